@@ -1,0 +1,39 @@
+"""irst-stream: closely spaced infrared targets, from frames to sub-pixel detections, tracks and scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from irst_stream.errors import FormatError, IrstError, MissingPackageError, OutputError, SourceError, UsageError
+from irst_stream.types import Detections, Frame, Pose, Stamp, Tracks, Truth
+
+if TYPE_CHECKING:
+    from irst_stream.io.files import open_source
+
+__all__ = [
+    "Detections",
+    "FormatError",
+    "Frame",
+    "IrstError",
+    "MissingPackageError",
+    "OutputError",
+    "Pose",
+    "SourceError",
+    "Stamp",
+    "Tracks",
+    "Truth",
+    "UsageError",
+    "__version__",
+    "open_source",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Loads OpenCV and the file readers only when somebody opens a source."""
+    if name == "open_source":
+        from irst_stream.io.files import open_source
+
+        return open_source
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,40 @@
+"""Everything irst-stream refuses, in one tree.
+
+    IrstError                one clear line: what, where, what was expected
+    ├── UsageError           an option or argument that makes no sense
+    ├── SourceError          frames that cannot be read; names the file
+    ├── FormatError          a record that breaks its schema; names file, line and field
+    ├── OutputError          a place that cannot be written, or must not be
+    └── MissingPackageError  an optional package that is not installed; names the extra
+
+The command line prints the line and exits with 2. Anything else that escapes is a bug and keeps its traceback.
+"""
+
+__all__ = ["FormatError", "IrstError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
+
+
+class IrstError(Exception):
+    """Base of all errors that irst-stream raises on purpose."""
+
+
+class UsageError(IrstError):
+    """An option or argument that makes no sense."""
+
+
+class SourceError(IrstError):
+    """Frames that cannot be read."""
+
+
+class FormatError(IrstError):
+    """A record that breaks its schema."""
+
+
+class OutputError(IrstError):
+    """A place that cannot be written, or must not be."""
+
+
+class MissingPackageError(IrstError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}: pip install 'irst-stream[{extra}]'")

@@ -1,0 +1,156 @@
+"""The vocabulary: what flows from a source to a track.
+
+Frozen, slotted, struct-of-arrays; arrays are read-only views. x is the column, y the row, pixel centres are integers,
+everywhere. Positions are in pixels of the sensor's frame, amplitudes in digital numbers (DN), times in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PIXEL_TYPES", "Detections", "Floats", "Frame", "Ints", "Pixels", "Pose", "Stamp", "Tracks", "Truth"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Pixels = NDArray[Any]  # uint8, uint16 or float32: see PIXEL_TYPES
+PIXEL_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Which frame this is, and when the sensor took it.
+
+    sensor:  the sensor's name; for files, the sequence's
+    epoch:   changes when a sensor restarts; 0 for files
+    index:   the frame's number within the epoch, from 0
+    time_ns: sensor time, ns
+    source:  the file the frame came from, "" where there is none
+    """
+
+    sensor: str
+    epoch: int
+    index: int
+    time_ns: int
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One image: pixels (H, W) uint8, uint16 or float32, DN."""
+
+    stamp: Stamp
+    pixels: Pixels
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 2 or self.pixels.dtype not in PIXEL_TYPES:
+            raise ValueError(
+                f"pixels: expected (H, W) uint8, uint16 or float32, got {self.pixels.shape} {self.pixels.dtype}"
+            )
+        object.__setattr__(self, "pixels", _read_only(self.pixels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What one frame shows: N targets, strongest claim not necessarily first.
+
+    xy (N, 2) px; cov (N, 2, 2) px^2, NaN where the method gives none; amplitude and amplitude_sd (N,) DN, NaN where
+    unknown; score (N,), higher is surer; region (N,) which region of the frame they were found in, 0 for patches.
+    """
+
+    stamp: Stamp
+    xy: Floats
+    cov: Floats
+    amplitude: Floats
+    amplitude_sd: Floats
+    score: Floats
+    region: Ints
+
+    def __post_init__(self) -> None:
+        _shape(self, xy=(2,), cov=(2, 2), amplitude=(), amplitude_sd=(), score=())
+        _shape(self, np.int64, region=())
+
+    @classmethod
+    def bare(cls, stamp: Stamp, xy: Floats, amplitude: Floats, score: Floats) -> Detections:
+        """Detections of a method that gives no covariance and knows one region only."""
+        n = len(xy)
+        return cls(stamp, xy, np.full((n, 2, 2), np.nan), amplitude, np.full(n, np.nan), score, np.zeros(n, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks:
+    """The tracks alive at one frame.
+
+    id (N,); state (N, 4) x, y, vx, vy in px and px/s; cov (N, 4, 4), NaN where unknown; amplitude (N,) DN, NaN where
+    unknown; score (N,); confirmed (N,) bool; detection (N,) row of the frame's detections that updated it, or -1.
+    """
+
+    stamp: Stamp
+    id: Ints
+    state: Floats
+    cov: Floats
+    amplitude: Floats
+    score: Floats
+    confirmed: NDArray[np.bool_]
+    detection: Ints
+
+    def __post_init__(self) -> None:
+        _shape(self, np.int64, id=(), detection=())
+        _shape(self, np.bool_, confirmed=())
+        _shape(self, state=(4,), cov=(4, 4), amplitude=(), score=())
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What really was in one frame: id (N,) of the target, group (N,) it belongs to, xy (N, 2) px, amplitude (N,) DN."""
+
+    stamp: Stamp
+    id: Ints
+    group: Ints
+    xy: Floats
+    amplitude: Floats
+
+    def __post_init__(self) -> None:
+        _shape(self, np.int64, id=(), group=())
+        _shape(self, xy=(2,), amplitude=())
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where the platform pointed: frame = R(roll) (world - centre) + centre + shift.
+
+    x, y: shift in px; roll_rad: turns x towards y, about the frame's centre ((W - 1) / 2, (H - 1) / 2).
+    """
+
+    stamp: Stamp
+    x: float
+    y: float
+    roll_rad: float
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _shape(record: Any, dtype: type = np.float64, **columns: tuple[int, ...]) -> None:
+    """Gives each named column its dtype and checks that it is (N, *tail), N being the record's first column's."""
+    for name, tail in columns.items():
+        array: NDArray[Any] = np.asarray(getattr(record, name), dtype)
+        rows = len(getattr(record, record.__slots__[1]))
+        if array.shape != (rows, *tail):
+            raise ValueError(f"{type(record).__name__}.{name}: expected shape {(rows, *tail)}, got {array.shape}")
+        object.__setattr__(record, name, _read_only(array))

@@ -1,0 +1,74 @@
+"""Hypothesis strategies shared by the tests."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from irst_stream import Detections, Pose, Stamp, Tracks, Truth
+
+finite = st.floats(-1e6, 1e6)
+positive = st.floats(1e-6, 1e6)
+ids = st.integers(-(2**53), 2**53)
+
+
+def columns(shape, elements=finite, dtype=np.float64):
+    return arrays.arrays(dtype, shape, elements=elements)
+
+
+@st.composite
+def stamps(draw):
+    text = st.text(st.characters(codec="utf-8"), max_size=12)
+    return Stamp(draw(text), draw(st.integers(0, 9)), draw(st.integers(0, 2**40)), draw(ids), draw(text))
+
+
+@st.composite
+def covariances(draw, n, size):
+    """(n, size, size), symmetric and positive definite, or NaN for a method that gives none."""
+    factor = draw(columns((n, size, size), st.floats(-10, 10)))
+    cov = factor @ np.swapaxes(factor, 1, 2) + np.eye(size)
+    cov[draw(columns((n,), st.booleans(), np.bool_))] = np.nan
+    return cov
+
+
+@st.composite
+def detections(draw):
+    n = draw(st.integers(0, 5))
+    amplitude = draw(columns((n,), st.one_of(finite, st.just(np.nan))))
+    sd = draw(columns((n,), st.one_of(positive, st.just(np.nan))))
+    cov = draw(covariances(n, 2))
+    region = draw(columns((n,), st.integers(0, 99), np.int64))
+    return Detections(draw(stamps()), draw(columns((n, 2))), cov, amplitude, sd, draw(columns((n,))), region)
+
+
+@st.composite
+def tracks(draw):
+    n = draw(st.integers(0, 5))
+    cov, confirmed = draw(covariances(n, 4)), draw(columns((n,), st.booleans(), np.bool_))
+    row = draw(columns((n,), st.integers(-1, 9), np.int64))
+    key, state = draw(columns((n,), ids, np.int64)), draw(columns((n, 4)))
+    return Tracks(draw(stamps()), key, state, cov, draw(columns((n,))), draw(columns((n,))), confirmed, row)
+
+
+@st.composite
+def truths(draw):
+    n = draw(st.integers(0, 5))
+    key, group = (draw(columns((n,), ids, np.int64)) for _ in range(2))
+    return Truth(draw(stamps()), key, group, draw(columns((n, 2))), draw(columns((n,))))
+
+
+@st.composite
+def poses(draw):
+    return Pose(draw(stamps()), draw(finite), draw(finite), draw(finite))
+
+
+@st.composite
+def scored_images(draw, tied_scores=False):
+    """Images of up to 6 detections (m, 3) and up to 4 truths (n, 2), close enough to quarrel over each other."""
+    score = st.integers(0, 3).map(float) if tied_scores else st.floats(0, 1)
+    found, real = [], []
+    for _ in range(draw(st.integers(1, 6))):
+        m, n = draw(st.integers(0, 6)), draw(st.integers(0, 4))
+        xy = draw(columns((m, 2), st.floats(0, 0.5)))
+        found.append(np.column_stack([xy, draw(columns((m,), score))]))
+        real.append(draw(columns((n, 2), st.floats(0, 0.5))))
+    return found, real
