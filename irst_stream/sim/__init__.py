@@ -1,0 +1,19 @@
+"""Generated data with known truth: the two published patch sets and full-frame sensor scenes."""
+
+from irst_stream.sim.datasets import FRAMES_PER_TRAJECTORY, Patches, csist100k, seqcsist
+from irst_stream.sim.scene import Background, Groups, Platform, Scene, SceneSettings
+from irst_stream.sim.sensor import Sensor, digitise
+
+__all__ = [
+    "FRAMES_PER_TRAJECTORY",
+    "Background",
+    "Groups",
+    "Patches",
+    "Platform",
+    "Scene",
+    "SceneSettings",
+    "Sensor",
+    "csist100k",
+    "digitise",
+    "seqcsist",
+]

@@ -1,0 +1,167 @@
+"""Full-frame sensor sequences with exact truth: groups of targets over a backdrop, seen by a moving camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_stream.errors import UsageError
+from irst_stream.optics import peak_response, psf
+from irst_stream.sim.background import Background, Sky
+from irst_stream.sim.motion import Groups, Life, plan_lives
+from irst_stream.sim.sensor import Detector, Sensor
+from irst_stream.types import Floats, Frame, Ints, Pose, Stamp, Truth
+
+__all__ = ["Background", "Groups", "Platform", "Scene", "SceneSettings"]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """How the camera moves: the world drifts through the frame, and every frame jitters about that."""
+
+    drift_x_px_s: float = 0.0
+    drift_y_px_s: float = 0.0
+    jitter_px: float = 0.0
+    roll_jitter_mrad: float = 0.0
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """Everything that decides a scene, but the seed and the number of frames."""
+
+    sensor: Sensor = field(default_factory=Sensor)
+    background: Background = field(default_factory=Background)
+    groups: Groups = field(default_factory=Groups)
+    platform: Platform = field(default_factory=Platform)
+
+
+class Scene:
+    """A scene of a given length. Every frame can be drawn by itself, in any order, and is always the same.
+
+    Iterating gives (Frame, Truth, Pose) for each frame in turn.
+    """
+
+    def __init__(self, settings: SceneSettings, frames: int, seed: int = 0, name: str = "scene") -> None:
+        _check(settings, frames, seed)
+        self.settings, self.frames, self.seed, self.name = settings, frames, seed, name
+        sensor = settings.sensor
+        self._sky = Sky(settings.background, sensor.width, sensor.height, self._stream(0))
+        self._detector = Detector(sensor, self._stream(1))
+        duration_s = frames / sensor.rate_hz
+        self._lives = plan_lives(settings.groups, sensor.width, sensor.height, duration_s, self._stream(2))
+        self._first_id = np.cumsum([0, *(len(life.offsets) for life in self._lives)])
+
+    def __iter__(self) -> Iterator[tuple[Frame, Truth, Pose]]:
+        return ((self.frame(i), self.truth(i), self.pose(i)) for i in range(self.frames))
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def frame(self, index: int) -> Frame:
+        """What the sensor reads out, (H, W) uint8 or uint16 DN."""
+        pose = self.pose(index)
+        light = self._sky.view(self._time_s(index), (pose.x, pose.y), pose.roll_rad)
+        _, _, xy, amplitude = self._targets(index)
+        _add_targets(light, xy, amplitude, self.settings.sensor.sigma_px)
+        return Frame(self.stamp(index), self._detector.expose(light, self._stream(3, index)))
+
+    def truth(self, index: int) -> Truth:
+        """The targets whose middle lies inside the frame, in px of this very frame, jitter and all."""
+        ids, groups, xy, amplitude = self._targets(index)
+        sensor = self.settings.sensor
+        inside = ((xy >= -0.5) & (xy < np.array([sensor.width, sensor.height]) - 0.5)).all(-1)
+        return Truth(self.stamp(index), ids[inside], groups[inside], xy[inside], amplitude[inside])
+
+    def pose(self, index: int) -> Pose:
+        """Where the platform pointed: its drift so far and this frame's jitter."""
+        platform, time_s = self.settings.platform, self._time_s(index)
+        x, y, roll = self._stream(4, index).standard_normal(3) * (1, 1, 1e-3)
+        x = platform.drift_x_px_s * time_s + platform.jitter_px * x
+        y = platform.drift_y_px_s * time_s + platform.jitter_px * y
+        return Pose(self.stamp(index), float(x), float(y), float(platform.roll_jitter_mrad * roll))
+
+    def stamp(self, index: int) -> Stamp:
+        """The frame's stamp: time runs from 0 at the sensor's rate."""
+        return Stamp(self.name, 0, index, round(index * 1e9 / self.settings.sensor.rate_hz))
+
+    def _targets(self, index: int) -> tuple[Ints, Ints, Floats, Floats]:
+        """Every target that flies, also just outside the frame: id, group, xy in px of this frame, amplitude."""
+        rows = [self._members(k, life, index) for k, life in enumerate(self._lives) if self._alive(life, index)]
+        if not rows:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0)
+        ids, groups, steady, amplitude = (np.concatenate(column) for column in zip(*rows, strict=True))
+        return ids, groups, self._to_frame(steady, index), amplitude
+
+    def _members(self, k: int, life: Life, index: int) -> tuple[Ints, Ints, Floats, Floats]:
+        members = len(life.offsets)
+        ids = self._first_id[k] + np.arange(members)
+        flicker = 1 + self.settings.groups.fluctuation * self._stream(5, index, k).standard_normal(members)
+        amplitude = self._amplitude(life.strength) * np.maximum(flicker, 0)
+        return ids, np.full(members, k), life.positions(self._time_s(index)), amplitude
+
+    def _amplitude(self, strength: Floats) -> Floats:
+        """(M,) 0 to 1 to DN: within the SNR range over the backdrop's mean level, or within the amplitude range."""
+        groups, sensor = self.settings.groups, self.settings.sensor
+        unit = sensor.noise_dn(self.settings.background.level_dn) / peak_response(sensor.sigma_px)
+        low, high = groups.amplitude_dn if groups.snr is None else (groups.snr[0] * unit, groups.snr[1] * unit)
+        return low + (high - low) * strength
+
+    def _to_frame(self, steady: Floats, index: int) -> Floats:
+        """(N, 2) px of the frame that only drifts to px of the frame that jitters and rolls too."""
+        pose, sensor, platform = self.pose(index), self.settings.sensor, self.settings.platform
+        drift = np.array([platform.drift_x_px_s, platform.drift_y_px_s]) * self._time_s(index)
+        centre = np.array([(sensor.width - 1) / 2, (sensor.height - 1) / 2])
+        c, s = np.cos(pose.roll_rad), np.sin(pose.roll_rad)
+        turned = (steady - drift - centre) @ np.array([[c, s], [-s, c]])
+        return np.asarray(turned + centre + (pose.x, pose.y), np.float64)
+
+    def _alive(self, life: Life, index: int) -> bool:
+        return life.start_s <= self._time_s(index) < life.end_s
+
+    def _time_s(self, index: int) -> float:
+        if not 0 <= index < self.frames:
+            raise IndexError(f"frame {index} of a scene of {self.frames}")
+        return index / self.settings.sensor.rate_hz
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        return np.random.Generator(np.random.SFC64(np.random.SeedSequence(self.seed, spawn_key=key)))
+
+
+def _add_targets(light: NDArray[np.float32], xy: Floats, amplitude: Floats, sigma: float) -> None:
+    """Adds each target's image in place, within 6 sigma of it, where all but 1e-8 of its light lies."""
+    reach = int(np.ceil(6 * sigma)) + 1
+    middle = np.rint(xy).astype(np.int64)
+    size = 2 * reach + 1
+    stamps = amplitude[:, None, None] * psf(xy - middle + reach, (size, size), sigma)
+    for (x, y), stamp in zip(middle, stamps, strict=True):
+        top, left = max(y - reach, 0), max(x - reach, 0)
+        part = light[top : max(y + reach + 1, 0), left : max(x + reach + 1, 0)]
+        r, c = top - (y - reach), left - (x - reach)
+        part += stamp[r : r + part.shape[0], c : c + part.shape[1]].astype(np.float32)
+
+
+def _check(settings: SceneSettings, frames: int, seed: int) -> None:
+    """Raises one UsageError that names the first setting that makes no scene."""
+    sensor, groups = settings.sensor, settings.groups
+    rules = [
+        (frames >= 1, f"frames: expected 1 or more, got {frames}"),
+        (seed >= 0, f"seed: expected 0 or more, got {seed}"),
+        (sensor.width >= 16 and sensor.height >= 16, f"size: expected 16x16 or more, got {sensor.width}x{sensor.height}"),
+        (sensor.rate_hz > 0, f"rate: expected more than 0 Hz, got {sensor.rate_hz}"),
+        (8 <= sensor.bits <= 16, f"bits: expected 8 to 16, got {sensor.bits}"),
+        (sensor.sigma_px > 0, f"sigma: expected more than 0 px, got {sensor.sigma_px}"),
+        (
+            1 <= groups.members[0] <= groups.members[1] <= 5,
+            f"members: expected 1 <= low <= high <= 5, got {groups.members}",
+        ),
+        (groups.groups >= 0 and groups.singles >= 0, "groups and singles: expected 0 or more"),
+        (0 <= groups.crossing <= 1, f"crossing: expected 0 to 1, got {groups.crossing}"),
+        (0 < groups.spacing_px[0] <= groups.spacing_px[1], f"spacing: expected 0 < low <= high, got {groups.spacing_px}"),
+        (0 < groups.speed_px_s[0] <= groups.speed_px_s[1], f"speed: expected 0 < low <= high, got {groups.speed_px_s}"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise UsageError(message)

@@ -1,0 +1,85 @@
+"""From light to digital numbers: shot and read noise, fixed pattern, bad pixels, bits and saturation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_stream.errors import UsageError
+from irst_stream.optics import SIGMA
+from irst_stream.types import Pixels
+
+__all__ = ["Detector", "Sensor", "digitise"]
+
+
+def digitise(image: NDArray[np.float32], bits: int, ceiling: int | None = None) -> Pixels:
+    """(...) DN to whole DN, uint8 for up to 8 bits, uint16 up to 16; clipped to 0 and to the ceiling, DN.
+
+    The ceiling is the converter's own, 2^bits - 1, unless a lower one is given. Rounds to nearest.
+    """
+    if not 1 <= bits <= 16:
+        raise UsageError(f"depth: expected 1 to 16 bits, got {bits}")
+    top = 2**bits - 1 if ceiling is None else min(ceiling, 2**bits - 1)
+    whole = np.rint(np.clip(image, 0, top))
+    return whole.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A camera: its size, optics, noise and flaws."""
+
+    width: int = 640
+    height: int = 512
+    bits: int = 14
+    rate_hz: float = 100.0
+    sigma_px: float = SIGMA
+    read_noise_dn: float = 4.0
+    electrons_per_dn: float = 10.0  # shot noise variance is signal / electrons_per_dn; 0 switches it off
+    gain_spread: float = 0.002  # fixed pattern: rms of each pixel's relative gain
+    offset_spread_dn: float = 1.0  # fixed pattern: rms of each pixel's offset
+    column_spread_dn: float = 0.5  # fixed pattern: rms of each column's offset
+    dead_fraction: float = 1e-5  # pixels that read 0
+    hot_fraction: float = 1e-5  # pixels that read full scale
+
+    @property
+    def ceiling(self) -> int:
+        """Full scale, DN."""
+        return int(2**self.bits - 1)
+
+    def noise_dn(self, level_dn: float) -> float:
+        """Standard deviation of a pixel over time at a signal level, DN."""
+        shot = level_dn / self.electrons_per_dn if self.electrons_per_dn else 0.0
+        return float(np.sqrt(self.read_noise_dn**2 + max(shot, 0.0)))
+
+
+class Detector:
+    """One built sensor: its fixed pattern and its bad pixels, drawn once; expose() adds what is new in every frame.
+
+    Shot noise is drawn from a Gaussian of the signal's variance, which is exact enough above some 20 electrons.
+    """
+
+    def __init__(self, sensor: Sensor, rng: np.random.Generator) -> None:
+        shape = (sensor.height, sensor.width)
+        self.sensor = sensor
+        self.gain = (1 + sensor.gain_spread * rng.standard_normal(shape)).astype(np.float32)
+        columns = sensor.column_spread_dn * rng.standard_normal(sensor.width)
+        self.offset = (sensor.offset_spread_dn * rng.standard_normal(shape) + columns).astype(np.float32)
+        draw = rng.random(shape)
+        self.dead: NDArray[np.bool_] = draw < sensor.dead_fraction
+        self.hot: NDArray[np.bool_] = draw > 1 - sensor.hot_fraction
+
+    def expose(self, light: NDArray[np.float32], rng: np.random.Generator) -> Pixels:
+        """(H, W) float32 DN of incoming light to the frame (H, W) that is read out."""
+        sensor = self.sensor
+        noise = rng.standard_normal(light.shape, dtype=np.float32)
+        if sensor.electrons_per_dn:
+            variance = np.maximum(light, 0) * np.float32(1 / sensor.electrons_per_dn) + np.float32(sensor.read_noise_dn**2)
+            noise *= np.sqrt(variance, out=variance)
+        else:
+            noise *= np.float32(sensor.read_noise_dn)
+        frame = digitise(self.gain * light + self.offset + noise, sensor.bits)
+        frame[self.dead] = 0
+        frame[self.hot] = sensor.ceiling
+        return frame

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from irst_stream import UsageError
+from irst_stream.optics import RAYLEIGH_PER_SIGMA, SIGMA, render
+from irst_stream.sim import csist100k, seqcsist
+
+DRAWS = {"seqcsist": seqcsist, "csist100k": csist100k}
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    return seqcsist(1500, seed=3)
+
+
+@pytest.fixture(scope="module")
+def singles():
+    return csist100k(5000, seed=3)
+
+
+def middles(patches):
+    """The reference points, from the trajectories that have all four targets at their start."""
+    four = patches.count == 4
+    return patches.xy[four, 0].mean(axis=1)
+
+
+def test_seqcsist_counts_and_amplitudes(sequences):
+    assert sequences.frames.shape == (1500, 20, 11, 11)
+    assert sorted(set(sequences.count)) == [2, 3, 4]
+    exists = np.arange(4) < sequences.count[:, None]
+    assert (sequences.amplitude[~exists] == 0).all()
+    assert 220 <= sequences.amplitude[exists].min() < 221
+    assert 249 < sequences.amplitude[exists].max() <= 250
+    assert (np.isfinite(sequences.xy).all((1, 3)) == exists).all()
+
+
+def test_seqcsist_targets_stand_in_their_own_direction_and_move_outward(sequences):
+    four = sequences.xy[sequences.count == 4]
+    arms = four - four[:, :1].mean(axis=2, keepdims=True)  # from the reference point at the start
+    start = arms[:, 0]
+    np.testing.assert_allclose(np.abs(start).sum(-1), 0.3, atol=1e-12)
+    assert np.unique(np.rint(start / 0.3), axis=1).shape[1] == 4
+    np.testing.assert_array_equal(np.sort(np.rint(start[:, :, 0] / 0.3)), np.tile([-1, 0, 0, 1], (len(four), 1)))
+    across = four[:, :, :, None] - four[:, :, None]  # distances between opposite targets grow
+    longest = np.linalg.norm(across, axis=-1).max((2, 3))
+    growth = np.diff(longest, axis=1)
+    assert growth.min() >= 0
+    assert growth.max() <= 2 * 0.0014
+
+
+def test_seqcsist_paths_start_on_integers_and_step_towards_the_middle(sequences):
+    four = sequences.count == 4
+    start = middles(sequences)
+    np.testing.assert_allclose(start, np.rint(start), atol=1e-12)
+    up_down = np.argsort(sequences.xy[four, 0, :, 0], axis=1)[:, 1:3]  # the two targets on the reference point's column
+    x = np.take_along_axis(sequences.xy[four][..., 0], up_down[:, None], axis=2).mean(-1)
+    expected = np.where(start[:, :1] < 5, 0.04, -0.04) * np.arange(20)
+    np.testing.assert_allclose(x - start[:, :1], expected, atol=1e-9)
+
+
+def test_seqcsist_frames_are_the_imaging_model(sequences):
+    n = sequences.count[7]
+    image = render(sequences.xy[7, 11, :n], sequences.amplitude[7, :n])
+    np.testing.assert_allclose(sequences.frames[7, 11], image, rtol=1e-6, atol=1e-4)
+
+
+def test_csist100k_targets_share_a_pixel_and_keep_their_distance(singles):
+    assert sorted(set(singles.count)) == [1, 2, 3, 4, 5]
+    inside = singles.xy[np.isfinite(singles.xy)]
+    assert 4.5 <= inside.min() < 4.51
+    assert 5.49 < inside.max() <= 5.5
+    distance = np.linalg.norm(singles.xy[:, 0, :, None] - singles.xy[:, 0, None], axis=-1)
+    closest = distance[np.isfinite(distance) & (distance > 0)].min()
+    assert 0.52 * RAYLEIGH_PER_SIGMA * SIGMA <= closest < 0.4945
+
+
+def test_the_published_share_of_frames_saturates_8_bits(singles):
+    assert (singles.frames.max((1, 2, 3)) > 255).mean() == pytest.approx(0.44, abs=0.06)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_same_seed_same_draw_and_a_small_set_begins_a_large_one(name):
+    draw = DRAWS[name]
+    options = {"seed": 5, "noise": (1.0, 4.0), "depth": 16}
+    whole = draw(1300, **options)
+    pieces = [draw(n, first=first, **options) for first, n in ((0, 7), (7, 993), (1000, 300))]
+    for column in ("frames", "xy", "amplitude", "count", "noise"):
+        np.testing.assert_array_equal(getattr(whole, column), np.concatenate([getattr(p, column) for p in pieces]))
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_splits_and_seeds_never_share_a_draw(name):
+    drawn = [DRAWS[name](200, seed=seed, split=split).amplitude for seed in (0, 1) for split in ("train", "val", "test")]
+    values = np.concatenate([a[a > 0] for a in drawn])
+    assert len(np.unique(values)) == len(values)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_noise_has_its_stated_level_and_leaves_the_targets_alone(name):
+    clean, noisy = DRAWS[name](2000, seed=1), DRAWS[name](2000, seed=1, noise=(0.0, 5.0))
+    np.testing.assert_array_equal(clean.xy, noisy.xy)
+    residual = (noisy.frames - clean.frames) / noisy.noise[:, None, None, None]
+    assert residual.std() == pytest.approx(1, abs=0.01)
+    assert residual.mean() == pytest.approx(0, abs=0.01)
+    assert 0 < noisy.noise.min() < 0.1
+    assert 4.9 < noisy.noise.max() <= 5
+
+
+def test_depth_rounds_and_clips():
+    exact = seqcsist(100, noise=(3.0, 3.0))
+    whole = seqcsist(100, noise=(3.0, 3.0), depth=16)
+    assert whole.frames.dtype == np.uint16
+    np.testing.assert_array_equal(whole.frames, np.rint(np.clip(exact.frames, 0, None)))
+    narrow = seqcsist(100, noise=(3.0, 3.0), depth=8)
+    assert narrow.frames.dtype == np.uint8
+    np.testing.assert_array_equal(narrow.frames, np.minimum(whole.frames, 255))
+    np.testing.assert_array_equal(seqcsist(100, noise=(3.0, 3.0), depth=16, ceiling=255).frames, narrow.frames)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "trial"}, "split: expected one of train, val, test, got 'trial'"),
+        ({"noise": (3.0, 1.0)}, "noise"),
+        ({"seed": -1}, "seed"),
+        ({"first": -1}, "from number 0 on"),
+        ({"depth": 20}, "depth: expected 1 to 16 bits"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        seqcsist(10, **options)
