@@ -1,0 +1,170 @@
+"""open_source(path): whatever frames a path holds, recognised and streamed, without loading the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from irst_stream.errors import SourceError
+from irst_stream.io import arrays, csist, images, jsonl, raw, tiff, video
+from irst_stream.io.manifest import read_manifest
+from irst_stream.io.medium import Clip, Medium, Page, gray_pixels
+from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path
+from irst_stream.types import Frame, Pixels, Stamp, Truth
+
+__all__ = ["DEFAULT_RATE_HZ", "FileSource", "open_source"]
+
+DEFAULT_RATE_HZ = 50.0  # where neither the file, nor a sidecar, nor the caller states a rate
+TRUTH = "truth.jsonl"
+READABLE = (
+    "a SeqCSIST or CSIST-100K folder, a generated scene, a folder of PNG, BMP or TIFF images, "
+    "or a .tif, .npy, .npz, .mat, .avi, .mkv, .mov, .mp4 or .raw file"
+)
+
+
+def open_source(
+    path: str | Path, *, kind: str | None = None, variable: str | None = None, rate_hz: float | None = None
+) -> FileSource:
+    """Recognises what a path holds.
+
+    kind: "seqcsist" or "csist100k", where the folder does not tell; variable: the array of a .mat or .npz with several;
+    rate_hz: overrides what the file or its sidecar states. Raises a SourceError where there is nothing to read.
+    """
+    path = Path(path)
+    sidecar = read_sidecar(path)
+    try:
+        medium = _open_folder(path, kind) if path.is_dir() else _open_file(path, sidecar, variable)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    return FileSource(path, medium, sidecar, rate_hz)
+
+
+class FileSource:
+    """The frames of a path, sequence after sequence; a protocols.Source and a context manager.
+
+    kind, dataset, frames (None where only reading tells), rate_hz, rate_from (who stated the rate), full_scale (None for
+    the pixel type's own) and has_truth say what it is. Iterating starts from the beginning each time.
+    """
+
+    def __init__(self, path: Path, medium: Medium, sidecar: Sidecar, rate_hz: float | None) -> None:
+        stated = [
+            (rate_hz, "stated"),
+            (sidecar.rate_hz, "sidecar"),
+            (medium.rate_hz, "container"),
+            (DEFAULT_RATE_HZ, "default"),
+        ]
+        self.path, self.kind, self.dataset, self.frames = path, medium.kind, medium.dataset, medium.frames
+        self.rate_hz, self.rate_from = next((rate, who) for rate, who in stated if rate is not None)
+        self.full_scale = medium.full_scale if sidecar.bits is None else 2**sidecar.bits - 1
+        self.has_truth = medium.truths is not None
+        self._medium, self._sidecar = medium, sidecar
+
+    def __iter__(self) -> Iterator[Frame]:
+        for clip in self._medium.clips():
+            first: tuple[Pixels, str] | None = None
+            for index, page in enumerate(_read(clip)):
+                pixels = gray_pixels(page.pixels, f"{self._within(page)}")
+                first = first or (pixels, page.source)
+                _same_kind(pixels, self._within(page), *first)
+                yield Frame(Stamp(clip.name, 0, index, self._time_ns(index, page), page.source), pixels)
+
+    def truths(self) -> Iterator[Truth]:
+        """The truth of every frame, in order, with the same stamps; nothing where there is none."""
+        for truth in self._medium.truths() if self._medium.truths else ():
+            yield replace(truth, stamp=replace(truth.stamp, time_ns=self._time_ns(truth.stamp.index, None)))
+
+    def close(self) -> None:
+        """Nothing stays open between two iterations."""
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _time_ns(self, index: int, page: Page | None) -> int:
+        times = self._sidecar.times_ns
+        if times and self.rate_from != "stated":
+            if index >= len(times):
+                raise SourceError(
+                    f"{sidecar_path(self.path)}: times_ns has {len(times)} times, but there is a frame {index}"
+                )
+            return times[index]
+        if page is not None and page.time_ns is not None and self.rate_from == "container":
+            return self._sidecar.start_ns + page.time_ns
+        return self._sidecar.start_ns + round(index * 1e9 / self.rate_hz)
+
+    def _within(self, page: Page) -> str:
+        return page.source if self.path.name == page.source else f"{self.path}: {page.source}"
+
+
+def _read(clip: Clip) -> Iterator[Page]:
+    """A clip's pages; what the operating system refuses is a SourceError too."""
+    try:
+        yield from clip.pages()
+    except OSError as error:
+        raise SourceError(f"{error.filename or clip.name}: {error.strerror or error}") from error
+
+
+def _same_kind(pixels: Pixels, where: str, first: Pixels, first_source: str) -> None:
+    if (pixels.shape, pixels.dtype) != (first.shape, first.dtype):
+        raise SourceError(
+            f"{where}: {_describe(pixels)}, but {first_source} is {_describe(first)}; a sequence has one kind"
+        )
+
+
+def _describe(pixels: Pixels) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]} {pixels.dtype}"
+
+
+def _open_folder(path: Path, kind: str | None) -> Medium:
+    manifest = read_manifest(path)
+    if manifest is not None and manifest.dataset == "scene":
+        return _open_scene(path, manifest.parameters)
+    if splits := csist.find_splits(path):
+        return csist.open_csist(splits, kind)
+    if images.image_files(path):
+        return images.open_folder(path.resolve())
+    folders = [p for p in path.iterdir() if p.is_dir() and images.image_files(p)]
+    if folders:
+        return images.open_folders(path, folders)
+    raise SourceError(f"{path}: no images in this folder or in its folders. Expected {READABLE}")
+
+
+def _open_scene(path: Path, parameters: dict[str, Any]) -> Medium:
+    """A generated scene: its manifest knows its name, rate and bits; truth.jsonl its truth."""
+    sensor = parameters["sensor"]
+    files = images.image_files(path / "frames")
+    return Medium(
+        "generated scene",
+        lambda: iter([Clip(parameters["name"], lambda: images.read_pages(files))]),
+        len(files),
+        sensor["rate_hz"],
+        2 ** sensor["bits"] - 1,
+        "scene",
+        (lambda: jsonl.read(path / TRUTH, Truth)) if (path / TRUTH).is_file() else None,
+    )
+
+
+def _open_file(path: Path, sidecar: Sidecar, variable: str | None) -> Medium:
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    suffix = path.suffix.lower()
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path}: empty file")
+    if suffix in (".npz", ".mat"):
+        return (arrays.open_npz if suffix == ".npz" else arrays.open_mat)(path, variable)
+    if suffix == ".npy":
+        return arrays.open_npy(path)
+    if suffix in tiff.SUFFIXES:
+        return tiff.open_stack(path)
+    if suffix in images.SUFFIXES:
+        return Medium("single image", lambda: iter([Clip(path.stem, lambda: images.read_pages([path]))]), 1)
+    if suffix in video.SUFFIXES:
+        return video.open_video(path)
+    if suffix in raw.SUFFIXES or sidecar.width is not None:
+        return raw.open_raw(path, sidecar)
+    raise SourceError(f"{path}: not a kind of file that holds frames. Expected {READABLE}")

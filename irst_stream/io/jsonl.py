@@ -1,0 +1,291 @@
+"""Interchange: detections, tracks, truth and poses as JSON lines, one object a frame. INTERCHANGE.md describes it.
+
+The structs below are the schema. Numbers are written so that they read back exactly; NaN, which stands for unknown in
+our arrays, is null in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Annotated, Any, Generic, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from irst_stream.errors import FormatError, OutputError, SourceError
+from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks, Truth
+
+__all__ = ["JsonLines", "Record", "encode", "read", "schema", "write"]
+
+Record = TypeVar("Record", Detections, Tracks, Truth, Pose)
+Pair = tuple[float, float]
+Quad = tuple[float, float, float, float]
+Maybe = float | None
+
+
+class _Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    sequence: str
+    index: Annotated[int, msgspec.Meta(ge=0)]
+    time_ns: int = 0
+    source: str = ""
+    epoch: int | UnsetType = UNSET
+
+
+class DetectionRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One detection: x column and y row in px, amplitude in DN, cov of (x, y) in px^2, region it was found in."""
+
+    x: float
+    y: float
+    amplitude: Maybe
+    score: float
+    cov: tuple[Pair, Pair] | UnsetType | None = UNSET
+    amplitude_sd: float | UnsetType = UNSET
+    region: int | UnsetType = UNSET
+
+
+class TrackRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One track: as a detection, and vx, vy in px/s, cov of (x, y, vx, vy), row of the detection that updated it."""
+
+    id: int
+    x: float
+    y: float
+    vx: float
+    vy: float
+    amplitude: Maybe
+    score: float
+    confirmed: bool = True
+    detection: int = -1
+    cov: tuple[Quad, Quad, Quad, Quad] | UnsetType | None = UNSET
+
+
+class TruthRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One real target."""
+
+    id: int
+    x: float
+    y: float
+    amplitude: float
+    group: int = 0
+
+
+class PoseRow(msgspec.Struct, forbid_unknown_fields=True):
+    """Where the platform pointed: shift in px, roll in rad."""
+
+    x: float
+    y: float
+    roll_rad: float
+
+
+class DetectionLine(_Line, kw_only=True):
+    """The detections of one frame."""
+
+    detections: list[DetectionRow]
+
+
+class TrackLine(_Line, kw_only=True):
+    """The tracks alive at one frame."""
+
+    tracks: list[TrackRow]
+
+
+class TruthLine(_Line, kw_only=True):
+    """The real targets of one frame."""
+
+    truth: list[TruthRow]
+
+
+class PoseLine(_Line, kw_only=True):
+    """The platform's pose at one frame."""
+
+    pose: PoseRow
+
+
+@dataclass(frozen=True, slots=True)
+class _Format(Generic[Record]):
+    """How one kind of record becomes a line and comes back."""
+
+    line: type[Any]
+    decode: Callable[[Stamp, Any], Record]
+    encode: Callable[[Record], Any]
+
+
+def read(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """The records of a file in order; a bad line raises a FormatError that names the line and field, after those before."""
+    form = FORMATS[kind]
+    decoder = msgspec.json.Decoder(form.line)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    with file:
+        for number, text in enumerate(file, 1):
+            if text.strip():
+                yield _parse(text, decoder, form, f"{path}:{number}")
+
+
+def write(path: Path, records: Iterable[Detections | Tracks | Truth | Pose]) -> int:
+    """Writes records, one line each; returns how many."""
+    count = 0
+    with JsonLines(path) as lines:
+        for record in records:
+            lines.write(record)
+            count += 1
+    return count
+
+
+def encode(record: Detections | Tracks | Truth | Pose) -> bytes:
+    """One record as one line, its end included."""
+    form, stamp = FORMATS[type(record)], record.stamp
+    line = form.line(
+        sequence=stamp.sensor,
+        index=stamp.index,
+        time_ns=stamp.time_ns,
+        source=stamp.source,
+        epoch=stamp.epoch or UNSET,
+        **form.encode(record),
+    )
+    return msgspec.json.encode(line) + b"\n"
+
+
+class JsonLines:
+    """A file of JSON lines open for writing; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: IO[bytes] = path.open("wb")
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def write(self, record: Detections | Tracks | Truth | Pose) -> None:
+        """Writes one record as one line."""
+        self._file.write(encode(record))
+
+    def close(self) -> None:
+        """Closes the file; may be called twice."""
+        self._file.close()
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a line, one definition for each kind."""
+    lines = [form.line for form in FORMATS.values()]
+    _, components = msgspec.json.schema_components(lines, ref_template="#/$defs/{name}")
+    return {"anyOf": [{"$ref": f"#/$defs/{line.__name__}"} for line in lines], "$defs": components}
+
+
+def _parse(text: bytes, decoder: msgspec.json.Decoder[Any], form: _Format[Record], where: str) -> Record:
+    try:
+        line = decoder.decode(text)
+        stamp = Stamp(line.sequence, line.epoch or 0, line.index, line.time_ns, line.source)
+        return form.decode(stamp, line)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise FormatError(f"{where}: {error}") from error
+
+
+def _decode_detections(stamp: Stamp, line: DetectionLine) -> Detections:
+    rows = line.detections
+    return Detections(
+        stamp,
+        np.array([(r.x, r.y) for r in rows]).reshape(-1, 2),
+        _covariances([r.cov for r in rows], 2, "detections"),
+        _known(r.amplitude for r in rows),
+        _known(None if r.amplitude_sd is UNSET else r.amplitude_sd for r in rows),
+        _known(r.score for r in rows),
+        np.array([r.region or 0 for r in rows], np.int64),
+    )
+
+
+def _encode_detections(record: Detections) -> dict[str, Any]:
+    columns = (record.xy, record.amplitude, record.score, record.cov, record.amplitude_sd, record.region)
+    rows = [
+        DetectionRow(x, y, amplitude, score, _written(cov), sd if sd == sd else UNSET, region or UNSET)
+        for (x, y), amplitude, score, cov, sd, region in zip(*(c.tolist() for c in columns), strict=True)
+    ]
+    return {"detections": rows}
+
+
+def _decode_tracks(stamp: Stamp, line: TrackLine) -> Tracks:
+    rows = line.tracks
+    return Tracks(
+        stamp,
+        np.array([r.id for r in rows], np.int64),
+        np.array([(r.x, r.y, r.vx, r.vy) for r in rows]).reshape(-1, 4),
+        _covariances([r.cov for r in rows], 4, "tracks"),
+        _known(r.amplitude for r in rows),
+        _known(r.score for r in rows),
+        np.array([r.confirmed for r in rows], np.bool_),
+        np.array([r.detection for r in rows], np.int64),
+    )
+
+
+def _encode_tracks(record: Tracks) -> dict[str, Any]:
+    columns = (record.id, record.state, record.amplitude, record.score, record.confirmed, record.detection, record.cov)
+    rows = [
+        TrackRow(key, x, y, vx, vy, amplitude, score, confirmed, detection, _written(cov))
+        for key, (x, y, vx, vy), amplitude, score, confirmed, detection, cov in zip(
+            *(c.tolist() for c in columns), strict=True
+        )
+    ]
+    return {"tracks": rows}
+
+
+def _decode_truth(stamp: Stamp, line: TruthLine) -> Truth:
+    rows = line.truth
+    return Truth(
+        stamp,
+        np.array([r.id for r in rows], np.int64),
+        np.array([r.group for r in rows], np.int64),
+        np.array([(r.x, r.y) for r in rows]).reshape(-1, 2),
+        np.array([r.amplitude for r in rows], np.float64),
+    )
+
+
+def _encode_truth(record: Truth) -> dict[str, Any]:
+    columns = (record.id, record.xy, record.amplitude, record.group)
+    rows = [TruthRow(key, x, y, a, group) for key, (x, y), a, group in zip(*(c.tolist() for c in columns), strict=True)]
+    return {"truth": rows}
+
+
+def _decode_pose(stamp: Stamp, line: PoseLine) -> Pose:
+    return Pose(stamp, line.pose.x, line.pose.y, line.pose.roll_rad)
+
+
+def _encode_pose(record: Pose) -> dict[str, Any]:
+    return {"pose": PoseRow(record.x, record.y, record.roll_rad)}
+
+
+def _known(values: Iterable[Maybe]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _written(cov: list[list[float]]) -> Any:
+    """A covariance as it is written: null where the method gives none."""
+    return tuple(map(tuple, cov)) if cov[0][0] == cov[0][0] else None
+
+
+def _covariances(given: list[Any], size: int, field: str) -> Floats:
+    """(N, size, size), NaN where none is given; refuses one that is not symmetric or whose variances are not positive."""
+    found = np.full((len(given), size, size), np.nan)
+    for k, cov in enumerate(given):
+        if cov is not None and cov is not UNSET:
+            found[k] = cov
+            if not np.allclose(found[k], found[k].T, rtol=1e-6, atol=1e-12) or (np.diag(found[k]) <= 0).any():
+                raise ValueError(f"expected a symmetric matrix with a positive diagonal - at `$.{field}[{k}].cov`")
+    return found
+
+
+FORMATS: dict[type[Any], _Format[Any]] = {
+    Detections: _Format(DetectionLine, _decode_detections, _encode_detections),
+    Tracks: _Format(TrackLine, _decode_tracks, _encode_tracks),
+    Truth: _Format(TruthLine, _decode_truth, _encode_truth),
+    Pose: _Format(PoseLine, _decode_pose, _encode_pose),
+}

@@ -1,0 +1,303 @@
+"""Every file source against one contract, then what each does with files that are not as they should be."""
+
+import inspect
+import itertools
+
+import cv2
+import h5py
+import media
+import numpy as np
+import pytest
+import scipy.io
+import tifffile
+from endings import until_error
+
+from irst_stream import FormatError, SourceError, Stamp, open_source
+from irst_stream.io.files import DEFAULT_RATE_HZ
+from irst_stream.io.images import encode_png
+from irst_stream.io.raw import write_raw
+from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+
+CASES = [pytest.param(w, d, id=f"{w.__name__}-{d}") for w, types in media.MEDIA.items() for d in types]
+
+
+def make_frames(dtype, count=12, height=24, width=32):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255 if dtype == np.uint8 else 16383, (count, height, width))
+    return frames.astype(dtype)
+
+
+@pytest.mark.parametrize(("write", "dtype"), CASES)
+def test_contract(write, dtype, tmp_path):
+    """Frames come back bit for bit, in order, stamped, counted, read-only, one by one, as often as one likes."""
+    frames = make_frames(dtype)
+    path = write(tmp_path / "flight", frames)
+    with open_source(path) as source:
+        assert source.frames == len(frames)
+        assert not source.has_truth
+        assert list(source.truths()) == []
+        assert inspect.isgenerator(iter(source))
+        first = next(iter(source))
+        got = list(source)
+        again = [frame.pixels for frame in source]
+    assert np.array_equal(first.pixels, frames[0])
+    assert len(got) == len(frames)
+    for k, frame in enumerate(got):
+        assert frame.pixels.dtype == dtype
+        assert frame.pixels.dtype.isnative
+        np.testing.assert_array_equal(frame.pixels, frames[k])
+        np.testing.assert_array_equal(again[k], frames[k])
+        assert not frame.pixels.flags.writeable
+        assert (frame.stamp.sensor, frame.stamp.epoch, frame.stamp.index) == ("flight", 0, k)
+        assert frame.stamp.time_ns == pytest.approx(k * 1e9 / source.rate_hz, abs=1e6)
+        assert frame.stamp.source
+    source.close()
+
+
+LEFT = {
+    media.png_folder: (7,),
+    media.bmp_folder: (7,),
+    media.tiff_folder: (7,),
+    media.tiff_stack: (1,),  # its page directories stand behind all pixels
+    **dict.fromkeys((media.npy, media.npy_by_columns, media.npz, media.npz_compressed, media.mat5, media.mat73), (0,)),
+}
+"""How many of 12 frames are left when 60 % of a file, or the eighth of a folder, are: of some formats none."""
+
+
+def opened_frames(path):
+    """Frames, with errors of opening raised as errors of reading."""
+    yield from open_source(path)
+
+
+@pytest.mark.parametrize(("write", "dtype"), [c for c in CASES if c.values[1] in (media.U16, media.U8)])
+def test_truncated_files_deliver_what_is_readable_and_name_the_file(write, dtype, tmp_path):
+    frames = make_frames(dtype)
+    path = write(tmp_path / "flight", frames)
+    victim = sorted(path.iterdir(), key=lambda p: int(p.stem[6:]))[7] if path.is_dir() else path
+    data = victim.read_bytes()
+    victim.write_bytes(data[: int(len(data) * 0.6)])
+    got, message = until_error(opened_frames(path), SourceError)
+    assert victim.name in message
+    assert len(got) in LEFT.get(write, range(3, 8))
+    for k, frame in enumerate(got):
+        np.testing.assert_array_equal(frame.pixels, frames[k])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".npy", ".npz", ".mat", ".mkv", ".avi", ".mp4"])
+@pytest.mark.parametrize("content", [b"", b"hello, world", bytes(range(256)) * 40], ids=["empty", "short", "noise"])
+def test_files_of_other_bytes_are_refused_by_name(suffix, content, tmp_path):
+    path = tmp_path / f"flight{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=f"flight{suffix}") as caught:
+        list(open_source(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_png_is_told_from_a_truncated_one(tmp_path):
+    path = tmp_path / "a.png"
+    data = bytearray(encode_png(make_frames(np.uint16)[0]))
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"a\.png: damaged: the checksum of its IDAT part"):
+        list(open_source(path))
+
+
+def test_mixed_sizes_and_types_are_named_after_the_frames_before(tmp_path):
+    frames = make_frames(np.uint16, 4)
+    for odd, message in (
+        (frames[0][:10], "frame_10.png: 32x10 uint16, but frame_8.png is 32x24 uint16"),
+        (frames[0].astype(np.uint8), "frame_10.png: 32x24 uint8, but frame_8.png is 32x24 uint16"),
+    ):
+        path = media.png_folder(tmp_path / str(odd.shape[0]), frames)
+        (path / "frame_10.png").write_bytes(encode_png(odd))
+        got, said = until_error(open_source(path))
+        assert len(got) == 2
+        assert message in said
+
+
+def test_colour_is_refused_with_the_way_to_convert_it(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 255, (8, 24, 32, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), colour[0])
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (32, 24))
+    for frame in colour:
+        writer.write(frame)
+    writer.release()
+    for name in ("a.png", "a.tif", "a.avi"):
+        with pytest.raises(SourceError, match=rf"{name}: colour, 3 channels; expected one. Convert it first.*ffmpeg"):
+            list(open_source(tmp_path / name))
+
+
+def test_gray_in_a_colour_codec_is_gray(tmp_path):
+    smooth = np.broadcast_to(np.arange(32, dtype=np.uint8) * 7, (6, 24, 32)).copy()
+    got = list(open_source(media._video(tmp_path / "a.avi", "MJPG", smooth)))
+    assert len(got) == 6
+    assert np.abs(got[3].pixels.astype(int) - smooth[3]).max() < 12  # lossy
+
+
+@pytest.mark.parametrize(
+    ("dtype", "becomes"), [(">u2", "uint16"), ("<i2", "float32"), ("f8", "float32"), ("f2", "float32"), ("?", "uint8")]
+)
+def test_other_number_types_become_ours_without_loss(dtype, becomes, tmp_path):
+    frames = (make_frames(np.uint16) // 20 - (300 if dtype == "<i2" else 0)).astype(dtype)
+    got = list(open_source(media.npy(tmp_path / "a", frames)))
+    assert got[0].pixels.dtype == becomes
+    np.testing.assert_array_equal(got[5].pixels, frames[5])
+
+
+def test_numbers_that_would_not_survive_are_refused(tmp_path):
+    with pytest.raises(SourceError, match="pixels are int32; expected uint8"):
+        list(open_source(media.npy(tmp_path / "a", make_frames(np.int32))))
+    np.save(tmp_path / "objects.npy", np.array([None, 1]), allow_pickle=True)
+    with pytest.raises(SourceError, match=r"objects\.npy"):
+        open_source(tmp_path / "objects.npy")
+
+
+def test_one_image_is_a_sequence_of_one(tmp_path):
+    image = make_frames(np.uint16)[0]
+    for path in (tmp_path / "a.png", tmp_path / "a.npy", tmp_path / "b.mat"):
+        if path.suffix == ".png":
+            path.write_bytes(encode_png(image))
+        elif path.suffix == ".npy":
+            np.save(path, image)
+        else:
+            scipy.io.savemat(path, {"image": image})
+        source = open_source(path)
+        assert source.frames == 1
+        np.testing.assert_array_equal(next(iter(source)).pixels, image)
+
+
+def test_a_folder_of_folders_is_a_sequence_each_in_natural_order(tmp_path):
+    frames = make_frames(np.uint8)
+    for k in (10, 9, 2):
+        media.png_folder(tmp_path / f"run{k}", frames[:k])
+    got = [(f.stamp.sensor, f.stamp.index) for f in open_source(tmp_path)]
+    assert got == [(f"run{k}", i) for k in (2, 9, 10) for i in range(k)]
+
+
+def test_which_array_must_be_said_when_there_are_several(tmp_path):
+    frames = make_frames(np.uint16)
+    np.savez(tmp_path / "a.npz", night=frames, day=frames[:3])
+    scipy.io.savemat(tmp_path / "a.mat", {"night": frames.transpose(1, 2, 0), "day": frames[:3].transpose(1, 2, 0)})
+    with h5py.File(tmp_path / "b.mat", "w") as file:
+        file["night"], file["day"] = frames.transpose(0, 2, 1), frames[:3].transpose(0, 2, 1)
+    for name in ("a.npz", "a.mat", "b.mat"):
+        with pytest.raises(SourceError, match=r"several arrays; say which with --variable. It holds: day .*, night "):
+            open_source(tmp_path / name)
+        with pytest.raises(SourceError, match="no array 'dawn'"):
+            open_source(tmp_path / name, variable="dawn")
+        got = list(open_source(tmp_path / name, variable="day"))
+        assert len(got) == 3
+        np.testing.assert_array_equal(got[2].pixels, frames[2])
+
+
+def test_a_stack_is_memory_mapped_not_loaded(tmp_path):
+    path = tmp_path / "large.npy"
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(200_000, 512, 640))  # 131 GB, sparse
+    array[3] = 7
+    del array
+    first = list(itertools.islice(open_source(path), 4))
+    assert first[3].pixels.max() == 7
+
+
+class TestTimes:
+    def test_a_rate_is_stated_by_the_caller_or_the_sidecar_or_the_container_or_assumed(self, tmp_path):
+        folder = media.png_folder(tmp_path / "a", make_frames(np.uint8))
+        clip = media.video(tmp_path / "b", make_frames(np.uint8))
+        assert (open_source(folder).rate_hz, open_source(folder).rate_from) == (DEFAULT_RATE_HZ, "default")
+        assert (open_source(clip).rate_hz, open_source(clip).rate_from) == (25, "container")
+        write_sidecar(clip, Sidecar(rate_hz=40.0, start_ns=5))
+        assert (open_source(clip).rate_hz, open_source(clip).rate_from) == (40, "sidecar")
+        assert [f.stamp.time_ns for f in open_source(clip)][:3] == [5, 25_000_005, 50_000_005]
+        stated = open_source(clip, rate_hz=10.0)
+        assert (stated.rate_hz, stated.rate_from) == (10, "stated")
+        assert [f.stamp.time_ns for f in stated][2] == 200_000_005
+
+    def test_a_folder_has_its_sidecar_beside_it_with_every_time(self, tmp_path):
+        folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 3))
+        write_sidecar(folder, Sidecar(times_ns=(1, 5, 6)))
+        assert sidecar_path(folder) == tmp_path / "a.toml"
+        assert [f.stamp.time_ns for f in open_source(folder)] == [1, 5, 6]
+        write_sidecar(folder, Sidecar(times_ns=(1, 5)))
+        got, message = until_error(open_source(folder))
+        assert len(got) == 2
+        assert "a.toml: times_ns has 2 times, but there is a frame 2" in message
+
+    def test_imagej_stacks_state_their_interval(self, tmp_path):
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, make_frames(np.uint16), imagej=True, metadata={"axes": "TYX", "finterval": 0.02})
+        source = open_source(path)
+        assert (source.rate_hz, source.rate_from) == (50, "container")
+        assert len(list(source)) == 12
+
+
+class TestRaw:
+    def test_without_a_sidecar_it_says_what_the_sidecar_must_state(self, tmp_path):
+        (tmp_path / "a.raw").write_bytes(bytes(100))
+        with pytest.raises(SourceError, match=r"need a sidecar a\.raw\.toml that states at least width and height"):
+            open_source(tmp_path / "a.raw")
+
+    def test_14_bits_in_16_know_their_full_scale(self, tmp_path):
+        path = tmp_path / "a.raw"
+        assert write_raw(path, make_frames(np.uint16), rate_hz=100.0, bits=14) == 12
+        assert read_sidecar(path) == Sidecar(rate_hz=100.0, bits=14, width=32, height=24)
+        assert open_source(path).full_scale == 16383
+
+    def test_a_file_that_ends_in_a_frame_delivers_those_before(self, tmp_path):
+        path = tmp_path / "a.raw"
+        write_raw(path, make_frames(np.uint16))
+        path.write_bytes(path.read_bytes()[:-9])
+        got, message = until_error(open_source(path))
+        assert len(got) == 11
+        assert "a.raw: ends in frame 11: 1527 of 1536 bytes" in message
+
+    def test_any_name_will_do_with_a_sidecar(self, tmp_path):
+        path = tmp_path / "dump.seq"
+        write_raw(path, make_frames(np.uint8))
+        assert len(list(open_source(path))) == 12
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('width = "many"', r"a\.raw\.toml: Expected `int.*`, got `str` - at `\$\.width`"),
+            ("widht = 3", r"a\.raw\.toml: Object contains unknown field `widht`"),
+            ("width = 0", r"a\.raw\.toml: Expected `int` >= 1"),
+            ("width = ", r"a\.raw\.toml: "),
+        ],
+    )
+    def test_a_wrong_sidecar_is_named_with_its_field(self, text, message, tmp_path):
+        (tmp_path / "a.raw").write_bytes(bytes(100))
+        (tmp_path / "a.raw.toml").write_text(text)
+        with pytest.raises(FormatError, match=message):
+            open_source(tmp_path / "a.raw")
+
+    def test_frames_of_two_sizes_cannot_be_written(self, tmp_path):
+        with pytest.raises(ValueError, match="frame 1: expected"):
+            write_raw(tmp_path / "a.raw", [np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8)])
+        with pytest.raises(ValueError, match="at least one frame"):
+            write_raw(tmp_path / "a.raw", [])
+
+
+def test_paths_that_hold_no_frames_say_what_would_do(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    for name, message in (("none", "no such file"), ("empty", "no images"), ("notes.txt", "not a kind of file")):
+        with pytest.raises(SourceError, match=message):
+            open_source(tmp_path / name)
+
+
+def test_an_unreadable_image_is_a_source_error(tmp_path):
+    folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 3))
+    source = open_source(folder)
+    (folder / "frame_10.png").unlink()
+    got, message = until_error(source)
+    assert len(got) == 2
+    assert "frame_10.png" in message
+
+
+def test_stamps_of_all_files_of_a_folder_name_their_file(tmp_path):
+    folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 2))
+    assert [f.stamp for f in open_source(folder, rate_hz=10.0)] == [
+        Stamp("a", 0, 0, 0, "frame_8.png"),
+        Stamp("a", 0, 1, 100_000_000, "frame_9.png"),
+    ]

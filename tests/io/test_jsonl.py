@@ -1,0 +1,149 @@
+"""Interchange: lossless both ways, and precise about what is wrong."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from endings import until_error
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import detections, poses, tracks, truths
+
+from irst_stream import Detections, FormatError, OutputError, Pose, SourceError, Stamp, Tracks, Truth
+from irst_stream.io import jsonl
+
+STRATEGIES = {Detections: detections(), Tracks: tracks(), Truth: truths(), Pose: poses()}
+
+
+def same(a, b):
+    for name in a.__slots__:
+        left, right = getattr(a, name), getattr(b, name)
+        if isinstance(left, np.ndarray):
+            np.testing.assert_array_equal(left, right)
+            assert left.dtype == right.dtype
+        else:
+            assert left == right
+
+
+@pytest.mark.parametrize("kind", STRATEGIES, ids=lambda k: k.__name__)
+def test_every_kind_round_trips_without_loss(kind, tmp_path):
+    path = tmp_path / "a.jsonl"
+
+    @given(st.lists(STRATEGIES[kind], max_size=3))
+    def check(records):
+        assert jsonl.write(path, records) == len(records)
+        back = list(jsonl.read(path, kind))
+        assert len(back) == len(records)
+        for before, after in zip(records, back, strict=True):
+            same(before, after)
+
+    check()
+
+
+def test_a_line_is_what_the_format_says(tmp_path):
+    path = tmp_path / "a.jsonl"
+    xy, cov = np.array([[1.5, 2.5]]), np.array([[[0.25, 0.0], [0.0, 0.5]]])
+    record = Detections(
+        Stamp("s", 0, 3, 60, "f.png"), xy, cov, np.array([230.0]), np.array([np.nan]), np.ones(1), np.zeros(1)
+    )
+    jsonl.write(path, [record])
+    assert json.loads(path.read_text()) == {
+        "sequence": "s",
+        "index": 3,
+        "time_ns": 60,
+        "source": "f.png",
+        "detections": [{"x": 1.5, "y": 2.5, "amplitude": 230.0, "score": 1.0, "cov": [[0.25, 0.0], [0.0, 0.5]]}],
+    }
+
+
+def test_a_method_without_covariances_writes_null():
+    record = Detections.bare(Stamp("s", 0, 0, 0), np.zeros((1, 2)), np.array([np.nan]), np.ones(1))
+    assert json.loads(jsonl.encode(record))["detections"] == [
+        {"x": 0.0, "y": 0.0, "amplitude": None, "score": 1.0, "cov": None}
+    ]
+
+
+def test_the_shortest_line_another_method_may_write(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"sequence": "s", "index": 0, "detections": [{"x": 1, "y": 2, "amplitude": null, "score": 3}]}\n\n')
+    (record,) = jsonl.read(path, Detections)
+    assert record.stamp == Stamp("s", 0, 0, 0)
+    assert record.xy.tolist() == [[1, 2]]
+    assert np.isnan(record.cov).all()
+
+
+GOOD = '{"sequence":"s","index":0,"detections":[]}'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "Input data was truncated"),
+        ('{"index":0,"detections":[]}', "Object missing required field `sequence`"),
+        ('{"sequence":"s","index":-1,"detections":[]}', r"Expected `int` >= 0 - at `\$.index`"),
+        ('{"sequence":"s","index":0,"truth":[]}', "unknown field `truth`"),
+        (
+            '{"sequence":"s","index":0,"detections":[{"x":"1","y":2,"amplitude":1,"score":3}]}',
+            r"Expected `float`, got `str` - at `\$.detections\[0\].x`",
+        ),
+        (
+            '{"sequence":"s","index":0,"detections":[{"x":1,"y":2,"amplitude":1}]}',
+            r"missing required field `score` - at `\$.detections\[0\]`",
+        ),
+        (
+            '{"sequence":"s","index":0,"detections":[{"x":1,"y":2,"amplitude":1,"score":3,"cov":[[1,2],[3,1]]}]}',
+            r"symmetric matrix with a positive diagonal - at `\$.detections\[0\].cov`",
+        ),
+        (
+            '{"sequence":"s","index":0,"detections":[{"x":1,"y":2,"amplitude":1,"score":3,"cov":[[1]]}]}',
+            r"Expected `array` of length 2.* - at `\$.detections\[0\].cov",
+        ),
+        ('{"sequence":"s","index":0,"detections":[{"x":NaN,"y":2,"amplitude":1,"score":3}]}', "JSON is malformed"),
+        ('{"sequence":"s","index":0,"detections":[{"x":1e999,"y":2,"amplitude":1,"score":3}]}', "out of range"),
+    ],
+)
+def test_what_is_wrong_is_named_by_line_and_field_after_the_lines_before(line, message, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{GOOD}\n{GOOD.replace('0', '1', 1)}\n{line}\n{GOOD}\n")
+    got, said = until_error(jsonl.read(path, Detections), FormatError)
+    assert len(got) == 2
+    assert said.startswith(f"{path}:3: ")
+    assert re.search(message, said)
+
+
+def test_bytes_that_are_no_text_are_named_by_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(FormatError, match=r"a\.jsonl:1: "):
+        list(jsonl.read(path, Detections))
+
+
+def test_files_that_cannot_be_opened(tmp_path):
+    with pytest.raises(SourceError, match="No such file"):
+        list(jsonl.read(tmp_path / "none.jsonl", Truth))
+    with pytest.raises(OutputError, match="cannot be written"):
+        jsonl.write(tmp_path / "no" / "folder.jsonl", [])
+
+
+def test_the_schema_and_the_document_speak_of_the_same_format():
+    defined = jsonl.schema()["$defs"]
+    text = (jsonl.Path(jsonl.__file__).parent / "INTERCHANGE.md").read_text()
+    rows = ("DetectionRow", "TrackRow", "TruthRow", "PoseRow", "DetectionLine")
+    for row in rows:
+        for field in defined[row]["properties"]:
+            assert f"`{field}`" in text, f"{row}.{field} is not described"
+
+
+def test_the_examples_of_the_document_can_be_read(tmp_path):
+    text = (jsonl.Path(jsonl.__file__).parent / "INTERCHANGE.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith('{"sequence"')]
+    kinds = {"detections": Detections, "tracks": Tracks, "truth": Truth, "pose": Pose}
+    seen = set()
+    for line in lines:
+        key = next(k for k in kinds if k in json.loads(line))
+        path = tmp_path / "a.jsonl"
+        path.write_text(line)
+        assert len(list(jsonl.read(path, kinds[key]))) == 1
+        seen.add(key)
+    assert seen == set(kinds)
