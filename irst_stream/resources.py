@@ -1,0 +1,39 @@
+"""Where the folders that travel with the package are: engines/ and configs/, in a checkout or in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from irst_stream.errors import UsageError
+
+__all__ = ["configs_folder", "engines_folder", "find_config"]
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def engines_folder() -> Path:
+    """Weights, ONNX graphs and their manifests."""
+    return _folder("engines")
+
+
+def configs_folder() -> Path:
+    """The configurations that come with the package, one TOML each."""
+    return _folder("configs")
+
+
+def find_config(name: str) -> Path:
+    """A configuration by path, or by the name of one that comes with the package."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = configs_folder() / f"{name.removesuffix('.toml')}.toml"
+    if shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(p.stem for p in configs_folder().glob("*.toml")))
+    raise UsageError(f"{name}: no such file, and no configuration of that name; there are: {known}")
+
+
+def _folder(name: str) -> Path:
+    """A wheel carries the folder inside the package; a checkout has it beside the package."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name

@@ -1,0 +1,59 @@
+"""TOML to frozen dataclasses: every mistake at once, each by its dotted path, with the nearest known key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from irst_stream.errors import FormatError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["read_settings"]
+
+Settings = TypeVar("Settings")
+
+
+def read_settings(path: Path, kind: type[Settings]) -> Settings:
+    """A TOML file as a dataclass of dataclasses; whatever it leaves out keeps its default.
+
+    Raises one FormatError that lists every unknown key and every value of a wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise FormatError(f"{path}: {error}") from error
+    faults = list(_faults(table, kind, ""))
+    if faults:
+        raise FormatError(f"{path}: " + "; ".join(faults))
+    return msgspec.convert(table, kind)
+
+
+def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:
+    types = typing.get_type_hints(kind)
+    for key, value in table.items():
+        dotted = prefix + key
+        if key not in types:
+            near = difflib.get_close_matches(key, types, 1) or sorted(types)
+            yield f"{dotted}: no such key; {'did you mean ' + near[0] if len(near) == 1 else 'known: ' + ', '.join(near)}"
+        elif dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
+            yield from _faults(value, types[key], dotted + ".")
+        else:
+            yield from _value_fault(value, types[key], dotted)
+
+
+def _value_fault(value: Any, kind: Any, dotted: str) -> Iterator[str]:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        yield f"{dotted}: {str(error)[:1].lower()}{str(error)[1:]}"
