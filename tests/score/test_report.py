@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from irst_stream import Detections, FormatError, Stamp, Truth, UsageError
+from irst_stream.optics import FineGrid
+from irst_stream.resolve import read_cell_centres
+from irst_stream.score import cso_map, frame_range, pair_frames, score_detections, scored_truths
+from irst_stream.sim import csist100k, seqcsist
+
+
+def truth(index, sequence="a", xy=((1.0, 2.0),)):
+    n = len(xy)
+    return Truth(
+        Stamp(sequence, 0, index, 0), np.arange(n), np.zeros(n, int), np.array(xy).reshape(-1, 2), np.full(n, 230.0)
+    )
+
+
+def answer(index, sequence="a", xy=((1.0, 2.0),)):
+    n = len(xy)
+    return Detections.bare(Stamp(sequence, 0, index, 0), np.array(xy).reshape(-1, 2), np.full(n, 230.0), np.ones(n))
+
+
+def test_frames_are_paired_by_sequence_and_index_in_any_order():
+    truths = [truth(i, s) for s in "ab" for i in range(3)]
+    pairs = pair_frames([answer(i, s) for s in "ba" for i in (2, 0, 1)], truths)
+    assert [(d.stamp.sensor, d.stamp.index) for d, _ in pairs] == [(t.stamp.sensor, t.stamp.index) for t in truths]
+
+
+def test_a_frame_without_a_line_counts_as_empty():
+    report = score_detections(pair_frames([answer(0)], [truth(0), truth(1)]))
+    assert report.unanswered == 1
+    assert report.errors.recall == 0.5
+
+
+def test_ranges_count_within_each_sequence():
+    truths = [truth(i, s) for s, n in (("a", 20), ("b", 6)) for i in range(n)]
+    kept = scored_truths(truths, frame_range("2:-2"))
+    assert [i for s, _, i in kept if s == "a"] == list(range(2, 18))
+    assert [i for s, _, i in kept if s == "b"] == [2, 3]
+    assert len(scored_truths(truths, frame_range("all"))) == 26
+
+
+@pytest.mark.parametrize("text", ["5", "a:b", "1:2:3", ""])
+def test_other_ranges_are_refused(text):
+    with pytest.raises(UsageError, match="expected FIRST:LAST"):
+        frame_range(text)
+
+
+def test_strangers_and_doubles_are_named():
+    with pytest.raises(FormatError, match="sequence 'z' index 0 is not in the truth, whose first is sequence 'a' index 0"):
+        pair_frames([answer(0, "z")], [truth(0)])
+    with pytest.raises(FormatError, match="two lines for sequence 'a' index 0"):
+        pair_frames([answer(0), answer(0)], [truth(0)])
+    with pytest.raises(FormatError, match="truth: two lines"):
+        pair_frames([], [truth(0), truth(0)])
+
+
+def test_unknown_numbers_become_null_in_json():
+    plain = score_detections(pair_frames([answer(0, xy=())], [truth(0, xy=())])).as_dict()
+    assert plain["cso_map"] is None
+    assert plain["gospa"]["total"] == 0
+
+
+def cell_centre_scores(patches, frames):
+    grid = FineGrid()
+    found, real = [], []
+    for k in range(len(patches)):
+        n = patches.count[k]
+        for t in frames:
+            xy, amplitude = patches.xy[k, t, :n], patches.amplitude[k, :n]
+            read = read_cell_centres(Stamp("", 0, t, 0), grid.label(xy, amplitude), grid)
+            found.append(np.column_stack([read.xy, read.score]))
+            real.append(xy)
+    return cso_map(found, real, mode="legacy")
+
+
+def test_perfect_labels_read_at_cell_centres_score_as_measured_on_seqcsist():
+    got = cell_centre_scores(seqcsist(750, split="test"), range(2, 18))
+    assert 100 * got.map == pytest.approx(52.2, abs=1)
+    assert 100 * got.ap[-1] > 99
+
+
+def test_perfect_labels_read_at_cell_centres_score_as_measured_on_csist100k():
+    got = cell_centre_scores(csist100k(10_000, split="test"), range(1))
+    assert 100 * got.map == pytest.approx(46.3, abs=1)
+    assert 100 * got.ap == pytest.approx([0.5, 5.8, 36.4, 88.9, 100], abs=2)
