@@ -1,0 +1,39 @@
+"""irst-stream doctor: what this machine can do, and what is missing for what."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from irst_stream.commands.console import print_line
+from irst_stream.doctor import diagnose
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "doctor", help="say what this machine can do, and what is missing for what",
+        description="Says what this machine can do, and what is missing for what. Changes nothing.",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    diagnosis = diagnose()
+    if args.json:
+        print_line(msgspec.json.format(msgspec.json.encode(asdict(diagnosis)), indent=2).decode())
+        return 0
+    width = max(len(name) for name, _ in diagnosis.facts) + 2
+    for name, value in diagnosis.facts:
+        print_line(f"{name:<{width}}{value}")
+    print_line(f"{'packages':<{width}}{', '.join(f'{name} {version}' for name, version in diagnosis.packages if version)}")
+    print_line()
+    for ability in diagnosis.abilities:
+        print_line(f"no   {ability.name} - needs {ability.missing}" if ability.missing else f"yes  {ability.name}")
+    return 0

@@ -1,0 +1,159 @@
+"""irst-stream simulate: generated data sets with exact truth."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from irst_stream.commands.console import count, pair, print_line, progress, size, split_range
+from irst_stream.errors import UsageError
+from irst_stream.generate import GeneratedSet, patch_set, scene_set, usable_cores
+from irst_stream.resources import find_config
+from irst_stream.settings import read_settings
+from irst_stream.sim import SceneSettings
+from irst_stream.sim.background import BACKGROUNDS
+from irst_stream.sim.datasets import SPLITS
+
+__all__ = ["add_parser"]
+
+SHARES = {"seqcsist": (0.70, 0.15, 0.15), "csist100k": (0.80, 0.10, 0.10)}  # of train, val, test, as published
+
+PATCHES = """\
+Without --split the sequences are divided as published ({shares} % train, val, test), each split in its
+own folder. The same seed gives the same bytes; the splits of one seed never share a draw. An interrupted
+run goes on where it stopped when the same command is given again."""
+
+SCENE = """\
+Groups of targets enter, drift, cross and leave over a backdrop. OUT gets frames/ (PNG, 16 bits), truth.jsonl,
+poses.jsonl and manifest.json. Start from a configuration (--config, a TOML file or one of: {configs})
+and change what you like; what no option names can be set in the file."""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command and its three kinds of data."""
+    parser = commands.add_parser("simulate", help="generate data sets with exact truth", description=__doc__)
+    kinds = parser.add_subparsers(metavar="KIND", required=True, title="kinds")
+    _add_patches(kinds, "seqcsist", "--trajectories", "groups of 2 to 4 targets, 20 frames of 11 x 11 px each (SeqCSIST)")
+    _add_patches(kinds, "csist100k", "--images", "single 11 x 11 px images of 1 to 5 targets (CSIST-100K)")
+    _add_scene(kinds)
+
+
+def _add_patches(kinds: Any, dataset: str, amount: str, summary: str) -> None:
+    shares = " / ".join(f"{share:.0%}".rstrip("%") for share in SHARES[dataset])
+    parser = kinds.add_parser(
+        dataset, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=PATCHES.format(shares=shares)
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to fill")
+    parser.add_argument(amount, dest="amount", type=count, required=True, metavar="N", help="how many")
+    parser.add_argument("--split", choices=SPLITS, help="make this split only, all N of it")
+    parser.add_argument(
+        "--noise", type=split_range, default=(0.0, 0.0), metavar="DN",
+        help="Gaussian noise, or LOW:HIGH for a level of its own for each sequence (default 0)",
+    )  # fmt: skip
+    parser.add_argument("--depth", type=int, choices=(8, 16), default=16, help="bits of a file's pixel (default 16)")
+    parser.add_argument("--saturate", action="store_true", help="saturate at 255 DN in 16-bit files too, as 8 bits do")
+    _add_common(parser)
+    parser.set_defaults(run=_run_patches, dataset=dataset)
+
+
+def _add_scene(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "scene", help="full-frame sensor sequences", description="Full-frame sensor sequences.",
+        epilog=SCENE.format(configs="scene-sky, scene-cloud"),
+    )  # fmt: skip
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to fill")
+    parser.add_argument("--frames", type=count, required=True, metavar="N", help="how many")
+    parser.add_argument("--config", metavar="FILE", help="settings to start from")
+    for option, kind, metavar, _, summary in SCENE_OPTIONS:
+        parser.add_argument(option, type=kind, metavar=metavar, help=summary)
+    parser.add_argument("--background", choices=sorted(BACKGROUNDS), help="a ready-made backdrop")
+    _add_common(parser)
+    parser.set_defaults(run=_run_scene)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which of all possible sets (default 0)")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes at work (default: one for each core)")
+
+
+SCENE_OPTIONS: list[tuple[str, Callable[[str], Any], str, tuple[str, ...], str]] = [
+    ("--size", size, "WxH", ("sensor.width", "sensor.height"), "pixels (default 640x512)"),
+    ("--rate", float, "HZ", ("sensor.rate_hz",), "frames a second (default 100)"),
+    ("--bits", int, "N", ("sensor.bits",), "8 to 16; full scale saturates (default 14)"),
+    ("--sigma", float, "PX", ("sensor.sigma_px",), "spread of the optics (default 0.5)"),
+    ("--read-noise", float, "DN", ("sensor.read_noise_dn",), "read noise (default 4)"),
+    ("--groups", int, "N", ("groups.groups",), "groups in view at any time (default 5)"),
+    ("--members", split_range, "LOW:HIGH", ("groups.members",), "targets in a group, 1 to 5 (default 2:5)"),
+    ("--singles", int, "N", ("groups.singles",), "lone targets in view at any time (default 2)"),
+    ("--spacing", split_range, "LOW:HIGH", ("groups.spacing_px",), "px between neighbours of a group (default 0.5:1.2)"),
+    ("--speed", split_range, "LOW:HIGH", ("groups.speed_px_s",), "px a second (default 5:40)"),
+    ("--crossing", float, "SHARE", ("groups.crossing",), "share of groups that cross (default 0.3)"),
+    ("--amplitude", split_range, "LOW:HIGH", ("groups.amplitude_dn",), "targets' amplitude, DN (default 220:250)"),
+    ("--snr", split_range, "LOW:HIGH", ("groups.snr",), "targets' peak pixel over noise, in place of an amplitude"),
+    ("--drift", pair, "X,Y", ("platform.drift_x_px_s", "platform.drift_y_px_s"), "platform drift, px a second"),
+    ("--jitter", float, "PX", ("platform.jitter_px",), "platform jitter from frame to frame, rms"),
+    ("--roll-jitter", float, "MRAD", ("platform.roll_jitter_mrad",), "platform roll from frame to frame, rms"),
+]
+"""Option, its type, what to call its value, the settings it sets, what it means."""
+
+
+def _run_patches(args: argparse.Namespace) -> int:
+    drawn = {"seed": args.seed, "noise": args.noise, "depth": args.depth, "saturate": args.saturate}
+    counts = {args.split: args.amount} if args.split else _shares(args.dataset, args.amount)
+    sets = [patch_set(args.out / split, args.dataset, n, split=split, **drawn) for split, n in counts.items() if n]
+    return _fill(args.out, sets, args.workers)
+
+
+def _run_scene(args: argparse.Namespace) -> int:
+    settings = read_settings(find_config(args.config), SceneSettings) if args.config else SceneSettings()
+    if args.background:
+        settings = replace(settings, background=BACKGROUNDS[args.background])
+    for option, _, _, places, _ in SCENE_OPTIONS:
+        value = getattr(args, option[2:].replace("-", "_"))
+        if value is not None:
+            for place, part in zip(places, value if len(places) > 1 else (value,), strict=True):
+                settings = _with(settings, place, part)
+    name = args.out.resolve().name
+    return _fill(args.out, [scene_set(args.out, settings, args.frames, seed=args.seed, name=name)], args.workers)
+
+
+def _with(settings: SceneSettings, place: str, value: Any) -> SceneSettings:
+    """The settings with one of them changed; place is like "sensor.bits"."""
+    table, key = place.split(".")
+    if key == "members":
+        if not all(part.is_integer() for part in value):
+            raise UsageError(f"--members: expected whole numbers, got {value[0]}:{value[1]}")
+        value = (int(value[0]), int(value[1]))
+    return replace(settings, **{table: replace(getattr(settings, table), **{key: value})})
+
+
+def _shares(dataset: str, amount: int) -> dict[str, int]:
+    """How many of `amount` go to each split; the first takes what rounding leaves."""
+    val, test = (round(amount * share) for share in SHARES[dataset][1:])
+    return dict(zip(SPLITS, (amount - val - test, val, test), strict=True))
+
+
+def _fill(out: Path, sets: list[GeneratedSet], workers: int | None) -> int:
+    """Makes sets, all claimed before any is begun."""
+    if any(s.manifest.parameters["seed"] < 0 for s in sets):
+        raise UsageError("--seed: expected 0 or more")
+    for s in sets:
+        s.claim()
+    began = time.monotonic()
+    frames = sum(s.manifest.frames for s in sets)
+    missing = [(s, s.missing()) for s in sets]
+    left = sum(job.frames for _, jobs in missing for job in jobs)
+    if not any(jobs for _, jobs in missing):
+        print_line(f"{out}: complete, {frames} frames; nothing to do")
+        return 0
+    if left < frames:
+        print_line(f"{out}: {frames - left} of {frames} frames are there; going on")
+    with progress("simulate", left) as done:
+        for s, jobs in missing:
+            s.fill(jobs, workers or usable_cores(), done)
+    print_line(f"{out}: {frames} frames, {left} made in {time.monotonic() - began:.1f} s. Look: irst-stream inspect {out}")
+    return 0

@@ -1,0 +1,43 @@
+"""Options and help that the commands which read frames or truth share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from irst_stream.errors import UsageError
+from irst_stream.io import jsonl
+from irst_stream.io.csist import KINDS
+from irst_stream.io.files import FileSource, open_source
+from irst_stream.types import Truth
+
+__all__ = ["add_source_options", "open_from", "read_truths"]
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """PATH and what may have to be said about it."""
+    parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames")
+    parser.add_argument("--kind", choices=sorted(KINDS), help="which of the two sets, where the folder does not tell")
+    parser.add_argument("--variable", metavar="NAME", help="which array of a .mat or .npz file")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="frames a second, in place of what the file states")
+
+
+def open_from(args: argparse.Namespace) -> FileSource:
+    """The source those options name."""
+    if args.rate is not None and not args.rate > 0:
+        raise UsageError(f"--rate: expected more than 0 frames a second, got {args.rate:g}")
+    return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate)
+
+
+def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
+    """The truth at a path, a file of JSON lines or a folder that has it, and the frames usually scored of it.
+
+    Of SeqCSIST these are 2 to 17 of each 20, the centres of whole windows of five.
+    """
+    if path.is_file() and path.suffix == ".jsonl":
+        return jsonl.read(path, Truth), "all"
+    source = open_source(path)
+    if not source.has_truth:
+        raise UsageError(f"{path}: {source.kind}, without truth; expected JSON lines, or a folder with annotations")
+    return source.truths(), "2:-2" if source.dataset == "seqcsist" else "all"

@@ -1,0 +1,149 @@
+"""What this machine can do, and what is missing for what. Nothing that could crash is imported into this process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from irst_stream import __version__
+from irst_stream.cuda_driver import CudaReport, ask_cuda_driver
+from irst_stream.generate import usable_cores
+
+__all__ = ["Ability", "Diagnosis", "diagnose"]
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "tifffile",
+    "h5py",
+    "msgspec",
+    "rich",
+    "matplotlib",
+    "imagecodecs",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+)
+VECTORS = ("avx512f", "avx512_vnni", "avx2", "asimd", "sve")  # instruction sets worth naming
+LONGEST_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """Something irst-stream does, and what is missing for it here, "" where nothing is."""
+
+    name: str
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """facts: (name, value) of the machine; packages: (name, version or ""); abilities."""
+
+    facts: tuple[tuple[str, str], ...]
+    packages: tuple[tuple[str, str], ...]
+    abilities: tuple[Ability, ...]
+
+
+def diagnose() -> Diagnosis:
+    """Looks around. Takes a second or two, since the driver and ONNX Runtime are asked in child processes."""
+    packages = {name: _version(name) for name in PACKAGES}
+    cuda = ask_cuda_driver()
+    facts = (
+        ("irst-stream", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"),
+        ("processor", _processor()),
+        ("cores", f"{usable_cores()} usable of {os.cpu_count()}"),
+        ("memory", _memory()),
+        ("GPU", _describe(cuda)),
+        ("NVIDIA driver", _kernel_driver()),
+        ("ONNX Runtime", _providers() if packages["onnxruntime"] or packages["onnxruntime-gpu"] else "not installed"),
+        ("TensorRT", packages["tensorrt"] or "not installed"),
+    )
+    return Diagnosis(facts, tuple(packages.items()), tuple(_abilities(packages, cuda)))
+
+
+def _abilities(packages: dict[str, str], cuda: CudaReport) -> list[Ability]:
+    def need(package: str, extra: str) -> str:
+        return "" if packages[package] else f"{package}: pip install 'irst-stream[{extra}]'"
+
+    def install(*packages: str) -> str:
+        return "; ".join(filter(None, packages))
+
+    tensorrt = install(cuda.reason and f"a GPU: {cuda.reason}", need("tensorrt", "tensorrt"))
+    return [
+        Ability("generate, read and score data", ""),
+        Ability("draw pictures", need("matplotlib", "plot")),
+        Ability("read compressed TIFF", need("imagecodecs", "tiff")),
+        Ability("train, export engines", install(need("torch", "train"), need("onnx", "train"))),
+        Ability("run TensorRT engines", tensorrt),
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _field(text: str, *names: str) -> str:
+    """The value of the first line "name : value" with one of these names."""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in names:
+            return value.strip()
+    return ""
+
+
+def _processor() -> str:
+    text = _read("/proc/cpuinfo")
+    flags = set(_field(text, "flags", "Features").split())
+    vectors = ", ".join(name for name in VECTORS if name in flags)
+    name = _field(text, "model name", "Model") or platform.processor() or platform.machine()
+    return f"{name} ({vectors})" if vectors else name
+
+
+def _memory() -> str:
+    text = _read("/proc/meminfo")
+    total, free = (int(_field(text, name).split()[0]) if _field(text, name) else 0 for name in ("MemTotal", "MemAvailable"))
+    return f"{total / 2**20:.1f} GiB, {free / 2**20:.1f} GiB available" if total else "unknown"
+
+
+def _describe(cuda: CudaReport) -> str:
+    if not cuda.gpus:
+        return f"none: {cuda.reason}"
+    gpus = (f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB, compute {gpu.capability}" for gpu in cuda.gpus)
+    return f"{'; '.join(gpus)}; CUDA {cuda.cuda}"
+
+
+def _kernel_driver() -> str:
+    first = _read("/proc/driver/nvidia/version").partition("\n")[0]
+    return first.partition(":")[2].strip() or "not loaded"
+
+
+def _providers() -> str:
+    """ONNX Runtime's execution providers, asked in a child process."""
+    code = "import onnxruntime as o; print(o.__version__, *o.get_available_providers())"
+    try:
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_S, check=False)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return f"installed, but does not start ({error})"
+    if child.returncode:
+        return f"installed, but does not start (exit code {child.returncode})"
+    version, *providers = child.stdout.split()
+    return f"{version}: {', '.join(providers)}"

@@ -1,0 +1,97 @@
+"""What the doctor says of machines we do not have here."""
+
+import subprocess
+import sys
+
+import pytest
+
+from irst_stream import cuda_driver, doctor
+from irst_stream.cuda_driver import CudaReport, Gpu, ask_cuda_driver
+
+
+def answer_with(monkeypatch, code):
+    real = subprocess.run
+
+    def run(_, **options):
+        return real([sys.executable, "-c", code], **options)
+
+    monkeypatch.setattr(cuda_driver.subprocess, "run", run)
+
+
+def test_a_driver_that_crashes_takes_only_its_own_process_down(monkeypatch):
+    answer_with(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert ask_cuda_driver().reason == "the driver crashed when asked (exit code -11)"
+
+
+def test_a_driver_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(cuda_driver, "LONGEST_S", 0.2)
+    answer_with(monkeypatch, "while True: pass")
+    assert "did not answer" in ask_cuda_driver().reason
+
+
+def test_the_real_driver_or_the_lack_of_one_is_told():
+    report = ask_cuda_driver()
+    assert bool(report.gpus) == (not report.reason)
+
+
+class Driver:
+    """Stands for libcuda: one GPU, or an error code from cuInit."""
+
+    def __init__(self, code=0, devices=1):
+        self.code, self.devices = code, devices
+
+    def cuInit(self, _):  # noqa: N802 - the driver's own names
+        return self.code
+
+    def cuDriverGetVersion(self, out):  # noqa: N802
+        out._obj.value = 12080
+
+    def cuDeviceGetCount(self, out):  # noqa: N802
+        out._obj.value = self.devices
+
+    def cuDeviceGet(self, out, ordinal):  # noqa: N802
+        out._obj.value = ordinal
+
+    def cuDeviceGetName(self, buffer, _, __):  # noqa: N802
+        buffer.value = b"NVIDIA H200"
+
+    def cuDeviceTotalMem_v2(self, out, _):  # noqa: N802
+        out._obj.value = 150 * 2**30
+
+    def cuDeviceGetAttribute(self, out, attribute, _):  # noqa: N802
+        out._obj.value = {75: 9, 76: 0}[attribute]
+
+
+@pytest.mark.parametrize(
+    ("driver", "reason"),
+    [
+        (None, "no NVIDIA driver is installed"),
+        (Driver(code=100), "the NVIDIA driver does not start (cuInit says 100)"),
+        (Driver(devices=0), "the NVIDIA driver sees no GPU"),
+        (Driver(), ""),
+    ],
+)
+def test_what_the_driver_answers_is_put_into_words(driver, reason, monkeypatch):
+    monkeypatch.setattr(cuda_driver, "_load", lambda: driver)
+    answer = cuda_driver._answer()
+    assert answer["reason"] == reason
+    if not reason:
+        assert answer["gpus"] == [{"name": "NVIDIA H200", "memory": 150 * 2**30, "capability": "9.0"}]
+        assert answer["cuda"] == "12.8"
+
+
+def test_each_ability_names_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda _: "")
+    monkeypatch.setattr(doctor, "ask_cuda_driver", lambda: CudaReport((), "", "no NVIDIA driver is installed"))
+    missing = {ability.name: ability.missing for ability in doctor.diagnose().abilities}
+    assert missing["draw pictures"] == "matplotlib: pip install 'irst-stream[plot]'"
+    assert missing["run TensorRT engines"].startswith("a GPU: no NVIDIA driver is installed; tensorrt: pip install")
+    assert missing["generate, read and score data"] == ""
+
+
+def test_a_gpu_is_described(monkeypatch):
+    monkeypatch.setattr(
+        doctor, "ask_cuda_driver", lambda: CudaReport((Gpu("NVIDIA H200", 150 * 2**30, "9.0"),), "12.8", "")
+    )
+    facts = dict(doctor.diagnose().facts)
+    assert facts["GPU"] == "NVIDIA H200, 150 GiB, compute 9.0; CUDA 12.8"
