@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from irst_stream import __version__
-from irst_stream.commands import baseline, doctor, inspect, schema, score, simulate
 from irst_stream.errors import IrstError
 
 __all__ = ["main"]
@@ -30,14 +32,26 @@ a first round:
 x is the column, y the row, pixel centres are integers, in every file and every answer.
 Exit codes: 0 done, 2 bad input (one line says what, where, and what was expected), 130 interrupted."""
 
-COMMANDS = (simulate, inspect, baseline, score, schema, doctor)
+COMMANDS = {
+    "simulate": "generate data sets with exact truth",
+    "inspect": "say what a file or folder holds, and draw it",
+    "baseline": "what a perfect network scores when read at cell centres",
+    "score": "score detections against truth: CSO-mAP, GOSPA, counts, errors",
+    "schema": "print the JSON Schema of detections, tracks, truth and poses",
+    "doctor": "say what this machine can do, and what is missing for what",
+}
+"""Each is a module of irst_stream.commands, imported only when it is asked for: doctor must work where others break."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(words[0] if words else "").parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send ends as Ctrl-C does
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
     except IrstError as error:
         print(f"irst-stream: {error}", file=sys.stderr)
         return 2
@@ -47,14 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"irst-stream: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
+    """The whole parser, of which only the command that is asked for knows its own options."""
     parser = _Parser("irst-stream", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"irst-stream {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", parser_class=_Parser)
-    for command in COMMANDS:
-        command.add_parser(commands)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if name == asked:
+            import_module(f"irst_stream.commands.{name}").set_up(command)
     return parser
 
 
@@ -64,6 +84,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **options: Any) -> None:
         options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options}
         super().__init__(*args, **options)
+        self._negative_number_matcher = re.compile(r"-\.?\d")  # so that --drift -4,2 and --frames -3: are values
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}. Try: {self.prog} --help\n")

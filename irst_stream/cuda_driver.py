@@ -37,14 +37,17 @@ def ask_cuda_driver() -> CudaReport:
     """Loads and initialises the driver in a child process. Never raises, never hangs."""
     try:
         child = subprocess.run(
-            [sys.executable, "-m", __name__], capture_output=True, text=True, timeout=LONGEST_S, check=False
+            [sys.executable, "-I", __file__], capture_output=True, text=True, timeout=LONGEST_S, check=False
         )
     except (subprocess.TimeoutExpired, OSError) as error:
         return CudaReport((), "", f"the driver did not answer ({error})")
     if child.returncode:
         return CudaReport((), "", f"the driver crashed when asked (exit code {child.returncode})")
-    answer = json.loads(child.stdout)
-    return CudaReport(tuple(Gpu(**gpu) for gpu in answer["gpus"]), answer["cuda"], answer["reason"])
+    try:
+        answer = json.loads(child.stdout.splitlines()[-1])
+        return CudaReport(tuple(Gpu(**gpu) for gpu in answer["gpus"]), answer["cuda"], answer["reason"])
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        return CudaReport((), "", f"the driver's answer makes no sense ({error})")
 
 
 def _load() -> ctypes.CDLL | None:

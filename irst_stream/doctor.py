@@ -12,7 +12,7 @@ from pathlib import Path
 
 from irst_stream import __version__
 from irst_stream.cuda_driver import CudaReport, ask_cuda_driver
-from irst_stream.generate import usable_cores
+from irst_stream.machine import usable_cores
 
 __all__ = ["Ability", "Diagnosis", "diagnose"]
 
@@ -140,10 +140,12 @@ def _providers() -> str:
     """ONNX Runtime's execution providers, asked in a child process."""
     code = "import onnxruntime as o; print(o.__version__, *o.get_available_providers())"
     try:
-        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_S, check=False)
+        child = subprocess.run(
+            [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=LONGEST_S, check=False
+        )
     except (subprocess.TimeoutExpired, OSError) as error:
         return f"installed, but does not start ({error})"
     if child.returncode:
         return f"installed, but does not start (exit code {child.returncode})"
-    version, *providers = child.stdout.split()
+    version, *providers = child.stdout.split() or ["installed"]
     return f"{version}: {', '.join(providers)}"

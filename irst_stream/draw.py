@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from irst_stream.errors import MissingPackageError, OutputError
+from irst_stream.errors import MissingPackageError
 from irst_stream.score import Report
 from irst_stream.types import Detections, Floats, Frame, Pixels, Stamp, Truth
 
@@ -23,10 +23,10 @@ except ImportError as error:
 
 __all__ = ["precision_recall", "preview"]
 
-PATCH_WIDTH = 64  # px: wider frames are shown with enlarged groups beside them
+PATCH_WIDTH = 24  # px: wider frames are shown with enlarged groups beside them
 COLUMNS = 6
-GROUP_REACH = 2.5  # px: how much of a patch is shown around its group
-ZOOMS, ZOOM_REACH = 6, 6  # enlarged groups of a full frame, px around each
+GROUP_REACH = 3  # px: how much is shown around a group
+ZOOMS = 6  # enlarged groups of a full frame
 TRUTH_COLOUR, DETECTION_COLOUR = "#00b4ff", "#ff6a00"
 BRIGHTEN = 0.6  # exponent of the brightness scale, so that the skirts of a blur show beside its peak
 ELLIPSE_SCALE = 2 * 2.4477  # a 2-D Gaussian's 95 % ellipse has 2.4477 standard deviations on either side
@@ -52,7 +52,7 @@ def precision_recall(path: Path, report: Report) -> None:
     for (recall, precision), threshold, ap, shade in rows:
         label = f"within {threshold:.2f} px: AP {100 * ap:.2f}"
         axes.plot(recall, precision, color=_viridis(shade), label=label, linewidth=1.8)
-    axes.set(xlim=(0, 1.01), ylim=(0, 1.01), xlabel="recall", ylabel="precision")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
     axes.set_title(f"CSO-mAP {100 * report.cso_map.map:.2f} ({report.mode} matching, {report.images} images)", loc="left")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", frameon=False)
@@ -66,73 +66,91 @@ def _viridis(shade: float) -> tuple[float, float, float, float]:
 
 
 def _sheet(frames: Sequence[Frame], truths: Truths, detections: Answers) -> Figure:
-    """Patches in rows, a sequence after another; all in one brightness scale."""
+    """Patches in rows, a sequence after another; one brightness scale for all, one view for each sequence."""
     columns = min(COLUMNS, len(frames))
     rows = -(-len(frames) // columns)
     figure = Figure(figsize=(2.1 * columns, 2.25 * rows + 0.4), layout="constrained")
-    top = max(float(np.nanmax(np.where(np.isfinite(f.pixels), f.pixels, -np.inf))) for f in frames)
+    top = max(float(np.max(frame.pixels, where=np.isfinite(frame.pixels), initial=0)) for frame in frames)
     for k, frame in enumerate(frames):
         axes = figure.add_subplot(rows, columns, k + 1)
-        _show(axes, frame.pixels, 0, top if np.isfinite(top) and top > 0 else 1)
-        if frame.stamp in truths and len(truths[frame.stamp]):
-            _look_at(axes, truths[frame.stamp].xy.mean(axis=0))
+        _show(axes, frame.pixels, 0, top or 1)
+        known = [truths[f.stamp].xy for f in frames if f.stamp.sensor == frame.stamp.sensor and f.stamp in truths]
+        if sum(map(len, known)):
+            _look_at(axes, np.concatenate(known).mean(axis=0))
         _mark(axes, frame.stamp, truths, detections)
         axes.set_title(_title(frame.stamp), fontsize=8)
     return figure
 
 
 def _look_at(axes: Axes, centre: Floats) -> None:
-    """Shows the pixels around a point, whole ones, all of the same number."""
+    """Shows the whole pixels around a point."""
     x, y = np.rint(centre)
-    axes.set(xlim=(x - GROUP_REACH, x + GROUP_REACH), ylim=(y + GROUP_REACH, y - GROUP_REACH))
-    axes.set_xticks(x + np.arange(-2, 3))
-    axes.set_yticks(y + np.arange(-2, 3))
+    side = GROUP_REACH + 0.5
+    axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
+    axes.set_xticks(x + np.arange(-2, 3, 2))
+    axes.set_yticks(y + np.arange(-2, 3, 2))
 
 
 def _full_frame(frame: Frame, truths: Truths, detections: Answers) -> Figure:
-    """The frame at the left, up to six of its groups enlarged at the right."""
-    figure = Figure(figsize=(13, 6.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.55, 1))  # type: ignore[misc]  # its stub says one
+    """The frame at the left, up to six of its groups enlarged at the right, in boxes of the same number."""
+    centres = _centres(frame.stamp, truths, detections)
+    shown = centres[:ZOOMS]
+    figure = Figure(figsize=(14, 7) if shown else (9, 7), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1)) if shown else (figure, figure)  # type: ignore[misc]
     axes = left.add_subplot()
-    values = np.where(np.isfinite(frame.pixels), frame.pixels, np.nan)
-    _show(axes, frame.pixels, *np.nanpercentile(values, (0.5, 99.95)))
+    finite = frame.pixels[np.isfinite(frame.pixels)]
+    low, high = np.percentile(finite, (0.5, 99.95)) if finite.size else (0, 1)
+    _show(axes, frame.pixels, low, max(high, low + 1))
     height, width = frame.pixels.shape
-    axes.set_title(f"{_title(frame.stamp)}, {width} x {height} px", fontsize=9)
-    for k, centre in enumerate(_centres(frame.stamp, truths, detections)[:ZOOMS]):
-        x, y = centre - ZOOM_REACH
-        side = 2 * ZOOM_REACH
-        axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=TRUTH_COLOUR, linewidth=1))
-        axes.annotate(f"{k + 1}", (x + side, y), color=TRUTH_COLOUR, fontsize=8)
-        _zoom(right.add_subplot(3, 2, k + 1), frame, centre, k + 1)
-        _mark(right.axes[-1], frame.stamp, truths, detections)
+    more = f"; {len(shown)} of {len(centres)} groups enlarged" if len(centres) > len(shown) else ""
+    axes.set_title(f"{_title(frame.stamp)}, {width} x {height} px{more}", fontsize=9)
+    for k, centre in enumerate(shown):
+        _box(axes, centre, k + 1)
+        zoom = right.add_subplot(3, 2, k + 1)
+        _zoom(zoom, frame, centre, k + 1)
+        _mark(zoom, frame.stamp, truths, detections)
     return figure
 
 
 def _centres(stamp: Stamp, truths: Truths, detections: Answers) -> list[Floats]:
-    """Where a full frame is worth enlarging: its groups, or its detections, far enough from each other."""
+    """Where a full frame is worth enlarging, in whole pixels: its groups, largest first, or its detections."""
     points: list[Floats] = []
     if stamp in truths:
         truth = truths[stamp]
-        points = [truth.xy[truth.group == g].mean(axis=0) for g in np.unique(truth.group)]
-        points.sort(key=lambda p: -int((np.abs(truth.xy - p).max(axis=1) < ZOOM_REACH).sum()))
+        groups = sorted(np.unique(truth.group), key=lambda group: -int((truth.group == group).sum()))
+        points = [np.rint(truth.xy[truth.group == group].mean(axis=0)) for group in groups]
     elif stamp in detections:
-        points = list(detections[stamp].xy)
+        points = list(np.rint(detections[stamp].xy))
     apart: list[Floats] = []
     for point in points:
-        if all(np.abs(point - other).max() > ZOOM_REACH for other in apart):
+        if all(np.abs(point - other).max() > GROUP_REACH for other in apart):
             apart.append(point)
     return apart
 
 
+def _box(axes: Axes, centre: Floats, number: int) -> None:
+    side = 2 * GROUP_REACH + 1
+    corner = centre - side / 2
+    axes.add_patch(Rectangle((corner[0], corner[1]), side, side, fill=False, edgecolor=TRUTH_COLOUR, linewidth=1))
+    back = {"boxstyle": "round,pad=0.15", "facecolor": "black", "edgecolor": "none", "alpha": 0.6}
+    where = (corner[0] + side, corner[1])
+    axes.annotate(
+        f"{number}", where, (3, 3), textcoords="offset points", color="white", fontsize=8, bbox=back, annotation_clip=True
+    )
+
+
 def _zoom(axes: Axes, frame: Frame, centre: Floats, number: int) -> None:
-    height, width = frame.pixels.shape
-    x, y = np.clip(np.rint(centre).astype(int), ZOOM_REACH, (width - 1 - ZOOM_REACH, height - 1 - ZOOM_REACH))
-    part = frame.pixels[y - ZOOM_REACH : y + ZOOM_REACH + 1, x - ZOOM_REACH : x + ZOOM_REACH + 1]
-    left, top = x - ZOOM_REACH - 0.5, y - ZOOM_REACH - 0.5
+    """One box of the frame, in a brightness scale of its own; what lies beyond the frame stays white."""
+    x, y = centre.astype(int)
+    rows = slice(max(y - GROUP_REACH, 0), y + GROUP_REACH + 1)
+    columns = slice(max(x - GROUP_REACH, 0), x + GROUP_REACH + 1)
+    part = frame.pixels[rows, columns]
+    left, top = columns.start - 0.5, rows.start - 0.5
     extent = (left, left + part.shape[1], top + part.shape[0], top)
     axes.imshow(part, cmap="gray", extent=extent, interpolation="nearest")
-    axes.set_title(f"{number}", fontsize=8, loc="left")
-    axes.tick_params(labelsize=6, length=2)
+    _look_at(axes, centre)
+    axes.set_title(f"{number}", fontsize=9, loc="left")
+    axes.tick_params(labelsize=7, length=2)
 
 
 def _show(axes: Axes, pixels: Pixels, low: float, high: float) -> None:
@@ -161,7 +179,9 @@ def _ellipse(xy: Floats, cov: Floats) -> Ellipse:
 
 
 def _title(stamp: Stamp) -> str:
-    return f"{stamp.sensor}, frame {stamp.index}"
+    """In words that can be drawn: a name need not be text."""
+    name = stamp.sensor.encode("utf-8", "replace").decode().replace("$", r"\$")
+    return f"{name}, frame {stamp.index}"
 
 
 def _add_key(figure: Figure, truths: bool, detections: bool) -> None:
@@ -176,7 +196,4 @@ def _add_key(figure: Figure, truths: bool, detections: bool) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    figure.savefig(path, dpi=110, format="png")

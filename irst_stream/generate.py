@@ -6,28 +6,34 @@ whole, so whatever interrupted an earlier run, the jobs whose files are all ther
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
 from irst_stream import __version__
 from irst_stream.errors import OutputError, UsageError
 from irst_stream.io import csist, jsonl
 from irst_stream.io.images import encode_png
-from irst_stream.io.manifest import Manifest, read_manifest, write_manifest
+from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name, write_manifest
 from irst_stream.optics import PATCH, SIGMA
 from irst_stream.sim import FRAMES_PER_TRAJECTORY, Scene, SceneSettings, csist100k, seqcsist
-from irst_stream.sim.datasets import BLOCK_IMAGES, RULES
+from irst_stream.sim.datasets import BLOCK_IMAGES, RULES, check_draw
 
-__all__ = ["GeneratedSet", "Job", "patch_set", "scene_set", "usable_cores"]
+__all__ = ["GeneratedSet", "Job", "patch_set", "scene_set"]
 
 SCENE_JOB_FRAMES = 50
 
@@ -56,17 +62,16 @@ class GeneratedSet:
 
     def claim(self) -> None:
         """Makes the folder this set's, or raises an OutputError if it holds anything else; changes no file there."""
-        found = read_manifest(self.folder)
-        if found is not None and found != self.manifest:
-            raise OutputError(f"{self.folder}: holds a different set ({_difference(found, self.manifest)}); choose another")
-        if found is None and self.folder.is_dir() and any(self.folder.iterdir()):
-            raise OutputError(f"{self.folder}: holds files that are not a generated set's; choose an empty folder")
-        try:
+        with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            found = read_manifest(self.folder)
+            if found is None and any(path.suffix != ".part" for path in self.folder.iterdir()):
+                raise OutputError(f"{self.folder}: holds files that are not a generated set's; choose an empty folder")
             if found is None:
                 write_manifest(self.folder, self.manifest)
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
+            elif found != self.manifest:
+                difference = _difference(found, self.manifest)
+                raise OutputError(f"{self.folder}: holds a different set ({difference}); choose another folder")
 
     def missing(self) -> list[Job]:
         """The jobs of which a file is not there yet."""
@@ -75,18 +80,25 @@ class GeneratedSet:
         return [job for job in self.jobs if not there.issuperset(job.names())]
 
     def fill(self, jobs: Sequence[Job], workers: int, done: Callable[[int], None]) -> None:
-        """Runs jobs; calls done(frames) as each ends."""
-        for folder in {name.rpartition("/")[0] for job in jobs for name in job.names()}:
-            (self.folder / folder).mkdir(parents=True, exist_ok=True)
-        if workers <= 1 or len(jobs) <= 1:
-            for job in jobs:
-                done(_run(self.folder, job))
-            return
-        with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _leave_interrupts) as pool:
-            futures = [pool.submit(_run, self.folder, job) for job in jobs]
+        """Runs jobs; calls done(frames) as each ends. One run at a time may fill a folder."""
+        with _writing(self.folder), _alone(self.folder):
+            for folder in {name.rpartition("/")[0] for job in jobs for name in job.names()}:
+                (self.folder / folder).mkdir(parents=True, exist_ok=True)
+            if workers > 1 and len(jobs) > 1:
+                self._share_out(jobs, workers, done)
+            else:
+                for job in jobs:
+                    done(_run(self.folder, job))
+
+    def _share_out(self, jobs: Sequence[Job], workers: int, done: Callable[[int], None]) -> None:
+        with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _end_with_parent) as pool:
+            with _no_interrupts():  # workers are born deaf to Ctrl-C: it is for their parent to end them
+                futures = [pool.submit(_run, self.folder, job) for job in jobs]
             try:
                 for future in as_completed(futures):
                     done(future.result())
+            except BrokenProcessPool:
+                raise OutputError(f"{self.folder}: a worker process was killed; run the same command to go on") from None
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -111,6 +123,7 @@ def patch_set(
         raise UsageError(f"depth: expected 8 or 16 bits, got {depth}")
     if count < 1:
         raise UsageError(f"expected at least one {'trajectory' if dataset == 'seqcsist' else 'image'}, got {count}")
+    check_draw(seed, split, noise)
     ceiling = 255 if saturate or depth == 8 else 2**depth - 1
     length = FRAMES_PER_TRAJECTORY if dataset == "seqcsist" else 1
     drawn = {"seed": seed, "split": split, "noise_dn": list(noise), "depth_bits": depth, "ceiling_dn": ceiling}
@@ -122,18 +135,13 @@ def patch_set(
 
 
 def scene_set(folder: Path, settings: SceneSettings, frames: int, *, seed: int = 0, name: str = "scene") -> GeneratedSet:
-    """A full-frame sequence: frames/ of PNG images, truth.jsonl and poses.jsonl."""
+    """A full-frame sequence: frames/ of PNG images, truth.jsonl, poses.jsonl and bad_pixels.json."""
     whole = Scene(settings, frames, seed, name)  # says what is wrong with the settings before anything is written
     manifest = Manifest("scene", __version__, frames, {"name": name, "seed": seed, **_plain(asdict(settings))})
     starts = range(0, len(whole), SCENE_JOB_FRAMES)
     jobs: list[Job] = [_TruthJob(settings, frames, seed, name)]
     jobs += [_SceneJob(settings, frames, seed, name, k, min(SCENE_JOB_FRAMES, frames - k)) for k in starts]
     return GeneratedSet(folder, manifest, jobs)
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ class _SceneJob:
     frames: int
 
     def names(self) -> Iterator[str]:
-        return (f"frames/frame_{index:06d}.png" for index in range(self.first, self.first + self.frames))
+        return (scene_frame_name(index) for index in range(self.first, self.first + self.frames))
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         scene = _scene(self.settings, self.length, self.seed, self.name)
@@ -196,12 +204,13 @@ class _TruthJob:
     frames: int = 0
 
     def names(self) -> Iterator[str]:
-        return iter(["truth.jsonl", "poses.jsonl"])
+        return iter(["truth.jsonl", "poses.jsonl", "bad_pixels.json"])
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         scene = _scene(self.settings, self.length, self.seed, self.name)
         yield "truth.jsonl", b"".join(jsonl.encode(scene.truth(index)) for index in range(self.length))
         yield "poses.jsonl", b"".join(jsonl.encode(scene.pose(index)) for index in range(self.length))
+        yield "bad_pixels.json", msgspec.json.encode(scene.bad_pixels()) + b"\n"
 
 
 @lru_cache(1)
@@ -213,21 +222,59 @@ def _run(folder: Path, job: Job) -> int:
     for name, data in job.files():
         path = folder / name
         part = path.with_name(path.name + ".part")
-        try:
+        with _writing(path):
             part.write_bytes(data)
             part.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return job.frames
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the system refuses becomes one line with its place."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a lock on the folder's manifest, which the system releases however the run ends."""
+    with manifest_path(folder).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{folder}: another run is filling this folder; wait for it, or choose another") from None
+        yield
 
 
 def _listing(folder: Path) -> list[str]:
     return [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
 
 
-def _leave_interrupts() -> None:
-    """Workers leave Ctrl-C to their parent, which cancels what has not begun and lets them finish the rest."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ignores Ctrl-C for a moment, where this thread is the one that gets it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_with_parent() -> None:
+    """Makes a worker end when its parent has gone, however it went."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _difference(found: Manifest, wanted: Manifest) -> str:

@@ -6,7 +6,7 @@ along rows. x is the column, y the row, pixel centres are integers.
 
     response(u) = 1/2 [erf((u + 1/2) / (sqrt 2 sigma)) - erf((u - 1/2) / (sqrt 2 sigma))],   u = pixel - target
 
-Everything is vectorised over leading axes: targets, frames, batches.
+Everything is vectorised over leading axes: targets, frames, batches; sigma is one number, or one for each target.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ __all__ = [
     "render",
 ]
 
+Sigma = float | Floats  # px: one, or an array that broadcasts against the targets
+
 SIGMA = 0.5  # px, of both published data sets
 RAYLEIGH_PER_SIGMA = 1.9  # one Rayleigh unit is 1.9 sigma
 PATCH = (11, 11)  # rows, columns of both published data sets
@@ -47,20 +49,20 @@ class Psf(NamedTuple):
     by_sigma: Floats
 
 
-def line_response(centre: Floats, size: int, sigma: float) -> Floats:
+def line_response(centre: Floats, size: int, sigma: Sigma) -> Floats:
     """(...) positions px to (..., size): the share of a unit 1-D Gaussian that each of `size` pixels integrates."""
-    edges = (np.arange(size + 1) - 0.5 - np.asarray(centre, np.float64)[..., None]) / (np.sqrt(2) * sigma)
+    edges = (np.arange(size + 1) - 0.5 - np.asarray(centre, np.float64)[..., None]) / (np.sqrt(2) * _column(sigma))
     return np.asarray(np.diff(erf(edges), axis=-1) / 2)
 
 
-def psf(xy: Floats, shape: tuple[int, int] = PATCH, sigma: float = SIGMA) -> Floats:
+def psf(xy: Floats, shape: tuple[int, int] = PATCH, sigma: Sigma = SIGMA) -> Floats:
     """(..., 2) positions px to (..., H, W): the image of a target of unit amplitude at each."""
     xy = np.asarray(xy, np.float64)
     rows, columns = shape
     return line_response(xy[..., 1], rows, sigma)[..., :, None] * line_response(xy[..., 0], columns, sigma)[..., None, :]
 
 
-def psf_with_derivatives(xy: Floats, shape: tuple[int, int] = PATCH, sigma: float = SIGMA) -> Psf:
+def psf_with_derivatives(xy: Floats, shape: tuple[int, int] = PATCH, sigma: Sigma = SIGMA) -> Psf:
     """(..., 2) positions px to the unit image and its derivatives by x, y and sigma, each (..., H, W)."""
     xy = np.asarray(xy, np.float64)
     rows, columns = shape
@@ -74,7 +76,7 @@ def psf_with_derivatives(xy: Floats, shape: tuple[int, int] = PATCH, sigma: floa
     )
 
 
-def render(xy: Floats, amplitude: Floats, shape: tuple[int, int] = PATCH, sigma: float = SIGMA) -> Floats:
+def render(xy: Floats, amplitude: Floats, shape: tuple[int, int] = PATCH, sigma: Sigma = SIGMA) -> Floats:
     """(..., N, 2) positions px and (..., N) amplitudes DN to (..., H, W) DN: the sum of N targets' images.
 
     Targets of amplitude 0 add nothing, wherever they are; N may be 0.
@@ -120,11 +122,11 @@ class FineGrid:
     def label(self, xy: Floats, amplitude: Floats) -> Floats:
         """(..., N, 2) px and (..., N) DN to the label image (..., H c, W c): each target's amplitude in its cell.
 
-        Two targets in one cell add up. Targets off the grid, and of amplitude 0, leave no mark.
+        Two targets in one cell add up. Targets off the grid, at NaN, and of amplitude 0, leave no mark.
         """
         amplitude = np.asarray(amplitude, np.float64)
-        column, row = np.moveaxis(self.cells(xy), -1, 0)
         rows, columns = self.shape
+        column, row = np.moveaxis(self.cells(np.nan_to_num(xy, nan=-1e6)), -1, 0)
         on_grid = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         image = np.zeros((*amplitude.shape[:-1], rows, columns))
         batch = np.nonzero(on_grid)[:-1]
@@ -140,12 +142,16 @@ class FineGrid:
         return np.asarray((cell - (self.division - 1) / 2) / self.division, np.float64)
 
 
-def _line_derivatives(centre: Floats, size: int, sigma: float) -> tuple[Floats, Floats, Floats]:
+def _line_derivatives(centre: Floats, size: int, sigma: Sigma) -> tuple[Floats, Floats, Floats]:
     """(...) to the line response and its derivatives by centre and by sigma, each (..., size)."""
-    offset = np.arange(size + 1) - 0.5 - centre[..., None]
+    offset, sigma = np.arange(size + 1) - 0.5 - centre[..., None], _column(sigma)
     density = np.exp(-0.5 * (offset / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
     response = np.diff(erf(offset / (np.sqrt(2) * sigma)), axis=-1) / 2
     return np.asarray(response), -np.diff(density, axis=-1), -np.diff(density * offset, axis=-1) / sigma
+
+
+def _column(sigma: Sigma) -> Floats:
+    return np.asarray(sigma, np.float64)[..., None]
 
 
 def _outer(row: Floats, column: Floats) -> Floats:

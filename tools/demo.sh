@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv, installs, and runs the main job on embedded defaults; needs no server, GPU or download of data.
-# Results go to out/demo. Safe to run again.
+# Results go to out/demo, which is made anew each time.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up plot
@@ -12,6 +12,7 @@ run() {
   "$venv/bin/irst-stream" "$@"
 }
 
+rm -rf "$out"
 mkdir -p "$out"
 run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1
 run baseline "$out/data/test" "$out/cells.jsonl"

@@ -1,1 +1,1 @@
-"""One module for each command: add_parser() says what it takes, run() does it and returns the exit code."""
+"""One module for each command: set_up() says what it takes; its run does it and returns the exit code."""

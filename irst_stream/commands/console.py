@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-__all__ = ["count", "pair", "print_line", "print_table", "progress", "size", "split_range"]
+__all__ = ["count", "noun", "number", "pair", "positive", "print_line", "print_table", "progress", "size", "split_range"]
 
 Number = TypeVar("Number", int, float)
 LOG_EVERY_S = 5.0
+MOST = 10**8
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Leaves a closed pipe to the command line's own handling."""
+
+    def on_broken_pipe(self) -> None:
+        """Called in place of raising."""
+        raise BrokenPipeError
+
+
+_out = _Console(highlight=False, soft_wrap=True, emoji=False)
+_err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def count(text: str) -> int:
     """An option that is a whole number, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    if not _whole(text) or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, at most {MOST:,}, got {text!r}")
     return int(text)
+
+
+def number(text: str) -> float:
+    """An option that is a finite number."""
+    return _numbers(text, "", f"a number, got {text!r}")[0]
+
+
+def positive(text: str) -> float:
+    """An option that is a number above 0, neither absurdly small nor large."""
+    value = number(text)
+    if not 1e-6 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"expected a number from 0.000001 to 1,000,000,000, got {text!r}")
+    return value
 
 
 def split_range(text: str) -> tuple[float, float]:
@@ -42,10 +65,15 @@ def pair(text: str) -> tuple[float, float]:
     return x, y
 
 
+def noun(count: int, one: str) -> str:
+    """A count with its noun: 1 frame, 2 frames."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
 def size(text: str) -> tuple[int, int]:
     """An option that is WIDTHxHEIGHT."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    if not (_whole(width) and _whole(height)):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x512, got {text!r}")
     return int(width), int(height)
 
@@ -55,14 +83,13 @@ def print_line(text: str = "") -> None:
     _out.print(text, markup=False)
 
 
-def print_table(headings: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
-    """A table of a command's answer; all but the first column are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for k, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if k == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    _out.print(table, markup=False)
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of a command's answer, never cut; all but the first column are numbers."""
+    lines = [headings, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *rest in lines:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        print_line("  ".join(cells).rstrip())
 
 
 @contextmanager
@@ -99,9 +126,16 @@ class _Log:
             self.said = now
 
 
-def _numbers(text: str, separator: str, wanted: str) -> tuple[float, float]:
-    first, _, second = text.partition(separator)
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
+
+
+def _numbers(text: str, separator: str, wanted: str) -> tuple[float, ...]:
+    parts = text.split(separator, 1) if separator else [text]
     try:
-        return float(first), float(second)
+        values = tuple(float(part) for part in parts)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected {wanted}") from None
+        values = (math.nan,)
+    if len(values) != (2 if separator else 1) or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"expected {wanted}")
+    return values

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import Any
 
 import msgspec
 
 from irst_stream.commands.console import print_line
 from irst_stream.doctor import diagnose
 
-__all__ = ["add_parser"]
+__all__ = ["set_up"]
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command."""
-    parser = commands.add_parser(
-        "doctor", help="say what this machine can do, and what is missing for what",
-        description="Says what this machine can do, and what is missing for what. Changes nothing.",
-    )  # fmt: skip
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Says what the command takes."""
+    parser.description = "Says what this machine can do, and what is missing for what. Changes nothing."
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_run)
 

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from irst_stream.commands.console import print_line, progress
+from irst_stream.commands.console import noun, print_line, progress
+from irst_stream.commands.outputs import check_output, replacing
 from irst_stream.commands.sources import add_source_options, open_from
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.files import FileSource
-from irst_stream.types import Detections, Frame, Stamp
+from irst_stream.types import Detections, Frame, Stamp, Truth
 
-__all__ = ["add_parser"]
+__all__ = ["set_up"]
 
 SEQUENCES_SHOWN, FRAMES_SHOWN = 4, 6
-PATCH_WIDTH = 64  # px: up to here frames are shown whole, several in one picture
+PATCH_WIDTH = 24  # px: up to here frames are shown whole, several in one picture
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command."""
-    parser = commands.add_parser(
-        "inspect", help="say what a file or folder holds, and draw it",
-        description="Reads every frame and says what it is: frames, size, type, range, rate, truth, saturated pixels.",
-    )  # fmt: skip
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Says what the command takes."""
+    parser.description = "Reads every frame and says what it is: frames, size, type, range, rate, truth, saturated pixels."
     add_source_options(parser)
     parser.add_argument("--png", metavar="OUT", type=Path, help="draw a preview, truth marked, into this file")
     parser.add_argument("--detections", metavar="JSONL", type=Path, help="mark these detections in the preview too")
@@ -40,26 +38,39 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--detections: marks a picture; say where to draw it with --png OUT")
     if args.png:
         from irst_stream import draw  # says so at once where matplotlib is missing
+    check_output(args.png, args.path, suffix=".png")
     source = open_from(args)
     print_line(f"{args.path}: {source.kind}")
     summary = _Summary(source)
-    fault: IrstError | None = None
-    try:
-        with progress("inspect", source.frames) as done:
-            for frame in source:
-                summary.add(frame)
-                done(1)
-    except IrstError as error:
-        fault = error
+    faults = [
+        _take(source, source.frames, "inspect", summary.add),
+        _take(source.truths(), None, "truth", summary.add_truth),
+    ]
     for line in summary.lines():
         print_line(line)
     if args.png and summary.shown:
-        shown = [frame.stamp for frame in summary.shown]
-        draw.preview(args.png, summary.shown, _of(source.truths(), shown), _detections(args.detections, shown))
+        found = _detections(args.detections, summary.shown)
+        if args.detections and not found:
+            print_line(f"note        no line of {args.detections} is about the frames shown")
+        with replacing(args.png) as part:
+            draw.preview(part, summary.shown, summary.truths, found)
         print_line(f"picture     {args.png}")
-    if fault:
-        raise fault
+    for fault in faults:
+        if fault:
+            raise fault
     return 0
+
+
+def _take(stream: Iterable[Any], total: int | None, label: str, take: Callable[[Any], None]) -> IrstError | None:
+    """Takes in what can be read, and returns what ended it."""
+    try:
+        with progress(label, total) as done:
+            for item in stream:
+                take(item)
+                done(1)
+    except IrstError as error:
+        return error
+    return None
 
 
 @dataclass
@@ -77,6 +88,9 @@ class _Summary:
     saturated: int = 0
     saturated_frames: int = 0
     shown: list[Frame] = field(default_factory=list)
+    truths: dict[Stamp, Truth] = field(default_factory=dict)
+    targets: int = 0
+    truth_frames: int = 0
 
     def add(self, frame: Frame) -> None:
         """Takes in one frame."""
@@ -96,13 +110,21 @@ class _Summary:
         if self._is_shown(frame):
             self.shown.append(frame)
 
+    def add_truth(self, truth: Truth) -> None:
+        """Takes in the truth of one frame, after all frames."""
+        self.targets += len(truth)
+        self.truth_frames += 1
+        for frame in self.shown:
+            if (frame.stamp.sensor, frame.stamp.index) == (truth.stamp.sensor, truth.stamp.index):
+                self.truths[frame.stamp] = truth
+
     def lines(self) -> Iterator[str]:
         """The answer, one fact a line."""
         if not self.frames:
             yield "frames      none could be read"
             return
         source = self.source
-        yield f"frames      {self.frames} in {self.sequences} sequence{'s' if self.sequences > 1 else ''}"
+        yield f"frames      {self.frames} in {noun(self.sequences, 'sequence')}"
         yield f"size, type  {'; '.join(sorted(self.kinds))}"
         yield f"range       {self.low:g} to {self.high:g} DN"
         if self.not_finite:
@@ -111,38 +133,29 @@ class _Summary:
         yield f"saturated   {pixels:.3%} of pixels, in {frames:.1%} of frames (full scale {_full_scale(source)})"
         how = "not stated; state it with --rate" if source.rate_from == "default" else f"by the {source.rate_from}"
         yield f"rate        {source.rate_hz:g} frames/s ({how if source.rate_from != 'stated' else 'as you say'})"
-        yield f"truth       {'yes' if source.has_truth else 'no'}"
+        yield (
+            f"truth       {noun(self.targets, 'target')} in {noun(self.truth_frames, 'frame')}"
+            if source.has_truth
+            else "truth       none"
+        )
 
     def _is_shown(self, frame: Frame) -> bool:
         """Of patches the first few of the first sequences, evenly over each; of full frames the middle one."""
-        total = self.source.frames or 1
+        total, index = self.source.frames or 1, frame.stamp.index
         if max(frame.pixels.shape) > PATCH_WIDTH:
             return self.frames == total // 2 + 1
         if self.source.dataset == "seqcsist":
-            return (self.sequences <= SEQUENCES_SHOWN and frame.stamp.index % 4 == 1) or self._fills(frame)
+            return self.sequences <= SEQUENCES_SHOWN and index % 3 == 2 and index < 3 * FRAMES_SHOWN
         step = max(total // (SEQUENCES_SHOWN * FRAMES_SHOWN), 1)
         return (self.frames - 1) % step == 0 and len(self.shown) < SEQUENCES_SHOWN * FRAMES_SHOWN
-
-    def _fills(self, frame: Frame) -> bool:
-        return self.sequences <= SEQUENCES_SHOWN and frame.stamp.index == 19
 
 
 def _full_scale(source: FileSource) -> str:
     return f"{source.full_scale} DN" if source.full_scale else "of its type"
 
 
-def _of(records: Iterable[Any], shown: list[Stamp]) -> dict[Stamp, Any]:
-    """The records of the shown frames, by the frames' stamps."""
-    wanted = {(stamp.sensor, stamp.index): stamp for stamp in shown}
-    found: dict[Stamp, Any] = {}
-    for record in records:
-        stamp = wanted.get((record.stamp.sensor, record.stamp.index))
-        if stamp is not None:
-            found[stamp] = record
-            if len(found) == len(wanted):
-                break
-    return found
-
-
-def _detections(path: Path | None, shown: list[Stamp]) -> dict[Stamp, Detections]:
-    return {} if path is None else _of(jsonl.read(path, Detections), shown)
+def _detections(path: Path | None, shown: list[Frame]) -> dict[Stamp, Detections]:
+    """The detections of the shown frames, by the frames' stamps."""
+    wanted = {(frame.stamp.sensor, frame.stamp.index): frame.stamp for frame in shown}
+    lines = [] if path is None else jsonl.read(path, Detections)
+    return {wanted[key]: line for line in lines if (key := (line.stamp.sensor, line.stamp.index)) in wanted}

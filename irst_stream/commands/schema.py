@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import msgspec
 
 from irst_stream.commands.console import print_line
 from irst_stream.io.jsonl import schema
 
-__all__ = ["add_parser"]
+__all__ = ["set_up"]
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command."""
-    parser = commands.add_parser(
-        "schema", help="print the JSON Schema of detections, tracks, truth and poses",
-        description="Prints the JSON Schema of one line of the interchange format.",
-    )  # fmt: skip
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Says what the command takes."""
+    parser.description = "Prints the JSON Schema of one line of the interchange format."
     parser.set_defaults(run=_run)
 
 

@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from irst_stream.commands.console import count, pair, print_line, progress, size, split_range
-from irst_stream.errors import UsageError
-from irst_stream.generate import GeneratedSet, patch_set, scene_set, usable_cores
+from irst_stream.commands.console import count, noun, number, pair, positive, print_line, progress, size, split_range
+from irst_stream.errors import OutputError, UsageError
+from irst_stream.generate import GeneratedSet, patch_set, scene_set
+from irst_stream.io.manifest import Manifest, read_manifest
+from irst_stream.machine import usable_cores
 from irst_stream.resources import find_config
 from irst_stream.settings import read_settings
 from irst_stream.sim import SceneSettings
 from irst_stream.sim.background import BACKGROUNDS
 from irst_stream.sim.datasets import SPLITS
 
-__all__ = ["add_parser"]
+__all__ = ["set_up"]
 
 SHARES = {"seqcsist": (0.70, 0.15, 0.15), "csist100k": (0.80, 0.10, 0.10)}  # of train, val, test, as published
 
@@ -28,14 +30,14 @@ own folder. The same seed gives the same bytes; the splits of one seed never sha
 run goes on where it stopped when the same command is given again."""
 
 SCENE = """\
-Groups of targets enter, drift, cross and leave over a backdrop. OUT gets frames/ (PNG, 16 bits), truth.jsonl,
-poses.jsonl and manifest.json. Start from a configuration (--config, a TOML file or one of: {configs})
+Groups of targets enter, drift, cross and leave over a backdrop. OUT gets frames/ (PNG), truth.jsonl, poses.jsonl,
+bad_pixels.json and manifest.json. Start from a configuration (--config, a TOML file or one of: {configs})
 and change what you like; what no option names can be set in the file."""
 
 
-def add_parser(commands: Any) -> None:
-    """Adds the command and its three kinds of data."""
-    parser = commands.add_parser("simulate", help="generate data sets with exact truth", description=__doc__)
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Says what the command takes."""
+    parser.description = "Generates data sets with exact truth."
     kinds = parser.add_subparsers(metavar="KIND", required=True, title="kinds")
     _add_patches(kinds, "seqcsist", "--trajectories", "groups of 2 to 4 targets, 20 frames of 11 x 11 px each (SeqCSIST)")
     _add_patches(kinds, "csist100k", "--images", "single 11 x 11 px images of 1 to 5 targets (CSIST-100K)")
@@ -68,6 +70,7 @@ def _add_scene(kinds: Any) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to fill")
     parser.add_argument("--frames", type=count, required=True, metavar="N", help="how many")
     parser.add_argument("--config", metavar="FILE", help="settings to start from")
+    parser.add_argument("--name", default="scene", help="the sequence's name in all files (default scene)")
     for option, kind, metavar, _, summary in SCENE_OPTIONS:
         parser.add_argument(option, type=kind, metavar=metavar, help=summary)
     parser.add_argument("--background", choices=sorted(BACKGROUNDS), help="a ready-made backdrop")
@@ -82,21 +85,33 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 SCENE_OPTIONS: list[tuple[str, Callable[[str], Any], str, tuple[str, ...], str]] = [
     ("--size", size, "WxH", ("sensor.width", "sensor.height"), "pixels (default 640x512)"),
-    ("--rate", float, "HZ", ("sensor.rate_hz",), "frames a second (default 100)"),
+    ("--rate", positive, "HZ", ("sensor.rate_hz",), "frames a second (default 100)"),
     ("--bits", int, "N", ("sensor.bits",), "8 to 16; full scale saturates (default 14)"),
-    ("--sigma", float, "PX", ("sensor.sigma_px",), "spread of the optics (default 0.5)"),
-    ("--read-noise", float, "DN", ("sensor.read_noise_dn",), "read noise (default 4)"),
-    ("--groups", int, "N", ("groups.groups",), "groups in view at any time (default 5)"),
+    ("--sigma", positive, "PX", ("sensor.sigma_px",), "spread of the optics (default 0.5)"),
+    ("--read-noise", number, "DN", ("sensor.read_noise_dn",), "read noise (default 4)"),
+    ("--groups", int, "N", ("groups.groups",), "groups in flight at any time (default 5)"),
     ("--members", split_range, "LOW:HIGH", ("groups.members",), "targets in a group, 1 to 5 (default 2:5)"),
-    ("--singles", int, "N", ("groups.singles",), "lone targets in view at any time (default 2)"),
-    ("--spacing", split_range, "LOW:HIGH", ("groups.spacing_px",), "px between neighbours of a group (default 0.5:1.2)"),
-    ("--speed", split_range, "LOW:HIGH", ("groups.speed_px_s",), "px a second (default 5:40)"),
-    ("--crossing", float, "SHARE", ("groups.crossing",), "share of groups that cross (default 0.3)"),
+    ("--singles", int, "N", ("groups.singles",), "lone targets in flight at any time (default 2)"),
+    (
+        "--spacing",
+        split_range,
+        "LOW:HIGH",
+        ("groups.spacing_px",),
+        "px between neighbours (default 0.5:1.2)",
+    ),
+    ("--speed", split_range, "LOW:HIGH", ("groups.speed_px_s",), "px a second in the frame (default 5:40)"),
+    ("--crossing", number, "SHARE", ("groups.crossing",), "share of groups that cross (default 0.3)"),
     ("--amplitude", split_range, "LOW:HIGH", ("groups.amplitude_dn",), "targets' amplitude, DN (default 220:250)"),
     ("--snr", split_range, "LOW:HIGH", ("groups.snr",), "targets' peak pixel over noise, in place of an amplitude"),
-    ("--drift", pair, "X,Y", ("platform.drift_x_px_s", "platform.drift_y_px_s"), "platform drift, px a second"),
-    ("--jitter", float, "PX", ("platform.jitter_px",), "platform jitter from frame to frame, rms"),
-    ("--roll-jitter", float, "MRAD", ("platform.roll_jitter_mrad",), "platform roll from frame to frame, rms"),
+    (
+        "--drift",
+        pair,
+        "X,Y",
+        ("platform.drift_x_px_s", "platform.drift_y_px_s"),
+        "px a second by which the world drifts; --speed includes it",
+    ),
+    ("--jitter", number, "PX", ("platform.jitter_px",), "platform jitter from frame to frame, rms"),
+    ("--roll-jitter", number, "MRAD", ("platform.roll_jitter_mrad",), "platform roll from frame to frame, rms"),
 ]
 """Option, its type, what to call its value, the settings it sets, what it means."""
 
@@ -117,8 +132,11 @@ def _run_scene(args: argparse.Namespace) -> int:
         if value is not None:
             for place, part in zip(places, value if len(places) > 1 else (value,), strict=True):
                 settings = _with(settings, place, part)
-    name = args.out.resolve().name
-    return _fill(args.out, [scene_set(args.out, settings, args.frames, seed=args.seed, name=name)], args.workers)
+    if args.amplitude and args.snr:
+        raise UsageError("--amplitude and --snr: each decides how bright the targets are; give one of them")
+    if args.amplitude:
+        settings = replace(settings, groups=replace(settings.groups, snr=None))
+    return _fill(args.out, [scene_set(args.out, settings, args.frames, seed=args.seed, name=args.name)], args.workers)
 
 
 def _with(settings: SceneSettings, place: str, value: Any) -> SceneSettings:
@@ -139,8 +157,8 @@ def _shares(dataset: str, amount: int) -> dict[str, int]:
 
 def _fill(out: Path, sets: list[GeneratedSet], workers: int | None) -> int:
     """Makes sets, all claimed before any is begun."""
-    if any(s.manifest.parameters["seed"] < 0 for s in sets):
-        raise UsageError("--seed: expected 0 or more")
+    for s in sets:
+        _check_siblings(out, s)
     for s in sets:
         s.claim()
     began = time.monotonic()
@@ -148,12 +166,28 @@ def _fill(out: Path, sets: list[GeneratedSet], workers: int | None) -> int:
     missing = [(s, s.missing()) for s in sets]
     left = sum(job.frames for _, jobs in missing for job in jobs)
     if not any(jobs for _, jobs in missing):
-        print_line(f"{out}: complete, {frames} frames; nothing to do")
+        print_line(f"{out}: complete, {noun(frames, 'frame')}; nothing to do")
         return 0
     if left < frames:
         print_line(f"{out}: {frames - left} of {frames} frames are there; going on")
     with progress("simulate", left) as done:
         for s, jobs in missing:
             s.fill(jobs, workers or usable_cores(), done)
-    print_line(f"{out}: {frames} frames, {left} made in {time.monotonic() - began:.1f} s. Look: irst-stream inspect {out}")
+    seconds = time.monotonic() - began
+    print_line(f"{out}: {noun(frames, 'frame')}, {left} made in {seconds:.1f} s. Look: irst-stream inspect {out}")
     return 0
+
+
+def _check_siblings(out: Path, wanted: GeneratedSet) -> None:
+    """Refuses splits of one folder that do not belong together."""
+    for split in SPLITS:
+        folder = out / split
+        found = read_manifest(folder) if wanted.folder.parent == out and folder != wanted.folder else None
+        if found and found != wanted.manifest and _common(found) != _common(wanted.manifest):
+            raise OutputError(f"{folder}: is a split of a different set; choose another folder than {out}")
+
+
+def _common(manifest: Manifest) -> tuple[object, ...]:
+    """What all splits of a set share."""
+    shared = {key: value for key, value in manifest.parameters.items() if key not in ("split", "count")}
+    return manifest.dataset, manifest.irst_stream, shared

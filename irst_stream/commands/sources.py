@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+from irst_stream.commands.console import positive
 from irst_stream.errors import UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.csist import KINDS
@@ -20,13 +21,11 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames")
     parser.add_argument("--kind", choices=sorted(KINDS), help="which of the two sets, where the folder does not tell")
     parser.add_argument("--variable", metavar="NAME", help="which array of a .mat or .npz file")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="frames a second, in place of what the file states")
+    parser.add_argument("--rate", type=positive, metavar="HZ", help="frames a second, in place of what the file states")
 
 
 def open_from(args: argparse.Namespace) -> FileSource:
     """The source those options name."""
-    if args.rate is not None and not args.rate > 0:
-        raise UsageError(f"--rate: expected more than 0 frames a second, got {args.rate:g}")
     return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate)
 
 

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -101,11 +102,12 @@ def open_csist(splits: list[Path], kind: str | None) -> Medium:
     dataset = "seqcsist" if sets[0].length == TRAJECTORY else "csist100k"
     annotated = all(s.annotations is not None for s in sets)
     manifest = read_manifest(splits[0])
+    ceiling = manifest.parameters.get("ceiling_dn") if manifest else None
     return Medium(
         f"{KINDS[dataset]}, {' + '.join(s.folder.name for s in sets)}",
         lambda: (clip for s in sets for clip in s.clips()),
         sum(len(s.files) for s in sets),
-        full_scale=manifest.parameters.get("ceiling_dn") if manifest else None,
+        full_scale=ceiling if isinstance(ceiling, int) else None,
         dataset=dataset,
         truths=(lambda: (truth for s in sets for truth in s.truths())) if annotated else None,
     )
@@ -124,7 +126,7 @@ class _Split:
     def open(cls, folder: Path, kind: str | None) -> _Split:
         folder = folder.resolve()
         images, annotations = _find(folder, IMAGE_FOLDERS), _find(folder, ANNOTATION_FOLDERS)
-        found = {_id(path): path for path in images.iterdir() if path.suffix.lower() == ".png"} if images else {}
+        found = _by_id(images) if images else {}
         if not found:
             raise SourceError(f"{images}: no images; expected image_<id>.png")
         files = {number: found[number] for number in sorted(found)}
@@ -137,27 +139,30 @@ class _Split:
 
     def truths(self) -> Iterator[Truth]:
         for name, numbers in self._sequences():
-            for index, number in enumerate(self._consecutive(numbers)):
+            for index, number in enumerate(self._present(numbers)):
                 xy, amplitude = read_annotation(self._annotation(number))
                 ids = np.arange(len(xy))
                 stamp = Stamp(name, 0, index, 0, self.files[number].name)
                 yield Truth(stamp, ids, np.zeros(len(xy), np.int64), xy, amplitude)
 
     def _sequences(self) -> Iterator[tuple[str, list[int]]]:
-        numbers = list(self.files)
-        for k in range(0, len(numbers), self.length):
-            yield f"{self.folder.name}/{k // self.length:05d}", numbers[k : k + self.length]
+        """Names and ids of the sequences, told from the ids, so that a missing image shifts none of the others."""
+        smallest = min(self.files)
+        first = smallest if len(self.files) % self.length == 0 else smallest - smallest % self.length
+        for place, _ in groupby(self.files, lambda number: (number - first) // self.length):
+            start = first + place * self.length
+            yield f"{self.folder.name}/{place:05d}", list(range(start, start + self.length))
 
     def _pages(self, numbers: list[int]) -> Iterator[Page]:
-        return read_pages(self.files[number] for number in self._consecutive(numbers))
+        return read_pages(self.files[number] for number in self._present(numbers))
 
-    def _consecutive(self, numbers: list[int]) -> Iterator[int]:
-        """The numbers, up to the first gap in a trajectory."""
-        for number in range(numbers[0], numbers[0] + self.length):
+    def _present(self, numbers: list[int]) -> Iterator[int]:
+        """The ids of a sequence, up to the first without an image."""
+        for number in numbers:
             if number not in self.files:
+                folder = next(iter(self.files.values())).parent
                 raise SourceError(
-                    f"{self.files[numbers[0]].parent / f'image_{number}.png'}: missing; "
-                    f"expected {TRAJECTORY} consecutive ids for each trajectory"
+                    f"{folder / f'image_{number}.png'}: missing; expected {TRAJECTORY} consecutive ids for each trajectory"
                 )
             yield number
 
@@ -169,6 +174,17 @@ class _Split:
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _by_id(images: Path) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    for path in images.iterdir():
+        if path.suffix.lower() == ".png" and not path.name.startswith("."):
+            number = _id(path)
+            if number in found:
+                raise SourceError(f"{path}: has the same id as {found[number].name}")
+            found[number] = path
+    return found
 
 
 def _id(path: Path) -> int:
@@ -199,6 +215,8 @@ def _parse(path: Path) -> ET.Element:
         text = data.decode("utf-8")
     except FileNotFoundError:
         raise SourceError(f"{path}: missing; every image needs its annotation") from None
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: expected UTF-8 ({error})") from error
     if not data:
@@ -206,9 +224,12 @@ def _parse(path: Path) -> ET.Element:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise FormatError(f"{path}: declares a document type or entities; an annotation has none")
     try:
-        return ET.fromstring(text)  # noqa: S314 - nothing can expand without a document type
+        root = ET.fromstring(text)  # noqa: S314 - nothing can expand without a document type
     except (ET.ParseError, ValueError) as error:
         raise FormatError(f"{path}: not well-formed XML ({error})") from error
+    if root.tag != "annotation":
+        raise FormatError(f"{path}: expected the root element <annotation>, got <{root.tag}>")
+    return root
 
 
 def _target(found: ET.Element, k: int, path: Path) -> tuple[float, float, float]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated
 
-from irst_stream.errors import SourceError
+import msgspec
+
+from irst_stream.errors import FormatError, IrstError, SourceError
 from irst_stream.io import arrays, csist, images, jsonl, raw, tiff, video
-from irst_stream.io.manifest import read_manifest
+from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name
 from irst_stream.io.medium import Clip, Medium, Page, gray_pixels
 from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path
 from irst_stream.types import Frame, Pixels, Stamp, Truth
@@ -34,11 +37,9 @@ def open_source(
     rate_hz: overrides what the file or its sidecar states. Raises a SourceError where there is nothing to read.
     """
     path = Path(path)
-    sidecar = read_sidecar(path)
-    try:
-        medium = _open_folder(path, kind) if path.is_dir() else _open_file(path, sidecar, variable)
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
+    with _named(str(path)):
+        sidecar = read_sidecar(path)
+        medium = _open_folder(path, sidecar, kind) if path.is_dir() else _open_file(path, sidecar, variable)
     return FileSource(path, medium, sidecar, rate_hz)
 
 
@@ -63,18 +64,22 @@ class FileSource:
         self._medium, self._sidecar = medium, sidecar
 
     def __iter__(self) -> Iterator[Frame]:
+        empty = True
         for clip in self._medium.clips():
             first: tuple[Pixels, str] | None = None
             for index, page in enumerate(_read(clip)):
                 pixels = gray_pixels(page.pixels, f"{self._within(page)}")
-                first = first or (pixels, page.source)
+                first, empty = first or (pixels, page.source), False
                 _same_kind(pixels, self._within(page), *first)
                 yield Frame(Stamp(clip.name, 0, index, self._time_ns(index, page), page.source), pixels)
+        if empty:
+            raise SourceError(f"{self.path}: {self.kind} without a single frame")
 
     def truths(self) -> Iterator[Truth]:
         """The truth of every frame, in order, with the same stamps; nothing where there is none."""
-        for truth in self._medium.truths() if self._medium.truths else ():
-            yield replace(truth, stamp=replace(truth.stamp, time_ns=self._time_ns(truth.stamp.index, None)))
+        with _named(str(self.path)):
+            for truth in self._medium.truths() if self._medium.truths else ():
+                yield replace(truth, stamp=replace(truth.stamp, time_ns=self._time_ns(truth.stamp.index, None)))
 
     def close(self) -> None:
         """Nothing stays open between two iterations."""
@@ -102,11 +107,23 @@ class FileSource:
 
 
 def _read(clip: Clip) -> Iterator[Page]:
-    """A clip's pages; what the operating system refuses is a SourceError too."""
-    try:
+    """A clip's pages, all that goes wrong as a SourceError."""
+    with _named(clip.name):
         yield from clip.pages()
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Turns what the system refuses, and whatever hostile bytes lead a parser into, into one line with its place."""
+    try:
+        yield
+    except IrstError:
+        raise
     except OSError as error:
-        raise SourceError(f"{error.filename or clip.name}: {error.strerror or error}") from error
+        raise SourceError(f"{error.filename or where}: {error.strerror or error}") from error
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise SourceError(f"{where}: cannot be read ({type(error).__name__}: {text})") from error
 
 
 def _same_kind(pixels: Pixels, where: str, first: Pixels, first_source: str) -> None:
@@ -120,30 +137,47 @@ def _describe(pixels: Pixels) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]} {pixels.dtype}"
 
 
-def _open_folder(path: Path, kind: str | None) -> Medium:
+def _open_folder(path: Path, sidecar: Sidecar, kind: str | None) -> Medium:
     manifest = read_manifest(path)
     if manifest is not None and manifest.dataset == "scene":
-        return _open_scene(path, manifest.parameters)
+        return _open_scene(path, manifest)
     if splits := csist.find_splits(path):
         return csist.open_csist(splits, kind)
     if images.image_files(path):
         return images.open_folder(path.resolve())
+    if raw.raw_files(path):
+        return raw.open_raw(path, sidecar)
     folders = [p for p in path.iterdir() if p.is_dir() and images.image_files(p)]
     if folders:
         return images.open_folders(path, folders)
     raise SourceError(f"{path}: no images in this folder or in its folders. Expected {READABLE}")
 
 
-def _open_scene(path: Path, parameters: dict[str, Any]) -> Medium:
-    """A generated scene: its manifest knows its name, rate and bits; truth.jsonl its truth."""
-    sensor = parameters["sensor"]
-    files = images.image_files(path / "frames")
+class _SceneSensor(msgspec.Struct):
+    rate_hz: Annotated[float, msgspec.Meta(gt=0)]
+    bits: Annotated[int, msgspec.Meta(ge=1, le=16)]
+
+
+class _SceneFacts(msgspec.Struct):
+    """What the reader of a generated scene needs of its manifest's parameters."""
+
+    name: str
+    sensor: _SceneSensor
+
+
+def _open_scene(path: Path, manifest: Manifest) -> Medium:
+    """A generated scene: its manifest knows its name, length, rate and bits; truth.jsonl its truth."""
+    try:
+        facts = msgspec.convert(manifest.parameters, _SceneFacts)
+    except msgspec.ValidationError as error:
+        raise FormatError(f"{manifest_path(path)}: parameters: {error}") from error
+    files = [path / scene_frame_name(index) for index in range(manifest.frames)]
     return Medium(
         "generated scene",
-        lambda: iter([Clip(parameters["name"], lambda: images.read_pages(files))]),
-        len(files),
-        sensor["rate_hz"],
-        2 ** sensor["bits"] - 1,
+        lambda: iter([Clip(facts.name, lambda: images.read_pages(files))]),
+        manifest.frames,
+        facts.sensor.rate_hz,
+        2**facts.sensor.bits - 1,
         "scene",
         (lambda: jsonl.read(path / TRUTH, Truth)) if (path / TRUTH).is_file() else None,
     )

@@ -21,6 +21,7 @@ from irst_stream.types import Pixels
 __all__ = ["SUFFIXES", "encode_png", "image_files", "open_folder", "open_folders", "read_image"]
 
 SUFFIXES = {".png", ".bmp", *tiff.SUFFIXES}
+LARGEST_SIDE = 1 << 15  # px
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 
@@ -31,7 +32,10 @@ def read_image(path: Path) -> NDArray[Any]:
         return tiff.read_single(path)
     data = path.read_bytes()
     fault = _fault(data)
-    image = None if fault else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        image = None if fault else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise SourceError(f"{path}: not an image that can be decoded ({error.err})") from error
     if image is None:
         raise SourceError(f"{path}: {fault or 'not an image that can be decoded'}")
     return np.asarray(image)
@@ -44,7 +48,8 @@ def encode_png(pixels: Pixels) -> bytes:
 
 def image_files(folder: Path) -> list[Path]:
     """The images in a folder, frame_2 before frame_10."""
-    return sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=natural_key)
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(found, key=natural_key)
 
 
 def open_folder(folder: Path) -> Medium:
@@ -83,6 +88,9 @@ def _fault(data: bytes) -> str | None:
 
 
 def _png_fault(data: bytes) -> str | None:
+    sides = struct.unpack_from(">II", data, 16) if len(data) >= 24 else (0, 0)
+    if max(sides) > LARGEST_SIDE:
+        return f"its header says {sides[0]} x {sides[1]} px; at most {LARGEST_SIDE} a side are read"
     at = len(PNG_SIGNATURE)
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)

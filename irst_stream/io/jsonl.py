@@ -25,14 +25,16 @@ Record = TypeVar("Record", Detections, Tracks, Truth, Pose)
 Pair = tuple[float, float]
 Quad = tuple[float, float, float, float]
 Maybe = float | None
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sequence: str
-    index: Annotated[int, msgspec.Meta(ge=0)]
-    time_ns: int = 0
+    index: Number
+    time_ns: Int64 = 0
     source: str = ""
-    epoch: int | UnsetType = UNSET
+    epoch: Int64 | UnsetType = UNSET
 
 
 class DetectionRow(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,13 +46,13 @@ class DetectionRow(msgspec.Struct, forbid_unknown_fields=True):
     score: float
     cov: tuple[Pair, Pair] | UnsetType | None = UNSET
     amplitude_sd: float | UnsetType = UNSET
-    region: int | UnsetType = UNSET
+    region: Int64 | UnsetType = UNSET
 
 
 class TrackRow(msgspec.Struct, forbid_unknown_fields=True):
     """One track: as a detection, and vx, vy in px/s, cov of (x, y, vx, vy), row of the detection that updated it."""
 
-    id: int
+    id: Int64
     x: float
     y: float
     vx: float
@@ -58,18 +60,18 @@ class TrackRow(msgspec.Struct, forbid_unknown_fields=True):
     amplitude: Maybe
     score: float
     confirmed: bool = True
-    detection: int = -1
+    detection: Int64 = -1
     cov: tuple[Quad, Quad, Quad, Quad] | UnsetType | None = UNSET
 
 
 class TruthRow(msgspec.Struct, forbid_unknown_fields=True):
     """One real target."""
 
-    id: int
+    id: Int64
     x: float
     y: float
     amplitude: float
-    group: int = 0
+    group: Int64 = 0
 
 
 class PoseRow(msgspec.Struct, forbid_unknown_fields=True):
@@ -123,6 +125,8 @@ def read(path: Path, kind: type[Record]) -> Iterator[Record]:
         raise SourceError(f"{path}: {error.strerror or error}") from error
     with file:
         for number, text in enumerate(file, 1):
+            if number == 1:
+                text = text.removeprefix(b"\xef\xbb\xbf")
             if text.strip():
                 yield _parse(text, decoder, form, f"{path}:{number}")
 
@@ -138,7 +142,7 @@ def write(path: Path, records: Iterable[Detections | Tracks | Truth | Pose]) -> 
 
 
 def encode(record: Detections | Tracks | Truth | Pose) -> bytes:
-    """One record as one line, its end included."""
+    """One record as one line, its end included; a ValueError where it holds what the format has no word for."""
     form, stamp = FORMATS[type(record)], record.stamp
     line = form.line(
         sequence=stamp.sensor,
@@ -205,6 +209,8 @@ def _decode_detections(stamp: Stamp, line: DetectionLine) -> Detections:
 
 
 def _encode_detections(record: Detections) -> dict[str, Any]:
+    _finite(xy=record.xy, score=record.score)
+    _not_infinite(amplitude=record.amplitude, amplitude_sd=record.amplitude_sd)
     columns = (record.xy, record.amplitude, record.score, record.cov, record.amplitude_sd, record.region)
     rows = [
         DetectionRow(x, y, amplitude, score, _written(cov), sd if sd == sd else UNSET, region or UNSET)
@@ -228,6 +234,8 @@ def _decode_tracks(stamp: Stamp, line: TrackLine) -> Tracks:
 
 
 def _encode_tracks(record: Tracks) -> dict[str, Any]:
+    _finite(state=record.state, score=record.score)
+    _not_infinite(amplitude=record.amplitude)
     columns = (record.id, record.state, record.amplitude, record.score, record.confirmed, record.detection, record.cov)
     rows = [
         TrackRow(key, x, y, vx, vy, amplitude, score, confirmed, detection, _written(cov))
@@ -250,6 +258,7 @@ def _decode_truth(stamp: Stamp, line: TruthLine) -> Truth:
 
 
 def _encode_truth(record: Truth) -> dict[str, Any]:
+    _finite(xy=record.xy, amplitude=record.amplitude)
     columns = (record.id, record.xy, record.amplitude, record.group)
     rows = [TruthRow(key, x, y, a, group) for key, (x, y), a, group in zip(*(c.tolist() for c in columns), strict=True)]
     return {"truth": rows}
@@ -260,6 +269,7 @@ def _decode_pose(stamp: Stamp, line: PoseLine) -> Pose:
 
 
 def _encode_pose(record: Pose) -> dict[str, Any]:
+    _finite(pose=np.array([record.x, record.y, record.roll_rad]))
     return {"pose": PoseRow(record.x, record.y, record.roll_rad)}
 
 
@@ -269,7 +279,28 @@ def _known(values: Iterable[Maybe]) -> Floats:
 
 def _written(cov: list[list[float]]) -> Any:
     """A covariance as it is written: null where the method gives none."""
-    return tuple(map(tuple, cov)) if cov[0][0] == cov[0][0] else None
+    array = np.array(cov)
+    if np.isnan(array).all():
+        return None
+    if not (np.isfinite(array).all() and _is_covariance(array)):
+        raise ValueError(f"cov: expected a symmetric, positive definite matrix, or all NaN, got {cov}")
+    return tuple(map(tuple, cov))
+
+
+def _finite(**columns: Floats) -> None:
+    """Refuses NaN and infinity where the format wants a number."""
+    for name, values in columns.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: expected finite numbers, got {np.asarray(values).tolist()}")
+
+
+def _not_infinite(**columns: Floats) -> None:
+    """Refuses infinity where NaN stands for unknown."""
+    _finite(**{name: np.where(np.isnan(values), 0, values) for name, values in columns.items()})
+
+
+def _is_covariance(cov: Floats) -> bool:
+    return bool(np.allclose(cov, cov.T, rtol=1e-6, atol=1e-12) and (np.linalg.eigvalsh(cov) > 0).all())
 
 
 def _covariances(given: list[Any], size: int, field: str) -> Floats:
@@ -278,8 +309,8 @@ def _covariances(given: list[Any], size: int, field: str) -> Floats:
     for k, cov in enumerate(given):
         if cov is not None and cov is not UNSET:
             found[k] = cov
-            if not np.allclose(found[k], found[k].T, rtol=1e-6, atol=1e-12) or (np.diag(found[k]) <= 0).any():
-                raise ValueError(f"expected a symmetric matrix with a positive diagonal - at `$.{field}[{k}].cov`")
+            if not _is_covariance(found[k]):
+                raise ValueError(f"expected a symmetric, positive definite matrix - at `$.{field}[{k}].cov`")
     return found
 
 

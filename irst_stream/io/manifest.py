@@ -9,7 +9,7 @@ import msgspec
 
 from irst_stream.errors import FormatError
 
-__all__ = ["Manifest", "manifest_path", "read_manifest", "write_manifest"]
+__all__ = ["Manifest", "manifest_path", "read_manifest", "scene_frame_name", "write_manifest"]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +26,11 @@ def manifest_path(folder: Path) -> Path:
     return folder / "manifest.json"
 
 
+def scene_frame_name(index: int) -> str:
+    """A generated scene's frame, relative to its folder."""
+    return f"frames/frame_{index:06d}.png"
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The folder's manifest, None where it has none."""
     path = manifest_path(folder)
@@ -33,10 +38,13 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except msgspec.DecodeError as error:
         raise FormatError(f"{path}: {error}") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes the folder's manifest."""
-    manifest_path(folder).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    """Writes the folder's manifest; it appears only once it is whole."""
+    whole = manifest_path(folder)
+    part = whole.with_name(f"{whole.name}.part")
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    part.replace(whole)

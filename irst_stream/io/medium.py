@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from irst_stream.errors import SourceError
 from irst_stream.types import PIXEL_TYPES, Pixels, Truth
 
-__all__ = ["Clip", "Medium", "Page", "gray_pixels", "natural_key"]
+__all__ = ["Clip", "Medium", "Page", "colour", "gray_pixels", "natural_key"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,16 +63,21 @@ def natural_key(path: Path) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts)
 
 
+def colour(channels: int) -> str:
+    """What is wrong with a colour image, and how to mend it."""
+    return (
+        f"colour, {channels} channels; expected gray. Convert it first, for example: "
+        "mogrify -colorspace Gray *.png, or ffmpeg -i IN -pix_fmt gray -c:v ffv1 OUT.mkv"
+    )
+
+
 def gray_pixels(image: NDArray[Any], where: str) -> Pixels:
     """An image as a Frame holds it: (H, W), native byte order, uint8, uint16 or float32.
 
     Signed 8 and 16 bit integers and other floats become float32. Everything else is refused by name.
     """
     if image.ndim == 3 and image.shape[-1] in (2, 3, 4):
-        raise SourceError(
-            f"{where}: colour, {image.shape[-1]} channels; expected one. Convert it first, for example: "
-            "mogrify -colorspace Gray *.png, or ffmpeg -i IN -pix_fmt gray -c:v ffv1 OUT.mkv"
-        )
+        raise SourceError(f"{where}: {colour(image.shape[-1])}")
     if image.ndim != 2 or 0 in image.shape:
         raise SourceError(f"{where}: expected an image of rows and columns, got shape {image.shape}")
     image = image.astype(image.dtype.newbyteorder("="), copy=False)

@@ -18,7 +18,8 @@ else:
 __all__ = ["Sidecar", "read_sidecar", "sidecar_path", "write_sidecar"]
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Size = Annotated[int, msgspec.Meta(ge=1)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+Time = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -29,9 +30,9 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     frame, frame_header_bytes before each frame.
     """
 
-    rate_hz: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    start_ns: int = 0
-    times_ns: tuple[int, ...] = ()
+    rate_hz: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)] | None = None
+    start_ns: Time = 0
+    times_ns: tuple[Time, ...] = ()
     bits: Annotated[int, msgspec.Meta(ge=1, le=16)] | None = None
     width: Size | None = None
     height: Size | None = None
@@ -43,7 +44,8 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 def sidecar_path(path: Path) -> Path:
     """Where the sidecar of a file or folder is looked for."""
-    return path.with_name(path.name + ".toml")
+    path = path.resolve()
+    return path.parent / f"{path.name}.toml"
 
 
 def read_sidecar(path: Path) -> Sidecar:

@@ -10,21 +10,35 @@ import cv2
 from irst_stream.errors import SourceError
 from irst_stream.io.medium import Clip, Medium, Page
 
-__all__ = ["SUFFIXES", "open_video"]
+__all__ = ["SUFFIXES", "check_depth", "open_video"]
 
 SUFFIXES = {".avi", ".mkv", ".mov", ".mp4"}
-GRAY_FORMATS = {0x30303859, 0x10003159}  # FourCC of FFmpeg's gray and gray16le
+GRAY_FORMATS = (b"Y800", b"Y1\x00\x10")  # FFmpeg's tags of gray and gray16le, which OpenCV hands over as they are
+DEEP = range(9, 17)  # bits that stand in the tags of its other deep formats, and which OpenCV would cut to 8
+COLOUR_NOISE = 24  # DN by which the channels of gray may differ after a lossy codec of three planes
 
 
 def open_video(path: Path) -> Medium:
     """A video as one sequence, its times from the container."""
     capture = _capture(path, convert=True)
     rate, frames = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    gray = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) in GRAY_FORMATS
+    tag = (int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) & 0xFFFFFFFF).to_bytes(4, "little")
     capture.release()
+    gray = tag in GRAY_FORMATS
+    check_depth(path, tag)
     stated = frames if frames > 0 else None
     clip = Clip(path.stem, lambda: _pages(path, gray, stated))
     return Medium("video", lambda: iter([clip]), stated, rate if rate > 0 else None)
+
+
+def check_depth(path: Path, tag: bytes) -> None:
+    """Refuses what OpenCV would cut to 8 bits without a word."""
+    bits = tag[3] if tag[:1] == b"Y" else tag[0] if tag[3:] == b"Y" else 8
+    if bits in DEEP and tag not in GRAY_FORMATS:
+        raise SourceError(
+            f"{path}: its {bits}-bit pixel format would be cut to 8 bits; expected 8 bits, or 16-bit gray. "
+            "Convert it first: ffmpeg -i IN -pix_fmt gray16le -c:v ffv1 OUT.mkv"
+        )
 
 
 def _capture(path: Path, *, convert: bool) -> cv2.VideoCapture:
@@ -35,7 +49,7 @@ def _capture(path: Path, *, convert: bool) -> cv2.VideoCapture:
 
 
 def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
-    """A codec of three planes that carries gray decodes to three equal channels, of which one is taken."""
+    """A codec of three planes that carries gray decodes to three all but equal channels, which become one."""
     capture = _capture(path, convert=not gray)
     try:
         count = 0
@@ -43,11 +57,11 @@ def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
             found, image = capture.read()
             if not found:
                 break
-            if image.ndim == 3 and (image == image[..., :1]).all():
-                image = image[..., 0]
+            if image.ndim == 3 and (image.max(axis=2) - image.min(axis=2)).max() <= COLOUR_NOISE:
+                image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
             yield Page(image.copy(), path.name, round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6))
             count += 1
     finally:
         capture.release()
-    if stated and count < stated - max(2, stated // 50):  # containers state the count only roughly
+    if stated and count < stated - 1:  # containers state a duration, which may round to one more
         raise SourceError(f"{path}: truncated or damaged: {count} of {stated} frames could be decoded")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,8 @@ def cso_map(
 
     "standard"  it takes the nearest truth in range that is still free; with none, it is false.
     "legacy"    as the reference scorer: it looks only at its nearest truth of all, and is false when that one is taken
-                or out of range, even if another free truth is in range.
+                or out of range, even if another free truth is in range. Positions and distances are 32-bit floats
+                there, which decides cases on a threshold.
 
     Truths at x = 0 and x = 0.2, detections at 0.05 (score 2) and 0.08 (score 1), threshold 0.15: both detections are
     nearest to the first truth. The first takes it. The second is false by "legacy" (AP 0.5), and takes the free truth
@@ -62,9 +63,12 @@ def cso_map(
         raise ValueError(f'mode: expected "standard" or "legacy", got {mode!r}')
     found, real = Ragged.of(detections, (3,), "detections"), Ragged.of(truths, (2, 3), "truths")
     limits = np.asarray(thresholds, np.float64)
-    pairs = Pairs.within(found, real, float(limits.max(initial=0)))
+    if not len(limits):
+        raise ValueError("thresholds: expected at least one")
+    precision = np.float32 if mode == "legacy" else np.float64
+    pairs = Pairs.within(found, real, float(limits.max()), precision)
     take = _take_nearest if mode == "legacy" else _take_best_free
-    hits = [take(found, len(real.rows), _nearer(pairs, limit)) >= 0 for limit in limits]
+    hits = [take(found, len(real.rows), _nearer(pairs, precision(limit))) >= 0 for limit in limits]
     order = np.argsort(-_scores(found), kind="stable")
     curves = tuple(precision_recall(hit[order], len(real.rows)) for hit in hits)
     ap = np.array([_area(*curve) if len(real.rows) else np.nan for curve in curves])
@@ -101,7 +105,7 @@ def _rank(found: Ragged) -> Ints:
     return np.lexsort((np.arange(len(found.rows)), -_scores(found), found.image))
 
 
-def _nearer(pairs: Pairs, limit: float) -> Pairs:
+def _nearer(pairs: Pairs, limit: np.floating[Any]) -> Pairs:
     near = pairs.distance <= limit
     return Pairs(pairs.detection[near], pairs.truth[near], pairs.distance[near])
 

@@ -20,7 +20,7 @@ class Errors:
     """count_accuracy: share of images with the right number; recall, precision at REACH px; then over the found ones:
     position_rmse px (of the distance), position_bias_x and _y px, amplitude_rmse and amplitude_bias DN.
 
-    NaN where there is nothing to average, or amplitudes are unknown.
+    NaN where there is nothing to average; targets of unknown amplitude do not count in the last two.
     """
 
     count_accuracy: float
@@ -38,6 +38,9 @@ def errors(
 ) -> Errors:
     """detections: (m, 3) x, y, score for each image; amplitudes: (m,) DN; truths: (n, 3) x, y, amplitude."""
     right = [len(d) == len(t) for d, t in zip(detections, truths, strict=True)]
+    for k, truth in enumerate(truths):
+        if np.size(truth) and (np.ndim(truth) != 2 or np.shape(truth)[1] != 3):
+            raise ValueError(f"truths[{k}]: expected shape (n, 3), x, y, amplitude, got {np.shape(truth)}")
     found, real = match_nearest(detections, truths, reach)
     rows, true_rows = _joined(detections, 3), _joined(truths, 3)
     offset = rows[found, :2] - true_rows[real, :2]
@@ -49,8 +52,8 @@ def errors(
         _mean((offset**2).sum(1)) ** 0.5,
         _mean(offset[:, 0]),
         _mean(offset[:, 1]),
-        _mean(brighter**2) ** 0.5,
-        _mean(brighter),
+        _mean(brighter[np.isfinite(brighter)] ** 2) ** 0.5,
+        _mean(brighter[np.isfinite(brighter)]),
     )
 
 

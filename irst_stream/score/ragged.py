@@ -12,6 +12,7 @@ from irst_stream.types import Floats, Ints
 __all__ = ["Pairs", "Ragged"]
 
 PAIRS_AT_ONCE = 4_000_000
+Precision = type[np.float32] | type[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,28 +59,29 @@ class Pairs:
     distance: Floats
 
     @classmethod
-    def within(cls, detections: Ragged, truths: Ragged, reach: float) -> Pairs:
-        """The pairs no farther apart than `reach` px."""
+    def within(cls, detections: Ragged, truths: Ragged, reach: float, precision: Precision = np.float64) -> Pairs:
+        """The pairs no farther apart than `reach` px, positions and distances taken in the given precision."""
         count = truths.count[detections.image]
         parts = []
         first = 0
         while first < len(count):
             last = first + max(int(np.searchsorted(np.cumsum(count[first:]), PAIRS_AT_ONCE)), 1)
-            parts.append(cls._block(detections, truths, count, first, min(last, len(count)), reach))
+            parts.append(cls._block(detections, truths, count, first, min(last, len(count)), reach, precision))
             first = last
         return cls(*map(np.concatenate, zip(*parts, strict=True))) if parts else cls(*_NO_PAIRS)
 
     @staticmethod
     def _block(
-        detections: Ragged, truths: Ragged, count: Ints, first: int, last: int, reach: float
+        detections: Ragged, truths: Ragged, count: Ints, first: int, last: int, reach: float, precision: Precision
     ) -> tuple[Ints, Ints, Floats]:
         """The pairs of detections first to last."""
         some = count[first:last]
         detection = np.repeat(np.arange(first, last), some)
         within = np.arange(len(detection)) - np.repeat(np.cumsum(some) - some, some)
         truth = truths.start[detections.image[detection]] + within
-        distance = np.linalg.norm(detections.rows[detection, :2] - truths.rows[truth, :2], axis=1)
-        near = distance <= reach
+        from_, to = detections.rows[:, :2].astype(precision), truths.rows[:, :2].astype(precision)
+        distance = np.linalg.norm(from_[detection] - to[truth], axis=1)
+        near = distance <= precision(reach)
         return detection[near], truth[near], distance[near]
 
 

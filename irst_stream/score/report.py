@@ -14,10 +14,18 @@ from irst_stream.score.errors import Errors, errors
 from irst_stream.score.gospa import Gospa, gospa
 from irst_stream.types import Detections, Truth
 
-__all__ = ["Report", "frame_range", "pair_frames", "score_detections", "scored_truths"]
+__all__ = ["MismatchError", "Report", "frame_range", "pair_frames", "score_detections", "scored_truths"]
 
 Pairs = list[tuple[Detections | None, Truth]]
 Key = tuple[str, int, int]
+
+
+class MismatchError(FormatError):
+    """Detections and truth that do not belong together; in_truth says which of the two is to blame."""
+
+    def __init__(self, message: str, *, in_truth: bool = False) -> None:
+        super().__init__(message)
+        self.in_truth = in_truth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,19 +96,19 @@ def scored_truths(truths: Iterable[Truth], frames: slice) -> dict[Key, Truth]:
     for truth in truths:
         key = _key(truth)
         if key in by_key:
-            raise FormatError(f"truth: two lines for {_words(key)}")
+            raise MismatchError(f"two lines for {_words(key)}", in_truth=True)
         by_key[key] = truth
     length: dict[tuple[str, int], int] = {}
     for sequence, epoch, index in by_key:
         length[sequence, epoch] = max(length.get((sequence, epoch), 0), index + 1)
-    scored = {(*clip, index) for clip, n in length.items() for index in range(*frames.indices(n))}
-    return {key: truth for key, truth in by_key.items() if key in scored}
+    scored = {clip: range(*frames.indices(n)) for clip, n in length.items()}
+    return {key: truth for key, truth in by_key.items() if key[2] in scored[key[:2]]}
 
 
 def pair_frames(detections: Iterable[Detections], truths: Iterable[Truth], frames: slice = slice(None)) -> Pairs:
     """Each scored frame's truth with its detections, in the order of the truths.
 
-    Detections of a sequence that the truth does not know, or two answers for one frame, raise a FormatError.
+    Detections of a sequence that the truth does not know, or two answers for one frame, raise a MismatchError.
     """
     truths = list(truths)
     scored = scored_truths(truths, frames)
@@ -109,9 +117,9 @@ def pair_frames(detections: Iterable[Detections], truths: Iterable[Truth], frame
     for detection in detections:
         key = _key(detection)
         if key in answers:
-            raise FormatError(f"detections: two lines for {_words(key)}")
+            raise MismatchError(f"two lines for {_words(key)}")
         if key not in known:
-            raise FormatError(f"detections: {_words(key)} is not in the truth, whose first is {_first(known)}")
+            raise MismatchError(f"{_words(key)} is not in the truth, whose first is {_first(known)}")
         answers[key] = detection
     return [(answers.get(key), truth) for key, truth in scored.items()]
 

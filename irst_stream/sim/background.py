@@ -1,7 +1,7 @@
 """What the sensor sees behind the targets: dark sky, gradients, drifting 1/f cloud with edges.
 
 Clouds are two periodic 1/f textures that drift at different speeds, so the pattern evolves as it moves; a broken cloud
-has an edge where the texture crosses its threshold.
+has an edge where the faster texture crosses its mean.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.errors import UsageError
-
 __all__ = ["BACKGROUNDS", "Background", "Sky"]
-
-TILE = 1024  # px: period of the cloud textures
 
 Image = NDArray[np.float32]
 Vector = NDArray[np.float64]
@@ -26,9 +22,9 @@ Vector = NDArray[np.float64]
 class Background:
     """A backdrop, in DN and px."""
 
-    level_dn: float = 400.0
-    gradient_dn: float = 0.0  # from the top row to the bottom one
-    cloud_dn: float = 0.0  # rms of the 1/f cloud
+    level_dn: float = 100.0
+    gradient_dn: float = 0.0  # from the top row to the bottom one of a camera at rest
+    cloud_dn: float = 0.0  # rms of the 1/f cloud over the period of its texture, most of it at the largest scales
     cloud_slope: float = 1.5  # amplitude falls as frequency^-slope
     edge_dn: float = 0.0  # step at the edge of a broken cloud
     edge_width_px: float = 3.0
@@ -37,7 +33,7 @@ class Background:
 
 
 BACKGROUNDS = {
-    "dark": Background(level_dn=100.0),
+    "dark": Background(),
     "gradient": Background(level_dn=600.0, gradient_dn=300.0),
     "cloud": Background(level_dn=1500.0, gradient_dn=300.0, cloud_dn=60.0),
     "broken-cloud": Background(level_dn=1500.0, gradient_dn=300.0, cloud_dn=40.0, edge_dn=250.0),
@@ -49,21 +45,28 @@ class Sky:
     """One drawn backdrop: view() renders it for a time and a camera pose."""
 
     def __init__(self, background: Background, width: int, height: int, rng: np.random.Generator) -> None:
-        if background.edge_width_px <= 0:
-            raise UsageError(f"edge_width_px: expected more than 0, got {background.edge_width_px}")
         self.background = background
         self.size = (width, height)
-        rows = (np.arange(height, dtype=np.float32) / max(height - 1, 1) - 0.5)[:, None]
-        self._base = (background.level_dn + background.gradient_dn * np.repeat(rows, width, 1)).astype(np.float32)
-        self._layers = [self._texture(rng) for _ in range(2)] if background.cloud_dn or background.edge_dn else []
+        self._period = 1 << int(np.ceil(np.log2(1.5 * max(width, height))))
+        cloudy = background.cloud_dn or background.edge_dn
+        self._layers = [self._texture(rng, edge) for edge in (background.edge_dn, 0.0)] if cloudy else []
 
     def view(self, time_s: float, shift: tuple[float, float] = (0.0, 0.0), roll_rad: float = 0.0) -> Image:
         """(H, W) float32 DN: the backdrop after time_s, seen by a camera whose pose is shift and roll (types.Pose)."""
-        image = self._base.copy()
+        image = self._gradient(np.asarray(shift), roll_rad)
         wind = np.array([self.background.wind_x_px_s, self.background.wind_y_px_s])
         for layer, speed in zip(self._layers, (1.0, 0.6), strict=False):
             image += self._sample(layer, wind * speed * time_s, np.asarray(shift), roll_rad)
         return image
+
+    def _gradient(self, shift: Vector, roll_rad: float) -> Image:
+        """The level and its gradient, fixed in the world; half a frame beyond the frame at rest it ends."""
+        width, height = self.size
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        columns = -np.sin(roll_rad) * (np.arange(width) - centre[0] - shift[0])
+        rows = np.cos(roll_rad) * (np.arange(height) - centre[1] - shift[1])
+        share = np.clip((rows[:, None] + columns) / max(height - 1, 1), -1, 1)
+        return np.asarray(self.background.level_dn + self.background.gradient_dn * share, np.float32)
 
     def _sample(self, layer: Image, blown: Vector, shift: Vector, roll_rad: float) -> Image:
         """The part of a periodic layer, blown so far by the wind, that a camera of this pose sees."""
@@ -72,18 +75,18 @@ class Sky:
         c, s = np.cos(roll_rad), np.sin(roll_rad)
         back = np.array([[c, s], [-s, c]])
         corner = centre - back @ (centre + shift) - blown
-        matrix = np.column_stack([back, np.mod(corner, TILE)])
+        matrix = np.column_stack([back, np.mod(corner, self._period)])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(layer, matrix, self.size, flags=flags, borderMode=cv2.BORDER_WRAP), np.float32)
 
-    def _texture(self, rng: np.random.Generator) -> Image:
-        """(TILE, TILE): one cloud layer, its mean 0; two of them make up the rms and the step that were asked for."""
-        b = self.background
-        frequency = np.hypot(np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None])
+    def _texture(self, rng: np.random.Generator, edge_dn: float) -> Image:
+        """(period, period): one cloud layer of mean 0, half of the variance that was asked for, with a step or none."""
+        b, size = self.background, self._period
+        frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
         frequency[0, 0] = np.inf
-        spectrum = np.fft.rfft2(rng.standard_normal((TILE, TILE))) * frequency**-b.cloud_slope
-        noise = np.fft.irfft2(spectrum, (TILE, TILE))
+        spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * frequency**-b.cloud_slope
+        noise = np.fft.irfft2(spectrum, (size, size))
         noise /= noise.std()
         steepness = 1 / (b.edge_width_px * np.hypot(*np.gradient(noise)).mean())
         step = np.tanh(noise * steepness) / 2
-        return np.asarray(b.cloud_dn * noise / np.sqrt(2) + b.edge_dn * step / 2, np.float32)
+        return np.asarray(b.cloud_dn * noise / np.sqrt(2) + edge_dn * step, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,18 +11,21 @@ from irst_stream.types import Floats
 
 __all__ = ["Groups", "Life", "plan_lives"]
 
-MARGIN = 3.0  # px: how far outside the frame a group is born and dies
-LONGEST_S = 600.0  # a life ends then at the latest
+SKIRT = 3.0  # px: how far a target shines
+LINGER_S = 0.01  # between one group's end and the next one's beginning
+SHORTEST_S = 0.2  # two flights that overlap no longer do not meet
+TRIES = 8  # flights that one which is to cross another's path tries to meet
+LONGEST_S = 1e6  # a life that never leaves ends then
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Which targets fly, and how."""
+    """Which targets fly, and how. Speeds are in the frame, the platform's drift included."""
 
-    groups: int = 5  # groups in view at any time; one that leaves is replaced
+    groups: int = 5  # groups in flight at any time, those about to enter or just gone included
     members: tuple[int, int] = (2, 5)
-    singles: int = 2  # targets in view that fly alone
-    spacing_px: tuple[float, float] = (0.5, 1.2)  # between neighbours of a group
+    singles: int = 2  # targets that fly alone, counted likewise
+    spacing_px: tuple[float, float] = (0.5, 1.2)  # between neighbours of a group; of one that crosses, at its widest
     speed_px_s: tuple[float, float] = (5.0, 40.0)
     turn_px_s2: float = 2.0  # rms acceleration across the path
     crossing: float = 0.3  # share of the groups whose members, or whose paths, cross
@@ -59,14 +63,19 @@ class Life:
         return self.middle(time_s) + self.offsets * swing
 
 
-def plan_lives(settings: Groups, width: int, height: int, duration_s: float, rng: np.random.Generator) -> list[Life]:
-    """Every flight that touches the frame within the duration, by the time it starts."""
-    planner = _Planner(settings, np.array([width, height], np.float64), duration_s)
+def plan_lives(
+    settings: Groups, width: int, height: int, duration_s: float, sway_px: float, rng: np.random.Generator
+) -> list[Life]:
+    """Every flight that touches the frame within the duration, by the time it starts.
+
+    sway_px: how far the camera's jitter may carry a target, so that none is born or dies within the frame.
+    """
+    widest = settings.spacing_px[1] * (settings.members[1] - 1)
+    planner = _Planner(settings, np.array([width, height], np.float64), duration_s, SKIRT + widest + sway_px)
     lives: list[Life] = []
     for slot in range(settings.groups + settings.singles):
         members = settings.members if slot < settings.groups else (1, 1)
-        partner = lives[-1] if lives and slot % 2 else None
-        lives.extend(planner.fill_slot(rng.spawn(1)[0], members, partner))
+        lives.extend(planner.fill_slot(rng.spawn(1)[0], members, lives if slot % 2 else []))
     return sorted(lives, key=lambda life: life.start_s)
 
 
@@ -75,15 +84,16 @@ class _Planner:
     settings: Groups
     size: Floats
     duration_s: float
+    margin: float
 
-    def fill_slot(self, rng: np.random.Generator, members: tuple[int, int], partner: Life | None) -> list[Life]:
+    def fill_slot(self, rng: np.random.Generator, members: tuple[int, int], others: list[Life]) -> list[Life]:
         """One flight after another, the first already under way when the scene begins."""
         lives: list[Life] = []
         start = 0.0
         while start < self.duration_s:
             life = self._life(rng, members, start, inside=not lives)
-            if partner is not None and rng.random() < self.settings.crossing:
-                life = self._aim(life, partner, rng)
+            if others and rng.random() < self.settings.crossing:
+                life = self._aim(life, others, rng)
             life = replace(life, end_s=self._leaves(life))
             lives.append(life)
             start = life.end_s
@@ -110,27 +120,41 @@ class _Planner:
         along = rng.uniform(0, width + height)
         far = rng.random() < 0.5
         if along < width:
-            return np.array([along - 0.5, height - 0.5 + MARGIN if far else -0.5 - MARGIN])
-        return np.array([width - 0.5 + MARGIN if far else -0.5 - MARGIN, along - width - 0.5])
+            return np.array([along - 0.5, height - 0.5 + self.margin if far else -0.5 - self.margin])
+        return np.array([width - 0.5 + self.margin if far else -0.5 - self.margin, along - width - 0.5])
 
-    def _aim(self, life: Life, partner: Life, rng: np.random.Generator) -> Life:
-        """Turns a flight so that it meets its partner's path while the partner is there."""
-        first, last = max(life.start_s, partner.start_s), min(partner.end_s, self.duration_s)
-        if last - first < 0.2:
-            return life
-        meeting = rng.uniform(first + 0.1, last)
-        way = partner.middle(meeting) - life.origin
-        age = meeting - life.start_s
-        velocity = way / age - life.acceleration * age / 2
-        fastest = 2 * self.settings.speed_px_s[1]
-        return replace(life, velocity=velocity) if np.linalg.norm(velocity) <= fastest else life
+    def _aim(self, life: Life, others: list[Life], rng: np.random.Generator) -> Life:
+        """Turns a flight so that it meets another's path while that one is there, if its speed allows."""
+        slowest, fastest = self.settings.speed_px_s
+        for _ in range(TRIES):
+            other = others[rng.integers(len(others))]
+            first, last = max(life.start_s, other.start_s), min(other.end_s, self.duration_s)
+            if last - first > SHORTEST_S:
+                age = rng.uniform(first + SHORTEST_S / 2, last) - life.start_s
+                way = other.middle(life.start_s + age) - life.origin
+                velocity = way / age - life.acceleration * age / 2
+                if slowest <= np.linalg.norm(velocity) <= fastest:
+                    return replace(life, velocity=velocity)
+        return life
 
     def _leaves(self, life: Life) -> float:
-        """When the group's middle has gone beyond the margin for good, to a hundredth of a second."""
-        times = life.start_s + np.arange(0, LONGEST_S, 0.01)
-        middle = life.middle(times)
-        near = ((middle > -0.5 - MARGIN - 1e-6) & (middle < self.size - 0.5 + MARGIN + 1e-6)).all(-1)
-        return float(times[np.flatnonzero(near)[-1]] + 0.01)
+        """When the group's middle leaves the frame and its margin for good."""
+        ages = [0.0, LONGEST_S]
+        for axis in (0, 1):
+            for edge in (-0.5 - self.margin, self.size[axis] - 0.5 + self.margin):
+                ages += _passes(life.origin[axis] - edge, life.velocity[axis], life.acceleration[axis])
+        ages = sorted(age for age in ages if 0 <= age <= LONGEST_S)
+        inside = [end for start, end in pairwise(ages) if self._contains(life.middle(life.start_s + (start + end) / 2))]
+        return life.start_s + max(inside, default=0.0) + LINGER_S
+
+    def _contains(self, point: Floats) -> bool:
+        return bool(((point > -0.5 - self.margin) & (point < self.size - 0.5 + self.margin)).all())
+
+
+def _passes(offset: float, velocity: float, acceleration: float) -> list[float]:
+    """The times at which offset + velocity t + acceleration t^2 / 2 is 0."""
+    roots = np.roots(np.trim_zeros(np.array([acceleration / 2, velocity, offset]), "f"))
+    return [float(root.real) for root in roots if abs(root.imag) < 1e-12]
 
 
 def _spread(rng: np.random.Generator, members: int, spacing: float) -> Floats:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +54,10 @@ class Scene:
         self._sky = Sky(settings.background, sensor.width, sensor.height, self._stream(0))
         self._detector = Detector(sensor, self._stream(1))
         duration_s = frames / sensor.rate_hz
-        self._lives = plan_lives(settings.groups, sensor.width, sensor.height, duration_s, self._stream(2))
+        platform = settings.platform
+        roll_px = platform.roll_jitter_mrad * 1e-3 * np.hypot(sensor.width, sensor.height) / 2
+        sway_px = 5.0 * float(platform.jitter_px + roll_px)
+        self._lives = plan_lives(settings.groups, sensor.width, sensor.height, duration_s, sway_px, self._stream(2))
         self._first_id = np.cumsum([0, *(len(life.offsets) for life in self._lives)])
 
     def __iter__(self) -> Iterator[tuple[Frame, Truth, Pose]]:
@@ -82,6 +88,11 @@ class Scene:
         x = platform.drift_x_px_s * time_s + platform.jitter_px * x
         y = platform.drift_y_px_s * time_s + platform.jitter_px * y
         return Pose(self.stamp(index), float(x), float(y), float(platform.roll_jitter_mrad * roll))
+
+    def bad_pixels(self) -> dict[str, list[list[int]]]:
+        """The dead and the hot pixels, each a list of [x, y]."""
+        masks = {"dead": self._detector.dead, "hot": self._detector.hot}
+        return {kind: np.argwhere(mask)[:, ::-1].tolist() for kind, mask in masks.items()}
 
     def stamp(self, index: int) -> Stamp:
         """The frame's stamp: time runs from 0 at the sensor's rate."""
@@ -145,23 +156,59 @@ def _add_targets(light: NDArray[np.float32], xy: Floats, amplitude: Floats, sigm
 
 def _check(settings: SceneSettings, frames: int, seed: int) -> None:
     """Raises one UsageError that names the first setting that makes no scene."""
-    sensor, groups = settings.sensor, settings.groups
+    sensor, backdrop, groups = settings.sensor, settings.background, settings.groups
+    for name, value in _numbers(settings):
+        if not math.isfinite(value):
+            raise UsageError(f"{name}: expected a finite number, got {value}")
     rules = [
-        (frames >= 1, f"frames: expected 1 or more, got {frames}"),
+        (1 <= frames <= 10**8, f"frames: expected 1 to 100,000,000, got {frames}"),
         (seed >= 0, f"seed: expected 0 or more, got {seed}"),
-        (sensor.width >= 16 and sensor.height >= 16, f"size: expected 16x16 or more, got {sensor.width}x{sensor.height}"),
-        (sensor.rate_hz > 0, f"rate: expected more than 0 Hz, got {sensor.rate_hz}"),
+        (_within(16, 2**14, sensor.width, sensor.height), "size: expected 16x16 to 16384x16384"),
+        (1e-3 <= sensor.rate_hz <= 1e6, f"rate: expected 0.001 to 1,000,000 Hz, got {sensor.rate_hz:g}"),
         (8 <= sensor.bits <= 16, f"bits: expected 8 to 16, got {sensor.bits}"),
-        (sensor.sigma_px > 0, f"sigma: expected more than 0 px, got {sensor.sigma_px}"),
+        (0.1 <= sensor.sigma_px <= 10, f"sigma: expected 0.1 to 10 px, got {sensor.sigma_px:g}"),
+        (_within(0, 1e6, sensor.read_noise_dn, sensor.electrons_per_dn), "noise: expected 0 to 1,000,000"),
         (
-            1 <= groups.members[0] <= groups.members[1] <= 5,
-            f"members: expected 1 <= low <= high <= 5, got {groups.members}",
+            _within(0, 1e5, sensor.gain_spread, sensor.offset_spread_dn, sensor.column_spread_dn),
+            "spread: expected 0 or more",
         ),
-        (groups.groups >= 0 and groups.singles >= 0, "groups and singles: expected 0 or more"),
-        (0 <= groups.crossing <= 1, f"crossing: expected 0 to 1, got {groups.crossing}"),
-        (0 < groups.spacing_px[0] <= groups.spacing_px[1], f"spacing: expected 0 < low <= high, got {groups.spacing_px}"),
-        (0 < groups.speed_px_s[0] <= groups.speed_px_s[1], f"speed: expected 0 < low <= high, got {groups.speed_px_s}"),
+        (_within(0, 0.5, sensor.dead_fraction, sensor.hot_fraction), "dead, hot fractions: expected 0 to 0.5"),
+        (
+            0 <= backdrop.level_dn <= sensor.ceiling,
+            f"background: a level of {backdrop.level_dn:g} DN does not fit {sensor.bits} bits, 0 to {sensor.ceiling}",
+        ),
+        (_within(0, 1e5, backdrop.cloud_dn, backdrop.edge_dn), "cloud and edge contrast: expected 0 or more"),
+        (0 <= backdrop.cloud_slope <= 5, f"cloud slope: expected 0 to 5, got {backdrop.cloud_slope:g}"),
+        (backdrop.edge_width_px > 0, f"edge_width_px: expected more than 0, got {backdrop.edge_width_px:g}"),
+        (_rising(1, *groups.members, 5), f"members: expected 1 <= low <= high <= 5, got {groups.members}"),
+        (_within(0, 10**4, groups.groups, groups.singles), "groups, singles: expected 0 to 10,000"),
+        (0 <= groups.crossing <= 1, f"crossing: expected 0 to 1, got {groups.crossing:g}"),
+        (_rising(0.01, *groups.spacing_px, 100), f"spacing: expected 0.01 <= low <= high <= 100, got {groups.spacing_px}"),
+        (_rising(0.01, *groups.speed_px_s, 1e6), f"speed: expected 0.01 <= low <= high <= 1e6, got {groups.speed_px_s}"),
+        (_rising(0, *groups.amplitude_dn, 1e9), f"amplitude: expected 0 <= low <= high, got {groups.amplitude_dn}"),
+        (groups.snr is None or _rising(0, *groups.snr, 1e6), f"snr: expected 0 <= low <= high, got {groups.snr}"),
+        (0 <= groups.fluctuation <= 10, f"fluctuation: expected 0 to 10, got {groups.fluctuation:g}"),
+        (settings.platform.jitter_px >= 0 and settings.platform.roll_jitter_mrad >= 0, "jitter: expected 0 or more"),
     ]
     for holds, message in rules:
         if not holds:
             raise UsageError(message)
+
+
+def _numbers(settings: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of nested settings by its dotted name."""
+    for entry in fields(settings):
+        value = getattr(settings, entry.name)
+        if is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{entry.name}.")
+        else:
+            parts = value if isinstance(value, tuple) else () if value is None else (value,)
+            yield from ((prefix + entry.name, part) for part in parts)
+
+
+def _within(low: float, high: float, *values: float) -> bool:
+    return all(low <= value <= high for value in values)
+
+
+def _rising(*values: float) -> bool:
+    return all(a <= b for a, b in pairwise(values))

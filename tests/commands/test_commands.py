@@ -1,11 +1,13 @@
 """The command line as a person meets it: what it prints, what it writes, how it fails."""
 
+import contextlib
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+import threading
 
 import media
 import numpy as np
@@ -84,15 +86,17 @@ def test_the_first_round_of_the_help_works(run, tmp_path):
     assert code == 0
     assert "300 in 15 sequences" in out
     assert "11 x 11 px, uint16" in out
-    assert "truth       yes" in out
+    assert "truth       880 targets in 300 frames" in out
     code, out, _ = run("baseline", "data/test", "cells.jsonl")
     assert "in 300 frames" in out
     code, out, _ = run("score", "cells.jsonl", "data/test", "--plot", "pr.png", "--json", "score.json", "--mode", "legacy")
     assert code == 0
-    assert "240 images (frames 2:-2)" in out
+    assert "240 images, 700 detections, 704 truths, frames 2:-2, legacy matching" in out
     scores = json.loads((tmp_path / "score.json").read_text())
-    assert 0.45 < scores["cso_map"] < 0.6
-    assert f"{100 * scores['cso_map']:.2f}" in out
+    assert (scores["truth"], scores["frames"], scores["irst_stream"]) == ("data/test", "2:-2", __version__)
+    cso_map = scores["scores"]["cso_map"]
+    assert 0.45 < cso_map < 0.6
+    assert f"{100 * cso_map:.2f}" in out
     for picture in ("test.png", "pr.png"):
         assert imread(tmp_path / picture).std() > 0.05
 
@@ -173,7 +177,7 @@ def test_scoring_reads_truth_from_json_lines_as_well(run, tmp_path):
     folder = run("score", "cells.jsonl", "data/test", "--frames", "all")[1]
     lines = run("score", "cells.jsonl", "truth.jsonl")[1]
     assert folder == lines
-    assert "100 images (frames all)" in lines
+    assert "100 images, " in lines
 
 
 @pytest.mark.usefixtures("small")
@@ -223,11 +227,25 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
     [
         ("", "the following arguments are required: COMMAND"),
         ("simulte", "invalid choice: 'simulte'"),
-        ("simulate seqcsist out --trajectories 0", "--trajectories: expected a whole number of 1 or more, got '0'"),
+        ("simulate seqcsist out --trajectories 0", "--trajectories: expected a whole number of 1 or more"),
         ("simulate seqcsist out --trajectories 3 --depth 12", "argument --depth: invalid choice"),
         ("simulate seqcsist out --trajectories 3 --noise 5:1", "LOW no higher than HIGH"),
         ("simulate seqcsist out --trajectories 3 --noise loud", "expected a number or LOW:HIGH, got 'loud'"),
-        ("simulate seqcsist out --trajectories 3 --noise -2", "expected"),
+        ("simulate seqcsist out --trajectories 3 --noise -2", "noise: expected 0 <= lowest <= highest"),
+        ("simulate seqcsist out --trajectories 3 --noise inf", "expected a number or LOW:HIGH, got 'inf'"),
+        ("simulate seqcsist out --trajectories ٣", "expected a whole number"),
+        ("simulate scene out --frames 3 --drift nan,0", "expected X,Y, got 'nan,0'"),
+        ("simulate scene out --frames 3 --snr -5:3", "snr: expected 0 <= low <= high, got (-5.0, 3.0)"),
+        ("simulate scene out --frames 3 --read-noise -4", "noise: expected 0 to"),
+        ("simulate scene out --frames 3 --jitter -1", "jitter: expected 0 or more"),
+        ("simulate scene out --frames 3 --speed inf", "expected a number or LOW:HIGH"),
+        ("simulate scene out --frames 3 --spacing 1e-300", "spacing: expected 0.01"),
+        ("simulate scene out --frames 3 --sigma 1e5", "sigma: expected 0.1 to 10 px"),
+        ("simulate scene out --frames 3 --size 99999999x99999999", "size: expected 16x16 to"),
+        ("simulate scene out --frames 3 --background cloud --bits 8", "does not fit 8 bits"),
+        ("simulate scene out --frames 3 --snr 5 --amplitude 200", "give one of them"),
+        ("simulate scene data/test --frames 3", "data/test: holds a different set"),
+        ("simulate csist100k data --images 3 --split val", "data/test: is a split of a different set"),
         ("simulate seqcsist out --trajectories 3 --seed -1", "seed: expected 0 or more"),
         ("simulate scene out --frames 3 --size 640", "expected WIDTHxHEIGHT such as 640x512, got '640'"),
         ("simulate scene out --frames 3 --members 1.5:2", "expected whole numbers"),
@@ -236,10 +254,17 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("simulate scene out --frames 3 --drift 4", "expected X,Y, got '4'"),
         ("inspect nowhere", "nowhere: no such file or folder"),
         ("inspect data/test --detections cells.jsonl", "--detections: marks a picture; say where to draw it"),
-        ("inspect data/test --rate 0", "--rate: expected more than 0"),
+        ("inspect data/test --rate 0", "--rate: expected a number from 0.000001"),
         ("inspect data/test --png no/such/folder.png", "no/such/folder.png: cannot be written"),
         ("baseline nowhere out.jsonl", "nowhere: no such file or folder"),
         ("baseline data/test no/such/folder.jsonl", "no/such/folder.jsonl: cannot be written"),
+        ("baseline cells.jsonl cells.jsonl", "cells.jsonl: would change the input cells.jsonl"),
+        ("baseline data/test data", "data: cannot be written: is a folder"),
+        ("baseline data/test out.jsonl --division 99", "--division: expected 1 to 31"),
+        ("inspect data/test --png data/test/image/image_0.png", "would change the input"),
+        ("inspect data/test --png data/test/new.png", "would change the input"),
+        ("inspect data/test --png picture.jpg", "picture.jpg: expected a name that ends in .png"),
+        ("score cells.jsonl data/test --json cells.jsonl", "would change the input"),
         ("baseline data/test out.jsonl --division 0", "--division: expected a whole number"),
         ("score nothing.jsonl data/test", "nothing.jsonl: No such file"),
         ("score cells.jsonl nothing", "nothing: no such file or folder"),
@@ -248,6 +273,7 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("score data/test/manifest.json data/test", "manifest.json:1: "),
         ("score cells.jsonl cells.jsonl", "cells.jsonl:1: Object contains unknown field `detections`"),
         ("score cells.jsonl data/test --maps cells.jsonl", "cells.jsonl: not a .npy array"),
+        ("score cells.jsonl data/test --frames -99:-98", "no frame of it is within"),
         ("score cells.jsonl data/test --json no/such/folder.json", "cannot be written"),
     ],
 )
@@ -271,47 +297,191 @@ def test_pictures_without_matplotlib_say_how_to_install_it(tmp_path):
     assert done.stderr == "irst-stream: a picture needs matplotlib: pip install 'irst-stream[plot]'\n"
 
 
-def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(tmp_path):
-    """A first frame done means workers are busy; Ctrl-C then must leave no worker and no half file."""
-    command = [
-        sys.executable,
-        "-m",
-        "irst_stream.cli",
-        "simulate",
-        "csist100k",
-        "a",
-        "--images",
-        "20000",
-        "--split",
-        "test",
-    ]
-    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    images = tmp_path / "a" / "test" / "image"
-    while child.poll() is None and not (images.is_dir() and any(p.suffix == ".png" for p in images.iterdir())):
-        pass
-    child.send_signal(signal.SIGINT)
+@pytest.fixture
+def working(tmp_path):
+    """Starts a long simulate in a process group of its own, and gives it once its first frame is there."""
+    frames = tmp_path / "sky" / "frames"
+    command = [sys.executable, "-m", "irst_stream.cli", "simulate", "scene", "sky", "--frames", "3000", "--workers", "2"]
+
+    def start():
+        child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        while child.poll() is None and not (frames.is_dir() and any(p.suffix == ".png" for p in frames.iterdir())):
+            os.sched_yield()
+        return child
+
+    start.command, start.frames = command, frames
+    return start
+
+
+def ended(group):
+    """Whether no process of a group is left, waiting for it as long as it takes to be sure."""
+    for _ in range(10_000_000):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        os.sched_yield()
+    return False
+
+
+@pytest.mark.parametrize(("signum", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
+def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(signum, to_group, working, tmp_path):
+    child = working()
+    (os.killpg if to_group else os.kill)(child.pid, signum)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert err.splitlines()[-1] == "irst-stream: interrupted"
     assert "Traceback" not in err
-    assert not list((tmp_path / "a").rglob("*.part"))
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "frames are there; going on" in done.stdout
-    assert len(list(images.iterdir())) == 20_000
+    assert ended(child.pid), "no worker is left"
+    assert not list((tmp_path / "sky").rglob("*.part"))
+    there = len(list(working.frames.iterdir()))
+    assert 0 < there < 3000
+    again = working()
+    os.killpg(again.pid, signal.SIGINT)
+    again.communicate(timeout=60)
+    assert len(list(working.frames.iterdir())) >= there
+
+
+def test_workers_end_when_their_parent_is_killed(working):
+    child = working()
+    child.kill()
+    child.communicate(timeout=60)
+    assert ended(child.pid)
+
+
+def test_two_runs_do_not_fill_one_folder_at_once(working, tmp_path):
+    child = working()
+    second = subprocess.run(working.command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    os.killpg(child.pid, signal.SIGINT)
+    child.communicate(timeout=60)
+    assert second.returncode == 2
+    assert second.stderr == "irst-stream: sky: another run is filling this folder; wait for it, or choose another\n"
 
 
 def test_a_terminal_gets_a_bar(tmp_path):
     shown, terminal = pty.openpty()
     command = [sys.executable, "-m", "irst_stream.cli", "simulate", "csist100k", "a", "--images", "1500", "--split", "val"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    said = []
+
+    def listen():
+        with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+            while part := os.read(shown, 4096):
+                said.append(part)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
     subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=terminal, env=environment, check=True)
     os.close(terminal)
-    said = os.read(shown, 100_000).decode()
+    listener.join(timeout=60)
     os.close(shown)
-    assert "1500/1500" in said
+    assert b"1500/1500" in b"".join(said)
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m irst_stream.cli schema | head -c 10"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
+    command = f"{sys.executable} -m irst_stream.cli schema | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_full_disk_is_one_clear_line(run, tmp_path):
+    for command in ("baseline data/test /dev/full", "score cells.jsonl data/test --json /dev/full"):
+        code, _, err = run(*command.split())
+        assert code == 2
+        assert "No space left on device" in err
+        assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"), reason="root may read everything")  # noqa: PTH110
+@pytest.mark.usefixtures("small")
+def test_places_that_may_not_be_read_are_one_clear_line(tmp_path):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / "a.png").write_bytes(b"x")
+    (tmp_path / "locked").chmod(0)
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    program = [*drop, sys.executable, "-m", "irst_stream.cli"]
+    for words in (
+        "inspect locked/a.png",
+        "inspect locked",
+        "score locked/a.jsonl data/test",
+        "simulate csist100k locked --images 3",
+    ):
+        done = subprocess.run([*program, *words.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert "Permission denied" in done.stderr
+        assert done.stderr.count("\n") == 1
+    (tmp_path / "locked").chmod(0o755)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_current_folder_is_a_folder_like_any_other(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "data" / "test")
+    code, out, _ = run("inspect", ".")
+    assert code == 0
+    assert "100 in 5 sequences" in out
+
+
+@pytest.mark.usefixtures("small")
+def test_negative_values_are_values(run):
+    assert run("simulate", "scene", "s", "--frames", 1, "--size", "32x32", "--drift", "-4,-2")[0] == 0
+    assert "40 images" in run("score", "cells.jsonl", "data/test", "--frames", "-8:")[1]
+
+
+def test_an_amplitude_replaces_the_snr_of_the_configuration(run, tmp_path):
+    run("simulate", "scene", "s", "--frames", 1, "--config", "scene-sky", "--amplitude", "500:600", "--size", "64x64")
+    groups = json.loads((tmp_path / "s" / "manifest.json").read_text())["parameters"]["groups"]
+    assert (groups["snr"], groups["amplitude_dn"]) == (None, [500, 600])
+
+
+def test_a_scene_is_the_same_under_any_name_and_says_which_pixels_are_bad(run, tmp_path):
+    for folder in ("a", "b"):
+        run("simulate", "scene", folder, "--frames", 2, "--size", "200x200", "--workers", 1)
+    names = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len(names) == 6
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    bad = json.loads((tmp_path / "a" / "bad_pixels.json").read_text())
+    assert set(bad) == {"dead", "hot"}
+
+
+def test_rejected_options_leave_no_trace(run, tmp_path):
+    assert run("simulate", "seqcsist", "data", "--trajectories", 1, "--noise", "-1")[0] == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_baseline_refuses_what_is_no_patch(run, tmp_path):
+    run("simulate", "scene", "s", "--frames", 2, "--size", "64x64")
+    code, _, err = run("baseline", "s", "cells.jsonl")
+    assert code == 2
+    assert "lies outside the 11 x 11 patch" in err
+    assert not list(tmp_path.glob("cells*"))
+
+
+@pytest.mark.usefixtures("small")
+def test_detections_of_other_frames_are_pointed_out(run, tmp_path):
+    lines = (tmp_path / "cells.jsonl").read_text().replace("test/", "other/")
+    (tmp_path / "other.jsonl").write_text(lines)
+    out = run("inspect", "data/test", "--png", "a.png", "--detections", "other.jsonl")[1]
+    assert "no line of other.jsonl is about the frames shown" in out
+
+
+@pytest.mark.usefixtures("small")
+def test_bad_truth_is_told_after_everything_else(run, tmp_path):
+    (tmp_path / "data" / "test" / "annotation" / "COS30.xml").write_text("<foo/>")
+    code, out, err = run("inspect", "data/test", "--png", "a.png")
+    assert code == 2
+    assert "frames      100 in 5 sequences" in out
+    assert "in 30 frames" in out
+    assert "COS30.xml: expected the root element <annotation>, got <foo>" in err
+    assert (tmp_path / "a.png").exists()
+
+
+def test_the_doctor_works_where_other_commands_cannot_even_be_imported(tmp_path):
+    block = "import sys; sys.modules['cv2'] = None; from irst_stream.cli import main; sys.exit(main(['doctor']))"
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")  # a stray file where the doctor is called
+    done = subprocess.run([sys.executable, "-I", "-c", block], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "processor" in done.stdout
+    assert "crashed" not in done.stdout

@@ -112,6 +112,26 @@ def test_a_missing_image_ends_its_trajectory_after_the_frames_before(tmp_path):
     assert "image_25.png: missing; expected 20 consecutive ids" in said
 
 
+@pytest.mark.parametrize(("dataset", "missing"), [("seqcsist", 20), ("seqcsist", 0), ("csist100k", 1)])
+def test_a_missing_first_image_shifts_no_other_sequence(dataset, missing, tmp_path):
+    folder = generate(tmp_path / "a", dataset, count=3)
+    whole = {f.stamp.source: f.stamp for f in open_source(folder)}
+    (folder / "image" / f"image_{missing}.png").unlink()
+    try:
+        for frame in open_source(folder):
+            assert frame.stamp == whole[frame.stamp.source]
+    except SourceError as error:
+        assert dataset == "seqcsist"
+        assert f"image_{missing}.png: missing" in str(error)  # noqa: PT017 - the frames before matter too
+
+
+def test_two_images_of_one_id_are_refused(tmp_path):
+    folder = generate(tmp_path / "a", "csist100k", count=3)
+    shutil.copy(folder / "image" / "image_1.png", folder / "image" / "image_001.png")
+    with pytest.raises(SourceError, match="has the same id as"):
+        open_source(folder)
+
+
 def test_a_missing_annotation_is_named(tmp_path):
     folder = generate(tmp_path / "train", count=1)
     (folder / "annotation" / "COS7.xml").unlink()

@@ -64,6 +64,44 @@ def test_a_method_without_covariances_writes_null():
     ]
 
 
+def bare(**columns):
+    given = {"xy": np.zeros((1, 2)), "cov": np.full((1, 2, 2), np.nan), "amplitude": np.ones(1), "amplitude_sd": np.ones(1)}
+    given |= {"score": np.ones(1), "region": np.zeros(1, int), **columns}
+    return Detections(Stamp("s", 0, 0, 0), *given.values())
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"xy": np.array([[np.nan, 0.0]])},
+        {"score": np.array([np.inf])},
+        {"amplitude": np.array([np.inf])},
+        {"amplitude_sd": np.array([np.inf])},
+        {"cov": np.array([[[1.0, np.nan], [np.nan, 1.0]]])},
+        {"cov": np.array([[[1.0, 5.0], [5.0, 1.0]]])},
+        {"cov": np.zeros((1, 2, 2))},
+    ],
+    ids=str,
+)
+def test_what_the_format_has_no_word_for_is_not_written(columns):
+    assert jsonl.encode(bare())
+    with pytest.raises(ValueError, match=f"{next(iter(columns))}: expected"):
+        jsonl.encode(bare(**columns))
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD.encode() + b"\r\n")
+    assert len(list(jsonl.read(tmp_path / "a.jsonl", Detections))) == 1
+
+
+def test_numbers_beyond_64_bits_are_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"sequence":"s","index":0,"truth":[{"id":9223372036854775808,"x":1,"y":1,"amplitude":1}]}'
+    )
+    with pytest.raises(FormatError, match=r"a\.jsonl:1: .*id"):
+        list(jsonl.read(tmp_path / "a.jsonl", Truth))
+
+
 def test_the_shortest_line_another_method_may_write(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"sequence": "s", "index": 0, "detections": [{"x": 1, "y": 2, "amplitude": null, "score": 3}]}\n\n')
@@ -93,7 +131,7 @@ GOOD = '{"sequence":"s","index":0,"detections":[]}'
         ),
         (
             '{"sequence":"s","index":0,"detections":[{"x":1,"y":2,"amplitude":1,"score":3,"cov":[[1,2],[3,1]]}]}',
-            r"symmetric matrix with a positive diagonal - at `\$.detections\[0\].cov`",
+            r"symmetric, positive definite matrix - at `\$.detections\[0\].cov`",
         ),
         (
             '{"sequence":"s","index":0,"detections":[{"x":1,"y":2,"amplitude":1,"score":3,"cov":[[1]]}]}',

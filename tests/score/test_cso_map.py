@@ -16,10 +16,11 @@ def slow_map(detections, truths, threshold, mode):
     for found, real in zip(detections, truths, strict=True):
         taken = set()
         for x, y, score in sorted(found.tolist(), key=lambda row: -row[2]):
-            distance = [((x - t[0]) ** 2 + (y - t[1]) ** 2) ** 0.5 for t in real]
+            kind = np.float32 if mode == "legacy" else np.float64  # the reference's are 32-bit floats
+            distance = [np.linalg.norm(np.array([x, y], kind) - t[:2].astype(kind)) for t in real]
             candidates = [k for k in range(len(real)) if mode == "legacy" or k not in taken]
             nearest = min(candidates, key=lambda k: distance[k], default=None)
-            hit = nearest is not None and nearest not in taken and distance[nearest] <= threshold
+            hit = nearest is not None and nearest not in taken and distance[nearest] <= kind(threshold)
             if hit:
                 taken.add(nearest)
             ranked.append((score, hit))
@@ -75,6 +76,12 @@ def test_a_case_done_by_hand():
     assert cso_map(found, real).ap == pytest.approx([5 / 9] * 5)
 
 
+def test_legacy_distances_are_32_bit_floats():
+    found, real = [np.array([[5.0, 5.0, 1.0]])], [np.array([[5.05, 5.0]])]
+    assert cso_map(found, real, [0.05], "standard").map == 1
+    assert cso_map(found, real, [0.05], "legacy").map == 0
+
+
 def test_the_threshold_itself_is_in_range():
     assert cso_map([np.array([[0.25, 0, 1.0]])], [np.zeros((1, 2))]).ap.tolist() == [0, 0, 0, 0, 1]
 
@@ -98,6 +105,8 @@ def test_wrong_inputs_are_named():
         cso_map([np.zeros((1, 3))], [np.zeros((1, 2))] * 2)
     with pytest.raises(ValueError, match="finite"):
         cso_map([np.full((1, 3), np.nan)], [np.zeros((1, 2))])
+    with pytest.raises(ValueError, match="thresholds: expected at least one"):
+        cso_map([], [], [])
     with pytest.raises(ValueError, match="mode"):
         cso_map([], [], mode="other")
 

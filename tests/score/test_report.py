@@ -51,7 +51,7 @@ def test_strangers_and_doubles_are_named():
         pair_frames([answer(0, "z")], [truth(0)])
     with pytest.raises(FormatError, match="two lines for sequence 'a' index 0"):
         pair_frames([answer(0), answer(0)], [truth(0)])
-    with pytest.raises(FormatError, match="truth: two lines"):
+    with pytest.raises(FormatError, match="two lines"):
         pair_frames([], [truth(0), truth(0)])
 
 

@@ -58,6 +58,23 @@ def test_seqcsist_paths_start_on_integers_and_step_towards_the_middle(sequences)
     np.testing.assert_allclose(x - start[:, :1], expected, atol=1e-9)
 
 
+def test_seqcsist_paths_are_lines_parabolas_and_circles(sequences):
+    """Told apart by their bends: a line has none, a parabola's is the same all along, a circle's changes."""
+    four = sequences.xy[sequences.count == 4]
+    left_right = np.argsort(four[:, 0, :, 1], axis=1)[:, 1:3]  # the two targets on the reference point's row
+    y = np.take_along_axis(four[..., 1], left_right[:, None], axis=2).mean(-1)
+    bend = np.diff(y, 2, axis=1)
+    straight = np.abs(bend).max(1) < 1e-12
+    even = ~straight & (np.ptp(bend, axis=1) < 1e-12)
+    round_ = ~straight & ~even
+    for share in (straight.mean(), even.mean(), round_.mean()):
+        assert share == pytest.approx(1 / 3, abs=0.07)
+    slope = np.abs(np.diff(y, axis=1)[:, 0] / 0.04)
+    assert 0.95 < slope[straight].max() <= 1
+    assert 0.23 < np.abs(bend[even]).max() / 2 / 0.04**2 <= 0.25
+    assert (slope[round_] < np.tan(np.pi / 4) * 1.4).all()
+
+
 def test_seqcsist_frames_are_the_imaging_model(sequences):
     n = sequences.count[7]
     image = render(sequences.xy[7, 11, :n], sequences.amplitude[7, :n])
