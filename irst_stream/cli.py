@@ -26,8 +26,9 @@ EPILOG = """\
 a first round:
   irst-stream simulate seqcsist data --trajectories 100    a small SeqCSIST, three splits
   irst-stream inspect data/test --png test.png             what it is, and how it looks
-  irst-stream baseline data/test cells.jsonl               perfect labels, read at cell centres
-  irst-stream score cells.jsonl data/test --plot pr.png    what that readout can reach at best
+  irst-stream replay data/test --detections found.jsonl    sub-pixel detections with covariances
+  irst-stream score found.jsonl data/test --plot pr.png    how good they are
+  irst-stream baseline data/test cells.jsonl               what a perfect network scores at cell centres
 
 x is the column, y the row, pixel centres are integers, in every file and every answer.
 Exit codes: 0 done, 2 bad input (one line says what, where, and what was expected), 130 interrupted."""
@@ -35,6 +36,7 @@ Exit codes: 0 done, 2 bad input (one line says what, where, and what was expecte
 COMMANDS = {
     "simulate": "generate data sets with exact truth",
     "inspect": "say what a file or folder holds, and draw it",
+    "replay": "turn recorded frames into sub-pixel detections",
     "baseline": "what a perfect network scores when read at cell centres",
     "score": "score detections against truth: CSO-mAP, GOSPA, counts, errors",
     "schema": "print the JSON Schema of detections, tracks, truth and poses",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PIXEL_TYPES", "Detections", "Floats", "Frame", "Ints", "Pixels", "Pose", "Stamp", "Tracks", "Truth"]
+__all__ = ["PIXEL_TYPES", "Detections", "Floats", "Frame", "Ints", "Pixels", "Pose", "Stamp", "Tracks", "Truth", "Window"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,6 +51,27 @@ class Frame:
                 f"pixels: expected (H, W) uint8, uint16 or float32, got {self.pixels.shape} {self.pixels.dtype}"
             )
         object.__setattr__(self, "pixels", _read_only(self.pixels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """The same regions of several frames around a centre frame, whose stamp it bears.
+
+    corners (N, 2) x, y of each region's first pixel, px of the sensor's frame; patches (N, T, H, W) DN, NaN or infinite
+    where a pixel holds no measurement; times (T,) when each frame was taken, in frames from the centre one.
+    """
+
+    stamp: Stamp
+    corners: Floats
+    patches: NDArray[np.float32]
+    times: Floats
+
+    def __post_init__(self) -> None:
+        if self.patches.ndim != 4 or self.times.shape != self.patches.shape[1:2]:
+            raise ValueError(f"patches: expected (N, {len(self.times)}, H, W), got {self.patches.shape}")
+        _shape(self, corners=(2,))
+        object.__setattr__(self, "patches", _read_only(self.patches))
+        object.__setattr__(self, "times", _read_only(self.times))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,8 @@
 import pytest
 
 from irst_stream import FormatError, UsageError
+from irst_stream.build import build_pipeline
+from irst_stream.config import read_config
 from irst_stream.resources import configs_folder, engines_folder, find_config
 from irst_stream.settings import read_settings
 from irst_stream.sim import Scene, SceneSettings
@@ -36,9 +38,12 @@ def test_broken_toml_names_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(configs_folder().glob("*.toml")), ids=lambda p: p.stem)
-def test_every_shipped_configuration_makes_a_scene_and_says_what_it_is_for(path):
+def test_every_shipped_configuration_is_valid_and_says_what_it_is_for(path):
     assert path.read_text().startswith("# ")
-    assert len(Scene(read_settings(find_config(path.stem), SceneSettings), 3)) == 3
+    if path.stem.startswith("scene-"):
+        assert len(Scene(read_settings(find_config(path.stem), SceneSettings), 3)) == 3
+    else:
+        assert build_pipeline(read_config(find_config(path.stem)))
 
 
 def test_an_unknown_configuration_lists_the_known_ones():

@@ -250,12 +250,16 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("simulate scene out --frames 3 --size 640", "expected WIDTHxHEIGHT such as 640x512, got '640'"),
         ("simulate scene out --frames 3 --members 1.5:2", "expected whole numbers"),
         ("simulate scene out --frames 3 --bits 40", "bits: expected 8 to 16, got 40"),
-        ("simulate scene out --frames 3 --config nonsense", "there are: scene-cloud, scene-sky"),
+        ("simulate scene out --frames 3 --config nonsense", "there are: csist100k, scene-cloud, scene-sky, seqcsist"),
         ("simulate scene out --frames 3 --drift 4", "expected X,Y, got '4'"),
         ("inspect nowhere", "nowhere: no such file or folder"),
         ("inspect data/test --detections cells.jsonl", "--detections: marks a picture; say where to draw it"),
         ("inspect data/test --rate 0", "--rate: expected a number from 0.000001"),
         ("inspect data/test --png no/such/folder.png", "no/such/folder.png: cannot be written"),
+        ("replay nowhere", "nowhere: no such file or folder"),
+        ("replay data/test --detections data/test/image/image_0.png", "would change the input"),
+        ("replay data/test --config scene-sky", "background: no such key"),
+        ("replay data/test --config nothing", "nothing: no such file, and no configuration of that name"),
         ("baseline nowhere out.jsonl", "nowhere: no such file or folder"),
         ("baseline data/test no/such/folder.jsonl", "no/such/folder.jsonl: cannot be written"),
         ("baseline cells.jsonl cells.jsonl", "cells.jsonl: would change the input cells.jsonl"),
@@ -485,3 +489,44 @@ def test_the_doctor_works_where_other_commands_cannot_even_be_imported(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "processor" in done.stdout
     assert "crashed" not in done.stdout
+
+
+@pytest.mark.usefixtures("small")
+def test_replay_beats_the_ceiling_of_cell_centres(run, tmp_path):
+    code, out, _ = run("replay", "data/test", "--detections", "found.jsonl")
+    assert code == 0
+    assert "100 frames, 80 answered" in out
+    found = list(jsonl.read(tmp_path / "found.jsonl", Detections))
+    assert [d.stamp.index for d in found] == list(range(2, 18)) * 5
+    assert found[0].stamp.source == "image_2.png"
+    assert np.isfinite(found[0].cov).all()
+    run("score", "found.jsonl", "data/test", "--json", "ours.json")
+    run("score", "cells.jsonl", "data/test", "--json", "cells.json")
+    ours, cells = (json.loads((tmp_path / f"{name}.json").read_text())["scores"]["cso_map"] for name in ("ours", "cells"))
+    assert ours > 0.9 > 0.6 > cells
+    assert run("inspect", "data/test", "--png", "ours.png", "--detections", "found.jsonl")[0] == 0
+
+
+def test_replay_of_single_images_answers_each(run):
+    run("simulate", "csist100k", "data", "--images", 30, "--split", "val")
+    assert "30 frames, 30 answered" in run("replay", "data/val", "--detections", "found.jsonl")[1]
+
+
+@pytest.mark.usefixtures("small")
+def test_replay_keeps_what_it_found_before_an_unreadable_frame(run, tmp_path):
+    (tmp_path / "data" / "test" / "image" / "image_47.png").write_bytes(b"x")
+    code, out, err = run("replay", "data/test", "--detections", "found.jsonl")
+    assert code == 2
+    assert "47 frames, 35 answered" in out
+    assert "image_47.png" in err
+    assert len(list(jsonl.read(tmp_path / "found.jsonl", Detections))) == 35
+
+
+def test_replay_asks_what_is_known_of_targets_it_has_no_rules_for(run, refused, tmp_path):
+    media.png_folder(tmp_path / "bare", np.zeros((6, 11, 11), np.uint8))
+    assert "bare: folder of PNG images; say what is known of its targets with --config" in refused("replay", "bare")
+    assert "6 frames, 2 answered, 0 detections" in run("replay", "bare", "--config", "seqcsist")[1]
+    media.png_folder(tmp_path / "wide", np.zeros((6, 100, 120), np.uint8))
+    code, _, err = run("replay", "wide", "--config", "seqcsist")
+    assert code == 2
+    assert "wide: frames of 120 x 100 px; expected patches of at most 64 px a side" in err

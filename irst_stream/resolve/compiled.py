@@ -1,0 +1,429 @@
+"""The fit of the imaging model to a window's images, and the search for how many targets there are. Compiled.
+
+K targets move in straight lines over T frames; each has x, y (px, at time 0), vx, vy (px a unit of time) and an
+amplitude a (DN). What is minimised is the misfit: chi^2 plus the priors' share, in units of the noise.
+
+A pixel at a limit, 0 or full scale, is censored: it says only that the light was at most, or at least, that. Its share of
+the misfit is -2 log of the probability of that, as in a Tobit regression, so a dark sky clipped at 0 biases nothing. A
+pixel below UNKNOWN says nothing.
+
+The model is separable, so the normal equations need dot products along rows and columns only; pixels at a limit are put
+right one by one. How many targets there are is decided by evidence, by Laplace: the best fit's misfit, what its sharpness
+leaves of the priors' room, and the K! ways to number the targets.
+
+All compiled functions stand in this one file, since a compiled function's cache knows of changes in its own file only.
+NaN and infinity never enter: arithmetic here assumes that there are none.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "fit", "normal_equations", "search"]
+
+PARAMETERS = 5  # x, y, vx, vy, a
+LARGEST_STEP = 0.3  # px a step
+CONVERGED = 1e-2  # of chi^2: far below what one standard deviation is worth
+DAMPING, EASE, TIGHTEN, HOPELESS = 1e-2, 0.1, 8.0, 1e6
+SQRT2 = math.sqrt(2.0)
+SQRT_PI_2 = math.sqrt(2.0 / math.pi)
+LOG_2PI = math.log(2.0 * math.pi)
+LEAST_SPREAD = 0.15  # px: targets start at least this far apart
+STEPS, FIRST_STEPS = 40, 6
+RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
+NEAR = 3.0  # of misfit: starts this close to the best one after their first steps are finished too
+UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
+NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _line(centre, sigma, value, slope):  # type: ignore[no-untyped-def]
+    """The share of a unit 1-D Gaussian that each pixel integrates, and its derivative by the centre."""
+    scale = 1.0 / (SQRT2 * sigma)
+    height = 1.0 / (math.sqrt(2.0 * math.pi) * sigma)
+    u = (-0.5 - centre) * scale
+    left, left_density = math.erf(u), math.exp(-u * u)
+    for i in range(len(value)):
+        u = (i + 0.5 - centre) * scale
+        right, density = math.erf(u), math.exp(-u * u)
+        value[i] = 0.5 * (right - left)
+        slope[i] = height * (left_density - density)
+        left, left_density = right, density
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _censored(z):  # type: ignore[no-untyped-def]
+    """-2 log P(n < -z) of a standard normal n, less its value at z = 0, and the slope of half of it by z."""
+    if z > 8.0:  # the tail's expansion
+        return z * z + math.log(2 * math.pi) + 2 * math.log(z) - 2 * math.log(2.0), z + 1 / z
+    beyond = 0.5 * math.erfc(z / SQRT2)
+    return -2 * math.log(2 * beyond), 0.5 * SQRT_PI_2 * math.exp(-0.5 * z * z) / beyond
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):  # type: ignore[no-untyped-def]
+    """Fills residual (H, W), in units of the noise, and excess, what Gauss-Newton overrates the curvature by."""
+    floor, ceiling = limits
+    misfit = 0.0
+    for r in range(image.shape[0]):
+        for c in range(image.shape[1]):
+            light = 0.0
+            for k in range(len(amplitudes)):
+                light += amplitudes[k] * row[k, r] * column[k, c]
+            seen = image[r, c]
+            excess[r, c] = 0.0
+            if seen < UNKNOWN:
+                residual[r, c], excess[r, c] = 0.0, 1.0
+            elif floor < seen < ceiling:
+                away = (light - seen) / noise
+                residual[r, c] = away
+                misfit += away * away
+            elif seen <= floor and light - floor < 1e-3 * noise:
+                residual[r, c] = 0.0
+            else:
+                side = 1.0 if seen <= floor else -1.0
+                z = side * (light - seen) / noise
+                share, slope = _censored(z)
+                misfit += share
+                residual[r, c] = side * slope
+                excess[r, c] = 1.0 - slope * (slope - z)
+    return misfit
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _frame_equations(p, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
+    """One frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target."""
+    height, width = residual.shape
+    for i in range(len(p)):
+        by_x = by_y = by_a = 0.0
+        for r in range(height):
+            along = along_slope = 0.0
+            for c in range(width):
+                along += residual[r, c] * column[i, c]
+                along_slope += residual[r, c] * column_slope[i, c]
+            by_x += row[i, r] * along_slope
+            by_y += row_slope[i, r] * along
+            by_a += row[i, r] * along
+        a = p[i, 4] / noise
+        vector[3 * i], vector[3 * i + 1], vector[3 * i + 2] = a * by_x, a * by_y, by_a / noise
+        for j in range(i + 1):
+            b = p[j, 4] / noise
+            rr, rs, sr, ss = _dots(row[i], row_slope[i], row[j], row_slope[j])
+            cc, cs, sc, tt = _dots(column[i], column_slope[i], column[j], column_slope[j])
+            m = matrix[3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
+            m[0, 0], m[0, 1], m[0, 2] = a * b * rr * tt, a * b * rs * sc, a / noise * rr * sc
+            m[1, 0], m[1, 1], m[1, 2] = a * b * sr * cs, a * b * ss * cc, a / noise * sr * cc
+            m[2, 0], m[2, 1], m[2, 2] = b / noise * rr * cs, b / noise * rs * cc, rr * cc / noise**2
+    _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix)
+    for i in range(len(vector)):
+        for j in range(i):
+            matrix[j, i] = matrix[i, j]
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
+    ab = asl = sab = ss = 0.0
+    for i in range(len(a)):
+        ab += a[i] * b[i]
+        asl += a[i] * b_slope[i]
+        sab += a_slope[i] * b[i]
+        ss += a_slope[i] * b_slope[i]
+    return ab, asl, sab, ss
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
+    """Takes from the matrix what censored pixels do not tell."""
+    n = 3 * len(p)
+    slope = np.empty(n)
+    for r in range(excess.shape[0]):
+        for c in range(excess.shape[1]):
+            if excess[r, c] != 0.0:
+                for i in range(len(p)):
+                    a = p[i, 4] / noise
+                    slope[3 * i] = a * row[i, r] * column_slope[i, c]
+                    slope[3 * i + 1] = a * row_slope[i, r] * column[i, c]
+                    slope[3 * i + 2] = row[i, r] * column[i, c] / noise
+                for i in range(n):
+                    for j in range(i + 1):
+                        matrix[i, j] -= excess[r, c] * slope[i] * slope[j]
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignore[no-untyped-def]
+    """Adds one frame's equations by (x, y, a) to those by (x, y, vx, vy, a), where d/dv = time d/dx."""
+    targets = len(frame_vector) // 3
+    for i in range(targets):
+        for u in range(3):
+            p = 5 * i + (u if u < 2 else 4)
+            vector[p] += frame_vector[3 * i + u]
+            if u < 2:
+                vector[p + 2] += time * frame_vector[3 * i + u]
+            for j in range(targets):
+                for v in range(3):
+                    q = 5 * j + (v if v < 2 else 4)
+                    share = frame_matrix[3 * i + u, 3 * j + v]
+                    matrix[p, q] += share
+                    if u < 2:
+                        matrix[p + 2, q] += time * share
+                    if v < 2:
+                        matrix[p, q + 2] += time * share
+                    if u < 2 and v < 2:
+                        matrix[p + 2, q + 2] += time * time * share
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _add_priors(p, priors, matrix, vector):  # type: ignore[no-untyped-def]
+    """Gaussian priors: amplitude (mean, 1/sd^2), the targets' common velocity (1/sd^2), each one's own (1/sd^2)."""
+    mean, amplitude, common, own = priors
+    targets = len(p)
+    misfit = 0.0
+    for k in range(targets):
+        away = p[k, 4] - mean
+        misfit += amplitude * away * away
+        vector[5 * k + 4] += amplitude * away
+        matrix[5 * k + 4, 5 * k + 4] += amplitude
+    for axis in (2, 3):
+        middle = 0.0
+        for k in range(targets):
+            middle += p[k, axis] / targets
+        misfit += common * middle * middle
+        for k in range(targets):
+            away = p[k, axis] - middle
+            misfit += own * away * away
+            vector[5 * k + axis] += own * away + common * middle / targets
+            for j in range(targets):
+                same = 1.0 if j == k else 0.0
+                matrix[5 * k + axis, 5 * j + axis] += own * (same - 1.0 / targets) + common / targets**2
+    return misfit
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
+    """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit."""
+    frames, height, width = images.shape
+    targets = len(p)
+    row, row_slope = np.empty((targets, height)), np.empty((targets, height))
+    column, column_slope = np.empty((targets, width)), np.empty((targets, width))
+    residual, excess = np.empty((height, width)), np.empty((height, width))
+    frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
+    matrix[:] = 0.0
+    vector[:] = 0.0
+    misfit = _add_priors(p, priors, matrix, vector)
+    for t in range(frames):
+        for k in range(targets):
+            _line(p[k, 0] + p[k, 2] * times[t], sigma, column[k], column_slope[k])
+            _line(p[k, 1] + p[k, 3] * times[t], sigma, row[k], row_slope[k])
+        misfit += _residuals(images[t], p[:, 4], limits, noise, row, column, residual, excess)
+        _frame_equations(p, noise, row, row_slope, column, column_slope, residual, excess, frame_matrix, frame_vector)
+        _add_frame(times[t], frame_matrix, frame_vector, matrix, vector)
+    return misfit
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def cholesky(matrix, damping, factor):  # type: ignore[no-untyped-def]
+    """Fills the lower factor of matrix + damping x its diagonal; False where that is not positive definite."""
+    for i in range(len(matrix)):
+        for j in range(i + 1):
+            value = matrix[i, j]
+            if i == j:
+                value += damping * matrix[i, i]
+            for k in range(j):
+                value -= factor[i, k] * factor[j, k]
+            if i == j:
+                if not value > 0.0:
+                    return False
+                factor[i, i] = math.sqrt(value)
+            else:
+                factor[i, j] = value / factor[j, j]
+    return True
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def solve(factor, vector, solution):  # type: ignore[no-untyped-def]
+    """Fills the solution of L L^T solution = vector."""
+    n = len(vector)
+    for i in range(n):
+        value = vector[i]
+        for k in range(i):
+            value -= factor[i, k] * solution[k]
+        solution[i] = value / factor[i, i]
+    for i in range(n - 1, -1, -1):
+        value = solution[i]
+        for k in range(i + 1, n):
+            value -= factor[k, i] * solution[k]
+        solution[i] = value / factor[i, i]
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def fit(start, images, times, sigma, noise, limits, priors, steps):  # type: ignore[no-untyped-def]
+    """Levenberg-Marquardt from start (K, 5): the fitted p (K, 5), its misfit, and the matrix (5K, 5K) there."""
+    n = start.size
+    p, trial = start.copy(), start.copy()
+    matrix, vector = np.empty((n, n)), np.empty(n)
+    trial_matrix, trial_vector = np.empty((n, n)), np.empty(n)
+    factor, step = np.zeros((n, n)), np.empty(n)
+    misfit = normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vector)
+    damping = DAMPING
+    for _ in range(steps):
+        if not cholesky(matrix, damping, factor):
+            damping = max(damping, DAMPING) * TIGHTEN
+            continue
+        solve(factor, vector, step)
+        for k in range(len(p)):
+            for u in range(PARAMETERS):
+                moved = step[PARAMETERS * k + u]
+                trial[k, u] = p[k, u] - (min(max(moved, -LARGEST_STEP), LARGEST_STEP) if u < 4 else moved)
+        found = normal_equations(trial, images, times, sigma, noise, limits, priors, trial_matrix, trial_vector)
+        if found < misfit:
+            gained = misfit - found
+            p[:] = trial
+            misfit = found
+            matrix, trial_matrix = trial_matrix, matrix
+            vector, trial_vector = trial_vector, vector
+            damping *= EASE
+            if gained < CONVERGED:
+                break
+        else:
+            damping *= TIGHTEN
+            if damping > HOPELESS:
+                break
+    return p, misfit, matrix
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def moments(images, times, sigma, noise):  # type: ignore[no-untyped-def]
+    """Light, mean x, y, velocity vx, vy, and the excess over the optics of the spread: xx, xy, yy."""
+    frames, height, width = images.shape
+    light = sx = sy = 0.0
+    steps = drift_x = drift_y = 0.0
+    sxx = sxy = syy = 0.0
+    mean_time = times.mean()
+    for t in range(frames):
+        flux = fx = fy = 0.0
+        for r in range(height):
+            for c in range(width):
+                value = images[t, r, c]
+                if value > 3.0 * noise:
+                    flux += value
+                    fx += value * c
+                    fy += value * r
+                    sxx += value * c * c
+                    sxy += value * c * r
+                    syy += value * r * r
+        if flux > 0:
+            drift_x += (times[t] - mean_time) * fx / flux
+            drift_y += (times[t] - mean_time) * fy / flux
+        steps += (times[t] - mean_time) ** 2
+        light, sx, sy = light + flux, sx + fx, sy + fy
+    if light <= 0.0:
+        return 0.0, (width - 1) / 2, (height - 1) / 2, 0.0, 0.0, 0.0, 0.0, 0.0
+    x, y = sx / light, sy / light
+    optics = sigma * sigma + 1.0 / 12.0
+    xx, xy, yy = sxx / light - x * x - optics, sxy / light - x * y, syy / light - y * y - optics
+    vx = drift_x / steps if steps > 0 else 0.0
+    vy = drift_y / steps if steps > 0 else 0.0
+    return light / frames, x, y, vx, vy, xx, xy, yy
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _start(targets, turn, filled, found, amplitude):  # type: ignore[no-untyped-def]
+    """K targets on an ellipse of the light's spread, turned; the first in the middle if filled."""
+    _, x, y, vx, vy, xx, xy, yy = found
+    half, angle = (xx - yy) / 2, 0.5 * math.atan2(2 * xy, xx - yy)
+    root = math.sqrt(half * half + xy * xy)
+    long = math.sqrt(max((xx + yy) / 2 + root, LEAST_SPREAD**2))
+    short = math.sqrt(max((xx + yy) / 2 - root, LEAST_SPREAD**2))
+    p = np.empty((targets, PARAMETERS))
+    ring = targets - 1 if filled else targets
+    stretch = math.sqrt(2.0 * targets / max(ring, 1)) if targets > 2 else 1.0
+    for k in range(targets):
+        along = across = 0.0
+        if not (filled and k == ring):
+            phase = 2 * math.pi * (k + turn) / ring
+            along, across = stretch * long * math.cos(phase), stretch * short * math.sin(phase)
+        if targets == 1:
+            along = across = 0.0
+        p[k, 0] = x + along * math.cos(angle) - across * math.sin(angle)
+        p[k, 1] = y + along * math.sin(angle) + across * math.cos(angle)
+        p[k, 2], p[k, 3], p[k, 4] = vx, vy, amplitude
+    return p
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
+    """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum."""
+    targets = len(p)
+    factor = np.zeros(matrix.shape)
+    if not cholesky(matrix, 0.0, factor):
+        return NOTHING
+    _, amplitude, common, own = priors
+    log = -0.5 * misfit - targets * math.log(area) + 0.5 * targets * (math.log(amplitude) - LOG_2PI)
+    log += (targets - 1) * math.log(own) + math.log(common / targets) - targets * LOG_2PI
+    log += 0.5 * PARAMETERS * targets * LOG_2PI + math.lgamma(targets + 1.0)
+    for i in range(len(matrix)):
+        log -= math.log(factor[i, i])
+    return log
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns):  # type: ignore[no-untyped-def]
+    """A few steps from every start, then the best of them to the end."""
+    light = found[0]
+    amplitude = priors[0] if priors[1] > 0 else light / targets
+    variants = 1 if targets == 1 else turns + (1 if targets >= 4 else 0)
+    points = np.empty((variants, targets, PARAMETERS))
+    misfits = np.empty(variants)
+    for v in range(variants):
+        start = _start(targets, v / turns, v == turns, found, amplitude)
+        points[v], misfits[v], _ = fit(start, images, times, sigma, noise, limits, priors, FIRST_STEPS)
+    best = misfits.argmin()
+    p, misfit, matrix = fit(points[best], images, times, sigma, noise, limits, priors, STEPS)
+    for v in range(variants):
+        if v != best and misfits[v] < misfit + NEAR:
+            other, other_misfit, other_matrix = fit(points[v], images, times, sigma, noise, limits, priors, STEPS)
+            if other_misfit < misfit:
+                p, misfit, matrix = other, other_misfit, other_matrix
+    return p, misfit, matrix
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-def]
+    """Whether the light of a fit is far beyond what this many targets could give by the amplitude prior."""
+    mean, precision = priors[0], priors[1]
+    n = len(matrix)
+    factor, ones, spread = np.zeros((n, n)), np.zeros(n), np.empty(n)
+    if not cholesky(matrix, 0.0, factor):
+        return False
+    for k in range(len(p)):
+        ones[PARAMETERS * k + 4] = 1.0
+    solve(factor, ones, spread)
+    light, variance = p[:, 4].sum(), targets / precision
+    for k in range(len(p)):
+        variance += spread[PARAMETERS * k + 4]
+    return (light - targets * mean) ** 2 / variance > 2 * RULED_OUT
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def search(images, times, sigma, noise, limits, priors, most, turns):  # type: ignore[no-untyped-def]
+    """Fits the likely numbers of targets; the best p (K, 5), its misfit, matrix (5K, 5K), and log evidence by number."""
+    found = moments(images, times, sigma, noise)
+    area = float(images.shape[1] * images.shape[2])
+    logs = np.full(most + 1, NOTHING)
+    guess = int(min(max(round(found[0] / priors[0]), 1), most)) if priors[1] > 1e-12 else 1
+    p, misfit, matrix = _best_of_starts(guess, found, images, times, sigma, noise, limits, priors, turns)
+    logs[guess] = evidence(p, misfit, matrix, priors, area)
+    for direction in (1, -1):
+        targets = guess + direction
+        while 1 <= targets <= most and not _too_bright_or_dim(p, matrix, priors, targets):
+            q, other, other_matrix = _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns)
+            logs[targets] = evidence(q, other, other_matrix, priors, area)
+            if logs[targets] <= logs[targets - direction]:
+                break
+            if logs[targets] >= logs.max():
+                p, misfit, matrix = q, other, other_matrix
+            targets += direction
+    return p, misfit, matrix, logs
