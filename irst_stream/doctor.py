@@ -19,6 +19,7 @@ __all__ = ["Ability", "Diagnosis", "diagnose"]
 PACKAGES = (
     "numpy",
     "scipy",
+    "numba",
     "opencv-python-headless",
     "tifffile",
     "h5py",
@@ -79,7 +80,7 @@ def _abilities(packages: dict[str, str], cuda: CudaReport) -> list[Ability]:
 
     tensorrt = install(cuda.reason and f"a GPU: {cuda.reason}", need("tensorrt", "tensorrt"))
     return [
-        Ability("generate, read and score data", ""),
+        Ability("generate, read and score data; measure targets in patches", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
         Ability("read compressed TIFF", need("imagecodecs", "tiff")),
         Ability("train, export engines", install(need("torch", "train"), need("onnx", "train"))),

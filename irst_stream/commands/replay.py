@@ -32,7 +32,7 @@ of targets. Detections carry their position's covariance, and a score: the proba
 0.15 px. Of SeqCSIST's 20 frames those with a whole window around them are answered, 2 to 17.
 
 A SeqCSIST or CSIST-100K folder brings its configuration along; for anything else say with --config what is known
-of its targets. The first run on a machine compiles the fit, which takes some ten seconds."""
+of its targets. The first run on a machine compiles the fit, which takes up to half a minute."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,7 @@ The model is separable, so the normal equations need dot products along rows and
 right one by one. How many targets there are is decided by evidence, by Laplace: the best fit's misfit, what its sharpness
 leaves of the priors' room, and the K! ways to number the targets.
 
-All compiled functions stand in this one file, since a compiled function's cache knows of changes in its own file only.
-NaN and infinity never enter: arithmetic here assumes that there are none.
+All compiled functions stand in this one file, since what is kept of one knows of changes in its own file only.
 """
 
 from __future__ import annotations
@@ -34,12 +33,23 @@ LOG_2PI = math.log(2.0 * math.pi)
 LEAST_SPREAD = 0.15  # px: targets start at least this far apart
 STEPS, FIRST_STEPS = 40, 6
 RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
-NEAR = 3.0  # of misfit: starts this close to the best one after their first steps are finished too
+NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
+SAME = 0.03  # px: two solutions whose targets are all this close are one
+AGREES = 0.1  # px: a solution that has a target this close has it too
 UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
 NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+def compiled(function):  # type: ignore[no-untyped-def]
+    """Compiles a function on its first call, and keeps the result for later runs where there is a place to keep it."""
+    freedom = {"reassoc", "contract", "arcp", "nsz"}  # of arithmetic, but not to disregard NaN and infinity
+    try:
+        return njit(cache=True, fastmath=freedom, nogil=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return njit(fastmath=freedom, nogil=True)(function)
+
+
+@compiled
 def _line(centre, sigma, value, slope):  # type: ignore[no-untyped-def]
     """The share of a unit 1-D Gaussian that each pixel integrates, and its derivative by the centre."""
     scale = 1.0 / (SQRT2 * sigma)
@@ -54,7 +64,7 @@ def _line(centre, sigma, value, slope):  # type: ignore[no-untyped-def]
         left, left_density = right, density
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _censored(z):  # type: ignore[no-untyped-def]
     """-2 log P(n < -z) of a standard normal n, less its value at z = 0, and the slope of half of it by z."""
     if z > 8.0:  # the tail's expansion
@@ -63,7 +73,7 @@ def _censored(z):  # type: ignore[no-untyped-def]
     return -2 * math.log(2 * beyond), 0.5 * SQRT_PI_2 * math.exp(-0.5 * z * z) / beyond
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):  # type: ignore[no-untyped-def]
     """Fills residual (H, W), in units of the noise, and excess, what Gauss-Newton overrates the curvature by."""
     floor, ceiling = limits
@@ -93,7 +103,7 @@ def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):
     return misfit
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _frame_equations(p, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
     """One frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target."""
     height, width = residual.shape
@@ -123,7 +133,7 @@ def _frame_equations(p, noise, row, row_slope, column, column_slope, residual, e
             matrix[j, i] = matrix[i, j]
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
     ab = asl = sab = ss = 0.0
     for i in range(len(a)):
@@ -134,7 +144,7 @@ def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
     return ab, asl, sab, ss
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
     """Takes from the matrix what censored pixels do not tell."""
     n = 3 * len(p)
@@ -152,7 +162,7 @@ def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix): 
                         matrix[i, j] -= excess[r, c] * slope[i] * slope[j]
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignore[no-untyped-def]
     """Adds one frame's equations by (x, y, a) to those by (x, y, vx, vy, a), where d/dv = time d/dx."""
     targets = len(frame_vector) // 3
@@ -175,7 +185,7 @@ def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignor
                         matrix[p + 2, q + 2] += time * time * share
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _add_priors(p, priors, matrix, vector):  # type: ignore[no-untyped-def]
     """Gaussian priors: amplitude (mean, 1/sd^2), the targets' common velocity (1/sd^2), each one's own (1/sd^2)."""
     mean, amplitude, common, own = priors
@@ -201,7 +211,7 @@ def _add_priors(p, priors, matrix, vector):  # type: ignore[no-untyped-def]
     return misfit
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
     """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit."""
     frames, height, width = images.shape
@@ -223,7 +233,7 @@ def normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vec
     return misfit
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def cholesky(matrix, damping, factor):  # type: ignore[no-untyped-def]
     """Fills the lower factor of matrix + damping x its diagonal; False where that is not positive definite."""
     for i in range(len(matrix)):
@@ -242,7 +252,7 @@ def cholesky(matrix, damping, factor):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def solve(factor, vector, solution):  # type: ignore[no-untyped-def]
     """Fills the solution of L L^T solution = vector."""
     n = len(vector)
@@ -258,7 +268,7 @@ def solve(factor, vector, solution):  # type: ignore[no-untyped-def]
         solution[i] = value / factor[i, i]
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def fit(start, images, times, sigma, noise, limits, priors, steps):  # type: ignore[no-untyped-def]
     """Levenberg-Marquardt from start (K, 5): the fitted p (K, 5), its misfit, and the matrix (5K, 5K) there."""
     n = start.size
@@ -294,7 +304,7 @@ def fit(start, images, times, sigma, noise, limits, priors, steps):  # type: ign
     return p, misfit, matrix
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def moments(images, times, sigma, noise):  # type: ignore[no-untyped-def]
     """Light, mean x, y, velocity vx, vy, and the excess over the optics of the spread: xx, xy, yy."""
     frames, height, width = images.shape
@@ -329,7 +339,7 @@ def moments(images, times, sigma, noise):  # type: ignore[no-untyped-def]
     return light / frames, x, y, vx, vy, xx, xy, yy
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _start(targets, turn, filled, found, amplitude):  # type: ignore[no-untyped-def]
     """K targets on an ellipse of the light's spread, turned; the first in the middle if filled."""
     _, x, y, vx, vy, xx, xy, yy = found
@@ -353,7 +363,7 @@ def _start(targets, turn, filled, found, amplitude):  # type: ignore[no-untyped-
     return p
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
     """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum."""
     targets = len(p)
@@ -369,28 +379,66 @@ def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
     return log
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns):  # type: ignore[no-untyped-def]
-    """A few steps from every start, then the best of them to the end."""
-    light = found[0]
-    amplitude = priors[0] if priors[1] > 0 else light / targets
+    """A few steps from every start, then all that may still win to the end; the best, and how far the others agree."""
     variants = 1 if targets == 1 else turns + (1 if targets >= 4 else 0)
     points = np.empty((variants, targets, PARAMETERS))
     misfits = np.empty(variants)
     for v in range(variants):
-        start = _start(targets, v / turns, v == turns, found, amplitude)
+        start = _start(targets, v / turns, v == turns, found, priors[0])
         points[v], misfits[v], _ = fit(start, images, times, sigma, noise, limits, priors, FIRST_STEPS)
-    best = misfits.argmin()
-    p, misfit, matrix = fit(points[best], images, times, sigma, noise, limits, priors, STEPS)
+    best = int(misfits.argmin())
+    points[best], misfits[best], matrix = fit(points[best], images, times, sigma, noise, limits, priors, STEPS)
+    first = best
     for v in range(variants):
-        if v != best and misfits[v] < misfit + NEAR:
-            other, other_misfit, other_matrix = fit(points[v], images, times, sigma, noise, limits, priors, STEPS)
-            if other_misfit < misfit:
-                p, misfit, matrix = other, other_misfit, other_matrix
-    return p, misfit, matrix
+        if v != first and misfits[v] < misfits[best] + NEAR:
+            points[v], misfits[v], other = fit(points[v], images, times, sigma, noise, limits, priors, STEPS)
+            if misfits[v] < misfits[best]:
+                best, matrix = v, other
+    return points[best], misfits[best], matrix, _agreement(points, misfits, best)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
+def _agreement(points, misfits, best):  # type: ignore[no-untyped-def]
+    """(K,): for each target of the best solution the weight of all solutions that have it too, 0 to 1.
+
+    A solution weighs exp(-misfit / 2); one that several starts have led to counts once.
+    """
+    variants, targets = points.shape[:2]
+    shared, total = np.zeros(targets), 0.0
+    counted = np.zeros(variants, np.bool_)
+    for v in range(variants):
+        weight = math.exp(-0.5 * (misfits[v] - misfits[best]))
+        for other in range(v):
+            if counted[other] and _farthest(points[v], points[other]) < SAME:
+                weight = 0.0
+        counted[v] = weight > 0.0
+        total += weight
+        for k in range(targets):
+            if _nearest(points[best, k], points[v]) < AGREES:
+                shared[k] += weight
+    return shared / total
+
+
+@compiled
+def _nearest(target, others):  # type: ignore[no-untyped-def]
+    nearest = -NOTHING
+    for k in range(len(others)):
+        nearest = min(nearest, math.hypot(target[0] - others[k, 0], target[1] - others[k, 1]))
+    return nearest
+
+
+@compiled
+def _farthest(p, q):  # type: ignore[no-untyped-def]
+    """How far the target of p that is farthest from all of q is from them."""
+    farthest = 0.0
+    for k in range(len(p)):
+        farthest = max(farthest, _nearest(p[k], q))
+    return farthest
+
+
+@compiled
 def _too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-def]
     """Whether the light of a fit is far beyond what this many targets could give by the amplitude prior."""
     mean, precision = priors[0], priors[1]
@@ -407,23 +455,27 @@ def _too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-d
     return (light - targets * mean) ** 2 / variance > 2 * RULED_OUT
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@compiled
 def search(images, times, sigma, noise, limits, priors, most, turns):  # type: ignore[no-untyped-def]
-    """Fits the likely numbers of targets; the best p (K, 5), its misfit, matrix (5K, 5K), and log evidence by number."""
+    """Fits the likely numbers of targets.
+
+    Gives the best p (K, 5), its matrix (5K, 5K), how far other solutions agree with each target (K,), and the log
+    evidence of each number of targets (most + 1,), NOTHING where it was not tried.
+    """
     found = moments(images, times, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
     logs = np.full(most + 1, NOTHING)
-    guess = int(min(max(round(found[0] / priors[0]), 1), most)) if priors[1] > 1e-12 else 1
-    p, misfit, matrix = _best_of_starts(guess, found, images, times, sigma, noise, limits, priors, turns)
+    guess = int(min(max(round(found[0] / priors[0]), 1), most))
+    p, misfit, matrix, agreed = _best_of_starts(guess, found, images, times, sigma, noise, limits, priors, turns)
     logs[guess] = evidence(p, misfit, matrix, priors, area)
     for direction in (1, -1):
         targets = guess + direction
         while 1 <= targets <= most and not _too_bright_or_dim(p, matrix, priors, targets):
-            q, other, other_matrix = _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns)
-            logs[targets] = evidence(q, other, other_matrix, priors, area)
+            q, misfit, other, agrees = _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns)
+            logs[targets] = evidence(q, misfit, other, priors, area)
             if logs[targets] <= logs[targets - direction]:
                 break
             if logs[targets] >= logs.max():
-                p, misfit, matrix = q, other, other_matrix
+                p, matrix, agreed = q, other, agrees
             targets += direction
-    return p, misfit, matrix, logs
+    return p, matrix, agreed, logs

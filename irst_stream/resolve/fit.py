@@ -18,7 +18,7 @@ from irst_stream.types import Detections, Floats, Window
 
 __all__ = ["FitSettings", "Fitter"]
 
-CLOSE = 0.15  # px: a detection's score is the probability that its target is this close
+CLOSE = 0.15  # px: a detection's score estimates the probability that a target is this close
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
 WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
@@ -34,7 +34,7 @@ class FitSettings:
     speed_px: float = 0.05  # px a frame: standard deviation of the group's common velocity, along each axis
     own_speed_px: float = 0.001  # px a frame: of each target's velocity about that
     most_targets: int = 5
-    starts: int = 3  # arrangements from which the fit of each number of targets begins
+    starts: int = 2  # arrangements from which the fit of each number of targets begins
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
 
@@ -72,20 +72,20 @@ class Fitter:
         clipped = known.any() and images[known].min() == 0
         if not (images > 3 * noise).any():
             return _NO_ROWS
-        p, matrix, logs = self._search(images, times, noise, (0.0 if clipped else NOTHING, self._ceiling))
+        p, matrix, agreed, logs = self._search(images, times, noise, (0.0 if clipped else NOTHING, self._ceiling))
         cov = np.linalg.inv(matrix)
         at = PARAMETERS * np.arange(len(p))
         position = np.stack([cov[i : i + 2, i : i + 2] for i in at])
         share = np.exp(logs - logs.max())
         exists = float(share[len(p) :].sum() / share.sum())
         spread = (position[:, 0, 0] + position[:, 1, 1]) / 2
-        score = exists * -np.expm1(-(CLOSE**2) / (2 * spread))
+        score = exists * agreed * -np.expm1(-(CLOSE**2) / (2 * spread))
         return p[:, :2], position, p[:, 4], np.sqrt(np.diag(cov)[at + 4]), score
 
     def _search(self, images: Floats, times: Floats, noise: float, limits: tuple[float, float]) -> tuple[Floats, ...]:
         s = self.settings
-        p, _, matrix, logs = search(images, times, s.sigma_px, noise, limits, self._priors, s.most_targets, s.starts)
-        return p, matrix, logs
+        found: tuple[Floats, ...] = search(images, times, s.sigma_px, noise, limits, self._priors, s.most_targets, s.starts)
+        return found
 
     def _noise(self, images: Floats, known: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
         """The settings' noise, or that of the pixels far from the light; of a sky clipped at 0, half of it is unseen."""

@@ -175,17 +175,25 @@ def scores(patches, fitter, frames):
 
 
 def test_it_may_not_fall_below_its_accuracy_on_seqcsist(fitter):
-    """The committed baseline: 97.6 on 750 trajectories; this sample of 60 scored 98.1."""
+    """The committed baseline: 97.7 on 750 trajectories."""
     got, counted = scores(seqcsist(60, seed=11, split="test", depth=16), fitter, range(2, 18, 3))
-    assert 100 * got.map > 96.5
+    assert 100 * got.map > 97
     assert counted == 1
 
 
 def test_it_may_not_fall_below_its_accuracy_on_csist100k(fitter):
-    """The committed baseline: 96.3 on 10,000 images."""
+    """The committed baseline: 96.4 on 9,750 images."""
     got, counted = scores(csist100k(400, seed=11, split="test", depth=16), fitter, [0])
     assert 100 * got.map > 94.5
     assert counted > 0.99
+
+
+def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
+    """At 5 DN the arrangement of four targets 0.42 px apart is a guess; at 0 DN it is not."""
+    xy = 5 + 0.3 * np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
+    sure, unsure = (fitter(window(images(xy, (0.02, 0), np.full(4, 235.0), noise))).score for noise in (0.0, 5.0))
+    assert sure.mean() > unsure.mean() + 0.1
+    assert ((unsure > 0) & (unsure <= 1)).all()
 
 
 @pytest.mark.parametrize(
