@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from irst_stream.errors import FormatError, IrstError, MissingPackageError, OutputError, SourceError, UsageError
 from irst_stream.types import Detections, Frame, Pose, Stamp, Tracks, Truth
+from irst_stream.version import __version__
 
 if TYPE_CHECKING:
     from irst_stream.io.files import open_source
@@ -26,8 +27,6 @@ __all__ = [
     "__version__",
     "open_source",
 ]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from irst_stream import __version__
 from irst_stream.errors import IrstError
+from irst_stream.version import __version__
 
 __all__ = ["main"]
 
@@ -39,6 +39,7 @@ COMMANDS = {
     "replay": "turn recorded frames into sub-pixel detections",
     "baseline": "what a perfect network scores when read at cell centres",
     "score": "score detections against truth: CSO-mAP, GOSPA, counts, errors",
+    "engine": "import networks and run them",
     "schema": "print the JSON Schema of detections, tracks, truth and poses",
     "doctor": "say what this machine can do, and what is missing for what",
 }

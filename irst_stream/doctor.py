@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from irst_stream import __version__
 from irst_stream.cuda_driver import CudaReport, ask_cuda_driver
 from irst_stream.machine import usable_cores
+from irst_stream.version import __version__
 
 __all__ = ["Ability", "Diagnosis", "diagnose"]
 
@@ -83,7 +83,7 @@ def _abilities(packages: dict[str, str], cuda: CudaReport) -> list[Ability]:
         Ability("generate, read and score data; measure targets in patches", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
         Ability("read compressed TIFF", need("imagecodecs", "tiff")),
-        Ability("train, export engines", install(need("torch", "train"), need("onnx", "train"))),
+        Ability("import engines, run them by PyTorch", need("torch", "train")),
         Ability("run TensorRT engines", tensorrt),
     ]
 

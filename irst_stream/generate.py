@@ -24,7 +24,6 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from irst_stream import __version__
 from irst_stream.errors import OutputError, UsageError
 from irst_stream.io import csist, jsonl
 from irst_stream.io.images import encode_png
@@ -32,6 +31,7 @@ from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scen
 from irst_stream.optics import PATCH, SIGMA
 from irst_stream.sim import FRAMES_PER_TRAJECTORY, Scene, SceneSettings, csist100k, seqcsist
 from irst_stream.sim.datasets import BLOCK_IMAGES, RULES, check_draw
+from irst_stream.version import __version__
 
 __all__ = ["GeneratedSet", "Job", "patch_set", "scene_set"]
 

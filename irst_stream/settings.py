@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read_settings"]
+__all__ = ["read_settings", "to_toml"]
 
 Settings = TypeVar("Settings")
 
@@ -37,6 +37,12 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     if faults:
         raise FormatError(f"{path}: " + "; ".join(faults))
     return msgspec.convert(table, kind)
+
+
+def to_toml(fields: dict[str, Any]) -> str:
+    """A flat table as TOML, a key a line; what is None is left out."""
+    written = {key: msgspec.json.encode(value).decode() for key, value in fields.items() if value is not None}
+    return "".join(f"{key} = {value}\n" for key, value in written.items())
 
 
 def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from irst_stream import __version__
 from irst_stream.commands.console import noun, print_line, print_table
 from irst_stream.commands.outputs import check_output, replacing, write_bytes
 from irst_stream.commands.sources import read_truths
@@ -18,6 +17,7 @@ from irst_stream.io import jsonl
 from irst_stream.optics import PATCH, FineGrid
 from irst_stream.score import MismatchError, Report, frame_range, pair_frames, psnr, score_detections, similarity
 from irst_stream.types import Detections, Truth
+from irst_stream.version import __version__
 
 __all__ = ["set_up"]
 

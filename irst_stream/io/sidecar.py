@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from irst_stream.errors import FormatError
+from irst_stream.settings import to_toml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,6 +62,4 @@ def read_sidecar(path: Path) -> Sidecar:
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
     """Writes the sidecar of a recording."""
-    fields = msgspec.to_builtins(sidecar)
-    lines = [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in fields.items()]
-    sidecar_path(path).write_text("".join(line + "\n" for line in lines), "utf-8")
+    sidecar_path(path).write_text(to_toml(msgspec.to_builtins(sidecar)), "utf-8")

@@ -12,10 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fuse", "gates", "unfold"]
+from irst_stream.errors import FormatError
+from irst_stream.unmix.engine import Engine, window_places
+
+__all__ = ["fuse", "gates", "run", "unfold"]
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
+
+
+def run(engine: Engine, patches: Array) -> Array:
+    """A sequence of patches (frames, h, w) DN to the maps (frames - 4, H, W) of its whole windows' centre frames."""
+    places, w = window_places(engine.manifest, len(patches)), engine.weights
+    try:
+        maps = unfold(np.asarray(patches, np.float32), w)
+        gated = gates(places.ravel(), engine.manifest.code_length, w).reshape(*places.shape, *maps.shape[1:])
+        windows = np.moveaxis(np.lib.stride_tricks.sliding_window_view(maps, places.shape[1], axis=0), -1, 1)
+        return np.concatenate([fuse((m * g)[None], w) for m, g in zip(windows, gated, strict=True)])
+    except KeyError as error:
+        raise FormatError(f"the engine has no array {error}; it is not this network's") from error
 
 
 def unfold(patches: Array, weights: Weights) -> Array:

@@ -1,0 +1,96 @@
+"""Checkpoints of the reference toolkit: their names, and what they become here."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import torch
+from numpy.typing import NDArray
+
+from irst_stream.errors import SourceError
+from irst_stream.learn.network import BLOCKS, STAGES
+
+__all__ = ["CLIP", "read_checkpoint", "read_matrix", "translate"]
+
+CLIP = 20  # frames of the toolkit's clips
+Array = NDArray[Any]
+
+CONVOLUTIONS = {
+    "TDDA.feat_extract.0.conv": "fuse.extract",
+    "TDDA.feat_aggregate.conv0_s": "fuse.select.conv0_s",
+    "TDDA.feat_aggregate.conv1_s": "fuse.select.conv1_s",
+    "TDDA.feat_aggregate.conv_squeeze": "fuse.select.conv_squeeze",
+    "TDDA.align_1": "fuse.align_1",
+    "TDDA.align_1.conv_offset": "fuse.align_1.conv_offset",
+    "TDDA.align_2": "fuse.align_2",
+    "TDDA.align_2.conv_offset": "fuse.align_2.conv_offset",
+    "TDDA.conv": "fuse.conv",
+    "TDDA.tail_conv.0.conv": "fuse.merge",
+    **{f"TDDA.tail_conv.1.{b}.{c}": f"fuse.blocks.{b}.{c}" for b in range(BLOCKS) for c in ("conv1", "conv2")},
+    "TDDA.tail_conv.2": "fuse.tail",
+    **{
+        f"fcs.{k}.{c}_{way}": f"unfold.fcs.{k}.{c}_{way}"
+        for k in range(STAGES)
+        for c in ("conv1", "conv2")
+        for way in ("forward", "backward")
+    },
+}
+"""Every convolution's name there and here."""
+
+UNBIASED = ("unfold.", "fuse.align_1", "fuse.align_2", "fuse.tail")
+
+
+def read_checkpoint(path: Path) -> dict[str, Array]:
+    """The arrays of a checkpoint's state_dict, by their names there. Only tensors are loaded, never code."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in content["state_dict"].items()}
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SourceError(f"{path}: not a checkpoint of tensors with a state_dict ({reason})") from error
+
+
+def read_matrix(path: Path, name: str, shape: tuple[int, int]) -> Array:
+    """One matrix of a .mat file."""
+    try:
+        matrix = np.asarray(scipy.io.loadmat(path, variable_names=[name])[name], np.float32)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # scipy raises whatever the bytes lead it into
+        raise SourceError(f"{path}: no matrix {name!r} that can be read ({error})") from error
+    if matrix.shape != shape:
+        raise SourceError(f"{path}: {name}: expected {shape[0]} x {shape[1]}, got {' x '.join(map(str, matrix.shape))}")
+    return matrix
+
+
+def translate(state: dict[str, Array], phi: Array, qinit: Array) -> dict[str, Array]:
+    """The toolkit's arrays to ours. Its time code, W (t / 20 x ones) + b, becomes a slope, W summed up, and b."""
+    w = _take(state, "TDDA.mlp.weight", "TDDA.mlp.0.weight")
+    ours = {
+        "unfold.phi": phi,
+        "unfold.qinit": qinit,
+        "code.slope": w.sum(axis=1),
+        "code.bias": _take(state, "TDDA.mlp.bias", "TDDA.mlp.0.bias"),
+    }
+    for k in range(STAGES):
+        for name in ("lambda_step", "soft_thr"):
+            ours[f"unfold.fcs.{k}.{name}"] = _take(state, f"fcs.{k}.{name}").reshape(())
+    for theirs, name in CONVOLUTIONS.items():
+        weight = _take(state, f"{theirs}.weight", theirs)
+        ours[f"{name}.weight"] = weight
+        if name.endswith("conv_offset") or not name.startswith(UNBIASED):
+            ours[f"{name}.bias"] = state.get(f"{theirs}.bias", np.zeros(len(weight), np.float32))
+    return ours
+
+
+def _take(state: dict[str, Array], *names: str) -> Array:
+    for name in names:
+        if name in state:
+            return state[name]
+    raise SourceError(f"the checkpoint has no {names[0]}; expected a DeRefNet of the reference toolkit")
