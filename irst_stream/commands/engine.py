@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from irst_stream.commands.console import print_line
 from irst_stream.commands.outputs import check_output, replacing
+from irst_stream.commands.sources import load_array
 from irst_stream.errors import MissingPackageError, OutputError, SourceError
 from irst_stream.unmix import numpy as numpy_backend
 from irst_stream.unmix.engine import Engine, read_engine, write_engine
@@ -80,14 +81,9 @@ def _run_torch(engine: Engine, patches: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _read_patches(path: Path, engine: Engine) -> NDArray[Any]:
-    try:
-        patches = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise SourceError(f"{path}: not a .npy array that can be read ({error})") from error
-    shape = engine.manifest.patch
-    if not isinstance(patches, np.ndarray) or patches.ndim != 3 or patches.shape[1:] != shape:
-        found = getattr(patches, "shape", "an archive")
-        raise SourceError(f"{path}: expected (frames, {shape[0]}, {shape[1]}), got {found}")
+    patches, shape = load_array(path), engine.manifest.patch
+    if patches.ndim != 3 or patches.shape[1:] != shape:
+        raise SourceError(f"{path}: expected (frames, {shape[0]}, {shape[1]}), got {patches.shape}")
     if not np.isfinite(patches).all():
         raise SourceError(f"{path}: expected finite pixels; {int((~np.isfinite(patches)).sum())} are NaN or infinite")
     return patches.astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from irst_stream.commands.console import noun, print_line, print_table
 from irst_stream.commands.outputs import check_output, replacing, write_bytes
-from irst_stream.commands.sources import read_truths
+from irst_stream.commands.sources import load_array, read_truths
 from irst_stream.errors import FormatError, SourceError
 from irst_stream.io import jsonl
 from irst_stream.optics import PATCH, FineGrid
@@ -107,12 +107,7 @@ def _known(value: float, form: str) -> str:
 
 def _score_maps(path: Path, truths: list[Truth]) -> dict[str, float]:
     """Mean PSNR and similarity of fine maps (frames, 11 c, 11 c), one for each scored frame, in order."""
-    try:
-        maps = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise SourceError(f"{path}: not a .npy array that can be read ({error})") from error
-    if not isinstance(maps, np.ndarray):
-        raise SourceError(f"{path}: expected one .npy array, got an archive")
+    maps = load_array(path)
     division = maps.shape[-1] // PATCH[1] if maps.ndim == 3 else 0
     grid = FineGrid(max(division, 1), PATCH)
     if maps.shape != (len(truths), *grid.shape):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from irst_stream.commands.console import positive
-from irst_stream.errors import UsageError
+from irst_stream.errors import SourceError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.csist import KINDS
 from irst_stream.io.files import FileSource, open_source
 from irst_stream.types import Truth
 
-__all__ = ["add_source_options", "open_from", "read_truths"]
+__all__ = ["add_source_options", "load_array", "open_from", "read_truths"]
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -40,3 +44,14 @@ def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
     if not source.has_truth:
         raise UsageError(f"{path}: {source.kind}, without truth; expected JSON lines, or a folder with annotations")
     return source.truths(), "2:-2" if source.dataset == "seqcsist" else "all"
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """The one array of a .npy file."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise SourceError(f"{path}: not a .npy array that can be read ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise SourceError(f"{path}: expected one .npy array, got an archive")
+    return array

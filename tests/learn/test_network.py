@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from irst_stream.learn.deform import deform_conv
@@ -56,13 +57,7 @@ def test_deformable_convolution_has_gradients_by_all_three():
 
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(0)
-    made = DeRefNet().eval()
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if "conv_offset" in name or name.endswith("slope"):
-                parameter.normal_(0, 0.05)  # so that alignment and time matter
-    return made
+    return random_network(0)
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 
-from irst_stream.learn.network import WINDOW, DeRefNet
+from irst_stream.learn.network import WINDOW
 from irst_stream.sim import seqcsist
 from irst_stream.unmix.numpy import fuse, gates, unfold
 
 
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(3)
-    made = DeRefNet().double().eval()
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if "conv_offset" in name or name.endswith("slope"):
-                parameter.normal_(0, 0.05)  # so that alignment and time matter
-    return made
+    return random_network(3, torch.float64)
 
 
 @pytest.fixture(scope="module")
