@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ try:
 except ImportError as error:
     raise MissingPackageError("matplotlib", "plot", "a picture") from error
 
-__all__ = ["precision_recall", "preview"]
+__all__ = ["precision_recall", "preview", "training_curves"]
 
 PATCH_WIDTH = 24  # px: wider frames are shown with enlarged groups beside them
 COLUMNS = 6
@@ -156,6 +157,39 @@ def _zoom(axes: Axes, frame: Frame, centre: Floats, number: int) -> None:
 def _show(axes: Axes, pixels: Pixels, low: float, high: float) -> None:
     axes.imshow(pixels, cmap="gray", norm=PowerNorm(BRIGHTEN, low, high, clip=True), interpolation="nearest")
     axes.tick_params(labelsize=6, length=2)
+
+
+def training_curves(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
+    """Draws a training run into a PNG: losses above, scores below, over the minutes it took.
+
+    curves: one mapping a validation, with "seconds", "stage", and any figures; those ending in _0, _2, _5 are scores.
+    """
+    figure = Figure(figsize=(8, 6.4), layout="constrained")
+    losses, scores = figure.subplots(2, 1, sharex=True)
+    minutes = _minutes(curves)
+    names = dict.fromkeys(key for point in curves for key in point if key not in ("stage", "windows", "seconds"))
+    for name in names:
+        axes = scores if name[-2:] in ("_0", "_2", "_5") else losses
+        rows = [(m, point[name]) for m, point in zip(minutes, curves, strict=True) if name in point]
+        axes.plot(*zip(*rows, strict=True), label=name, marker=".", linewidth=1.4)
+    losses.set_yscale("symlog")
+    losses.set(ylabel="loss")
+    scores.set(xlabel="minutes of training", ylabel="CSO-mAP, right counts in %")
+    for axes in (losses, scores):
+        axes.grid(alpha=0.25)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _minutes(curves: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The time of each point, stages one after the other; each stage counts its seconds anew."""
+    minutes, before, stage, last = [], 0.0, None, 0.0
+    for point in curves:
+        if point["stage"] != stage:
+            before, stage = before + last, point["stage"]
+        last = float(point["seconds"])
+        minutes.append((before + last) / 60)
+    return minutes
 
 
 def _mark(axes: Axes, stamp: Stamp, truths: Truths, detections: Answers) -> None:

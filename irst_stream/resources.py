@@ -6,7 +6,7 @@ from pathlib import Path
 
 from irst_stream.errors import UsageError
 
-__all__ = ["configs_folder", "engines_folder", "find_config"]
+__all__ = ["configs_folder", "engines_folder", "find_config", "find_engine"]
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -31,6 +31,18 @@ def find_config(name: str) -> Path:
         return shipped
     known = ", ".join(sorted(p.stem for p in configs_folder().glob("*.toml")))
     raise UsageError(f"{name}: no such file, and no configuration of that name; there are: {known}")
+
+
+def find_engine(name: str) -> Path:
+    """An engine's folder by path, or by the name of one that comes with the package."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    shipped = engines_folder() / name
+    if shipped.is_dir():
+        return shipped
+    known = ", ".join(sorted(p.parent.name for p in engines_folder().glob("*/manifest.toml"))) or "none"
+    raise UsageError(f"{name}: no such folder, and no engine of that name; there are: {known}")
 
 
 def _folder(name: str) -> Path:

@@ -40,9 +40,17 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
 
 def to_toml(fields: dict[str, Any]) -> str:
-    """A flat table as TOML, a key a line; what is None is left out."""
-    written = {key: msgspec.json.encode(value).decode() for key, value in fields.items() if value is not None}
-    return "".join(f"{key} = {value}\n" for key, value in written.items())
+    """A flat table as TOML, a key a line, then lists of flat tables; what is None or an empty list is left out."""
+    tables = {key: rows for key, rows in fields.items() if _is_tables(rows)}
+    written = {
+        key: value for key, value in fields.items() if key not in tables and value is not None and value not in ([], ())
+    }
+    lines = [f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in written.items()]
+    return "".join(lines + [f"\n[[{key}]]\n{to_toml(row)}" for key, rows in tables.items() for row in rows])
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:

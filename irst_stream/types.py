@@ -12,7 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PIXEL_TYPES", "Detections", "Floats", "Frame", "Ints", "Pixels", "Pose", "Stamp", "Tracks", "Truth", "Window"]
+__all__ = [
+    "PIXEL_TYPES",
+    "Detections",
+    "Floats",
+    "Frame",
+    "Ints",
+    "Pixels",
+    "Pose",
+    "Stamp",
+    "Tracks",
+    "Truth",
+    "Unmixed",
+    "Window",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -72,6 +85,26 @@ class Window:
         _shape(self, corners=(2,))
         object.__setattr__(self, "patches", _read_only(self.patches))
         object.__setattr__(self, "times", _read_only(self.times))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unmixed:
+    """What a network sees in B windows, on the fine grid of their centre frames.
+
+    map (B, H, W) DN, each target's amplitude in its cell; claims (B, 7, H, W), what each cell says of a target in it: the
+    probability that there is one, x and y px from the cell's centre, their deviations px, amplitude and its deviation DN;
+    (B, 0, H, W) of a network without a continuous head.
+    """
+
+    map: NDArray[np.float32]
+    claims: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        shape = (self.map.shape[0], self.claims.shape[1], *self.map.shape[1:])
+        if self.map.ndim != 3 or self.claims.shape != shape or shape[1] not in (0, 7):
+            raise ValueError(f"claims: expected (B, 7 or 0, H, W) beside {self.map.shape}, got {self.claims.shape}")
+        object.__setattr__(self, "map", _read_only(self.map))
+        object.__setattr__(self, "claims", _read_only(self.claims))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

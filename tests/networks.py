@@ -1,15 +1,50 @@
-"""Networks for tests: random, but with alignment and time that matter."""
+"""Networks for tests: random, but with alignment, time and features that matter; and engines of them."""
 
 import torch
 
 from irst_stream.learn.network import DeRefNet
+from irst_stream.optics import FineGrid
+from irst_stream.unmix.engine import WINDOW, read_engine, write_engine, write_graphs
+from irst_stream.unmix.graph import FORMS, build
+
+ENGINES = {
+    "plain": {},
+    "imported": {"code_length": 20},
+    "continuous": {"head": True},
+    "any brightness": {"head": True, "by_peak": True, "side": 7},
+}
 
 
-def random_network(seed, dtype=torch.float32):
+def random_network(seed, dtype=torch.float32, *, code_length=WINDOW, head=False, by_peak=False, side=11):
     torch.manual_seed(seed)
-    made = DeRefNet().to(dtype).eval()
+    made = DeRefNet(FineGrid(3, (side, side)), code_length, head=head, by_peak=by_peak).to(dtype).eval()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if "conv_offset" in name or name.endswith("slope"):
+            if "conv_offset" in name or "head.features" in name:
                 parameter.normal_(0, 0.05)
+            elif name.endswith("slope"):
+                parameter.normal_(0, 1)
     return made
+
+
+def random_engine(folder, seed=0, *, exported=True, **kind):
+    """An engine of a random network, with its graphs."""
+    weights = {name: tensor.numpy() for name, tensor in random_network(seed, **kind).state_dict().items()}
+    side, length = kind.get("side", 11), kind.get("code_length", WINDOW)
+    facts = {
+        "head": "continuous" if kind.get("head") else "map",
+        "scale": "peak" if kind.get("by_peak") else "none",
+        "time_code": "window" if length == WINDOW else "clip",
+        "code_length": length,
+        "patch": (side, side),
+    }
+    write_engine(folder, weights, made_by="test", **facts)
+    engine = read_engine(folder)
+    if exported:
+        graphs = {
+            (part, form, opset): data
+            for form, (opset, _) in FORMS.items()
+            for part, data in build(engine.manifest, engine.data, form).items()
+        }
+        write_graphs(folder, engine, graphs)
+    return read_engine(folder)

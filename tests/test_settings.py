@@ -1,4 +1,5 @@
 import pytest
+from train import Training
 
 from irst_stream import FormatError, UsageError
 from irst_stream.build import build_pipeline
@@ -42,6 +43,8 @@ def test_every_shipped_configuration_is_valid_and_says_what_it_is_for(path):
     assert path.read_text().startswith("# ")
     if path.stem.startswith("scene-"):
         assert len(Scene(read_settings(find_config(path.stem), SceneSettings), 3)) == 3
+    elif path.stem.startswith("train-"):
+        assert read_settings(find_config(path.stem), Training).name == path.stem.removeprefix("train-")
     else:
         assert build_pipeline(read_config(find_config(path.stem)))
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.commands.console import print_line
+from irst_stream.build import build_unmixer
+from irst_stream.commands.console import count, print_line, print_table
 from irst_stream.commands.outputs import check_output, replacing
 from irst_stream.commands.sources import load_array
-from irst_stream.errors import MissingPackageError, OutputError, SourceError
-from irst_stream.unmix import numpy as numpy_backend
-from irst_stream.unmix.engine import Engine, read_engine, write_engine
+from irst_stream.errors import FormatError, MissingPackageError, OutputError, SourceError, UsageError
+from irst_stream.protocols import Unmixer
+from irst_stream.resources import find_engine
+from irst_stream.sim import seqcsist
+from irst_stream.unmix.engine import Engine, read_engine, write_engine, write_graphs
+from irst_stream.unmix.stream import run_sequence
 
 __all__ = ["set_up"]
+
+BACKENDS = ("numpy", "torch", "onnx")
+CHECKED = 8  # frames
+ALIKE = 1e-4  # of the range: what backends may differ by
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +43,24 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     imports.set_defaults(run=_import)
     summary = "patches in, fine maps out, for whoever wants to look inside"
     runs = actions.add_parser("run", help=summary, description=f"{summary.capitalize()}.")
-    runs.add_argument("engine", metavar="ENGINE", type=Path, help="folder of an engine")
+    runs.add_argument(
+        "engine", metavar="ENGINE", type=Path, help="folder of an engine, or the name of one that comes along"
+    )
     runs.add_argument("patches", metavar="PATCHES.npy", type=Path, help="one sequence, (frames, 11, 11) DN")
     runs.add_argument("out", metavar="OUT.npy", type=Path, help="(frames - 4, 33, 33) DN, of the windows' centre frames")
-    runs.add_argument("--backend", choices=("numpy", "torch"), default="numpy", help="what computes (default numpy)")
+    runs.add_argument("--backend", choices=BACKENDS, help="what computes (default onnx, where it was exported)")
+    runs.add_argument("--threads", type=count, metavar="N", help="of ONNX Runtime (default all cores)")
     runs.set_defaults(run=_run)
+    summary = "write an engine's ONNX graphs, for ONNX Runtime and TensorRT"
+    exports = actions.add_parser("export", help=summary, description=f"{summary.capitalize()}.")
+    exports.add_argument("engine", metavar="WEIGHTS", type=Path, help="folder of an engine")
+    exports.add_argument("out", metavar="OUT", type=Path, help="folder to make, or WEIGHTS itself to add the graphs there")
+    exports.set_defaults(run=_export)
+    summary = "whether all backends compute the same"
+    checks = actions.add_parser("check", help=summary, description=f"{summary.capitalize()}, on noise and on real images.")
+    checks.add_argument("engine", metavar="ENGINE", type=Path, help="folder of an engine")
+    checks.add_argument("--patches", metavar="FILE.npy", type=Path, help="images to take (default a generated trajectory)")
+    checks.set_defaults(run=_check)
 
 
 def _import(args: argparse.Namespace) -> int:
@@ -54,36 +76,101 @@ def _import(args: argparse.Namespace) -> int:
     weights = reference.translate(reference.read_checkpoint(args.checkpoint), phi, qinit)
     facts = {"time_code": "clip", "code_length": reference.CLIP, "made_by": f"import of {args.checkpoint.name}"}
     manifest = write_engine(args.out, weights, **facts)
-    count = sum(array.size for name, array in weights.items() if name not in ("unfold.phi", "unfold.qinit"))
+    parameters = sum(array.size for name, array in weights.items() if name not in ("unfold.phi", "unfold.qinit"))
     print_line(
-        f"{args.out}: {count:,} parameters, time code by clip of {manifest.code_length}, sha256 {manifest.sha256[:12]}"
+        f"{args.out}: {parameters:,} parameters, time code by clip of {manifest.code_length}, sha256 {manifest.sha256[:12]}"
     )
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
     check_output(args.out, args.patches, args.engine)
-    engine = read_engine(args.engine)
+    engine = read_engine(find_engine(str(args.engine)))
     patches = _read_patches(args.patches, engine)
-    maps = numpy_backend.run(engine, patches) if args.backend == "numpy" else _run_torch(engine, patches)
+    backend = args.backend or ("onnx" if engine.manifest.graphs else "numpy")
+    found = run_sequence(_unmixer(engine, backend, args.threads or 0), engine.manifest, patches)
     with replacing(args.out) as part, part.open("wb") as file:
-        np.save(file, maps)
-    print_line(f"{args.out}: {' x '.join(map(str, maps.shape))}, {maps.min():.3g} to {maps.max():.3g} DN")
+        np.save(file, found.map)
+    shape = " x ".join(map(str, found.map.shape))
+    print_line(f"{args.out}: {shape}, {found.map.min():.3g} to {found.map.max():.3g} DN, by {backend}")
     return 0
 
 
-def _run_torch(engine: Engine, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+def _export(args: argparse.Namespace) -> int:
+    from irst_stream.unmix import graph
+
+    engine = read_engine(find_engine(str(args.engine)))
+    same = args.out.exists() and args.out.samefile(engine.folder)
+    if not same and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise OutputError(f"{args.out}: is not an empty folder; choose another")
+    graphs = {
+        (part, form, opset): data
+        for form, (opset, _) in graph.FORMS.items()
+        for part, data in graph.build(engine.manifest, engine.data, form).items()
+    }
+    written = write_graphs(args.out, engine, graphs)
+    rows = [(g.file, g.part, g.form, str(g.opset), f"{len(graphs[g.part, g.form, g.opset]):,}") for g in written.graphs]
+    print_table(("file", "part", "operators", "opset", "bytes"), rows)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    engine = read_engine(find_engine(str(args.engine)))
+    if args.patches:
+        real = _read_patches(args.patches, engine)[:CHECKED]
+    else:
+        real = seqcsist(1, noise=(2.0, 2.0), depth=16).frames[0, :CHECKED].astype(np.float32)
+    noise = np.random.default_rng(0).uniform(0, 250, real.shape).astype(np.float32)
+    rows, worst = [], 0.0
+    for name, images in (("noise", noise), ("images", real)):
+        expected = run_sequence(_unmixer(engine, "numpy"), engine.manifest, images)
+        for backend, form in _checkable(engine):
+            got = run_sequence(_unmixer(engine, backend, form=form), engine.manifest, images)
+            apart = {"map": _apart(got.map, expected.map, 0), "claims": _apart(got.claims, expected.claims, 1)}
+            worst = max(worst, *apart.values())
+            rows.append((name, f"{backend} {form}".strip(), *(f"{value:.1e}" for value in apart.values())))
+    print_line("Largest difference from numpy, in shares of the range:")
+    print_table(("input", "backend", "map", "claims"), rows)
+    if not worst <= ALIKE:
+        raise FormatError(f"{args.engine}: backends differ by {worst:.1e} of the range; at most {ALIKE:g} is allowed")
+    return 0
+
+
+def _checkable(engine: Engine) -> list[tuple[str, str]]:
+    """The backends, and their forms, that this engine and this machine have, but NumPy."""
+    forms = dict.fromkeys(graph.form for graph in engine.manifest.graphs)
+    torch = [("torch", "")] if find_spec("torch") else []
+    found = [*torch, *(("onnx", form) for form in forms)]
+    if not found:
+        raise UsageError("nothing to compare: PyTorch is not installed, and the engine has no ONNX graphs")
+    return found
+
+
+def _apart(got: NDArray[Any], expected: NDArray[Any], kinds: int) -> float:
+    """The largest difference in shares of the range; of claims, each kind's own, of which a probability's is 1 at least."""
+    if not got.size:
+        return 0.0
+    axes = tuple(k for k in range(got.ndim) if k != kinds or not kinds)
+    span = np.ptp(expected, axis=axes, keepdims=True)
+    if kinds:
+        span[:, 0] = np.maximum(span[:, 0], 1)
+    return float((np.abs(got - expected) / np.maximum(span, 1e-9)).max())
+
+
+def _unmixer(engine: Engine, backend: str, threads: int = 0, form: str = "") -> Unmixer:
+    if backend != "torch":
+        return build_unmixer(engine, backend, threads, form)
     try:
-        from irst_stream.learn import backend
+        from irst_stream.learn.backend import TorchUnmixer
     except ImportError as error:
         raise MissingPackageError("torch", "train", "the torch backend") from error
-    return backend.run(engine, patches)
+    return TorchUnmixer(engine)
 
 
-def _read_patches(path: Path, engine: Engine) -> NDArray[Any]:
-    patches, shape = load_array(path), engine.manifest.patch
-    if patches.ndim != 3 or patches.shape[1:] != shape:
-        raise SourceError(f"{path}: expected (frames, {shape[0]}, {shape[1]}), got {patches.shape}")
+def _read_patches(path: Path, engine: Engine) -> NDArray[np.float32]:
+    patches, (rows, columns) = load_array(path), engine.manifest.patch
+    if patches.ndim != 3 or patches.shape[1] < rows or patches.shape[2] < columns:
+        raise SourceError(f"{path}: expected (frames, h, w) of at least {rows} x {columns} px, got {patches.shape}")
     if not np.isfinite(patches).all():
         raise SourceError(f"{path}: expected finite pixels; {int((~np.isfinite(patches)).sum())} are NaN or infinite")
     return patches.astype(np.float32)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError
-from irst_stream.learn.network import DeRefNet
+from irst_stream.learn.network import DeRefNet, claims
 from irst_stream.optics import FineGrid
-from irst_stream.unmix.engine import Engine, window_places
+from irst_stream.types import Ints, Unmixed
+from irst_stream.unmix.engine import Engine
 
-__all__ = ["load", "run"]
+__all__ = ["TorchUnmixer", "load"]
 
 
 def load(engine: Engine) -> DeRefNet:
     """The engine's network, ready to be run."""
-    manifest = engine.manifest
-    network = DeRefNet(FineGrid(manifest.division, manifest.patch), manifest.code_length)
+    m = engine.manifest
+    grid = FineGrid(m.division, m.patch)
+    network = DeRefNet(grid, m.code_length, head=m.head == "continuous", by_peak=m.scale == "peak")
     try:
         network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in engine.weights.items()})
     except RuntimeError as error:
@@ -27,12 +27,22 @@ def load(engine: Engine) -> DeRefNet:
     return network.eval()
 
 
-def run(engine: Engine, patches: NDArray[Any]) -> NDArray[np.float32]:
-    """A sequence of patches (frames, h, w) DN to the maps (frames - 4, H, W) of its whole windows' centre frames."""
-    network, places = load(engine), torch.from_numpy(window_places(engine.manifest, len(patches)).copy())
-    with torch.no_grad():
-        maps, _ = network.unfold(torch.from_numpy(np.asarray(patches, np.float32)))
-        gates = network.code(places.float()).view(*places.shape, *maps.shape[1:])
-        windows = maps.unfold(0, places.shape[1], 1).movedim(-1, 1)
-        found: NDArray[np.float32] = network.fuse(windows * gates).map.numpy()
-    return found
+class TorchUnmixer:
+    """An engine run by PyTorch on the CPU; a protocols.Unmixer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.network = load(engine)
+
+    @torch.no_grad()
+    def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        maps: NDArray[np.float32] = self.network.maps(torch.from_numpy(patches))[0].numpy()
+        return maps
+
+    @torch.no_grad()
+    def fuse(self, maps: NDArray[np.float32], patches: NDArray[np.float32], places: Ints) -> Unmixed:
+        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
+        found = self.network.merge(*(torch.from_numpy(np.array(a)) for a in (maps, places, patches)))
+        if found.raw is None or found.scale is None:
+            return Unmixed(found.map.numpy(), np.zeros((len(maps), 0, *maps.shape[2:]), np.float32))
+        return Unmixed(found.map.numpy(), claims(found.raw, found.scale).numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 __all__ = ["deform_conv"]
 
@@ -15,24 +16,15 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     offset[2k + 1] columns further right.
     """
     batch, channels, height, width = features.shape
-    rows, columns = _places(offset)
-    sampled = torch.zeros(batch, channels, 9 * height * width, dtype=features.dtype, device=features.device)
-    flat = features.flatten(2)
-    top, left = rows.floor(), columns.floor()
-    for down in (0, 1):
-        for right in (0, 1):
-            row, column = top + down, left + right
-            share = (1 - (rows - row).abs()) * (1 - (columns - column).abs())
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long().flatten(1)
-            corner = flat.gather(2, index[:, None].expand(-1, channels, -1))
-            sampled = sampled + corner * (share * inside).flatten(1)[:, None]
-    taps = sampled.view(batch, channels * 9, height * width)
-    return (weight.flatten(1) @ taps).view(batch, -1, height, width)
+    whole = torch.promote_types(features.dtype, torch.float32)  # places need more digits than half precision has
+    places = _places(offset.to(whole))
+    sampled = F.grid_sample(features.to(whole), places, padding_mode="zeros", align_corners=True)
+    taps = sampled.view(batch, channels * 9, height, width)
+    return F.conv2d(taps, weight.flatten(1)[:, :, None, None])
 
 
-def _places(offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each of the nine taps looks: rows and columns (B, 9, H, W)."""
+def _places(offset: Tensor) -> Tensor:
+    """Where each of the nine taps looks, as columns and rows from -1 to 1 across the image: (B, 9 H, W, 2)."""
     batch, _, height, width = offset.shape
     tap = torch.arange(9, dtype=offset.dtype, device=offset.device)
     row = torch.arange(height, dtype=offset.dtype, device=offset.device)
@@ -40,4 +32,5 @@ def _places(offset: Tensor) -> tuple[Tensor, Tensor]:
     moved = offset.view(batch, 9, 2, height, width)
     rows = row[:, None] + (tap.div(3, rounding_mode="floor") - 1)[:, None, None] + moved[:, :, 0]
     columns = column + (tap.remainder(3) - 1)[:, None, None] + moved[:, :, 1]
-    return rows, columns
+    across = torch.stack([columns * (2 / (width - 1)) - 1, rows * (2 / (height - 1)) - 1], dim=-1)
+    return across.view(batch, 9 * height, width, 2)

@@ -1,9 +1,12 @@
-"""DeRefNet in plain PyTorch, split where a stream wants it split.
+r"""DeRefNet in plain PyTorch, split where a stream wants it split.
 
 `Unfold` turns one frame into a fine map and knows of no other frame, so a stream computes each frame's map once.
-`Fuse` gates five maps by their place in time, aligns the neighbours to the centre and merges them.
+`Fuse` gates five maps by their place in time, aligns the neighbours to the centre and merges them into the reference's
+single map, the plain head. The continuous head reads Fuse's features and the window's patches, and says of each fine cell
+whether it holds a target, where in px, how bright, and how sure it is of that.
 
     patches (B, 11, 11) DN --Unfold--> maps (B, 33, 33) --TimeCode, Fuse--> map (B, 33, 33) of a window's centre frame
+                                                                     \--Head--> claims (B, 7, 33, 33)
 """
 
 from __future__ import annotations
@@ -16,21 +19,30 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from irst_stream.learn.deform import deform_conv
 from irst_stream.optics import SIGMA, FineGrid
+from irst_stream.unmix.engine import CLAIMS, FAINTEST, LOG_SD, UNIT, WINDOW
 
-__all__ = ["WINDOW", "DeRefNet", "Fuse", "Fused", "TimeCode", "Unfold"]
+__all__ = ["DeRefNet", "Fuse", "Fused", "Head", "TimeCode", "Unfold", "claims"]
 
-WINDOW = 5
 WIDTH = 32  # channels
 STAGES = 9
 BLOCKS = 5
+HEAD_WIDTH, HEAD_BLOCKS = 96, 6  # of the continuous head, which works on whole pixels
+BRIGHTNESS = 2.0  # of a target before training, in the unit of light
+RARE = -6.0  # logit of presence before training: few of a thousand cells hold a target
 
 
 class Fused(NamedTuple):
-    """The centre frame's map (B, 33, 33), the aligned neighbours (B, 4, 33, 33), the features (B, 32, 33, 33)."""
+    """What a window shows at its centre frame.
+
+    The map (B, 33, 33) DN, the aligned neighbours (B, 4, 33, 33), the features (B, 32, 33, 33); the continuous head's raw
+    claims (B, 7, 33, 33), None without that head; the scale (B, 1, 1, 1) of its light, DN.
+    """
 
     map: Tensor
     aligned: Tensor
     features: Tensor
+    raw: Tensor | None = None
+    scale: Tensor | None = None
 
 
 class Stage(nn.Module):
@@ -85,9 +97,10 @@ class Unfold(nn.Module):
 
 
 class TimeCode(nn.Module):
-    """A gate for every cell by a frame's place in time: sigmoid(place / length x slope + bias).
+    """A gate by a frame's place in time: sigmoid(place / length x slope + bias).
 
-    `length` is 20 for the reference's clips, whose frames count from the clip's start; a stream has places 0 to 4 only.
+    The reference has one for every cell, and counts places in a clip of `length` frames. A stream has places 0 to 4 only,
+    and one gate for all cells, since where in its patch a group stands is chance.
     """
 
     def __init__(self, cells: int, length: int) -> None:
@@ -138,13 +151,13 @@ class Select(nn.Module):
 class Block(nn.Module):
     """conv, ReLU, conv, add."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
-        self.conv2 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 32, H, W) to the same."""
+        """(B, C, H, W) to the same."""
         added: Tensor = x + self.conv2(F.relu(self.conv1(x)))
         return added
 
@@ -180,30 +193,92 @@ class Fuse(nn.Module):
         return image
 
 
-class DeRefNet(nn.Module):
-    """The whole network, over windows or over clips; code_length 5 for streams, 20 for the reference's clips."""
+class Head(nn.Module):
+    """What each fine cell holds, from the fused features and the window's patches; works on whole pixels, being cheaper."""
 
-    def __init__(self, grid: FineGrid | None = None, code_length: int = WINDOW) -> None:
+    def __init__(self, division: int) -> None:
+        super().__init__()
+        self.division = division
+        cells = division**2
+        self.patches = nn.Conv2d(WINDOW, HEAD_WIDTH, 3, padding=1)
+        self.features = nn.Conv2d(WIDTH * cells, HEAD_WIDTH, 3, padding=1, bias=False)
+        nn.init.zeros_(self.features.weight)  # so that a head trained on patches alone is a good beginning
+        self.blocks = nn.Sequential(*(Block(HEAD_WIDTH) for _ in range(HEAD_BLOCKS)))
+        self.tail = nn.Conv2d(HEAD_WIDTH, CLAIMS * cells, 1)
+        with torch.no_grad():
+            for block in self.blocks:
+                block.conv2.weight.mul_(0.3)  # type: ignore[union-attr, operator]
+            self.tail.weight.mul_(0.1)
+            self.tail.bias.copy_(torch.tensor([RARE, 0, 0, 0, 0, BRIGHTNESS, 0]).repeat_interleave(cells))  # type: ignore[union-attr]
+
+    def forward(self, patches: Tensor, features: Tensor | None) -> Tensor:
+        """Patches (B, 5, h, w) in units, features (B, 32, H, W) in units or None, to raw claims (B, 7, H, W)."""
+        x = self.patches(patches)
+        if features is not None:
+            x = x + self.features(F.pixel_unshuffle(features, self.division))
+        return F.pixel_shuffle(self.tail(self.blocks(F.relu(x))), self.division)
+
+
+def claims(raw: Tensor, scale: Tensor) -> Tensor:
+    """The head's raw output (B, 7, H, W), light in shares of the scale, DN, to what types.Unmixed describes.
+
+    x and y are offsets from the cell's centre; the scale is (B, 1, 1, 1).
+    """
+    log_sd = raw[:, [3, 4, 6]].clamp(*LOG_SD)
+    sd = log_sd.exp()
+    return torch.cat([raw[:, :1].sigmoid(), raw[:, 1:3], sd[:, :2], raw[:, 5:6] * scale, sd[:, 2:] * scale], dim=1)
+
+
+class DeRefNet(nn.Module):
+    """The whole network, over windows or over clips; code_length 5 for streams, 20 for the reference's clips.
+
+    head: whether it has the continuous head. by_peak: whether light is counted in shares of the brightest pixel, for
+    targets of any brightness, rather than in DN, as the reference does.
+    """
+
+    def __init__(
+        self, grid: FineGrid | None = None, code_length: int = WINDOW, *, head: bool = False, by_peak: bool = False
+    ) -> None:
         super().__init__()
         self.unfold = Unfold(grid)
-        self.code = TimeCode(self.unfold.phi.shape[1], code_length)
+        self.code = TimeCode(1 if code_length == WINDOW else self.unfold.phi.shape[1], code_length)
         self.fuse = Fuse()
+        self.head = Head(self.unfold.grid.division) if head else None
+        self.by_peak = by_peak
 
     def forward(self, patches: Tensor) -> Fused:
         """Windows (B, 5, 11, 11) DN, coded by each frame's place in its window."""
-        maps, _ = self.unfold(patches.flatten(0, 1))
-        gated = self.gated(maps.view(*patches.shape[:2], *maps.shape[1:]), torch.arange(WINDOW, device=maps.device))
-        fused: Fused = self.fuse(gated)
-        return fused
+        maps = self.maps(patches.flatten(0, 1))[0]
+        return self.merge(maps.view(*patches.shape[:2], *maps.shape[1:]), torch.arange(WINDOW), patches)
 
     def forward_clip(self, patches: Tensor) -> Fused:
         """A clip (T, 11, 11) DN, coded by each frame's place in the clip, to its T - 4 whole windows."""
-        maps, _ = self.unfold(patches)
-        gated = self.gated(maps, torch.arange(len(patches), device=maps.device))
-        fused: Fused = self.fuse(gated.unfold(0, WINDOW, 1).movedim(-1, 1))
-        return fused
+        places = torch.arange(len(patches)).unfold(0, WINDOW, 1)
+        windows = patches.unfold(0, WINDOW, 1).movedim(-1, 1)
+        return self.merge(self.maps(patches)[0].unfold(0, WINDOW, 1).movedim(-1, 1), places, windows)
 
-    def gated(self, maps: Tensor, places: Tensor) -> Tensor:
-        """Maps (..., T, H, W), each gated by its frame's place (T,)."""
-        gates: Tensor = self.code(places.to(maps.dtype))
-        return maps * gates.view(-1, *self.unfold.grid.shape)
+    def maps(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches (B, 11, 11) DN to maps (B, 33, 33) DN, each by itself, and the stages' symmetry errors."""
+        if not self.by_peak:
+            unfolded: tuple[Tensor, Tensor] = self.unfold(patches)
+            return unfolded
+        scale = self.scale(patches) / UNIT
+        found, errors = self.unfold(patches / scale)
+        return found * scale, errors
+
+    def merge(self, maps: Tensor, places: Tensor, patches: Tensor) -> Fused:
+        """The maps and patches (B, 5, ...) of windows, and their frames' places (5,) or (B, 5), to what is seen in them."""
+        gates = self.code(places.to(maps))
+        maps = maps * gates.view(*places.shape, *(self.unfold.grid.shape if gates.shape[-1] > 1 else (1, 1)))
+        scale = self.scale(patches)
+        found: Fused = self.fuse(maps / (scale / UNIT))
+        raw = None if self.head is None else self.head(patches / scale, found.features / UNIT)
+        return found._replace(map=found.map * (scale[:, 0] / UNIT), raw=raw, scale=scale)
+
+    def scale(self, patches: Tensor) -> Tensor:
+        """What light is counted in, (B, ..., 1, 1) DN: UNIT, or the brightest pixel of each patch (B, ..., h, w)."""
+        if self.by_peak:
+            brightest = patches.flatten(1).amax(1).clamp(min=FAINTEST)
+        else:
+            brightest = torch.full_like(patches.flatten(1)[:, 0], UNIT)
+        return brightest.view(-1, *[1] * (patches.ndim - 1))

@@ -13,24 +13,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError
-from irst_stream.unmix.engine import Engine, window_places
+from irst_stream.types import Ints, Unmixed
+from irst_stream.unmix.engine import FAINTEST, LOG_SD, UNIT, Engine
 
-__all__ = ["fuse", "gates", "run", "unfold"]
+__all__ = ["NumpyUnmixer", "fuse", "gates", "head", "unfold"]
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
 
 
-def run(engine: Engine, patches: Array) -> Array:
-    """A sequence of patches (frames, h, w) DN to the maps (frames - 4, H, W) of its whole windows' centre frames."""
-    places, w = window_places(engine.manifest, len(patches)), engine.weights
-    try:
-        maps = unfold(np.asarray(patches, np.float32), w)
-        gated = gates(places.ravel(), engine.manifest.code_length, w).reshape(*places.shape, *maps.shape[1:])
-        windows = np.moveaxis(np.lib.stride_tricks.sliding_window_view(maps, places.shape[1], axis=0), -1, 1)
-        return np.concatenate([fuse((m * g)[None], w) for m, g in zip(windows, gated, strict=True)])
-    except KeyError as error:
-        raise FormatError(f"the engine has no array {error}; it is not this network's") from error
+class NumpyUnmixer:
+    """An engine run by NumPy; a protocols.Unmixer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._manifest, self._weights = engine.manifest, engine.weights
+        known = {"unfold.phi", "unfold.qinit", "code.slope", "fuse.tail.weight"}
+        if engine.manifest.head == "continuous":
+            known |= {"head.tail.weight"}
+        for name in sorted(known - engine.weights.keys()):
+            raise FormatError(f"the engine has no array {name!r}; it is not this network's")
+
+    def unfold(self, patches: Array) -> Array:
+        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        scale = self._scale(patches) / UNIT
+        return unfold(patches / scale, self._weights) * scale
+
+    def fuse(self, maps: Array, patches: Array, places: Ints) -> Unmixed:
+        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
+        gate = gates(places.ravel(), self._manifest.code_length, self._weights)
+        gate = gate.reshape(*places.shape, *gate.shape[1:])
+        scale = self._scale(patches)
+        image, features = fuse(maps * gate / (scale / UNIT), self._weights)
+        if self._manifest.head == "map":
+            claims = np.zeros((len(maps), 0, *maps.shape[2:]), np.float32)
+        else:
+            claims = head(patches / scale, features / UNIT, scale, self._weights)
+        return Unmixed(np.asarray(image * (scale[:, 0] / UNIT), np.float32), np.asarray(claims, np.float32))
+
+    def _scale(self, patches: Array) -> Array:
+        """What light is counted in, DN: UNIT or each B's brightest pixel, (B, ..., 1, 1)."""
+        axes = tuple(range(1, patches.ndim))
+        if self._manifest.scale == "none":
+            return np.full((len(patches), *[1] * len(axes)), UNIT, np.float32)
+        return np.asarray(patches.max(axis=axes, keepdims=True, initial=FAINTEST))
 
 
 def unfold(patches: Array, weights: Weights) -> Array:
@@ -46,23 +71,57 @@ def unfold(patches: Array, weights: Weights) -> Array:
 
 
 def gates(places: Array, length: int, weights: Weights) -> Array:
-    """Places (T,) in a window or clip of this length to gates (T, H, W), which multiply the maps of those frames."""
+    """Places (T,) in a window or clip of this length to gates (T, H, W), which multiply the maps of those frames.
+
+    (T, 1, 1) where the code has one gate for all cells.
+    """
     logits = places[:, None] / length * weights["code.slope"] + weights["code.bias"]
     side = int(np.sqrt(logits.shape[1]))
     return np.asarray(1 / (1 + np.exp(-logits))).reshape(-1, side, side)
 
 
-def fuse(maps: Array, weights: Weights) -> Array:
-    """Five gated maps of each window (B, 5, H, W) to the map of its centre frame (B, H, W)."""
+def fuse(maps: Array, weights: Weights) -> tuple[Array, Array]:
+    """Five gated maps of each window (B, 5, H, W) to its centre frame's map (B, H, W) and features (B, 32, H, W)."""
     w = _part(weights, "fuse.")
     frames = maps.shape[1]
     middle = frames // 2
     features = [_relu(_conv(maps[:, t : t + 1], w, "extract")) for t in range(frames)]
     in_order = [maps[:, t : t + 1] if t == middle else _align(features[middle], features[t], w) for t in range(frames)]
     x = _relu(_conv(np.concatenate(in_order, axis=1), w, "merge"))
+    x = _blocks(x, w)
+    return _conv(x, w, "tail")[:, 0], x
+
+
+def head(light: Array, features: Array, scale: Array, weights: Weights) -> Array:
+    """Patches (B, 5, h, w) and features (B, 32, H, W) in shares of the scale (B, 1, 1, 1) DN to claims (B, 7, H, W)."""
+    w = _part(weights, "head.")
+    division = features.shape[-1] // light.shape[-1]
+    x = _conv(light, w, "patches") + _conv(_by_pixel(features, division), w, "features")
+    raw = _by_cell(_conv(_blocks(_relu(x), w), w, "tail"), division)
+    presence, place, amplitude = 1 / (1 + np.exp(-raw[:, :1])), raw[:, 1:3], raw[:, 5:6]
+    sd = np.exp(raw[:, [3, 4, 6]].clip(*LOG_SD))
+    return np.concatenate([presence, place, sd[:, :2], amplitude * scale, sd[:, 2:] * scale], axis=1)
+
+
+def _blocks(x: Array, w: Weights) -> Array:
+    """All residual blocks of a part."""
     for k in range(sum(name.endswith("conv1.weight") and name.startswith("blocks.") for name in w)):
         x = x + _conv(_relu(_conv(x, w, f"blocks.{k}.conv1")), w, f"blocks.{k}.conv2")
-    return _conv(x, w, "tail")[:, 0]
+    return x
+
+
+def _by_pixel(x: Array, division: int) -> Array:
+    """(B, C, h c, w c) to (B, C c c, h, w): the cells of a pixel as channels."""
+    batch, channels, height, width = x.shape
+    split = x.reshape(batch, channels, height // division, division, width // division, division)
+    return np.moveaxis(split, (3, 5), (2, 3)).reshape(batch, -1, height // division, width // division)
+
+
+def _by_cell(x: Array, division: int) -> Array:
+    """The way back, (B, C c c, h, w) to (B, C, h c, w c)."""
+    batch, channels, height, width = x.shape
+    split = x.reshape(batch, channels // division**2, division, division, height, width)
+    return np.moveaxis(split, (2, 3), (3, 5)).reshape(batch, -1, height * division, width * division)
 
 
 def _stage(x: Array, y: Array, phi: Array, w: Weights, side: int) -> Array:

@@ -7,9 +7,10 @@ from networks import random_network
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from irst_stream.learn.deform import deform_conv
-from irst_stream.learn.network import WINDOW, DeRefNet, Fuse, Unfold
+from irst_stream.learn.network import DeRefNet, Fuse, Unfold, claims
 from irst_stream.optics import FineGrid
 from irst_stream.sim import seqcsist
+from irst_stream.unmix.engine import WINDOW
 
 
 def slow_deform(features, offset, weight):
@@ -57,7 +58,7 @@ def test_deformable_convolution_has_gradients_by_all_three():
 
 @pytest.fixture(scope="module")
 def network():
-    return random_network(0)
+    return random_network(0, head=True)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,11 @@ def test_maps_computed_once_and_shared_give_what_whole_windows_give(network, pat
     with torch.no_grad():
         maps, _ = network.unfold(patches[0])
         for first in range(16):
-            streamed = network.fuse(network.gated(maps[None, first : first + WINDOW], torch.arange(WINDOW)))
-            whole = network(patches[:1, first : first + WINDOW])
+            window = patches[:1, first : first + WINDOW]
+            streamed = network.merge(maps[None, first : first + WINDOW], torch.arange(WINDOW), window)
+            whole = network(window)
             torch.testing.assert_close(streamed.map, whole.map, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(streamed.raw, whole.raw, atol=1e-4, rtol=1e-4)
 
 
 def test_a_clip_gives_sixteen_windows_coded_by_the_place_in_the_clip(network, patches):
@@ -106,7 +109,7 @@ def test_a_clip_gives_sixteen_windows_coded_by_the_place_in_the_clip(network, pa
         assert clip.map.shape == (16, 33, 33)
         for first in (0, 7, 15):
             places = torch.arange(first, first + WINDOW)
-            alone = network.fuse(network.gated(maps[None, first : first + WINDOW], places))
+            alone = network.merge(maps[None, first : first + WINDOW], places, patches[:1, first : first + WINDOW])
             torch.testing.assert_close(clip.map[first], alone.map[0], atol=1e-4, rtol=1e-4)
         assert not torch.allclose(clip.map[3], network(patches[:1, 3:8]).map[0], atol=1e-3), "the codes differ"
 
@@ -123,7 +126,8 @@ def test_every_frame_of_the_window_matters_and_in_its_place(network, patches):
 
 def test_every_parameter_learns(patches):
     torch.manual_seed(0)
-    network = DeRefNet()
+    network = DeRefNet(head=True)
+    torch.nn.init.normal_(network.head.features.weight, 0, 0.01)
     for align in (network.fuse.align_1, network.fuse.align_2):
         torch.nn.init.normal_(align.conv_offset.weight, 0, 0.01)  # at zero, nothing that steers them has a gradient yet
     label = torch.from_numpy(
@@ -131,7 +135,12 @@ def test_every_parameter_learns(patches):
     ).float()
     fused = network(patches[:, :5])
     _, errors = network.unfold(patches[:, 2])
-    loss = F.mse_loss(fused.map, label) + 0.1 * errors.square().mean() + 0.1 * fused.aligned.abs().mean()
+    loss = (
+        F.mse_loss(fused.map, label)
+        + 0.1 * errors.square().mean()
+        + 0.1 * fused.aligned.abs().mean()
+        + fused.raw.square().mean()
+    )
     loss.backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert not still
@@ -139,3 +148,29 @@ def test_every_parameter_learns(patches):
 
 def test_fuse_takes_windows_of_any_size_of_map():
     assert Fuse()(torch.randn(2, WINDOW, 20, 24)).map.shape == (2, 20, 24)
+
+
+def test_light_counted_by_the_peak_makes_the_answer_follow_the_brightness():
+    network = random_network(1, head=True, by_peak=True)
+    window = torch.from_numpy(seqcsist(1, seed=2).frames[:, :5])
+    with torch.no_grad():
+        dim, bright = network(window), network(50 * window)
+    torch.testing.assert_close(50 * dim.map, bright.map, rtol=1e-3, atol=0.5)
+    torch.testing.assert_close(dim.raw, bright.raw, rtol=1e-3, atol=1e-3)
+    said, louder = claims(dim.raw, dim.scale), claims(bright.raw, bright.scale)
+    torch.testing.assert_close(said[:, :5], louder[:, :5], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(50 * said[:, 5:], louder[:, 5:], rtol=1e-3, atol=1.0)
+
+
+def test_one_gate_for_all_cells_lets_the_answer_move_with_the_scene():
+    """Away from the borders: by whole pixels, with the first guess left out, which knows of borders."""
+    patch = torch.from_numpy(seqcsist(1, seed=2).frames[0, :5])
+    window = F.pad(patch, (6, 6, 6, 6))  # a group far from all borders
+    network = random_network(2, head=True, side=23)
+    network.unfold.qinit.zero_()
+    with torch.no_grad():
+        here, there = network(window[None]), network(window.roll((1, 2), (1, 2))[None])
+    inner = slice(27, 42)
+    torch.testing.assert_close(
+        here.map.roll((3, 6), (1, 2))[:, inner, inner], there.map[:, inner, inner], atol=1e-2, rtol=0
+    )

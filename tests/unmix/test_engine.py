@@ -6,19 +6,22 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from networks import random_engine
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from irst_stream import FormatError, SourceError, UsageError
 from irst_stream.cli import main
-from irst_stream.learn import backend
+from irst_stream.learn.backend import TorchUnmixer
 from irst_stream.learn.deform import deform_conv
 from irst_stream.learn.reference import CONVOLUTIONS
 from irst_stream.optics import FineGrid
 from irst_stream.sim import seqcsist
-from irst_stream.unmix import numpy as numpy_backend
-from irst_stream.unmix.engine import EngineManifest, read_engine, window_places, write_engine
+from irst_stream.unmix.engine import EngineManifest, read_engine, write_engine
+from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.onnx import OnnxUnmixer
+from irst_stream.unmix.stream import run_sequence
 
-BACKENDS = {"numpy": numpy_backend.run, "torch": backend.run}
+BACKENDS = {"numpy": NumpyUnmixer, "torch": TorchUnmixer, "onnx": OnnxUnmixer}
 SHAPES = {"conv1_forward": (32, 1), "conv2_forward": (32, 32), "conv1_backward": (32, 32), "conv2_backward": (1, 32)}
 
 
@@ -107,6 +110,7 @@ def imported(tmp_path, matrices, monkeypatch):
     scipy.io.savemat("phi.mat", {"phi": matrices[0]})
     scipy.io.savemat("qinit.mat", {"Qinit": matrices[1]})
     assert main(["engine", "import", "best.pth", "ours", "--phi", "phi.mat", "--qinit", "qinit.mat"]) == 0
+    assert main(["engine", "export", "ours", "ours"]) == 0
     return tmp_path / "ours"
 
 
@@ -114,20 +118,45 @@ def imported(tmp_path, matrices, monkeypatch):
 def test_an_imported_checkpoint_gives_the_toolkits_sixteen_outputs(name, imported, matrices, clip):
     with torch.no_grad():
         expected = as_the_toolkit_writes_it(toolkit_state(), *matrices, torch.from_numpy(clip.reshape(20, 121)))
-    got = BACKENDS[name](read_engine(imported), clip)
+    engine = read_engine(imported)
+    got = run_sequence(BACKENDS[name](engine), engine.manifest, clip).map
     assert got.shape == (16, 33, 33)
     assert np.ptp(expected) > 0
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.ptp(expected))
 
 
 @pytest.mark.usefixtures("imported")
-def test_the_command_writes_maps_by_either_backend(clip, capsys):
+def test_the_command_writes_maps_by_every_backend(clip, capsys):
     np.save("patches.npy", clip)
     for name in BACKENDS:
         assert main(["engine", "run", "ours", "patches.npy", f"{name}.npy", "--backend", name]) == 0
-        assert "16 x 33 x 33" in capsys.readouterr().out
-    a, b = np.load("numpy.npy"), np.load("torch.npy")
-    np.testing.assert_allclose(a, b, atol=1e-4 * np.ptp(b))
+        assert "16 x 33 x 33, " in capsys.readouterr().out
+    assert main(["engine", "run", "ours", "patches.npy", "default.npy", "--threads", "1"]) == 0
+    assert capsys.readouterr().out.endswith("by onnx\n")
+    expected = np.load("numpy.npy")
+    for name in ("torch", "onnx", "default"):
+        np.testing.assert_allclose(np.load(f"{name}.npy"), expected, atol=1e-4 * np.ptp(expected))
+
+
+@pytest.mark.usefixtures("imported")
+def test_export_and_check_say_what_they_did(capsys):
+    assert main(["engine", "export", "ours", "out"]) == 0
+    said = capsys.readouterr().out
+    assert "fuse-deform.onnx" in said
+    assert "portable     17" in said
+    assert main(["engine", "check", "out"]) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[:2] for line in said.splitlines()[2:]] == [
+        [i, b] for i in ("noise", "images") for b in ("torch", "onnx", "onnx")
+    ]
+
+
+@pytest.mark.usefixtures("imported")
+def test_check_fails_where_backends_differ(capsys, monkeypatch):
+    whole = OnnxUnmixer.unfold
+    monkeypatch.setattr(OnnxUnmixer, "unfold", lambda self, patches: 1.01 * whole(self, patches))
+    assert main(["engine", "check", "ours"]) == 2
+    assert "of the range; at most 0.0001 is allowed" in capsys.readouterr().err
 
 
 def test_names_without_weight_and_missing_biases_are_understood(matrices):
@@ -140,14 +169,14 @@ def test_names_without_weight_and_missing_biases_are_understood(matrices):
     assert len(set(CONVOLUTIONS.values())) == len(CONVOLUTIONS)
 
 
-def test_windows_are_coded_alike_and_clips_by_index():
+def test_sequences_are_as_long_as_windows_and_codes_allow():
     window, by_clip = EngineManifest("", "t"), EngineManifest("", "t", time_code="clip", code_length=20)
-    assert window_places(window, 7).tolist() == [[0, 1, 2, 3, 4]] * 3
-    assert window_places(by_clip, 7).tolist() == [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6]]
+    window.check_length(1000)
+    by_clip.check_length(20)
     with pytest.raises(UsageError, match="at most 20 frames, got 21"):
-        window_places(by_clip, 21)
+        by_clip.check_length(21)
     with pytest.raises(UsageError, match="at least 5 frames"):
-        window_places(window, 4)
+        window.check_length(4)
 
 
 def test_an_engine_reads_back_what_was_written(tmp_path):
@@ -177,6 +206,26 @@ def test_weights_that_are_not_the_manifests_are_never_loaded(how, tmp_path, monk
         read_engine(tmp_path / "e")
 
 
+@pytest.mark.parametrize("how", ["changed", "missing", "elsewhere"])
+def test_graphs_that_are_not_the_manifests_are_never_run(how, tmp_path):
+    random_engine(tmp_path / "e")
+    path = tmp_path / "e" / "fuse-deform.onnx"
+    if how == "changed":
+        path.write_bytes(path.read_bytes() + b" ")
+    elif how == "missing":
+        path.unlink()
+    else:
+        manifest = tmp_path / "e" / "manifest.toml"
+        manifest.write_text(manifest.read_text().replace("fuse-deform", "../e/fuse-deform"))
+    wanted = {
+        "changed": "its hash is not the manifest's",
+        "missing": "No such file",
+        "elsewhere": "a file of the same folder",
+    }
+    with pytest.raises((FormatError, SourceError), match=wanted[how]):
+        OnnxUnmixer(read_engine(tmp_path / "e"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -198,9 +247,9 @@ def test_a_wrong_manifest_is_named_with_its_field(old, new, message, tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("engine run nowhere patches.npy out.npy", "nowhere/manifest.toml: not an engine: No such file"),
+        ("engine run nowhere patches.npy out.npy", "nowhere: no such folder, and no engine of that name; there are:"),
         ("engine run ours none.npy out.npy", "none.npy"),
-        ("engine run ours flat.npy out.npy", "flat.npy: expected (frames, 11, 11), got (20, 121)"),
+        ("engine run ours flat.npy out.npy", "flat.npy: expected (frames, h, w) of at least 11 x 11 px, got (20, 121)"),
         ("engine run ours holes.npy out.npy", "holes.npy: expected finite pixels; 1 are NaN or infinite"),
         ("engine run ours short.npy out.npy", "expected at least 5 frames"),
         ("engine run ours patches.npy patches.npy", "would change the input"),
@@ -225,12 +274,16 @@ def test_wrong_inputs_are_one_clear_line(command, message, clip, capsys):
     assert err.count("\n") == 1
 
 
-def test_an_engine_of_other_arrays_is_refused(tmp_path, clip):
+def test_an_engine_of_other_arrays_is_refused(tmp_path):
     write_engine(tmp_path, {"a": np.ones(3)}, made_by="test")
+    engine = read_engine(tmp_path)
     with pytest.raises(FormatError, match="the engine's weights are not this network's"):
-        backend.run(read_engine(tmp_path), clip)
-    with pytest.raises(FormatError, match=r"the engine has no array 'unfold\.phi'"):
-        numpy_backend.run(read_engine(tmp_path), clip)
+        TorchUnmixer(engine)
+    with pytest.raises(FormatError, match=r"the engine has no array 'code\.slope'"):
+        NumpyUnmixer(engine)
+    with pytest.raises(FormatError, match="has no ONNX graphs; make them with irst-stream engine export"):
+        OnnxUnmixer(engine)
+    assert main(["engine", "export", str(tmp_path), str(tmp_path / "out")]) == 2
 
 
 def test_a_missing_engine_names_the_file(tmp_path):

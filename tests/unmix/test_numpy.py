@@ -5,14 +5,15 @@ import pytest
 import torch
 from networks import random_network
 
-from irst_stream.learn.network import WINDOW
+from irst_stream.learn.network import claims
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.numpy import fuse, gates, unfold
+from irst_stream.unmix.engine import UNIT, WINDOW
+from irst_stream.unmix.numpy import fuse, gates, head, unfold
 
 
 @pytest.fixture(scope="module")
 def network():
-    return random_network(3, torch.float64)
+    return random_network(3, torch.float64, head=True)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_whole_windows_equal_the_torch_network(network, weights, patches):
     with torch.no_grad():
         expected = network(torch.from_numpy(patches[:, :WINDOW])).map.numpy()
     maps = unfold(patches[:, :WINDOW].reshape(-1, 11, 11), weights).reshape(2, WINDOW, 33, 33)
-    got = fuse(maps * gates(np.arange(WINDOW), WINDOW, weights), weights)
+    got, _ = fuse(maps * gates(np.arange(WINDOW), WINDOW, weights), weights)
     np.testing.assert_allclose(got, expected, atol=1e-9 * np.abs(expected).max())
 
 
@@ -44,5 +45,14 @@ def test_clips_equal_the_torch_network(network, weights, patches):
     with torch.no_grad():
         expected = network.forward_clip(torch.from_numpy(patches[0, :8])).map.numpy()
     gated = unfold(patches[0, :8], weights) * gates(np.arange(8), WINDOW, weights)
-    got = fuse(np.stack([gated[k : k + WINDOW] for k in range(4)]), weights)
+    got, _ = fuse(np.stack([gated[k : k + WINDOW] for k in range(4)]), weights)
+    np.testing.assert_allclose(got, expected, atol=1e-9 * np.abs(expected).max())
+
+
+def test_the_continuous_head_equals_the_torch_networks(network, weights, patches):
+    with torch.no_grad():
+        fused = network(torch.from_numpy(patches[:, :WINDOW]))
+        expected = claims(fused.raw, fused.scale).numpy()
+    scale = np.full((2, 1, 1, 1), UNIT)
+    got = head(patches[:, :WINDOW] / UNIT, fused.features.numpy() / UNIT, scale, weights)
     np.testing.assert_allclose(got, expected, atol=1e-9 * np.abs(expected).max())

@@ -1,0 +1,74 @@
+"""Detections from the continuous head: each fine cell claims a target, or part of one; claims on one target are merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from irst_stream.optics import FineGrid
+from irst_stream.types import Detections, Floats, Stamp
+
+__all__ = ["ClaimSettings", "read_claims"]
+
+CLOSE = 0.15  # px: a detection's score estimates the probability that a target is this close
+FAINTEST = 0.01  # probability below which a cell claims nothing
+FULL = 1.2  # claims that together hold more than this are on two targets
+
+
+@dataclass(frozen=True)
+class ClaimSettings:
+    """presence: a target is reported from this probability on; merge_px: claims this close may be on the same target."""
+
+    presence: float = 0.5
+    merge_px: float = 0.2
+
+
+def read_claims(stamp: Stamp, claims: Floats, grid: FineGrid, settings: ClaimSettings | None = None) -> Detections:
+    """One window's claims (7, H c, W c), see types.Unmixed, to detections in px of the patch, the surest first.
+
+    Claims that lie close together are on one target, as long as they do not add up to more than one: its place is their
+    mean, and how far they are apart counts towards its covariance.
+    """
+    settings = settings or ClaimSettings()
+    presence = claims[0]
+    row, column = np.nonzero(presence > FAINTEST)
+    order = np.argsort(-presence[row, column], kind="stable")
+    row, column = row[order], column[order]
+    p, x, y, x_sd, y_sd, amplitude, amplitude_sd = np.asarray(claims[:, row, column], np.float64)
+    xy = grid.centres[row, column] + np.stack([x, y], axis=1)
+    owner = _merge(xy, p, settings.merge_px)
+    merged = np.unique(owner)
+    share = (owner[None] == merged[:, None]) * p
+    total = share.sum(1)
+    share = share / total[:, None]
+    place = share @ xy
+    away = xy[None] - place[:, None]
+    cov = np.einsum("mn,mni,mnj->mij", share, away, away)
+    cov[:, 0, 0] += share @ x_sd**2
+    cov[:, 1, 1] += share @ y_sd**2
+    light = share @ amplitude
+    light_sd = np.sqrt(share @ (amplitude_sd**2 + amplitude**2) - light**2)
+    spread = (cov[:, 0, 0] + cov[:, 1, 1]) / 2
+    probability = np.minimum(total, 1)
+    score = probability * -np.expm1(-(CLOSE**2) / (2 * spread))
+    kept = np.argsort(-score, kind="stable")
+    kept = kept[probability[kept] >= settings.presence]
+    return Detections(
+        stamp, place[kept], cov[kept], light[kept], light_sd[kept], score[kept], np.zeros(len(kept), np.int64)
+    )
+
+
+def _merge(xy: Floats, p: Floats, reach: float) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """(N,): for each claim, the surest first, the claim it is merged into: the nearest in reach that is not yet full."""
+    owner = np.arange(len(p))
+    held = p.copy()
+    for k in range(1, len(p)):
+        heads = np.flatnonzero(owner[:k] == np.arange(k))
+        distance = np.hypot(*(xy[heads] - xy[k]).T)
+        distance[held[heads] + p[k] > FULL] = np.inf
+        nearest = int(distance.argmin())
+        if distance[nearest] < reach:
+            owner[k] = heads[nearest]
+            held[heads[nearest]] += p[k]
+    return owner

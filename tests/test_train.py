@@ -1,0 +1,96 @@
+"""Training, very briefly: it runs, goes on where it stopped, and ships what it made."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import train
+
+from irst_stream.sim import seqcsist
+from irst_stream.unmix.engine import read_engine
+from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.stream import run_sequence
+
+CONFIG = """
+name = "tiny"
+patch = 7
+validate = 64
+[head]
+windows = 64
+batch = 16
+[unfold]
+windows = 64
+batch = 32
+[whole]
+windows = 32
+batch = 16
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "VALIDATED", 2)
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+    return train.main()
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not(here, monkeypatch, capsys):
+    assert run(monkeypatch, "tiny.toml") == 0
+    whole = read_engine(here / "out/train/tiny/engine")
+    assert {"head", "unfold", "whole"} == {
+        point["stage"] for point in json.loads((here / "out/train/tiny/curves.json").read_text())
+    }
+    assert (here / "out/train/tiny/curves.png").stat().st_size > 1000
+    record = json.loads((here / "out/train/tiny/engine/record.json").read_text())
+    assert record["config"]["patch"] == 7
+    (here / "tiny.toml").write_text(CONFIG.replace('"tiny"', '"stopped"'))
+    step, calls = train.whole_loss, []
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(train, "whole_loss", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, "tiny.toml")
+    monkeypatch.setattr(train, "whole_loss", step)
+    capsys.readouterr()
+    assert run(monkeypatch, "tiny.toml") == 0
+    assert "going on with unfold after step 2" in capsys.readouterr().out
+    stopped = read_engine(here / "out/train/stopped/engine")
+    for name, array in whole.weights.items():
+        np.testing.assert_allclose(stopped.weights[name], array, atol=1e-5, err_msg=name)
+    maps = run_sequence(NumpyUnmixer(stopped), stopped.manifest, seqcsist(1).frames[0, :6])
+    assert np.isfinite(maps.claims).all()
+
+
+def test_another_configuration_of_that_name_is_refused(here, monkeypatch, capsys):
+    (here / "tiny.toml").write_text(CONFIG.replace("windows = 64", "windows = 16").replace("windows = 32", "windows = 16"))
+    assert run(monkeypatch, "tiny.toml") == 0
+    (here / "tiny.toml").write_text(CONFIG)
+    assert run(monkeypatch, "tiny.toml") == 2
+    assert "of a run with another configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("patch = 7", "pach = 7", "pach: no such key; did you mean patch"),
+        ('name = "tiny"', 'data = "nowhere"', "data: expected benchmark or a folder, got nowhere"),
+    ],
+)
+def test_wrong_configurations_are_one_line(old, new, message, here, monkeypatch, capsys):
+    (here / "tiny.toml").write_text(CONFIG.replace(old, new))
+    assert run(monkeypatch, "tiny.toml") == 2
+    assert message in capsys.readouterr().err

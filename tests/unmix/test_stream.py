@@ -1,0 +1,100 @@
+"""Streams of patches: maps are shared, and the part around the light follows it."""
+
+import numpy as np
+import pytest
+from networks import random_engine
+
+from irst_stream import UsageError
+from irst_stream.sim import seqcsist
+from irst_stream.types import Unmixed
+from irst_stream.unmix.engine import WINDOW
+from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.onnx import OnnxUnmixer
+from irst_stream.unmix.stream import MapStream, light_centre, run_sequence
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return random_engine(tmp_path_factory.mktemp("engine"), head=True, side=7)
+
+
+class Counting(NumpyUnmixer):
+    """Says how many frames were unfolded; sees nothing."""
+
+    unfolded = 0
+
+    def unfold(self, patches):
+        self.unfolded += len(patches)
+        return np.zeros((len(patches), 21, 21), np.float32)
+
+    def fuse(self, *_):
+        return Unmixed(np.zeros((1, 21, 21), np.float32), np.zeros((1, 7, 21, 21), np.float32))
+
+
+def spots(*columns, row=5):
+    """Frames of one bright pixel each."""
+    frames = np.zeros((len(columns), 11, 11), np.float32)
+    frames[np.arange(len(columns)), row, columns] = 100
+    return frames
+
+
+def test_streamed_output_equals_that_of_whole_windows(engine):
+    patches = seqcsist(1, seed=5, noise=(2.0, 2.0)).frames[0, :9]
+    unmixer = OnnxUnmixer(engine, threads=1)
+    stream = MapStream(unmixer, engine.manifest)
+    for k, patch in enumerate(patches):
+        stream.push(patch)
+        if k < WINDOW - 1:
+            continue
+        seen, (x, y) = stream.see()
+        window = np.ascontiguousarray(patches[k - 4 : k + 1, y : y + 7, x : x + 7])
+        whole = unmixer.fuse(unmixer.unfold(window)[None], window[None], np.arange(WINDOW)[None])
+        np.testing.assert_allclose(seen.map, whole.map, atol=1e-4 * np.ptp(whole.map))
+        np.testing.assert_allclose(seen.claims, whole.claims, atol=1e-4 * np.ptp(whole.claims))
+
+
+def test_each_frame_is_unfolded_once_while_the_light_stays(engine):
+    unmixer = Counting(engine)
+    run_sequence(unmixer, engine.manifest, spots(5, 5, 6, 6, 5, 4, 4, 5))
+    assert unmixer.unfolded == 8
+
+
+def test_when_the_light_leaves_the_middle_what_is_held_is_unfolded_anew(engine):
+    unmixer = Counting(engine)
+    stream = MapStream(unmixer, engine.manifest)
+    for k, frame in enumerate(spots(4, 4, 4, 4, 4, 6)):
+        stream.push(frame)
+        if k == 4:
+            assert stream.see().corner.tolist() == [1, 2]
+    assert stream.see().corner.tolist() == [3, 2]
+    assert unmixer.unfolded == 5 + 5
+
+
+def test_at_the_border_the_part_stays_inside(engine):
+    unmixer = Counting(engine)
+    stream = MapStream(unmixer, engine.manifest)
+    for frame in spots(0, 0, 1, 1, 0, 0, row=10):
+        stream.push(frame)
+    assert stream.see().corner.tolist() == [0, 4]
+    assert unmixer.unfolded == 6
+
+
+def test_pixels_that_are_not_finite_count_as_dark(engine):
+    patches = seqcsist(1, seed=5).frames[0, :5].copy()
+    patches[2, 0, 0], patches[3, 10, 10] = np.nan, np.inf
+    assert np.isfinite(run_sequence(NumpyUnmixer(engine), engine.manifest, patches).claims).all()
+
+
+def test_what_is_outside_the_part_is_empty(engine):
+    seen = run_sequence(OnnxUnmixer(engine), engine.manifest, spots(2, 2, 2, 2, 2, row=2))
+    assert seen.map.shape == (1, 33, 33)
+    assert seen.claims.shape == (1, 7, 33, 33)
+    assert (seen.map[0, 21:] == 0).all()
+    assert (seen.map[0, :21, :21] != 0).any()
+
+
+def test_the_centre_of_light(engine):
+    np.testing.assert_allclose(light_centre(spots(3, 8, row=2)), [[3, 2], [8, 2]], atol=1e-6)
+    np.testing.assert_allclose(light_centre(np.full((1, 5, 7), 3.0)), [[3, 2]])
+    with pytest.raises(UsageError, match="patches of 5 x 5 px; this engine needs at least 7 x 7"):
+        MapStream(NumpyUnmixer(engine), engine.manifest).push(np.zeros((5, 5)))

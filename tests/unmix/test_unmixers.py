@@ -1,0 +1,75 @@
+"""What every Unmixer promises: one contract for all backends and all kinds of engines."""
+
+import numpy as np
+import pytest
+from networks import ENGINES, random_engine
+
+from irst_stream.learn.backend import TorchUnmixer
+from irst_stream.sim import seqcsist
+from irst_stream.unmix.engine import WINDOW
+from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.onnx import OnnxUnmixer
+
+BACKENDS = {
+    "numpy": NumpyUnmixer,
+    "torch": TorchUnmixer,
+    "onnx, DeformConv": lambda engine: OnnxUnmixer(engine, form="deform"),
+    "onnx, portable": lambda engine: OnnxUnmixer(engine, threads=1, form="portable"),
+}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request, tmp_path_factory):
+    return random_engine(tmp_path_factory.mktemp("engine"), **ENGINES[request.param])
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def unmixer(request, engine):
+    return BACKENDS[request.param](engine)
+
+
+@pytest.fixture(scope="module")
+def windows(engine):
+    rows, columns = engine.manifest.patch
+    return np.ascontiguousarray(seqcsist(2, seed=8, noise=(2.0, 2.0)).frames[:, :WINDOW, :rows, :columns])
+
+
+@pytest.fixture(scope="module")
+def places(engine):
+    return np.array([np.arange(WINDOW), np.arange(WINDOW) + 3 * (engine.manifest.time_code == "clip")])
+
+
+@pytest.fixture(scope="module")
+def expected(engine, windows, places):
+    oracle = NumpyUnmixer(engine)
+    maps = oracle.unfold(windows.reshape(-1, *windows.shape[2:])).reshape(2, WINDOW, *engine.manifest.cells)
+    return maps, oracle.fuse(maps, windows, places)
+
+
+def near(got, wanted, least=1e-6):
+    np.testing.assert_allclose(got, wanted, atol=1e-4 * max(float(np.ptp(wanted)), least))
+
+
+def test_maps_are_the_oracles(unmixer, windows, expected):
+    for window, maps in zip(windows, expected[0], strict=True):
+        got = unmixer.unfold(window)
+        assert got.dtype == np.float32
+        near(got, maps)
+
+
+def test_a_frames_map_does_not_depend_on_its_company(unmixer, windows, expected):
+    near(unmixer.unfold(windows[0, :1]), expected[0][0, :1])
+
+
+def test_windows_are_the_oracles(unmixer, engine, windows, places, expected):
+    got = unmixer.fuse(np.asarray(expected[0], np.float32), windows, places)
+    assert got.map.shape == (2, *engine.manifest.cells)
+    assert got.claims.shape == (2, engine.manifest.claims, *engine.manifest.cells)
+    near(got.map, expected[1].map)
+    for kind in range(engine.manifest.claims):
+        near(got.claims[:, kind], expected[1].claims[:, kind], least=1.0 if kind == 0 else 1e-6)
+
+
+def test_a_window_does_not_depend_on_its_company(unmixer, windows, places, expected):
+    alone = unmixer.fuse(np.asarray(expected[0][1:], np.float32), windows[1:], places[1:])
+    near(alone.map, expected[1].map[1:])

@@ -1,0 +1,392 @@
+"""Trains DeRefNet with its continuous head; run it with .venv/bin/python tools/train.py configs/train-seqcsist.toml.
+
+Three stages, each of them resumable: `head` learns the continuous head on patches alone, `unfold` single frames' maps,
+`whole` trains all of it together. Everything of a run goes to out/train/NAME: checkpoint.pt, curves.json and curves.png,
+and, when it is done, engine/ with the weights and the record of how they came about. Run it again to go on where it
+stopped. On a GPU, where there is one.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from bench_data import describe_machine
+
+from irst_stream import Detections, Stamp, Truth
+from irst_stream.commands.console import progress
+from irst_stream.errors import IrstError, UsageError
+from irst_stream.learn.data import Clips, Draw, benchmark, crop, from_folder
+from irst_stream.learn.losses import Targets, by_cell, by_mixture, map_error
+from irst_stream.learn.network import DeRefNet, claims
+from irst_stream.machine import usable_cores
+from irst_stream.optics import FineGrid
+from irst_stream.resolve import read_cell_centres, read_claims
+from irst_stream.score import score_detections
+from irst_stream.settings import read_settings
+from irst_stream.sim import seqcsist
+from irst_stream.unmix.engine import FAINTEST, UNIT, WINDOW, read_engine, write_engine
+
+ROOT = Path("out/train")
+AVERAGE = 0.999  # of the weights: what is kept each step; the average is what is validated and shipped
+LONGEST_GRADIENT = 1.0
+WEIGHT_DECAY = 1e-5
+STAGES = ("head", "unfold", "whole")
+VALIDATED = 40  # trajectories at each level of noise
+
+
+@dataclass(frozen=True)
+class Stage:
+    """windows it is shown (frames, for unfold); of how many a step learns; the highest learning rate; seconds at most."""
+
+    windows: int = 0
+    batch: int = 128
+    rate: float = 1e-3
+    seconds: float = 1e9
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How the head is judged, and the weights of all parts beside it."""
+
+    head: Literal["mixture", "cells"] = "mixture"
+    map: float = 1.0
+    symmetry: float = 0.1
+    alignment: float = 0.1
+
+
+@dataclass(frozen=True)
+class Training:
+    name: str = "trained"
+    data: str = "benchmark"  # or a folder of the published layout
+    seed: int = 0
+    noise_dn: tuple[float, float] = (0.0, 5.0)
+    by_peak: bool = False  # light in shares of the brightest pixel
+    patch: int = 11  # px a side of what the network sees, cut out around the light
+    start: str = ""  # an engine to begin from
+    frames: int = 8  # of a clip, whose windows share their frames' maps
+    validate: int = 200_000  # windows between two validations
+    compile: bool = False  # by torch.compile
+    loss: Loss = field(default_factory=Loss)
+    unfold: Stage = field(default_factory=Stage)
+    head: Stage = field(default_factory=Stage)
+    whole: Stage = field(default_factory=Stage)
+
+
+@dataclass
+class Run:
+    """What a checkpoint holds."""
+
+    network: DeRefNet
+    average: DeRefNet
+    optimizer: torch.optim.Optimizer
+    stage: str = STAGES[0]
+    step: int = 0
+    spent: float = 0.0  # seconds in this stage
+    curves: list[dict[str, Any]] = field(default_factory=list)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="a TOML file such as configs/train-seqcsist.toml")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of the CPU (default all)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    try:
+        config = read_settings(args.config, Training)
+        train(config, ROOT / config.name)
+    except IrstError as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(config: Training, folder: Path) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = choose_data(config)
+    run = resume(config, folder, draw, device)
+    centres = torch.tensor(grid_of(config).centres, dtype=torch.float32, device=device)
+    for name in STAGES[STAGES.index(run.stage) :]:
+        stage: Stage = getattr(config, name)
+        if run.stage != name:
+            run.stage, run.step, run.spent = name, 0, 0.0
+            run.optimizer = optimizer_of(run.network, name)
+        steps = stage.windows // stage.batch
+        loss_of = {"unfold": unfold_loss, "head": head_loss, "whole": whole_loss}[name]
+        if config.compile:
+            loss_of = torch.compile(loss_of)
+        seen, losses, saved = 0, [], time.monotonic()
+        with progress(f"train {config.name}: {name}", steps, "steps") as done:
+            done(run.step)
+            while run.step < steps and run.spent < stage.seconds:
+                began = time.monotonic()
+                share = max(run.step / steps, run.spent / stage.seconds)
+                for group in run.optimizer.param_groups:
+                    group["lr"] = stage.rate * rate_at(run.step, share)
+                number = STAGES.index(name) * 10**6 + run.step
+                clips = shown(draw, config, number, *clip_shape(config, name, stage))
+                half = torch.autocast(device.type, torch.bfloat16) if stage.precision == "bf16" else nullcontext()
+                with half:
+                    loss, parts = loss_of(run.network.train(), clips, config.loss, centres)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(run.network.parameters(), LONGEST_GRADIENT)
+                run.optimizer.step()
+                run.optimizer.zero_grad(set_to_none=True)
+                follow(run.average, run.network, run.step)
+                run.step += 1
+                run.spent += time.monotonic() - began
+                losses.append({key: float(value.detach()) for key, value in parts.items()})
+                done(1)
+                seen += stage.batch
+                last = run.step == steps or run.spent >= stage.seconds
+                if seen >= config.validate or last:
+                    point = {key: float(np.mean([x[key] for x in losses])) for key in losses[0]}
+                    point |= {"stage": name, "windows": run.step * stage.batch, "seconds": round(run.spent)}
+                    if name != "unfold" or last:
+                        point |= validate(run.average, name, device)
+                    run.curves.append(point)
+                    print(json.dumps(point), flush=True)
+                    seen, losses = 0, []
+                    draw_curves(run.curves, folder)
+                if last or time.monotonic() - saved > 60:
+                    save(run, config, folder)
+                    saved = time.monotonic()
+    ship(run, config, folder)
+
+
+def choose_data(config: Training) -> Draw:
+    if config.data == "benchmark":
+        return benchmark(config.seed, config.noise_dn)
+    if Path(config.data).is_dir():
+        return from_folder(Path(config.data), config.seed, config.noise_dn)
+    raise UsageError(f"data: expected benchmark or a folder, got {config.data}")
+
+
+def shown(draw: Draw, config: Training, number: int, size: int, frames: int) -> Clips:
+    """A batch as the network sees it."""
+    rng = np.random.default_rng((config.seed, number, 1))
+    return crop(draw(number, size, frames), (config.patch, config.patch), rng)
+
+
+def grid_of(config: Training) -> FineGrid:
+    return FineGrid(3, (config.patch, config.patch))
+
+
+def clip_shape(config: Training, stage_name: str, stage: Stage) -> tuple[int, int]:
+    """Clips of a batch, and frames of each."""
+    if stage_name == "unfold":
+        return stage.batch, 1
+    if stage_name == "head":
+        return stage.batch, WINDOW
+    return max(stage.batch // (config.frames - WINDOW + 1), 1), config.frames
+
+
+def unfold_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Tensor) -> Any:
+    frames = to(clips.frames[:, 0], centres)  # B h w
+    targets = targets_of(clips, slice(0, 1), centres)
+    maps, errors = network.maps(frames)  # B H W, B 9 H W
+    parts = {"map": map_error(maps, targets.label), "symmetry": symmetry(errors)}
+    return parts["map"] + weights.symmetry * parts["symmetry"], parts
+
+
+def head_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Tensor) -> Any:
+    patches = to(clips.frames, centres)  # B 5 h w
+    scale = network.scale(patches)
+    assert network.head is not None
+    raw = network.head(patches / scale, None)  # B 7 H W
+    part = HEAD_LOSSES[weights.head](raw, scale, targets_of(clips, slice(WINDOW // 2, WINDOW // 2 + 1), centres), centres)
+    return part, {"head": part}
+
+
+def whole_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Tensor) -> Any:
+    frames = to(clips.frames, centres)  # B T h w
+    maps, errors = network.maps(frames.flatten(0, 1))  # BT H W, BT 9 H W
+    maps = maps.view(*frames.shape[:2], *maps.shape[1:])
+    windows = maps.unfold(1, WINDOW, 1).movedim(-1, 2).flatten(0, 1)  # B(T-4) 5 H W
+    patches = frames.unfold(1, WINDOW, 1).movedim(-1, 2).flatten(0, 1)  # B(T-4) 5 h w
+    found = network.merge(windows, torch.arange(WINDOW), patches)
+    middle = slice(WINDOW // 2, frames.shape[1] - WINDOW // 2)
+    targets = targets_of(clips, middle, centres)
+    parts = {
+        "map": map_error(found.map, targets.label),
+        "symmetry": symmetry(errors),
+        "alignment": (found.aligned - windows[:, WINDOW // 2, None]).abs().mean() / UNIT**2,
+        "head": HEAD_LOSSES[weights.head](found.raw, found.scale, targets, centres),
+    }
+    extra = weights.symmetry * parts["symmetry"] + weights.alignment * parts["alignment"]
+    return parts["head"] + 100 * weights.map * (parts["map"] + extra), parts
+
+
+HEAD_LOSSES = {"mixture": by_mixture, "cells": by_cell}
+
+
+def symmetry(errors: torch.Tensor) -> torch.Tensor:
+    return (errors.float() / UNIT).square().mean()
+
+
+def to(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(like, non_blocking=True)
+
+
+def targets_of(clips: Clips, at: slice, centres: torch.Tensor) -> Targets:
+    """The truth of some of the clips' frames, one window after the other."""
+    xy = clips.xy[:, at].reshape(-1, *clips.xy.shape[2:])  # B K 2
+    amplitude = np.repeat(clips.amplitude, clips.xy[:, at].shape[1], axis=0)
+    cells = centres.shape[0]
+    label = FineGrid(3, (cells // 3, cells // 3)).label(xy, amplitude)
+    exists = torch.from_numpy(~np.isnan(xy[..., 0])).to(centres.device)
+    return Targets(to(np.nan_to_num(xy), centres), to(amplitude, centres), exists, to(label, centres))
+
+
+def rate_at(step: int, share: float) -> float:
+    """Up within 300 steps, then down along a cosine to a hundredth."""
+    return min((step + 1) / 300, 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
+
+
+def follow(average: DeRefNet, network: DeRefNet, step: int) -> None:
+    keep = min(AVERAGE, (1 + step) / (10 + step))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
+
+
+def validate(network: DeRefNet, stage: str, device: torch.device) -> dict[str, float]:
+    """CSO-mAP, legacy, of both heads on the validation split at three levels of noise; and how often the count is right."""
+    grid, found = network.unfold.grid, {}
+    for noise in (0.0, 2.0, 5.0):
+        made = seqcsist(VALIDATED, split="val", noise=(noise, noise), depth=16)
+        heads: list[tuple[Detections, Truth]] = []
+        centres: list[tuple[Detections, Truth]] = []
+        for k in range(VALIDATED):
+            clip = Clips(made.frames[k : k + 1].astype(np.float32), made.xy[k : k + 1], made.amplitude[k : k + 1])
+            clip = crop(clip, grid.patch, np.random.default_rng((0, k)))
+            maps, seen = answer(network, torch.from_numpy(clip.frames[0]).to(device), stage)
+            n = made.count[k]
+            for t in range(WINDOW // 2, 20 - WINDOW // 2):
+                stamp = Stamp(f"{k}", 0, t, 0)
+                truth = Truth(stamp, np.arange(n), np.zeros(n), clip.xy[0, t, :n], made.amplitude[k, :n])
+                centres.append((read_cell_centres(stamp, maps[t - 2], grid), truth))
+                heads.append((read_claims(stamp, seen[t - 2], grid), truth))
+        if stage != "head":
+            found[f"map_{noise:g}"] = round(100 * score_detections(centres, "legacy").cso_map.map, 2)
+        if stage != "unfold":
+            report = score_detections(heads, "legacy")
+            found[f"head_{noise:g}"] = round(100 * report.cso_map.map, 2)
+            found[f"count_{noise:g}"] = round(100 * report.errors.count_accuracy, 2)
+    return found
+
+
+@torch.no_grad()
+def answer(network: DeRefNet, patches: torch.Tensor, stage: str) -> tuple[np.ndarray, np.ndarray]:
+    """A trajectory (20, h, w) to the maps (16, H, W) and claims (16, 7, H, W) by this stage's part of the network."""
+    network.eval()
+    windows = patches.unfold(0, WINDOW, 1).movedim(-1, 1)
+    scale = network.scale(windows)
+    assert network.head is not None
+    if stage == "whole":
+        maps = network.maps(patches)[0].unfold(0, WINDOW, 1).movedim(-1, 1)
+        found = network.merge(maps, torch.arange(WINDOW), windows)
+        return found.map.cpu().numpy(), claims(found.raw, scale).cpu().numpy()
+    maps = network.maps(patches[2:-2])[0]
+    return maps.cpu().numpy(), claims(network.head(windows / scale, None), scale).cpu().numpy()
+
+
+def optimizer_of(network: DeRefNet, stage: str) -> torch.optim.Optimizer:
+    part = {"unfold": network.unfold, "head": network.head, "whole": network}[stage]
+    return torch.optim.AdamW(part.parameters(), weight_decay=WEIGHT_DECAY)
+
+
+def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> Run:
+    """The run as its checkpoint left it, or a new one."""
+    torch.manual_seed(config.seed)
+    network, average = (
+        DeRefNet(grid_of(config), head=True, by_peak=config.by_peak).to(device, memory_format=torch.channels_last)
+        for _ in "ab"
+    )
+    if config.start:
+        arrays = read_engine(Path(config.start)).weights
+        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    else:
+        network.unfold.qinit.copy_(to(first_guess(draw, config), network.unfold.qinit))
+    run = Run(network, average, optimizer_of(network, STAGES[0]))
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        kept = torch.load(checkpoint, map_location=device, weights_only=True)
+        if kept["config"] != dataclasses.asdict(config) | {"noise_dn": list(config.noise_dn)}:
+            raise UsageError(f"{checkpoint}: of a run with another configuration; choose another name, or remove it")
+        run.optimizer = optimizer_of(network, kept["stage"])
+        network.load_state_dict(kept["network"])
+        average.load_state_dict(kept["average"])
+        run.optimizer.load_state_dict(kept["optimizer"])
+        run.stage, run.step, run.spent, run.curves = kept["stage"], kept["step"], kept["spent"], kept["curves"]
+        print(f"going on with {run.stage} after step {run.step}")
+    else:
+        average.load_state_dict(network.state_dict())
+    return run
+
+
+def first_guess(draw: Draw, config: Training, images: int = 20_000) -> np.ndarray:
+    """Qinit (cells, pixels): the linear map from images to labels with the least squared error."""
+    clips = shown(draw, config, 0, images, 1)
+    y = clips.frames[:, 0].reshape(images, -1).astype(np.float64)
+    if config.by_peak:
+        y *= UNIT / np.maximum(y.max(1, keepdims=True), FAINTEST)
+    x = grid_of(config).label(clips.xy[:, 0], clips.amplitude).reshape(images, -1)
+    ridge = 1e-6 * np.trace(y.T @ y) / y.shape[1] * np.eye(y.shape[1])
+    return np.linalg.solve(y.T @ y + ridge, y.T @ x).T
+
+
+def save(run: Run, config: Training, folder: Path) -> None:
+    part = folder / "checkpoint.part"
+    torch.save(
+        {
+            "network": run.network.state_dict(),
+            "average": run.average.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "stage": run.stage,
+            "step": run.step,
+            "spent": run.spent,
+            "curves": run.curves,
+            "config": dataclasses.asdict(config) | {"noise_dn": list(config.noise_dn)},
+            "commit": commit(),
+        },
+        part,
+    )
+    part.replace(folder / "checkpoint.pt")
+
+
+def draw_curves(curves: list[dict[str, Any]], folder: Path) -> None:
+    from irst_stream.draw import training_curves
+
+    (folder / "curves.json").write_text(json.dumps(curves, indent=1) + "\n")
+    training_curves(folder / "curves.png", curves)
+
+
+def ship(run: Run, config: Training, folder: Path) -> None:
+    weights = {name: tensor.float().cpu().numpy() for name, tensor in run.average.state_dict().items()}
+    made_by = f"tools/train.py, configuration {config.name}, commit {commit()}"
+    scale = "peak" if config.by_peak else "none"
+    patch = (config.patch, config.patch)
+    write_engine(folder / "engine", weights, made_by=made_by, head="continuous", scale=scale, patch=patch)
+    record = {"config": dataclasses.asdict(config), "commit": commit(), "machine": describe_machine(), "curves": run.curves}
+    (folder / "engine" / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"engine: {folder / 'engine'}")
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
