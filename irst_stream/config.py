@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from irst_stream.resolve.claims import ClaimSettings
 from irst_stream.resolve.fit import FitSettings
+from irst_stream.resolve.readouts import Readout
 from irst_stream.settings import read_settings
 
 __all__ = ["Config", "read_config"]
@@ -13,10 +16,19 @@ __all__ = ["Config", "read_config"]
 
 @dataclass(frozen=True)
 class Config:
-    """window: frames of a window, odd; fit: what is known of the targets, and how hard to look."""
+    """What is known of the scene, and how it is read.
+
+    window: frames of a window, odd. readout: "best", the network's answer or the fit's, whichever is surer; "network", its
+    continuous head alone; "peaks" or "cells", its plain head; "fit", the imaging model alone, which needs no engine.
+    """
 
     window: int = 5
-    fit: FitSettings = field(default_factory=FitSettings)
+    readout: Readout = "fit"
+    engine: str = ""  # a folder, or the name of an engine that comes with the package
+    backend: Literal["auto", "onnx", "numpy"] = "auto"  # what runs the engine; auto: ONNX Runtime where it was exported
+    threads: int = 1  # of ONNX Runtime; 0 for all cores
+    claims: ClaimSettings = field(default_factory=ClaimSettings)  # how the continuous head is read
+    fit: FitSettings = field(default_factory=FitSettings)  # what is known of the targets, and how hard to look
 
 
 def read_config(path: Path) -> Config:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from irst_stream.resolve.fit import FitSettings, Fitter
-from irst_stream.types import Detections, Frame
+from collections.abc import Callable
+
+from irst_stream.resolve.readouts import Resolver
+from irst_stream.types import Answer, Detections, Frame, Window
 from irst_stream.window import PatchWindows
 
 __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """Windows over a feed of patches, and the fit of the imaging model to each."""
+    """Windows over a feed of patches, a network that looks at each where there is one, and what reads the detections."""
 
-    def __init__(self, fit: FitSettings, window: int = 5, full_scale: float | None = None) -> None:
-        """window: frames of a window, odd; full_scale: DN at which pixels saturate, None where they never do."""
-        self.windows = PatchWindows(window)
-        self._fit = Fitter(fit, full_scale)
+    def __init__(self, windows: PatchWindows, unmix: Callable[[Window], list[Answer]], resolve: Resolver) -> None:
+        self.windows = windows
+        self._unmix, self._resolve = unmix, resolve
 
     def step(self, frame: Frame) -> Detections | None:
         """Takes the next frame; the detections of the frame whose window it completes, or None."""
         window = self.windows.push(frame)
-        return None if window is None else self._fit(window)
+        return None if window is None else self._resolve(window, self._unmix(window))

@@ -7,13 +7,14 @@ everywhere. Positions are in pixels of the sensor's frame, amplitudes in digital
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "PIXEL_TYPES",
+    "Answer",
     "Detections",
     "Floats",
     "Frame",
@@ -105,6 +106,13 @@ class Unmixed:
             raise ValueError(f"claims: expected (B, 7 or 0, H, W) beside {self.map.shape}, got {self.claims.shape}")
         object.__setattr__(self, "map", _read_only(self.map))
         object.__setattr__(self, "claims", _read_only(self.claims))
+
+
+class Answer(NamedTuple):
+    """What a network sees in one region's window; corner (2,), x and y px, of the part of the patch that it was shown."""
+
+    unmixed: Unmixed
+    corner: Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from irst_stream import Frame, Stamp, UsageError
-from irst_stream.pipeline import Pipeline
-from irst_stream.resolve.fit import FitSettings
+from irst_stream.build import build_pipeline
+from irst_stream.config import Config
 from irst_stream.sim import seqcsist
 from irst_stream.window import PatchWindows
 
@@ -68,7 +68,7 @@ def test_other_lengths_are_refused(length):
 
 def test_the_pipeline_answers_the_middle_frames_of_each_trajectory():
     patches = seqcsist(2, seed=3, depth=16)
-    pipeline = Pipeline(FitSettings(), full_scale=65535)
+    pipeline = build_pipeline(Config(), full_scale=65535)
     answers = []
     for k in range(2):
         for t in range(20):

@@ -23,7 +23,7 @@ from irst_stream.build import build_pipeline
 from irst_stream.config import read_config
 from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
-from irst_stream.resolve import read_cell_centres
+from irst_stream.resolve import read_cells
 from irst_stream.resources import find_config
 from irst_stream.score import score_detections
 from irst_stream.sim import Patches, csist100k, seqcsist
@@ -86,7 +86,7 @@ def cells(test_set: TestSet, seed: int, piece: tuple[int, int]) -> list[Answer]:
     answers = []
     for truth, _ in frames(patches):
         began = time.perf_counter()
-        found = read_cell_centres(truth.stamp, grid.label(truth.xy, truth.amplitude), grid)
+        found = read_cells(grid.label(truth.xy, truth.amplitude), grid).detections(truth.stamp)
         answers.append((found, truth, time.perf_counter() - began))
     single = patches.frames.shape[1] == 1
     return [a for a in answers if single or 2 <= a[1].stamp.index < 18]

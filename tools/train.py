@@ -30,7 +30,7 @@ from irst_stream.learn.losses import Targets, by_cell, by_mixture, map_error
 from irst_stream.learn.network import DeRefNet, claims
 from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
-from irst_stream.resolve import read_cell_centres, read_claims
+from irst_stream.resolve import read_cells, read_claims
 from irst_stream.score import score_detections
 from irst_stream.settings import read_settings
 from irst_stream.sim import seqcsist
@@ -133,7 +133,7 @@ def train(config: Training, folder: Path) -> None:
                 began = time.monotonic()
                 share = max(run.step / steps, run.spent / stage.seconds)
                 for group in run.optimizer.param_groups:
-                    group["lr"] = stage.rate * rate_at(run.step, share)
+                    group["lr"] = stage.rate * group["share"] * rate_at(run.step, share)
                 number = STAGES.index(name) * 10**6 + run.step
                 clips = shown(draw, config, number, *clip_shape(config, name, stage))
                 half = torch.autocast(device.type, torch.bfloat16) if stage.precision == "bf16" else nullcontext()
@@ -275,8 +275,8 @@ def validate(network: DeRefNet, stage: str, device: torch.device) -> dict[str, f
             for t in range(WINDOW // 2, 20 - WINDOW // 2):
                 stamp = Stamp(f"{k}", 0, t, 0)
                 truth = Truth(stamp, np.arange(n), np.zeros(n), clip.xy[0, t, :n], made.amplitude[k, :n])
-                centres.append((read_cell_centres(stamp, maps[t - 2], grid), truth))
-                heads.append((read_claims(stamp, seen[t - 2], grid), truth))
+                centres.append((read_cells(maps[t - 2], grid).detections(stamp), truth))
+                heads.append((read_claims(seen[t - 2], grid).detections(stamp), truth))
         if stage != "head":
             found[f"map_{noise:g}"] = round(100 * score_detections(centres, "legacy").cso_map.map, 2)
         if stage != "unfold":
@@ -302,8 +302,18 @@ def answer(network: DeRefNet, patches: torch.Tensor, stage: str) -> tuple[np.nda
 
 
 def optimizer_of(network: DeRefNet, stage: str) -> torch.optim.Optimizer:
-    part = {"unfold": network.unfold, "head": network.head, "whole": network}[stage]
-    return torch.optim.AdamW(part.parameters(), weight_decay=WEIGHT_DECAY)
+    """Of the parameters that learn in this stage; in the last one, slower where much has been learnt before."""
+    assert network.head is not None
+    if stage != "whole":
+        part = network.unfold if stage == "unfold" else network.head
+        groups = [{"params": list(part.parameters()), "share": 1.0}]
+    else:
+        known, joint = list(network.head.parameters()), list(network.head.features.parameters())
+        known = [p for p in known if all(p is not q for q in joint)]
+        new = [*network.fuse.parameters(), *network.code.parameters(), *joint]
+        parts = ((new, 1.0), (list(network.unfold.parameters()), 0.3), (known, 0.1))
+        groups = [{"params": params, "share": share} for params, share in parts]
+    return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
 
 
 def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> Run:

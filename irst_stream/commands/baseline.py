@@ -11,7 +11,7 @@ from irst_stream.commands.sources import read_truths
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.optics import PATCH, FineGrid
-from irst_stream.resolve import THRESHOLD, read_cell_centres
+from irst_stream.resolve import THRESHOLD, read_cells
 from irst_stream.types import Truth
 
 __all__ = ["set_up"]
@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> int:
     with replacing(args.out) as part, JsonLines(part) as lines:
         for truth in truths:
             _check_inside(truth, grid)
-            detections = read_cell_centres(truth.stamp, grid.label(truth.xy, truth.amplitude), grid)
+            detections = read_cells(grid.label(truth.xy, truth.amplitude), grid).detections(truth.stamp)
             lines.write(detections)
             frames, found = frames + 1, found + len(detections)
     counts = f"{noun(found, 'detection')} in {noun(frames, 'frame')}"

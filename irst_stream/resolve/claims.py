@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irst_stream.optics import FineGrid
-from irst_stream.types import Detections, Floats, Stamp
+from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.types import Floats, Ints
 
 __all__ = ["ClaimSettings", "read_claims"]
 
-CLOSE = 0.15  # px: a detection's score estimates the probability that a target is this close
 FAINTEST = 0.01  # probability below which a cell claims nothing
 FULL = 1.2  # claims that together hold more than this are on two targets
 
@@ -24,42 +25,34 @@ class ClaimSettings:
     merge_px: float = 0.2
 
 
-def read_claims(stamp: Stamp, claims: Floats, grid: FineGrid, settings: ClaimSettings | None = None) -> Detections:
-    """One window's claims (7, H c, W c), see types.Unmixed, to detections in px of the patch, the surest first.
+def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSettings | None = None) -> Found:
+    """One window's claims (7, H c, W c), see types.Unmixed, to targets in px of the patch, the likeliest first.
 
     Claims that lie close together are on one target, as long as they do not add up to more than one: its place is their
     mean, and how far they are apart counts towards its covariance.
     """
     settings = settings or ClaimSettings()
-    presence = claims[0]
-    row, column = np.nonzero(presence > FAINTEST)
-    order = np.argsort(-presence[row, column], kind="stable")
+    row, column = np.nonzero(claims[0] > FAINTEST)
+    if not len(row):
+        return NOTHING_FOUND
+    order = np.argsort(-claims[0, row, column], kind="stable")
     row, column = row[order], column[order]
     p, x, y, x_sd, y_sd, amplitude, amplitude_sd = np.asarray(claims[:, row, column], np.float64)
     xy = grid.centres[row, column] + np.stack([x, y], axis=1)
     owner = _merge(xy, p, settings.merge_px)
-    merged = np.unique(owner)
-    share = (owner[None] == merged[:, None]) * p
+    share = (owner == np.unique(owner)[:, None]) * p  # (targets, claims)
     total = share.sum(1)
-    share = share / total[:, None]
-    place = share @ xy
-    away = xy[None] - place[:, None]
-    cov = np.einsum("mn,mni,mnj->mij", share, away, away)
+    share = share[total >= settings.presence] / total[total >= settings.presence, None]
+    place, light = share @ xy, share @ amplitude
+    away = xy - place[:, None]
+    cov = np.einsum("tc,tci,tcj->tij", share, away, away)
     cov[:, 0, 0] += share @ x_sd**2
     cov[:, 1, 1] += share @ y_sd**2
-    light = share @ amplitude
     light_sd = np.sqrt(share @ (amplitude_sd**2 + amplitude**2) - light**2)
-    spread = (cov[:, 0, 0] + cov[:, 1, 1]) / 2
-    probability = np.minimum(total, 1)
-    score = probability * -np.expm1(-(CLOSE**2) / (2 * spread))
-    kept = np.argsort(-score, kind="stable")
-    kept = kept[probability[kept] >= settings.presence]
-    return Detections(
-        stamp, place[kept], cov[kept], light[kept], light_sd[kept], score[kept], np.zeros(len(kept), np.int64)
-    )
+    return Found(place, cov, light, light_sd, np.minimum(total[total >= settings.presence], 1))
 
 
-def _merge(xy: Floats, p: Floats, reach: float) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _merge(xy: Floats, p: Floats, reach: float) -> Ints:
     """(N,): for each claim, the surest first, the claim it is merged into: the nearest in reach that is not yet full."""
     owner = np.arange(len(p))
     held = p.copy()

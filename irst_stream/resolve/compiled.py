@@ -380,13 +380,16 @@ def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns):  # type: ignore[no-untyped-def]
+def _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns, hint):  # type: ignore[no-untyped-def]
     """A few steps from every start, then all that may still win to the end; the best, and how far the others agree."""
     variants = 1 if targets == 1 else turns + (1 if targets >= 4 else 0)
+    hinted = variants if len(hint) == targets else -1
+    if hinted > 0:
+        variants += 1
     points = np.empty((variants, targets, PARAMETERS))
     misfits = np.empty(variants)
     for v in range(variants):
-        start = _start(targets, v / turns, v == turns, found, priors[0])
+        start = hint.copy() if v == hinted else _start(targets, v / turns, v == turns, found, priors[0])
         points[v], misfits[v], _ = fit(start, images, times, sigma, noise, limits, priors, FIRST_STEPS)
     best = int(misfits.argmin())
     points[best], misfits[best], matrix = fit(points[best], images, times, sigma, noise, limits, priors, STEPS)
@@ -456,8 +459,8 @@ def _too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-d
 
 
 @compiled
-def search(images, times, sigma, noise, limits, priors, most, turns):  # type: ignore[no-untyped-def]
-    """Fits the likely numbers of targets.
+def search(images, times, sigma, noise, limits, priors, most, turns, hint):  # type: ignore[no-untyped-def]
+    """Fits the likely numbers of targets; hint (K, 5) is one more start for that number, K may be 0.
 
     Gives the best p (K, 5), its matrix (5K, 5K), how far other solutions agree with each target (K,), and the log
     evidence of each number of targets (most + 1,), NOTHING where it was not tried.
@@ -466,12 +469,14 @@ def search(images, times, sigma, noise, limits, priors, most, turns):  # type: i
     area = float(images.shape[1] * images.shape[2])
     logs = np.full(most + 1, NOTHING)
     guess = int(min(max(round(found[0] / priors[0]), 1), most))
-    p, misfit, matrix, agreed = _best_of_starts(guess, found, images, times, sigma, noise, limits, priors, turns)
+    p, misfit, matrix, agreed = _best_of_starts(guess, found, images, times, sigma, noise, limits, priors, turns, hint)
     logs[guess] = evidence(p, misfit, matrix, priors, area)
     for direction in (1, -1):
         targets = guess + direction
         while 1 <= targets <= most and not _too_bright_or_dim(p, matrix, priors, targets):
-            q, misfit, other, agrees = _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns)
+            q, misfit, other, agrees = _best_of_starts(
+                targets, found, images, times, sigma, noise, limits, priors, turns, hint
+            )
             logs[targets] = evidence(q, misfit, other, priors, area)
             if logs[targets] <= logs[targets - direction]:
                 break

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from irst_stream.errors import UsageError
 from irst_stream.optics import SIGMA
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search
-from irst_stream.types import Detections, Floats, Window
+from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.types import Floats
 
 __all__ = ["FitSettings", "Fitter"]
 
-CLOSE = 0.15  # px: a detection's score estimates the probability that a target is this close
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
+Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
 
 
@@ -54,37 +56,34 @@ class Fitter:
             one / settings.speed_px**2,
             one / settings.own_speed_px**2,
         )
-        self._search(np.zeros((1, 5, 5)), np.zeros(1), 1.0, (0.0, self._ceiling))
+        self._search(np.zeros((1, 5, 5)), np.zeros(1), 1.0, (0.0, self._ceiling), _NO_HINT)
 
-    def __call__(self, window: Window) -> Detections:
-        """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        found = [self._region(patches, window.times) for patches in window.patches]
-        rows = [np.concatenate(column) for column in zip(*found, strict=True)] if found else _NO_ROWS
-        xy, cov, amplitude, amplitude_sd, score = rows
-        region = np.repeat(np.arange(len(found)), [len(columns[0]) for columns in found])
-        return Detections(window.stamp, xy + window.corners[region], cov, amplitude, amplitude_sd, score, region)
+    def __call__(self, patches: Images, times: Floats, hint: Found = NOTHING_FOUND) -> Found:
+        """The targets at time 0 in one region's images (T, H, W) DN, taken at these times, in frames.
 
-    def _region(self, patches: Floats, times: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-        """xy, cov, amplitude, amplitude_sd, score of the targets in one region's images (T, H, W)."""
+        hint: what something else found there, one more start for the fit.
+        """
         known = np.isfinite(patches)
         images = np.ascontiguousarray(np.where(known, patches, 10 * UNKNOWN), np.float64)
         noise = self._noise(images, known)
         clipped = known.any() and images[known].min() == 0
         if not (images > 3 * noise).any():
-            return _NO_ROWS
-        p, matrix, agreed, logs = self._search(images, times, noise, (0.0 if clipped else NOTHING, self._ceiling))
+            return NOTHING_FOUND
+        start = np.column_stack([hint.xy, np.zeros_like(hint.xy), hint.amplitude])
+        p, matrix, agreed, logs = self._search(images, times, noise, (0.0 if clipped else NOTHING, self._ceiling), start)
         cov = np.linalg.inv(matrix)
         at = PARAMETERS * np.arange(len(p))
         position = np.stack([cov[i : i + 2, i : i + 2] for i in at])
         share = np.exp(logs - logs.max())
         exists = float(share[len(p) :].sum() / share.sum())
-        spread = (position[:, 0, 0] + position[:, 1, 1]) / 2
-        score = exists * agreed * -np.expm1(-(CLOSE**2) / (2 * spread))
-        return p[:, :2], position, p[:, 4], np.sqrt(np.diag(cov)[at + 4]), score
+        return Found(p[:, :2], position, p[:, 4], np.sqrt(np.diag(cov)[at + 4]), exists * agreed)
 
-    def _search(self, images: Floats, times: Floats, noise: float, limits: tuple[float, float]) -> tuple[Floats, ...]:
+    def _search(
+        self, images: Floats, times: Floats, noise: float, limits: tuple[float, float], hint: Floats
+    ) -> tuple[Floats, ...]:
         s = self.settings
-        found: tuple[Floats, ...] = search(images, times, s.sigma_px, noise, limits, self._priors, s.most_targets, s.starts)
+        priors, most, starts = self._priors, s.most_targets, s.starts
+        found: tuple[Floats, ...] = search(images, times, s.sigma_px, noise, limits, priors, most, starts, hint)
         return found
 
     def _noise(self, images: Floats, known: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
@@ -105,7 +104,7 @@ class Fitter:
         return max(math.sqrt(float(variance)), WHOLE, self.settings.least_noise_dn)
 
 
-_NO_ROWS = (np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
+_NO_HINT = np.zeros((0, PARAMETERS))
 
 
 def _check(settings: FitSettings) -> None:

@@ -1,4 +1,4 @@
-"""A stream of patches through a network: each frame is unfolded once, and its map shared by the windows it appears in.
+"""Windows of patches through a network: each frame is unfolded once, its map shared by the windows it appears in.
 
 A network whose own patch is smaller than the patches that come sees only the part around the light. That part stays where
 it is while the light stays near its middle, so maps stay valid; when it must move, by whole pixels, the maps that are
@@ -7,70 +7,84 @@ held are computed anew.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import UsageError
 from irst_stream.protocols import Unmixer
-from irst_stream.types import Floats, Ints, Unmixed
+from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 
-__all__ = ["MapStream", "Seen", "corner_of", "light_centre", "run_sequence"]
+__all__ = ["MapStream", "WindowUnmixer", "corner_of", "light_centre", "run_sequence"]
 
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
 
 
-class Seen(NamedTuple):
-    """What a network sees in one window, and the corner (2,), x and y, px, of the part of the patch that it was shown."""
+class WindowUnmixer:
+    """A network over the windows of any number of sensors, each with any number of regions."""
 
-    unmixed: Unmixed
-    corner: Ints
+    def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
+        self.manifest = manifest
+        self._unmixer = unmixer
+        self._streams: dict[str, tuple[int, list[MapStream]]] = {}
+
+    def __call__(self, window: Window) -> list[Answer]:
+        """What is seen in each region of a window of five frames; a single frame is taken for a scene that stands still."""
+        stamp, frames = window.stamp, window.patches.shape[1]
+        if frames not in (1, WINDOW):
+            raise UsageError(f"window: this engine needs {WINDOW} frames, or 1, got {frames}")
+        epoch, streams = self._streams.get(stamp.sensor, (stamp.epoch, []))
+        if epoch != stamp.epoch or len(streams) != len(window.patches):
+            streams = [MapStream(self._unmixer, self.manifest) for _ in window.patches]
+        self._streams[stamp.sensor] = (stamp.epoch, streams)
+        numbers = np.broadcast_to(stamp.index + window.times.astype(np.int64), WINDOW).tolist()
+        shape = (WINDOW, *window.patches.shape[2:])
+        return [
+            stream.see(np.broadcast_to(patches, shape), numbers)
+            for stream, patches in zip(streams, window.patches, strict=True)
+        ]
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+        self._streams.pop(sensor, None)
 
 
 class MapStream:
     """The maps of one region's last frames."""
 
     def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
-        self._unmixer, self._size, self._clip = unmixer, manifest.patch, manifest.time_code == "clip"
-        self._frames: deque[NDArray[np.float32]] = deque(maxlen=WINDOW)
-        self._maps: deque[NDArray[np.float32]] = deque(maxlen=WINDOW)
+        self._unmixer, self._size, self._by_clip = unmixer, manifest.patch, manifest.time_code == "clip"
+        self._maps: dict[int, NDArray[np.float32]] = {}
         self._corner = np.zeros(2, np.int64)
-        self._count = 0
 
-    def push(self, patch: NDArray[Any]) -> None:
-        """Takes the region's next frame (h, w) DN; pixels that are not finite count as dark."""
-        patch = np.nan_to_num(patch.astype(np.float32, copy=False), nan=0.0, posinf=0.0, neginf=0.0)
-        self._frames.append(patch)
-        self._count += 1
-        if self._fits(patch):
-            self._maps.append(self._unmixer.unfold(self._part(patch)[None])[0])
-        else:
-            self._maps.clear()
-            self._maps.extend(self._unmixer.unfold(np.stack([self._part(f) for f in self._frames])))
+    def see(self, patches: NDArray[Any], numbers: Sequence[int]) -> Answer:
+        """A window of patches (5, h, w) DN, and its frames' numbers; a number seen before is the same frame again.
 
-    def see(self) -> Seen:
-        """The window of the last five frames; there must have been so many."""
-        patches = np.stack([self._part(frame) for frame in self._frames])
-        first = self._count - WINDOW if self._clip else 0
-        places = np.arange(first, first + WINDOW)
-        return Seen(self._unmixer.fuse(np.stack(self._maps)[None], patches[None], places[None]), self._corner)
-
-    def _fits(self, patch: NDArray[np.float32]) -> bool:
-        """Whether the part may stay where it is; moves it otherwise."""
-        middle = light_centre(patch[None])[0]
-        corner = corner_of(middle, patch.shape, self._size)
-        near = np.abs(middle - self._corner - (np.array(self._size[::-1]) - 1) / 2) <= SLACK
-        if self._maps and (near | (corner == self._corner)).all():
-            return True
-        self._corner = corner
-        return not self._maps
-
-    def _part(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        Pixels that are not finite count as dark.
+        """
+        patches = np.nan_to_num(patches.astype(np.float32, copy=False), nan=0.0, posinf=0.0, neginf=0.0)
+        self._place(patches)
         x, y = self._corner
-        return patch[y : y + self._size[0], x : x + self._size[1]]
+        part = np.ascontiguousarray(patches[:, y : y + self._size[0], x : x + self._size[1]])
+        new = {number: k for k, number in enumerate(numbers) if number not in self._maps}
+        if new:
+            self._maps.update(zip(new, self._unmixer.unfold(part[list(new.values())]), strict=True))
+        self._maps = {number: self._maps[number] for number in numbers}
+        places = np.array(numbers if self._by_clip else range(WINDOW))
+        maps = np.stack([self._maps[number] for number in numbers])
+        return Answer(self._unmixer.fuse(maps[None], part[None], places[None]), self._corner)
+
+    def _place(self, patches: NDArray[np.float32]) -> None:
+        """Moves the part if it must; maps of another part are worth nothing then."""
+        middle = light_centre(patches.mean(axis=0)[None])[0]
+        corner = corner_of(middle, patches.shape[1:], self._size)
+        near = np.abs(middle - self._corner - (np.array(self._size[::-1]) - 1) / 2) <= SLACK
+        if not self._maps or not (near | (corner == self._corner)).all():
+            self._corner = corner
+            self._maps.clear()
 
 
 def light_centre(images: NDArray[Any]) -> Floats:
@@ -96,11 +110,9 @@ def run_sequence(unmixer: Unmixer, manifest: EngineManifest, patches: NDArray[An
     stream, c = MapStream(unmixer, manifest), manifest.division
     shape = (len(patches) - WINDOW + 1, patches.shape[1] * c, patches.shape[2] * c)
     maps, claims = np.zeros(shape, np.float32), np.zeros((shape[0], manifest.claims, *shape[1:]), np.float32)
-    for k, patch in enumerate(patches):
-        stream.push(patch)
-        if k >= WINDOW - 1:
-            unmixed, (x, y) = stream.see()
-            part = slice(y * c, y * c + unmixed.map.shape[1]), slice(x * c, x * c + unmixed.map.shape[2])
-            maps[k - WINDOW + 1][part] = unmixed.map[0]
-            claims[k - WINDOW + 1][:, part[0], part[1]] = unmixed.claims[0]
+    for k in range(shape[0]):
+        unmixed, (x, y) = stream.see(patches[k : k + WINDOW], range(k, k + WINDOW))
+        part = slice(y * c, y * c + unmixed.map.shape[1]), slice(x * c, x * c + unmixed.map.shape[2])
+        maps[k][part] = unmixed.map[0]
+        claims[k][:, part[0], part[1]] = unmixed.claims[0]
     return Unmixed(maps, claims)

@@ -20,8 +20,8 @@ def claims(*said):
 
 
 def test_a_claim_is_a_detection_where_it_says():
-    found = read_claims(STAMP, claims((10, 13, 0.99, 0.05, -0.02, 0.03, 230)), GRID)
-    assert found.stamp == STAMP
+    found = read_claims(claims((10, 13, 0.99, 0.05, -0.02, 0.03, 230)), GRID)
+    assert found.detections(STAMP).stamp == STAMP
     np.testing.assert_allclose(found.xy, [[4 + 0.05, 3 - 0.02]], atol=1e-6)
     np.testing.assert_allclose(found.cov, [np.diag([0.03**2] * 2)], atol=1e-8)
     np.testing.assert_allclose(found.amplitude, [230])
@@ -31,33 +31,33 @@ def test_a_claim_is_a_detection_where_it_says():
 
 def test_neighbouring_cells_that_mean_the_same_target_are_one_detection():
     split = claims((10, 10, 0.6, 0.16, 0.0, 0.02, 230), (10, 11, 0.39, -0.17, 0.01, 0.04, 240))
-    found = read_claims(STAMP, split, GRID)
-    assert len(found) == 1
+    found = read_claims(split, GRID)
+    assert len(found.xy) == 1
     np.testing.assert_allclose(found.xy[0], [3.16, 0.39 / 0.99 * 0.01 + 3 - 0], atol=0.01)
     assert found.cov[0, 0, 0] > 0.02**2
 
 
 def test_two_targets_in_neighbouring_cells_stay_two():
     close = claims((10, 10, 0.98, 0.0, 0.0, 0.02, 230), (10, 11, 0.97, 0.05, 0.0, 0.02, 230))
-    assert len(read_claims(STAMP, close, GRID)) == 2
+    assert len(read_claims(close, GRID).xy) == 2
     even_closer = claims((10, 10, 0.98, 0.1, 0.0, 0.02, 230), (10, 11, 0.97, -0.1, 0.0, 0.02, 230))
-    assert len(read_claims(STAMP, even_closer, GRID)) == 2, "together they hold two targets"
+    assert len(read_claims(even_closer, GRID).xy) == 2, "together they hold two targets"
 
 
 def test_the_surest_come_first_and_the_unlikely_not_at_all():
     found = read_claims(
-        STAMP, claims((5, 5, 0.7, 0, 0, 0.1, 200), (15, 15, 0.95, 0, 0, 0.1, 200), (3, 15, 0.3, 0, 0, 0.1, 9)), GRID
+        claims((5, 5, 0.7, 0, 0, 0.1, 200), (15, 15, 0.95, 0, 0, 0.1, 200), (3, 15, 0.3, 0, 0, 0.1, 9)), GRID
     )
-    assert len(found) == 2
-    assert (np.diff(found.score) <= 0).all()
-    assert len(read_claims(STAMP, claims((3, 15, 0.3, 0, 0, 0.1, 9)), GRID, ClaimSettings(presence=0.2))) == 1
+    assert len(found.xy) == 2
+    assert (np.diff(found.detections(STAMP).score) <= 0).all()
+    assert len(read_claims(claims((3, 15, 0.3, 0, 0, 0.1, 9)), GRID, ClaimSettings(presence=0.2)).xy) == 1
 
 
 def test_an_unsure_place_lowers_the_score():
-    found = read_claims(STAMP, claims((5, 5, 0.9, 0, 0, 0.3, 200), (15, 15, 0.9, 0, 0, 0.05, 200)), GRID)
-    assert found.xy[0] == pytest.approx(GRID.centres[15, 15])
+    found = read_claims(claims((5, 5, 0.9, 0, 0, 0.3, 200), (15, 15, 0.9, 0, 0, 0.05, 200)), GRID)
+    assert found.detections(STAMP).xy[0] == pytest.approx(GRID.centres[15, 15])
 
 
 def test_an_empty_field_gives_nothing():
-    assert len(read_claims(STAMP, claims(), GRID)) == 0
-    assert len(read_claims(STAMP, np.zeros((7, 21, 21), np.float32), GRID)) == 0
+    assert len(read_claims(claims(), GRID).xy) == 0
+    assert len(read_claims(np.zeros((7, 21, 21), np.float32), GRID).xy) == 0

@@ -7,6 +7,8 @@ from irst_stream import Stamp, UsageError
 from irst_stream.optics import render
 from irst_stream.resolve import compiled
 from irst_stream.resolve.fit import FitSettings, Fitter
+from irst_stream.resolve.found import Found
+from irst_stream.resolve.readouts import Fitted
 from irst_stream.score import cso_map
 from irst_stream.sim import csist100k, seqcsist
 from irst_stream.types import Window
@@ -16,9 +18,15 @@ STAMP = Stamp("a", 0, 2, 0)
 CHI2_95 = 5.991  # of two degrees of freedom
 
 
+def fit(full_scale=65535, **settings):
+    """A fit of whole windows, without a network."""
+    resolve = Fitted(Fitter(FitSettings(**settings), full_scale))
+    return lambda window: resolve(window, [])
+
+
 @pytest.fixture(scope="module")
 def fitter():
-    return Fitter(FitSettings(), full_scale=65535)
+    return fit()
 
 
 def window(patches, corner=(0.0, 0.0)):
@@ -101,7 +109,7 @@ def test_a_sky_clipped_at_zero_biases_neither_brightness_nor_number(fitter):
 
 def test_the_noise_is_measured_where_it_is_not_given():
     xy, amplitude = np.array([[5.2, 5.1], [5.9, 5.3]]), np.array([230.0, 240.0])
-    given, measured = (Fitter(FitSettings(noise_dn=n), 65535) for n in (4.0, None))
+    given, measured = (fit(noise_dn=n) for n in (4.0, None))
     for depth in (True, False):
         patches = images(xy, (0.02, 0.01), amplitude, 4.0, depth=depth)
         a, b = given(window(patches)), measured(window(patches))
@@ -113,9 +121,9 @@ def test_clipped_pixels_say_at_least_this_bright():
     xy, amplitude = np.array([[4.8, 4.9], [5.3, 5.0], [5.0, 5.5]]), np.array([240.0, 230.0, 245.0])
     patches = np.minimum(images(xy, (0.03, 0.0), amplitude), 255)
     assert 2 <= (patches == 255).sum() <= 10
-    found = Fitter(FitSettings(), full_scale=255)(window(patches))
+    found = fit(255)(window(patches))
     np.testing.assert_allclose(found.xy[match(found, xy)], xy, atol=0.06)
-    naive = Fitter(FitSettings(), full_scale=None)(window(patches))
+    naive = fit(None)(window(patches))
     light = amplitude.sum()
     assert abs(found.amplitude.sum() - light) < abs(naive.amplitude.sum() - light)
 
@@ -137,7 +145,7 @@ def test_no_light_is_no_detection(level, fitter):
 
 
 def test_a_saturated_window_gives_numbers():
-    found = Fitter(FitSettings(), full_scale=255)(window(np.full((5, 11, 11), 255.0)))
+    found = fit(255)(window(np.full((5, 11, 11), 255.0)))
     assert np.isfinite(found.xy).all()
     assert np.isfinite(found.cov).all()
     assert len(found) <= 5
@@ -209,3 +217,17 @@ def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
 def test_settings_that_make_no_fit_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Fitter(FitSettings(**settings))
+
+
+def test_a_hint_helps_where_the_fits_own_starts_miss():
+    """Four targets in a row: the fit begins on ellipses; told of the row, it finds it."""
+    xy = np.array([[4.0, 5.0], [4.6, 5.0], [5.2, 5.0], [5.8, 5.0]])
+    patches = images(xy, (0.03, 0.0), np.full(4, 235.0), 1.0).astype(float)
+    fitter = Fitter(FitSettings(starts=1), 65535)
+    hint = Found(xy + 0.05, np.tile(np.eye(2), (4, 1, 1)), np.full(4, 230.0), np.full(4, 9.0), np.ones(4))
+    blind, told = fitter(patches, TIMES), fitter(patches, TIMES, hint)
+    wrong = fitter(patches, TIMES, hint._replace(xy=xy - 3))
+    far = [np.linalg.norm(found.xy[None] - xy[:, None], axis=-1).min(1).max() for found in (told, blind, wrong)]
+    assert far[0] < 0.1
+    assert far[0] <= far[1] + 1e-3
+    assert far[2] <= far[1] + 1e-3, "a wrong hint does no harm"

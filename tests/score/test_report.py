@@ -3,7 +3,7 @@ import pytest
 
 from irst_stream import Detections, FormatError, Stamp, Truth, UsageError
 from irst_stream.optics import FineGrid
-from irst_stream.resolve import read_cell_centres
+from irst_stream.resolve import read_cells
 from irst_stream.score import cso_map, frame_range, pair_frames, score_detections, scored_truths
 from irst_stream.sim import csist100k, seqcsist
 
@@ -68,7 +68,7 @@ def cell_centre_scores(patches, frames):
         n = patches.count[k]
         for t in frames:
             xy, amplitude = patches.xy[k, t, :n], patches.amplitude[k, :n]
-            read = read_cell_centres(Stamp("", 0, t, 0), grid.label(xy, amplitude), grid)
+            read = read_cells(grid.label(xy, amplitude), grid).detections(Stamp("", 0, t, 0))
             found.append(np.column_stack([read.xy, read.score]))
             real.append(xy)
     return cso_map(found, real, mode="legacy")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from networks import random_engine
 
-from irst_stream import UsageError
+from irst_stream import Stamp, UsageError
 from irst_stream.sim import seqcsist
-from irst_stream.types import Unmixed
+from irst_stream.types import Unmixed, Window
 from irst_stream.unmix.engine import WINDOW
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
-from irst_stream.unmix.stream import MapStream, light_centre, run_sequence
+from irst_stream.unmix.stream import MapStream, WindowUnmixer, light_centre, run_sequence
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,11 @@ def test_streamed_output_equals_that_of_whole_windows(engine):
     patches = seqcsist(1, seed=5, noise=(2.0, 2.0)).frames[0, :9]
     unmixer = OnnxUnmixer(engine, threads=1)
     stream = MapStream(unmixer, engine.manifest)
-    for k, patch in enumerate(patches):
-        stream.push(patch)
-        if k < WINDOW - 1:
-            continue
-        seen, (x, y) = stream.see()
-        window = np.ascontiguousarray(patches[k - 4 : k + 1, y : y + 7, x : x + 7])
-        whole = unmixer.fuse(unmixer.unfold(window)[None], window[None], np.arange(WINDOW)[None])
+    for k in range(5):
+        window = patches[k : k + WINDOW]
+        seen, (x, y) = stream.see(window, range(k, k + WINDOW))
+        part = np.ascontiguousarray(window[:, y : y + 7, x : x + 7])
+        whole = unmixer.fuse(unmixer.unfold(part)[None], part[None], np.arange(WINDOW)[None])
         np.testing.assert_allclose(seen.map, whole.map, atol=1e-4 * np.ptp(whole.map))
         np.testing.assert_allclose(seen.claims, whole.claims, atol=1e-4 * np.ptp(whole.claims))
 
@@ -62,21 +60,54 @@ def test_each_frame_is_unfolded_once_while_the_light_stays(engine):
 def test_when_the_light_leaves_the_middle_what_is_held_is_unfolded_anew(engine):
     unmixer = Counting(engine)
     stream = MapStream(unmixer, engine.manifest)
-    for k, frame in enumerate(spots(4, 4, 4, 4, 4, 6)):
-        stream.push(frame)
-        if k == 4:
-            assert stream.see().corner.tolist() == [1, 2]
-    assert stream.see().corner.tolist() == [3, 2]
-    assert unmixer.unfolded == 5 + 5
+    assert stream.see(spots(4, 4, 4, 4, 4), range(5)).corner.tolist() == [1, 2]
+    assert stream.see(spots(4, 4, 4, 4, 5), range(1, 6)).corner.tolist() == [1, 2]
+    assert unmixer.unfolded == 6
+    assert stream.see(spots(6, 6, 6, 6, 6), range(2, 7)).corner.tolist() == [3, 2]
+    assert unmixer.unfolded == 6 + 5
 
 
 def test_at_the_border_the_part_stays_inside(engine):
+    stream = MapStream(Counting(engine), engine.manifest)
+    assert stream.see(spots(0, 0, 1, 1, 0, row=10), range(5)).corner.tolist() == [0, 4]
+
+
+def window(index, frames=5, sensor="a", epoch=0, regions=1):
+    patches = np.repeat(spots(*[5] * frames)[None], regions, axis=0)
+    return Window(Stamp(sensor, epoch, index, 0), np.zeros((regions, 2)), patches, np.arange(float(frames)) - frames // 2)
+
+
+def test_windows_of_several_sensors_do_not_mix(engine):
     unmixer = Counting(engine)
-    stream = MapStream(unmixer, engine.manifest)
-    for frame in spots(0, 0, 1, 1, 0, 0, row=10):
-        stream.push(frame)
-    assert stream.see().corner.tolist() == [0, 4]
-    assert unmixer.unfolded == 6
+    unmix = WindowUnmixer(unmixer, engine.manifest)
+    for index in (2, 3, 4):
+        for sensor in "ab":
+            assert len(unmix(window(index, sensor=sensor))) == 1
+    assert unmixer.unfolded == 2 * (5 + 1 + 1)
+    unmix(window(4, sensor="a", epoch=1))
+    assert unmixer.unfolded == 14 + 5, "a sensor that restarted begins anew"
+    unmix.forget("b")
+    unmix(window(5, sensor="b"))
+    assert unmixer.unfolded == 19 + 5
+
+
+def test_regions_have_maps_of_their_own_and_a_gap_leaves_no_old_ones(engine):
+    unmixer = Counting(engine)
+    unmix = WindowUnmixer(unmixer, engine.manifest)
+    assert len(unmix(window(2, regions=3))) == 3
+    assert unmixer.unfolded == 15
+    unmix(window(9, regions=3))
+    assert unmixer.unfolded == 30
+
+
+def test_a_single_frame_is_a_scene_that_stands_still(engine):
+    unmixer = Counting(engine)
+    unmix = WindowUnmixer(unmixer, engine.manifest)
+    unmix(window(0, frames=1))
+    unmix(window(1, frames=1))
+    assert unmixer.unfolded == 2
+    with pytest.raises(UsageError, match="needs 5 frames, or 1, got 3"):
+        unmix(window(1, frames=3))
 
 
 def test_pixels_that_are_not_finite_count_as_dark(engine):
@@ -97,4 +128,4 @@ def test_the_centre_of_light(engine):
     np.testing.assert_allclose(light_centre(spots(3, 8, row=2)), [[3, 2], [8, 2]], atol=1e-6)
     np.testing.assert_allclose(light_centre(np.full((1, 5, 7), 3.0)), [[3, 2]])
     with pytest.raises(UsageError, match="patches of 5 x 5 px; this engine needs at least 7 x 7"):
-        MapStream(NumpyUnmixer(engine), engine.manifest).push(np.zeros((5, 5)))
+        MapStream(NumpyUnmixer(engine), engine.manifest).see(np.zeros((5, 5, 5)), range(5))
