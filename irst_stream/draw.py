@@ -162,14 +162,14 @@ def _show(axes: Axes, pixels: Pixels, low: float, high: float) -> None:
 def training_curves(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
     """Draws a training run into a PNG: losses above, scores below, over the minutes it took.
 
-    curves: one mapping a validation, with "seconds", "stage", and any figures; those ending in _0, _2, _5 are scores.
+    curves: one mapping a validation, with "seconds", "stage", and any figures; those of a _set are scores.
     """
     figure = Figure(figsize=(8, 6.4), layout="constrained")
     losses, scores = figure.subplots(2, 1, sharex=True)
     minutes = _minutes(curves)
     names = dict.fromkeys(key for point in curves for key in point if key not in ("stage", "windows", "seconds"))
     for name in names:
-        axes = scores if name[-2:] in ("_0", "_2", "_5") else losses
+        axes = scores if "_" in name else losses
         rows = [(m, point[name]) for m, point in zip(minutes, curves, strict=True) if name in point]
         axes.plot(*zip(*rows, strict=True), label=name, marker=".", linewidth=1.4)
     losses.set_yscale("symlog")

@@ -87,7 +87,7 @@ def test_another_configuration_of_that_name_is_refused(here, monkeypatch, capsys
     ("old", "new", "message"),
     [
         ("patch = 7", "pach = 7", "pach: no such key; did you mean patch"),
-        ('name = "tiny"', 'data = "nowhere"', "data: expected benchmark or a folder, got nowhere"),
+        ('name = "tiny"', 'data = "nowhere"', "data: expected benchmark, anything or a folder, got nowhere"),
     ],
 )
 def test_wrong_configurations_are_one_line(old, new, message, here, monkeypatch, capsys):

@@ -25,7 +25,7 @@ from bench_data import describe_machine
 from irst_stream import Detections, Stamp, Truth
 from irst_stream.commands.console import progress
 from irst_stream.errors import IrstError, UsageError
-from irst_stream.learn.data import Clips, Draw, benchmark, crop, from_folder
+from irst_stream.learn.data import Clips, Draw, anything, benchmark, crop, from_folder
 from irst_stream.learn.losses import Targets, by_cell, by_mixture, map_error
 from irst_stream.learn.network import DeRefNet, claims
 from irst_stream.machine import usable_cores
@@ -33,7 +33,7 @@ from irst_stream.optics import FineGrid
 from irst_stream.resolve import read_cells, read_claims
 from irst_stream.score import score_detections
 from irst_stream.settings import read_settings
-from irst_stream.sim import seqcsist
+from irst_stream.sim import mixed, seqcsist
 from irst_stream.unmix.engine import FAINTEST, UNIT, WINDOW, read_engine, write_engine
 
 ROOT = Path("out/train")
@@ -68,7 +68,7 @@ class Loss:
 @dataclass(frozen=True)
 class Training:
     name: str = "trained"
-    data: str = "benchmark"  # or a folder of the published layout
+    data: str = "benchmark"  # or "anything", or a folder of the published layout
     seed: int = 0
     noise_dn: tuple[float, float] = (0.0, 5.0)
     by_peak: bool = False  # light in shares of the brightest pixel
@@ -154,7 +154,7 @@ def train(config: Training, folder: Path) -> None:
                     point = {key: float(np.mean([x[key] for x in losses])) for key in losses[0]}
                     point |= {"stage": name, "windows": run.step * stage.batch, "seconds": round(run.spent)}
                     if name != "unfold" or last:
-                        point |= validate(run.average, name, device)
+                        point |= validate(run.average, config, name, device)
                     run.curves.append(point)
                     print(json.dumps(point), flush=True)
                     seen, losses = 0, []
@@ -168,9 +168,11 @@ def train(config: Training, folder: Path) -> None:
 def choose_data(config: Training) -> Draw:
     if config.data == "benchmark":
         return benchmark(config.seed, config.noise_dn)
+    if config.data == "anything":
+        return anything(config.seed)
     if Path(config.data).is_dir():
         return from_folder(Path(config.data), config.seed, config.noise_dn)
-    raise UsageError(f"data: expected benchmark or a folder, got {config.data}")
+    raise UsageError(f"data: expected benchmark, anything or a folder, got {config.data}")
 
 
 def shown(draw: Draw, config: Training, number: int, size: int, frames: int) -> Clips:
@@ -196,7 +198,7 @@ def unfold_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.T
     frames = to(clips.frames[:, 0], centres)  # B h w
     targets = targets_of(clips, slice(0, 1), centres)
     maps, errors = network.maps(frames)  # B H W, B 9 H W
-    parts = {"map": map_error(maps, targets.label), "symmetry": symmetry(errors)}
+    parts = {"map": map_error(maps, targets.label, network.scale(frames)), "symmetry": symmetry(errors)}
     return parts["map"] + weights.symmetry * parts["symmetry"], parts
 
 
@@ -219,9 +221,9 @@ def whole_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Te
     middle = slice(WINDOW // 2, frames.shape[1] - WINDOW // 2)
     targets = targets_of(clips, middle, centres)
     parts = {
-        "map": map_error(found.map, targets.label),
+        "map": map_error(found.map, targets.label, found.scale[:, 0]),
         "symmetry": symmetry(errors),
-        "alignment": (found.aligned - windows[:, WINDOW // 2, None]).abs().mean() / UNIT**2,
+        "alignment": (found.aligned - found.centre[:, None]).abs().mean() / UNIT**2,
         "head": HEAD_LOSSES[weights.head](found.raw, found.scale, targets, centres),
     }
     extra = weights.symmetry * parts["symmetry"] + weights.alignment * parts["alignment"]
@@ -260,30 +262,39 @@ def follow(average: DeRefNet, network: DeRefNet, step: int) -> None:
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
 
 
-def validate(network: DeRefNet, stage: str, device: torch.device) -> dict[str, float]:
-    """CSO-mAP, legacy, of both heads on the validation split at three levels of noise; and how often the count is right."""
+def validate(network: DeRefNet, config: Training, stage: str, device: torch.device) -> dict[str, float]:
+    """CSO-mAP, legacy, of both heads on the validation sets, and how often the count is right, in %."""
     grid, found = network.unfold.grid, {}
-    for noise in (0.0, 2.0, 5.0):
-        made = seqcsist(VALIDATED, split="val", noise=(noise, noise), depth=16)
+    for name, clips in validation_sets(config).items():
+        clips = crop(clips, grid.patch, np.random.default_rng(0))
         heads: list[tuple[Detections, Truth]] = []
         centres: list[tuple[Detections, Truth]] = []
-        for k in range(VALIDATED):
-            clip = Clips(made.frames[k : k + 1].astype(np.float32), made.xy[k : k + 1], made.amplitude[k : k + 1])
-            clip = crop(clip, grid.patch, np.random.default_rng((0, k)))
-            maps, seen = answer(network, torch.from_numpy(clip.frames[0]).to(device), stage)
-            n = made.count[k]
-            for t in range(WINDOW // 2, 20 - WINDOW // 2):
-                stamp = Stamp(f"{k}", 0, t, 0)
-                truth = Truth(stamp, np.arange(n), np.zeros(n), clip.xy[0, t, :n], made.amplitude[k, :n])
+        for k, frames in enumerate(clips.frames):
+            maps, seen = answer(network, torch.from_numpy(frames).to(device), stage)
+            there = clips.amplitude[k] > 0
+            for t in range(WINDOW // 2, len(frames) - WINDOW // 2):
+                stamp, n = Stamp(f"{k}", 0, t, 0), int(there.sum())
+                truth = Truth(stamp, np.arange(n), np.zeros(n), clips.xy[k, t, there], clips.amplitude[k, there])
                 centres.append((read_cells(maps[t - 2], grid).detections(stamp), truth))
                 heads.append((read_claims(seen[t - 2], grid).detections(stamp), truth))
         if stage != "head":
-            found[f"map_{noise:g}"] = round(100 * score_detections(centres, "legacy").cso_map.map, 2)
+            found[f"map_{name}"] = round(100 * score_detections(centres, "legacy").cso_map.map, 2)
         if stage != "unfold":
             report = score_detections(heads, "legacy")
-            found[f"head_{noise:g}"] = round(100 * report.cso_map.map, 2)
-            found[f"count_{noise:g}"] = round(100 * report.errors.count_accuracy, 2)
+            found[f"head_{name}"] = round(100 * report.cso_map.map, 2)
+            found[f"count_{name}"] = round(100 * report.errors.count_accuracy, 2)
     return found
+
+
+def validation_sets(config: Training) -> dict[str, Clips]:
+    """SeqCSIST's trajectories at three levels of noise, DN; or groups of every kind in three ranges of SNR."""
+    if config.data == "anything":
+        ranges = {"faint": (3.0, 10.0), "clear": (10.0, 50.0), "bright": (50.0, 300.0)}
+        made = {name: mixed(16 * VALIDATED, split="val", snr=snr) for name, snr in ranges.items()}
+    else:
+        levels = {"0": 0.0, "2": 2.0, "5": 5.0}
+        made = {name: seqcsist(VALIDATED, split="val", noise=(dn, dn), depth=16) for name, dn in levels.items()}
+    return {name: Clips(m.frames.astype(np.float32), m.xy, m.amplitude) for name, m in made.items()}
 
 
 @torch.no_grad()

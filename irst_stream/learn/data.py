@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from irst_stream.errors import SourceError
 from irst_stream.io.files import open_source
-from irst_stream.sim import Patches, csist100k, seqcsist
+from irst_stream.sim import Patches, csist100k, mixed, seqcsist
 from irst_stream.types import Floats, Truth
 from irst_stream.unmix.stream import corner_of, light_centre
 
-__all__ = ["Clips", "Draw", "benchmark", "crop", "cut", "from_folder"]
+__all__ = ["Clips", "Draw", "anything", "benchmark", "crop", "cut", "from_folder"]
 
 EIGHT_BIT = 0.2  # of the images
 STILL = 0.15  # of the images: CSIST-100K's single frames, shown as a group that stands still
@@ -76,6 +76,16 @@ def _pick(parts: list[Clips], rows: NDArray[np.int64]) -> Clips:
     """Some rows of several sets of clips taken as one."""
     columns = [np.concatenate([getattr(p, name) for p in parts])[rows] for name in ("frames", "xy", "amplitude")]
     return Clips(*columns)
+
+
+def anything(seed: int) -> Draw:
+    """Groups of every kind: sim.mixed."""
+
+    def draw(number: int, size: int, frames: int) -> Clips:
+        made = mixed(size, frames, seed=seed, number=number)
+        return Clips(made.frames, made.xy, made.amplitude)
+
+    return draw
 
 
 def from_folder(folder: Path, seed: int, noise: tuple[float, float]) -> Draw:

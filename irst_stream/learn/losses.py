@@ -1,4 +1,4 @@
-"""What training minimises. Light is in units (network.UNIT DN), positions in px."""
+"""What training minimises. Light is in shares of a scale, positions are in px."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
-from irst_stream.unmix.engine import LOG_SD, UNIT
+from irst_stream.unmix.engine import LOG_SD
 
 __all__ = ["Targets", "by_cell", "by_mixture", "map_error"]
 
@@ -28,9 +28,9 @@ class Targets(NamedTuple):
     label: Tensor
 
 
-def map_error(fine_map: Tensor, label: Tensor) -> Tensor:
-    """The mean squared error of maps (B, H, W) DN to their labels, in units."""
-    return F.mse_loss(fine_map.float() / UNIT, label / UNIT)
+def map_error(fine_map: Tensor, label: Tensor, scale: Tensor) -> Tensor:
+    """The mean squared error of maps (B, H, W) DN to their labels, in shares of the scale (B, 1, 1) DN."""
+    return F.mse_loss(fine_map.float() / scale, label / scale)
 
 
 def by_mixture(raw: Tensor, scale: Tensor, targets: Targets, centres: Tensor) -> Tensor:

@@ -34,11 +34,13 @@ RARE = -6.0  # logit of presence before training: few of a thousand cells hold a
 class Fused(NamedTuple):
     """What a window shows at its centre frame.
 
-    The map (B, 33, 33) DN, the aligned neighbours (B, 4, 33, 33), the features (B, 32, 33, 33); the continuous head's raw
+    The map (B, 33, 33) DN, the centre frame's gated map (B, 33, 33) and its neighbours aligned to it (B, 4, 33, 33), the
+    features (B, 32, 33, 33); the continuous head's raw
     claims (B, 7, 33, 33), None without that head; the scale (B, 1, 1, 1) of its light, DN.
     """
 
     map: Tensor
+    centre: Tensor
     aligned: Tensor
     features: Tensor
     raw: Tensor | None = None
@@ -184,7 +186,7 @@ class Fuse(nn.Module):
         aligned = torch.cat([self._align(features[:, middle], features[:, t]) for t in others], dim=1)
         in_order = torch.cat([aligned[:, :middle], maps[:, middle : middle + 1], aligned[:, middle:]], dim=1)
         merged = self.blocks(F.relu(self.merge(in_order)))
-        return Fused(self.tail(merged)[:, 0], aligned, merged)
+        return Fused(self.tail(merged)[:, 0], maps[:, middle], aligned, merged)
 
     def _align(self, centre: Tensor, neighbour: Tensor) -> Tensor:
         """Features of two frames to the neighbour's map as seen from the centre, (B, 1, H, W)."""

@@ -1,6 +1,7 @@
-"""Generated data with known truth: the two published patch sets and full-frame sensor scenes."""
+"""Generated data with known truth: the two published patch sets, groups of every kind, and full-frame sensor scenes."""
 
 from irst_stream.sim.datasets import FRAMES_PER_TRAJECTORY, Patches, csist100k, seqcsist
+from irst_stream.sim.mixed import mixed
 from irst_stream.sim.scene import Background, Groups, Platform, Scene, SceneSettings
 from irst_stream.sim.sensor import Sensor, digitise
 
@@ -15,5 +16,6 @@ __all__ = [
     "Sensor",
     "csist100k",
     "digitise",
+    "mixed",
     "seqcsist",
 ]

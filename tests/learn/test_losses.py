@@ -70,6 +70,7 @@ def test_losses_are_finite_for_none_many_and_extreme(loss):
         assert torch.isfinite(field.grad).all()
 
 
-def test_the_map_error_is_in_units():
-    assert float(map_error(torch.full((1, 9, 9), 100.0), torch.zeros(1, 9, 9))) == 1.0
-    assert np.isclose(float(map_error(torch.full((1, 9, 9), 30.0), torch.full((1, 9, 9), 10.0))), 0.04)
+def test_the_map_error_is_in_shares_of_the_scale():
+    scale = torch.full((1, 1, 1), 100.0)
+    assert float(map_error(torch.full((1, 9, 9), 100.0), torch.zeros(1, 9, 9), scale)) == 1.0
+    assert np.isclose(float(map_error(torch.full((1, 9, 9), 30.0), torch.full((1, 9, 9), 10.0), scale)), 0.04)
