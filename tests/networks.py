@@ -5,7 +5,7 @@ import torch
 from irst_stream.learn.network import DeRefNet
 from irst_stream.optics import FineGrid
 from irst_stream.unmix.engine import WINDOW, read_engine, write_engine, write_graphs
-from irst_stream.unmix.graph import FORMS, build
+from irst_stream.unmix.graph import build_all
 
 ENGINES = {
     "plain": {},
@@ -41,10 +41,5 @@ def random_engine(folder, seed=0, *, exported=True, **kind):
     write_engine(folder, weights, made_by="test", **facts)
     engine = read_engine(folder)
     if exported:
-        graphs = {
-            (part, form, opset): data
-            for form, (opset, _) in FORMS.items()
-            for part, data in build(engine.manifest, engine.data, form).items()
-        }
-        write_graphs(folder, engine, graphs)
+        write_graphs(folder, engine, build_all(engine.manifest, engine.data))
     return read_engine(folder)

@@ -13,14 +13,16 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from bench_data import describe_machine
+from scipy.optimize import linear_sum_assignment
 
 from irst_stream import Detections, Stamp, Truth
 from irst_stream.commands.console import progress
@@ -34,13 +36,15 @@ from irst_stream.resolve import read_cells, read_claims
 from irst_stream.score import score_detections
 from irst_stream.settings import read_settings
 from irst_stream.sim import mixed, seqcsist
-from irst_stream.unmix.engine import FAINTEST, UNIT, WINDOW, read_engine, write_engine
+from irst_stream.unmix.engine import FAINTEST, UNIT, WINDOW, read_engine, write_engine, write_graphs
+from irst_stream.unmix.graph import build_all
 
 ROOT = Path("out/train")
 AVERAGE = 0.999  # of the weights: what is kept each step; the average is what is validated and shipped
 LONGEST_GRADIENT = 1.0
 WEIGHT_DECAY = 1e-5
 STAGES = ("head", "unfold", "whole")
+CHI2_95 = (3.841, 5.991)  # of one and of two degrees of freedom
 VALIDATED = 40  # trajectories at each level of noise
 
 
@@ -162,7 +166,7 @@ def train(config: Training, folder: Path) -> None:
                 if last or time.monotonic() - saved > 60:
                     save(run, config, folder)
                     saved = time.monotonic()
-    ship(run, config, folder)
+    ship(run, config, folder, device)
 
 
 def choose_data(config: Training) -> Draw:
@@ -263,30 +267,53 @@ def follow(average: DeRefNet, network: DeRefNet, step: int) -> None:
 
 
 def validate(network: DeRefNet, config: Training, stage: str, device: torch.device) -> dict[str, float]:
-    """CSO-mAP, legacy, of both heads on the validation sets, and how often the count is right, in %."""
-    grid, found = network.unfold.grid, {}
-    for name, clips in validation_sets(config).items():
-        clips = crop(clips, grid.patch, np.random.default_rng(0))
-        heads: list[tuple[Detections, Truth]] = []
-        centres: list[tuple[Detections, Truth]] = []
-        for k, frames in enumerate(clips.frames):
-            maps, seen = answer(network, torch.from_numpy(frames).to(device), stage)
-            there = clips.amplitude[k] > 0
-            for t in range(WINDOW // 2, len(frames) - WINDOW // 2):
-                stamp, n = Stamp(f"{k}", 0, t, 0), int(there.sum())
-                truth = Truth(stamp, np.arange(n), np.zeros(n), clips.xy[k, t, there], clips.amplitude[k, there])
-                centres.append((read_cells(maps[t - 2], grid).detections(stamp), truth))
-                heads.append((read_claims(seen[t - 2], grid).detections(stamp), truth))
-        if stage != "head":
-            found[f"map_{name}"] = round(100 * score_detections(centres, "legacy").cso_map.map, 2)
+    """CSO-mAP, legacy, of both heads on the validation sets; how often the count and the 95 % ellipses are right, in %."""
+    grid, figures = network.unfold.grid, {}
+    for name, clips in validation_sets(config, grid).items():
+        rows = list(answers(network, clips, stage, device))
+        if stage != "head" and not config.by_peak:
+            read = [(read_cells(seen.map, grid).detections(truth.stamp), truth) for seen, truth in rows]
+            figures[f"map_{name}"] = round(100 * score_detections(read, "legacy").cso_map.map, 2)
         if stage != "unfold":
-            report = score_detections(heads, "legacy")
-            found[f"head_{name}"] = round(100 * report.cso_map.map, 2)
-            found[f"count_{name}"] = round(100 * report.errors.count_accuracy, 2)
-    return found
+            read = [(read_claims(seen.claims, grid).detections(truth.stamp), truth) for seen, truth in rows]
+            report = score_detections(read, "legacy")
+            figures[f"head_{name}"] = round(100 * report.cso_map.map, 2)
+            figures[f"count_{name}"] = round(100 * report.errors.count_accuracy, 2)
+            if len(places := misses(read)[0]):
+                figures[f"inside_{name}"] = round(100 * float((places < CHI2_95[1]).mean()), 1)
+    return figures
 
 
-def validation_sets(config: Training) -> dict[str, Clips]:
+def misses(read: list[tuple[Detections, Truth]]) -> tuple[np.ndarray, np.ndarray]:
+    """The squared errors of places and of amplitudes, in units of their variances, where the number of targets is right."""
+    places, light = [np.zeros(0)], [np.zeros(0)]
+    for found, truth in read:
+        if len(found) == len(truth):
+            apart = np.hypot(*np.moveaxis(truth.xy[None] - found.xy[:, None], -1, 0))
+            rows, columns = linear_sum_assignment(apart)
+            away = truth.xy[columns] - found.xy[rows]
+            places.append(np.einsum("ni,nij,nj->n", away, np.linalg.inv(found.cov[rows]), away))
+            light.append(((truth.amplitude[columns] - found.amplitude[rows]) / found.amplitude_sd[rows]) ** 2)
+    return np.concatenate(places), np.concatenate(light)
+
+
+def calibrate(network: DeRefNet, config: Training, device: torch.device) -> dict[str, float]:
+    """Stretches the head's deviations so that 95 % of the errors on the validation sets are inside the 95 % limits."""
+    grid, read = network.unfold.grid, []
+    for clips in validation_sets(config, grid).values():
+        rows = answers(network, clips, "whole", device)
+        read += [(read_claims(seen.claims, grid).detections(truth.stamp), truth) for seen, truth in rows]
+    limits = zip(misses(read), CHI2_95[::-1], strict=True)
+    stretch = [float(np.sqrt(np.quantile(m, 0.95) / limit)) if len(m) else 1.0 for m, limit in limits]
+    cells = grid.division**2
+    assert network.head is not None
+    with torch.no_grad():
+        network.head.tail.bias[3 * cells : 5 * cells] += math.log(stretch[0])
+        network.head.tail.bias[6 * cells : 7 * cells] += math.log(stretch[1])
+    return {"place": stretch[0], "amplitude": stretch[1]}
+
+
+def validation_sets(config: Training, grid: FineGrid) -> dict[str, Clips]:
     """SeqCSIST's trajectories at three levels of noise, DN; or groups of every kind in three ranges of SNR."""
     if config.data == "anything":
         ranges = {"faint": (3.0, 10.0), "clear": (10.0, 50.0), "bright": (50.0, 300.0)}
@@ -294,22 +321,36 @@ def validation_sets(config: Training) -> dict[str, Clips]:
     else:
         levels = {"0": 0.0, "2": 2.0, "5": 5.0}
         made = {name: seqcsist(VALIDATED, split="val", noise=(dn, dn), depth=16) for name, dn in levels.items()}
-    return {name: Clips(m.frames.astype(np.float32), m.xy, m.amplitude) for name, m in made.items()}
+    clips = {name: Clips(m.frames.astype(np.float32), m.xy, m.amplitude) for name, m in made.items()}
+    return {name: crop(c, grid.patch, np.random.default_rng(0)) for name, c in clips.items()}
+
+
+class Seen(NamedTuple):
+    map: np.ndarray  # (H, W) DN
+    claims: np.ndarray  # (7, H, W)
 
 
 @torch.no_grad()
-def answer(network: DeRefNet, patches: torch.Tensor, stage: str) -> tuple[np.ndarray, np.ndarray]:
-    """A trajectory (20, h, w) to the maps (16, H, W) and claims (16, 7, H, W) by this stage's part of the network."""
+def answers(network: DeRefNet, clips: Clips, stage: str, device: torch.device) -> Iterator[tuple[Seen, Truth]]:
+    """What this stage's part of the network gives for each whole window of the clips, and the truth of its centre frame."""
     network.eval()
-    windows = patches.unfold(0, WINDOW, 1).movedim(-1, 1)
-    scale = network.scale(windows)
     assert network.head is not None
-    if stage == "whole":
-        maps = network.maps(patches)[0].unfold(0, WINDOW, 1).movedim(-1, 1)
-        found = network.merge(maps, torch.arange(WINDOW), windows)
-        return found.map.cpu().numpy(), claims(found.raw, scale).cpu().numpy()
-    maps = network.maps(patches[2:-2])[0]
-    return maps.cpu().numpy(), claims(network.head(windows / scale, None), scale).cpu().numpy()
+    length, middle = clips.frames.shape[1], WINDOW // 2
+    for k, frames in enumerate(clips.frames):
+        patches = torch.from_numpy(frames).to(device)
+        windows = patches.unfold(0, WINDOW, 1).movedim(-1, 1)
+        if stage == "whole":
+            found = network.merge(
+                network.maps(patches)[0].unfold(0, WINDOW, 1).movedim(-1, 1), torch.arange(WINDOW), windows
+            )
+            maps, raw, scale = found.map, found.raw, found.scale
+        else:
+            maps, scale = network.maps(patches[middle : length - middle])[0], network.scale(windows)
+            raw = network.head(windows / scale, None)
+        there, n = clips.amplitude[k] > 0, int((clips.amplitude[k] > 0).sum())
+        for t, seen in enumerate(zip(maps.cpu().numpy(), claims(raw, scale).cpu().numpy(), strict=True), middle):
+            stamp = Stamp(f"{k}", 0, t, 0)
+            yield Seen(*seen), Truth(stamp, np.arange(n), np.zeros(n), clips.xy[k, t, there], clips.amplitude[k, there])
 
 
 def optimizer_of(network: DeRefNet, stage: str) -> torch.optim.Optimizer:
@@ -393,13 +434,19 @@ def draw_curves(curves: list[dict[str, Any]], folder: Path) -> None:
     training_curves(folder / "curves.png", curves)
 
 
-def ship(run: Run, config: Training, folder: Path) -> None:
+def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None:
+    stretch = calibrate(run.average, config, device)
+    result = validate(run.average, config, "whole", device)
+    print(json.dumps({"stretch": stretch, **result}))
     weights = {name: tensor.float().cpu().numpy() for name, tensor in run.average.state_dict().items()}
     made_by = f"tools/train.py, configuration {config.name}, commit {commit()}"
     scale = "peak" if config.by_peak else "none"
     patch = (config.patch, config.patch)
     write_engine(folder / "engine", weights, made_by=made_by, head="continuous", scale=scale, patch=patch)
-    record = {"config": dataclasses.asdict(config), "commit": commit(), "machine": describe_machine(), "curves": run.curves}
+    engine = read_engine(folder / "engine")
+    write_graphs(folder / "engine", engine, build_all(engine.manifest, engine.data))
+    record = {"config": dataclasses.asdict(config), "commit": commit(), "machine": describe_machine()}
+    record |= {"stretch": stretch, "result": result, "curves": run.curves}
     (folder / "engine" / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"engine: {folder / 'engine'}")
 

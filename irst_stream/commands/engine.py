@@ -103,11 +103,7 @@ def _export(args: argparse.Namespace) -> int:
     same = args.out.exists() and args.out.samefile(engine.folder)
     if not same and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise OutputError(f"{args.out}: is not an empty folder; choose another")
-    graphs = {
-        (part, form, opset): data
-        for form, (opset, _) in graph.FORMS.items()
-        for part, data in graph.build(engine.manifest, engine.data, form).items()
-    }
+    graphs = graph.build_all(engine.manifest, engine.data)
     written = write_graphs(args.out, engine, graphs)
     rows = [(g.file, g.part, g.form, str(g.opset), f"{len(graphs[g.part, g.form, g.opset]):,}") for g in written.graphs]
     print_table(("file", "part", "operators", "opset", "bytes"), rows)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from irst_stream.io.csist import KINDS
 from irst_stream.io.files import FileSource
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.pipeline import Pipeline
+from irst_stream.resolve.readouts import Readout
 from irst_stream.resources import find_config
 from irst_stream.types import Frame
 
@@ -27,9 +30,11 @@ __all__ = ["set_up"]
 WIDEST = 64  # px: larger frames are not one region
 
 EPILOG = """\
-The imaging model is fitted to windows of frames of PATH, a set or feed of patches of up to 64 px, each one group
-of targets. Detections carry their position's covariance, and a score: the probability that the target is within
-0.15 px. Of SeqCSIST's 20 frames those with a whole window around them are answered, 2 to 17.
+Windows of frames of PATH, a set or feed of patches of up to 64 px, each one group of targets, are read by a network
+and by a fit of the imaging model, and the surer of the two is taken (readout best). --readout network, or fit, takes
+one of them alone; peaks and cells read the network's plain head, cells as the field does. Detections carry their
+position's covariance, and a score: the probability that the target is within 0.15 px. Of SeqCSIST's 20 frames those
+with a whole window around them are answered, 2 to 17.
 
 A SeqCSIST or CSIST-100K folder brings its configuration along; for anything else say with --config what is known
 of its targets. The first run on a machine compiles the fit, which takes up to half a minute."""
@@ -40,6 +45,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = "Turns recorded frames into sub-pixel detections.", EPILOG
     add_source_options(parser)
     parser.add_argument("--config", metavar="FILE", help=f"a TOML file, or one of {', '.join(sorted(KINDS))}")
+    parser.add_argument("--readout", choices=get_args(Readout), help="in place of the configuration's: see its comments")
+    parser.add_argument("--engine", metavar="ENGINE", help="in place of the configuration's: a folder or a name")
     parser.add_argument("--detections", metavar="OUT.jsonl", type=Path, help="write the detections into this file")
     parser.set_defaults(run=_run)
 
@@ -48,6 +55,8 @@ def _run(args: argparse.Namespace) -> int:
     check_output(args.detections, args.path)
     source = open_from(args)
     config = _config(args.config, source)
+    changed = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
+    config = replace(config, **changed)
     pipeline = build_pipeline(config, source.full_scale or _full_scale(source))
     tally = _Tally()
     fault: IrstError | None = None

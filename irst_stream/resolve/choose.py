@@ -10,7 +10,7 @@ from irst_stream.types import Floats
 __all__ = ["choose"]
 
 ELSEWHERE = 0.15  # px: how far off a target is taken to be that may not be where it is said to be
-MARGIN = 1.0  # how many times surer the fit must be of itself than the network, in standard deviations
+MARGIN = 2.0  # how many times surer than the network the fit must be of itself, which knows less of rival arrangements
 
 
 def choose(network: Found, fit: Found) -> Found:

@@ -14,7 +14,7 @@ from irst_stream.types import Floats, Ints
 __all__ = ["ClaimSettings", "read_claims"]
 
 FAINTEST = 0.01  # probability below which a cell claims nothing
-FULL = 1.2  # claims that together hold more than this are on two targets
+FULL = 1.6  # claims that together hold more than this are on two targets
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     """One window's claims (7, H c, W c), see types.Unmixed, to targets in px of the patch, the likeliest first.
 
     Claims that lie close together are on one target, as long as they do not add up to more than one: its place is their
-    mean, and how far they are apart counts towards its covariance.
+    mean, by probability and precision, and how far they are apart counts towards its covariance.
     """
     settings = settings or ClaimSettings()
     row, column = np.nonzero(claims[0] > FAINTEST)
@@ -40,16 +40,18 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     p, x, y, x_sd, y_sd, amplitude, amplitude_sd = np.asarray(claims[:, row, column], np.float64)
     xy = grid.centres[row, column] + np.stack([x, y], axis=1)
     owner = _merge(xy, p, settings.merge_px)
-    share = (owner == np.unique(owner)[:, None]) * p  # (targets, claims)
-    total = share.sum(1)
-    share = share[total >= settings.presence] / total[total >= settings.presence, None]
+    mine = owner == np.unique(owner)[:, None]  # (targets, claims)
+    total = mine @ p
+    mine, total = mine[total >= settings.presence], total[total >= settings.presence]
+    share = mine * p / (x_sd**2 + y_sd**2)
+    share /= share.sum(1, keepdims=True)
     place, light = share @ xy, share @ amplitude
     away = xy - place[:, None]
     cov = np.einsum("tc,tci,tcj->tij", share, away, away)
     cov[:, 0, 0] += share @ x_sd**2
     cov[:, 1, 1] += share @ y_sd**2
-    light_sd = np.sqrt(share @ (amplitude_sd**2 + amplitude**2) - light**2)
-    return Found(place, cov, light, light_sd, np.minimum(total[total >= settings.presence], 1))
+    light_sd = np.sqrt(np.maximum(share @ (amplitude_sd**2 + amplitude**2) - light**2, 0))
+    return Found(place, cov, light, light_sd, np.minimum(total, 1))
 
 
 def _merge(xy: Floats, p: Floats, reach: float) -> Ints:

@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise MissingPackageError("onnx", "train", "writing ONNX graphs") from error
 
-__all__ = ["FORMS", "Form", "build"]
+__all__ = ["FORMS", "Form", "build", "build_all"]
 
 Form = Literal["deform", "portable"]
 FORMS: dict[Form, tuple[int, int]] = {"deform": (19, 9), "portable": (17, 8)}  # opset, and the file format's version
@@ -41,6 +41,15 @@ def build(manifest: EngineManifest, data: bytes, form: Form) -> dict[str, bytes]
     except KeyError as error:
         raise FormatError(f"the engine has no array {error}; it is not this network's") from error
     return {name: graph.serialise(name) for name, graph in graphs.items()}
+
+
+def build_all(manifest: EngineManifest, data: bytes) -> dict[tuple[str, Form, int], bytes]:
+    """Both graphs in both forms, by part, form and opset, as engine.write_graphs takes them."""
+    return {
+        (part, form, opset): graph
+        for form, (opset, _) in FORMS.items()
+        for part, graph in build(manifest, data, form).items()
+    }
 
 
 class _Graph:

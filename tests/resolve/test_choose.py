@@ -20,6 +20,8 @@ def test_the_surer_place_wins():
     network, fit = found(3, 0.03), found(3, 0.01)
     assert choose(network, fit) is fit
     assert choose(fit, network) is fit
+    near = found(3, 0.02)
+    assert choose(network, near) is network, "the fit must be surer by far"
 
 
 def test_a_fit_that_has_rivals_loses():
