@@ -22,12 +22,14 @@ try:
 except ImportError as error:
     raise MissingPackageError("matplotlib", "plot", "a picture") from error
 
-__all__ = ["precision_recall", "preview", "training_curves"]
+__all__ = ["comparison", "precision_recall", "preview", "training_curves"]
 
 PATCH_WIDTH = 24  # px: wider frames are shown with enlarged groups beside them
 COLUMNS = 6
 GROUP_REACH = 3  # px: how much is shown around a group
 ZOOMS = 6  # enlarged groups of a full frame
+DIMMED = 3.0  # times the brightest pixel: what would be white behind marks
+CLOSE_UP = 0.75  # px: how much is shown around a group when methods are compared, at least
 TRUTH_COLOUR, DETECTION_COLOUR = "#00b4ff", "#ff6a00"
 BRIGHTEN = 0.6  # exponent of the brightness scale, so that the skirts of a blur show beside its peak
 ELLIPSE_SCALE = 2 * 2.4477  # a 2-D Gaussian's 95 % ellipse has 2.4477 standard deviations on either side
@@ -42,6 +44,35 @@ def preview(path: Path, frames: Sequence[Frame], truths: Truths, detections: Ans
     figure = _full_frame(frames[0], truths, detections) if wide else _sheet(frames, truths, detections)
     _add_key(figure, bool(truths), bool(detections))
     _save(figure, path)
+
+
+def comparison(path: Path, frames: Sequence[Frame], truths: Truths, answers: Mapping[str, Answers]) -> None:
+    """Draws a row for each frame into a PNG: what the sensor saw, then what each of several methods found, enlarged."""
+    figure = Figure(figsize=(2.6 * (len(answers) + 1), 2.6 * len(frames) + 0.6), layout="constrained")
+    panels = figure.subplots(len(frames), len(answers) + 1, squeeze=False)
+    for (sensor, *enlarged), frame in zip(panels, frames, strict=True):
+        points = _points(frame.stamp, truths, *answers.values())
+        finite = frame.pixels[np.isfinite(frame.pixels)]
+        brightest = max(float(finite.max(initial=1)), 1)
+        _show(sensor, frame.pixels, 0, brightest)
+        sensor.set_title(_title(frame.stamp), fontsize=9)
+        sensor.set(xticks=[], yticks=[])
+        for axes, (name, found) in zip(enlarged, answers.items(), strict=True):
+            _show(axes, frame.pixels, 0, DIMMED * brightest)
+            axes.set_title(name.replace("-", " "), fontsize=9)
+            axes.set(xticks=[], yticks=[])
+            if len(points):
+                (x, y), side = points.mean(axis=0), max(CLOSE_UP, 0.75 * float(np.ptp(points, axis=0).max()))
+                axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
+            _mark(axes, frame.stamp, truths, found)
+    _add_key(figure, bool(truths), True)
+    _save(figure, path)
+
+
+def _points(stamp: Stamp, *sets: Truths | Answers) -> Floats:
+    """(N, 2): the places in a frame by the first of the sets that knows of any."""
+    known = (places[stamp].xy for places in sets if stamp in places)
+    return next((xy for xy in known if len(xy)), np.zeros((0, 2)))
 
 
 def precision_recall(path: Path, report: Report) -> None:

@@ -2,16 +2,15 @@
 
 The baseline is our restatement of how the reference toolkit writes DeRefNet: plain PyTorch on all cores, one trajectory a
 batch, PhiT Phi as a full product, the symmetry branch and the time code's matrix computed at run time too, every window's
-five frames' features anew, neighbours one after the other. Against it, a stream of single patches through the exported
-engine, each frame unfolded once. Takes turns with the baseline, so that a busy machine is equally busy for both, and prints
-medians. Writes out/bench_speed.json.
+five frames' features anew, neighbours one after the other. Against it, streams of single patches through the exported
+engine, each frame unfolded once, the continuous head's answer included. Both take turns, so that a busy machine is equally
+busy for both; medians. Writes out/bench_speed.json.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +19,6 @@ import torch
 from bench_data import describe_machine
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
-from irst_stream.learn.backend import load
 from irst_stream.learn.deform import deform_conv
 from irst_stream.learn.network import DeRefNet
 from irst_stream.machine import usable_cores
@@ -28,8 +26,10 @@ from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine
 from irst_stream.unmix.onnx import OnnxUnmixer
+from irst_stream.unmix.stream import MapStream
 
 OUT = Path("out/bench_speed.json")
+REFERENCE = "reference as written, PyTorch, all cores"
 FRAMES = 20
 ROUNDS = 7
 
@@ -44,10 +44,10 @@ def main() -> int:
     machine = describe_machine() | {"torch": torch.__version__, "cores": usable_cores()}
     print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
     runs = {
-        "reference as written, PyTorch": Reference(load(engine)),
-        "stream, one patch at a time": Stream(engine, usable_cores()),
-        "stream, one patch at a time, 1 thread": Stream(engine, 1),
-        "streams, one a core": Streams(engine, usable_cores()),
+        REFERENCE: Reference(DeRefNet()),
+        "one stream of single patches, all cores": Stream(engine, usable_cores()),
+        "one stream of single patches, one core": Stream(engine, 1),
+        "as many streams as cores": Streams(engine, usable_cores()),
     }
     seconds = {name: [] for name in runs}
     for run in runs.values():
@@ -57,7 +57,7 @@ def main() -> int:
             began = time.perf_counter()
             outputs = run(patches)
             seconds[name].append((time.perf_counter() - began) / outputs)
-    base = np.median(seconds["reference as written, PyTorch"])
+    base = np.median(seconds[REFERENCE])
     results = []
     for name, run in runs.items():
         per_frame = float(np.median(seconds[name]))
@@ -114,23 +114,19 @@ class Reference:
 
 
 class Stream:
-    """One patch after another, as a sensor sends them: each is unfolded once, each full window fused at once."""
+    """One patch after another, as a sensor sends them; from each on, the window it completes is answered."""
 
     def __init__(self, engine: Engine, threads: int) -> None:
-        self.unmixer, self.latencies = OnnxUnmixer(engine, threads), []
+        self.unmixer, self.engine, self.latencies = OnnxUnmixer(engine, threads), engine, []
 
     def __call__(self, patches: np.ndarray) -> int:
-        held = deque(maxlen=WINDOW)
-        places, outputs = np.arange(WINDOW)[None], 0
-        for k in range(len(patches)):
+        stream, outputs = MapStream(self.unmixer, self.engine.manifest), 0
+        for first in range(len(patches) - WINDOW + 1):
             began = time.perf_counter()
-            patch = patches[k : k + 1]
-            held.append((patch, self.unmixer.unfold(patch)))
-            if len(held) == WINDOW:
-                window, maps = (np.concatenate(column)[None] for column in zip(*held, strict=True))
-                self.unmixer.fuse(maps, window, places)
+            stream.see(patches[first : first + WINDOW], range(first, first + WINDOW))
+            if first:  # the first window has five frames to unfold
                 self.latencies.append(time.perf_counter() - began)
-                outputs += 1
+            outputs += 1
         return outputs
 
 

@@ -14,12 +14,12 @@ run() {
 
 rm -rf "$out"
 mkdir -p "$out"
-run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1
-run baseline "$out/data/test" "$out/cells.jsonl"
-run score "$out/cells.jsonl" "$out/data/test" --mode legacy
-echo 'This is as far as a perfect network gets when it is read at cell centres.'
-run replay "$out/data/test" --detections "$out/found.jsonl"
-run score "$out/found.jsonl" "$out/data/test" --mode legacy --json "$out/score.json" --plot "$out/precision-recall.png"
-echo 'This is the fit of the imaging model, which needs no network.'
-run inspect "$out/data/test" --png "$out/data.png" --detections "$out/found.jsonl"
-printf '\nPictures: %s, %s\n' "$out/data.png" "$out/precision-recall.png"
+run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1 --noise 2
+echo 'As far as a perfect network gets when it is read at cell centres:'
+run baseline "$out/data/test" "$out/cell-centres.jsonl"
+run score "$out/cell-centres.jsonl" "$out/data/test" --mode legacy
+echo 'The network, and the fit of the imaging model where that is surer:'
+run replay "$out/data/test" --detections "$out/irst-stream.jsonl"
+run score "$out/irst-stream.jsonl" "$out/data/test" --mode legacy --json "$out/score.json" --plot "$out/precision-recall.png"
+run inspect "$out/data/test" --png "$out/compared.png" --detections "$out/cell-centres.jsonl" "$out/irst-stream.jsonl"
+printf '\nPictures: %s, %s\n' "$out/compared.png" "$out/precision-recall.png"

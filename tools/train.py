@@ -121,6 +121,9 @@ def train(config: Training, folder: Path) -> None:
     draw = choose_data(config)
     run = resume(config, folder, draw, device)
     centres = torch.tensor(grid_of(config).centres, dtype=torch.float32, device=device)
+    if config.compile:
+        for part in (run.network.unfold, run.network.fuse, run.network.head):
+            part.compile()
     for name in STAGES[STAGES.index(run.stage) :]:
         stage: Stage = getattr(config, name)
         if run.stage != name:
@@ -128,8 +131,6 @@ def train(config: Training, folder: Path) -> None:
             run.optimizer = optimizer_of(run.network, name)
         steps = stage.windows // stage.batch
         loss_of = {"unfold": unfold_loss, "head": head_loss, "whole": whole_loss}[name]
-        if config.compile:
-            loss_of = torch.compile(loss_of)
         seen, losses, saved = 0, [], time.monotonic()
         with progress(f"train {config.name}: {name}", steps, "steps") as done:
             done(run.step)

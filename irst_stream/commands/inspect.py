@@ -29,7 +29,14 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.description = "Reads every frame and says what it is: frames, size, type, range, rate, truth, saturated pixels."
     add_source_options(parser)
     parser.add_argument("--png", metavar="OUT", type=Path, help="draw a preview, truth marked, into this file")
-    parser.add_argument("--detections", metavar="JSONL", type=Path, help="mark these detections in the preview too")
+    parser.add_argument(
+        "--detections",
+        metavar="JSONL",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="mark these detections in the preview too; several files are compared side by side",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -49,11 +56,15 @@ def _run(args: argparse.Namespace) -> int:
     for line in summary.lines():
         print_line(line)
     if args.png and summary.shown:
-        found = _detections(args.detections, summary.shown)
-        if args.detections and not found:
-            print_line(f"note        no line of {args.detections} is about the frames shown")
+        found = {path.stem: _detections(path, summary.shown) for path in args.detections}
+        for path in args.detections:
+            if not found[path.stem]:
+                print_line(f"note        no line of {path} is about the frames shown")
         with replacing(args.png) as part:
-            draw.preview(part, summary.shown, summary.truths, found)
+            if len(found) > 1:
+                draw.comparison(part, _one_of_each(summary.shown), summary.truths, found)
+            else:
+                draw.preview(part, summary.shown, summary.truths, next(iter(found.values()), {}))
         print_line(f"picture     {args.png}")
     for fault in faults:
         if fault:
@@ -154,8 +165,18 @@ def _full_scale(source: FileSource) -> str:
     return f"{source.full_scale} DN" if source.full_scale else "of its type"
 
 
-def _detections(path: Path | None, shown: list[Frame]) -> dict[Stamp, Detections]:
+def _one_of_each(shown: list[Frame]) -> list[Frame]:
+    """The middle one of each sequence's frames, or of them all where each is a sequence of its own."""
+    sequences: dict[str, list[Frame]] = {}
+    for frame in shown:
+        sequences.setdefault(frame.stamp.sensor, []).append(frame)
+    if len(sequences) == 1:
+        return shown[:: max(len(shown) // SEQUENCES_SHOWN, 1)][:SEQUENCES_SHOWN]
+    return [frames[len(frames) // 2] for frames in sequences.values()][:SEQUENCES_SHOWN]
+
+
+def _detections(path: Path, shown: list[Frame]) -> dict[Stamp, Detections]:
     """The detections of the shown frames, by the frames' stamps."""
     wanted = {(frame.stamp.sensor, frame.stamp.index): frame.stamp for frame in shown}
-    lines = [] if path is None else jsonl.read(path, Detections)
+    lines = jsonl.read(path, Detections)
     return {wanted[key]: line for line in lines if (key := (line.stamp.sensor, line.stamp.index)) in wanted}

@@ -7,6 +7,7 @@ held are computed anew.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from irst_stream.unmix.engine import WINDOW, EngineManifest
 
 __all__ = ["MapStream", "WindowUnmixer", "corner_of", "light_centre", "run_sequence"]
 
+MOST_SENSORS = 256  # whose maps are held; a sensor that comes back after more others costs five maps again
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
 
 
@@ -29,7 +31,7 @@ class WindowUnmixer:
     def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
         self.manifest = manifest
         self._unmixer = unmixer
-        self._streams: dict[str, tuple[int, list[MapStream]]] = {}
+        self._streams: OrderedDict[str, tuple[int, list[MapStream]]] = OrderedDict()
 
     def __call__(self, window: Window) -> list[Answer]:
         """What is seen in each region of a window of five frames; a single frame is taken for a scene that stands still."""
@@ -40,6 +42,9 @@ class WindowUnmixer:
         if epoch != stamp.epoch or len(streams) != len(window.patches):
             streams = [MapStream(self._unmixer, self.manifest) for _ in window.patches]
         self._streams[stamp.sensor] = (stamp.epoch, streams)
+        self._streams.move_to_end(stamp.sensor)
+        if len(self._streams) > MOST_SENSORS:
+            self._streams.popitem(last=False)
         numbers = np.broadcast_to(stamp.index + window.times.astype(np.int64), WINDOW).tolist()
         shape = (WINDOW, *window.patches.shape[2:])
         return [
@@ -56,7 +61,8 @@ class MapStream:
     """The maps of one region's last frames."""
 
     def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
-        self._unmixer, self._size, self._by_clip = unmixer, manifest.patch, manifest.time_code == "clip"
+        self._unmixer, self._size = unmixer, manifest.patch
+        self._by_clip, self._clip_length = manifest.time_code == "clip", manifest.code_length
         self._maps: dict[int, NDArray[np.float32]] = {}
         self._corner = np.zeros(2, np.int64)
 
@@ -65,6 +71,10 @@ class MapStream:
 
         Pixels that are not finite count as dark.
         """
+        if self._by_clip and max(numbers) >= self._clip_length:
+            raise UsageError(
+                f"frame {max(numbers)}: this engine's time code knows clips of {self._clip_length} frames only"
+            )
         patches = np.nan_to_num(patches.astype(np.float32, copy=False), nan=0.0, posinf=0.0, neginf=0.0)
         self._place(patches)
         x, y = self._corner

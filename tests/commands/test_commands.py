@@ -507,6 +507,14 @@ def test_replay_beats_the_ceiling_of_cell_centres(run, tmp_path):
     assert run("inspect", "data/test", "--png", "ours.png", "--detections", "found.jsonl")[0] == 0
 
 
+@pytest.mark.usefixtures("small")
+def test_inspect_compares_methods_side_by_side(run):
+    assert run("replay", "data/test", "--readout", "fit", "--detections", "found.jsonl")[0] == 0
+    code, out, _ = run("inspect", "data/test", "--png", "compared.png", "--detections", "cells.jsonl", "found.jsonl")
+    assert code == 0
+    assert out.endswith("picture     compared.png\n")
+
+
 def test_replay_of_single_images_answers_each(run):
     run("simulate", "csist100k", "data", "--images", 30, "--split", "val")
     assert "30 frames, 30 answered" in run("replay", "data/val", "--detections", "found.jsonl")[1]

@@ -100,6 +100,25 @@ def test_regions_have_maps_of_their_own_and_a_gap_leaves_no_old_ones(engine):
     assert unmixer.unfolded == 30
 
 
+def test_of_very_many_sensors_only_the_last_ones_maps_are_held(engine):
+    unmixer = Counting(engine)
+    unmix = WindowUnmixer(unmixer, engine.manifest)
+    for k in range(300):
+        unmix(window(2, sensor=f"{k}"))
+    unmix(window(3, sensor="299"))
+    assert unmixer.unfolded == 300 * 5 + 1
+    unmix(window(3, sensor="0"))
+    assert unmixer.unfolded == 300 * 5 + 1 + 5
+
+
+def test_a_clips_time_code_ends_with_its_clip(tmp_path):
+    by_clip = random_engine(tmp_path, exported=False, code_length=20)
+    unmix = WindowUnmixer(NumpyUnmixer(by_clip), by_clip.manifest)
+    assert len(unmix(window(17))) == 1
+    with pytest.raises(UsageError, match="frame 20: this engine knows clips of 20 frames only"):
+        unmix(window(18))
+
+
 def test_a_single_frame_is_a_scene_that_stands_still(engine):
     unmixer = Counting(engine)
     unmix = WindowUnmixer(unmixer, engine.manifest)

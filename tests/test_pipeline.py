@@ -1,0 +1,163 @@
+"""The whole way from frames to detections with the engines that come along: how good, how honest, and odd inputs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irst_stream import Frame, Stamp, Truth, UsageError
+from irst_stream.build import build_pipeline
+from irst_stream.config import Config, read_config
+from irst_stream.resources import engines_folder, find_config, find_engine
+from irst_stream.score import score_detections
+from irst_stream.sim import csist100k, mixed, seqcsist
+from irst_stream.unmix.engine import read_engine
+
+SHIPPED = ("seqcsist", "general")
+CHI2_95 = 5.991
+WHOLE = 65535.0
+
+
+def configured(name, **changes):
+    return replace(read_config(find_config(name)), **changes)
+
+
+def answers(config, patches, full_scale=WHOLE):
+    """(detections, truth) of every window."""
+    pipeline = build_pipeline(config, full_scale)
+    pairs = []
+    for k in range(len(patches)):
+        n = patches.count[k]
+        for t, pixels in enumerate(patches.frames[k]):
+            found = pipeline.step(Frame(Stamp(f"{k}", 0, t, 0), pixels))
+            if found is not None:
+                xy = patches.xy[k, found.stamp.index, :n]
+                pairs.append((found, Truth(found.stamp, np.arange(n), np.zeros(n), xy, patches.amplitude[k, :n])))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def trajectories():
+    return seqcsist(12, seed=21, split="test", noise=(2.0, 2.0), depth=16)
+
+
+@pytest.fixture(scope="module")
+def found(trajectories):
+    return answers(configured("seqcsist"), trajectories)
+
+
+def test_the_default_may_not_fall_below_its_accuracy(found):
+    """The committed baseline at 2 DN: over 99 on 750 trajectories."""
+    report = score_detections(found, "legacy")
+    assert 100 * report.cso_map.map > 96
+    assert report.errors.count_accuracy > 0.97
+
+
+@pytest.mark.parametrize(("readout", "least"), [("network", 95), ("fit", 70), ("cells", 44), ("peaks", 44)])
+def test_no_readout_may_fall_below_its_accuracy(readout, least, trajectories):
+    few = replace(trajectories, **{name: getattr(trajectories, name)[:8] for name in trajectories.__slots__})
+    report = score_detections(answers(configured("seqcsist", readout=readout), few), "legacy")
+    assert 100 * report.cso_map.map > least
+
+
+def test_single_images_are_read_too():
+    images = csist100k(150, seed=21, split="test", depth=16)
+    report = score_detections(answers(configured("csist100k"), images), "legacy")
+    assert 100 * report.cso_map.map > 93
+    assert report.errors.count_accuracy > 0.97
+
+
+def test_groups_of_every_kind_are_read():
+    groups = mixed(80, 5, seed=21, split="test", snr=(50.0, 300.0))
+    report = score_detections(answers(configured("general"), groups, None), "legacy")
+    assert report.cso_map.map > 0.5
+    assert report.errors.count_accuracy > 0.5
+
+
+def test_brightness_does_not_matter_to_the_general_engine():
+    groups = mixed(10, 5, seed=22, snr=(100.0, 200.0))
+    brighter = replace(groups, frames=groups.frames * 20)
+    for (dim, _), (bright, _) in zip(*(answers(configured("general"), g, None) for g in (groups, brighter)), strict=True):
+        np.testing.assert_allclose(bright.xy, dim.xy, atol=2e-3)
+        np.testing.assert_allclose(bright.amplitude, 20 * dim.amplitude, rtol=2e-3)
+
+
+def flat(level, kind=np.float32, frames=5):
+    return [Frame(Stamp("a", 0, t, 0), np.full((11, 11), level, kind)) for t in range(frames)]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("level", [0.0, np.nan, np.inf, 65535.0])
+def test_inputs_without_a_group_give_numbers_or_nothing(name, level):
+    config = configured(name)
+    pipeline = build_pipeline(config, WHOLE)
+    for frame in flat(level):
+        detections = pipeline.step(frame)
+    assert np.isfinite(detections.xy).all()
+    assert np.isfinite(detections.score).all()
+    assert len(detections) <= 5
+    if level != 65535.0:
+        assert len(detections) == 0
+
+
+def test_a_pixel_without_a_number_spoils_nothing(trajectories):
+    pipeline = build_pipeline(configured("seqcsist"), WHOLE)
+    for t in range(5):
+        pixels = trajectories.frames[0, t].astype(np.float32)
+        pixels[0, t] = np.nan
+        detections = pipeline.step(Frame(Stamp("a", 0, t, 0), pixels))
+    n = trajectories.count[0]
+    apart = np.linalg.norm(detections.xy[:, None] - trajectories.xy[0, 2, :n], axis=-1)
+    assert len(detections) == n
+    assert apart.min(1).max() < 0.1
+
+
+def test_one_target_alone_is_one_detection():
+    single = csist100k(200, seed=5, split="test", depth=16)
+    alone = np.flatnonzero(single.count == 1)[:10]
+    picked = replace(single, **{name: getattr(single, name)[alone] for name in single.__slots__})
+    for detections, truth in answers(configured("csist100k"), picked):
+        assert len(detections) == 1
+        np.testing.assert_allclose(detections.xy, truth.xy, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine": ""}, "engine: readout 'best' needs one"),
+        ({"engine": "nonsense"}, "nonsense: no such folder, and no engine of that name; there are: general, seqcsist"),
+        ({"window": 3}, "window: seqcsist needs 5 frames, or 1, got 3"),
+    ],
+)
+def test_configurations_that_do_not_fit_their_engine_are_refused(changes, message):
+    with pytest.raises(UsageError) as caught:
+        build_pipeline(configured("seqcsist", **changes))
+    assert message in str(caught.value)
+
+
+def test_without_an_engine_the_fit_alone_is_the_default():
+    assert Config().readout == "fit"
+    assert build_pipeline(Config())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_engines_are_small_exported_and_recorded(name):
+    folder = find_engine(name)
+    assert folder.parent == engines_folder()
+    assert (folder / "weights.safetensors").stat().st_size < 8e6
+    assert (folder / "record.json").is_file()
+    assert {(g.part, g.form) for g in read_engine(folder).manifest.graphs} == {
+        (part, form) for part in ("unfold", "fuse") for form in ("deform", "portable")
+    }
+
+
+def test_the_95_percent_ellipse_holds_the_truth_in_95_percent_of_well_posed_cases(found):
+    inside = []
+    for detections, truth in found:
+        if len(detections) == len(truth):
+            away = truth.xy[:, None] - detections.xy
+            nearest = np.hypot(*np.moveaxis(away, -1, 0)).argmin(1)
+            if len(set(nearest)) == len(truth):
+                e = away[np.arange(len(truth)), nearest]
+                inside += list(np.einsum("ni,nij,nj->n", e, np.linalg.inv(detections.cov[nearest]), e) < CHI2_95)
+    assert 0.93 < np.mean(inside) < 0.97
