@@ -115,7 +115,7 @@ def test_a_clips_time_code_ends_with_its_clip(tmp_path):
     by_clip = random_engine(tmp_path, exported=False, code_length=20)
     unmix = WindowUnmixer(NumpyUnmixer(by_clip), by_clip.manifest)
     assert len(unmix(window(17))) == 1
-    with pytest.raises(UsageError, match="frame 20: this engine knows clips of 20 frames only"):
+    with pytest.raises(UsageError, match="frame 20: this engine's time code knows clips of 20 frames only"):
         unmix(window(18))
 
 
