@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irst_stream.config import Config
+from irst_stream.config import Backend, Config
 from irst_stream.errors import UsageError
 from irst_stream.optics import FineGrid
 from irst_stream.pipeline import Pipeline
@@ -42,10 +42,14 @@ def build_resolver(config: Config, manifest: EngineManifest | None, full_scale: 
     return Unmixing(config.readout, FineGrid(manifest.division, manifest.patch), config.claims, fitter)
 
 
-def build_unmixer(engine: Engine, backend: str = "auto", threads: int = 0, form: str = "") -> Unmixer:
-    """backend: "numpy", "onnx" or "auto"; threads (0: all cores) and the graphs' form are ONNX Runtime's."""
+def build_unmixer(engine: Engine, backend: Backend = "auto", threads: int = 0, form: str = "") -> Unmixer:
+    """backend: see Config; threads: 0 for all cores; form: of the graphs, where ONNX Runtime is to take a certain one."""
     if backend == "numpy" or (backend == "auto" and not engine.manifest.graphs):
         return NumpyUnmixer(engine)
+    if backend in ("openvino", "openvino-bf16"):
+        from irst_stream.unmix.openvino import OpenVinoUnmixer
+
+        return OpenVinoUnmixer(engine, threads, "bf16" if backend.endswith("bf16") else "fp32")
     from irst_stream.unmix.onnx import OnnxUnmixer
 
     return OnnxUnmixer(engine, threads, form)

@@ -11,7 +11,9 @@ from irst_stream.resolve.fit import FitSettings
 from irst_stream.resolve.readouts import Readout
 from irst_stream.settings import read_settings
 
-__all__ = ["Config", "read_config"]
+__all__ = ["Backend", "Config", "read_config"]
+
+Backend = Literal["auto", "onnx", "openvino", "openvino-bf16", "numpy"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Config:
     window: int = 5
     readout: Readout = "fit"
     engine: str = ""  # a folder, or the name of an engine that comes with the package
-    backend: Literal["auto", "onnx", "numpy"] = "auto"  # what runs the engine; auto: ONNX Runtime where it was exported
-    threads: int = 1  # of ONNX Runtime; 0 for all cores
+    backend: Backend = "auto"  # what runs the engine; auto: ONNX Runtime where it was exported, else NumPy
+    threads: int = 1  # that it takes; 0 for all cores
     claims: ClaimSettings = field(default_factory=ClaimSettings)  # how the continuous head is read
     fit: FitSettings = field(default_factory=FitSettings)  # what is known of the targets, and how hard to look
 

@@ -3,8 +3,8 @@
 The baseline is our restatement of how the reference toolkit writes DeRefNet: plain PyTorch on all cores, one trajectory a
 batch, PhiT Phi as a full product, the symmetry branch and the time code's matrix computed at run time too, every window's
 five frames' features anew, neighbours one after the other. Against it, streams of single patches through the exported
-engine, each frame unfolded once, the continuous head's answer included. Both take turns, so that a busy machine is equally
-busy for both; medians. Writes out/bench_speed.json.
+engine, each frame unfolded once, with the reference's map as its only output, or with the continuous head besides. All take
+turns, so that a busy machine is equally busy for all; medians. Writes out/bench_speed.json.
 """
 
 import argparse
@@ -13,25 +13,29 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from bench_data import describe_machine
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
+from irst_stream.build import build_unmixer
+from irst_stream.config import Backend
 from irst_stream.learn.deform import deform_conv
 from irst_stream.learn.network import DeRefNet
 from irst_stream.machine import usable_cores
 from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.engine import WINDOW, Engine, read_engine
-from irst_stream.unmix.onnx import OnnxUnmixer
+from irst_stream.unmix.engine import WINDOW, Engine, read_engine, write_engine, write_graphs
+from irst_stream.unmix.graph import build_all
 from irst_stream.unmix.stream import MapStream
 
 OUT = Path("out/bench_speed.json")
 REFERENCE = "reference as written, PyTorch, all cores"
 FRAMES = 20
 ROUNDS = 7
+BACKENDS: tuple[Backend, ...] = ("onnx", "openvino", "openvino-bf16")
 
 
 def main() -> int:
@@ -43,12 +47,14 @@ def main() -> int:
     patches = seqcsist(1, seed=3, noise=(2.0, 2.0)).frames[0]
     machine = describe_machine() | {"torch": torch.__version__, "cores": usable_cores()}
     print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
-    runs = {
-        REFERENCE: Reference(DeRefNet()),
-        "one stream of single patches, all cores": Stream(engine, usable_cores()),
-        "one stream of single patches, one core": Stream(engine, 1),
-        "as many streams as cores": Streams(engine, usable_cores()),
-    }
+    with TemporaryDirectory() as folder:
+        plain = without_head(engine, Path(folder))
+        runs = {REFERENCE: Reference(DeRefNet())}
+        for head, made in (("plain head", plain), ("continuous head", engine)):
+            for backend in BACKENDS:
+                runs[f"{head}, {backend}: one stream, one core"] = Stream(made, backend, 1)
+                runs[f"{head}, {backend}: one stream, all cores"] = Stream(made, backend, usable_cores())
+                runs[f"{head}, {backend}: as many streams as cores"] = Streams(made, backend, usable_cores())
     seconds = {name: [] for name in runs}
     for run in runs.values():
         run(patches)
@@ -65,12 +71,22 @@ def main() -> int:
         row = {"name": name, "frames_s": 1 / per_frame, "times_the_reference": base / per_frame}
         results.append(row | {"latency_ms": {"p50": latency[0], "p99": latency[1]}})
         print(
-            f"{name:<42}{1 / per_frame:8.1f} output frames/s{base / per_frame:8.2f} x"
+            f"{name:<54}{1 / per_frame:8.1f} output frames/s{base / per_frame:8.2f} x"
             + (f"   latency p50 {latency[0]:.2f} ms, p99 {latency[1]:.2f} ms" if run.latencies else "")
         )
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
     return 0
+
+
+def without_head(engine: Engine, folder: Path) -> Engine:
+    """The same network with the reference's single map as its only output."""
+    weights = {name: array for name, array in engine.weights.items() if not name.startswith("head.")}
+    m = engine.manifest
+    write_engine(folder, weights, made_by=m.made_by, scale=m.scale, patch=m.patch, division=m.division)
+    plain = read_engine(folder)
+    write_graphs(folder, plain, build_all(plain.manifest, plain.data))
+    return read_engine(folder)
 
 
 class Reference:
@@ -116,8 +132,8 @@ class Reference:
 class Stream:
     """One patch after another, as a sensor sends them; from each on, the window it completes is answered."""
 
-    def __init__(self, engine: Engine, threads: int) -> None:
-        self.unmixer, self.engine, self.latencies = OnnxUnmixer(engine, threads), engine, []
+    def __init__(self, engine: Engine, backend: Backend, threads: int) -> None:
+        self.unmixer, self.engine, self.latencies = build_unmixer(engine, backend, threads), engine, []
 
     def __call__(self, patches: np.ndarray) -> int:
         stream, outputs = MapStream(self.unmixer, self.engine.manifest), 0
@@ -133,8 +149,8 @@ class Stream:
 class Streams:
     """As many sensors as cores, each a stream with a thread of its own."""
 
-    def __init__(self, engine: Engine, count: int) -> None:
-        self.streams = [Stream(engine, 1) for _ in range(count)]
+    def __init__(self, engine: Engine, backend: Backend, count: int) -> None:
+        self.streams = [Stream(engine, backend, 1) for _ in range(count)]
         self.pool = ThreadPoolExecutor(count)
 
     @property

@@ -33,6 +33,7 @@ from irst_stream.learn.network import DeRefNet, claims
 from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
 from irst_stream.resolve import read_cells, read_claims
+from irst_stream.resources import find_engine
 from irst_stream.score import score_detections
 from irst_stream.settings import read_settings
 from irst_stream.sim import mixed, seqcsist
@@ -77,7 +78,7 @@ class Training:
     noise_dn: tuple[float, float] = (0.0, 5.0)
     by_peak: bool = False  # light in shares of the brightest pixel
     patch: int = 11  # px a side of what the network sees, cut out around the light
-    start: str = ""  # an engine to begin from
+    start: str = ""  # an engine to begin from, a folder or a name
     frames: int = 8  # of a clip, whose windows share their frames' maps
     validate: int = 200_000  # windows between two validations
     compile: bool = False  # by torch.compile
@@ -377,10 +378,8 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
         for _ in "ab"
     )
     if config.start:
-        arrays = read_engine(Path(config.start)).weights
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
-    else:
-        network.unfold.qinit.copy_(to(first_guess(draw, config), network.unfold.qinit))
+        begin_from(network, read_engine(find_engine(config.start)).weights)
+    network.unfold.qinit.copy_(to(first_guess(draw, config), network.unfold.qinit))
     run = Run(network, average, optimizer_of(network, STAGES[0]))
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
@@ -396,6 +395,13 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
     else:
         average.load_state_dict(network.state_dict())
     return run
+
+
+def begin_from(network: DeRefNet, weights: dict[str, np.ndarray]) -> None:
+    """Takes over what another engine has learnt; what depends on its patch's size stays this network's own."""
+    own = network.state_dict()
+    taken = {name: torch.from_numpy(array.copy()) for name, array in weights.items() if own[name].shape == array.shape}
+    network.load_state_dict(own | taken)
 
 
 def first_guess(draw: Draw, config: Training, images: int = 20_000) -> np.ndarray:

@@ -19,9 +19,11 @@ from irst_stream.sim import seqcsist
 from irst_stream.unmix.engine import EngineManifest, read_engine, write_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
+from irst_stream.unmix.openvino import OpenVinoUnmixer
 from irst_stream.unmix.stream import run_sequence
 
-BACKENDS = {"numpy": NumpyUnmixer, "torch": TorchUnmixer, "onnx": OnnxUnmixer}
+BACKENDS = {"numpy": NumpyUnmixer, "torch": TorchUnmixer, "onnx": OnnxUnmixer, "openvino": OpenVinoUnmixer}
+COMPARED = ("torch", "onnx", "onnx", "openvino", "openvino-bf16")
 SHAPES = {"conv1_forward": (32, 1), "conv2_forward": (32, 32), "conv1_backward": (32, 32), "conv2_backward": (1, 32)}
 
 
@@ -134,7 +136,7 @@ def test_the_command_writes_maps_by_every_backend(clip, capsys):
     assert main(["engine", "run", "ours", "patches.npy", "default.npy", "--threads", "1"]) == 0
     assert capsys.readouterr().out.endswith("by onnx\n")
     expected = np.load("numpy.npy")
-    for name in ("torch", "onnx", "default"):
+    for name in ("torch", "onnx", "openvino", "default"):
         np.testing.assert_allclose(np.load(f"{name}.npy"), expected, atol=1e-4 * np.ptp(expected))
 
 
@@ -156,7 +158,7 @@ def test_check_fails_where_backends_differ(capsys, monkeypatch):
     whole = OnnxUnmixer.unfold
     monkeypatch.setattr(OnnxUnmixer, "unfold", lambda self, patches: 1.01 * whole(self, patches))
     assert main(["engine", "check", "ours"]) == 2
-    assert "of the range; at most 0.0001 is allowed" in capsys.readouterr().err
+    assert "ours: backends differ too much, in shares of the range: onnx by " in capsys.readouterr().err
 
 
 def test_names_without_weight_and_missing_biases_are_understood(matrices):
@@ -283,6 +285,8 @@ def test_an_engine_of_other_arrays_is_refused(tmp_path):
         NumpyUnmixer(engine)
     with pytest.raises(FormatError, match="has no ONNX graphs; make them with irst-stream engine export"):
         OnnxUnmixer(engine)
+    with pytest.raises(FormatError, match="has no portable graphs; make them with irst-stream engine export"):
+        OpenVinoUnmixer(engine)
     assert main(["engine", "export", str(tmp_path), str(tmp_path / "out")]) == 2
 
 

@@ -5,16 +5,19 @@ import pytest
 from networks import ENGINES, random_engine
 
 from irst_stream.learn.backend import TorchUnmixer
+from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.engine import WINDOW
+from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
+from irst_stream.unmix.openvino import OpenVinoUnmixer
 
 BACKENDS = {
     "numpy": NumpyUnmixer,
     "torch": TorchUnmixer,
     "onnx, DeformConv": lambda engine: OnnxUnmixer(engine, form="deform"),
     "onnx, portable": lambda engine: OnnxUnmixer(engine, threads=1, form="portable"),
+    "openvino": lambda engine: OpenVinoUnmixer(engine, threads=1),
 }
 
 
@@ -48,6 +51,17 @@ def expected(engine, windows, places):
 
 def near(got, wanted, least=1e-6):
     np.testing.assert_allclose(got, wanted, atol=1e-4 * max(float(np.ptp(wanted)), least))
+
+
+def test_half_precision_finds_the_same_cells():
+    engine = read_engine(find_engine("seqcsist"))
+    windows = np.ascontiguousarray(seqcsist(1, seed=8).frames[:, :WINDOW, 2:9, 2:9])
+    places = np.arange(WINDOW)[None]
+    found = []
+    for precision in ("fp32", "bf16"):
+        unmixer = OpenVinoUnmixer(engine, threads=1, precision=precision)
+        found.append(unmixer.fuse(unmixer.unfold(windows[0])[None], windows, places))
+    np.testing.assert_allclose(found[1].claims[0, 0], found[0].claims[0, 0], atol=0.1)
 
 
 def test_maps_are_the_oracles(unmixer, windows, expected):

@@ -1,0 +1,82 @@
+"""An exported engine run by OpenVINO on the CPU: fast in half precision, on processors that have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_stream.errors import FormatError, IrstError, MissingPackageError
+from irst_stream.machine import usable_cores
+from irst_stream.types import Ints, Unmixed
+from irst_stream.unmix.engine import WEIGHTS, Engine
+
+try:
+    import openvino
+except ImportError as error:
+    raise MissingPackageError("openvino", "openvino", "the OpenVINO backend") from error
+
+__all__ = ["OpenVinoUnmixer"]
+
+FORM = "portable"  # OpenVINO has no DeformConv for ONNX graphs
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoUnmixer:
+    """Both graphs of an engine, compiled for one patch or window at a time; a protocols.Unmixer, for one thread."""
+
+    def __init__(self, engine: Engine, threads: int = 0, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+        """threads: of the CPU, 0 for all; precision: of the arithmetic, fp32 where the processor has no bf16."""
+        graphs = engine.graphs(FORM)
+        if len(graphs) < 2:
+            raise FormatError(f"{engine.folder}: has no {FORM} graphs; make them with irst-stream engine export")
+        hints = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # several of these in one process would share a core
+            "EXECUTION_MODE_HINT": "ACCURACY" if precision == "fp32" else "PERFORMANCE",
+        }
+        with TemporaryDirectory() as folder:  # private: what was hashed is what is read
+            Path(folder, WEIGHTS).write_bytes(engine.data)
+            try:
+                self._unfold, self._fuse = (_Compiled(Path(folder), graphs[part], hints) for part in ("unfold", "fuse"))
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise IrstError(f"{engine.folder}: OpenVINO cannot run its graphs: {reason}") from error
+
+    def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        return np.concatenate([self._unfold({"patches": patch[None]})[0] for patch in patches])
+
+    def fuse(self, maps: NDArray[np.float32], patches: NDArray[np.float32], places: Ints) -> Unmixed:
+        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
+        columns = {"maps": maps, "patches": patches, "places": places.astype(np.float32)}
+        found = [self._fuse({name: column[k : k + 1] for name, column in columns.items()}) for k in range(len(maps))]
+        images = np.concatenate([outputs[0] for outputs in found])
+        if len(found[0]) < 2:
+            return Unmixed(images, np.zeros((len(maps), 0, *maps.shape[2:]), np.float32))
+        return Unmixed(images, np.concatenate([outputs[1] for outputs in found]))
+
+
+class _Compiled:
+    """A graph compiled for a batch of one; called with its inputs by name it gives its outputs, copied."""
+
+    def __init__(self, folder: Path, graph: bytes, hints: dict[str, Any]) -> None:
+        path = folder / "graph.onnx"
+        path.write_bytes(graph)
+        core = openvino.Core()
+        model = core.read_model(path)
+        shapes = {
+            node.any_name: [1, *(side.get_length() for side in list(node.partial_shape)[1:])] for node in model.inputs
+        }
+        model.reshape(shapes)
+        self._names = list(shapes)
+        self._request = core.compile_model(model, "CPU", hints).create_infer_request()
+
+    def __call__(self, columns: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        found = self._request.infer({name: columns[name] for name in self._names})
+        return [np.array(value) for value in found.values()]
