@@ -64,7 +64,7 @@ class Stage:
 class Loss:
     """How the head is judged, and the weights of all parts beside it."""
 
-    head: Literal["mixture", "cells"] = "mixture"
+    head: Literal["cells", "mixture"] = "cells"
     map: float = 1.0
     symmetry: float = 0.1
     alignment: float = 0.1

@@ -51,7 +51,8 @@ def load_array(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise SourceError(f"{path}: not a .npy array that can be read ({error})") from error
+        reason = str(error).partition(". ")[0].rstrip(".")
+        raise SourceError(f"{path}: not a .npy array that can be read ({reason})") from error
     if not isinstance(array, np.ndarray):
         raise SourceError(f"{path}: expected one .npy array, got an archive")
     return array

@@ -61,7 +61,9 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, phi: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """X (B, cells) and the data y (B, pixels) to the next x and the symmetry error (B, 1, *shape)."""
-        r = x + self.lambda_step * (y - x @ phi.T) @ phi  # PhiT Phi has the rank of Phi, so it is never formed
+        with torch.autocast(x.device.type, enabled=False):  # the data are known to more digits than half precision has
+            x = x.to(phi.dtype)
+            r = x + self.lambda_step * (y - x @ phi.T) @ phi  # PhiT Phi has the rank of Phi, so it is never formed
         r = r.view(-1, 1, *shape)
         features = self.conv2_forward(F.relu(self.conv1_forward(r)))
         shrunk = features.sign() * F.relu(features.abs() - self.soft_thr)
@@ -90,7 +92,8 @@ class Unfold(nn.Module):
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """The maps, and the stages' symmetry errors (B, stages, H c, W c), zero outside training."""
         y = patches.flatten(1)
-        x = y @ self.qinit.T
+        with torch.autocast(y.device.type, enabled=False):
+            x = y @ self.qinit.T
         errors = []
         for stage in self.fcs:
             x, error = stage(x, y, self.phi, self.grid.shape)

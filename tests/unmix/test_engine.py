@@ -149,7 +149,7 @@ def test_export_and_check_say_what_they_did(capsys):
     assert main(["engine", "check", "out"]) == 0
     said = capsys.readouterr().out
     assert [line.split()[:2] for line in said.splitlines()[2:]] == [
-        [i, b] for i in ("noise", "images") for b in ("torch", "onnx", "onnx")
+        [i, b] for i in ("noise", "images") for b in COMPARED
     ]
 
 
