@@ -71,7 +71,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not(here, monkeypa
     stopped = read_engine(here / "out/train/stopped/engine")
     for name, array in whole.weights.items():
         np.testing.assert_allclose(stopped.weights[name], array, atol=1e-5, err_msg=name)
-    maps = run_sequence(NumpyUnmixer(stopped), stopped.manifest, seqcsist(1).frames[0, :6])
+    maps = run_sequence([NumpyUnmixer(stopped)], stopped.manifest, seqcsist(1).frames[0, :6])
     assert np.isfinite(maps.claims).all()
 
 

@@ -16,10 +16,12 @@ from irst_stream.commands.outputs import check_output, replacing
 from irst_stream.commands.sources import load_array
 from irst_stream.config import Backend
 from irst_stream.errors import FormatError, MissingPackageError, OutputError, SourceError, UsageError
+from irst_stream.machine import usable_cores
 from irst_stream.protocols import Unmixer
 from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
 from irst_stream.unmix.engine import Engine, read_engine, write_engine, write_graphs
+from irst_stream.unmix.onnx import forms
 from irst_stream.unmix.stream import run_sequence
 
 __all__ = ["set_up"]
@@ -51,7 +53,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     runs.add_argument("patches", metavar="PATCHES.npy", type=Path, help="one sequence, (frames, 11, 11) DN")
     runs.add_argument("out", metavar="OUT.npy", type=Path, help="(frames - 4, 33, 33) DN, of the windows' centre frames")
     runs.add_argument("--backend", choices=BACKENDS, help="what computes (default onnx, where it was exported)")
-    runs.add_argument("--threads", type=count, metavar="N", help="that it takes (default all cores)")
+    runs.add_argument("--threads", type=count, metavar="N", help="that work side by side (default all cores)")
     runs.set_defaults(run=_run)
     summary = "write an engine's ONNX graphs, for ONNX Runtime and TensorRT"
     exports = actions.add_parser("export", help=summary, description=f"{summary.capitalize()}.")
@@ -90,7 +92,8 @@ def _run(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
     patches = _read_patches(args.patches, engine)
     backend = args.backend or ("onnx" if engine.manifest.graphs else "numpy")
-    found = run_sequence(_unmixer(engine, backend, args.threads or 0), engine.manifest, patches)
+    unmixers = [_unmixer(engine, backend) for _ in range(args.threads or usable_cores())]
+    found = run_sequence(unmixers, engine.manifest, patches)
     with replacing(args.out) as part, part.open("wb") as file:
         np.save(file, found.map)
     shape = " x ".join(map(str, found.map.shape))
@@ -121,9 +124,9 @@ def _check(args: argparse.Namespace) -> int:
     noise = np.random.default_rng(0).uniform(0, 250, real.shape).astype(np.float32)
     rows, faults = [], []
     for name, images in (("noise", noise), ("images", real)):
-        expected = run_sequence(_unmixer(engine, "numpy"), engine.manifest, images)
+        expected = run_sequence([_unmixer(engine, "numpy")], engine.manifest, images)
         for backend, form in _checkable(engine):
-            got = run_sequence(_unmixer(engine, backend, form=form), engine.manifest, images)
+            got = run_sequence([_unmixer(engine, backend, form)], engine.manifest, images)
             apart = {"map": _apart(got.map, expected.map, 0), "claims": _apart(got.claims, expected.claims, 1)}
             if not max(apart.values()) <= LIMITS.get(backend, ALIKE):
                 faults.append(f"{backend} by {max(apart.values()):.1e}")
@@ -137,10 +140,10 @@ def _check(args: argparse.Namespace) -> int:
 
 def _checkable(engine: Engine) -> list[tuple[str, str]]:
     """The backends, and their forms, that this engine and this machine have, but NumPy."""
-    forms = dict.fromkeys(graph.form for graph in engine.manifest.graphs)
+    exported = {graph.form for graph in engine.manifest.graphs}
     torch = [("torch", "")] if find_spec("torch") else []
-    openvino = [("openvino", ""), ("openvino-bf16", "")] if find_spec("openvino") and "portable" in forms else []
-    found = [*torch, *(("onnx", form) for form in forms), *openvino]
+    openvino = [("openvino", ""), ("openvino-bf16", "")] if find_spec("openvino") and "portable" in exported else []
+    found = [*torch, *(("onnx", form) for form in forms() if form in exported), *openvino]
     if not found:
         raise UsageError("nothing to compare: PyTorch is not installed, and the engine has no ONNX graphs")
     return found
@@ -157,9 +160,10 @@ def _apart(got: NDArray[Any], expected: NDArray[Any], kinds: int) -> float:
     return float((np.abs(got - expected) / np.maximum(span, 1e-9)).max())
 
 
-def _unmixer(engine: Engine, backend: str, threads: int = 0, form: str = "") -> Unmixer:
+def _unmixer(engine: Engine, backend: str, form: str = "") -> Unmixer:
+    """For one thread."""
     if backend != "torch":
-        return build_unmixer(engine, cast("Backend", backend), threads, form)
+        return build_unmixer(engine, cast("Backend", backend), 1, form)
     try:
         from irst_stream.learn.backend import TorchUnmixer
     except ImportError as error:

@@ -12,7 +12,15 @@ from irst_stream.machine import usable_cores
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import Engine
 
-__all__ = ["OnnxUnmixer"]
+__all__ = ["OnnxUnmixer", "forms"]
+
+
+def forms() -> tuple[str, ...]:
+    """The forms of graphs that the installed ONNX Runtime has CPU kernels for, the faster first."""
+    import onnxruntime as ort
+
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    return ("deform", "portable") if version >= (1, 31) else ("portable",)
 
 
 class OnnxUnmixer:
@@ -24,7 +32,7 @@ class OnnxUnmixer:
 
         self._manifest = engine.manifest
         fault: Exception | None = None
-        for name in (form,) if form else ("deform", "portable"):
+        for name in (form,) if form else forms():
             graphs = engine.graphs(name)
             if len(graphs) < 2:
                 continue

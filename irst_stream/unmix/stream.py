@@ -8,7 +8,10 @@ held are computed anew.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,7 @@ from irst_stream.protocols import Unmixer
 from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 
-__all__ = ["MapStream", "WindowUnmixer", "corner_of", "light_centre", "run_sequence"]
+__all__ = ["MapStream", "Part", "WindowUnmixer", "corner_of", "light_centre", "run_sequence"]
 
 MOST_SENSORS = 256  # whose maps are held; a sensor that comes back after more others costs five maps again
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
@@ -61,40 +64,62 @@ class MapStream:
     """The maps of one region's last frames."""
 
     def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
-        self._unmixer, self._size = unmixer, manifest.patch
-        self._by_clip, self._clip_length = manifest.time_code == "clip", manifest.code_length
+        self._unmixer, self._manifest = unmixer, manifest
+        self._part = Part(manifest.patch)
         self._maps: dict[int, NDArray[np.float32]] = {}
-        self._corner = np.zeros(2, np.int64)
 
     def see(self, patches: NDArray[Any], numbers: Sequence[int]) -> Answer:
         """A window of patches (5, h, w) DN, and its frames' numbers; a number seen before is the same frame again.
 
         Pixels that are not finite count as dark.
         """
-        if self._by_clip and max(numbers) >= self._clip_length:
-            raise UsageError(
-                f"frame {max(numbers)}: this engine's time code knows clips of {self._clip_length} frames only"
-            )
-        patches = np.nan_to_num(patches.astype(np.float32, copy=False), nan=0.0, posinf=0.0, neginf=0.0)
-        self._place(patches)
-        x, y = self._corner
-        part = np.ascontiguousarray(patches[:, y : y + self._size[0], x : x + self._size[1]])
+        patches = _finite(patches)
+        if self._part.follow(patches):
+            self._maps.clear()
+        part = self._part.of(patches)
         new = {number: k for k, number in enumerate(numbers) if number not in self._maps}
         if new:
             self._maps.update(zip(new, self._unmixer.unfold(part[list(new.values())]), strict=True))
         self._maps = {number: self._maps[number] for number in numbers}
-        places = np.array(numbers if self._by_clip else range(WINDOW))
         maps = np.stack([self._maps[number] for number in numbers])
-        return Answer(self._unmixer.fuse(maps[None], part[None], places[None]), self._corner)
+        return Answer(self._unmixer.fuse(maps[None], part[None], _places(self._manifest, numbers)), self._part.corner)
 
-    def _place(self, patches: NDArray[np.float32]) -> None:
-        """Moves the part if it must; maps of another part are worth nothing then."""
+
+class Part:
+    """The part of a region's patches that a network sees: where it is, and when it must move."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        """size: rows, columns."""
+        self.corner = np.zeros(2, np.int64)  # x, y
+        self._size, self._placed = size, False
+
+    def follow(self, patches: NDArray[np.float32]) -> bool:
+        """Takes a window's patches (5, h, w); whether the part had to move."""
         middle = light_centre(patches.mean(axis=0)[None])[0]
         corner = corner_of(middle, patches.shape[1:], self._size)
-        near = np.abs(middle - self._corner - (np.array(self._size[::-1]) - 1) / 2) <= SLACK
-        if not self._maps or not (near | (corner == self._corner)).all():
-            self._corner = corner
-            self._maps.clear()
+        near = np.abs(middle - self.corner - (np.array(self._size[::-1]) - 1) / 2) <= SLACK
+        if self._placed and (near | (corner == self.corner)).all():
+            return False
+        self.corner, self._placed = corner, True
+        return True
+
+    def of(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Patches (T, h, w) to what the network sees of them."""
+        x, y = self.corner
+        return np.ascontiguousarray(patches[:, y : y + self._size[0], x : x + self._size[1]])
+
+
+def _finite(patches: NDArray[Any]) -> NDArray[np.float32]:
+    return np.nan_to_num(patches.astype(np.float32, copy=False), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _places(manifest: EngineManifest, numbers: Sequence[int]) -> Ints:
+    """(1, 5): the frames' places in time by the engine's time code."""
+    if manifest.time_code == "window":
+        return np.arange(WINDOW)[None]
+    if max(numbers) >= manifest.code_length:
+        raise UsageError(f"frame {max(numbers)}: this engine's time code knows clips of {manifest.code_length} frames only")
+    return np.array(numbers)[None]
 
 
 def light_centre(images: NDArray[Any]) -> Floats:
@@ -114,15 +139,48 @@ def corner_of(middle: Floats, shape: tuple[int, ...], size: tuple[int, int]) -> 
     return np.clip(np.rint(middle - (np.array(size[::-1]) - 1) / 2), 0, room).astype(np.int64)
 
 
-def run_sequence(unmixer: Unmixer, manifest: EngineManifest, patches: NDArray[Any]) -> Unmixed:
-    """A sequence of patches (frames, h, w) DN to what its frames - 4 whole windows show, on the whole patch's fine grid."""
+def run_sequence(unmixers: Sequence[Unmixer], manifest: EngineManifest, patches: NDArray[Any]) -> Unmixed:
+    """A sequence of patches (frames, h, w) DN to what its frames - 4 whole windows show, on the whole patch's fine grid.
+
+    Each frame is unfolded once for each part that it is seen in; as many threads work as there are unmixers.
+    """
     manifest.check_length(len(patches))
-    stream, c = MapStream(unmixer, manifest), manifest.division
-    shape = (len(patches) - WINDOW + 1, patches.shape[1] * c, patches.shape[2] * c)
-    maps, claims = np.zeros(shape, np.float32), np.zeros((shape[0], manifest.claims, *shape[1:]), np.float32)
-    for k in range(shape[0]):
-        unmixed, (x, y) = stream.see(patches[k : k + WINDOW], range(k, k + WINDOW))
-        part = slice(y * c, y * c + unmixed.map.shape[1]), slice(x * c, x * c + unmixed.map.shape[2])
-        maps[k][part] = unmixed.map[0]
-        claims[k][:, part[0], part[1]] = unmixed.claims[0]
-    return Unmixed(maps, claims)
+    patches, part, c = _finite(patches), Part(manifest.patch), manifest.division
+    seen = []  # of each window its part of the patches, and their corner
+    for k in range(len(patches) - WINDOW + 1):
+        part.follow(patches[k : k + WINDOW])
+        seen.append((part.of(patches[k : k + WINDOW]), tuple(part.corner)))
+    wanted = {(k + t, corner): window[t] for k, (window, corner) in enumerate(seen) for t in range(WINDOW)}
+    spare = SimpleQueue[Unmixer]()
+    for unmixer in unmixers:
+        spare.put(unmixer)
+
+    def unfold(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with _borrowed(spare) as unmixer:
+            return np.asarray(unmixer.unfold(patch[None])[0])
+
+    def fuse(k: int) -> Unmixed:
+        window, corner = seen[k]
+        stack = np.stack([maps[k + t, corner] for t in range(WINDOW)])
+        with _borrowed(spare) as unmixer:
+            return unmixer.fuse(stack[None], window[None], _places(manifest, range(k, k + WINDOW)))
+
+    with ThreadPoolExecutor(len(unmixers)) as pool:
+        maps = dict(zip(wanted, pool.map(unfold, wanted.values()), strict=True))
+        found = list(pool.map(fuse, range(len(seen))))
+    shape = (len(seen), patches.shape[1] * c, patches.shape[2] * c)
+    whole, claims = np.zeros(shape, np.float32), np.zeros((shape[0], manifest.claims, *shape[1:]), np.float32)
+    height, width = manifest.cells
+    for k, (unmixed, (_, (x, y))) in enumerate(zip(found, seen, strict=True)):
+        whole[k, y * c : y * c + height, x * c : x * c + width] = unmixed.map[0]
+        claims[k, :, y * c : y * c + height, x * c : x * c + width] = unmixed.claims[0]
+    return Unmixed(whole, claims)
+
+
+@contextmanager
+def _borrowed(spare: SimpleQueue[Unmixer]) -> Iterator[Unmixer]:
+    unmixer = spare.get()
+    try:
+        yield unmixer
+    finally:
+        spare.put(unmixer)

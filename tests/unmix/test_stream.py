@@ -53,8 +53,18 @@ def test_streamed_output_equals_that_of_whole_windows(engine):
 
 def test_each_frame_is_unfolded_once_while_the_light_stays(engine):
     unmixer = Counting(engine)
-    run_sequence(unmixer, engine.manifest, spots(5, 5, 6, 6, 5, 4, 4, 5))
+    run_sequence([unmixer], engine.manifest, spots(5, 5, 6, 6, 5, 4, 4, 5))
     assert unmixer.unfolded == 8
+
+
+def test_many_threads_give_what_one_gives_and_what_a_stream_gives(engine):
+    patches = seqcsist(1, seed=5, noise=(2.0, 2.0)).frames[0]
+    one, many = (run_sequence([OnnxUnmixer(engine, 1) for _ in range(n)], engine.manifest, patches) for n in (1, 3))
+    np.testing.assert_array_equal(one.claims, many.claims)
+    stream = MapStream(OnnxUnmixer(engine, 1), engine.manifest)
+    for k in range(16):
+        seen, (x, y) = stream.see(patches[k : k + WINDOW], range(k, k + WINDOW))
+        np.testing.assert_allclose(one.map[k, 3 * y : 3 * y + 21, 3 * x : 3 * x + 21], seen.map[0], atol=1e-3)
 
 
 def test_when_the_light_leaves_the_middle_what_is_held_is_unfolded_anew(engine):
@@ -132,11 +142,11 @@ def test_a_single_frame_is_a_scene_that_stands_still(engine):
 def test_pixels_that_are_not_finite_count_as_dark(engine):
     patches = seqcsist(1, seed=5).frames[0, :5].copy()
     patches[2, 0, 0], patches[3, 10, 10] = np.nan, np.inf
-    assert np.isfinite(run_sequence(NumpyUnmixer(engine), engine.manifest, patches).claims).all()
+    assert np.isfinite(run_sequence([NumpyUnmixer(engine)], engine.manifest, patches).claims).all()
 
 
 def test_what_is_outside_the_part_is_empty(engine):
-    seen = run_sequence(OnnxUnmixer(engine), engine.manifest, spots(2, 2, 2, 2, 2, row=2))
+    seen = run_sequence([OnnxUnmixer(engine)], engine.manifest, spots(2, 2, 2, 2, 2, row=2))
     assert seen.map.shape == (1, 33, 33)
     assert seen.claims.shape == (1, 7, 33, 33)
     assert (seen.map[0, 21:] == 0).all()
