@@ -94,3 +94,12 @@ def test_wrong_configurations_are_one_line(old, new, message, here, monkeypatch,
     (here / "tiny.toml").write_text(CONFIG.replace(old, new))
     assert run(monkeypatch, "tiny.toml") == 2
     assert message in capsys.readouterr().err
+
+
+def test_another_engines_weights_are_taken_over_but_for_the_patchs_size():
+    small, large = (train.DeRefNet(train.FineGrid(3, (side, side)), head=True) for side in (7, 11))
+    own = large.unfold.qinit.clone()
+    train.begin_from(large, {name: tensor.numpy() for name, tensor in small.state_dict().items()})
+    assert torch.equal(large.head.tail.weight, small.head.tail.weight)
+    assert torch.equal(large.fuse.tail.weight, small.fuse.tail.weight)
+    assert torch.equal(large.unfold.qinit, own)
