@@ -39,7 +39,8 @@ def build_resolver(config: Config, manifest: EngineManifest | None, full_scale: 
     if config.readout in ("best", "network") and manifest.head != "continuous":
         raise UsageError(f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one")
     fitter = Fitter(config.fit, full_scale) if config.readout == "best" else None
-    return Unmixing(config.readout, FineGrid(manifest.division, manifest.patch), config.claims, fitter)
+    grid = FineGrid(manifest.division, manifest.patch)
+    return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
 
 
 def build_unmixer(engine: Engine, backend: Backend = "auto", threads: int = 0, form: str = "") -> Unmixer:

@@ -9,20 +9,22 @@ from numpy.typing import NDArray
 
 from irst_stream.optics import FineGrid
 from irst_stream.resolve.found import NOTHING_FOUND, Found
-from irst_stream.types import Floats, Ints
+from irst_stream.resolve.merge import merge
 
 __all__ = ["ClaimSettings", "read_claims"]
 
 FAINTEST = 0.01  # probability below which a cell claims nothing
-FULL = 1.6  # claims that together hold more than this are on two targets
 
 
 @dataclass(frozen=True)
 class ClaimSettings:
-    """presence: a target is reported from this probability on; merge_px: claims this close may be on the same target."""
+    """presence: a target is reported from this probability on; merge_px: claims this close may be on the same target;
+    most_targets: in one region, the likeliest ones.
+    """
 
     presence: float = 0.5
     merge_px: float = 0.2
+    most_targets: int = 5
 
 
 def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSettings | None = None) -> Found:
@@ -39,10 +41,15 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     row, column = row[order], column[order]
     p, x, y, x_sd, y_sd, amplitude, amplitude_sd = np.asarray(claims[:, row, column], np.float64)
     xy = grid.centres[row, column] + np.stack([x, y], axis=1)
-    owner = _merge(xy, p, settings.merge_px)
+    kept = ((xy > -0.5) & (xy < np.array(grid.patch[::-1]) - 0.5)).all(axis=1)  # of what is unlike all that was learnt
+    if not kept.all():
+        p, xy, x_sd, y_sd, amplitude, amplitude_sd = (c[kept] for c in (p, xy, x_sd, y_sd, amplitude, amplitude_sd))
+    owner = merge(xy, p, settings.merge_px)
     mine = owner == np.unique(owner)[:, None]  # (targets, claims)
     total = mine @ p
-    mine, total = mine[total >= settings.presence], total[total >= settings.presence]
+    reported = np.argsort(-total, kind="stable")[: settings.most_targets]
+    reported = reported[total[reported] >= settings.presence]
+    mine, total = mine[reported], total[reported]
     share = mine * p / (x_sd**2 + y_sd**2)
     share /= share.sum(1, keepdims=True)
     place, light = share @ xy, share @ amplitude
@@ -52,18 +59,3 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     cov[:, 1, 1] += share @ y_sd**2
     light_sd = np.sqrt(np.maximum(share @ (amplitude_sd**2 + amplitude**2) - light**2, 0))
     return Found(place, cov, light, light_sd, np.minimum(total, 1))
-
-
-def _merge(xy: Floats, p: Floats, reach: float) -> Ints:
-    """(N,): for each claim, the surest first, the claim it is merged into: the nearest in reach that is not yet full."""
-    owner = np.arange(len(p))
-    held = p.copy()
-    for k in range(1, len(p)):
-        heads = np.flatnonzero(owner[:k] == np.arange(k))
-        distance = np.hypot(*(xy[heads] - xy[k]).T)
-        distance[held[heads] + p[k] > FULL] = np.inf
-        nearest = int(distance.argmin())
-        if distance[nearest] < reach:
-            owner[k] = heads[nearest]
-            held[heads[nearest]] += p[k]
-    return owner

@@ -33,8 +33,12 @@ class Fitted:
 class Unmixing:
     """A network's answer to each region, read in one of these ways; "best" has the fit look for something better."""
 
-    def __init__(self, readout: Readout, grid: FineGrid, claims: ClaimSettings, fitter: Fitter | None) -> None:
-        self._readout, self._grid, self._claims, self._fitter = readout, grid, claims, fitter
+    def __init__(
+        self, readout: Readout, grid: FineGrid, claims: ClaimSettings, amplitude: float, fitter: Fitter | None
+    ) -> None:
+        """amplitude: what one target is known to have, DN, for readout "peaks"; fitter: for readout "best"."""
+        self._readout, self._grid, self._claims = readout, grid, claims
+        self._amplitude, self._fitter = amplitude, fitter
 
     def __call__(self, window: Window, answers: list[Answer]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
@@ -46,10 +50,10 @@ class Unmixing:
         if self._readout == "cells":
             found = read_cells(unmixed.map[0], self._grid)
         elif self._readout == "peaks":
-            found = read_peaks(unmixed.map[0], self._grid)
+            found = read_peaks(unmixed.map[0], self._grid, self._amplitude)
         else:
             found = read_claims(unmixed.claims[0], self._grid, self._claims)
         found = found._replace(xy=found.xy + corner)
-        if self._readout != "best" or self._fitter is None:
+        if self._fitter is None:
             return found
         return choose(found, self._fitter(window.patches[region], window.times, found))

@@ -6,7 +6,7 @@ from irst_stream.resolve.choose import choose
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 
 
-def found(targets, sd, probability=0.99):
+def found(targets, sd, probability=0.999):
     return Found(
         np.zeros((targets, 2)),
         np.tile(np.eye(2) * sd**2, (targets, 1, 1)),
@@ -30,7 +30,7 @@ def test_a_fit_that_has_rivals_loses():
 
 
 def test_different_numbers_are_decided_by_how_likely_each_is():
-    network, fit = found(3, 0.01, 0.6), found(2, 0.1, 0.99)
+    network, fit = found(3, 0.01, 0.6), found(2, 0.1)
     assert choose(network, fit) is fit
     assert choose(found(3, 0.1), found(2, 0.01, 0.3)).xy.shape == (3, 2)
 
