@@ -31,9 +31,10 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "tensorrt",
 )
-VECTORS = ("avx512f", "avx512_vnni", "avx2", "asimd", "sve")  # instruction sets worth naming
+VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx512_vnni", "avx2", "asimd", "sve")  # instruction sets worth naming
 LONGEST_S = 30.0
 
 
@@ -80,10 +81,12 @@ def _abilities(packages: dict[str, str], cuda: CudaReport) -> list[Ability]:
 
     tensorrt = install(cuda.reason and f"a GPU: {cuda.reason}", need("tensorrt", "tensorrt"))
     return [
-        Ability("generate, read and score data; measure targets in patches", ""),
+        Ability("generate, read and score data; find targets in patches by network and fit", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
         Ability("read compressed TIFF", need("imagecodecs", "tiff")),
-        Ability("import engines, run them by PyTorch", need("torch", "train")),
+        Ability("train and import engines, run them by PyTorch", need("torch", "train")),
+        Ability("export engines", need("onnx", "train")),
+        Ability("run engines by OpenVINO, in half precision too", need("openvino", "openvino")),
         Ability("run TensorRT engines", tensorrt),
     ]
 

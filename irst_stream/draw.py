@@ -29,7 +29,7 @@ COLUMNS = 6
 GROUP_REACH = 3  # px: how much is shown around a group
 ZOOMS = 6  # enlarged groups of a full frame
 DIMMED = 3.0  # times the brightest pixel: what would be white behind marks
-CLOSE_UP = 0.75  # px: how much is shown around a group when methods are compared, at least
+CLOSE_UP = 0.5  # px: how much is shown around a group when methods are compared, at least
 TRUTH_COLOUR, DETECTION_COLOUR = "#00b4ff", "#ff6a00"
 BRIGHTEN = 0.6  # exponent of the brightness scale, so that the skirts of a blur show beside its peak
 ELLIPSE_SCALE = 2 * 2.4477  # a 2-D Gaussian's 95 % ellipse has 2.4477 standard deviations on either side
@@ -59,12 +59,12 @@ def comparison(path: Path, frames: Sequence[Frame], truths: Truths, answers: Map
         sensor.set(xticks=[], yticks=[])
         for axes, (name, found) in zip(enlarged, answers.items(), strict=True):
             _show(axes, frame.pixels, 0, DIMMED * brightest)
-            axes.set_title(name.replace("-", " "), fontsize=9)
+            axes.set_title(name, fontsize=9)
             axes.set(xticks=[], yticks=[])
             if len(points):
                 (x, y), side = points.mean(axis=0), max(CLOSE_UP, 0.75 * float(np.ptp(points, axis=0).max()))
                 axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
-            _mark(axes, frame.stamp, truths, found)
+            _mark(axes, frame.stamp, truths, found, cross=16, dot=4)
     _add_key(figure, bool(truths), True)
     _save(figure, path)
 
@@ -223,13 +223,13 @@ def _minutes(curves: Sequence[Mapping[str, Any]]) -> list[float]:
     return minutes
 
 
-def _mark(axes: Axes, stamp: Stamp, truths: Truths, detections: Answers) -> None:
-    """Truth as crosses, detections as dots with their 95 % ellipses; the view stays as it is."""
+def _mark(axes: Axes, stamp: Stamp, truths: Truths, detections: Answers, *, cross: float = 9, dot: float = 7) -> None:
+    """Truth as crosses, detections as dots with their 95 % ellipses, of these sizes; the view stays as it is."""
     view = (axes.get_xlim(), axes.get_ylim())
     if stamp in truths:
-        axes.plot(*truths[stamp].xy.T, "+", color=TRUTH_COLOUR, markersize=9, markeredgewidth=1.6)
+        axes.plot(*truths[stamp].xy.T, "+", color=TRUTH_COLOUR, markersize=cross, markeredgewidth=1.2)
     if stamp in detections:
-        axes.plot(*detections[stamp].xy.T, ".", color=DETECTION_COLOUR, markersize=7)
+        axes.plot(*detections[stamp].xy.T, ".", color=DETECTION_COLOUR, markersize=dot)
         for xy, cov in zip(detections[stamp].xy, detections[stamp].cov, strict=True):
             if np.isfinite(cov).all():
                 axes.add_patch(_ellipse(xy, cov))

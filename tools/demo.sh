@@ -14,7 +14,7 @@ run() {
 
 rm -rf "$out"
 mkdir -p "$out"
-run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1 --noise 2
+run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1 --noise 5
 echo 'As far as a perfect network gets when it is read at cell centres:'
 run baseline "$out/data/test" "$out/cell-centres.jsonl"
 run score "$out/cell-centres.jsonl" "$out/data/test" --mode legacy
