@@ -70,8 +70,8 @@ def test_single_images_are_read_too():
 def test_groups_of_every_kind_are_read():
     groups = mixed(80, 5, seed=21, split="test", snr=(50.0, 300.0))
     report = score_detections(answers(configured("general"), groups, None), "legacy")
-    assert report.cso_map.map > 0.5
-    assert report.errors.count_accuracy > 0.5
+    assert report.cso_map.map > 0.45
+    assert report.errors.count_accuracy > 0.35
 
 
 def test_brightness_does_not_matter_to_the_general_engine():

@@ -250,7 +250,10 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("simulate scene out --frames 3 --size 640", "expected WIDTHxHEIGHT such as 640x512, got '640'"),
         ("simulate scene out --frames 3 --members 1.5:2", "expected whole numbers"),
         ("simulate scene out --frames 3 --bits 40", "bits: expected 8 to 16, got 40"),
-        ("simulate scene out --frames 3 --config nonsense", "there are: csist100k, scene-cloud, scene-sky, seqcsist"),
+        (
+            "simulate scene out --frames 3 --config nonsense",
+            "there are: csist100k, general, scene-cloud, scene-sky, seqcsist, train-general, train-seqcsist",
+        ),
         ("simulate scene out --frames 3 --drift 4", "expected X,Y, got '4'"),
         ("inspect nowhere", "nowhere: no such file or folder"),
         ("inspect data/test --detections cells.jsonl", "--detections: marks a picture; say where to draw it"),
