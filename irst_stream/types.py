@@ -107,6 +107,11 @@ class Unmixed:
         object.__setattr__(self, "map", _read_only(self.map))
         object.__setattr__(self, "claims", _read_only(self.claims))
 
+    @classmethod
+    def plain(cls, fine_map: NDArray[np.float32]) -> Unmixed:
+        """Of a network without a continuous head: the map (B, H, W) DN alone."""
+        return cls(fine_map, np.zeros((len(fine_map), 0, *fine_map.shape[1:]), np.float32))
+
 
 class Answer(NamedTuple):
     """What a network sees in one region's window; corner (2,), x and y px, of the part of the patch that it was shown."""

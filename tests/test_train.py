@@ -7,6 +7,7 @@ import pytest
 import torch
 import train
 
+from irst_stream.learn import validation
 from irst_stream.sim import seqcsist
 from irst_stream.unmix.engine import read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
@@ -31,7 +32,7 @@ batch = 16
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "VALIDATED", 2)
+    monkeypatch.setattr(validation, "VALIDATED", 2)
     (tmp_path / "tiny.toml").write_text(CONFIG)
     threads = torch.get_num_threads()
     yield tmp_path

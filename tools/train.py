@@ -13,30 +13,25 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from bench_data import describe_machine
-from scipy.optimize import linear_sum_assignment
 
-from irst_stream import Detections, Stamp, Truth
 from irst_stream.commands.console import progress
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.learn.data import Clips, Draw, anything, benchmark, crop, from_folder
 from irst_stream.learn.losses import Targets, by_cell, by_mixture, map_error
-from irst_stream.learn.network import DeRefNet, claims
+from irst_stream.learn.network import DeRefNet
+from irst_stream.learn.validation import calibrate, validate, validation_sets
 from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
-from irst_stream.resolve import read_cells, read_claims
 from irst_stream.resources import find_engine
-from irst_stream.score import score_detections
 from irst_stream.settings import read_settings
-from irst_stream.sim import mixed, seqcsist
 from irst_stream.unmix.engine import FAINTEST, UNIT, WINDOW, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
 
@@ -45,8 +40,6 @@ AVERAGE = 0.999  # of the weights: what is kept each step; the average is what i
 LONGEST_GRADIENT = 1.0
 WEIGHT_DECAY = 1e-5
 STAGES = ("head", "unfold", "whole")
-CHI2_95 = (3.841, 5.991)  # of one and of two degrees of freedom
-VALIDATED = 40  # trajectories at each level of noise
 
 
 @dataclass(frozen=True)
@@ -160,7 +153,7 @@ def train(config: Training, folder: Path) -> None:
                     point = {key: float(np.mean([x[key] for x in losses])) for key in losses[0]}
                     point |= {"stage": name, "windows": run.step * stage.batch, "seconds": round(run.spent)}
                     if name != "unfold" or last:
-                        point |= validate(run.average, config, name, device)
+                        point |= validate(run.average, validation_sets(config.data, config.patch), name)
                     run.curves.append(point)
                     print(json.dumps(point), flush=True)
                     seen, losses = 0, []
@@ -268,92 +261,6 @@ def follow(average: DeRefNet, network: DeRefNet, step: int) -> None:
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
 
 
-def validate(network: DeRefNet, config: Training, stage: str, device: torch.device) -> dict[str, float]:
-    """CSO-mAP, legacy, of both heads on the validation sets; how often the count and the 95 % ellipses are right, in %."""
-    grid, figures = network.unfold.grid, {}
-    for name, clips in validation_sets(config, grid).items():
-        rows = list(answers(network, clips, stage, device))
-        if stage != "head" and not config.by_peak:
-            read = [(read_cells(seen.map, grid).detections(truth.stamp), truth) for seen, truth in rows]
-            figures[f"map_{name}"] = round(100 * score_detections(read, "legacy").cso_map.map, 2)
-        if stage != "unfold":
-            read = [(read_claims(seen.claims, grid).detections(truth.stamp), truth) for seen, truth in rows]
-            report = score_detections(read, "legacy")
-            figures[f"head_{name}"] = round(100 * report.cso_map.map, 2)
-            figures[f"count_{name}"] = round(100 * report.errors.count_accuracy, 2)
-            if len(places := misses(read)[0]):
-                figures[f"inside_{name}"] = round(100 * float((places < CHI2_95[1]).mean()), 1)
-    return figures
-
-
-def misses(read: list[tuple[Detections, Truth]]) -> tuple[np.ndarray, np.ndarray]:
-    """The squared errors of places and of amplitudes, in units of their variances, where the number of targets is right."""
-    places, light = [np.zeros(0)], [np.zeros(0)]
-    for found, truth in read:
-        if len(found) == len(truth):
-            apart = np.hypot(*np.moveaxis(truth.xy[None] - found.xy[:, None], -1, 0))
-            rows, columns = linear_sum_assignment(apart)
-            away = truth.xy[columns] - found.xy[rows]
-            places.append(np.einsum("ni,nij,nj->n", away, np.linalg.inv(found.cov[rows]), away))
-            light.append(((truth.amplitude[columns] - found.amplitude[rows]) / found.amplitude_sd[rows]) ** 2)
-    return np.concatenate(places), np.concatenate(light)
-
-
-def calibrate(network: DeRefNet, config: Training, device: torch.device) -> dict[str, float]:
-    """Stretches the head's deviations so that 95 % of the errors on the middle validation set are inside 95 % limits."""
-    grid = network.unfold.grid
-    rows = answers(network, list(validation_sets(config, grid).values())[1], "whole", device)
-    read = [(read_claims(seen.claims, grid).detections(truth.stamp), truth) for seen, truth in rows]
-    limits = zip(misses(read), CHI2_95[::-1], strict=True)
-    stretch = [float(np.sqrt(np.quantile(m, 0.95) / limit)) if len(m) else 1.0 for m, limit in limits]
-    cells = grid.division**2
-    assert network.head is not None
-    with torch.no_grad():
-        network.head.tail.bias[3 * cells : 5 * cells] += math.log(stretch[0])
-        network.head.tail.bias[6 * cells : 7 * cells] += math.log(stretch[1])
-    return {"place": stretch[0], "amplitude": stretch[1]}
-
-
-def validation_sets(config: Training, grid: FineGrid) -> dict[str, Clips]:
-    """SeqCSIST's trajectories at three levels of noise, DN; or groups of every kind in three ranges of SNR."""
-    if config.data == "anything":
-        ranges = {"faint": (3.0, 10.0), "clear": (10.0, 50.0), "bright": (50.0, 300.0)}
-        made = {name: mixed(16 * VALIDATED, split="val", snr=snr) for name, snr in ranges.items()}
-    else:
-        levels = {"0": 0.0, "2": 2.0, "5": 5.0}
-        made = {name: seqcsist(VALIDATED, split="val", noise=(dn, dn), depth=16) for name, dn in levels.items()}
-    clips = {name: Clips(m.frames.astype(np.float32), m.xy, m.amplitude) for name, m in made.items()}
-    return {name: crop(c, grid.patch, np.random.default_rng(0)) for name, c in clips.items()}
-
-
-class Seen(NamedTuple):
-    map: np.ndarray  # (H, W) DN
-    claims: np.ndarray  # (7, H, W)
-
-
-@torch.no_grad()
-def answers(network: DeRefNet, clips: Clips, stage: str, device: torch.device) -> Iterator[tuple[Seen, Truth]]:
-    """What this stage's part of the network gives for each whole window of the clips, and the truth of its centre frame."""
-    network.eval()
-    assert network.head is not None
-    length, middle = clips.frames.shape[1], WINDOW // 2
-    for k, frames in enumerate(clips.frames):
-        patches = torch.from_numpy(frames).to(device)
-        windows = patches.unfold(0, WINDOW, 1).movedim(-1, 1)
-        if stage == "whole":
-            found = network.merge(
-                network.maps(patches)[0].unfold(0, WINDOW, 1).movedim(-1, 1), torch.arange(WINDOW), windows
-            )
-            maps, raw, scale = found.map, found.raw, found.scale
-        else:
-            maps, scale = network.maps(patches[middle : length - middle])[0], network.scale(windows)
-            raw = network.head(windows / scale, None)
-        there, n = clips.amplitude[k] > 0, int((clips.amplitude[k] > 0).sum())
-        for t, seen in enumerate(zip(maps.cpu().numpy(), claims(raw, scale).cpu().numpy(), strict=True), middle):
-            stamp = Stamp(f"{k}", 0, t, 0)
-            yield Seen(*seen), Truth(stamp, np.arange(n), np.zeros(n), clips.xy[k, t, there], clips.amplitude[k, there])
-
-
 def optimizer_of(network: DeRefNet, stage: str) -> torch.optim.Optimizer:
     """Of the parameters that learn in this stage; in the last one, slower where much has been learnt before."""
     assert network.head is not None
@@ -376,14 +283,11 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
         DeRefNet(grid_of(config), head=True, by_peak=config.by_peak).to(device, memory_format=torch.channels_last)
         for _ in "ab"
     )
-    if config.start:
-        begin_from(network, read_engine(find_engine(config.start)).weights)
-    network.unfold.qinit.copy_(to(first_guess(draw, config), network.unfold.qinit))
     run = Run(network, average, optimizer_of(network, STAGES[0]))
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         kept = torch.load(checkpoint, map_location=device, weights_only=True)
-        if kept["config"] != dataclasses.asdict(config) | {"noise_dn": list(config.noise_dn)}:
+        if kept["config"] != as_kept(config):
             raise UsageError(f"{checkpoint}: of a run with another configuration; choose another name, or remove it")
         run.optimizer = optimizer_of(network, kept["stage"])
         network.load_state_dict(kept["network"])
@@ -392,6 +296,9 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
         run.stage, run.step, run.spent, run.curves = kept["stage"], kept["step"], kept["spent"], kept["curves"]
         print(f"going on with {run.stage} after step {run.step}")
     else:
+        if config.start:
+            begin_from(network, read_engine(find_engine(config.start)).weights)
+        network.unfold.qinit.copy_(to(first_guess(draw, config), network.unfold.qinit))
         average.load_state_dict(network.state_dict())
     return run
 
@@ -414,6 +321,11 @@ def first_guess(draw: Draw, config: Training, images: int = 20_000) -> np.ndarra
     return np.linalg.solve(y.T @ y + ridge, y.T @ x).T
 
 
+def as_kept(config: Training) -> dict[str, Any]:
+    """As it reads back from a checkpoint or a record."""
+    return dataclasses.asdict(config) | {"noise_dn": list(config.noise_dn)}
+
+
 def save(run: Run, config: Training, folder: Path) -> None:
     part = folder / "checkpoint.part"
     torch.save(
@@ -425,7 +337,7 @@ def save(run: Run, config: Training, folder: Path) -> None:
             "step": run.step,
             "spent": run.spent,
             "curves": run.curves,
-            "config": dataclasses.asdict(config) | {"noise_dn": list(config.noise_dn)},
+            "config": as_kept(config),
             "commit": commit(),
         },
         part,
@@ -441,8 +353,9 @@ def draw_curves(curves: list[dict[str, Any]], folder: Path) -> None:
 
 
 def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None:
-    stretch = calibrate(run.average, config, device)
-    result = validate(run.average, config, "whole", device)
+    sets = validation_sets(config.data, config.patch)
+    stretch = calibrate(run.average, sets)
+    result = validate(run.average, sets, "whole")
     print(json.dumps({"stretch": stretch, **result}))
     weights = {name: tensor.float().cpu().numpy() for name, tensor in run.average.state_dict().items()}
     made_by = f"tools/train.py, configuration {config.name}, commit {commit()}"
@@ -451,7 +364,7 @@ def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None
     write_engine(folder / "engine", weights, made_by=made_by, head="continuous", scale=scale, patch=patch)
     engine = read_engine(folder / "engine")
     write_graphs(folder / "engine", engine, build_all(engine.manifest, engine.data))
-    record = {"config": dataclasses.asdict(config), "commit": commit(), "machine": machine(device)}
+    record = {"config": as_kept(config), "commit": commit(), "machine": machine(device)}
     record |= {"stretch": stretch, "result": result, "curves": run.curves}
     (folder / "engine" / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"engine: {folder / 'engine'}")

@@ -44,5 +44,5 @@ class TorchUnmixer:
         """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
         found = self.network.merge(*(torch.from_numpy(np.array(a)) for a in (maps, places, patches)))
         if found.raw is None or found.scale is None:
-            return Unmixed(found.map.numpy(), np.zeros((len(maps), 0, *maps.shape[2:]), np.float32))
+            return Unmixed.plain(found.map.numpy())
         return Unmixed(found.map.numpy(), claims(found.raw, found.scale).numpy())

@@ -34,7 +34,7 @@ def map_error(fine_map: Tensor, label: Tensor, scale: Tensor) -> Tensor:
 
 
 def by_mixture(raw: Tensor, scale: Tensor, targets: Targets, centres: Tensor) -> Tensor:
-    """The head's loss after DECODE: how likely the number of targets is, and each target under all cells' claims together.
+    """The alternative, after DECODE: how likely the number of targets is, and each target under all cells' claims together.
 
     A target may be claimed by any cell near it, so cells need not agree on who has it before they say where it is.
     Raw claims (B, 7, H, W); centres (H, W, 2), x, y of the cells, px.
@@ -52,7 +52,10 @@ def by_mixture(raw: Tensor, scale: Tensor, targets: Targets, centres: Tensor) ->
 
 
 def by_cell(raw: Tensor, scale: Tensor, targets: Targets, centres: Tensor) -> Tensor:
-    """The plain alternative: cross-entropy of presence in each cell, and each target under the claim of its own cell."""
+    """The default: cross-entropy of presence in each cell, and each target under the claim of its own cell.
+
+    Arguments as those of by_mixture.
+    """
     claim = _claims(raw, centres)
     away = targets.xy[:, :, None] - centres.flatten(0, 1)
     own = away.square().sum(-1).argmin(2)  # (B, K)

@@ -264,9 +264,6 @@ class DeRefNet(nn.Module):
 
     def maps(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Patches (B, 11, 11) DN to maps (B, 33, 33) DN, each by itself, and the stages' symmetry errors."""
-        if not self.by_peak:
-            unfolded: tuple[Tensor, Tensor] = self.unfold(patches)
-            return unfolded
         scale = self.scale(patches) / UNIT
         found, errors = self.unfold(patches / scale)
         return found * scale, errors

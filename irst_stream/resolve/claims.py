@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.optics import FineGrid
-from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.resolve.found import Found
 from irst_stream.resolve.merge import merge
 
 __all__ = ["ClaimSettings", "read_claims"]
@@ -35,15 +35,12 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     """
     settings = settings or ClaimSettings()
     row, column = np.nonzero(claims[0] > FAINTEST)
-    if not len(row):
-        return NOTHING_FOUND
     order = np.argsort(-claims[0, row, column], kind="stable")
     row, column = row[order], column[order]
     p, x, y, x_sd, y_sd, amplitude, amplitude_sd = np.asarray(claims[:, row, column], np.float64)
     xy = grid.centres[row, column] + np.stack([x, y], axis=1)
     kept = ((xy > -0.5) & (xy < np.array(grid.patch[::-1]) - 0.5)).all(axis=1)  # of what is unlike all that was learnt
-    if not kept.all():
-        p, xy, x_sd, y_sd, amplitude, amplitude_sd = (c[kept] for c in (p, xy, x_sd, y_sd, amplitude, amplitude_sd))
+    p, xy, x_sd, y_sd, amplitude, amplitude_sd = (c[kept] for c in (p, xy, x_sd, y_sd, amplitude, amplitude_sd))
     owner = merge(xy, p, settings.merge_px)
     mine = owner == np.unique(owner)[:, None]  # (targets, claims)
     total = mine @ p

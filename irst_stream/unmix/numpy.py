@@ -44,11 +44,10 @@ class NumpyUnmixer:
         gate = gate.reshape(*places.shape, *gate.shape[1:])
         scale = self._scale(patches)
         image, features = fuse(maps * gate / (scale / UNIT), self._weights)
+        image = np.asarray(image * (scale[:, 0] / UNIT), np.float32)
         if self._manifest.head == "map":
-            claims = np.zeros((len(maps), 0, *maps.shape[2:]), np.float32)
-        else:
-            claims = head(patches / scale, features / UNIT, scale, self._weights)
-        return Unmixed(np.asarray(image * (scale[:, 0] / UNIT), np.float32), np.asarray(claims, np.float32))
+            return Unmixed.plain(image)
+        return Unmixed(image, np.asarray(head(patches / scale, features / UNIT, scale, self._weights), np.float32))
 
     def _scale(self, patches: Array) -> Array:
         """What light is counted in, DN: UNIT or each B's brightest pixel, (B, ..., 1, 1)."""

@@ -30,7 +30,6 @@ class OnnxUnmixer:
         """threads: of the CPU, 0 for all; form: "deform" or "portable", "" for the first of them that runs here."""
         import onnxruntime as ort
 
-        self._manifest = engine.manifest
         fault: Exception | None = None
         for name in (form,) if form else forms():
             graphs = engine.graphs(name)
@@ -43,7 +42,6 @@ class OnnxUnmixer:
             except Exception as error:  # ONNX Runtime's own kinds, of which it exports none
                 fault = error
                 continue
-            self.form = name
             self._inputs = {node.name for node in self._fuse.get_inputs()}
             return
         if fault is None:
@@ -61,7 +59,7 @@ class OnnxUnmixer:
         if "places" in self._inputs:
             given["places"] = places.astype(np.float32)
         found = self._fuse.run(None, {name: given[name] for name in self._inputs})
-        return Unmixed(found[0], found[1] if len(found) > 1 else np.zeros((len(maps), 0, *maps.shape[2:]), np.float32))
+        return Unmixed(*found) if len(found) > 1 else Unmixed.plain(found[0])
 
 
 def _session(ort: Any, engine: Engine, part: str, graph: bytes, threads: int) -> Any:

@@ -58,7 +58,7 @@ class OpenVinoUnmixer:
         found = [self._fuse({name: column[k : k + 1] for name, column in columns.items()}) for k in range(len(maps))]
         images = np.concatenate([outputs[0] for outputs in found])
         if len(found[0]) < 2:
-            return Unmixed(images, np.zeros((len(maps), 0, *maps.shape[2:]), np.float32))
+            return Unmixed.plain(images)
         return Unmixed(images, np.concatenate([outputs[1] for outputs in found]))
 
 

@@ -1,5 +1,7 @@
 """What every Unmixer promises: one contract for all backends and all kinds of engines."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from networks import ENGINES, random_engine
@@ -15,8 +17,7 @@ from irst_stream.unmix.openvino import OpenVinoUnmixer
 BACKENDS = {
     "numpy": NumpyUnmixer,
     "torch": TorchUnmixer,
-    "onnx, DeformConv": lambda engine: OnnxUnmixer(engine, form="deform"),
-    "onnx, portable": lambda engine: OnnxUnmixer(engine, threads=1, form="portable"),
+    **{f"onnx, {form}": partial(OnnxUnmixer, threads=1, form=form) for form in forms()},  # DeformConv from 1.31 on
     "openvino": lambda engine: OpenVinoUnmixer(engine, threads=1),
 }
 
@@ -28,8 +29,6 @@ def engine(request, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def unmixer(request, engine):
-    if "DeformConv" in request.param and "deform" not in forms():
-        pytest.skip("this ONNX Runtime has no DeformConv")
     return BACKENDS[request.param](engine)
 
 
