@@ -31,7 +31,9 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{path}: {error}") from error
     faults = list(_faults(table, kind, ""))
     if faults:
