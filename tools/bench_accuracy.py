@@ -29,7 +29,7 @@ from irst_stream.score import score_detections
 from irst_stream.sim import Patches, csist100k, seqcsist
 from irst_stream.unmix.engine import read_engine
 from irst_stream.unmix.stream import WindowUnmixer
-from irst_stream.window import PatchWindows
+from irst_stream.window import Windows
 
 OUT = Path("out/bench_accuracy.json")
 Answer = tuple[Detections, Truth, float]  # and the seconds it took
@@ -95,22 +95,22 @@ def main() -> int:
 def read(test_set: TestSet, seed: int, piece: tuple[int, int]) -> dict[str, list[Answer]]:
     """What each readout finds; the network looks once, and its time counts for each readout that needs it."""
     config = read_config(find_config(test_set.config))
-    engine, full_scale, grid = read_engine(find_engine(config.engine)), 2**test_set.depth - 1, FineGrid()
+    engine, grid = read_engine(find_engine(config.engine)), FineGrid()
     unmix = WindowUnmixer(build_unmixer(engine, config.backend, 1), engine.manifest)
     resolvers = {
-        label: build_resolver(replace(config, readout=readout), engine.manifest, full_scale)
+        label: build_resolver(replace(config, readout=readout), engine.manifest)
         for label, readout in READOUTS.items()
         if readout
     }
-    windows, truths = PatchWindows(config.window), {}
+    windows, truths = Windows(config.window), {}
     answers: dict[str, list[Answer]] = {label: [] for label in READOUTS}
-    for truth, frame in frames(test_set.patches(piece[1], piece[0], seed)):
+    for truth, frame in frames(test_set.patches(piece[1], piece[0], seed), 2.0**test_set.depth - 1):
         truths[truth.stamp.sensor, truth.stamp.index] = truth
         window = windows.push(frame)
         if window is None:
             continue
         truth = truths[window.stamp.sensor, window.stamp.index]
-        looked, seen = timed(unmix, window)
+        looked, (seen,) = timed(unmix, [window])
         for label, resolve in resolvers.items():
             seconds, found = timed(resolve, window, seen)
             answers[label].append((found, truth, seconds + (looked if READOUTS[label] != "fit" else 0)))
@@ -125,13 +125,13 @@ def timed(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def frames(patches: Patches) -> Iterator[tuple[Truth, Frame]]:
+def frames(patches: Patches, full_scale: float) -> Iterator[tuple[Truth, Frame]]:
     for k in range(len(patches)):
         n = patches.count[k]
         for t in range(patches.frames.shape[1]):
             stamp = Stamp(f"{k}", 0, t, 0)
             truth = Truth(stamp, np.arange(n), np.zeros(n, np.int64), patches.xy[k, t, :n], patches.amplitude[k, :n])
-            yield truth, Frame(stamp, patches.frames[k, t])
+            yield truth, Frame(stamp, patches.frames[k, t], full_scale)
 
 
 def measure(answers: list[Answer]) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Training:
     data: str = "benchmark"  # or "anything", or a folder of the published layout
     seed: int = 0
     noise_dn: tuple[float, float] = (0.0, 5.0)
+    still: float = 0.15  # of the benchmark's images are CSIST-100K's
     by_peak: bool = False  # light in shares of the brightest pixel
     patch: int = 11  # px a side of what the network sees, cut out around the light
     start: str = ""  # an engine to begin from, a folder or a name
@@ -166,7 +167,9 @@ def train(config: Training, folder: Path) -> None:
 
 def choose_data(config: Training) -> Draw:
     if config.data == "benchmark":
-        return benchmark(config.seed, config.noise_dn)
+        if not 0 <= config.still <= 1:
+            raise UsageError(f"still: expected a share from 0 to 1, got {config.still}")
+        return benchmark(config.seed, config.noise_dn, config.still)
     if config.data == "anything":
         return anything(config.seed)
     if Path(config.data).is_dir():
@@ -366,6 +369,9 @@ def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None
     write_graphs(folder / "engine", engine, build_all(engine.manifest, engine.data))
     record = {"config": as_kept(config), "commit": commit(), "machine": machine(device)}
     record |= {"stretch": stretch, "result": result, "curves": run.curves}
+    before = find_engine(config.start) / "record.json" if config.start else None
+    if before and before.is_file():
+        record["started_from"] = json.loads(before.read_text("utf-8"))
     (folder / "engine" / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"engine: {folder / 'engine'}")
 

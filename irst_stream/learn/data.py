@@ -23,7 +23,6 @@ from irst_stream.unmix.stream import corner_of, light_centre
 __all__ = ["Clips", "Draw", "anything", "benchmark", "crop", "cut", "from_folder"]
 
 EIGHT_BIT = 0.2  # of the images
-STILL = 0.15  # of the images: CSIST-100K's single frames, shown as a group that stands still
 PLACES = 5  # for targets
 POOLED = 8  # batches drawn at once, since the generator works in blocks
 
@@ -44,23 +43,26 @@ class Draw(Protocol):
         """Always the same for the same arguments."""
 
 
-def benchmark(seed: int, noise: tuple[float, float], split: str = "train") -> Draw:
-    """SeqCSIST's trajectories and CSIST-100K's images by their rules, each with noise of its own from this range, DN."""
+def benchmark(seed: int, noise: tuple[float, float], still: float, split: str = "train") -> Draw:
+    """SeqCSIST's trajectories and CSIST-100K's images by their rules, each with noise of its own from this range, DN.
+
+    still: the share of CSIST-100K's single frames, each shown as a group that stands still.
+    """
 
     @lru_cache(maxsize=1)
     def pool(number: int, size: int, frames: int) -> Clips:
         rng = np.random.default_rng((seed, number))
-        still, coarse = rng.binomial(size, STILL), rng.binomial(size, EIGHT_BIT)
-        counts = {16: size - still - min(coarse, size - still), 8: min(coarse, size - still)}
+        single, coarse = rng.binomial(size, still), rng.binomial(size, EIGHT_BIT)
+        counts = {16: size - single - min(coarse, size - single), 8: min(coarse, size - single)}
         first, parts = number * size, []
         for depth, count in counts.items():
             if count:
                 made = seqcsist(count, seed=seed, split=split, first=first, noise=noise, depth=depth)
                 parts.append(cut(made, frames, rng))
                 first += count
-        if still:
+        if single:
             depth = 8 if rng.random() < EIGHT_BIT else 16
-            made = csist100k(still, seed=seed, split=split, first=number * size, noise=noise, depth=depth)
+            made = csist100k(single, seed=seed, split=split, first=number * size, noise=noise, depth=depth)
             parts.append(cut(made, frames, rng))
         return _pick(parts, rng.permutation(size))
 

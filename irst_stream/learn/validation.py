@@ -13,12 +13,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from irst_stream.errors import UsageError
-from irst_stream.learn.data import Clips, crop
+from irst_stream.learn.data import Clips, crop, cut
 from irst_stream.learn.network import DeRefNet, Head, claims
 from irst_stream.resolve import read_cells, read_claims
 from irst_stream.resolve.found import Found
 from irst_stream.score import score_detections
-from irst_stream.sim import mixed, seqcsist
+from irst_stream.sim import csist100k, mixed, seqcsist
 from irst_stream.types import Detections, Floats, Stamp, Truth
 from irst_stream.unmix.engine import WINDOW
 
@@ -76,7 +76,7 @@ def calibrate(network: DeRefNet, sets: dict[str, Clips]) -> dict[str, float]:
 
 
 def validation_sets(data: str, patch: int) -> dict[str, Clips]:
-    """SeqCSIST's trajectories at three levels of noise, DN; or groups of every kind in three ranges of SNR."""
+    """SeqCSIST's trajectories at three levels of noise, DN, and CSIST-100K's images; or every kind in three SNR ranges."""
     if data == "anything":
         ranges = {"faint": (3.0, 10.0), "clear": (10.0, 50.0), "bright": (50.0, 300.0)}
         made = {name: mixed(16 * VALIDATED, split="val", snr=snr) for name, snr in ranges.items()}
@@ -84,6 +84,8 @@ def validation_sets(data: str, patch: int) -> dict[str, Clips]:
         levels = {"0": 0.0, "2": 2.0, "5": 5.0}
         made = {name: seqcsist(VALIDATED, split="val", noise=(dn, dn), depth=16) for name, dn in levels.items()}
     clips = {name: Clips(m.frames.astype(np.float32), m.xy, m.amplitude) for name, m in made.items()}
+    if data != "anything":
+        clips["still"] = cut(csist100k(16 * VALIDATED, split="val"), WINDOW, np.random.default_rng(0))
     return {name: crop(c, (patch, patch), np.random.default_rng(0)) for name, c in clips.items()}
 
 

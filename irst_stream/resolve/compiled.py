@@ -25,12 +25,14 @@ __all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "fit", "normal_equations", "searc
 
 PARAMETERS = 5  # x, y, vx, vy, a
 LARGEST_STEP = 0.3  # px a step
-CONVERGED = 1e-2  # of chi^2: far below what one standard deviation is worth
+CONVERGED = 0.1  # of chi^2, in one step: what is left then is far below what one standard deviation is worth
 DAMPING, EASE, TIGHTEN, HOPELESS = 1e-2, 0.1, 8.0, 1e6
 SQRT2 = math.sqrt(2.0)
 SQRT_PI_2 = math.sqrt(2.0 / math.pi)
 LOG_2PI = math.log(2.0 * math.pi)
+FAR_OUT = 4.3  # standard deviations, times the root of 2
 LEAST_SPREAD = 0.15  # px: targets start at least this far apart
+SPLIT = 0.25  # px: how far from a target the two start that it is split into
 STEPS, FIRST_STEPS = 40, 6
 RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
 NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
@@ -42,7 +44,8 @@ NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what c
 
 def compiled(function):  # type: ignore[no-untyped-def]
     """Compiles a function on its first call, and keeps the result for later runs where there is a place to keep it."""
-    freedom = {"reassoc", "contract", "arcp", "nsz"}  # of arithmetic, but not to disregard NaN and infinity
+    # No "contract": what is compiled anew would round other than what is loaded. Nor may NaN and infinity be disregarded.
+    freedom = {"reassoc", "arcp", "nsz"}
     try:
         return njit(cache=True, fastmath=freedom, nogil=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
@@ -50,15 +53,23 @@ def compiled(function):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _edge(u):  # type: ignore[no-untyped-def]
+    """erf(u) and exp(-u^2); so far out that both are at their ends to 1e-8, these."""
+    if u > FAR_OUT:
+        return 1.0, 0.0
+    if u < -FAR_OUT:
+        return -1.0, 0.0
+    return math.erf(u), math.exp(-u * u)
+
+
+@compiled
 def _line(centre, sigma, value, slope):  # type: ignore[no-untyped-def]
     """The share of a unit 1-D Gaussian that each pixel integrates, and its derivative by the centre."""
     scale = 1.0 / (SQRT2 * sigma)
     height = 1.0 / (math.sqrt(2.0 * math.pi) * sigma)
-    u = (-0.5 - centre) * scale
-    left, left_density = math.erf(u), math.exp(-u * u)
+    left, left_density = _edge((-0.5 - centre) * scale)
     for i in range(len(value)):
-        u = (i + 0.5 - centre) * scale
-        right, density = math.erf(u), math.exp(-u * u)
+        right, density = _edge((i + 0.5 - centre) * scale)
         value[i] = 0.5 * (right - left)
         slope[i] = height * (left_density - density)
         left, left_density = right, density
@@ -77,18 +88,23 @@ def _censored(z):  # type: ignore[no-untyped-def]
 def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):  # type: ignore[no-untyped-def]
     """Fills residual (H, W), in units of the noise, and excess, what Gauss-Newton overrates the curvature by."""
     floor, ceiling = limits
-    misfit = 0.0
+    misfit, per_noise = 0.0, 1.0 / noise
+    width = image.shape[1]
+    lights = np.empty(width)
     for r in range(image.shape[0]):
-        for c in range(image.shape[1]):
-            light = 0.0
-            for k in range(len(amplitudes)):
-                light += amplitudes[k] * row[k, r] * column[k, c]
-            seen = image[r, c]
+        lights[:] = 0.0
+        for k in range(len(amplitudes)):
+            if row[k, r] != 0.0:
+                share = amplitudes[k] * row[k, r]
+                for c in range(width):
+                    lights[c] += share * column[k, c]
+        for c in range(width):
+            light, seen = lights[c], image[r, c]
             excess[r, c] = 0.0
             if seen < UNKNOWN:
                 residual[r, c], excess[r, c] = 0.0, 1.0
             elif floor < seen < ceiling:
-                away = (light - seen) / noise
+                away = (light - seen) * per_noise
                 residual[r, c] = away
                 misfit += away * away
             elif seen <= floor and light - floor < 1e-3 * noise:
@@ -96,8 +112,8 @@ def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):
             else:
                 side = 1.0 if seen <= floor else -1.0
                 z = side * (light - seen) / noise
-                share, slope = _censored(z)
-                misfit += share
+                cost, slope = _censored(z)
+                misfit += cost
                 residual[r, c] = side * slope
                 excess[r, c] = 1.0 - slope * (slope - z)
     return misfit
@@ -110,6 +126,8 @@ def _frame_equations(p, noise, row, row_slope, column, column_slope, residual, e
     for i in range(len(p)):
         by_x = by_y = by_a = 0.0
         for r in range(height):
+            if row[i, r] == 0.0 and row_slope[i, r] == 0.0:
+                continue
             along = along_slope = 0.0
             for c in range(width):
                 along += residual[r, c] * column[i, c]
@@ -382,14 +400,14 @@ def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
 @compiled
 def _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns, hint):  # type: ignore[no-untyped-def]
     """A few steps from every start, then all that may still win to the end; the best, and how far the others agree."""
-    variants = 1 if targets == 1 else turns + (1 if targets >= 4 else 0)
+    variants = min(turns, 1) if targets == 1 else turns + (1 if targets >= 4 and turns else 0)
     hinted = variants if len(hint) == targets else -1
-    if hinted > 0:
+    if hinted >= 0:
         variants += 1
     points = np.empty((variants, targets, PARAMETERS))
     misfits = np.empty(variants)
     for v in range(variants):
-        start = hint.copy() if v == hinted else _start(targets, v / turns, v == turns, found, priors[0])
+        start = hint.copy() if v == hinted else _start(targets, v / max(turns, 1), v == turns, found, priors[0])
         points[v], misfits[v], _ = fit(start, images, times, sigma, noise, limits, priors, FIRST_STEPS)
     best = int(misfits.argmin())
     points[best], misfits[best], matrix = fit(points[best], images, times, sigma, noise, limits, priors, STEPS)
@@ -459,6 +477,41 @@ def _too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-d
 
 
 @compiled
+def _split(p, found):  # type: ignore[no-untyped-def]
+    """A solution with its brightest target in two, along the light's longer axis."""
+    _, _, _, _, _, xx, xy, yy = found
+    angle = 0.5 * math.atan2(2 * xy, xx - yy)
+    brightest = int(p[:, 4].argmax())
+    split = np.empty((len(p) + 1, PARAMETERS))
+    split[:-1] = p
+    split[-1] = p[brightest]
+    for k, side in ((brightest, 1.0), (len(p), -1.0)):
+        split[k, 0] += side * SPLIT * math.cos(angle)
+        split[k, 1] += side * SPLIT * math.sin(angle)
+        split[k, 4] *= 0.5
+    return split
+
+
+@compiled
+def _merged(p):  # type: ignore[no-untyped-def]
+    """A solution with the two targets that are nearest to each other in one."""
+    first, second, least = 0, 1, -NOTHING
+    for i in range(len(p)):
+        for j in range(i):
+            apart = math.hypot(p[i, 0] - p[j, 0], p[i, 1] - p[j, 1])
+            if apart < least:
+                first, second, least = j, i, apart
+    merged = np.empty((len(p) - 1, PARAMETERS))
+    merged[:second] = p[:second]
+    merged[second:] = p[second + 1 :]
+    light = max(p[first, 4] + p[second, 4], 1e-9)
+    for u in range(4):
+        merged[first, u] = (p[first, 4] * p[first, u] + p[second, 4] * p[second, u]) / light
+    merged[first, 4] = light
+    return merged
+
+
+@compiled
 def search(images, times, sigma, noise, limits, priors, most, turns, hint):  # type: ignore[no-untyped-def]
     """Fits the likely numbers of targets; hint (K, 5) is one more start for that number, K may be 0.
 
@@ -471,11 +524,15 @@ def search(images, times, sigma, noise, limits, priors, most, turns, hint):  # t
     guess = int(min(max(round(found[0] / priors[0]), 1), most))
     p, misfit, matrix, agreed = _best_of_starts(guess, found, images, times, sigma, noise, limits, priors, turns, hint)
     logs[guess] = evidence(p, misfit, matrix, priors, area)
+    first = p
     for direction in (1, -1):
-        targets = guess + direction
+        targets, q = guess + direction, first
         while 1 <= targets <= most and not _too_bright_or_dim(p, matrix, priors, targets):
+            start, ellipses = hint, turns
+            if turns == 1 and len(hint) != targets:
+                start, ellipses = _split(q, found) if direction > 0 else _merged(q), 0
             q, misfit, other, agrees = _best_of_starts(
-                targets, found, images, times, sigma, noise, limits, priors, turns, hint
+                targets, found, images, times, sigma, noise, limits, priors, ellipses, start
             )
             logs[targets] = evidence(q, misfit, other, priors, area)
             if logs[targets] <= logs[targets - direction]:

@@ -7,13 +7,18 @@ priors from the settings.
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irst_stream.errors import UsageError
 from irst_stream.optics import SIGMA
+from irst_stream.resolve import compiled
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.types import Floats
@@ -44,11 +49,9 @@ class FitSettings:
 class Fitter:
     """Fits windows one by one; compiles, or loads what was compiled before, when it is made."""
 
-    def __init__(self, settings: FitSettings, full_scale: float | None = None) -> None:
-        """full_scale: DN at which pixels saturate, None where they never do."""
+    def __init__(self, settings: FitSettings, *, compile_here: bool = False) -> None:
         _check(settings)
         self.settings = settings
-        self._ceiling = -NOTHING if full_scale is None else float(full_scale)
         one = 1.0
         self._priors = (
             settings.amplitude_dn,
@@ -56,40 +59,59 @@ class Fitter:
             one / settings.speed_px**2,
             one / settings.own_speed_px**2,
         )
-        self._search(np.zeros((1, 5, 5)), np.zeros(1), 1.0, (0.0, self._ceiling), _NO_HINT)
+        if not compile_here:
+            _compile_elsewhere()
+        self._search(np.zeros((1, 5, 5)), np.zeros(1), 1.0, (0.0, -NOTHING), _NO_HINT)
 
-    def __call__(self, patches: Images, times: Floats, hint: Found = NOTHING_FOUND) -> Found:
+    def __call__(
+        self,
+        patches: Images,
+        times: Floats,
+        hint: Found = NOTHING_FOUND,
+        noise_dn: float = math.nan,
+        ceiling: float = math.inf,
+    ) -> Found:
         """The targets at time 0 in one region's images (T, H, W) DN, taken at these times, in frames.
 
-        hint: what something else found there, one more start for the fit.
+        hint: what something else found there, one more start for the fit; noise_dn: a pixel's standard deviation, NaN where
+        it is to be measured on the dark pixels; ceiling: DN from which pixels are saturated.
         """
         known = np.isfinite(patches)
         images = np.ascontiguousarray(np.where(known, patches, 10 * UNKNOWN), np.float64)
-        noise = self._noise(images, known)
+        noise = self._noise(images, known, noise_dn)
         clipped = known.any() and images[known].min() == 0
         if not (images > 3 * noise).any():
             return NOTHING_FOUND
         start = np.column_stack([hint.xy, np.zeros_like(hint.xy), hint.amplitude])
-        p, matrix, agreed, logs = self._search(images, times, noise, (0.0 if clipped else NOTHING, self._ceiling), start)
-        cov = np.linalg.inv(matrix)
+        limits = (0.0 if clipped else NOTHING, min(ceiling, -NOTHING))
+        p, matrix, agreed, logs = self._search(images, times, noise, limits, start)
         at = PARAMETERS * np.arange(len(p))
+        for axis, side in enumerate(patches.shape[:0:-1]):
+            matrix[at + axis, at + axis] += 12 / side**2  # no target is less certain to be anywhere than in its patch
+        cov = np.linalg.inv(matrix)
         position = np.stack([cov[i : i + 2, i : i + 2] for i in at])
+        position = (position + position.swapaxes(1, 2)) / 2
         share = np.exp(logs - logs.max())
         exists = float(share[len(p) :].sum() / share.sum())
-        return Found(p[:, :2], position, p[:, 4], np.sqrt(np.diag(cov)[at + 4]), exists * agreed)
+        found = Found(p[:, :2], position, p[:, 4], np.sqrt(np.diag(cov)[at + 4]), exists * agreed)
+        inside = ((p[:, :2] > -0.5) & (p[:, :2] < np.array(patches.shape[:0:-1]) - 0.5)).all(axis=1)
+        return Found(*(column[inside & (p[:, 4] > 0)] for column in found))
 
     def _search(
         self, images: Floats, times: Floats, noise: float, limits: tuple[float, float], hint: Floats
     ) -> tuple[Floats, ...]:
-        s = self.settings
+        s, times = self.settings, times.copy()  # a view that is read-only is another type, compiled by itself
         priors, most, starts = self._priors, s.most_targets, s.starts
         found: tuple[Floats, ...] = search(images, times, s.sigma_px, noise, limits, priors, most, starts, hint)
         return found
 
-    def _noise(self, images: Floats, known: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
-        """The settings' noise, or that of the pixels far from the light; of a sky clipped at 0, half of it is unseen."""
-        given = self.settings.noise_dn
-        if given is not None:
+    def _noise(self, images: Floats, known: NDArray[np.bool_], measured: float) -> float:
+        """The settings' noise, or what was measured before, or that of the pixels far from the light.
+
+        Of a sky clipped at 0, half of the noise is unseen.
+        """
+        given = measured if self.settings.noise_dn is None else self.settings.noise_dn
+        if not math.isnan(given):
             return max(given, self.settings.least_noise_dn)
         light = np.where(known, np.maximum(images, 0), 0).sum(axis=0)
         rows, columns = np.indices(light.shape)
@@ -105,6 +127,19 @@ class Fitter:
 
 
 _NO_HINT = np.zeros((0, PARAMETERS))
+
+
+def _compile_elsewhere() -> None:
+    """Has the search compiled by a process of its own where nothing is kept of it yet.
+
+    What is compiled rounds the last bits otherwise in the process that compiles it than where it is loaded, as every later
+    process does. So that all give the same bytes, all load it.
+    """
+    kept, source = search.stats.cache_path, Path(compiled.__file__)
+    if kept is None or any(f.stat().st_mtime > source.stat().st_mtime for f in Path(kept).glob("compiled.search-*.nbi")):
+        return
+    code = "from irst_stream.resolve.fit import *; Fitter(FitSettings(), compile_here=True)"
+    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
 
 
 def _check(settings: FitSettings) -> None:

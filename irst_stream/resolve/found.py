@@ -46,9 +46,7 @@ NOTHING_FOUND = Found(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), np.zer
 def gather(window: Window, found: Sequence[Found]) -> Detections:
     """What was found in each region of a window as the detections of its centre frame, in px of the sensor's frame."""
     found = found or [NOTHING_FOUND]
-    region = np.repeat(np.arange(len(found)), [len(f.xy) for f in found])
-    xy = np.concatenate([f.xy for f in found])
-    if len(region):
-        xy = xy + window.corners[region]
-    cov, amplitude, amplitude_sd = (np.concatenate([f[k] for f in found]) for k in (1, 2, 3))
-    return Detections(window.stamp, xy, cov, amplitude, amplitude_sd, np.concatenate([f.score for f in found]), region)
+    row = np.repeat(np.arange(len(found)), [len(f.xy) for f in found])
+    xy, cov, amplitude, amplitude_sd = (np.concatenate([f[k] for f in found]) for k in range(4))
+    score = np.concatenate([f.score for f in found])
+    return Detections(window.stamp, xy + window.corners[row], cov, amplitude, amplitude_sd, score, window.region[row])

@@ -17,7 +17,7 @@ def shows_its_truth(clips, tolerance):
 
 
 def test_a_batch_is_always_the_same_and_no_two_are_alike():
-    draw, again = benchmark(3, (0.0, 5.0)), benchmark(3, (0.0, 5.0))
+    draw, again = benchmark(3, (0.0, 5.0), 0.15), benchmark(3, (0.0, 5.0), 0.15)
     second = draw(1, 16, 5)
     draw(9, 16, 5)
     np.testing.assert_array_equal(draw(1, 16, 5).frames, second.frames)
@@ -26,7 +26,7 @@ def test_a_batch_is_always_the_same_and_no_two_are_alike():
 
 
 def test_batches_hold_moving_and_still_groups_fine_and_coarse():
-    clips = [benchmark(1, (0.0, 0.0))(k, 64, 5) for k in range(2)]
+    clips = [benchmark(1, (0.0, 0.0), 0.15)(k, 64, 5) for k in range(2)]
     frames = np.concatenate([c.frames for c in clips])
     still = (frames == frames[:, :1]).all((1, 2, 3))
     assert 0.05 < still.mean() < 0.3
@@ -38,12 +38,12 @@ def test_batches_hold_moving_and_still_groups_fine_and_coarse():
 
 def test_the_part_around_the_light_keeps_its_truth():
     rng = np.random.default_rng(0)
-    clips = crop(benchmark(1, (0.0, 0.0))(0, 64, 8), (7, 7), rng)
+    clips = crop(benchmark(1, (0.0, 0.0), 0.15)(0, 64, 8), (7, 7), rng)
     assert clips.frames.shape == (64, 8, 7, 7)
     assert shows_its_truth(clips, 0.51)
     assert np.nanmin(clips.xy) > 0.3
     assert np.nanmax(clips.xy) < 5.7
-    whole = benchmark(1, (0.0, 0.0))(0, 4, 5)
+    whole = benchmark(1, (0.0, 0.0), 0.15)(0, 4, 5)
     assert crop(whole, (11, 11), rng) is whole
 
 

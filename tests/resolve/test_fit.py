@@ -1,5 +1,9 @@
 """The fit of the imaging model: its derivatives, what it recovers, how honest its covariances are, odd inputs."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -18,9 +22,9 @@ STAMP = Stamp("a", 0, 2, 0)
 CHI2_95 = 5.991  # of two degrees of freedom
 
 
-def fit(full_scale=65535, **settings):
+def fit(**settings):
     """A fit of whole windows, without a network."""
-    resolve = Fitted(Fitter(FitSettings(**settings), full_scale))
+    resolve = Fitted(Fitter(FitSettings(**settings)))
     return lambda window: resolve(window, [])
 
 
@@ -29,9 +33,15 @@ def fitter():
     return fit()
 
 
-def window(patches, corner=(0.0, 0.0)):
-    patches = np.asarray(patches, np.float32)
-    return Window(STAMP, np.array([corner], float), patches[None], np.arange(float(len(patches))) - len(patches) // 2)
+def window(patches, corner=(0.0, 0.0), full_scale=65535.0):
+    return regions(np.asarray(patches, np.float32)[None], [corner], full_scale)
+
+
+def regions(patches, corners, full_scale=65535.0):
+    n, frames = patches.shape[:2]
+    times, region, unknown = np.arange(float(frames)) - frames // 2, np.arange(n), np.full(n, np.nan)
+    corners = np.array(corners, float).reshape(n, 2)
+    return Window(STAMP, corners, patches, times, region, unknown, np.full(n, full_scale))
 
 
 def images(xy, velocity, amplitude, noise=0.0, seed=0, depth=True):
@@ -121,9 +131,9 @@ def test_clipped_pixels_say_at_least_this_bright():
     xy, amplitude = np.array([[4.8, 4.9], [5.3, 5.0], [5.0, 5.5]]), np.array([240.0, 230.0, 245.0])
     patches = np.minimum(images(xy, (0.03, 0.0), amplitude), 255)
     assert 2 <= (patches == 255).sum() <= 10
-    found = fit(255)(window(patches))
+    found = fit()(window(patches, full_scale=255.0))
     np.testing.assert_allclose(found.xy[match(found, xy)], xy, atol=0.06)
-    naive = fit(None)(window(patches))
+    naive = fit()(window(patches, full_scale=np.inf))
     light = amplitude.sum()
     assert abs(found.amplitude.sum() - light) < abs(naive.amplitude.sum() - light)
 
@@ -145,7 +155,7 @@ def test_no_light_is_no_detection(level, fitter):
 
 
 def test_a_saturated_window_gives_numbers():
-    found = fit(255)(window(np.full((5, 11, 11), 255.0)))
+    found = fit()(window(np.full((5, 11, 11), 255.0), full_scale=255.0))
     assert np.isfinite(found.xy).all()
     assert np.isfinite(found.cov).all()
     assert len(found) <= 5
@@ -164,10 +174,33 @@ def test_moving_the_scene_moves_the_detections(fitter):
 def test_regions_are_answered_one_after_another(fitter):
     one, two = images([[5.0, 5.0]], (0, 0), [230.0]), images([[4.0, 5.0], [5.5, 5.0]], (0, 0), [230.0, 240.0])
     patches = np.stack([one, np.zeros_like(one), two]).astype(np.float32)
-    found = fitter(Window(STAMP, np.array([[0.0, 0], [50, 50], [100, 0]]), patches, TIMES))
+    found = fitter(regions(patches, [(0, 0), (50, 50), (100, 0)]))
     assert found.region.tolist() == [0, 2, 2]
     assert found.xy[0] == pytest.approx([5, 5], abs=0.01)
-    assert len(fitter(Window(STAMP, np.zeros((0, 2)), np.zeros((0, 5, 11, 11), np.float32), TIMES))) == 0
+    assert len(fitter(regions(np.zeros((0, 5, 11, 11), np.float32), []))) == 0
+
+
+def test_light_that_hardly_is_any_gives_covariances_no_wider_than_the_patch():
+    """Where little is known of amplitudes a faint target may be anywhere, or bright ones on top of each other."""
+    fitter = Fitter(FitSettings(amplitude_dn=150.0, amplitude_sd_dn=100.0, speed_px=0.3, own_speed_px=0.005, starts=1))
+    rng = np.random.default_rng(8)
+    for k in range(60):
+        light = images(rng.uniform(2, 8, (3, 2)), (0, 0), rng.uniform(0, 30, 3), depth=False)
+        found = fitter((light + 4 * rng.standard_normal(light.shape)).astype(np.float32), TIMES, noise_dn=4.0)
+        assert (np.linalg.eigvalsh(found.cov) > 0).all()
+        assert (np.linalg.eigvalsh(found.cov) <= 11**2 / 12 + 1e-6).all()
+        np.testing.assert_array_equal(found.cov, found.cov.swapaxes(1, 2))
+        assert (found.amplitude > 0).all(), k
+
+
+def test_regions_fitted_side_by_side_give_the_same(fitter):
+    rng = np.random.default_rng(3)
+    many = np.stack([images(5 + rng.uniform(-1, 1, (2, 2)), (0, 0), [230.0, 240.0], 1.0, k) for k in range(7)])
+    window_ = regions(many.astype(np.float32), np.arange(14).reshape(7, 2) * 20)
+    several = Fitted(Fitter(FitSettings()), threads=3)(window_, [])
+    alone = fitter(window_)
+    for column in ("xy", "cov", "amplitude", "score", "region"):
+        np.testing.assert_array_equal(getattr(several, column), getattr(alone, column))
 
 
 def scores(patches, fitter, frames):
@@ -223,7 +256,7 @@ def test_a_hint_helps_where_the_fits_own_starts_miss():
     """Four targets in a row: the fit begins on ellipses; told of the row, it finds it."""
     xy = np.array([[4.0, 5.0], [4.6, 5.0], [5.2, 5.0], [5.8, 5.0]])
     patches = images(xy, (0.03, 0.0), np.full(4, 235.0), 1.0).astype(float)
-    fitter = Fitter(FitSettings(starts=1), 65535)
+    fitter = Fitter(FitSettings(starts=1))
     hint = Found(xy + 0.05, np.tile(np.eye(2), (4, 1, 1)), np.full(4, 230.0), np.full(4, 9.0), np.ones(4))
     blind, told = fitter(patches, TIMES), fitter(patches, TIMES, hint)
     wrong = fitter(patches, TIMES, hint._replace(xy=xy - 3))
@@ -231,3 +264,20 @@ def test_a_hint_helps_where_the_fits_own_starts_miss():
     assert far[0] < 0.1
     assert far[0] <= far[1] + 1e-3
     assert far[2] <= far[1] + 1e-3, "a wrong hint does no harm"
+
+
+def test_the_process_that_compiles_gives_the_same_bytes_as_those_that_load(tmp_path):
+    code = (
+        "import numpy as np; from irst_stream.optics import render;"
+        "from irst_stream.resolve.fit import Fitter, FitSettings;"
+        "xy = np.random.default_rng(1).uniform(4, 6, (20, 1, 3, 2)) + np.zeros((1, 5, 1, 1));"
+        "images = render(xy, np.full((20, 5, 3), 235.0));"
+        "images += np.random.default_rng(2).standard_normal(images.shape);"
+        "fit, times = Fitter(FitSettings()), np.arange(5.0) - 2;"
+        "print([fit(i, times).cov.tobytes().hex() for i in images])"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = [sys.executable, "-c", code]
+    first, second = (subprocess.run(run, capture_output=True, env=environment, check=True).stdout for _ in range(2))
+    assert first == second
+    assert len(first) > 1000

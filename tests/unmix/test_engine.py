@@ -31,7 +31,7 @@ def toolkit_state(seed=0):
     """A state_dict with the toolkit's names and random arrays of a trained network's size."""
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(*shape, scale=0.1):
+    def draw(*shape, scale=0.07):
         return scale * torch.randn(*shape, generator=generator)
 
     state = {"TDDA.mlp.weight": draw(1089, 1089, scale=0.01), "TDDA.mlp.bias": draw(1089)}
