@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
-from irst_stream.errors import FormatError, IrstError, MissingPackageError, OutputError, SourceError, UsageError
+from irst_stream.errors import FormatError, IrstError, MissingPackageError, OutputError, SourceError, UsageError, WireError
 from irst_stream.types import Detections, Frame, Pose, Stamp, Tracks, Truth
 from irst_stream.version import __version__
 
@@ -24,9 +25,12 @@ __all__ = [
     "Tracks",
     "Truth",
     "UsageError",
+    "WireError",
     "__version__",
     "open_source",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who uses the library decides what is shown
 
 
 def __getattr__(name: str) -> Any:

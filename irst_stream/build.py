@@ -2,45 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+
 from irst_stream.config import Backend, Config
 from irst_stream.errors import UsageError
+from irst_stream.io.jsonl import LinesSink
+from irst_stream.io.recording import Recorder
+from irst_stream.io.zeromq import ZmqSink, ZmqSource
 from irst_stream.optics import FineGrid
-from irst_stream.pipeline import Pipeline
-from irst_stream.protocols import Unmixer
+from irst_stream.pipeline import NoNetwork, Pipeline
+from irst_stream.protocols import Sink, Source, Unmixer
 from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.readouts import Fitted, Resolver, Unmixing
 from irst_stream.resources import find_engine
+from irst_stream.runner import Runner
+from irst_stream.types import Detections, Tracks
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.stream import WindowUnmixer
-from irst_stream.window import PatchWindows
+from irst_stream.window import Windows
 
-__all__ = ["build_pipeline", "build_resolver", "build_unmixer"]
+__all__ = ["build_pipeline", "build_resolver", "build_runner", "build_unmixer"]
+
+KINDS: dict[str, type[Detections | Tracks]] = {"detections": Detections, "tracks": Tracks}
 
 
-def build_pipeline(config: Config, full_scale: float | None = None) -> Pipeline:
-    """full_scale: DN at which the sensor's pixels saturate, None where they never do."""
-    windows = PatchWindows(config.window)
+def build_runner(config: Config, config_toml: str = "") -> Runner:
+    """A pipeline with its sources and sinks, sockets open; config_toml: the configuration's text, for recordings."""
+    pipeline, makers = build_pipeline(config), _sink_makers(config, config_toml)
+    with ExitStack() as opened:  # closed again where a later one fails
+        sources: dict[str, Source] = {}
+        for given in config.receive:
+            sources[given.endpoint] = opened.enter_context(closing(ZmqSource(given, config.policy)))
+        sinks = {name: opened.enter_context(closing(make())) for name, make in makers.items()}
+        opened.pop_all()
+    limits = {"depth": config.queue, "most_sensors": config.most_sensors}
+    return Runner(pipeline, sources, sinks, config.policy, **limits, forget_s=config.forget_s)
+
+
+def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sink]]:
+    """What makes each sink, by the sink's name."""
+    makers: dict[str, Callable[[], Sink]] = {}
+    makers |= {p.endpoint: partial(ZmqSink, p, config.policy) for p in config.publish}
+    makers |= {w.path: partial(LinesSink, Path(w.path), KINDS[w.what]) for w in config.write}
+    return makers | {r.path: partial(Recorder, r, config_toml) for r in config.record}
+
+
+def build_pipeline(config: Config) -> Pipeline:
+    """All that stands between frames and detections."""
     if config.readout == "fit":
-        return Pipeline(windows, lambda _: [], build_resolver(config, None, full_scale))
+        return Pipeline(Windows(config.window, config.propose), NoNetwork(), build_resolver(config, None))
     if not config.engine:
         raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or one that comes along")
     engine = read_engine(find_engine(config.engine))
     if config.window not in (1, engine.manifest.window):
         raise UsageError(f"window: {config.engine} needs {engine.manifest.window} frames, or 1, got {config.window}")
     unmix = WindowUnmixer(build_unmixer(engine, config.backend, config.threads), engine.manifest)
-    return Pipeline(windows, unmix, build_resolver(config, engine.manifest, full_scale))
+    windows = Windows(config.window, config.propose, engine.manifest.patch)
+    return Pipeline(windows, unmix, build_resolver(config, engine.manifest))
 
 
-def build_resolver(config: Config, manifest: EngineManifest | None, full_scale: float | None = None) -> Resolver:
+def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:
     """What reads a window's detections; manifest: of the engine that looked at it, None where there is none."""
     if config.readout == "fit" or manifest is None:
-        return Fitted(Fitter(config.fit, full_scale))
+        return Fitted(Fitter(config.fit), config.threads)
     if config.readout in ("best", "network") and manifest.head != "continuous":
         raise UsageError(f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one")
-    fitter = Fitter(config.fit, full_scale) if config.readout == "best" else None
+    fitter = Fitter(config.fit) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
-    return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
+    return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter, config.threads)
 
 
 def build_unmixer(engine: Engine, backend: Backend = "auto", threads: int = 0, form: str = "") -> Unmixer:

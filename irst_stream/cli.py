@@ -34,12 +34,19 @@ x is the column, y the row, pixel centres are integers, in every file and every 
 Exit codes: 0 done, 2 bad input (one line says what, where, and what was expected), 130 interrupted."""
 
 COMMANDS = {
+    "run": "run a live pipeline, from sensor feeds to published detections",
     "simulate": "generate data sets with exact truth",
     "inspect": "say what a file or folder holds, and draw it",
     "replay": "turn recorded frames into sub-pixel detections",
     "baseline": "what a perfect network scores when read at cell centres",
     "score": "score detections against truth: CSO-mAP, GOSPA, counts, errors",
+    "feed": "send recorded frames as a live sensor would",
+    "record": "record what a feed sends",
+    "recover": "save what a broken recording still holds",
+    "profile": "measure latency and throughput under load",
     "engine": "import networks and run them",
+    "keys": "make key pairs for feeds that cross a network",
+    "config": "say what may stand in a configuration, and check one",
     "schema": "print the JSON Schema of detections, tracks, truth and poses",
     "doctor": "say what this machine can do, and what is missing for what",
 }

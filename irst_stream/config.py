@@ -2,37 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
+
+from irst_stream.io.recording import RecordSettings
+from irst_stream.io.zeromq import PublishSettings, ReceiveSettings, link_fault
+from irst_stream.propose import ProposeSettings
 from irst_stream.resolve.claims import ClaimSettings
 from irst_stream.resolve.fit import FitSettings
 from irst_stream.resolve.readouts import Readout
-from irst_stream.settings import read_settings
+from irst_stream.settings import parse_settings, read_settings
+from irst_stream.types import Policy
 
-__all__ = ["Backend", "Config", "read_config"]
+__all__ = ["Backend", "Config", "MetricsSettings", "WriteSettings", "config_schema", "parse_config", "read_config"]
 
 Backend = Literal["auto", "onnx", "openvino", "openvino-bf16", "numpy"]
 
 
 @dataclass(frozen=True)
+class WriteSettings:
+    """A file of JSON lines, made anew: of detections, or of tracks."""
+
+    path: str
+    what: Literal["detections", "tracks"] = "detections"
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """Where Prometheus asks; port 0 switches it off."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
 class Config:
-    """What is known of the scene, and how it is read.
+    """What is known of the scene, how it is read, where frames come from and where results go.
 
     window: frames of a window, odd. readout: "best", the network's answer or the fit's, whichever is surer; "network", its
     continuous head alone; "peaks" or "cells", its plain head; "fit", the imaging model alone, which needs no engine.
+    policy: "live", where the newest frames win, or "lossless", where whoever sends too fast waits.
     """
 
     window: int = 5
     readout: Readout = "fit"
     engine: str = ""  # a folder, or the name of an engine that comes with the package
     backend: Backend = "auto"  # what runs the engine; auto: ONNX Runtime where it was exported, else NumPy
-    threads: int = 1  # that it takes; 0 for all cores
+    threads: int = 1  # that the engine, and the fit of several regions, may take; 0 for all cores
+    policy: Policy = "live"
+    queue: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = (
+        16  # frames that wait: of each sensor if live, of all if lossless
+    )
+    most_sensors: Annotated[int, msgspec.Meta(ge=1, le=256)] = 64  # frames of more are dropped
+    forget_s: Annotated[float, msgspec.Meta(gt=0, le=1e7)] = 600.0  # a sensor silent for so long is forgotten
     claims: ClaimSettings = field(default_factory=ClaimSettings)  # how the continuous head is read
     fit: FitSettings = field(default_factory=FitSettings)  # what is known of the targets, and how hard to look
+    propose: ProposeSettings = field(default_factory=ProposeSettings)  # how full frames are searched
+    receive: tuple[ReceiveSettings, ...] = ()
+    publish: tuple[PublishSettings, ...] = ()
+    write: tuple[WriteSettings, ...] = ()
+    record: tuple[RecordSettings, ...] = ()
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def read_config(path: Path) -> Config:
     """A configuration file; a FormatError lists all that is wrong with it, each by its dotted path."""
-    return read_settings(path, Config)
+    return read_settings(path, Config, _faults)
+
+
+def parse_config(text: str, where: str) -> Config:
+    """A configuration's text, as a recording holds it; where: what an error names."""
+    return parse_settings(text, where, Config, _faults)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file."""
+    return msgspec.json.schema(Config)
+
+
+def _faults(config: Config) -> Iterator[str]:
+    """What no single value shows."""
+    if config.window < 1 or config.window % 2 == 0:
+        yield f"window: expected an odd number of frames, got {config.window}"
+    if config.readout != "fit" and not config.engine:
+        yield f"engine: missing; readout {config.readout!r} needs one"
+    for name, links in (("receive", config.receive), ("publish", config.publish)):
+        for k, link in enumerate(links):
+            key, fault = link_fault(link)
+            if fault:
+                yield f"{name}[{k}].{key}: {fault}"
+    outputs = [w.path for w in config.write] + [r.path for r in config.record]
+    for path in sorted({path for path in outputs if outputs.count(path) > 1}):
+        yield f"write, record: {path} is named twice"

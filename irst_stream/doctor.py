@@ -24,6 +24,11 @@ PACKAGES = (
     "tifffile",
     "h5py",
     "msgspec",
+    "pyzmq",
+    "mcap",
+    "isal",
+    "prometheus-client",
+    "psutil",
     "rich",
     "matplotlib",
     "imagecodecs",
@@ -81,7 +86,7 @@ def _abilities(packages: dict[str, str], cuda: CudaReport) -> list[Ability]:
 
     tensorrt = install(cuda.reason and f"a GPU: {cuda.reason}", need("tensorrt", "tensorrt"))
     return [
-        Ability("generate, read and score data; find targets in patches by network and fit", ""),
+        Ability("generate, read, record and score data; find targets by network and fit, live too", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
         Ability("read compressed TIFF", need("imagecodecs", "tiff")),
         Ability("train and import engines, run them by PyTorch", need("torch", "train")),

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from irst_stream.clocks import PERCENTILES
 from irst_stream.errors import MissingPackageError
+from irst_stream.ladder import Rung
 from irst_stream.score import Report
 from irst_stream.types import Detections, Floats, Frame, Pixels, Stamp, Truth
 
@@ -22,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingPackageError("matplotlib", "plot", "a picture") from error
 
-__all__ = ["comparison", "precision_recall", "preview", "training_curves"]
+__all__ = ["comparison", "latency_ladder", "precision_recall", "preview", "training_curves"]
 
 PATCH_WIDTH = 24  # px: wider frames are shown with enlarged groups beside them
 COLUMNS = 6
@@ -209,6 +211,34 @@ def training_curves(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
     for axes in (losses, scores):
         axes.grid(alpha=0.25)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def latency_ladder(path: Path, rungs: Sequence[Rung]) -> None:
+    """Draws latency from the sensor's stamp to the publication over the frame rate into a PNG, and the stages beside it."""
+    rungs = sorted(rungs, key=lambda rung: rung.offered)
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    whole, parts = figure.subplots(1, 2)
+    rates = [rung.offered for rung in rungs]
+    shades = [_viridis(k / len(PERCENTILES)) for k in range(len(PERCENTILES) + 1)]
+    for k, percentile in enumerate(PERCENTILES):
+        values = [rung.end_to_end.percentiles[k] for rung in rungs]
+        whole.plot(rates, values, marker=".", color=shades[k], label=f"p{percentile:g}")
+    whole.plot(rates, [rung.end_to_end.longest for rung in rungs], marker=".", color=shades[-1], label="longest")
+    whole.plot(rates, [rung.lag_ms for rung in rungs], color="gray", linestyle="--", label="the window's lag")
+    for name in dict.fromkeys(name for rung in rungs for name in rung.stages if not name.startswith("end to end")):
+        values = [rung.stages[name].percentiles[2] if name in rung.stages else np.nan for rung in rungs]
+        parts.plot(rates, values, marker=".", label=name)
+    for rung in rungs:
+        if not rung.kept_up:
+            for axes in (whole, parts):
+                axes.axvline(rung.offered, color=DETECTION_COLOUR, linewidth=0.8, alpha=0.6)
+    whole.set(title="end to end, ms (orange: a rate that is too much)", xlabel="frames/s")
+    parts.set(title="p99 of each stage, ms", xlabel="frames/s")
+    for axes in (whole, parts):
+        axes.set(xscale="log", yscale="log")
+        axes.grid(alpha=0.25, which="both")
+        axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 

@@ -4,13 +4,14 @@
     ├── UsageError           an option or argument that makes no sense
     ├── SourceError          frames that cannot be read; names the file
     ├── FormatError          a record that breaks its schema; names file, line and field
+    ├── WireError            a message that is not understood; carries the reason under which it is counted
     ├── OutputError          a place that cannot be written, or must not be
     └── MissingPackageError  an optional package that is not installed; names the extra
 
 The command line prints the line and exits with 2. Anything else that escapes is a bug and keeps its traceback.
 """
 
-__all__ = ["FormatError", "IrstError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
+__all__ = ["FormatError", "IrstError", "MissingPackageError", "OutputError", "SourceError", "UsageError", "WireError"]
 
 
 class IrstError(Exception):
@@ -27,6 +28,14 @@ class SourceError(IrstError):
 
 class FormatError(IrstError):
     """A record that breaks its schema."""
+
+
+class WireError(IrstError):
+    """A message that is not understood; reason is the one word under which it is counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class OutputError(IrstError):

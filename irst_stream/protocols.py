@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.types import Frame, Ints, Unmixed
+from irst_stream.types import Detections, Frame, Ints, Tracks, Unmixed
 
-__all__ = ["Source", "Unmixer"]
+__all__ = ["Record", "Sink", "Source", "Unmixer"]
+
+Record: TypeAlias = Frame | Detections | Tracks
 
 
 class Source(Protocol):
-    """Frames in order, one sequence after another.
+    """Frames, each sensor's in order, one sequence after another or as they come.
 
-    A failure raises a SourceError after every frame that was readable before it has been delivered.
+    A failure raises a SourceError after every frame that was readable before it has been delivered. `rejected` counts
+    messages that were no frames, by reason.
     """
+
+    rejected: Counter[str]
 
     def __iter__(self) -> Iterator[Frame]: ...
 
+    def stop(self) -> None:
+        """Ends the iteration soon, after what has come already; any thread may call it."""
+
     def close(self) -> None:
         """Releases files and sockets; may be called twice."""
+
+
+class Sink(Protocol):
+    """A place where results go. One thread uses it; an OSError or an IrstError means that it is out of order for good.
+
+    `takes` are the kinds of records it wants; `lost` counts those it had to let go of; `alarm` says why it takes none for
+    now, "" where it does.
+    """
+
+    takes: tuple[type[Record], ...]
+    lost: int
+    alarm: str
+
+    def write(self, record: Record, published_ns: int) -> None:
+        """Takes one record; published_ns: when, since 1970 in UTC."""
+
+    def close(self) -> None:
+        """Writes out what is held and releases files and sockets; may be called twice."""
 
 
 class Unmixer(Protocol):

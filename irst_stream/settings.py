@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,26 +19,40 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read_settings", "to_toml"]
+__all__ = ["parse_settings", "read_settings", "to_toml"]
 
 Settings = TypeVar("Settings")
 
 
-def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """A TOML file as a dataclass of dataclasses; whatever it leaves out keeps its default.
-
-    Raises one FormatError that lists every unknown key and every value of a wrong type.
-    """
+def read_settings(path: Path, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()) -> Settings:
+    """A TOML file as a dataclass of dataclasses and lists of them: see parse_settings."""
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise FormatError(f"{path}: {error}") from error
+    return parse_settings(text, str(path), kind, check)
+
+
+def parse_settings(
+    text: str, where: str, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()
+) -> Settings:
+    """TOML as a dataclass of dataclasses and lists of them; whatever it leaves out keeps its default.
+
+    Raises one FormatError that lists every unknown key, every value of a wrong type and all that check finds beyond that.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise FormatError(f"{where}: {error}") from error
     faults = list(_faults(table, kind, ""))
-    if faults:
-        raise FormatError(f"{path}: " + "; ".join(faults))
-    return msgspec.convert(table, kind)
+    settings = None if faults else msgspec.convert(table, kind)
+    if settings is not None:
+        faults = list(check(settings))
+    if settings is None or faults:
+        raise FormatError(f"{where}: " + "; ".join(faults))
+    return settings
 
 
 def to_toml(fields: dict[str, Any]) -> str:
@@ -56,7 +70,10 @@ def _is_tables(value: Any) -> bool:
 
 
 def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:
-    types = typing.get_type_hints(kind)
+    types = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        if field.name not in table and field.default is field.default_factory is dataclasses.MISSING:
+            yield f"{prefix}{field.name}: missing"
     for key, value in table.items():
         dotted = prefix + key
         if key not in types:
@@ -64,8 +81,21 @@ def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:
             yield f"{dotted}: no such key; {'did you mean ' + near[0] if len(near) == 1 else 'known: ' + ', '.join(near)}"
         elif dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
             yield from _faults(value, types[key], dotted + ".")
+        elif (row := _row_type(types[key])) is not None and isinstance(value, list):
+            for k, entry in enumerate(value):
+                if isinstance(entry, dict):
+                    yield from _faults(entry, row, f"{dotted}[{k}].")
+                else:
+                    yield f"{dotted}[{k}]: expected a table, got {entry!r}"
         else:
             yield from _value_fault(value, types[key], dotted)
+
+
+def _row_type(kind: Any) -> Any:
+    """The dataclass that a list of tables is of, None for anything else."""
+    arguments = typing.get_args(kind)
+    row = arguments[0] if typing.get_origin(kind) is tuple and arguments[1:] == (...,) else None
+    return row if dataclasses.is_dataclass(row) else None
 
 
 def _value_fault(value: Any, kind: Any, dotted: str) -> Iterator[str]:

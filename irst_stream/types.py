@@ -6,8 +6,9 @@ everywhere. Positions are in pixels of the sensor's frame, amplitudes in digital
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 __all__ = [
     "PIXEL_TYPES",
     "Answer",
+    "Clock",
     "Detections",
     "Floats",
     "Frame",
     "Ints",
     "Pixels",
+    "Policy",
     "Pose",
     "Stamp",
     "Tracks",
@@ -31,6 +34,10 @@ __all__ = [
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Pixels = NDArray[Any]  # uint8, uint16 or float32: see PIXEL_TYPES
+Clock = Literal["sensor", "unix", "monotonic"]
+Policy = Literal[
+    "live", "lossless"
+]  # what gives way where something is too slow: the oldest frames, or whoever brings more
 PIXEL_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 
@@ -43,6 +50,8 @@ class Stamp:
     index:   the frame's number within the epoch, from 0
     time_ns: sensor time, ns
     source:  the file the frame came from, "" where there is none
+    clock:   what time_ns counts: "unix", since 1970 in UTC, which other machines can compare with theirs; "monotonic", the
+             steady clock of the machine itself; "sensor", one that only the sensor knows
     """
 
     sensor: str
@@ -50,14 +59,21 @@ class Stamp:
     index: int
     time_ns: int
     source: str = ""
+    clock: Clock = "sensor"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image: pixels (H, W) uint8, uint16 or float32, DN."""
+    """One image: pixels (H, W) uint8, uint16 or float32, DN.
+
+    full_scale: DN from which a pixel is saturated, infinite where none ever is; metadata: what the sensor says beside it,
+    msgpack as it came, b"" for nothing.
+    """
 
     stamp: Stamp
     pixels: Pixels
+    full_scale: float = math.inf
+    metadata: bytes = b""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype not in PIXEL_TYPES:
@@ -72,18 +88,24 @@ class Window:
     """The same regions of several frames around a centre frame, whose stamp it bears.
 
     corners (N, 2) x, y of each region's first pixel, px of the sensor's frame; patches (N, T, H, W) DN, NaN or infinite
-    where a pixel holds no measurement; times (T,) when each frame was taken, in frames from the centre one.
+    where a pixel holds no measurement; times (T,) when each frame was taken, in frames from the centre one. region (N,):
+    the same number in the next window is the same region, at the same place; noise (N,) a pixel's standard deviation, DN,
+    NaN where nobody measured it; ceiling (N,) DN from which a pixel is saturated, infinite where none ever is.
     """
 
     stamp: Stamp
     corners: Floats
     patches: NDArray[np.float32]
     times: Floats
+    region: Ints
+    noise: Floats
+    ceiling: Floats
 
     def __post_init__(self) -> None:
         if self.patches.ndim != 4 or self.times.shape != self.patches.shape[1:2]:
             raise ValueError(f"patches: expected (N, {len(self.times)}, H, W), got {self.patches.shape}")
-        _shape(self, corners=(2,))
+        _shape(self, corners=(2,), noise=(), ceiling=())
+        _shape(self, np.int64, region=())
         object.__setattr__(self, "patches", _read_only(self.patches))
         object.__setattr__(self, "times", _read_only(self.times))
 

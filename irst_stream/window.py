@@ -1,58 +1,248 @@
-"""The sliding window over a feed of patches: frames in, windows of an odd number of frames out.
+"""The sliding windows of all sensors: frames in, windows of an odd number of frames out.
 
-One window for each sensor and epoch. A frame that does not follow its predecessor, by index or in size, empties its
-sensor's window and nothing else; a frame seen before, or older, is dropped and counted.
+A sensor's window holds frames of one epoch and one size whose indices follow each other. The rules, each counted by
+its name:
+
+    gap        frames are missing      the window starts anew with this frame; `missing` counts the frames
+    restart    another epoch           the window starts anew, whichever of the two epochs is the larger
+    size       another size or type    the window starts anew
+    pause      much time has passed    the window starts anew: what was in view has moved on
+    clock      time stands still, or goes back  nothing: frames are in order of their index, not of their time
+    duplicate  an index seen last      the frame is dropped
+    late       an older index          the frame is dropped
+    small      too few pixels          the frame is dropped
+
+Each touches its own sensor only. Frames of up to PATCH_LIMIT px a side are one region, a patch; in larger ones the regions
+that may hold a group are found, cut out and followed (Regions).
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irst_stream.errors import UsageError
-from irst_stream.types import Frame, Window
+from irst_stream.optics import PATCH
+from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of
+from irst_stream.types import Floats, Frame, Ints, Window
 
-__all__ = ["PatchWindows"]
+__all__ = ["DROPPED", "PATCH_LIMIT", "Order", "Regions", "Windows"]
+
+PATCH_LIMIT = 64  # px: a frame that is no larger is one region
+MOST_SENSORS = 256  # whose frames are held; one that comes back after more others starts anew
+SLACK = 2.0  # px along each axis: how far a group may be from the middle of its region before that moves
+LONGEST_PAUSE_S = 10.0
+DROPPED = ("duplicate", "late", "small")
 
 
-class PatchWindows:
-    """Windows over sources whose every frame is one region, such as SeqCSIST's.
+class Order:
+    """Judges whether a frame follows its sensor's last one, by the rules above. `events` counts by sensor and name."""
 
-    length: frames of a window, odd; 1 gives each frame alone. `dropped` counts frames that were not taken, by reason.
+    def __init__(self, smallest: tuple[int, int] = (1, 1)) -> None:
+        """smallest: rows, columns that a frame must have."""
+        self.events: Counter[tuple[str, str]] = Counter()
+        self._smallest = smallest
+        self._last: dict[str, Frame] = {}
+
+    def judge(self, frame: Frame) -> str:
+        """One of the names above; "next" of a frame that follows, "first" of a new sensor's."""
+        verdict = self._compare(frame, self._last.get(frame.stamp.sensor))
+        if verdict not in ("first", "next"):
+            self.count(frame, verdict)
+        if verdict not in DROPPED:
+            self._last[frame.stamp.sensor] = frame
+        return verdict
+
+    def count(self, frame: Frame, event: str, times: int = 1) -> None:
+        """Counts something that happened to a frame of this sensor."""
+        if times:
+            self.events[frame.stamp.sensor, event] += times
+
+    def forget(self, sensor: str) -> None:
+        """The sensor's next frame is a first one."""
+        self._last.pop(sensor, None)
+
+    def _compare(self, frame: Frame, last: Frame | None) -> str:
+        least = self._smallest if max(frame.pixels.shape) <= PATCH_LIMIT else PATCH
+        if any(side < wanted for side, wanted in zip(frame.pixels.shape, least, strict=True)):
+            return "small"
+        if last is None:
+            return "first"
+        now, before = frame.stamp, last.stamp
+        if now.epoch != before.epoch:
+            return "restart"
+        if now.index <= before.index:
+            return "duplicate" if now.index == before.index else "late"
+        if (frame.pixels.shape, frame.pixels.dtype) != (last.pixels.shape, last.pixels.dtype):
+            return "size"
+        if now.index != before.index + 1:
+            self.count(frame, "missing", now.index - before.index - 1)
+            return "gap"
+        if now.time_ns - before.time_ns > LONGEST_PAUSE_S * 1e9:
+            return "pause"
+        if now.time_ns <= before.time_ns and now.clock != "sensor":
+            self.count(frame, "clock")
+        return "next"
+
+
+class Windows:
+    """The windows of any number of sensors.
+
+    length: frames of a window, odd; 1 gives each frame alone. `events` counts what is named above by sensor and name, and
+    "regions", those that were left out because there were too many.
     """
 
-    def __init__(self, length: int = 5) -> None:
+    def __init__(self, length: int = 5, search: ProposeSettings | None = None, smallest: tuple[int, int] = (1, 1)) -> None:
+        """search: for groups in full frames; smallest: rows, columns that a patch must have."""
         if length < 1 or length % 2 == 0:
             raise UsageError(f"window: expected an odd number of frames, got {length}")
         self.length = length
-        self.dropped: Counter[str] = Counter()
-        self._frames: dict[str, deque[Frame]] = {}
-        self._times = np.arange(float(length)) - length // 2
+        self._order = Order(smallest)
+        self._search = search or ProposeSettings()
+        self._sensors: OrderedDict[str, _Sensor] = OrderedDict()
+
+    @property
+    def events(self) -> Counter[tuple[str, str]]:
+        """How often what happened, by sensor and name."""
+        return self._order.events
 
     def push(self, frame: Frame) -> Window | None:
         """Takes the next frame of any sensor; the window it completes, centred (length - 1) / 2 frames ago, or None."""
-        held = self._frames.setdefault(frame.stamp.sensor, deque(maxlen=self.length))
-        if held and not self._follows(frame, held[-1]):
+        verdict = self._order.judge(frame)
+        if verdict in DROPPED:
             return None
-        if held and (held[-1].stamp.index + 1 != frame.stamp.index or held[-1].pixels.shape != frame.pixels.shape):
-            held.clear()
-        held.append(frame)
-        if len(held) < self.length:
+        sensor = self._sensor(frame, verdict)
+        sensor.frames.append(frame)
+        if sensor.cutter is not None:
+            sensor.cutter.prepare(frame)
+        if len(sensor.frames) < self.length:
             return None
-        patches = np.stack([f.pixels for f in held]).astype(np.float32, copy=False)[None]
-        return Window(held[self.length // 2].stamp, np.zeros((1, 2)), patches, self._times)
+        if sensor.cutter is None:
+            return _patch_window(sensor.frames)
+        window, left_out = sensor.cutter.cut(sensor.frames)
+        self._order.count(frame, "regions", left_out)
+        return window
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
-        self._frames.pop(sensor, None)
+        self._sensors.pop(sensor, None)
+        self._order.forget(sensor)
 
-    def _follows(self, frame: Frame, last: Frame) -> bool:
-        """Whether a frame is newer than the last one; one of another epoch always is, and starts anew."""
-        if frame.stamp.epoch != last.stamp.epoch:
-            self._frames[frame.stamp.sensor].clear()
-            return True
-        if frame.stamp.index <= last.stamp.index:
-            self.dropped["duplicate" if frame.stamp.index == last.stamp.index else "late"] += 1
-            return False
-        return True
+    def bad_pixels(self, sensor: str) -> Ints:
+        """(N, 2) x, y of the pixels that a sensor of full frames was seen to have broken."""
+        held = self._sensors.get(sensor)
+        return np.zeros((0, 2), np.int64) if held is None or held.cutter is None else held.cutter.proposer.bad
+
+    def _sensor(self, frame: Frame, verdict: str) -> _Sensor:
+        """What is held of the frame's sensor; emptied where it starts anew, but for what was learnt of its pixels."""
+        name = frame.stamp.sensor
+        known = self._sensors.get(name)
+        if known is None or verdict in ("size", "restart", "first"):
+            self._sensors[name] = known = _Sensor(deque(maxlen=self.length), self._cutter(frame))
+        elif verdict != "next":
+            known.frames.clear()
+            if known.cutter is not None:
+                known.cutter.clear()
+        self._sensors.move_to_end(name)
+        if len(self._sensors) > MOST_SENSORS:
+            self.forget(next(iter(self._sensors)))
+        return known
+
+    def _cutter(self, frame: Frame) -> _Cutter | None:
+        """Of full frames; None of patches."""
+        rows, columns = frame.pixels.shape
+        if max(rows, columns) <= PATCH_LIMIT:
+            return None
+        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length)
+
+
+class _Sensor(NamedTuple):
+    """A sensor's last frames; of full frames, what cuts the regions out of them."""
+
+    frames: deque[Frame]
+    cutter: _Cutter | None
+
+
+def _times(length: int) -> Floats:
+    return np.arange(float(length)) - length // 2
+
+
+def _patch_window(frames: deque[Frame]) -> Window:
+    """Frames that are one region each, as they are."""
+    patches = np.stack([f.pixels for f in frames]).astype(np.float32, copy=False)[None]
+    middle = frames[len(frames) // 2]
+    region, unknown, ceiling = np.zeros(1, np.int64), np.full(1, np.nan), np.full(1, middle.full_scale)
+    return Window(middle.stamp, np.zeros((1, 2)), patches, _times(len(frames)), region, unknown, ceiling)
+
+
+class _Cutter:
+    """One sensor of full frames: finds the regions of the centre frame and cuts them out of all frames of the window."""
+
+    def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
+        self.proposer, self.regions = proposer, Regions(shape)
+        self._prepared: deque[Prepared] = deque(maxlen=length)
+        self._times = _times(length)
+
+    def prepare(self, frame: Frame) -> None:
+        """Takes the next frame."""
+        self._prepared.append(self.proposer.prepare(frame.pixels))
+
+    def clear(self) -> None:
+        """Forgets the frames, not the regions nor the bad pixels."""
+        self._prepared.clear()
+
+    def cut(self, frames: deque[Frame]) -> tuple[Window, int]:
+        """The window of the last frames, saturated pixels at their region's ceiling; how many regions were left out."""
+        middle = len(frames) // 2
+        reach = min(self.proposer.settings.average // 2, middle)
+        near = [self._prepared[k] for k in range(middle - reach, middle + reach + 1) if k != middle]
+        found = self.proposer.propose(self._prepared[middle], near)
+        corners, numbers = self.regions.follow(found.middles)
+        ceiling = frames[middle].full_scale - found.background
+        cuts = [_cut(f, p, corners, ceiling) for f, p in zip(frames, self._prepared, strict=True)]
+        patches, stamp = np.stack(cuts, axis=1), frames[middle].stamp
+        return Window(stamp, corners.astype(float), patches, self._times, numbers, found.noise, ceiling), found.left_out
+
+
+def _cut(frame: Frame, prepared: Prepared, corners: Ints, ceiling: Floats) -> NDArray[np.float32]:
+    """(N, 11, 11) DN: the regions of one frame, background removed, NaN where a pixel is bad."""
+    rows, columns = (corners[:, 1 - k, None] + np.arange(PATCH[k]) for k in (0, 1))
+    at = rows[:, :, None], columns[:, None, :]
+    light = prepared.light[at]
+    saturated = (frame.pixels[at] >= frame.full_scale) & ~np.isnan(light)
+    return np.where(saturated, ceiling[:, None, None].astype(np.float32), light)
+
+
+class Regions:
+    """Where a sensor's groups are: a region keeps its place and its number while its group stays near its middle.
+
+    A group that leaves it gets a region of another number, whole pixels further on.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        """shape: rows, columns of the frame."""
+        self._shape, self._next = shape, 0
+        self._corners, self._numbers = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+
+    def follow(self, middles: Floats) -> tuple[Ints, Ints]:
+        """Middles of groups (N, 2) x, y px to their regions' corners (N, 2) and numbers (N,)."""
+        fresh = corners_of(middles, self._shape)
+        away = np.abs(middles[:, None] - self._corners[None] - (np.array(PATCH[::-1]) - 1) / 2).max(-1)  # N M
+        corners, numbers, taken = fresh.copy(), np.full(len(middles), -1), np.zeros(len(self._corners), bool)
+        for k in np.argsort(away.min(1, initial=np.inf), kind="stable"):
+            place = int(np.where(taken, np.inf, away[k]).argmin()) if len(taken) else -1
+            if place >= 0 and not taken[place] and self._stays(away[k, place], fresh[k], self._corners[place]):
+                corners[k], numbers[k], taken[place] = self._corners[place], self._numbers[place], True
+        new = np.flatnonzero(numbers < 0)
+        numbers[new] = self._next + np.arange(len(new))
+        self._next += len(new)
+        self._corners, self._numbers = corners, numbers
+        return corners, numbers
+
+    @staticmethod
+    def _stays(away: float, fresh: Ints, held: Ints) -> bool:
+        """At the frame's border a region stands as near to its group as it can."""
+        return bool(away <= SLACK or (fresh == held).all())

@@ -86,7 +86,7 @@ def test_each_ability_names_what_it_lacks(monkeypatch):
     missing = {ability.name: ability.missing for ability in doctor.diagnose().abilities}
     assert missing["draw pictures"] == "matplotlib: pip install 'irst-stream[plot]'"
     assert missing["run TensorRT engines"].startswith("a GPU: no NVIDIA driver is installed; tensorrt: pip install")
-    assert missing["generate, read and score data; find targets in patches by network and fit"] == ""
+    assert missing["generate, read, record and score data; find targets by network and fit, live too"] == ""
 
 
 def test_a_gpu_is_described(monkeypatch):

@@ -24,13 +24,12 @@ def configured(name, **changes):
 
 def answers(config, patches, full_scale=WHOLE):
     """(detections, truth) of every window."""
-    pipeline = build_pipeline(config, full_scale)
+    pipeline = build_pipeline(config)
     pairs = []
     for k in range(len(patches)):
         n = patches.count[k]
         for t, pixels in enumerate(patches.frames[k]):
-            found = pipeline.step(Frame(Stamp(f"{k}", 0, t, 0), pixels))
-            if found is not None:
+            for found in pipeline.step([Frame(Stamp(f"{k}", 0, t, 0), pixels, full_scale)]):
                 xy = patches.xy[k, found.stamp.index, :n]
                 pairs.append((found, Truth(found.stamp, np.arange(n), np.zeros(n), xy, patches.amplitude[k, :n])))
     return pairs
@@ -69,7 +68,7 @@ def test_single_images_are_read_too():
 
 def test_groups_of_every_kind_are_read():
     groups = mixed(80, 5, seed=21, split="test", snr=(50.0, 300.0))
-    report = score_detections(answers(configured("general"), groups, None), "legacy")
+    report = score_detections(answers(configured("general"), groups, np.inf), "legacy")
     assert report.cso_map.map > 0.45
     assert report.errors.count_accuracy > 0.35
 
@@ -77,22 +76,23 @@ def test_groups_of_every_kind_are_read():
 def test_brightness_does_not_matter_to_the_general_engine():
     groups = mixed(10, 5, seed=22, snr=(100.0, 200.0))
     brighter = replace(groups, frames=groups.frames * 20)
-    for (dim, _), (bright, _) in zip(*(answers(configured("general"), g, None) for g in (groups, brighter)), strict=True):
+    for (dim, _), (bright, _) in zip(*(answers(configured("general"), g, np.inf) for g in (groups, brighter)), strict=True):
         np.testing.assert_allclose(bright.xy, dim.xy, atol=2e-3)
         np.testing.assert_allclose(bright.amplitude, 20 * dim.amplitude, rtol=2e-3)
 
 
 def flat(level, kind=np.float32, frames=5):
-    return [Frame(Stamp("a", 0, t, 0), np.full((11, 11), level, kind)) for t in range(frames)]
+    return [Frame(Stamp("a", 0, t, 0), np.full((11, 11), level, kind), WHOLE) for t in range(frames)]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("level", [0.0, np.nan, np.inf, 65535.0])
 def test_inputs_without_a_group_give_numbers_or_nothing(name, level):
     config = configured(name)
-    pipeline = build_pipeline(config, WHOLE)
+    pipeline = build_pipeline(config)
     for frame in flat(level):
-        detections = pipeline.step(frame)
+        found = pipeline.step([frame])
+    (detections,) = found
     assert np.isfinite(detections.xy).all()
     assert np.isfinite(detections.score).all()
     assert len(detections) <= 5
@@ -101,11 +101,12 @@ def test_inputs_without_a_group_give_numbers_or_nothing(name, level):
 
 
 def test_a_pixel_without_a_number_spoils_nothing(trajectories):
-    pipeline = build_pipeline(configured("seqcsist"), WHOLE)
+    pipeline = build_pipeline(configured("seqcsist"))
     for t in range(5):
         pixels = trajectories.frames[0, t].astype(np.float32)
         pixels[0, t] = np.nan
-        detections = pipeline.step(Frame(Stamp("a", 0, t, 0), pixels))
+        found = pipeline.step([Frame(Stamp("a", 0, t, 0), pixels, WHOLE)])
+    (detections,) = found
     n = trajectories.count[0]
     apart = np.linalg.norm(detections.xy[:, None] - trajectories.xy[0, 2, :n], axis=-1)
     assert len(detections) == n

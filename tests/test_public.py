@@ -25,6 +25,7 @@ def test_public_names_are_locked():
         "Tracks",
         "Truth",
         "UsageError",
+        "WireError",
         "__version__",
         "open_source",
     ]

@@ -29,7 +29,7 @@ from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
-from irst_stream.unmix.stream import MapStream, run_sequence
+from irst_stream.unmix.stream import MapStream, run_sequence, see
 
 OUT = Path("out/bench_speed.json")
 REFERENCE = "reference as written, PyTorch, all cores"
@@ -136,10 +136,10 @@ class Stream:
         self.unmixer, self.engine, self.latencies = build_unmixer(engine, backend, threads), engine, []
 
     def __call__(self, patches: np.ndarray) -> int:
-        stream, outputs = MapStream(self.unmixer, self.engine.manifest), 0
+        stream, outputs = MapStream(self.engine.manifest), 0
         for first in range(len(patches) - WINDOW + 1):
             began = time.perf_counter()
-            stream.see(patches[first : first + WINDOW], range(first, first + WINDOW))
+            see(self.unmixer, [(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
             if first:  # the first window has five frames to unfold
                 self.latencies.append(time.perf_counter() - began)
             outputs += 1

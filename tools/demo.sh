@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes .venv, installs, and runs the main job on embedded defaults; needs no server, GPU or download of data.
+# Makes .venv, installs, and runs the main jobs on embedded defaults; needs no server, GPU or download of data.
 # Results go to out/demo, which is made anew each time.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up plot
 cd "$root"
 out=out/demo
+feed=tcp://127.0.0.1:5791
 
 run() {
   printf '\n$ irst-stream %s\n' "$*"
@@ -14,6 +15,7 @@ run() {
 
 rm -rf "$out"
 mkdir -p "$out"
+echo 'Patches, each a group of targets that the sensor sees as one spot, at 5 DN of noise.'
 run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1 --noise 5
 echo 'As far as a perfect network gets when it is read at cell centres:'
 run baseline "$out/data/test" "$out/cell-centres.jsonl"
@@ -22,4 +24,32 @@ echo 'The network, and the fit of the imaging model where that is surer:'
 run replay "$out/data/test" --detections "$out/irst-stream.jsonl"
 run score "$out/irst-stream.jsonl" "$out/data/test" --mode legacy --json "$out/score.json" --plot "$out/precision-recall.png"
 run inspect "$out/data/test" --png "$out/compared.png" --detections "$out/cell-centres.jsonl" "$out/irst-stream.jsonl"
-printf '\nPictures: %s, %s\n' "$out/compared.png" "$out/precision-recall.png"
+
+printf '\nA camera of 640 x 512 px at 50 frames/s, as a process of its own, and a live pipeline on its feed, for half a minute.\n'
+run simulate scene "$out/scene" --frames 1500 --rate 50 --seed 3
+known='s/^amplitude_dn = .*/amplitude_dn = 235.0/; s/^amplitude_sd_dn = .*/amplitude_sd_dn = 12.0/'
+cat >"$out/live.toml" <<TOML
+# The configuration "camera", with the targets' brightness known to some 5 %.
+$(sed "/^\[\[receive\]\]/,\$d; /^#/d; $known" configs/camera.toml)
+[[receive]]
+endpoint = "$feed"
+bind = true
+
+[[write]]
+path = "$out/live.jsonl"
+
+[[record]]
+path = "$out/live.mcap"
+keep_free_mb = 500.0
+TOML
+"$venv/bin/irst-stream" feed "$out/scene" --to "$feed" --epoch 0 --wait 60 >"$out/feed.log" 2>&1 &
+feeding=$!
+trap 'kill "$feeding" 2>/dev/null || true' EXIT
+run run "$out/live.toml" --seconds 34
+wait "$feeding"
+run score "$out/live.jsonl" "$out/scene" --frames 2:-2
+run inspect "$out/scene" --png "$out/live.png" --detections "$out/live.jsonl"
+echo 'The recording of it gives the same detections again:'
+run replay "$out/live.mcap" --detections "$out/again.jsonl"
+cmp "$out/live.jsonl" "$out/again.jsonl" && echo 'the same bytes'
+printf '\nPictures: %s, %s, %s\n' "$out/compared.png" "$out/precision-recall.png" "$out/live.png"

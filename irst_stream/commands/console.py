@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,21 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["count", "noun", "number", "pair", "positive", "print_line", "print_table", "progress", "size", "split_range"]
+__all__ = [
+    "LogLines",
+    "count",
+    "error_console",
+    "noun",
+    "number",
+    "pair",
+    "positive",
+    "print_line",
+    "print_table",
+    "progress",
+    "size",
+    "split_range",
+    "whole",
+]
 
 Number = TypeVar("Number", int, float)
 LOG_EVERY_S = 5.0
@@ -28,13 +43,20 @@ class _Console(Console):
 
 
 _out = _Console(highlight=False, soft_wrap=True, emoji=False)
-_err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+error_console = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def count(text: str) -> int:
     """An option that is a whole number, 1 or more."""
     if not _whole(text) or not 1 <= int(text) <= MOST:
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, at most {MOST:,}, got {text!r}")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """An option that is a whole number, 0 or more."""
+    if not _whole(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
     return int(text)
 
 
@@ -92,10 +114,18 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print_line("  ".join(cells).rstrip())
 
 
+class LogLines(logging.Handler):
+    """What happens while a command runs, a line each, above a view that is refreshed in place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one line."""
+        error_console.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
+
+
 @contextmanager
 def progress(label: str, total: int | None, unit: str = "frames") -> Iterator[Callable[[int], None]]:
     """Gives a function that counts work done: a bar on a terminal, else a log line every few seconds and at the end."""
-    if _err.is_terminal:
+    if error_console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -103,7 +133,7 @@ def progress(label: str, total: int | None, unit: str = "frames") -> Iterator[Ca
             TextColumn(unit),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=_err) as bar:
+        with Progress(*columns, console=error_console) as bar:
             task = bar.add_task(label, total=total)
             yield lambda n: bar.advance(task, n)
     else:
@@ -122,7 +152,7 @@ class _Log:
         now = time.monotonic()
         if now - self.said >= LOG_EVERY_S or self.done == self.total:
             of = "" if self.total is None else f" of {self.total}"
-            _err.print(f"{self.label}: {self.done}{of} {self.unit}", markup=False)
+            error_console.print(f"{self.label}: {self.done}{of} {self.unit}", markup=False)
             self.said = now
 
 

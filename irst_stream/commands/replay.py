@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,66 +15,79 @@ import numpy as np
 from irst_stream.build import build_pipeline
 from irst_stream.commands.console import noun, print_line, progress
 from irst_stream.commands.outputs import check_output
-from irst_stream.commands.sources import add_source_options, open_from
-from irst_stream.config import Config, read_config
-from irst_stream.errors import IrstError, UsageError
-from irst_stream.io.csist import KINDS
-from irst_stream.io.files import FileSource
+from irst_stream.commands.sources import add_source_options, configuration, open_any
+from irst_stream.errors import IrstError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.pipeline import Pipeline
 from irst_stream.resolve.readouts import Readout
-from irst_stream.resources import find_config
 from irst_stream.types import Frame
 
 __all__ = ["set_up"]
 
-WIDEST = 64  # px: larger frames are not one region
-
 EPILOG = """\
-Windows of frames of PATH, a set or feed of patches of up to 64 px, each one group of targets, are read by a network
-and by a fit of the imaging model, and the surer of the two is taken (readout best). --readout network, or fit, takes
-one of them alone; peaks and cells read the network's plain head, cells as the field does. Detections carry their
-position's covariance, and a score: the probability that the target is within 0.15 px. Of SeqCSIST's 20 frames those
-with a whole window around them are answered, 2 to 17.
+Windows of frames of PATH are read by a network and by a fit of the imaging model, and the surer of the two is taken
+(readout best). --readout network, or fit, takes one of them alone; peaks and cells read the network's plain head, cells as
+the field does. Frames of up to 64 px a side are one group of targets; in larger ones the regions that may hold a group are
+found first. Detections carry their position's covariance, and a score: the probability that the target is within 0.15 px.
+Of SeqCSIST's 20 frames those with a whole window around them are answered, 2 to 17.
 
-A SeqCSIST or CSIST-100K folder brings its configuration along; for anything else say with --config what is known
-of its targets. The first run on a machine compiles the fit, which takes up to half a minute."""
+A SeqCSIST or CSIST-100K folder, a generated scene and a recording of irst-stream run bring their configuration along; for
+anything else say with --config what is known of its targets. The first run on a machine compiles the fit, which takes up to
+half a minute. A recording (.mcap) gives the same bytes again that the live run gave under policy lossless."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Says what the command takes."""
     parser.description, parser.epilog = "Turns recorded frames into sub-pixel detections.", EPILOG
     add_source_options(parser)
-    parser.add_argument("--config", metavar="FILE", help=f"a TOML file, or one of {', '.join(sorted(KINDS))}")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file, or the name of one that comes along, such as camera")
     parser.add_argument("--readout", choices=get_args(Readout), help="in place of the configuration's: see its comments")
     parser.add_argument("--engine", metavar="ENGINE", help="in place of the configuration's: a folder or a name")
     parser.add_argument("--detections", metavar="OUT.jsonl", type=Path, help="write the detections into this file")
+    parser.add_argument(
+        "--speed", type=_speed, default=0.0, metavar="1x|max", help="as the sensor's clock says, 2x, ... (max)"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     check_output(args.detections, args.path)
-    source = open_from(args)
-    config = _config(args.config, source)
+    source = open_any(args)
+    config = configuration(args.config, source)
     changed = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
     config = replace(config, **changed)
-    pipeline = build_pipeline(config, source.full_scale or _full_scale(source))
+    pipeline = build_pipeline(config)
     tally = _Tally()
     fault: IrstError | None = None
     with JsonLines(args.detections) if args.detections else nullcontext() as lines:
         try:
             with progress("replay", source.frames) as done:
-                for frame in source:
+                for frame in at_speed(source, args.speed):
                     _step(pipeline, frame, lines, tally)
                     done(1)
         except IrstError as error:
             fault = error
     print_line(tally.words())
+    if happened := _happened(pipeline):
+        print_line(f"on the way: {happened}")
     if args.detections:
         print_line(f"detections: {args.detections}")
     if fault:
         raise fault
     return 0
+
+
+def at_speed(frames: Iterable[Frame], speed: float) -> Iterator[Frame]:
+    """Gives each frame when the sensor's clock says so, times speed; at once for speed 0, or where the clock goes back."""
+    first_ns, began_ns = None, 0
+    for frame in frames:
+        if first_ns is None or frame.stamp.index == 0:
+            first_ns, began_ns = frame.stamp.time_ns, time.monotonic_ns()
+        if speed:
+            due_ns = began_ns + (frame.stamp.time_ns - first_ns) / speed
+            if (left := (due_ns - time.monotonic_ns()) / 1e9) > 0:
+                time.sleep(left)
+        yield frame
 
 
 class _Tally:
@@ -93,15 +107,10 @@ class _Tally:
 
 
 def _step(pipeline: Pipeline, frame: Frame, lines: JsonLines | None, tally: _Tally) -> None:
-    if max(frame.pixels.shape) > WIDEST:
-        height, width = frame.pixels.shape
-        raise UsageError(
-            f"{frame.stamp.sensor}: frames of {width} x {height} px; expected patches of at most {WIDEST} px a side"
-        )
     began = time.perf_counter()
-    found = pipeline.step(frame)
+    answers = pipeline.step([frame])
     tally.frames += 1
-    if found is not None:
+    for found in answers:
         tally.seconds.append(time.perf_counter() - began)
         tally.answered += 1
         tally.detections += len(found)
@@ -109,15 +118,22 @@ def _step(pipeline: Pipeline, frame: Frame, lines: JsonLines | None, tally: _Tal
             lines.write(found)
 
 
-def _config(name: str | None, source: FileSource) -> Config:
-    """The configuration that is asked for, or the one that goes with the data set."""
-    name = name or source.dataset
-    if name not in KINDS and name == source.dataset:
-        raise UsageError(f"{source.path}: {source.kind}; say what is known of its targets with --config")
-    return read_config(find_config(name))
+def _happened(pipeline: Pipeline) -> str:
+    """What befell frames, in words; regular changes of the sequence are not worth mentioning."""
+    totals: dict[str, int] = {}
+    for (_, event), count in pipeline.events.items():
+        totals[event] = totals.get(event, 0) + count
+    return ", ".join(f"{count} {event}" for event, count in sorted(totals.items()))
 
 
-def _full_scale(source: FileSource) -> float | None:
-    """What the pixels' type holds at most; None for floats."""
-    kind = next(iter(source)).pixels.dtype
-    return float(np.iinfo(kind).max) if kind.kind == "u" else None
+def _speed(text: str) -> float:
+    """An option that is max, or a factor such as 1x."""
+    if text == "max":
+        return 0.0
+    try:
+        factor = float(text.removesuffix("x"))
+    except ValueError:
+        factor = -1.0
+    if not 0.001 <= factor <= 1000:
+        raise argparse.ArgumentTypeError(f"expected max, or a factor such as 1x, got {text!r}")
+    return factor

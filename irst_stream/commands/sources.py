@@ -11,13 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.commands.console import positive
+from irst_stream.config import Config, parse_config, read_config
 from irst_stream.errors import SourceError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.csist import KINDS
 from irst_stream.io.files import FileSource, open_source
+from irst_stream.io.recording import Recording, open_recording
+from irst_stream.resources import find_config
 from irst_stream.types import Truth
 
-__all__ = ["add_source_options", "load_array", "open_from", "read_truths"]
+__all__ = ["add_source_options", "configuration", "load_array", "open_any", "open_from", "read_truths"]
+
+
+BROUGHT = {name: name for name in KINDS} | {"scene": "camera"}  # the configuration that goes with a data set
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +39,11 @@ def open_from(args: argparse.Namespace) -> FileSource:
     return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate)
 
 
+def open_any(args: argparse.Namespace) -> FileSource | Recording:
+    """The source those options name, recordings among them."""
+    return open_recording(args.path) if args.path.suffix == ".mcap" else open_from(args)
+
+
 def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
     """The truth at a path, a file of JSON lines or a folder that has it, and the frames usually scored of it.
 
@@ -44,6 +55,16 @@ def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
     if not source.has_truth:
         raise UsageError(f"{path}: {source.kind}, without truth; expected JSON lines, or a folder with annotations")
     return source.truths(), "2:-2" if source.dataset == "seqcsist" else "all"
+
+
+def configuration(name: str | None, source: FileSource | Recording) -> Config:
+    """The configuration that is asked for, or the one that goes with what is read."""
+    if name is None and isinstance(source, Recording) and source.config:
+        return parse_config(source.config, f"{source.path}: its configuration")
+    name = name or BROUGHT.get(source.dataset)
+    if name is None:
+        raise UsageError(f"{source.path}: {source.kind}; say what is known of its targets with --config")
+    return read_config(find_config(name))
 
 
 def load_array(path: Path) -> NDArray[Any]:

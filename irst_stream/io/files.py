@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ import msgspec
 from irst_stream.errors import FormatError, IrstError, SourceError
 from irst_stream.io import arrays, csist, images, jsonl, raw, tiff, video
 from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name
-from irst_stream.io.medium import Clip, Medium, Page, gray_pixels
+from irst_stream.io.medium import Clip, Medium, Page, gray_pixels, type_ceiling
 from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path
 from irst_stream.types import Frame, Pixels, Stamp, Truth
 
@@ -61,7 +62,8 @@ class FileSource:
         self.rate_hz, self.rate_from = next((rate, who) for rate, who in stated if rate is not None)
         self.full_scale = medium.full_scale if sidecar.bits is None else 2**sidecar.bits - 1
         self.has_truth = medium.truths is not None
-        self._medium, self._sidecar = medium, sidecar
+        self.rejected: Counter[str] = Counter()
+        self._medium, self._sidecar, self._stopped = medium, sidecar, False
 
     def __iter__(self) -> Iterator[Frame]:
         empty = True
@@ -71,7 +73,10 @@ class FileSource:
                 pixels = gray_pixels(page.pixels, f"{self._within(page)}")
                 first, empty = first or (pixels, page.source), False
                 _same_kind(pixels, self._within(page), *first)
-                yield Frame(Stamp(clip.name, 0, index, self._time_ns(index, page), page.source), pixels)
+                if self._stopped:
+                    return
+                stamp = Stamp(clip.name, 0, index, self._time_ns(index, page), page.source)
+                yield Frame(stamp, pixels, self.full_scale or type_ceiling(pixels.dtype))
         if empty:
             raise SourceError(f"{self.path}: {self.kind} without a single frame")
 
@@ -80,6 +85,10 @@ class FileSource:
         with _named(str(self.path)):
             for truth in self._medium.truths() if self._medium.truths else ():
                 yield replace(truth, stamp=replace(truth.stamp, time_ns=self._time_ns(truth.stamp.index, None)))
+
+    def stop(self) -> None:
+        """Ends the iteration after the frame that is being read; any thread may call it."""
+        self._stopped = True
 
     def close(self) -> None:
         """Nothing stays open between two iterations."""

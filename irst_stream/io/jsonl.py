@@ -17,9 +17,9 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from irst_stream.errors import FormatError, OutputError, SourceError
-from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks, Truth
+from irst_stream.types import Clock, Detections, Floats, Frame, Pose, Stamp, Tracks, Truth
 
-__all__ = ["JsonLines", "Record", "encode", "read", "schema", "write"]
+__all__ = ["JsonLines", "LinesSink", "Record", "encode", "read", "schema", "write"]
 
 Record = TypeVar("Record", Detections, Tracks, Truth, Pose)
 Pair = tuple[float, float]
@@ -35,6 +35,7 @@ class _Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     time_ns: Int64 = 0
     source: str = ""
     epoch: Int64 | UnsetType = UNSET
+    clock: Clock | UnsetType = UNSET
 
 
 class DetectionRow(msgspec.Struct, forbid_unknown_fields=True):
@@ -150,6 +151,7 @@ def encode(record: Detections | Tracks | Truth | Pose) -> bytes:
         time_ns=stamp.time_ns,
         source=stamp.source,
         epoch=stamp.epoch or UNSET,
+        clock=UNSET if stamp.clock == "sensor" else stamp.clock,
         **form.encode(record),
     )
     return msgspec.json.encode(line) + b"\n"
@@ -168,6 +170,10 @@ class JsonLines:
         """Writes one record as one line."""
         self._file.write(encode(record))
 
+    def flush(self) -> None:
+        """Hands what has been written to the system, so that others can read it."""
+        self._file.flush()
+
     def close(self) -> None:
         """Closes the file; may be called twice."""
         self._file.close()
@@ -177,6 +183,26 @@ class JsonLines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class LinesSink:
+    """A file of JSON lines that grows while a pipeline runs; a protocols.Sink. Every line can be read at once."""
+
+    alarm, lost = "", 0
+
+    def __init__(self, path: Path, takes: type[Detections | Tracks]) -> None:
+        self.takes: tuple[type[Frame | Detections | Tracks], ...] = (takes,)
+        self._lines = JsonLines(path)
+
+    def write(self, record: Frame | Detections | Tracks, published_ns: int) -> None:  # noqa: ARG002 - see protocols.Sink
+        """Writes one record as one line, which does not say when it was published: a replay writes the same bytes."""
+        if not isinstance(record, Frame):
+            self._lines.write(record)
+            self._lines.flush()
+
+    def close(self) -> None:
+        """Closes the file; may be called twice."""
+        self._lines.close()
 
 
 def schema() -> dict[str, Any]:
@@ -189,7 +215,7 @@ def schema() -> dict[str, Any]:
 def _parse(text: bytes, decoder: msgspec.json.Decoder[Any], form: _Format[Record], where: str) -> Record:
     try:
         line = decoder.decode(text)
-        stamp = Stamp(line.sequence, line.epoch or 0, line.index, line.time_ns, line.source)
+        stamp = Stamp(line.sequence, line.epoch or 0, line.index, line.time_ns, line.source, line.clock or "sensor")
         return form.decode(stamp, line)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise FormatError(f"{where}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from irst_stream.errors import SourceError
 from irst_stream.types import PIXEL_TYPES, Pixels, Truth
 
-__all__ = ["Clip", "Medium", "Page", "colour", "gray_pixels", "natural_key"]
+__all__ = ["Clip", "Medium", "Page", "colour", "gray_pixels", "natural_key", "type_ceiling"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +51,11 @@ class Medium:
     full_scale: int | None = None
     dataset: str = ""
     truths: Callable[[], Iterator[Truth]] | None = None
+
+
+def type_ceiling(dtype: np.dtype[Any]) -> float:
+    """What a type of pixels holds at most, DN; infinite for floats."""
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" else math.inf
 
 
 def natural_key(path: Path) -> tuple[tuple[bool, int, str], ...]:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,7 +23,7 @@ from irst_stream.protocols import Unmixer
 from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 
-__all__ = ["MapStream", "Part", "WindowUnmixer", "corner_of", "light_centre", "run_sequence"]
+__all__ = ["MapStream", "Part", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
 
 MOST_SENSORS = 256  # whose maps are held; a sensor that comes back after more others costs five maps again
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
@@ -34,16 +35,28 @@ class WindowUnmixer:
     def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
         self.manifest = manifest
         self._unmixer = unmixer
-        self._streams: OrderedDict[str, tuple[int, list[MapStream]]] = OrderedDict()
+        self._streams: OrderedDict[str, tuple[int, dict[int, MapStream]]] = OrderedDict()
 
-    def __call__(self, window: Window) -> list[Answer]:
-        """What is seen in each region of a window of five frames; a single frame is taken for a scene that stands still."""
+    def __call__(self, windows: Sequence[Window]) -> list[list[Answer]]:
+        """What is seen in each region of each window, in one call of the network for all of them.
+
+        A window has five frames; a single frame is taken for a scene that stands still.
+        """
+        looks = [look for window in windows for look in self._looks(window)]
+        answers = iter(see(self._unmixer, looks))
+        return [list(islice(answers, len(window.patches))) for window in windows]
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+        self._streams.pop(sensor, None)
+
+    def _looks(self, window: Window) -> list[Look]:
         stamp, frames = window.stamp, window.patches.shape[1]
         if frames not in (1, WINDOW):
             raise UsageError(f"window: this engine needs {WINDOW} frames, or 1, got {frames}")
-        epoch, streams = self._streams.get(stamp.sensor, (stamp.epoch, []))
-        if epoch != stamp.epoch or len(streams) != len(window.patches):
-            streams = [MapStream(self._unmixer, self.manifest) for _ in window.patches]
+        epoch, held = self._streams.get(stamp.sensor, (stamp.epoch, {}))
+        known = held if epoch == stamp.epoch else {}
+        streams = {region: known.get(region) or MapStream(self.manifest) for region in window.region.tolist()}
         self._streams[stamp.sensor] = (stamp.epoch, streams)
         self._streams.move_to_end(stamp.sensor)
         if len(self._streams) > MOST_SENSORS:
@@ -51,38 +64,64 @@ class WindowUnmixer:
         numbers = np.broadcast_to(stamp.index + window.times.astype(np.int64), WINDOW).tolist()
         shape = (WINDOW, *window.patches.shape[2:])
         return [
-            stream.see(np.broadcast_to(patches, shape), numbers)
-            for stream, patches in zip(streams, window.patches, strict=True)
+            (stream, np.broadcast_to(patches, shape), numbers)
+            for stream, patches in zip(streams.values(), window.patches, strict=True)
         ]
-
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
-        self._streams.pop(sensor, None)
 
 
 class MapStream:
-    """The maps of one region's last frames."""
+    """The maps of one region's last frames, and the part of it that the network sees."""
 
-    def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
-        self._unmixer, self._manifest = unmixer, manifest
+    def __init__(self, manifest: EngineManifest) -> None:
+        self._manifest = manifest
         self._part = Part(manifest.patch)
         self._maps: dict[int, NDArray[np.float32]] = {}
 
-    def see(self, patches: NDArray[Any], numbers: Sequence[int]) -> Answer:
-        """A window of patches (5, h, w) DN, and its frames' numbers; a number seen before is the same frame again.
+    @property
+    def corner(self) -> Ints:
+        """(2,) x, y px of the part within the region."""
+        return self._part.corner
 
-        Pixels that are not finite count as dark.
-        """
+    def follow(self, patches: NDArray[Any], numbers: Sequence[int]) -> tuple[NDArray[np.float32], list[int]]:
+        """Takes a window; its part (5, h, w) DN, where pixels that are not finite are dark, and which frames are new."""
         patches = _finite(patches)
         if self._part.follow(patches):
             self._maps.clear()
-        part = self._part.of(patches)
         new = {number: k for k, number in enumerate(numbers) if number not in self._maps}
-        if new:
-            self._maps.update(zip(new, self._unmixer.unfold(part[list(new.values())]), strict=True))
+        return self._part.of(patches), list(new.values())
+
+    def hold(self, numbers: Sequence[int], new: Sequence[int], maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Takes the maps (n, H, W) of the new frames; the window's maps (5, H, W). Older ones are dropped."""
+        self._maps.update(zip((numbers[k] for k in new), maps, strict=True))
         self._maps = {number: self._maps[number] for number in numbers}
-        maps = np.stack([self._maps[number] for number in numbers])
-        return Answer(self._unmixer.fuse(maps[None], part[None], _places(self._manifest, numbers)), self._part.corner)
+        return np.stack([self._maps[number] for number in numbers])
+
+    def places(self, numbers: Sequence[int]) -> Ints:
+        """(5,): the frames' places in time, as the engine counts them."""
+        places: Ints = _places(self._manifest, numbers)[0]
+        return places
+
+
+def see(unmixer: Unmixer, looks: Sequence[Look]) -> list[Answer]:
+    """Windows of any regions, through the network together.
+
+    Each is a region's stream, its patches (5, h, w) DN, its frames' numbers; a number seen before is the same frame again.
+    """
+    if not looks:
+        return []
+    parts, new = zip(*(stream.follow(patches, numbers) for stream, patches, numbers in looks), strict=True)
+    fresh = np.concatenate([part[k] for part, k in zip(parts, new, strict=True)])
+    unfolded = unmixer.unfold(fresh) if len(fresh) else np.zeros((0, 0, 0), np.float32)
+    shares = np.split(unfolded, np.cumsum([len(k) for k in new])[:-1])
+    maps = np.stack([look[0].hold(look[2], k, share) for look, k, share in zip(looks, new, shares, strict=True)])
+    places = np.stack([stream.places(numbers) for stream, _, numbers in looks])
+    seen = unmixer.fuse(maps, np.stack(parts), places)
+    return [
+        Answer(Unmixed(seen.map[k : k + 1], seen.claims[k : k + 1]), look[0].corner.copy()) for k, look in enumerate(looks)
+    ]
+
+
+Look = tuple[MapStream, NDArray[Any], Sequence[int]]
 
 
 class Part:

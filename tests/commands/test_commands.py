@@ -215,7 +215,7 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         "ONNX Runtime",
         "TensorRT",
         "packages",
-        "generate, read and score",
+        "generate, read, record and score",
     ):
         assert word in out
     told = json.loads(run("doctor", "--json")[1])
@@ -252,7 +252,7 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("simulate scene out --frames 3 --bits 40", "bits: expected 8 to 16, got 40"),
         (
             "simulate scene out --frames 3 --config nonsense",
-            "there are: csist100k, general, scene-cloud, scene-sky, seqcsist, train-general, train-seqcsist",
+            "there are: camera, csist100k, general, live-patches, scene-cloud",
         ),
         ("simulate scene out --frames 3 --drift 4", "expected X,Y, got '4'"),
         ("inspect nowhere", "nowhere: no such file or folder"),
@@ -537,7 +537,15 @@ def test_replay_asks_what_is_known_of_targets_it_has_no_rules_for(run, refused, 
     media.png_folder(tmp_path / "bare", np.zeros((6, 11, 11), np.uint8))
     assert "bare: folder of PNG images; say what is known of its targets with --config" in refused("replay", "bare")
     assert "6 frames, 2 answered, 0 detections" in run("replay", "bare", "--config", "seqcsist")[1]
-    media.png_folder(tmp_path / "wide", np.zeros((6, 100, 120), np.uint8))
-    code, _, err = run("replay", "wide", "--config", "seqcsist")
-    assert code == 2
-    assert "wide: frames of 120 x 100 px; expected patches of at most 64 px a side" in err
+    media.png_folder(tmp_path / "small", np.zeros((6, 5, 5), np.uint8))
+    assert "6 frames, 0 answered, 0 detections\non the way: 6 small" in run("replay", "small", "--config", "seqcsist")[1]
+
+
+def test_replay_finds_the_groups_in_full_frames(run, tmp_path):
+    scene = ("simulate", "scene", "scene", "--frames", 12, "--size", "160x120", "--groups", 2, "--singles", 0)
+    assert run(*scene, "--seed", 1, "--workers", 1)[0] == 0
+    code, out, _ = run("replay", "scene", "--detections", "found.jsonl")
+    assert code == 0
+    assert "12 frames, 8 answered" in out
+    assert run("score", "found.jsonl", "scene", "--frames", "2:-2", "--json", "s.json")[0] == 0
+    assert json.loads((tmp_path / "s.json").read_text())["scores"]["errors"]["recall"] > 0.5

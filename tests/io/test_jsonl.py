@@ -8,22 +8,12 @@ import pytest
 from endings import until_error
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import detections, poses, tracks, truths
+from strategies import detections, poses, same, tracks, truths
 
 from irst_stream import Detections, FormatError, OutputError, Pose, SourceError, Stamp, Tracks, Truth
 from irst_stream.io import jsonl
 
 STRATEGIES = {Detections: detections(), Tracks: tracks(), Truth: truths(), Pose: poses()}
-
-
-def same(a, b):
-    for name in a.__slots__:
-        left, right = getattr(a, name), getattr(b, name)
-        if isinstance(left, np.ndarray):
-            np.testing.assert_array_equal(left, right)
-            assert left.dtype == right.dtype
-        else:
-            assert left == right
 
 
 @pytest.mark.parametrize("kind", STRATEGIES, ids=lambda k: k.__name__)

@@ -10,12 +10,17 @@ from irst_stream.types import Unmixed, Window
 from irst_stream.unmix.engine import WINDOW
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
-from irst_stream.unmix.stream import MapStream, WindowUnmixer, light_centre, run_sequence
+from irst_stream.unmix.stream import MapStream, WindowUnmixer, light_centre, run_sequence, see
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     return random_engine(tmp_path_factory.mktemp("engine"), head=True, side=7)
+
+
+def look(unmixer, stream, patches, numbers):
+    """One region's window, by itself."""
+    return see(unmixer, [(stream, patches, numbers)])[0]
 
 
 class Counting(NumpyUnmixer):
@@ -27,8 +32,8 @@ class Counting(NumpyUnmixer):
         self.unfolded += len(patches)
         return np.zeros((len(patches), 21, 21), np.float32)
 
-    def fuse(self, *_):
-        return Unmixed(np.zeros((1, 21, 21), np.float32), np.zeros((1, 7, 21, 21), np.float32))
+    def fuse(self, maps, *_):
+        return Unmixed(np.zeros((len(maps), 21, 21), np.float32), np.zeros((len(maps), 7, 21, 21), np.float32))
 
 
 def spots(*columns, row=5):
@@ -41,10 +46,10 @@ def spots(*columns, row=5):
 def test_streamed_output_equals_that_of_whole_windows(engine):
     patches = seqcsist(1, seed=5, noise=(2.0, 2.0)).frames[0, :9]
     unmixer = OnnxUnmixer(engine, threads=1)
-    stream = MapStream(unmixer, engine.manifest)
+    stream = MapStream(engine.manifest)
     for k in range(5):
         window = patches[k : k + WINDOW]
-        seen, (x, y) = stream.see(window, range(k, k + WINDOW))
+        seen, (x, y) = look(unmixer, stream, window, range(k, k + WINDOW))
         part = np.ascontiguousarray(window[:, y : y + 7, x : x + 7])
         whole = unmixer.fuse(unmixer.unfold(part)[None], part[None], np.arange(WINDOW)[None])
         np.testing.assert_allclose(seen.map, whole.map, atol=1e-4 * np.ptp(whole.map))
@@ -61,30 +66,32 @@ def test_many_threads_give_what_one_gives_and_what_a_stream_gives(engine):
     patches = seqcsist(1, seed=5, noise=(2.0, 2.0)).frames[0]
     one, many = (run_sequence([OnnxUnmixer(engine, 1) for _ in range(n)], engine.manifest, patches) for n in (1, 3))
     np.testing.assert_array_equal(one.claims, many.claims)
-    stream = MapStream(OnnxUnmixer(engine, 1), engine.manifest)
+    unmixer, stream = OnnxUnmixer(engine, 1), MapStream(engine.manifest)
     for k in range(16):
-        seen, (x, y) = stream.see(patches[k : k + WINDOW], range(k, k + WINDOW))
+        seen, (x, y) = look(unmixer, stream, patches[k : k + WINDOW], range(k, k + WINDOW))
         np.testing.assert_allclose(one.map[k, 3 * y : 3 * y + 21, 3 * x : 3 * x + 21], seen.map[0], atol=1e-3)
 
 
 def test_when_the_light_leaves_the_middle_what_is_held_is_unfolded_anew(engine):
     unmixer = Counting(engine)
-    stream = MapStream(unmixer, engine.manifest)
-    assert stream.see(spots(4, 4, 4, 4, 4), range(5)).corner.tolist() == [1, 2]
-    assert stream.see(spots(4, 4, 4, 4, 5), range(1, 6)).corner.tolist() == [1, 2]
+    stream = MapStream(engine.manifest)
+    assert look(unmixer, stream, spots(4, 4, 4, 4, 4), range(5)).corner.tolist() == [1, 2]
+    assert look(unmixer, stream, spots(4, 4, 4, 4, 5), range(1, 6)).corner.tolist() == [1, 2]
     assert unmixer.unfolded == 6
-    assert stream.see(spots(6, 6, 6, 6, 6), range(2, 7)).corner.tolist() == [3, 2]
+    assert look(unmixer, stream, spots(6, 6, 6, 6, 6), range(2, 7)).corner.tolist() == [3, 2]
     assert unmixer.unfolded == 6 + 5
 
 
 def test_at_the_border_the_part_stays_inside(engine):
-    stream = MapStream(Counting(engine), engine.manifest)
-    assert stream.see(spots(0, 0, 1, 1, 0, row=10), range(5)).corner.tolist() == [0, 4]
+    seen = look(Counting(engine), MapStream(engine.manifest), spots(0, 0, 1, 1, 0, row=10), range(5))
+    assert seen.corner.tolist() == [0, 4]
 
 
-def window(index, frames=5, sensor="a", epoch=0, regions=1):
+def window(index, frames=5, sensor="a", epoch=0, regions=1, first=0):
     patches = np.repeat(spots(*[5] * frames)[None], regions, axis=0)
-    return Window(Stamp(sensor, epoch, index, 0), np.zeros((regions, 2)), patches, np.arange(float(frames)) - frames // 2)
+    times, region = np.arange(float(frames)) - frames // 2, first + np.arange(regions)
+    unknown, ceiling = np.full(regions, np.nan), np.full(regions, np.inf)
+    return Window(Stamp(sensor, epoch, index, 0), np.zeros((regions, 2)), patches, times, region, unknown, ceiling)
 
 
 def test_windows_of_several_sensors_do_not_mix(engine):
@@ -92,51 +99,77 @@ def test_windows_of_several_sensors_do_not_mix(engine):
     unmix = WindowUnmixer(unmixer, engine.manifest)
     for index in (2, 3, 4):
         for sensor in "ab":
-            assert len(unmix(window(index, sensor=sensor))) == 1
+            assert len(unmix([window(index, sensor=sensor)])[0]) == 1
     assert unmixer.unfolded == 2 * (5 + 1 + 1)
-    unmix(window(4, sensor="a", epoch=1))
+    unmix([window(4, sensor="a", epoch=1)])
     assert unmixer.unfolded == 14 + 5, "a sensor that restarted begins anew"
     unmix.forget("b")
-    unmix(window(5, sensor="b"))
+    unmix([window(5, sensor="b")])
     assert unmixer.unfolded == 19 + 5
 
 
 def test_regions_have_maps_of_their_own_and_a_gap_leaves_no_old_ones(engine):
     unmixer = Counting(engine)
     unmix = WindowUnmixer(unmixer, engine.manifest)
-    assert len(unmix(window(2, regions=3))) == 3
+    assert len(unmix([window(2, regions=3)])[0]) == 3
     assert unmixer.unfolded == 15
-    unmix(window(9, regions=3))
+    unmix([window(9, regions=3)])
     assert unmixer.unfolded == 30
+
+
+def test_a_region_keeps_its_maps_while_others_come_and_go(engine):
+    unmixer = Counting(engine)
+    unmix = WindowUnmixer(unmixer, engine.manifest)
+    unmix([window(2, regions=2)])
+    unmix([window(3, regions=2, first=1)])
+    assert unmixer.unfolded == 10 + 1 + 5
+    unmix([window(4, regions=3)])
+    assert unmixer.unfolded == 16 + 5 + 1 + 1, "the first one went, and came back as a new one"
+
+
+def test_windows_of_all_sensors_go_through_the_network_together(engine):
+    patches = seqcsist(3, seed=6, noise=(2.0, 2.0)).frames[:, :6]
+    together, alone = (WindowUnmixer(OnnxUnmixer(engine, 1), engine.manifest) for _ in range(2))
+    times, one = np.arange(5.0) - 2, np.zeros(1, np.int64)
+    for t in range(2):
+        windows = [
+            Window(Stamp(f"{k}", 0, t + 2, 0), np.zeros((1, 2)), p[None, t : t + 5], times, one, np.ones(1), np.ones(1))
+            for k, p in enumerate(patches.astype(np.float32))
+        ]
+        for window_, answers in zip(windows, together(windows), strict=True):
+            (expected,), (answer,) = alone([window_])[0], answers
+            np.testing.assert_allclose(answer.unmixed.claims, expected.unmixed.claims, atol=1e-4)
+            assert answer.corner.tolist() == expected.corner.tolist()
+    assert together([]) == []
 
 
 def test_of_very_many_sensors_only_the_last_ones_maps_are_held(engine):
     unmixer = Counting(engine)
     unmix = WindowUnmixer(unmixer, engine.manifest)
     for k in range(300):
-        unmix(window(2, sensor=f"{k}"))
-    unmix(window(3, sensor="299"))
+        unmix([window(2, sensor=f"{k}")])
+    unmix([window(3, sensor="299")])
     assert unmixer.unfolded == 300 * 5 + 1
-    unmix(window(3, sensor="0"))
+    unmix([window(3, sensor="0")])
     assert unmixer.unfolded == 300 * 5 + 1 + 5
 
 
 def test_a_clips_time_code_ends_with_its_clip(tmp_path):
     by_clip = random_engine(tmp_path, exported=False, code_length=20)
     unmix = WindowUnmixer(NumpyUnmixer(by_clip), by_clip.manifest)
-    assert len(unmix(window(17))) == 1
+    assert len(unmix([window(17)])) == 1
     with pytest.raises(UsageError, match="frame 20: this engine's time code knows clips of 20 frames only"):
-        unmix(window(18))
+        unmix([window(18)])
 
 
 def test_a_single_frame_is_a_scene_that_stands_still(engine):
     unmixer = Counting(engine)
     unmix = WindowUnmixer(unmixer, engine.manifest)
-    unmix(window(0, frames=1))
-    unmix(window(1, frames=1))
+    unmix([window(0, frames=1)])
+    unmix([window(1, frames=1)])
     assert unmixer.unfolded == 2
     with pytest.raises(UsageError, match="needs 5 frames, or 1, got 3"):
-        unmix(window(1, frames=3))
+        unmix([window(1, frames=3)])
 
 
 def test_pixels_that_are_not_finite_count_as_dark(engine):
@@ -157,4 +190,4 @@ def test_the_centre_of_light(engine):
     np.testing.assert_allclose(light_centre(spots(3, 8, row=2)), [[3, 2], [8, 2]], atol=1e-6)
     np.testing.assert_allclose(light_centre(np.full((1, 5, 7), 3.0)), [[3, 2]])
     with pytest.raises(UsageError, match="patches of 5 x 5 px; this engine needs at least 7 x 7"):
-        MapStream(NumpyUnmixer(engine), engine.manifest).see(np.zeros((5, 5, 5)), range(5))
+        look(NumpyUnmixer(engine), MapStream(engine.manifest), np.zeros((5, 5, 5)), range(5))

@@ -1,0 +1,80 @@
+"""irst-stream run: a live pipeline, from sensor feeds to published detections."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from irst_stream.build import build_runner
+from irst_stream.commands.console import LogLines, positive
+from irst_stream.commands.view import attend, print_summary
+from irst_stream.config import Config, read_config
+from irst_stream.errors import IrstError, UsageError
+from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
+from irst_stream.metrics import MetricsServer
+from irst_stream.resources import find_config
+from irst_stream.runner import Runner
+
+__all__ = ["set_up"]
+
+EPILOG = """\
+CONFIG is a TOML file, or the name of one that comes along: live-patches, camera, two-sensors. Its [[receive]] tables say
+where frames come from, [[publish]], [[write]] and [[record]] where results go; irst-stream config schema says all that may
+stand there, irst_stream/io/PROTOCOL.md what travels.
+
+Ctrl-C or SIGTERM receive no more, finish what has come, close all files, print a summary and exit with 0. SIGHUP reads the
+[[receive]] tables again and opens and closes what has changed there; everything else goes on."""
+
+log = logging.getLogger(__name__)
+
+
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """Says what the command takes."""
+    parser.description, parser.epilog = "Runs a live pipeline until it is stopped.", EPILOG
+    parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of one that comes along")
+    parser.add_argument("--seconds", type=positive, metavar="S", help="stop after so long")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    path = find_config(args.config)
+    config = read_config(path)
+    if not config.receive:
+        raise UsageError(f'{path}: no [[receive]] table; expected at least one, such as endpoint = "tcp://127.0.0.1:5555"')
+    logging.basicConfig(level=logging.INFO, handlers=[LogLines()])
+    runner = build_runner(config, path.read_text("utf-8"))
+    metrics = MetricsServer(runner, config.metrics.host, config.metrics.port) if config.metrics.port else nullcontext()
+    with metrics:
+        links = _Links(runner, path, config)
+        attend(runner, args.seconds, links.reload)
+    print_summary(runner.status())
+    return 0
+
+
+class _Links:
+    """The [[receive]] tables as they are in force."""
+
+    def __init__(self, runner: Runner, path: Path, config: Config) -> None:
+        self._runner, self._path, self._config = runner, path, config
+
+    def reload(self) -> None:
+        """Opens and closes what has changed in the file; one that is wrong changes nothing."""
+        try:
+            wanted = read_config(self._path)
+            before, after = ({given.endpoint: given for given in c.receive} for c in (self._config, wanted))
+            for endpoint in [e for e, given in before.items() if after.get(e) != given]:
+                self._runner.remove(endpoint)
+                log.info("%s: closed", endpoint)
+            for endpoint, given in after.items():
+                if before.get(endpoint) != given:
+                    self._open(endpoint, given)
+            self._config = replace(self._config, receive=wanted.receive)
+        except IrstError as error:
+            log.error("%s: not read again: %s", self._path, error)
+
+    def _open(self, endpoint: str, given: ReceiveSettings) -> None:
+        self._runner.add(endpoint, ZmqSource(given, self._config.policy))
+        log.info("%s: opened", endpoint)

@@ -1,0 +1,407 @@
+"""A running pipeline: a thread for each source, one that computes, one for each sink, and bounded queues between them.
+
+The first failure of a source or of the computation stops everything and is raised as itself. A sink that fails is out of
+order from then on; its losses are counted, and the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import cv2
+
+from irst_stream.clocks import LONGEST_NS, Clocks, Summary
+from irst_stream.errors import IrstError
+from irst_stream.protocols import Sink, Source
+from irst_stream.queues import OTHERS, Arrival, Intake, Item, Outbox
+from irst_stream.types import Detections, Frame, Policy, Stamp
+from irst_stream.window import Order
+
+__all__ = ["Runner", "SensorStatus", "SinkStatus", "Status", "Steps", "Watch"]
+
+REMEMBERED = 64  # arrivals of each sensor, to tell how long ago an answered frame came
+SWITCH_S = 5e-4  # how long one thread may keep the others from running Python; its usual 5 ms are half a frame at 100 Hz
+FORGET_EVERY_S = 1.0
+log = logging.getLogger(__name__)
+
+
+class Steps(Protocol):
+    """What is done with frames: a pipeline, or less."""
+
+    clocks: Clocks
+
+    @property
+    def events(self) -> Counter[tuple[str, str]]:
+        """What happened to frames on their way, by sensor and name."""
+
+    def step(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Takes frames, at most one of each sensor; what was found."""
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+
+
+class Watch:
+    """Takes note of frames, and no more: what is done while only a recording is made."""
+
+    def __init__(self) -> None:
+        self.clocks, self._order = Clocks(), Order()
+
+    @property
+    def events(self) -> Counter[tuple[str, str]]:
+        """Gaps, restarts and the like, by sensor and name: see window."""
+        return self._order.events
+
+    def step(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Finds nothing."""
+        for frame in frames:
+            self._order.judge(frame)
+        return []
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+        self._order.forget(sensor)
+
+
+class SensorStatus(NamedTuple):
+    """Frames that came, frames answered, targets found; how long it has been silent."""
+
+    frames: int
+    answered: int
+    detections: int
+    silent_s: float
+
+
+class SinkStatus(NamedTuple):
+    """Records written, waiting and lost; why it takes no more, "" where it does."""
+
+    written: int
+    waiting: int
+    lost: int
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a runner has done so far. dropped: frames by reason; rejected: messages by reason; stages: see clocks."""
+
+    seconds: float
+    sensors: dict[str, SensorStatus]
+    sinks: dict[str, SinkStatus]
+    dropped: dict[str, int]
+    rejected: dict[str, int]
+    links: dict[str, int]
+    stages: dict[str, Summary]
+    waiting: int
+
+    @property
+    def frames(self) -> int:
+        """That came, of all sensors."""
+        return sum(sensor.frames for sensor in self.sensors.values())
+
+    @property
+    def unused(self) -> dict[str, int]:
+        """Frames that came, or should have, and were not used, by reason."""
+        return {reason: count for reason, count in self.dropped.items() if reason in UNUSED}
+
+    @property
+    def events(self) -> dict[str, int]:
+        """What else happened to frames."""
+        return {reason: count for reason, count in self.dropped.items() if reason not in UNUSED}
+
+
+UNUSED = ("missing", "overrun", "sensors", "late", "duplicate", "small")
+
+
+class Runner:
+    """Frames from sources through a pipeline into sinks, until the sources end or stop() is called.
+
+    depth, most_sensors: see queues.Intake; forget_s: a sensor that has been silent for so long is forgotten.
+    """
+
+    def __init__(
+        self,
+        pipeline: Steps,
+        sources: Mapping[str, Source],
+        sinks: Mapping[str, Sink],
+        policy: Policy = "live",
+        *,
+        depth: int = 16,
+        most_sensors: int = 64,
+        forget_s: float = 600.0,
+    ) -> None:
+        self.clocks: Clocks = pipeline.clocks
+        self._pipeline, self._policy, self._forget_s = pipeline, policy, forget_s
+        self._intake = Intake(policy, depth, most_sensors)
+        self._sources = dict(sources)
+        self._outlets = {name: _Outlet(name, sink, policy, self) for name, sink in sinks.items()}
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._receivers: dict[str, threading.Thread] = {}
+        self._threads: list[threading.Thread] = []
+        self._removed: set[str] = set()
+        self._failure: BaseException | None = None
+        self._stopping = False
+        self._began = 0.0
+        self._arrived: dict[str, deque[Arrival]] = {}
+        self._frames: Counter[str] = Counter()
+        self._answered: Counter[str] = Counter()
+        self._found: Counter[str] = Counter()
+        self._past_rejected: Counter[str] = Counter()
+        self._past_links: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Starts all threads."""
+        self._began = time.monotonic()
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+        cv2.setNumThreads(1)  # the threads here are enough for the cores; OpenCV's would only wait for each other
+        self._threads = [self._thread("compute", self._compute)]
+        self._threads += [self._thread(name, outlet.run) for name, outlet in self._outlets.items()]
+        with self._lock:
+            for name in self._sources:
+                self._receive(name)
+        if not self._sources:
+            self._intake.close()
+
+    def add(self, name: str, source: Source) -> None:
+        """Takes frames from one more source from now on."""
+        with self._lock:
+            if name in self._receivers or self._stopping:
+                raise ValueError(f"source {name}: there is one of that name, or the runner is stopping")
+            self._sources[name] = source
+            self._receive(name)
+
+    def remove(self, name: str) -> None:
+        """Takes no more from a source; what has come from it is still answered. Waits until its thread has ended.
+
+        Without any source left it goes on, until one is added, or stop() is called.
+        """
+        with self._lock:
+            source, thread = self._sources[name], self._receivers[name]
+            self._removed.add(name)
+        source.stop()
+        thread.join()
+
+    def stop(self) -> None:
+        """Receives no more; what has been received is finished. Does not wait."""
+        with self._lock:
+            self._stopping = True
+            sources = list(self._sources.values())
+        for source in sources:
+            source.stop()
+        if not sources:
+            self._intake.close()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits until everything has ended, for so long at most; whether it has. Raises what ended it, if anything did."""
+        if not self._ended.wait(seconds):
+            return False
+        with self._lock:
+            threads = [*self._threads, *self._receivers.values()]
+        for thread in threads:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return True
+
+    def run(self) -> None:
+        """Starts, and waits for the end."""
+        self.start()
+        self.wait()
+
+    def status(self) -> Status:
+        """What has been done so far; any thread may ask."""
+        now = time.monotonic_ns()
+        seen = dict(self._intake.seen)
+        sensors = {
+            name: SensorStatus(n, self._answered[name], self._found[name], (now - seen.get(name, now)) / 1e9)
+            for name, n in list(self._frames.items())
+        }
+        dropped = Counter[str]()
+        for (_, reason), count in [*self._intake.dropped.items(), *self._pipeline.events.items()]:
+            dropped[reason] += count
+        with self._lock:
+            sources = list(self._sources.values())
+        rejected, links = Counter(self._past_rejected), Counter(self._past_links)
+        for source in sources:
+            rejected.update(source.rejected)
+            links.update(getattr(source, "links", {}))
+        return Status(
+            seconds=time.monotonic() - self._began,
+            sensors=sensors,
+            sinks={name: outlet.status() for name, outlet in self._outlets.items()},
+            dropped=dict(dropped),
+            rejected=dict(rejected),
+            links=dict(links),
+            stages=self.clocks.summaries(),
+            waiting=self._intake.waiting,
+        )
+
+    def fail(self, error: BaseException) -> None:
+        """The first failure stops everything, after what has been received; later ones are its consequences."""
+        with self._lock:
+            self._failure = self._failure or error
+        self.stop()
+
+    def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self.fail(error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _receive(self, name: str) -> None:
+        """Starts the thread of a source; the caller holds the lock."""
+        source = self._sources[name]
+
+        def work() -> None:
+            try:
+                for frame in source:
+                    self._arrive(frame)
+            finally:
+                source.close()
+                self._source_ended(name)
+
+        self._receivers[name] = self._thread(f"receive {name}", work)
+
+    def _arrive(self, frame: Frame) -> None:
+        arrival, sensor = Arrival(frame, time.time_ns(), time.monotonic_ns()), frame.stamp.sensor
+        if not self._intake.admits(arrival):
+            self._frames[sensor if sensor in self._frames else OTHERS] += 1
+            return
+        self._frames[sensor] += 1
+        for outlet in self._outlets.values():
+            outlet.put(Item(frame, arrival.time_ns))
+        self._intake.put(arrival)
+
+    def _source_ended(self, name: str) -> None:
+        with self._lock:
+            source = self._sources.pop(name)
+            del self._receivers[name]
+            self._past_rejected.update(source.rejected)
+            self._past_links.update(getattr(source, "links", {}))
+            last = not self._sources and (self._stopping or name not in self._removed)
+            self._removed.discard(name)
+        if last:
+            self._intake.close()
+
+    def _compute(self) -> None:
+        forgotten = time.monotonic()
+        try:
+            while arrivals := self._intake.take():
+                now = time.monotonic_ns()
+                for arrival in arrivals:
+                    self._note(arrival, now)
+                for found in self._pipeline.step([arrival.frame for arrival in arrivals]):
+                    self._publish(found)
+                self.clocks.add("compute", time.monotonic_ns() - now)
+                if time.monotonic() - forgotten > FORGET_EVERY_S:
+                    self._forget()
+                    forgotten = time.monotonic()
+        finally:
+            self._intake.clear()
+            for outlet in self._outlets.values():
+                outlet.box.close()
+            for outlet in self._outlets.values():
+                outlet.ended.wait()
+            self._ended.set()
+
+    def _note(self, arrival: Arrival, now_ns: int) -> None:
+        """How long a frame has been under way, and when it came."""
+        stamp = arrival.frame.stamp
+        if _is_ours(stamp, arrival.time_ns):
+            self.clocks.add("transport", arrival.time_ns - stamp.time_ns)
+        self.clocks.add("queue", now_ns - arrival.steady_ns)
+        self._arrived.setdefault(stamp.sensor, deque(maxlen=REMEMBERED)).append(arrival)
+
+    def _publish(self, found: Detections) -> None:
+        stamp = found.stamp
+        self._answered[stamp.sensor] += 1
+        self._found[stamp.sensor] += len(found)
+        since = stamp.time_ns
+        if not _is_ours(stamp, time.time_ns()):
+            arrived = (a for a in self._arrived[stamp.sensor] if a.frame.stamp == stamp)
+            since = next((a.time_ns for a in arrived), 0)
+        item = Item(found, 0, since, time.monotonic_ns())
+        for outlet in self._outlets.values():
+            outlet.put(item)
+        if not self._outlets and since:
+            self.clocks.add("end to end", time.time_ns() - since)
+
+    def _forget(self) -> None:
+        for sensor in self._intake.forget(int(self._forget_s * 1e9)):
+            log.info("sensor %s: silent for %g s, forgotten", sensor, self._forget_s)
+            self._pipeline.forget(sensor)
+            self._arrived.pop(sensor, None)
+
+
+def _is_ours(stamp: Stamp, now_ns: int) -> bool:
+    """Whether a frame's time can be compared with ours; not of a clock so far off that the difference is no delay."""
+    return stamp.clock == "unix" and abs(now_ns - stamp.time_ns) < LONGEST_NS
+
+
+class _Outlet:
+    """One sink, its queue and its thread."""
+
+    def __init__(self, name: str, sink: Sink, policy: Policy, runner: Runner) -> None:
+        self.name, self.sink, self.runner = name, sink, runner
+        self.box, self.ended = Outbox(policy), threading.Event()
+        self.given, self.let_go, self.lost, self.broken = 0, 0, 0, ""
+
+    def put(self, item: Item) -> None:
+        """Takes a record that the sink wants; others are let go by."""
+        if isinstance(item.record, self.sink.takes):
+            self.box.put(item)
+
+    def status(self) -> SinkStatus:
+        """What it has done so far."""
+        written, lost = self.given - self.let_go, self.lost + self.box.lost + self.let_go
+        return SinkStatus(written, len(self.box), lost, self.broken or self.sink.alarm)
+
+    def run(self) -> None:
+        """Writes until the queue is closed and empty."""
+        try:
+            while (item := self.box.take()) is not None:
+                self._write(item)
+        finally:
+            self._guarded(self.sink.close)
+            self.let_go = self.sink.lost  # also of what it had taken: a recording that stops loses what it held
+            self.ended.set()
+
+    def _write(self, item: Item) -> None:
+        if self.broken:
+            self.lost += 1
+            return
+        now, before = time.time_ns(), self.let_go
+        if not self._guarded(lambda: self.sink.write(item.record, item.time_ns or now)):
+            self.lost += 1
+            return
+        self.given, self.let_go = self.given + 1, self.sink.lost
+        if self.let_go != before:
+            return
+        if item.ready_ns:
+            clocks = self.runner.clocks
+            clocks.add(f"publish {self.name}", time.monotonic_ns() - item.ready_ns)
+            if item.since_ns:
+                clocks.add(f"end to end {self.name}", time.time_ns() - item.since_ns)
+
+    def _guarded(self, work: Callable[[], None]) -> bool:
+        """Does what the sink is asked for; whether that went well. What it may raise puts it out of order."""
+        try:
+            work()
+        except (OSError, IrstError) as error:
+            if not self.broken:
+                log.error("%s: out of order: %s; its losses are counted, all else goes on", self.name, error)
+            self.broken = str(error) or type(error).__name__
+            return False
+        return True

@@ -1,0 +1,266 @@
+"""The live commands as a person meets them: each in a process of its own, over real sockets on this machine."""
+
+import json
+import signal
+
+import pytest
+import zmq
+from feeds import ended, free_port, lines, sender, started, until
+
+from irst_stream import wire
+from irst_stream.cli import main
+from irst_stream.commands.replay import at_speed
+
+CONFIG = """
+policy = "{policy}"
+{reading}
+[[receive]]
+endpoint = "{source}"
+bind = true
+[[publish]]
+endpoint = "{out}"
+[[write]]
+path = "found.jsonl"
+[[record]]
+path = "all.mcap"
+keep_free_mb = 1.0
+"""
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def data(here):
+    assert main(["simulate", "seqcsist", "data", "--trajectories", "3", "--split", "test", "--workers", "1"]) == 0
+    return here
+
+
+def config(here, policy="lossless", reading='readout = "fit"'):
+    endpoints = {"source": free_port(), "out": free_port()}
+    (here / "live.toml").write_text(CONFIG.format(policy=policy, reading=reading, **endpoints))
+    return endpoints
+
+
+def test_a_lossless_run_answers_every_frame_and_its_recording_replays_to_the_same_bytes(data, capsys):
+    endpoints = config(data)
+    with started("run", "live.toml") as running:
+        with sender(endpoints["out"], zmq.PULL, rcvtimeo=20_000) as listener:
+            feed = ("feed", "data/test", "--to", endpoints["source"], "--max", "--policy", "lossless")
+            with started(*feed) as feeding:
+                published = [wire.decode(listener.recv_multipart()) for _ in range(48)]
+                ended(feeding)
+        assert "60 frames sent" in feeding.said
+        until(lambda: len(lines(data / "found.jsonl")) == 48)
+        running.send_signal(signal.SIGTERM)
+        ended(running)
+    assert "60 frames of 1 sensor" in running.said
+    assert "48 answered" in running.said
+    assert "frames not used: none" in running.said
+    assert "end to end found.jsonl" in running.said
+    assert [p.record.stamp.index for p in published] == [*range(2, 18)] * 3
+    assert all(p.published_ns > p.record.stamp.time_ns for p in published)
+    assert main(["replay", "all.mcap", "--detections", "again.jsonl"]) == 0
+    assert "60 frames, 48 answered" in capsys.readouterr().out
+    assert (data / "again.jsonl").read_bytes() == (data / "found.jsonl").read_bytes()
+
+
+def test_the_networks_answers_replay_to_the_same_bytes_too(data):
+    endpoints = config(data, reading='readout = "best"\nengine = "seqcsist"')
+    with started("run", "live.toml") as running:
+        with started("feed", "data/test", "--to", endpoints["source"], "--max", "--policy", "lossless") as feeding:
+            ended(feeding)
+        until(lambda: len(lines(data / "found.jsonl")) == 48)
+        running.send_signal(signal.SIGINT)
+        ended(running)
+    assert f"{endpoints['out']}: 0 records written, 48 lost" in running.said, "nobody listened"
+    assert main(["replay", "all.mcap", "--detections", "again.jsonl"]) == 0
+    assert (data / "again.jsonl").read_bytes() == (data / "found.jsonl").read_bytes()
+
+
+def test_a_live_feed_at_a_rate_is_answered(data):
+    endpoints = config(data, "live", 'readout = "fit"\nqueue = 1000')
+    with started("run", "live.toml") as running:
+        with started("feed", "data/test", "--to", endpoints["source"], "--rate", "60", "--sensor", "cam") as feeding:
+            ended(feeding)
+        until(lambda: len(lines(data / "found.jsonl")) == 48)
+        running.send_signal(signal.SIGTERM)
+        ended(running)
+    found = lines(data / "found.jsonl")
+    assert {line["sequence"] for line in found} == {"cam"}
+    assert len({line["epoch"] for line in found}) == 3
+    assert all(line["clock"] == "unix" for line in found)
+
+
+def test_sources_are_opened_and_closed_when_the_configuration_is_read_again(data):
+    endpoints = config(data)
+    with started("run", "live.toml") as running:
+        with started("feed", "data/test", "--to", endpoints["source"], "--max", "--policy", "lossless") as feeding:
+            ended(feeding)
+        text, other = (data / "live.toml").read_text(), free_port()
+        (data / "live.toml").write_text("nonsense")
+        running.send_signal(signal.SIGHUP)
+        until(lambda: "not read again" in running.said)
+        (data / "live.toml").write_text(text.replace(endpoints["source"], other))
+        running.send_signal(signal.SIGHUP)
+        until(lambda: f"{other}: opened" in running.said)
+        assert f"{endpoints['source']}: closed" in running.said
+        feed = ("feed", "data/test", "--to", other, "--max", "--policy", "lossless", "--sensor", "second")
+        with started(*feed) as feeding:
+            ended(feeding)
+        until(lambda: len(lines(data / "found.jsonl")) == 96, "all answers")
+        running.send_signal(signal.SIGTERM)
+        ended(running)
+    assert "120 frames of 2 sensors" in running.said
+
+
+def test_record_and_replay_without_a_pipeline_beside_the_sensor(data, capsys):
+    endpoint = free_port()
+    with started(
+        "record", "raw.mcap", "--from", endpoint, "--bind", "--policy", "lossless", "--keep-free-mb", "1"
+    ) as taking:
+        with started("feed", "data/test", "--to", endpoint, "--max", "--policy", "lossless") as feeding:
+            ended(feeding)
+        until(lambda: taking.poll() is not None or (data / "raw.mcap").exists())
+        taking.send_signal(signal.SIGTERM)
+        ended(taking)
+    assert "60 frames of 1 sensor" in taking.said
+    assert "raw.mcap: 60 records written, 0 lost" in taking.said
+    assert main(["replay", "raw.mcap", "--config", "seqcsist", "--readout", "fit", "--detections", "a.jsonl"]) == 0
+    assert len(lines(data / "a.jsonl")) == 48
+    capsys.readouterr()
+    assert main(["replay", "raw.mcap"]) == 2
+    assert "say what is known of its targets with --config" in capsys.readouterr().err
+
+
+def test_encrypted_from_end_to_end(data):
+    for name in ("here", "sensor", "stranger"):
+        assert main(["keys", "make", name]) == 0
+    (data / "known").mkdir()
+    (data / "sensor.key").rename(data / "known/sensor.key")
+    endpoint = free_port()
+    record = ("record", "raw.mcap", "--from", endpoint, "--bind", "--policy", "lossless", "--keep-free-mb", "1")
+    with started(*record, "--keys", "here.key_secret", "--allow", "known") as taking:
+        feed = ("feed", "data/test", "--to", endpoint, "--max", "--policy", "lossless", "--server-key", "here.key")
+        with started(*feed, "--keys", "stranger.key_secret", "--wait", "0.1") as stranger:
+            until(lambda: "turned away" in taking.said)
+            stranger.kill()
+        with started(*feed, "--keys", "sensor.key_secret") as feeding:
+            ended(feeding)
+        until(lambda: "let in" in taking.said)
+        taking.send_signal(signal.SIGTERM)
+        ended(taking)
+    assert "raw.mcap: 60 records written" in taking.said
+    assert "client" in taking.said
+
+
+REFUSED = {
+    "no such configuration": (["run", "nowhere.toml"], "nowhere.toml: no such file"),
+    "nothing to receive": (["run", "seqcsist"], "no [[receive]] table"),
+    "not a socket": (["feed", "data/test", "--to", "127.0.0.1:5555"], "endpoint: expected tcp://HOST:PORT"),
+    "open to all": (["record", "o.mcap", "--from", "tcp://*:5555", "--bind"], "can be reached from other machines"),
+    "no keys": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--keys", "k", "--server-key", "s"], "no key file"),
+    "not a recording": (["replay", "found.mcap", "--config", "seqcsist"], "found.mcap"),
+    "not a rate": (["profile", "camera", "--rates", "1,x"], "expected numbers from 0.1"),
+    "two configurations": (["profile", "camera", "--config", "camera"], "TARGET is a configuration already"),
+    "a folder": (["keys", "make", "nowhere/me"], "cannot be written"),
+    "speed": (["replay", "data/test", "--speed", "fast"], "expected max, or a factor such as 1x"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.usefixtures("data")
+def test_what_makes_no_sense_gets_one_line_and_exit_code_2(case, capsys):
+    words, expected = REFUSED[case]
+    try:
+        code = main(words)
+    except SystemExit as stop:
+        code = stop.code
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("irst-stream")]
+    assert code == 2
+    assert len(said) == 1
+    assert expected in said[0]
+
+
+def test_all_that_is_wrong_with_a_configuration_is_said_at_once(here, capsys):
+    (here / "bad.toml").write_text(
+        'polcy = "live"\nwindow = 4\nqueue = 0\n[[receive]]\nendpoint = "tcp://*:1"\nbind = true\nstal_s = 1\n'
+        "[[receive]]\nbind = 3\n[propose]\nfalse_alarm = 1\n[fit]\nsigma_px = 'x'\n[[write]]\n"
+        "[[record]]\npath = 'a.mcap'\nrotate_s = -1\n"
+    )
+    assert main(["config", "check", "bad.toml"]) == 2
+    said = capsys.readouterr().err
+    for part in (
+        "polcy: no such key; did you mean policy",
+        "queue: expected `int` >= 1",
+        "receive[0].stal_s: no such key; did you mean stall_s",
+        "receive[1].endpoint: missing",
+        "receive[1].bind: expected `bool`, got `int`",
+        "propose.false_alarm: no such key; did you mean false_alarms",
+        "fit.sigma_px: expected `float`, got `str`",
+        "write[0].path: missing",
+        "record[0].rotate_s",
+    ):
+        assert part in said
+    assert said.count("\n") == 1
+    (here / "odd.toml").write_text('window = 4\nreadout = "best"\n[[receive]]\nendpoint = "tcp://*:1"\nbind = true\n')
+    assert main(["config", "check", "odd.toml"]) == 2
+    said = capsys.readouterr().err
+    assert "window: expected an odd number of frames, got 4" in said
+    assert "engine: missing" in said
+    assert "receive[0].endpoint: tcp://*:1 can be reached" in said
+
+
+def test_the_schema_of_a_configuration_knows_every_key(capsys):
+    assert main(["config", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    properties = schema["$defs"]["Config"]["properties"]
+    assert {"policy", "receive", "publish", "write", "record", "metrics", "propose", "fit"} <= set(properties)
+    assert main(["config", "check", "two-sensors"]) == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_keys_are_shown(capsys):
+    assert main(["keys", "make", "me"]) == 0
+    made = capsys.readouterr().out
+    assert main(["keys", "show", "me.key"]) == 0
+    assert capsys.readouterr().out.strip() in made
+    assert main(["keys", "make", "me"]) == 2
+
+
+def test_frames_are_given_when_the_sensors_clock_says_so(monkeypatch):
+    from feeds import patch
+
+    now, slept = [0], []
+    monkeypatch.setattr("irst_stream.commands.replay.time.monotonic_ns", lambda: now[0])
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += round(seconds * 1e9)
+
+    monkeypatch.setattr("irst_stream.commands.replay.time.sleep", sleep)
+    frames = [patch(i, time_ns=t * 10**9) for i, t in enumerate((5, 6, 8, 7, 9))]
+    assert len(list(at_speed(frames, 2.0))) == 5
+    assert slept == pytest.approx([0.5, 1.0, 0.5])
+    slept.clear()
+    assert len(list(at_speed(frames, 0.0))) == 5
+    assert slept == []
+
+
+def test_a_profile_finds_where_a_pipeline_falls_behind(data, capsys):
+    words = ["profile", "data/test", "--config", "seqcsist", "--seconds", "0.5", "--warm-up", "0.2", "--rates", "20,20000"]
+    assert main([*words, "--json", "p.json", "--png", "p.png"]) == 0
+    said = capsys.readouterr().out
+    assert "Falls behind at" in said
+    assert "Stages at" in said
+    rungs = json.loads((data / "p.json").read_text())["rungs"]
+    assert rungs[0]["kept_up"]
+    assert not rungs[1]["kept_up"]
+    assert len(rungs) == 4
+    stages = rungs[0]["stages"]
+    assert {"transport", "queue", "window", "unmix", "resolve", "publish published", "end to end published"} <= set(stages)
+    assert all(0 <= rung["overhead"] < 0.05 for rung in rungs)
+    assert (data / "p.png").stat().st_size > 10_000

@@ -1,0 +1,280 @@
+"""What the live pipeline promises, measured here; run it with .venv/bin/python tools/bench_live.py.
+
+Every load is open-loop, sent by a process of its own over ZeroMQ on this machine. Prints a table and writes
+out/bench_live.json. With all parts it takes some forty minutes; --only names parts, --minutes shortens the long ones.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import psutil
+import zmq
+from bench_data import describe_machine
+
+from irst_stream import Frame, Stamp, wire
+from irst_stream.build import build_pipeline, build_unmixer
+from irst_stream.config import Config, read_config
+from irst_stream.io.raw import write_raw
+from irst_stream.io.recording import Recorder, RecordSettings
+from irst_stream.io.zeromq import Link, PublishSettings, ReceiveSettings, ZmqSink, ZmqSource, open_socket
+from irst_stream.protocols import Sink
+from irst_stream.resources import find_config, find_engine
+from irst_stream.runner import Runner, Status
+from irst_stream.sim import Groups, Scene, SceneSettings, seqcsist
+from irst_stream.unmix.engine import WINDOW, read_engine
+from irst_stream.unmix.stream import MapStream, see
+
+OUT = Path("out/bench_live.json")
+LOCAL = "tcp://127.0.0.1:*"
+SHAPE = (512, 640)
+RATE = 100.0  # frames/s of the camera
+SCENE_FRAMES = 400  # sent again and again
+Row = tuple[str, str, str]  # what, measured, promised
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="these parts (default all)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the camera's run (default 10)")
+    parser.add_argument("--patches", type=int, default=1_000_000, help="of the memory's run (default 1,000,000)")
+    parser.add_argument("--send", nargs=3, metavar=("HOW", "ENDPOINT", "N"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.send:
+        send(args.send[0], args.send[1], int(args.send[2]))
+        return 0
+    machine = describe_machine()
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
+    rows: list[Row] = []
+    results = {}
+    for name in args.only:
+        results[name], table = PARTS[name](args)
+        rows += table
+        for what, measured, promised in table:
+            print(f"{what:<72}{measured:>22}  {promised}", flush=True)
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
+    return 0
+
+
+def bench_camera(args: argparse.Namespace) -> tuple[Any, list[Row]]:
+    """640 x 512 at 100 frames/s, five groups, the fit, live."""
+    with TemporaryDirectory() as folder:
+        scene = camera_frames(Path(folder))
+        status = run_live(read_config(find_config("camera")), scene, RATE, args.minutes * 60)
+    lag = WINDOW // 2 / RATE * 1e3
+    compute, whole = status.stages["compute"], status.stages["end to end published"]
+    minutes = f"camera 640 x 512, {RATE:.0f} frames/s, 5 groups, fit, {args.minutes:g} min: "
+    return as_dict(status), [
+        (minutes + "frames not used", str(sum(status.unused.values())), "0"),
+        (minutes + "compute p50 / p99, ms", f"{compute.percentiles[0]:.2f} / {compute.percentiles[2]:.2f}", "p99 < 8"),
+        (
+            minutes + f"end to end p99 beyond the window's {lag:.0f} ms",
+            f"{whole.percentiles[2] - lag:.2f} ms",
+            "< 10 ms",
+        ),
+    ]
+
+
+def bench_patches(_: argparse.Namespace) -> tuple[Any, list[Row]]:
+    """One feed of SeqCSIST patches through the network, as fast as it goes, against the bare engine."""
+    patches = seqcsist(50, noise=(2.0, 2.0), depth=16).frames.reshape(-1, 11, 11)
+    config = replace(read_config(find_config("seqcsist")), readout="network", policy="lossless")
+    bare, piped, tails = [], [], []
+    for _ in range(5):  # in turns, since the machine is shared
+        bare.append(bare_rate(config, patches))
+        status = run_fast(config, patches)
+        piped.append(len(patches) / status.seconds)
+        compute = status.stages["unmix"]
+        tails.append(compute.percentiles[2] / compute.percentiles[0])
+    ratio = statistics.median(b / a for a, b in zip(bare, piped, strict=True))
+    figures = {"bare": bare, "piped": piped, "p99 over p50": tails}
+    return figures, [
+        ("patch feed, DeRefNet: windows/s, bare engine", f"{statistics.median(bare):.1f}", ""),
+        ("patch feed, DeRefNet: of the bare engine's rate", f"{ratio:.1%}", ">= 90 %"),
+        ("patch feed, DeRefNet: p99 over p50 of the network", f"{statistics.median(tails):.2f}", "<= 1.5"),
+    ]
+
+
+def bench_transport(_: argparse.Namespace) -> tuple[Any, list[Row]]:
+    """640 x 512 frames through sockets alone, against PyZMQ with the same options."""
+    rates: dict[str, list[float]] = {"bare": [], "ours": []}
+    for _ in range(7):
+        for how, measured in rates.items():
+            measured.append(transport_rate(how, 2000))
+    ratio = statistics.median(b / a for a, b in zip(rates["bare"], rates["ours"], strict=True))
+    return rates, [
+        ("transport, 640 x 512 uint16: frames/s, PyZMQ", f"{statistics.median(rates['bare']):.0f}", ""),
+        ("transport, 640 x 512 uint16: of PyZMQ's rate", f"{ratio:.1%}", ">= 85 %"),
+    ]
+
+
+def bench_recording(args: argparse.Namespace) -> tuple[Any, list[Row]]:
+    """The camera with and without a recording of all of it, in turns."""
+    config = read_config(find_config("camera"))
+    tails: dict[bool, list[float]] = {False: [], True: []}
+    seconds = min(args.minutes * 6, 60.0)
+    with TemporaryDirectory() as folder:
+        scene = camera_frames(Path(folder))
+        for k in range(5):
+            for recorded, measured in tails.items():
+                path = Path(folder, f"{k}.mcap")
+                sinks = {"recording": Recorder(RecordSettings(str(path)))} if recorded else {}
+                status = run_live(config, scene, RATE, seconds, sinks)
+                measured.append(status.stages["end to end published"].percentiles[2])
+                path.unlink(missing_ok=True)
+    without, with_ = (statistics.median(t) for t in tails.values())
+    return {"without": tails[False], "with": tails[True]}, [
+        ("recording all of it: end to end p99 without / with, ms", f"{without:.2f} / {with_:.2f}", ""),
+        ("recording all of it: change of p99", f"{with_ / without - 1:+.1%}", "<= +10 %"),
+    ]
+
+
+def bench_memory(args: argparse.Namespace) -> tuple[Any, list[Row]]:
+    """Resident memory over a very long feed of patches, read by the fit."""
+    config = replace(read_config(find_config("seqcsist")), readout="fit", policy="lossless", window=5)
+    pipeline, process, seen = build_pipeline(config), psutil.Process(), {}
+    source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")
+    sink = ZmqSink(PublishSettings(LOCAL), "live")
+    runner = Runner(pipeline, {"in": source}, {"published": sink}, "lossless")
+    runner.start()
+    with sender("patches", source.endpoint, args.patches):
+        for mark in (10_000, args.patches):
+            while runner.status().frames < mark:
+                time.sleep(0.02)
+            seen[mark] = process.memory_info().rss
+    runner.stop()
+    runner.wait()
+    growth = seen[args.patches] / seen[10_000] - 1
+    return seen, [
+        (f"memory after {args.patches:,} patch frames, against after 10,000", f"{growth:+.2%}", "within 2 %"),
+    ]
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[Row]]]] = {
+    "transport": bench_transport,
+    "patches": bench_patches,
+    "recording": bench_recording,
+    "camera": bench_camera,
+    "memory": bench_memory,
+}
+
+
+def run_live(config: Config, frames: Path, rate: float, seconds: float, sinks: dict[str, Sink] | None = None) -> Status:
+    """A camera's frames, sent by irst-stream feed, through a pipeline; the first two seconds do not count."""
+    pipeline = build_pipeline(config)
+    source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "live")
+    published = ZmqSink(PublishSettings(LOCAL), "live")
+    runner = Runner(pipeline, {"in": source}, {"published": published, **(sinks or {})}, "live", depth=config.queue)
+    runner.start()
+    command = ["feed", str(frames), "--to", source.endpoint, "--rate", f"{rate:g}", "--loop", "1000000"]
+    command += ["--limit", str(round(rate * (seconds + 2)))]
+    with subprocess.Popen([sys.executable, "-m", "irst_stream.cli", *command], stdout=subprocess.DEVNULL) as child:
+        while runner.status().frames < 2 * rate and child.poll() is None:
+            time.sleep(0.02)
+        pipeline.clocks.clear()
+        child.wait()
+    while runner.status().waiting:
+        time.sleep(0.02)
+    runner.stop()
+    runner.wait()
+    return runner.status()
+
+
+def run_fast(config: Config, patches: np.ndarray) -> Status:
+    """Patches as fast as the pipeline takes them; the status counts the seconds from the first to the last."""
+    pipeline = build_pipeline(config)
+    source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")
+    runner = Runner(pipeline, {"in": source}, {"published": ZmqSink(PublishSettings(LOCAL), "live")}, "lossless")
+    runner.start()
+    with sender("patches", source.endpoint, len(patches)):
+        while not runner.status().frames:
+            time.sleep(0.0005)
+        began = time.monotonic()
+        while pipeline.clocks.summaries().get("compute", (0,))[0] < len(patches):
+            time.sleep(0.005)
+        passed = time.monotonic() - began
+    runner.stop()
+    runner.wait()
+    return replace(runner.status(), seconds=passed)
+
+
+def bare_rate(config: Config, patches: np.ndarray) -> float:
+    """Windows a second of the engine by itself, one after the other, each frame unfolded once."""
+    engine = read_engine(find_engine(config.engine))
+    unmixer, stream = build_unmixer(engine, config.backend, config.threads), MapStream(engine.manifest)
+    began = time.perf_counter()
+    for first in range(len(patches) - WINDOW + 1):
+        see(unmixer, [(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
+    return (len(patches) - WINDOW + 1) / (time.perf_counter() - began)
+
+
+def transport_rate(how: str, frames: int) -> float:
+    """Frames a second from a process of its own into this one, which looks at nothing but what a receiver must."""
+    source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")
+    with closing(source), sender(how, source.endpoint, frames + 1):
+        received = bare(source) if how == "bare" else iter(source)
+        next(received)
+        began = time.perf_counter()
+        for _ in range(frames):
+            next(received)
+        return frames / (time.perf_counter() - began)
+
+
+def bare(source: ZmqSource) -> Iterator[Any]:
+    """The source's socket, its options and all, without what we do with a message."""
+    source._socket.set(zmq.RCVTIMEO, -1)
+    while True:
+        yield source._socket.recv_multipart(copy=False)
+
+
+@contextmanager
+def sender(how: str, endpoint: str, frames: int) -> Iterator[None]:
+    """This script as a sender in a process of its own."""
+    with subprocess.Popen([sys.executable, __file__, "--send", how, endpoint, str(frames)]) as child:
+        yield
+        child.wait()
+
+
+def send(how: str, endpoint: str, frames: int) -> None:
+    """What that process does."""
+    context: zmq.Context = zmq.Context()
+    socket = open_socket(context, zmq.PUSH, Link(endpoint))
+    socket.set(zmq.SNDTIMEO, -1)
+    if how == "patches":
+        images = seqcsist(100, noise=(2.0, 2.0), depth=16).frames.reshape(-1, 11, 11)
+    else:
+        images = np.random.default_rng(0).integers(0, 16383, (16, *SHAPE), dtype=np.uint16)
+    for k in range(frames):
+        frame = Frame(Stamp("load", 1, k, time.time_ns(), "", "unix"), images[k % len(images)], 65535.0)
+        parts = [b"frame/load/", b"h" * 200, frame.pixels.data] if how == "bare" else wire.encode(frame)
+        socket.send_multipart(parts, copy=False)
+    socket.close(-1)
+    context.term()
+
+
+def camera_frames(folder: Path) -> Path:
+    """A scene with five groups, as one raw file."""
+    path = folder / "scene.raw"
+    scene = Scene(SceneSettings(groups=Groups(groups=5, singles=0, snr=(8.0, 20.0))), SCENE_FRAMES)
+    write_raw(path, (scene.frame(i).pixels for i in range(SCENE_FRAMES)), rate_hz=RATE, bits=14)
+    return path
+
+
+def as_dict(status: Status) -> dict[str, Any]:
+    stages = {name: s._asdict() for name, s in status.stages.items()}
+    return {"frames": status.frames, "unused": status.unused, "events": status.events, "stages": stages}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
