@@ -68,12 +68,12 @@ def build_pipeline(config: Config) -> Pipeline:
 def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:
     """What reads a window's detections; manifest: of the engine that looked at it, None where there is none."""
     if config.readout == "fit" or manifest is None:
-        return Fitted(Fitter(config.fit), config.threads)
+        return Fitted(Fitter(config.fit, config.threads))
     if config.readout in ("best", "network") and manifest.head != "continuous":
         raise UsageError(f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one")
-    fitter = Fitter(config.fit) if config.readout == "best" else None
+    fitter = Fitter(config.fit, config.threads) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
-    return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter, config.threads)
+    return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
 
 
 def build_unmixer(engine: Engine, backend: Backend = "auto", threads: int = 0, form: str = "") -> Unmixer:

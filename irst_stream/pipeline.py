@@ -68,3 +68,4 @@ class Pipeline:
         """Drops what is held of a sensor that will not come back."""
         self.windows.forget(sensor)
         self._unmix.forget(sensor)
+        self._resolve.forget(sensor)

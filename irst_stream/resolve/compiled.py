@@ -21,7 +21,7 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "fit", "normal_equations", "search"]
+__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "fit", "normal_equations", "search_each"]
 
 PARAMETERS = 5  # x, y, vx, vy, a
 LARGEST_STEP = 0.3  # px a step
@@ -34,6 +34,7 @@ FAR_OUT = 4.3  # standard deviations, times the root of 2
 LEAST_SPREAD = 0.15  # px: targets start at least this far apart
 SPLIT = 0.25  # px: how far from a target the two start that it is split into
 STEPS, FIRST_STEPS = 40, 6
+OUT_OF_REACH = 10.0  # of log evidence: what no fit makes good after its first steps
 RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
 NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
 SAME = 0.03  # px: two solutions whose targets are all this close are one
@@ -85,8 +86,21 @@ def _censored(z):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):  # type: ignore[no-untyped-def]
-    """Fills residual (H, W), in units of the noise, and excess, what Gauss-Newton overrates the curvature by."""
+def _plain(image, limits):  # type: ignore[no-untyped-def]
+    """Whether all pixels are known and within the limits."""
+    lowest = highest = image[0, 0]
+    for r in range(image.shape[0]):
+        for c in range(image.shape[1]):
+            lowest, highest = min(lowest, image[r, c]), max(highest, image[r, c])
+    return lowest > max(limits[0], UNKNOWN) and highest < limits[1]
+
+
+@compiled
+def _residuals(image, plain, amplitudes, limits, noise, row, column, residual, excess):  # type: ignore[no-untyped-def]
+    """Fills residual (H, W), in units of the noise, and excess, what Gauss-Newton overrates the curvature by.
+
+    plain: whether all pixels are known and within the limits, and excess 0 throughout, which is not filled.
+    """
     floor, ceiling = limits
     misfit, per_noise = 0.0, 1.0 / noise
     width = image.shape[1]
@@ -98,6 +112,12 @@ def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):
                 share = amplitudes[k] * row[k, r]
                 for c in range(width):
                     lights[c] += share * column[k, c]
+        if plain:
+            for c in range(width):
+                away = (lights[c] - image[r, c]) * per_noise
+                misfit += away * away
+                residual[r, c] = away
+            continue
         for c in range(width):
             light, seen = lights[c], image[r, c]
             excess[r, c] = 0.0
@@ -120,7 +140,7 @@ def _residuals(image, amplitudes, limits, noise, row, column, residual, excess):
 
 
 @compiled
-def _frame_equations(p, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
+def _frame_equations(p, plain, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
     """One frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target."""
     height, width = residual.shape
     for i in range(len(p)):
@@ -145,7 +165,8 @@ def _frame_equations(p, noise, row, row_slope, column, column_slope, residual, e
             m[0, 0], m[0, 1], m[0, 2] = a * b * rr * tt, a * b * rs * sc, a / noise * rr * sc
             m[1, 0], m[1, 1], m[1, 2] = a * b * sr * cs, a * b * ss * cc, a / noise * sr * cc
             m[2, 0], m[2, 1], m[2, 2] = b / noise * rr * cs, b / noise * rs * cc, rr * cc / noise**2
-    _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix)
+    if not plain:
+        _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix)
     for i in range(len(vector)):
         for j in range(i):
             matrix[j, i] = matrix[i, j]
@@ -245,8 +266,11 @@ def normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vec
         for k in range(targets):
             _line(p[k, 0] + p[k, 2] * times[t], sigma, column[k], column_slope[k])
             _line(p[k, 1] + p[k, 3] * times[t], sigma, row[k], row_slope[k])
-        misfit += _residuals(images[t], p[:, 4], limits, noise, row, column, residual, excess)
-        _frame_equations(p, noise, row, row_slope, column, column_slope, residual, excess, frame_matrix, frame_vector)
+        plain = _plain(images[t], limits)
+        misfit += _residuals(images[t], plain, p[:, 4], limits, noise, row, column, residual, excess)
+        _frame_equations(
+            p, plain, noise, row, row_slope, column, column_slope, residual, excess, frame_matrix, frame_vector
+        )
         _add_frame(times[t], frame_matrix, frame_vector, matrix, vector)
     return misfit
 
@@ -288,7 +312,7 @@ def solve(factor, vector, solution):  # type: ignore[no-untyped-def]
 
 @compiled
 def fit(start, images, times, sigma, noise, limits, priors, steps):  # type: ignore[no-untyped-def]
-    """Levenberg-Marquardt from start (K, 5): the fitted p (K, 5), its misfit, and the matrix (5K, 5K) there."""
+    """Levenberg-Marquardt from start (K, 5): p (K, 5) at its end, the misfit and matrix (5K, 5K) there, if it is done."""
     n = start.size
     p, trial = start.copy(), start.copy()
     matrix, vector = np.empty((n, n)), np.empty(n)
@@ -314,12 +338,12 @@ def fit(start, images, times, sigma, noise, limits, priors, steps):  # type: ign
             vector, trial_vector = trial_vector, vector
             damping *= EASE
             if gained < CONVERGED:
-                break
+                return p, misfit, matrix, True
         else:
             damping *= TIGHTEN
             if damping > HOPELESS:
-                break
-    return p, misfit, matrix
+                return p, misfit, matrix, True
+    return p, misfit, matrix, False
 
 
 @compiled
@@ -398,26 +422,49 @@ def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _best_of_starts(targets, found, images, times, sigma, noise, limits, priors, turns, hint):  # type: ignore[no-untyped-def]
-    """A few steps from every start, then all that may still win to the end; the best, and how far the others agree."""
+def _ellipses(targets, found, amplitude, turns):  # type: ignore[no-untyped-def]
+    """Starts (V, K, 5) on the light's ellipse, turned by so many steps; of four and more targets also with one in it."""
     variants = min(turns, 1) if targets == 1 else turns + (1 if targets >= 4 and turns else 0)
-    hinted = variants if len(hint) == targets else -1
-    if hinted >= 0:
-        variants += 1
-    points = np.empty((variants, targets, PARAMETERS))
-    misfits = np.empty(variants)
+    starts = np.empty((variants, targets, PARAMETERS))
     for v in range(variants):
-        start = hint.copy() if v == hinted else _start(targets, v / max(turns, 1), v == turns, found, priors[0])
-        points[v], misfits[v], _ = fit(start, images, times, sigma, noise, limits, priors, FIRST_STEPS)
+        starts[v] = _start(targets, v / max(turns, 1), v == turns, found, amplitude)
+    return starts
+
+
+@compiled
+def _with(starts, p):  # type: ignore[no-untyped-def]
+    """Starts (V, K, 5) and one more, p (K, 5)."""
+    more = np.empty((len(starts) + 1, *p.shape))
+    more[:-1] = starts
+    more[-1] = p
+    return more
+
+
+@compiled
+def _best_of(points, images, times, sigma, noise, limits, priors, needed):  # type: ignore[no-untyped-def]
+    """A few steps from every start (V, K, 5), all that may still win to the end; the best, and how the others agree.
+
+    needed: log evidence; where the first steps leave it far out of reach, they are all.
+    """
+    variants, n = len(points), points[0].size
+    misfits, done, matrices = np.empty(variants), np.empty(variants, np.bool_), np.empty((variants, n, n))
+    for v in range(variants):
+        points[v], misfits[v], matrices[v], done[v] = fit(
+            points[v], images, times, sigma, noise, limits, priors, FIRST_STEPS
+        )
     best = int(misfits.argmin())
-    points[best], misfits[best], matrix = fit(points[best], images, times, sigma, noise, limits, priors, STEPS)
-    first = best
-    for v in range(variants):
-        if v != first and misfits[v] < misfits[best] + NEAR:
-            points[v], misfits[v], other = fit(points[v], images, times, sigma, noise, limits, priors, STEPS)
-            if misfits[v] < misfits[best]:
-                best, matrix = v, other
-    return points[best], misfits[best], matrix, _agreement(points, misfits, best)
+    area = float(images.shape[1] * images.shape[2])
+    if evidence(points[best], misfits[best], matrices[best], priors, area) >= needed - OUT_OF_REACH:
+        first, reach = best, np.inf
+        for turn in range(-1, variants):
+            v = first if turn < 0 else turn
+            if not done[v] and misfits[v] < reach:
+                points[v], misfits[v], matrices[v], done[v] = fit(
+                    points[v], images, times, sigma, noise, limits, priors, STEPS
+                )
+            reach = misfits.min() + NEAR
+        best = int(misfits.argmin())
+    return points[best], misfits[best], matrices[best], _agreement(points, misfits, best)
 
 
 @compiled
@@ -512,32 +559,95 @@ def _merged(p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def search(images, times, sigma, noise, limits, priors, most, turns, hint):  # type: ignore[no-untyped-def]
-    """Fits the likely numbers of targets; hint (K, 5) is one more start for that number, K may be 0.
+def search(images, times, sigma, noise, limits, priors, most, turns, hint, held, guess):  # type: ignore[no-untyped-def]
+    """Fits the likely numbers of targets.
 
-    Gives the best p (K, 5), its matrix (5K, 5K), how far other solutions agree with each target (K,), and the log
-    evidence of each number of targets (most + 1,), NOTHING where it was not tried.
+    hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
+    which alone that number is fitted anew; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what
+    the light says. Gives the best p (K, 5), its matrix (5K, 5K), how far other solutions agree with each target (K,), the
+    log evidence of each number (most + 1,), NOTHING where it was not tried, and what to hold the next time.
     """
     found = moments(images, times, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
-    logs = np.full(most + 1, NOTHING)
-    guess = int(min(max(round(found[0] / priors[0]), 1), most))
-    p, misfit, matrix, agreed = _best_of_starts(guess, found, images, times, sigma, noise, limits, priors, turns, hint)
+    logs, solutions = np.full(most + 1, NOTHING), np.zeros(held.shape)
+    if guess == 0:
+        guess = int(min(max(round(found[0] / priors[0]), 1), most))
+    starts = held[guess : guess + 1, :guess].copy()
+    if held[guess, 0, 4] == 0.0:
+        starts = _ellipses(guess, found, priors[0], turns)
+    if len(hint) == guess:
+        starts = _with(starts, hint)
+    p, misfit, matrix, agreed = _best_of(starts, images, times, sigma, noise, limits, priors, NOTHING)
     logs[guess] = evidence(p, misfit, matrix, priors, area)
-    first = p
+    solutions[guess, :guess] = first = p
     for direction in (1, -1):
         targets, q = guess + direction, first
         while 1 <= targets <= most and not _too_bright_or_dim(p, matrix, priors, targets):
-            start, ellipses = hint, turns
-            if turns == 1 and len(hint) != targets:
-                start, ellipses = _split(q, found) if direction > 0 else _merged(q), 0
-            q, misfit, other, agrees = _best_of_starts(
-                targets, found, images, times, sigma, noise, limits, priors, ellipses, start
-            )
+            starts = held[targets : targets + 1, :targets].copy()
+            if held[targets, 0, 4] == 0.0:
+                grown = turns == 1 and len(hint) != targets
+                starts = _ellipses(targets, found, priors[0], 0 if grown else turns)
+                if grown:
+                    starts = _with(starts, _split(q, found) if direction > 0 else _merged(q))
+            if len(hint) == targets:
+                starts = _with(starts, hint)
+            needed = logs[targets - direction]
+            q, misfit, other, agrees = _best_of(starts, images, times, sigma, noise, limits, priors, needed)
+            solutions[targets, :targets] = q
             logs[targets] = evidence(q, misfit, other, priors, area)
             if logs[targets] <= logs[targets - direction]:
                 break
             if logs[targets] >= logs.max():
                 p, matrix, agreed = q, other, agrees
             targets += direction
-    return p, matrix, agreed, logs
+    return p, matrix, agreed, logs, solutions
+
+
+@compiled
+def _certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
+    """Fills cov (K, 2, 2) px^2 and amplitude_sd (K,) DN from the matrix (5K, 5K), which it makes sure of.
+
+    No target is less certain to be anywhere than in its patch, whose sides are given.
+    """
+    n = len(matrix)
+    factor, unit, column = np.zeros((n, n)), np.zeros(n), np.empty(n)
+    for k in range(len(amplitude_sd)):
+        for axis in range(2):
+            matrix[PARAMETERS * k + axis, PARAMETERS * k + axis] += 12.0 / sides[axis] ** 2
+    damping = 0.0
+    while not cholesky(matrix, damping, factor):
+        damping = max(damping, 1e-9) * TIGHTEN
+    for k in range(len(amplitude_sd)):
+        for u in (0, 1, 4):
+            at = PARAMETERS * k + u
+            unit[at] = 1.0
+            solve(factor, unit, column)
+            unit[at] = 0.0
+            if u == 4:
+                amplitude_sd[k] = math.sqrt(column[at])
+            else:
+                cov[k, u, 0], cov[k, u, 1] = column[PARAMETERS * k], column[PARAMETERS * k + 1]
+        cov[k, 0, 1] = cov[k, 1, 0] = (cov[k, 0, 1] + cov[k, 1, 0]) / 2
+
+
+@compiled
+def search_each(which, images, times, sigma, noise, limits, priors, turns, hints, hinted, held, begin, out):  # type: ignore[no-untyped-def]
+    """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
+
+    noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5) and
+    begin (N,): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, 2, 2), amplitude_sd (N, most)
+    and probability (N, most), and what to hold the next time.
+    """
+    number, points, cov, amplitude_sd, probability, solutions = out
+    most, sides = points.shape[1], (images.shape[3], images.shape[2])
+    for k in which:
+        bounds = (limits[k, 0], limits[k, 1])
+        hint = hints[k, : hinted[k]].copy()
+        p, matrix, agreed, logs, solutions[k] = search(
+            images[k], times, sigma, noise[k], bounds, priors, most, turns, hint, held[k], begin[k]
+        )
+        n = len(p)
+        number[k], points[k, :n] = n, p
+        _certainty(matrix, sides, cov[k, :n], amplitude_sd[k, :n])
+        share = np.exp(logs - logs.max())
+        probability[k, :n] = agreed * (share[n:].sum() / share.sum())

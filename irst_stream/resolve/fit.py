@@ -9,21 +9,24 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import UsageError
+from irst_stream.machine import usable_cores
 from irst_stream.optics import SIGMA
 from irst_stream.resolve import compiled
-from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search
+from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
-from irst_stream.types import Floats
+from irst_stream.types import Floats, Ints
 
-__all__ = ["FitSettings", "Fitter"]
+__all__ = ["FitSettings", "Fitter", "Held"]
 
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
@@ -42,14 +45,34 @@ class FitSettings:
     own_speed_px: float = 0.001  # px a frame: of each target's velocity about that
     most_targets: int = 5
     starts: int = 2  # arrangements from which the fit of each number of targets begins
+    anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
 
 
-class Fitter:
-    """Fits windows one by one; compiles, or loads what was compiled before, when it is made."""
+class Held(NamedTuple):
+    """Where the fits of N regions have ended, for their next window to go on from.
 
-    def __init__(self, settings: FitSettings, *, compile_here: bool = False) -> None:
+    solutions (N, most + 1, most, 5): see compiled.search; best (N,): the number of targets that was likeliest, 0 where
+    nothing is held; age (N,): windows since a region was last fitted from scratch.
+    """
+
+    solutions: Floats
+    best: Ints
+    age: Ints
+
+    def later(self, frames: float) -> Held:
+        """The same after so many frames, the targets having gone on as they went."""
+        solutions = self.solutions.copy()
+        solutions[..., :2] += frames * solutions[..., 2:4]
+        return self._replace(solutions=solutions)
+
+
+class Fitter:
+    """Fits the regions of windows; compiles, or loads what was compiled before, when it is made."""
+
+    def __init__(self, settings: FitSettings, threads: int = 1, *, compile_here: bool = False) -> None:
+        """threads: of the CPU, 0 for all."""
         _check(settings)
         self.settings = settings
         one = 1.0
@@ -59,9 +82,11 @@ class Fitter:
             one / settings.speed_px**2,
             one / settings.own_speed_px**2,
         )
+        self._threads = threads or usable_cores()
+        self._helpers = ThreadPoolExecutor(self._threads - 1, "fit") if self._threads > 1 else None
         if not compile_here:
             _compile_elsewhere()
-        self._search(np.zeros((1, 5, 5)), np.zeros(1), 1.0, (0.0, -NOTHING), _NO_HINT)
+        self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
 
     def __call__(
         self,
@@ -76,41 +101,71 @@ class Fitter:
         hint: what something else found there, one more start for the fit; noise_dn: a pixel's standard deviation, NaN where
         it is to be measured on the dark pixels; ceiling: DN from which pixels are saturated.
         """
-        known = np.isfinite(patches)
-        images = np.ascontiguousarray(np.where(known, patches, 10 * UNKNOWN), np.float64)
-        noise = self._noise(images, known, noise_dn)
-        clipped = known.any() and images[known].min() == 0
-        if not (images > 3 * noise).any():
-            return NOTHING_FOUND
-        start = np.column_stack([hint.xy, np.zeros_like(hint.xy), hint.amplitude])
-        limits = (0.0 if clipped else NOTHING, min(ceiling, -NOTHING))
-        p, matrix, agreed, logs = self._search(images, times, noise, limits, start)
-        at = PARAMETERS * np.arange(len(p))
-        for axis, side in enumerate(patches.shape[:0:-1]):
-            matrix[at + axis, at + axis] += 12 / side**2  # no target is less certain to be anywhere than in its patch
-        cov = np.linalg.inv(matrix)
-        position = np.stack([cov[i : i + 2, i : i + 2] for i in at])
-        position = (position + position.swapaxes(1, 2)) / 2
-        share = np.exp(logs - logs.max())
-        exists = float(share[len(p) :].sum() / share.sum())
-        found = Found(p[:, :2], position, p[:, 4], np.sqrt(np.diag(cov)[at + 4]), exists * agreed)
-        inside = ((p[:, :2] > -0.5) & (p[:, :2] < np.array(patches.shape[:0:-1]) - 0.5)).all(axis=1)
-        return Found(*(column[inside & (p[:, 4] > 0)] for column in found))
+        held = self.nothing(np.zeros(1, np.int64))
+        return self.follow(patches[None], times, [hint], np.array([noise_dn]), np.array([ceiling]), held)[0][0]
 
-    def _search(
-        self, images: Floats, times: Floats, noise: float, limits: tuple[float, float], hint: Floats
-    ) -> tuple[Floats, ...]:
-        s, times = self.settings, times.copy()  # a view that is read-only is another type, compiled by itself
-        priors, most, starts = self._priors, s.most_targets, s.starts
-        found: tuple[Floats, ...] = search(images, times, s.sigma_px, noise, limits, priors, most, starts, hint)
-        return found
+    def nothing(self, age: Ints) -> Held:
+        """Nothing held, of N regions of that age (N,)."""
+        most = self.settings.most_targets
+        return Held(np.zeros((len(age), most + 1, most, PARAMETERS)), np.zeros(len(age), np.int64), age)
+
+    def follow(
+        self, patches: Images, times: Floats, hints: Sequence[Found], noise: Floats, ceiling: Floats, held: Held
+    ) -> tuple[list[Found], Held]:
+        """The same of N regions (N, T, H, W), going on from what is held of their last window; what to hold of this one.
+
+        Every so many windows, as the settings say, a region is fitted from scratch, with what is held as one more start.
+        """
+        known = np.isfinite(patches)
+        images = np.where(known, patches, 10 * UNKNOWN)
+        levels = np.array([self._noise(*region) for region in zip(images, known, noise, strict=True)])
+        lit = np.flatnonzero((images > 3 * levels[:, None, None, None]).any(axis=(1, 2, 3)))
+        dark = np.where(known, patches, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
+        limits = np.stack([np.where(dark, 0.0, NOTHING), np.minimum(ceiling, -NOTHING)], axis=1)
+        starts, hinted, age = self._starts(hints, held), np.array([len(hint.xy) for hint in hints], np.int64), held.age + 1
+        anew = age >= self.settings.anew
+        again = anew & (hinted == 0)
+        hinted[again] = held.best[again]
+        begin = np.where(anew, 0, held.best)
+        solutions = np.where(anew[:, None, None, None], 0, held.solutions)
+        out = self._nothing_found(len(images))
+        look = (times.copy(), self.settings.sigma_px, levels, limits, self._priors, self.settings.starts)
+        self._each(lit, hinted + begin, (images.astype(np.float64), *look, starts, hinted, solutions, begin, out))
+        found = [_found(row, patches.shape[:1:-1]) for row in zip(*out[:-1], strict=True)]
+        return found, Held(out[-1], out[0], np.where(anew, 0, age))
+
+    def _starts(self, hints: Sequence[Found], held: Held) -> Floats:
+        """(N, M, 5): the hints; where there is none, the solution that is held."""
+        most = max([self.settings.most_targets, *(len(hint.xy) for hint in hints)])
+        starts = np.zeros((len(hints), most, PARAMETERS))
+        for start, hint, solutions, best in zip(starts, hints, held.solutions, held.best, strict=True):
+            count = len(hint.xy)
+            start[:count, :2], start[:count, 4] = hint.xy, hint.amplitude
+            if not count:
+                start[:best] = solutions[best, :best]
+        return starts
+
+    def _nothing_found(self, regions: int) -> tuple[Any, ...]:
+        """Room for what is found in N regions: see compiled.search_each."""
+        n, most = regions, self.settings.most_targets
+        found = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
+        return np.zeros(n, np.int64), *found, np.zeros((n, most + 1, most, PARAMETERS))
+
+    def _each(self, which: Ints, effort: Ints, work: tuple[Any, ...]) -> None:
+        """Searches these regions, side by side where there are threads for it, dealt out by how hard they seem."""
+        order = which[np.argsort(-effort[which], kind="stable")]
+        shares = [np.ascontiguousarray(order[k :: self._threads]) for k in range(self._threads)]
+        others = [self._helpers.submit(search_each, share, *work) for share in shares[1:] if len(share) and self._helpers]
+        search_each(shares[0], *work)
+        for other in others:
+            other.result()
 
     def _noise(self, images: Floats, known: NDArray[np.bool_], measured: float) -> float:
         """The settings' noise, or what was measured before, or that of the pixels far from the light.
 
         Of a sky clipped at 0, half of the noise is unseen.
         """
-        given = measured if self.settings.noise_dn is None else self.settings.noise_dn
+        given = float(measured) if self.settings.noise_dn is None else self.settings.noise_dn
         if not math.isnan(given):
             return max(given, self.settings.least_noise_dn)
         light = np.where(known, np.maximum(images, 0), 0).sum(axis=0)
@@ -126,7 +181,12 @@ class Fitter:
         return max(math.sqrt(float(variance)), WHOLE, self.settings.least_noise_dn)
 
 
-_NO_HINT = np.zeros((0, PARAMETERS))
+def _found(row: tuple[Any, ...], sides: tuple[int, ...]) -> Found:
+    """The targets of one row of the results that lie within the patch."""
+    count, p, cov, amplitude_sd, probability = row
+    inside = ((p[:, :2] > -0.5) & (p[:, :2] < np.array(sides) - 0.5)).all(axis=1) & (p[:, 4] > 0)
+    inside[count:] = False
+    return Found(*(column[inside] for column in (p[:, :2], cov, p[:, 4], amplitude_sd, probability)))
 
 
 def _compile_elsewhere() -> None:
@@ -135,8 +195,10 @@ def _compile_elsewhere() -> None:
     What is compiled rounds the last bits otherwise in the process that compiles it than where it is loaded, as every later
     process does. So that all give the same bytes, all load it.
     """
-    kept, source = search.stats.cache_path, Path(compiled.__file__)
-    if kept is None or any(f.stat().st_mtime > source.stat().st_mtime for f in Path(kept).glob("compiled.search-*.nbi")):
+    kept, source = search_each.stats.cache_path, Path(compiled.__file__)
+    if kept is None or any(
+        f.stat().st_mtime > source.stat().st_mtime for f in Path(kept).glob("compiled.search_each-*.nbi")
+    ):
         return
     code = "from irst_stream.resolve.fit import *; Fitter(FitSettings(), compile_here=True)"
     subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
@@ -152,5 +214,7 @@ def _check(settings: FitSettings) -> None:
         raise UsageError(f"fit.most_targets: expected 1 to 8, got {settings.most_targets}")
     if not 1 <= settings.starts <= 50:
         raise UsageError(f"fit.starts: expected 1 to 50, got {settings.starts}")
+    if not 1 <= settings.anew <= 1_000_000:
+        raise UsageError(f"fit.anew: expected 1 to 1,000,000 windows, got {settings.anew}")
     if settings.noise_dn is not None and not 0 <= settings.noise_dn < 1e9:
         raise UsageError(f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}")

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, Protocol
 
-from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
 from irst_stream.resolve.cells import read_cells, read_peaks
 from irst_stream.resolve.choose import choose
 from irst_stream.resolve.claims import ClaimSettings, read_claims
 from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.found import NOTHING_FOUND, Found, gather
+from irst_stream.resolve.regions import RegionFits
 from irst_stream.types import Answer, Detections, Window
 
 __all__ = ["Fitted", "Readout", "Resolver", "Unmixing"]
 
 Readout = Literal["best", "network", "peaks", "cells", "fit"]
-Resolver = Callable[[Window, list[Answer]], Detections]
 
 
-class Workers:
-    """Does the same for each region, several at once where there are threads for it; the answers are in order."""
+class Resolver(Protocol):
+    """What reads a window, and what a network has seen in each of its regions."""
 
-    def __init__(self, threads: int = 1) -> None:
-        """threads: of the CPU, 0 for all."""
-        count = threads or usable_cores()
-        self._pool = ThreadPoolExecutor(count, "regions") if count > 1 else None
+    def __call__(self, window: Window, answers: list[Answer]) -> Detections:
+        """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
 
-    def __call__(self, work: Callable[[int], Found], regions: int) -> list[Found]:
-        """What work gives for regions 0, 1, ..."""
-        if self._pool is None or regions < 2:
-            return [work(k) for k in range(regions)]
-        return list(self._pool.map(work, range(regions)))
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
 
 
 class Fitted:
     """The fit of the imaging model, without a network."""
 
-    def __init__(self, fitter: Fitter, threads: int = 1) -> None:
-        self._fitter, self._workers = fitter, Workers(threads)
+    def __init__(self, fitter: Fitter) -> None:
+        self._fits = RegionFits(fitter)
 
-    def __call__(self, window: Window, _: list[Answer]) -> Detections:
+    def __call__(self, window: Window, answers: list[Answer]) -> Detections:  # noqa: ARG002, for there is no network to answer
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        return gather(window, self._workers(lambda k: fit_region(self._fitter, window, k), len(window.patches)))
+        return gather(window, self._fits(window, [NOTHING_FOUND] * len(window.patches)))
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+        self._fits.forget(sensor)
 
 
 class Unmixing:
@@ -57,17 +53,24 @@ class Unmixing:
         claims: ClaimSettings,
         amplitude: float,
         fitter: Fitter | None,
-        threads: int = 1,
     ) -> None:
         """amplitude: what one target is known to have, DN, for readout "peaks"; fitter: for readout "best"."""
         self._readout, self._grid, self._claims = readout, grid, claims
-        self._amplitude, self._fitter, self._workers = amplitude, fitter, Workers(threads)
+        self._amplitude, self._fits = amplitude, RegionFits(fitter) if fitter else None
 
     def __call__(self, window: Window, answers: list[Answer]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        return gather(window, self._workers(lambda k: self._region(window, k, answers[k]), len(answers)))
+        found = [self._read(answer) for answer in answers]
+        if self._fits is not None:
+            found = [choose(*pair) for pair in zip(found, self._fits(window, found), strict=True)]
+        return gather(window, found)
 
-    def _region(self, window: Window, region: int, answer: Answer) -> Found:
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+        if self._fits is not None:
+            self._fits.forget(sensor)
+
+    def _read(self, answer: Answer) -> Found:
         unmixed, corner = answer
         if self._readout == "cells":
             found = read_cells(unmixed.map[0], self._grid)
@@ -75,13 +78,4 @@ class Unmixing:
             found = read_peaks(unmixed.map[0], self._grid, self._amplitude)
         else:
             found = read_claims(unmixed.claims[0], self._grid, self._claims)
-        found = found._replace(xy=found.xy + corner)
-        if self._fitter is None:
-            return found
-        return choose(found, fit_region(self._fitter, window, region, found))
-
-
-def fit_region(fitter: Fitter, window: Window, region: int, hint: Found = NOTHING_FOUND) -> Found:
-    """What the fit finds in one region of a window."""
-    noise, ceiling = float(window.noise[region]), float(window.ceiling[region])
-    return fitter(window.patches[region], window.times, hint, noise, ceiling)
+        return found._replace(xy=found.xy + corner)

@@ -197,7 +197,7 @@ def test_regions_fitted_side_by_side_give_the_same(fitter):
     rng = np.random.default_rng(3)
     many = np.stack([images(5 + rng.uniform(-1, 1, (2, 2)), (0, 0), [230.0, 240.0], 1.0, k) for k in range(7)])
     window_ = regions(many.astype(np.float32), np.arange(14).reshape(7, 2) * 20)
-    several = Fitted(Fitter(FitSettings()), threads=3)(window_, [])
+    several = Fitted(Fitter(FitSettings(), threads=3))(window_, [])
     alone = fitter(window_)
     for column in ("xy", "cov", "amplitude", "score", "region"):
         np.testing.assert_array_equal(getattr(several, column), getattr(alone, column))

@@ -1,0 +1,53 @@
+"""The fit over the regions of any number of sensors, each going on from its last window."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from irst_stream.resolve.fit import Fitter, Held
+from irst_stream.resolve.found import Found
+from irst_stream.types import Window
+
+__all__ = ["RegionFits"]
+
+MOST_SENSORS = 256  # whose regions are held; those of one that comes back after more others are fitted from scratch
+LONGEST = 8  # frames: a region's fit of longer ago tells nothing
+
+
+class RegionFits:
+    """What the fit finds in each region of a window."""
+
+    def __init__(self, fitter: Fitter) -> None:
+        self._fitter = fitter
+        self._sensors: OrderedDict[str, tuple[Window, Held]] = OrderedDict()
+
+    def __call__(self, window: Window, hints: Sequence[Found]) -> list[Found]:
+        """hints: what something else found, for each region."""
+        held, sensor = self._recall(window), window.stamp.sensor
+        found, held = self._fitter.follow(window.patches, window.times, hints, window.noise, window.ceiling, held)
+        if self._fitter.settings.anew > 1:
+            self._sensors[sensor] = (window, held)
+            self._sensors.move_to_end(sensor)
+            if len(self._sensors) > MOST_SENSORS:
+                self._sensors.popitem(last=False)
+        return found
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+        self._sensors.pop(sensor, None)
+
+    def _recall(self, window: Window) -> Held:
+        """What is held of each region, brought to the window's time; new ones differ in when they are fitted anew next."""
+        fresh = self._fitter.nothing(window.region % self._fitter.settings.anew)
+        last, held = self._sensors.get(window.stamp.sensor, (window, fresh))
+        passed = window.stamp.index - last.stamp.index
+        if last.stamp.epoch != window.stamp.epoch or not 0 < passed <= LONGEST:
+            return fresh
+        held = held.later(passed)
+        _, old, new = np.intersect1d(last.region, window.region, return_indices=True)
+        for known, column in zip(held, fresh, strict=True):
+            column[new] = known[old]
+        return fresh
