@@ -31,17 +31,19 @@ def check_output(out: Path | None, *inputs: Path, suffix: str = "") -> None:
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
     """A place beside `out` to write to, which takes its name at the end if all went well."""
-    if out.exists() and not out.is_file():  # a device or a pipe
-        yield out
-        return
-    part = out.with_name(f"{out.name}.part")
+    at_once = out.exists() and not out.is_file()  # a device or a pipe
+    part = out if at_once else out.with_name(f"{out.name}.part")
     try:
         yield part
-        part.replace(out)
+        if not at_once:
+            part.replace(out)
+    except BrokenPipeError:  # of a reader that has seen enough
+        raise
     except OSError as error:
         raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        if not at_once:
+            part.unlink(missing_ok=True)
 
 
 def write_bytes(out: Path, data: bytes) -> None:

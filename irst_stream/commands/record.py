@@ -17,8 +17,9 @@ from irst_stream.runner import Runner, Watch
 __all__ = ["set_up"]
 
 EPILOG = """\
-OUT.mcap can be read by irst-stream replay, inspect-like tools for MCAP, and after a crash by irst-stream recover. Recording
-stops with an alarm before the disk is full. Ctrl-C or SIGTERM finish what has come and close the file."""
+OUT.mcap must not exist; irst-stream replay and feed read it, any tool for MCAP opens it, and after a crash irst-stream
+recover saves it. Recording stops with an alarm before the disk is full. Ctrl-C or SIGTERM finish what has come and close
+the file."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ __all__ = ["set_up"]
 EPILOG = """\
 A recording whose writer was killed, or whose disk lost some of it, has no end or does not agree with its checksums. All
 frames, detections and tracks that can be read and are certainly right go into OUT.mcap, in their order; BROKEN.mcap is left
-as it is. Of a writer that was killed at most the last half second is missing."""
+as it is; an OUT.mcap that exists is replaced. Of a writer that was killed at most the last half second is missing."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils import z85
 
 from irst_stream.errors import OutputError, UsageError
 
@@ -62,6 +64,8 @@ def read_keys(path: Path) -> Keys:
     for key in (public, secret or public):
         if len(key) != 40:
             raise UsageError(f"{path}: a key has 40 letters, got {len(key)}")
+        if not _is_z85(key):
+            raise UsageError(f"{path}: a key is written in Z85, got {key.decode(errors='replace')}")
     if secret and mode & 0o077:
         raise UsageError(f"{path}: others may read this secret key (mode {mode & 0o777:o}); chmod 600 {path}")
     return Keys(public, secret or b"")
@@ -69,14 +73,15 @@ def read_keys(path: Path) -> Keys:
 
 def allowed_keys(folder: Path) -> dict[bytes, str]:
     """The public keys in a folder, and the name of each."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; expected one with the public keys of all clients, *{PUBLIC}")
-    return {read_keys(path).public: path.stem for path in sorted(folder.glob(f"*{PUBLIC}"))}
+    return {read_keys(path).public: path.stem for path in _public_files(folder)}
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether only this machine can reach an endpoint that is bound."""
-    parts = urlsplit(endpoint)
+    """Whether only this machine can reach an endpoint that is bound; of one that makes no sense nobody knows."""
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:  # such as a bracket that is not closed
+        return False
     if parts.scheme != "tcp":
         return parts.scheme in ("ipc", "inproc")
     host = (parts.netloc.rpartition(":")[0] or parts.netloc).strip("[]")
@@ -91,7 +96,7 @@ def is_local(endpoint: str) -> bool:
 class Doorkeeper:
     """Lets those clients of a context's bound sockets in whose keys are in the folder, which is read anew for each.
 
-    `rejected` counts the others, by public key.
+    A file there that is no key lets nobody in, and keeps nobody out. `rejected` counts the others, by public key.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: Path) -> None:
@@ -104,11 +109,7 @@ class Doorkeeper:
 
     def callback(self, _: str, key: bytes) -> bool:
         """Whether a client may come in; called by the authenticator's own thread."""
-        try:
-            known = allowed_keys(self._folder)
-        except UsageError as error:
-            log.warning("%s; nobody is let in", error)
-            known = {}
+        known = self._known()
         if key in known:
             log.info("client %s (%s) let in", known[key], key.decode())
             return True
@@ -120,6 +121,35 @@ class Doorkeeper:
         """Nobody is let in any more; may be called twice."""
         if self._thread.is_alive():
             self._thread.stop()
+
+    def _known(self) -> dict[bytes, str]:
+        """The keys in the folder as it is now, and their names."""
+        known: dict[bytes, str] = {}
+        try:
+            files = _public_files(self._folder)
+        except UsageError as error:
+            log.warning("%s; nobody is let in", error)
+            return known
+        for path in files:
+            try:
+                known[read_keys(path).public] = path.stem
+            except UsageError as error:
+                log.warning("%s; this file lets nobody in", error)
+        return known
+
+
+def _public_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; expected one with the public keys of all clients, *{PUBLIC}")
+    return sorted(folder.glob(f"*{PUBLIC}"))
+
+
+def _is_z85(key: bytes) -> bool:
+    try:
+        z85.decode(key)
+    except (KeyError, struct.error):  # no letter of it, or five that are more than four bytes hold
+        return False
+    return True
 
 
 def _write(path: Path, text: str, mode: int) -> None:

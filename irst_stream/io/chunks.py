@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Literal
@@ -154,8 +155,9 @@ class ChunkWriter:
             for k in range(0, len(pieces), AT_ONCE):
                 _write_all(handle, pieces[k : k + AT_ONCE])
         except OSError:
-            os.ftruncate(handle, self.size)
-            os.lseek(handle, self.size, os.SEEK_SET)
+            with suppress(OSError):  # a device has no length; what went wrong is the first failure
+                os.ftruncate(handle, self.size)
+                os.lseek(handle, self.size, os.SEEK_SET)
             raise
         self.size += sum(map(len, pieces))
 

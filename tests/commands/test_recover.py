@@ -71,3 +71,9 @@ def test_it_refuses_in_one_line_and_leaves_nothing_behind(run, tmp_path):
         assert len(err.splitlines()) == 1
         assert fault in err
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_device_that_is_full_is_named(run, recording, tmp_path):
+    (tmp_path / "full.mcap").symlink_to("/dev/full")
+    fault = "irst-stream: full.mcap: cannot be written: No space left on device\n"
+    assert run("recover", recording, "full.mcap") == (2, "", fault)

@@ -117,6 +117,7 @@ def test_an_endpoint_in_use_gives_one_clear_line():
         ("tcp://eth0:5555", False),
         ("tcp://192.168.1.7:5555", False),
         ("tcp://[::]:5555", False),
+        ("tcp://[::1:5555", False),
     ],
 )
 def test_which_endpoints_only_this_machine_reaches(endpoint, local):
@@ -183,6 +184,17 @@ def test_known_keys_come_in_and_unknown_ones_are_counted(keys, caplog):
     assert pairs["unknown"].public.decode() in caplog.text
 
 
+def test_a_file_that_is_no_key_keeps_nobody_out(keys, caplog):
+    folder, pairs = keys
+    access = {"keys": str(folder / "server.key_secret"), "allow": str(folder / "allowed")}
+    with collecting(**access) as taken:
+        (folder / "allowed" / "another.key").write_text("junk")
+        with sender(taken.source.endpoint, **curve(pairs, "known")) as friend:
+            send(friend, patch(0))
+            until(lambda: taken.frames)
+    assert "another.key: no key file that can be read" in caplog.text
+
+
 def test_a_client_without_keys_says_nothing(keys):
     folder, pairs = keys
     access = {"keys": str(folder / "server.key_secret"), "allow": str(folder / "allowed")}
@@ -245,6 +257,10 @@ def test_what_is_no_key_is_refused_in_one_line(tmp_path):
     (tmp_path / "short.key").write_text('curve\n    public-key = "abc"\n')
     with pytest.raises(UsageError, match="a key has 40 letters, got 3"):
         read_keys(tmp_path / "short.key")
+    for key in (40 * "#", 40 * ";"):
+        (tmp_path / "wrong.key").write_text(f'curve\n    public-key = "{key}"\n')
+        with pytest.raises(UsageError, match=f"a key is written in Z85, got {key}"):
+            read_keys(tmp_path / "wrong.key")
     with pytest.raises(UsageError, match="no such folder"):
         allowed_keys(tmp_path / "nowhere")
     public = key_files(tmp_path / "me")[0]
