@@ -39,7 +39,7 @@ COMMANDS = {
     "inspect": "say what a file or folder holds, and draw it",
     "replay": "turn recorded frames into sub-pixel detections",
     "baseline": "what a perfect network scores when read at cell centres",
-    "score": "score detections against truth: CSO-mAP, GOSPA, counts, errors",
+    "score": "score detections or tracks against truth: CSO-mAP, GOSPA, HOTA, IDF1, errors",
     "feed": "send recorded frames as a live sensor would",
     "record": "record what a feed sends",
     "recover": "save what a broken recording still holds",

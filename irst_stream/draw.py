@@ -1,4 +1,4 @@
-"""Pictures, by matplotlib: previews of frames with truth and detections marked, precision over recall."""
+"""Pictures, by matplotlib: frames with truth, detections and tracks marked, precision over recall, errors over time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from irst_stream.clocks import PERCENTILES
 from irst_stream.errors import MissingPackageError
 from irst_stream.ladder import Rung
-from irst_stream.score import Report
-from irst_stream.types import Detections, Floats, Frame, Pixels, Stamp, Truth
+from irst_stream.score import Report, TrackReport
+from irst_stream.types import Detections, Floats, Frame, Ints, Pixels, Stamp, Tracks, Truth
 
 try:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Ellipse, Rectangle
 except ImportError as error:
     raise MissingPackageError("matplotlib", "plot", "a picture") from error
 
-__all__ = ["comparison", "latency_ladder", "precision_recall", "preview", "training_curves"]
+__all__ = ["comparison", "latency_ladder", "precision_recall", "preview", "tracking", "training_curves"]
 
 PATCH_WIDTH = 24  # px: wider frames are shown with enlarged groups beside them
 COLUMNS = 6
@@ -91,6 +91,66 @@ def precision_recall(path: Path, report: Report) -> None:
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", frameon=False)
     _save(figure, path)
+
+
+def tracking(path: Path, report: TrackReport, shown: Sequence[tuple[Tracks | None, Truth]], frame: Frame | None) -> None:
+    """Draws the paths of one sequence, over a frame of it where there is one, and all errors over time into a PNG."""
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1))  # type: ignore[misc]
+    axes = left.add_subplot()
+    answers = [tracks for tracks, _ in shown if tracks is not None]
+    real = _lines([t.id for _, t in shown], [t.xy for _, t in shown])
+    found = _lines([t.id[t.confirmed] for t in answers], [t.state[t.confirmed, :2] for t in answers])
+    points = np.concatenate([np.zeros((0, 2)), *real, *found])
+    axes.set_aspect("equal")
+    if frame is not None:
+        finite = frame.pixels[np.isfinite(frame.pixels)]
+        _show(axes, frame.pixels, 0, DIMMED * max(float(finite.max(initial=1)), 1))
+    if len(points):
+        low, high = points.min(axis=0) - 1, points.max(axis=0) + 1
+        axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
+    for line in real:
+        axes.plot(*line.T, color=TRUTH_COLOUR, linewidth=3, alpha=0.5, solid_capstyle="round")
+    for k, line in enumerate(found):
+        axes.plot(*line.T, color=_viridis(0.35 + 0.65 * (k % 8) / 7), linewidth=1.1)
+        axes.plot(*line[-1:].T, ".", color=DETECTION_COLOUR, markersize=5)
+    axes.set(xlabel="x, px", ylabel="y, px")
+    axes.set_title(f"{_title(shown[0][1].stamp)} and on: {len(real)} targets, {len(found)} confirmed tracks", fontsize=9)
+    _over_time(right, report)
+    entries = [
+        Line2D([], [], color=TRUTH_COLOUR, linewidth=3, alpha=0.5, label="truth"),
+        Line2D([], [], color=_viridis(0.7), marker=".", markerfacecolor=DETECTION_COLOUR, label="tracks and their ends"),
+    ]
+    figure.legend(handles=entries, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _lines(ids: Sequence[Ints], xy: Sequence[Floats]) -> list[Floats]:
+    """(n, 2) for each identity: where it was, in order."""
+    who, where = np.concatenate([np.zeros(0, np.int64), *ids]), np.concatenate([np.zeros((0, 2)), *xy])
+    return [where[who == key] for key in np.unique(who)]
+
+
+def _over_time(figure: SubFigure, report: TrackReport) -> None:
+    """GOSPA with its parts, the position error, and the counts, one below the other."""
+    time = report.over_time
+    gospa, error, count = figure.subplots(3, 1, sharex=True)
+    gospa.plot(time.index, time.gospa, color="black", label="GOSPA, px")
+    for part, name in zip(time.parts.T, ("localisation", "missed", "false"), strict=True):
+        gospa.plot(time.index, part, linewidth=1, label=f"{name}, px²")
+    error.plot(time.index, time.position_rmse, color="black", label="position error, rms, px")
+    count.plot(time.index, time.targets, color=TRUTH_COLOUR, label="targets")
+    count.plot(time.index, time.tracks, color=DETECTION_COLOUR, linewidth=1, label="confirmed tracks")
+    gospa.set_title(
+        f"HOTA {100 * report.hota.hota:.2f}, IDF1 {100 * report.identity.idf1:.2f}, MOTA {100 * report.clear.mota:.2f}",
+        loc="left",
+        fontsize=10,
+    )
+    count.set_xlabel("frame")
+    for axes in (gospa, error, count):
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+        axes.legend(loc="upper right", fontsize=8)
 
 
 def _viridis(shade: float) -> tuple[float, float, float, float]:

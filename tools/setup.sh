@@ -17,6 +17,9 @@ set_up() {
   if ! cmp -s "$root/pyproject.toml" "$stamp"; then
     echo "setup: installing irst-stream[$extra] into .venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extra]"
+    if [ "$extra" = dev ]; then  # without what it asks for: opencv-python would take the place of the headless cv2
+      "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "trackeval==1.3.0"
+    fi
     cp "$root/pyproject.toml" "$stamp"
   fi
 }

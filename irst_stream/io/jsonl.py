@@ -19,7 +19,7 @@ from msgspec import UNSET, UnsetType
 from irst_stream.errors import FormatError, OutputError, SourceError
 from irst_stream.types import Clock, Detections, Floats, Frame, Pose, Stamp, Tracks, Truth
 
-__all__ = ["JsonLines", "LinesSink", "Record", "encode", "read", "schema", "write"]
+__all__ = ["JsonLines", "LinesSink", "Record", "encode", "holds", "read", "schema", "write"]
 
 Record = TypeVar("Record", Detections, Tracks, Truth, Pose)
 Pair = tuple[float, float]
@@ -120,16 +120,23 @@ def read(path: Path, kind: type[Record]) -> Iterator[Record]:
     """The records of a file in order; a bad line raises a FormatError that names the line and field, after those before."""
     form = FORMATS[kind]
     decoder = msgspec.json.Decoder(form.line)
+    for number, text in _lines(path):
+        yield _parse(text, decoder, form, f"{path}:{number}")
+
+
+def holds(path: Path, kind: type[Record]) -> bool:
+    """Whether the first line of a file is, going by its keys, of that kind.
+
+    A file without a line is of none, nor is a pipe, whose lines can be read only once.
+    """
+    if path.exists() and not path.is_file():
+        return False
+    first = next(_lines(path), None)
     try:
-        file = path.open("rb")
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
-    with file:
-        for number, text in enumerate(file, 1):
-            if number == 1:
-                text = text.removeprefix(b"\xef\xbb\xbf")
-            if text.strip():
-                yield _parse(text, decoder, form, f"{path}:{number}")
+        keys = msgspec.json.decode(first[1], type=dict[str, msgspec.Raw]) if first else {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return FORMATS[kind].line.__struct_fields__[-1] in keys  # the last field is what a line is about
 
 
 def write(path: Path, records: Iterable[Detections | Tracks | Truth | Pose]) -> int:
@@ -210,6 +217,20 @@ def schema() -> dict[str, Any]:
     lines = [form.line for form in FORMATS.values()]
     _, components = msgspec.json.schema_components(lines, ref_template="#/$defs/{name}")
     return {"anyOf": [{"$ref": f"#/$defs/{line.__name__}"} for line in lines], "$defs": components}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that hold anything, with their numbers, from 1."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    with file:
+        for number, text in enumerate(file, 1):
+            if number == 1:
+                text = text.removeprefix(b"\xef\xbb\xbf")
+            if text.strip():
+                yield number, text
 
 
 def _parse(text: bytes, decoder: msgspec.json.Decoder[Any], form: _Format[Record], where: str) -> Record:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from irst_stream.types import Floats
+from irst_stream.score.matching import best_pairs
+from irst_stream.score.ragged import Pairs, Ragged
+from irst_stream.types import Floats, Ints
 
-__all__ = ["Gospa", "gospa"]
+__all__ = ["Gospa", "gospa", "gospa_parts", "mean_gospa"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,27 @@ def gospa(detections: Sequence[Floats], truths: Sequence[Floats], cutoff: float 
     """
     if len(detections) != len(truths):
         raise ValueError(f"expected one array of truths for each image, got {len(truths)} for {len(detections)} images")
-    if not detections:
+    found, real = (Ragged.of([np.asarray(xy)[..., :2] for xy in side], (2,), "xy") for side in (detections, truths))
+    return mean_gospa(gospa_parts(found.count, real, Pairs.within(found, real, cutoff), cutoff, p), p)
+
+
+def mean_gospa(parts: Floats, p: float = 2.0) -> Gospa:
+    """The means over I images of their parts (I, 3), as gospa_parts gives them. No images: all NaN."""
+    if not len(parts):
         return Gospa(np.nan, np.nan, np.nan, np.nan)
-    parts = np.array([_parts(d, t, cutoff, p) for d, t in zip(detections, truths, strict=True)])
     return Gospa(float(np.mean(parts.sum(1) ** (1 / p))), *map(float, parts.mean(0)))
 
 
-def _parts(detections: Floats, truths: Floats, cutoff: float, p: float) -> tuple[float, float, float]:
-    """Localisation, missed and false of one image."""
+def gospa_parts(found: Ints, real: Ragged, pairs: Pairs, cutoff: float = 1.0, p: float = 2.0) -> Floats:
+    """(I, 3) px^p: localisation, missed and false of each of I images.
+
+    found (I,): how many were found in each; pairs: all of them, by row, with all that is real, no farther than cutoff.
+    """
+    gain = cutoff**p - pairs.distance**p  # what is saved by pairing two that would be missed and false
+    some = np.flatnonzero(gain > 0)
+    taken = some[best_pairs(pairs.truth[some], pairs.detection[some], gain[some])]
+    image = real.image[pairs.truth[taken]]
+    near = np.bincount(image, minlength=len(found))
+    localisation = np.bincount(image, pairs.distance[taken] ** p, minlength=len(found))
     lost = cutoff**p / 2
-    if not len(detections) or not len(truths):
-        return 0.0, lost * len(truths), lost * len(detections)
-    cost = np.linalg.norm(truths[:, None, :2] - detections[None, :, :2], axis=-1)
-    cost = np.minimum(cost, cutoff) ** p
-    paired = cost[linear_sum_assignment(cost)]
-    near = paired < cutoff**p
-    pairs = int(near.sum())
-    return float(paired[near].sum()), lost * (len(truths) - pairs), lost * (len(detections) - pairs)
+    return np.column_stack([localisation, lost * (real.count - near), lost * (found - near)])

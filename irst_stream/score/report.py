@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from irst_stream.errors import FormatError, UsageError
 from irst_stream.score.cso_map import CsoMap, Mode, cso_map
 from irst_stream.score.errors import Errors, errors
 from irst_stream.score.gospa import Gospa, gospa
-from irst_stream.types import Detections, Truth
+from irst_stream.types import Detections, Tracks, Truth
 
 __all__ = ["MismatchError", "Report", "frame_range", "pair_frames", "score_detections", "scored_truths"]
 
 Pairs = list[tuple[Detections | None, Truth]]
+Answer = TypeVar("Answer", Detections, Tracks)
 Key = tuple[str, int, int]
 
 
@@ -105,22 +106,24 @@ def scored_truths(truths: Iterable[Truth], frames: slice) -> dict[Key, Truth]:
     return {key: truth for key, truth in by_key.items() if key[2] in scored[key[:2]]}
 
 
-def pair_frames(detections: Iterable[Detections], truths: Iterable[Truth], frames: slice = slice(None)) -> Pairs:
-    """Each scored frame's truth with its detections, in the order of the truths.
+def pair_frames(
+    found: Iterable[Answer], truths: Iterable[Truth], frames: slice = slice(None)
+) -> list[tuple[Answer | None, Truth]]:
+    """Each scored frame's truth with its detections or tracks, in the order of the truths.
 
-    Detections of a sequence that the truth does not know, or two answers for one frame, raise a MismatchError.
+    Answers of a sequence that the truth does not know, or two answers for one frame, raise a MismatchError.
     """
     truths = list(truths)
     scored = scored_truths(truths, frames)
     known = {_key(truth) for truth in truths}
-    answers: dict[Key, Detections] = {}
-    for detection in detections:
-        key = _key(detection)
+    answers: dict[Key, Answer] = {}
+    for answer in found:
+        key = _key(answer)
         if key in answers:
             raise MismatchError(f"two lines for {_words(key)}")
         if key not in known:
             raise MismatchError(f"{_words(key)} is not in the truth, whose first is {_first(known)}")
-        answers[key] = detection
+        answers[key] = answer
     return [(answers.get(key), truth) for key, truth in scored.items()]
 
 
@@ -129,7 +132,7 @@ def _rows(detections: Detections | None) -> Any:
     return np.zeros((0, 3)) if detections is None else np.column_stack([detections.xy, detections.score])
 
 
-def _key(record: Detections | Truth) -> Key:
+def _key(record: Detections | Tracks | Truth) -> Key:
     return record.stamp.sensor, record.stamp.epoch, record.stamp.index
 
 
