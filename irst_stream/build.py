@@ -47,8 +47,8 @@ def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sin
     """What makes each sink, by the sink's name."""
     makers: dict[str, Callable[[], Sink]] = {}
     makers |= {p.endpoint: partial(ZmqSink, p, config.policy) for p in config.publish}
-    makers |= {w.path: partial(LinesSink, Path(w.path), KINDS[w.what]) for w in config.write}
-    return makers | {r.path: partial(Recorder, r, config_toml) for r in config.record}
+    makers |= {r.path: partial(Recorder, r, config_toml) for r in config.record}
+    return makers | {w.path: partial(LinesSink, Path(w.path), KINDS[w.what]) for w in config.write}  # last: they write over
 
 
 def build_pipeline(config: Config) -> Pipeline:

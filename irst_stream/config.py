@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from irst_stream.errors import UsageError
 from irst_stream.io.recording import RecordSettings
 from irst_stream.io.zeromq import PublishSettings, ReceiveSettings, link_fault
-from irst_stream.propose import ProposeSettings
+from irst_stream.propose import ProposeSettings, check_search
 from irst_stream.resolve.claims import ClaimSettings
-from irst_stream.resolve.fit import FitSettings
+from irst_stream.resolve.fit import FitSettings, check_fit
 from irst_stream.resolve.readouts import Readout
 from irst_stream.settings import parse_settings, read_settings
 from irst_stream.types import Policy
@@ -95,6 +97,14 @@ def _faults(config: Config) -> Iterator[str]:
             key, fault = link_fault(link)
             if fault:
                 yield f"{name}[{k}].{key}: {fault}"
+        endpoints = [link.endpoint for link in links if not link.endpoint.endswith(":*")]
+        for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
+            yield f"{name}: {endpoint} is named twice"
+    for check in (partial(check_fit, config.fit), partial(check_search, config.propose)):
+        try:
+            check()
+        except UsageError as error:
+            yield str(error)
     outputs = [w.path for w in config.write] + [r.path for r in config.record]
     for path in sorted({path for path in outputs if outputs.count(path) > 1}):
         yield f"write, record: {path} is named twice"

@@ -165,7 +165,8 @@ class _Child:
         """Ends it."""
         if not self.ended:
             self._process.terminate()
-        self._process.communicate()
+        if self._process.stderr and not self._process.stderr.closed:  # it is where what it said has been read
+            self._process.communicate()
 
 
 def feed_command(frames: Path, rounds: int) -> Load:

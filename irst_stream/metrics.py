@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -30,6 +31,14 @@ class MetricsServer:
         except OSError as error:
             raise UsageError(f"metrics: {host}:{port} cannot be bound: {error.strerror or error}") from error
         self.port = int(self._server.server_address[1])
+
+    @staticmethod
+    def check(host: str, port: int) -> None:
+        """Raises a UsageError where nothing can be answered at that address: better asked before any file is opened."""
+        try:
+            socket.create_server((host, port)).close()
+        except OSError as error:
+            raise UsageError(f"metrics: {host}:{port} cannot be bound: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Answers no more."""

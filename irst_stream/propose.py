@@ -29,7 +29,7 @@ from irst_stream.errors import UsageError
 from irst_stream.optics import PATCH, SIGMA, psf
 from irst_stream.types import Floats, Ints, Pixels
 
-__all__ = ["Prepared", "Proposals", "ProposeSettings", "Proposer", "corners_of", "read_at"]
+__all__ = ["Prepared", "Proposals", "ProposeSettings", "Proposer", "check_search", "corners_of", "read_at"]
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -106,7 +106,7 @@ class Proposer:
 
     def __init__(self, settings: ProposeSettings, shape: tuple[int, int]) -> None:
         """shape: rows, columns of the frames."""
-        _check(settings)
+        check_search(settings)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = _BadPixels(settings.sigma_px, shape)
@@ -433,7 +433,7 @@ def _to_xy(flat: Ints, width: int) -> Ints:
     return np.stack([flat % width, flat // width], axis=-1)
 
 
-def _check(settings: ProposeSettings) -> None:
+def check_search(settings: ProposeSettings) -> None:
     """Raises one UsageError that names the first setting that makes no search."""
     if not 0.2 <= settings.sigma_px <= 2:
         raise UsageError(f"propose.sigma_px: expected 0.2 to 2 px, got {settings.sigma_px}")

@@ -226,6 +226,7 @@ class Runner:
         dropped = Counter[str]()
         for (_, reason), count in [*self._intake.dropped.items(), *self._pipeline.events.items()]:
             dropped[reason] += count
+        dropped["missing"] -= min(dropped["missing"], dropped["overrun"])  # the gaps that an overrun has made
         with self._lock:
             sources = list(self._sources.values())
         rejected, links = Counter(self._past_rejected), Counter(self._past_links)
@@ -236,7 +237,7 @@ class Runner:
             seconds=time.monotonic() - self._began,
             sensors=sensors,
             sinks={name: outlet.status() for name, outlet in self._outlets.items()},
-            dropped=dict(dropped),
+            dropped=dict(+dropped),
             rejected=dict(rejected),
             links=dict(links),
             stages=self.clocks.summaries(),

@@ -39,7 +39,7 @@ OUT = Path("out/bench_tracker.json")
 CUTOFF_PX = 2.0  # of GOSPA
 SEED = 15  # with which 20 groups are 59 targets
 WARM_UP = 3  # frames whose time does not count
-OURS = "irst-stream"
+OURS, HIGH = "irst-stream", "irst-stream, 20 hypotheses"
 
 
 class Setting(NamedTuple):
@@ -82,9 +82,10 @@ def available() -> dict[str, Callable[[], Steps]]:
     """The trackers that are installed, by name; says which are not."""
     found: dict[str, Callable[[], Steps]] = {}
     try:
-        from irst_stream.track import Tracker
+        from irst_stream.track import Tracker, TrackSettings
 
         found[OURS] = Tracker
+        found[HIGH] = lambda: Tracker(TrackSettings(hypotheses=20))
     except ModuleNotFoundError as error:
         print(f"skipped: {OURS}, which has no tracker yet ({error})")
     for rival in RIVALS:

@@ -79,12 +79,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def at_speed(frames: Iterable[Frame], speed: float) -> Iterator[Frame]:
     """Gives each frame when the sensor's clock says so, times speed; at once for speed 0, or where the clock goes back."""
-    first_ns, began_ns = None, 0
+    began: dict[str, tuple[int, int]] = {}  # each sensor's first stamp, and when that was given
     for frame in frames:
-        if first_ns is None or frame.stamp.index == 0:
-            first_ns, began_ns = frame.stamp.time_ns, time.monotonic_ns()
+        stamp = frame.stamp
+        if stamp.sensor not in began or stamp.index == 0:
+            began[stamp.sensor] = stamp.time_ns, time.monotonic_ns()
         if speed:
-            due_ns = began_ns + (frame.stamp.time_ns - first_ns) / speed
+            first_ns, began_ns = began[stamp.sensor]
+            due_ns = began_ns + (stamp.time_ns - first_ns) / speed
             if (left := (due_ns - time.monotonic_ns()) / 1e9) > 0:
                 time.sleep(left)
         yield frame

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from irst_stream.build import build_runner
@@ -45,6 +44,8 @@ def _run(args: argparse.Namespace) -> int:
     if not config.receive:
         raise UsageError(f'{path}: no [[receive]] table; expected at least one, such as endpoint = "tcp://127.0.0.1:5555"')
     logging.basicConfig(level=logging.INFO, handlers=[LogLines()])
+    if config.metrics.port:
+        MetricsServer.check(config.metrics.host, config.metrics.port)
     runner = build_runner(config, path.read_text("utf-8"))
     metrics = MetricsServer(runner, config.metrics.host, config.metrics.port) if config.metrics.port else nullcontext()
     with metrics:
@@ -58,23 +59,33 @@ class _Links:
     """The [[receive]] tables as they are in force."""
 
     def __init__(self, runner: Runner, path: Path, config: Config) -> None:
-        self._runner, self._path, self._config = runner, path, config
+        self._runner, self._path, self._policy = runner, path, config.policy
+        self._open = {given.endpoint: given for given in config.receive}
 
     def reload(self) -> None:
-        """Opens and closes what has changed in the file; one that is wrong changes nothing."""
+        """Opens and closes what has changed in the file; one that is wrong changes nothing, nor an endpoint that is."""
         try:
-            wanted = read_config(self._path)
-            before, after = ({given.endpoint: given for given in c.receive} for c in (self._config, wanted))
-            for endpoint in [e for e, given in before.items() if after.get(e) != given]:
-                self._runner.remove(endpoint)
-                log.info("%s: closed", endpoint)
-            for endpoint, given in after.items():
-                if before.get(endpoint) != given:
-                    self._open(endpoint, given)
-            self._config = replace(self._config, receive=wanted.receive)
+            after = {given.endpoint: given for given in read_config(self._path).receive}
         except IrstError as error:
             log.error("%s: not read again: %s", self._path, error)
+            return
+        for endpoint, given in after.items():
+            if endpoint not in self._open:
+                self._begin(endpoint, given)
+        for endpoint in [e for e, given in self._open.items() if after.get(e) != given]:
+            before = self._open.pop(endpoint)
+            self._runner.remove(endpoint)
+            log.info("%s: closed", endpoint)
+            if endpoint in after and not self._begin(endpoint, after[endpoint]):
+                self._begin(endpoint, before)
 
-    def _open(self, endpoint: str, given: ReceiveSettings) -> None:
-        self._runner.add(endpoint, ZmqSource(given, self._config.policy))
+    def _begin(self, endpoint: str, given: ReceiveSettings) -> bool:
+        """Opens one more; whether that went well."""
+        try:
+            self._runner.add(endpoint, ZmqSource(given, self._policy))
+        except (IrstError, ValueError) as error:
+            log.error("%s: not opened: %s", endpoint, error)
+            return False
+        self._open[endpoint] = given
         log.info("%s: opened", endpoint)
+        return True

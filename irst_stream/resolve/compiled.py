@@ -607,16 +607,16 @@ def search(images, times, sigma, noise, limits, priors, most, turns, hint, held,
 def _certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
     """Fills cov (K, 2, 2) px^2 and amplitude_sd (K,) DN from the matrix (5K, 5K), which it makes sure of.
 
-    No target is less certain to be anywhere than in its patch, whose sides are given.
+    No target is less certain to be anywhere than in its patch, whose sides are given. NaN where the matrix is of no use.
     """
     n = len(matrix)
     factor, unit, column = np.zeros((n, n)), np.zeros(n), np.empty(n)
     for k in range(len(amplitude_sd)):
         for axis in range(2):
             matrix[PARAMETERS * k + axis, PARAMETERS * k + axis] += 12.0 / sides[axis] ** 2
-    damping = 0.0
-    while not cholesky(matrix, damping, factor):
-        damping = max(damping, 1e-9) * TIGHTEN
+    cov[:], amplitude_sd[:] = np.nan, np.nan
+    if not cholesky(matrix, 0.0, factor):  # nothing sensible is known of light like that
+        return
     for k in range(len(amplitude_sd)):
         for u in (0, 1, 4):
             at = PARAMETERS * k + u
@@ -628,6 +628,8 @@ def _certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def
             else:
                 cov[k, u, 0], cov[k, u, 1] = column[PARAMETERS * k], column[PARAMETERS * k + 1]
         cov[k, 0, 1] = cov[k, 1, 0] = (cov[k, 0, 1] + cov[k, 1, 0]) / 2
+        if not cov[k, 0, 0] * cov[k, 1, 1] > cov[k, 0, 1] ** 2 or not cov[k].max() < -NOTHING:
+            cov[k] = np.nan
 
 
 @compiled

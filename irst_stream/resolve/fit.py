@@ -26,7 +26,7 @@ from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_ea
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.types import Floats, Ints
 
-__all__ = ["FitSettings", "Fitter", "Held"]
+__all__ = ["FitSettings", "Fitter", "Held", "check_fit"]
 
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
@@ -73,7 +73,7 @@ class Fitter:
 
     def __init__(self, settings: FitSettings, threads: int = 1, *, compile_here: bool = False) -> None:
         """threads: of the CPU, 0 for all."""
-        _check(settings)
+        check_fit(settings)
         self.settings = settings
         one = 1.0
         self._priors = (
@@ -204,7 +204,7 @@ def _compile_elsewhere() -> None:
     subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
 
 
-def _check(settings: FitSettings) -> None:
+def check_fit(settings: FitSettings) -> None:
     """Raises one UsageError that names the first setting that makes no fit."""
     for name in ("sigma_px", "amplitude_dn", "amplitude_sd_dn", "speed_px", "own_speed_px", "least_noise_dn"):
         value = getattr(settings, name)

@@ -106,8 +106,8 @@ def test_sources_are_opened_and_closed_when_the_configuration_is_read_again(data
         until(lambda: "not read again" in running.said)
         (data / "live.toml").write_text(text.replace(endpoints["source"], other))
         running.send_signal(signal.SIGHUP)
-        until(lambda: f"{other}: opened" in running.said)
-        assert f"{endpoints['source']}: closed" in running.said
+        until(lambda: f"{endpoints['source']}: closed" in running.said)
+        assert f"{other}: opened" in running.said
         feed = ("feed", "data/test", "--to", other, "--max", "--policy", "lossless", "--sensor", "second")
         with started(*feed) as feeding:
             ended(feeding)

@@ -1,0 +1,59 @@
+"""What a tracker is told beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from irst_stream.errors import UsageError
+
+__all__ = ["Motion", "TrackSettings"]
+
+Motion = Literal["velocity", "acceleration", "turn", "imm"]
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """What is known of targets and detector, how tracks start and end, and how hard to think."""
+
+    motion: Motion = "velocity"  # see track/motion.py; imm: calm, agile and turning either way, whichever fits
+    sway_px_s: float = 10.0  # px/s: by how much a group's common velocity wanders in a second, along each axis
+    own_sway_px_s: float = 0.3  # px/s: by how much each target's own velocity does beside that
+    turn_rad_s: float = 0.5  # of "turn" and "imm"
+    speed_px_s: float = 15.0  # standard deviation of a new target's velocity, along each axis
+    group_px: float = 3.0  # targets this near to each other are one group: they sway together, and are judged together
+    overlap: int = 1  # detections a row that share measurements, so that their errors are alike: a window's frames
+    deviation_px: float = 0.1  # of detections that come without a covariance
+    detected: float = 0.95  # the chance that a target is seen in a frame
+    false_alarms: float = 4e-4  # a px^2 and frame, where detections come at all
+    births: float = 2e-5  # new targets a px^2 and frame
+    resolution_px: float = 0.5  # targets nearer to each other than this are detected as one
+    resolution_sd_px: float = 0.05  # how sharp that is
+    brightness: bool = True  # whether it tells targets apart
+    brightness_sd: float = 0.03  # of a detection that comes without a deviation, and of what changes in a second; relative
+    gate: float = 16.0  # chi^2, two degrees of freedom: what lies beyond belongs to another target
+    start: Literal["hits", "score"] = "hits"  # tracks are confirmed by hits of frames, or by their log-likelihood ratio
+    hits: int = 2  # 3 of 4 where false alarms are many and nobody is in a hurry
+    of: int = 3
+    score: float = 12.0  # log-likelihood ratio that confirms
+    end_s: float = 0.3  # a confirmed track that has not been seen for so long ends
+    least: float = 1e-3  # so does one that is less likely than this to exist
+    hypotheses: int = 3  # of each group, in how its detections belong to its targets
+    lag: int = 0  # frames: tracks are published so much later, smoothed, and by what was learnt meanwhile
+
+
+def check(settings: TrackSettings) -> None:
+    """Raises one UsageError that names the first setting that makes no tracker."""
+    positive = ("sway_px_s", "own_sway_px_s", "turn_rad_s", "speed_px_s", "group_px", "deviation_px", "false_alarms")
+    for name in (*positive, "births", "resolution_px", "resolution_sd_px", "brightness_sd", "gate", "score", "end_s"):
+        if not 0 < getattr(settings, name) < 1e9:
+            raise UsageError(f"track.{name}: expected a number above 0, got {getattr(settings, name)}")
+    if not 0 < settings.detected < 1:
+        raise UsageError(f"track.detected: expected more than 0 and less than 1, got {settings.detected}")
+    if not 0 < settings.least < 0.5:
+        raise UsageError(f"track.least: expected more than 0 and less than 0.5, got {settings.least}")
+    if not 1 <= settings.hits <= settings.of <= 32:
+        raise UsageError(f"track.hits, of: expected 1 <= hits <= of <= 32, got {settings.hits}, {settings.of}")
+    for name, low, high in (("overlap", 1, 101), ("hypotheses", 1, 200), ("lag", 0, 1000)):
+        if not low <= getattr(settings, name) <= high:
+            raise UsageError(f"track.{name}: expected {low} to {high}, got {getattr(settings, name)}")

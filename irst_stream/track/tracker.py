@@ -1,0 +1,235 @@
+"""A tracker for one sensor: detections in, tracks out; all it believes lies in arrays (track/compiled.py)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from irst_stream.track.compiled import (
+    CONFIRMED,
+    DETECTION,
+    ID,
+    PARENT,
+    REALS,
+    WHOLES,
+    Beliefs,
+    Rules,
+    advance,
+    predict,
+    published,
+    smoothed,
+)
+from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
+from irst_stream.track.settings import TrackSettings, check
+from irst_stream.types import Detections, Floats, Stamp, Tracks
+
+__all__ = ["Tracker"]
+
+EXISTS_FRAMES = 1000.0  # that a target stays in view, roughly
+COMPARED = 0.05  # of a detection's covariance: what is left of it where its error is part of the state
+MEMORY = 0.05  # of what brightness is usual: what each detection adds to it
+LONGEST_S = 10.0  # without detections: whatever was in view has moved on
+STAYS = 0.98  # of the motion models, from frame to frame
+
+
+class _Moment(NamedTuple):
+    """What was believed after a frame, and how it came from the frame before."""
+
+    stamp: Stamp
+    beliefs: Beliefs
+    transition: Floats
+    noise: Floats
+    fade: float
+
+
+class Tracker:
+    """Follows the targets of one sensor. `late` counts detections that came too late to be used."""
+
+    def __init__(self, settings: TrackSettings | None = None) -> None:
+        self.settings = settings or TrackSettings()
+        check(self.settings)
+        self.late = 0
+        self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 1 else 0)
+        self._models = 4 if self.settings.motion == "imm" else 1
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all targets; ids go on."""
+        self._moments: deque[_Moment] = deque(maxlen=self.settings.lag + 1)
+        self._usual = np.array([np.nan, np.nan])  # mean and variance of the detections' brightness
+        self._scale = 1
+
+    def step(self, detections: Detections) -> Tracks:
+        """Takes the next frame's detections; the tracks of that frame, or of the frame `lag` before it, as known now.
+
+        A frame of another epoch starts anew; one that is not later than the last is dropped, and counted in `late`.
+        """
+        stamp = detections.stamp
+        last = self._moments[-1] if self._moments else None
+        if last is not None and (last.stamp.epoch != stamp.epoch or stamp.time_ns - last.stamp.time_ns > LONGEST_S * 1e9):
+            self.reset()
+            last = None
+        if last is not None and stamp.time_ns <= last.stamp.time_ns:
+            self.late += 1
+            return self._tracks()
+        self._moments.append(self._advanced(last, detections))
+        return self._tracks()
+
+    def _advanced(self, last: _Moment | None, detections: Detections) -> _Moment:
+        stamp, s = detections.stamp, self.settings
+        dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
+        frames = max(stamp.index - last.stamp.index, 1) if last else 1
+        fade = max(1 - 1 / s.overlap, 0.0) ** (frames * 2) if s.overlap > 1 else -1.0
+        transitions, together, alone = self._motion(dt, fade)
+        rules = self._rules()
+        seen, lights = self._seen(detections)
+        clutter = self._clutter(lights)
+        before = last.beliefs if last else self._nothing()
+        moved = predict(before, transitions, together, alone, self._switch(), fade, rules)
+        first, self._next_id = self._next_id, self._next_id + len(detections)
+        beliefs = self._judged(moved, seen, lights, clutter, first, stamp.time_ns / 1e9, rules)
+        return _Moment(stamp, beliefs, transitions[0], together[0] + alone[0], fade)
+
+    def _judged(
+        self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float, rules: Rules
+    ) -> Beliefs:
+        while True:
+            out = self._empty(self._scale, len(moved.group), len(moved.x), len(moved.cov), len(seen))
+            groups, hypotheses, rows = advance(moved, seen, lights, clutter, first, now_s, rules, out)
+            if groups >= 0:
+                break
+            self._scale *= 2
+        cut = (groups + 1, hypotheses + 1, hypotheses + 1, hypotheses, hypotheses, rows, out.block[hypotheses], rows, rows)
+        return Beliefs(*(column[:end].copy() for column, end in zip(out, cut, strict=True)))
+
+    def _empty(self, scale: int, groups: int, rows: int, block: int, seen: int) -> Beliefs:
+        """Room for beliefs."""
+        size, models, most = self._size, self._models, self.settings.hypotheses
+        h = scale * (groups * min(most, 4) + seen + 16)
+        r = scale * (2 * rows + 2 * seen + 64)
+        c = scale * (2 * block + 2 * (seen + 64) * models * size * size)
+        return Beliefs(
+            np.zeros(groups + 2 * seen + rows + 2, np.int64),
+            np.zeros(h + 1, np.int64),
+            np.zeros(h + 1, np.int64),
+            np.zeros(h),
+            np.zeros((h, models)),
+            np.zeros((r, models, size)),
+            np.zeros(c),
+            np.zeros((r, REALS)),
+            np.zeros((r, WHOLES), np.int64),
+        )
+
+    def _nothing(self) -> Beliefs:
+        empty = self._empty(0, 0, 0, 0, 0)
+        return empty._replace(group=np.zeros(1, np.int64))
+
+    def _motion(self, dt: float, fade: float) -> tuple[Floats, Floats, Floats]:
+        """Transitions, noise together and alone (M, D, D), for a step of dt seconds."""
+        s = self.settings
+        move, noise = (
+            (velocity(dt), velocity_noise(dt)) if s.motion != "acceleration" else (acceleration(dt), acceleration_noise(dt))
+        )
+        moves, scales = [move], [1.0]
+        if s.motion == "turn":
+            moves = [turn(dt, s.turn_rad_s)]
+        if s.motion == "imm":
+            moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
+        n = len(move)
+        out = np.zeros((3, len(moves), self._size, self._size))
+        for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
+            out[0, m, :n, :n] = each
+            out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
+            out[2, m, :n, :n] = (scale * s.own_sway_px_s) ** 2 * noise
+        if s.overlap > 1:
+            out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
+        return out[0], out[1], out[2]
+
+    def _switch(self) -> Floats:
+        """(M, M): how likely each motion model is followed by each."""
+        others = (1 - STAYS) / max(self._models - 1, 1)
+        return np.full((self._models, self._models), others) + (
+            STAYS - others if self._models > 1 else 1 - others
+        ) * np.eye(self._models)
+
+    def _rules(self) -> Rules:
+        s = self.settings
+        return Rules(
+            detected=s.detected,
+            clutter=s.false_alarms + s.births,
+            newborn=s.births / (s.false_alarms + s.births),
+            resolution=s.resolution_px,
+            softness=s.resolution_sd_px,
+            gate=s.gate,
+            near=s.group_px,
+            coloured=s.overlap > 1,
+            lights=s.brightness,
+            drift=1e-5,
+            hits=s.hits,
+            of=s.of,
+            by_score=s.start == "score",
+            enough=s.score,
+            end_s=s.end_s,
+            least=s.least,
+            survives=1 - 1 / EXISTS_FRAMES,
+            speed_var=s.speed_px_s**2,
+            most=s.hypotheses,
+        )
+
+    def _seen(self, detections: Detections) -> tuple[Floats, Floats]:
+        """What the arithmetic asks of detections: see compiled.advance."""
+        cov = detections.cov
+        known = np.isfinite(cov).all(axis=(1, 2))
+        with np.errstate(invalid="ignore"):
+            known &= (cov[:, 0, 0] > 0) & (cov[:, 1, 1] > 0) & (cov[:, 0, 0] * cov[:, 1, 1] > cov[:, 0, 1] ** 2)
+        cov = np.where(known[:, None, None], cov, self.settings.deviation_px**2 * np.eye(2))
+        own = np.column_stack([cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]])
+        seen = np.column_stack([detections.xy, own * (COMPARED if self.settings.overlap > 1 else 1.0), own])
+        light = detections.amplitude
+        deviation = np.where(
+            detections.amplitude_sd > 0, detections.amplitude_sd, self.settings.brightness_sd * np.abs(light)
+        )
+        return seen, np.column_stack([light, np.maximum(deviation, 1e-6) ** 2])
+
+    def _clutter(self, lights: Floats) -> Floats:
+        """(N,): log density of each brightness among all that is detected, which is learnt."""
+        light = lights[np.isfinite(lights[:, 0]), 0]
+        for value in light[:50]:
+            mean, variance = self._usual
+            if math.isnan(mean):
+                self._usual = np.array([value, (0.3 * value) ** 2])
+            else:
+                self._usual += MEMORY * np.array([value - mean, (value - mean) ** 2 - variance])
+        mean, variance = self._usual
+        wide = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
+        away = np.nan_to_num(lights[:, 0], nan=0.0) - np.nan_to_num(mean)
+        return np.asarray(np.nan_to_num(-0.5 * away**2 / wide - 0.5 * np.log(2 * np.pi * wide)), np.float64)
+
+    def _tracks(self) -> Tracks:
+        """The tracks of the oldest moment that is held, as they look from the newest."""
+        newest, oldest = self._moments[-1], self._moments[0]
+        rows, score, state, cov = published(newest.beliefs)
+        number, confirmed = newest.beliefs.whole[rows, ID], newest.beliefs.whole[rows, CONFIRMED] != 0
+        moments = list(self._moments)
+        for later, earlier in zip(moments[:0:-1], moments[-2::-1], strict=True):
+            parents = later.beliefs.whole[rows, PARENT]
+            there = parents >= 0
+            rows, score, state, cov, number, confirmed = (c[there] for c in (parents, score, state, cov, number, confirmed))
+            state, cov = smoothed(earlier.beliefs, rows, state, cov, later.transition, later.noise, later.fade)
+        order = np.argsort(number)
+        rows = rows[order]
+        real, whole = oldest.beliefs.real[rows], oldest.beliefs.whole[rows]
+        return Tracks(
+            oldest.stamp,
+            number[order],
+            state[order, :4],
+            cov[order, :4, :4],
+            real[:, 0],
+            np.clip(score[order], 0, 1),
+            confirmed[order],
+            whole[:, DETECTION],
+        )

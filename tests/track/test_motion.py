@@ -1,0 +1,52 @@
+"""Motion models against filterpy's, and against themselves over half the time."""
+
+import numpy as np
+import pytest
+from filterpy.common import Q_continuous_white_noise
+from filterpy.kalman import KalmanFilter
+
+from irst_stream.track.compiled import update
+from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
+
+
+@pytest.mark.parametrize(("noise", "dim"), [(velocity_noise, 2), (acceleration_noise, 3)])
+def test_process_noise_is_filterpys(noise, dim):
+    want = Q_continuous_white_noise(dim, 0.3, block_size=2, order_by_dim=False)
+    np.testing.assert_allclose(noise(0.3), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("move", "noise"),
+    [(velocity, velocity_noise), (acceleration, acceleration_noise), (lambda dt: turn(dt, 0.7), None)],
+)
+def test_two_half_steps_are_a_whole_one(move, noise):
+    np.testing.assert_allclose(move(0.1) @ move(0.1), move(0.2), atol=1e-12)
+    if noise is not None:
+        half = move(0.1) @ noise(0.1) @ move(0.1).T + noise(0.1)
+        np.testing.assert_allclose(half, noise(0.2), atol=1e-12)
+
+
+def test_a_turn_goes_round_and_hardly_any_is_straight():
+    state = np.array([0.0, 0.0, 2.0, 0.0])
+    np.testing.assert_allclose(turn(np.pi, 1.0) @ state, [0, 4, -2, 0], atol=1e-12)  # half a circle of radius 2
+    np.testing.assert_allclose(turn(0.5, 1e-12), velocity(0.5), atol=1e-9)
+
+
+def test_prediction_and_update_are_filterpys():
+    rng = np.random.default_rng(0)
+    oracle = KalmanFilter(dim_x=4, dim_z=2)
+    oracle.H = np.eye(2, 4)
+    oracle.x, oracle.P = rng.normal(size=(4, 1)), np.diag([0.2, 0.3, 4.0, 5.0])
+    x, cov, chance = oracle.x.copy().reshape(1, 1, 4), oracle.P.copy()[None], np.ones(1)
+    for _ in range(50):
+        dt = float(rng.uniform(0.01, 0.1))
+        oracle.predict(F=velocity(dt), Q=velocity_noise(dt))
+        x[0, 0], cov[0] = velocity(dt) @ x[0, 0], velocity(dt) @ cov[0] @ velocity(dt).T + velocity_noise(dt)
+        spread = np.array([[0.01, 0.003], [0.003, 0.02]])
+        z = rng.normal(size=(2, 1))
+        oracle.update(z, R=spread)
+        seen = np.array([*z[:, 0], spread[0, 0], spread[0, 1], spread[1, 1]])
+        log = update(x, cov, chance, 1, np.ones(1), seen, False)
+        np.testing.assert_allclose(x[0, 0], oracle.x[:, 0], atol=1e-9)
+        np.testing.assert_allclose(cov[0], oracle.P, atol=1e-9)
+        assert log == pytest.approx(float(oracle.log_likelihood), abs=1e-9)
