@@ -117,7 +117,7 @@ class Fitter:
         Every so many windows, as the settings say, a region is fitted from scratch, with what is held as one more start.
         """
         known = np.isfinite(patches)
-        images = np.where(known, patches, 10 * UNKNOWN)
+        images = np.where(known, patches, 10 * UNKNOWN).astype(np.float64)  # squares of odd pixels overflow in float32
         levels = np.array([self._noise(*region) for region in zip(images, known, noise, strict=True)])
         lit = np.flatnonzero((images > 3 * levels[:, None, None, None]).any(axis=(1, 2, 3)))
         dark = np.where(known, patches, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
@@ -130,7 +130,7 @@ class Fitter:
         solutions = np.where(anew[:, None, None, None], 0, held.solutions)
         out = self._nothing_found(len(images))
         look = (times.copy(), self.settings.sigma_px, levels, limits, self._priors, self.settings.starts)
-        self._each(lit, hinted + begin, (images.astype(np.float64), *look, starts, hinted, solutions, begin, out))
+        self._each(lit, hinted + begin, (images, *look, starts, hinted, solutions, begin, out))
         found = [_found(row, patches.shape[:1:-1]) for row in zip(*out[:-1], strict=True)]
         return found, Held(out[-1], out[0], np.where(anew, 0, age))
 
