@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 __all__ = [
-    "LogLines",
     "count",
     "error_console",
     "noun",
@@ -24,6 +23,7 @@ __all__ = [
     "print_line",
     "print_table",
     "progress",
+    "show_log",
     "size",
     "split_range",
     "whole",
@@ -114,7 +114,12 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print_line("  ".join(cells).rstrip())
 
 
-class LogLines(logging.Handler):
+def show_log() -> None:
+    """Prints what the package says while it works."""
+    logging.basicConfig(level=logging.INFO, handlers=[_LogLines()])
+
+
+class _LogLines(logging.Handler):
     """What happens while a command runs, a line each, above a view that is refreshed in place."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from irst_stream.build import build_pipeline
-from irst_stream.commands.console import count, positive, print_line, print_table
+from irst_stream.commands.console import count, positive, print_line, print_table, show_log
 from irst_stream.commands.outputs import check_output, replacing, write_bytes
 from irst_stream.commands.sources import configuration
 from irst_stream.commands.view import latency_rows
@@ -58,6 +58,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    show_log()
     if args.png:
         from irst_stream import draw  # says so at once where matplotlib is missing
     check_output(args.json, suffix=".json")

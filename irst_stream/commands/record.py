@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
-from irst_stream.commands.console import LogLines, positive
+from irst_stream.commands.console import positive, show_log
 from irst_stream.commands.links import add_link_options, add_policy_option, link_fields
 from irst_stream.commands.outputs import check_output
 from irst_stream.commands.view import attend, print_summary
@@ -42,7 +41,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     check_output(args.out, suffix=".mcap")
-    logging.basicConfig(level=logging.INFO, handlers=[LogLines()])
+    show_log()
     given = ReceiveSettings(**link_fields(args, args.origin), sensors=tuple(args.sensor))
     names = ("compression", "rotate_mb", "rotate_s", "keep_free_mb")
     settings = RecordSettings(str(args.out), **{name: getattr(args, name) for name in names})

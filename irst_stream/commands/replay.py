@@ -13,7 +13,7 @@ from typing import get_args
 import numpy as np
 
 from irst_stream.build import build_pipeline
-from irst_stream.commands.console import noun, print_line, progress
+from irst_stream.commands.console import noun, print_line, progress, show_log
 from irst_stream.commands.outputs import check_output
 from irst_stream.commands.sources import add_source_options, configuration, open_any
 from irst_stream.errors import IrstError
@@ -32,8 +32,8 @@ found first. Detections carry their position's covariance, and a score: the prob
 Of SeqCSIST's 20 frames those with a whole window around them are answered, 2 to 17.
 
 A SeqCSIST or CSIST-100K folder, a generated scene and a recording of irst-stream run bring their configuration along; for
-anything else say with --config what is known of its targets. The first run on a machine compiles the fit, which takes up to
-half a minute. A recording (.mcap) gives the same bytes again that the live run gave under policy lossless."""
+anything else say with --config what is known of its targets. The first run on a machine compiles the fit and the tracker,
+once, up to two minutes. A recording (.mcap) gives the same bytes again that the live run gave under policy lossless."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +51,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    show_log()
     check_output(args.detections, args.path)
     source = open_any(args)
     config = configuration(args.config, source)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from irst_stream.build import build_runner
-from irst_stream.commands.console import LogLines, positive
+from irst_stream.commands.console import positive, show_log
 from irst_stream.commands.view import attend, print_summary
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
@@ -43,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     config = read_config(path)
     if not config.receive:
         raise UsageError(f'{path}: no [[receive]] table; expected at least one, such as endpoint = "tcp://127.0.0.1:5555"')
-    logging.basicConfig(level=logging.INFO, handlers=[LogLines()])
+    show_log()
     if config.metrics.port:
         MetricsServer.check(config.metrics.host, config.metrics.port)
     runner = build_runner(config, path.read_text("utf-8"))

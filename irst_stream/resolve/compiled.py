@@ -11,7 +11,7 @@ The model is separable, so the normal equations need dot products along rows and
 right one by one. How many targets there are is decided by evidence, by Laplace: the best fit's misfit, what its sharpness
 leaves of the priors' room, and the K! ways to number the targets.
 
-All compiled functions stand in this one file, since what is kept of one knows of changes in its own file only.
+All of it stands in one file: see compiling.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from irst_stream.compiling import compiled
 
 __all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "fit", "normal_equations", "search_each"]
 
@@ -41,16 +42,6 @@ SAME = 0.03  # px: two solutions whose targets are all this close are one
 AGREES = 0.1  # px: a solution that has a target this close has it too
 UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
 NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
-
-
-def compiled(function):  # type: ignore[no-untyped-def]
-    """Compiles a function on its first call, and keeps the result for later runs where there is a place to keep it."""
-    # No "contract": what is compiled anew would round other than what is loaded. Nor may NaN and infinity be disregarded.
-    freedom = {"reassoc", "arcp", "nsz"}
-    try:
-        return njit(cache=True, fastmath=freedom, nogil=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return njit(fastmath=freedom, nogil=True)(function)
 
 
 @compiled

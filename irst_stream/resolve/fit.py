@@ -7,21 +7,18 @@ priors from the settings.
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.compiling import compile_elsewhere
 from irst_stream.errors import UsageError
 from irst_stream.machine import usable_cores
 from irst_stream.optics import SIGMA
-from irst_stream.resolve import compiled
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.types import Floats, Ints
@@ -71,7 +68,7 @@ class Held(NamedTuple):
 class Fitter:
     """Fits the regions of windows; compiles, or loads what was compiled before, when it is made."""
 
-    def __init__(self, settings: FitSettings, threads: int = 1, *, compile_here: bool = False) -> None:
+    def __init__(self, settings: FitSettings, threads: int = 1) -> None:
         """threads: of the CPU, 0 for all."""
         check_fit(settings)
         self.settings = settings
@@ -84,8 +81,7 @@ class Fitter:
         )
         self._threads = threads or usable_cores()
         self._helpers = ThreadPoolExecutor(self._threads - 1, "fit") if self._threads > 1 else None
-        if not compile_here:
-            _compile_elsewhere()
+        compile_elsewhere("the fit", search_each, warm_up)
         self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
 
     def __call__(
@@ -189,19 +185,9 @@ def _found(row: tuple[Any, ...], sides: tuple[int, ...]) -> Found:
     return Found(*(column[inside] for column in (p[:, :2], cov, p[:, 4], amplitude_sd, probability)))
 
 
-def _compile_elsewhere() -> None:
-    """Has the search compiled by a process of its own where nothing is kept of it yet.
-
-    What is compiled rounds the last bits otherwise in the process that compiles it than where it is loaded, as every later
-    process does. So that all give the same bytes, all load it.
-    """
-    kept, source = search_each.stats.cache_path, Path(compiled.__file__)
-    if kept is None or any(
-        f.stat().st_mtime > source.stat().st_mtime for f in Path(kept).glob("compiled.search_each-*.nbi")
-    ):
-        return
-    code = "from irst_stream.resolve.fit import *; Fitter(FitSettings(), compile_here=True)"
-    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+def warm_up() -> None:
+    """Calls all that is compiled."""
+    Fitter(FitSettings())
 
 
 def check_fit(settings: FitSettings) -> None:

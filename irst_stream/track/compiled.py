@@ -12,7 +12,7 @@ Beliefs are ragged arrays: groups have hypotheses, hypotheses have rows, one for
     x (R, M, D)     state under each model        cov                  (M, n D, n D) of each hypothesis' n rows, flat
     real (R, 8), whole (R, 6)                     see the names of their columns below
 
-All compiled functions stand in this one file, since what is kept of one knows of changes in its own file only.
+All of it stands in one file: see compiling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from irst_stream.compiling import compiled
 
 __all__ = ["MOST_SEEN", "MOST_TARGETS", "Beliefs", "Rules", "advance", "predict", "published", "smoothed"]
 
@@ -77,15 +78,6 @@ class Rules(NamedTuple):
     survives: float
     speed_var: float
     most: int  # hypotheses
-
-
-def compiled(function):  # type: ignore[no-untyped-def]
-    """Compiles a function on its first call, and keeps the result for later runs where there is a place to keep it."""
-    freedom = {"reassoc", "arcp", "nsz"}
-    try:
-        return njit(cache=True, fastmath=freedom, nogil=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return njit(fastmath=freedom, nogil=True)(function)
 
 
 @compiled

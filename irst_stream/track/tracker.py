@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from irst_stream.compiling import compile_elsewhere
 from irst_stream.track.compiled import (
     CONFIRMED,
     DETECTION,
@@ -35,6 +36,13 @@ LONGEST_S = 10.0  # without detections: whatever was in view has moved on
 STAYS = 0.98  # of the motion models, from frame to frame
 
 
+def warm_up() -> None:
+    """Calls all that is compiled."""
+    tracker = Tracker(TrackSettings(lag=1))
+    for k in range(3):
+        tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
+
+
 class _Moment(NamedTuple):
     """What was believed after a frame, and how it came from the frame before."""
 
@@ -46,11 +54,15 @@ class _Moment(NamedTuple):
 
 
 class Tracker:
-    """Follows the targets of one sensor. `late` counts detections that came too late to be used."""
+    """Follows the targets of one sensor; compiles, or loads what was compiled before, when it is made.
+
+    `late` counts frames' detections that came too late to be used.
+    """
 
     def __init__(self, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
         check(self.settings)
+        compile_elsewhere("the tracker", smoothed, warm_up)
         self.late = 0
         self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 1 else 0)
         self._models = 4 if self.settings.motion == "imm" else 1
