@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from irst_stream.io.jsonl import LinesSink
 from irst_stream.io.recording import Recorder
 from irst_stream.io.zeromq import ZmqSink, ZmqSource
 from irst_stream.optics import FineGrid
-from irst_stream.pipeline import NoNetwork, Pipeline
+from irst_stream.pipeline import NoNetwork, Pipeline, Result
 from irst_stream.protocols import Sink, Source, Unmixer
 from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.readouts import Fitted, Resolver, Unmixing
 from irst_stream.resources import find_engine
 from irst_stream.runner import Runner
+from irst_stream.track.settings import TrackSettings
+from irst_stream.track.trackers import Trackers
 from irst_stream.types import Detections, Tracks
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
@@ -27,12 +30,13 @@ from irst_stream.window import Windows
 
 __all__ = ["build_pipeline", "build_resolver", "build_runner", "build_unmixer"]
 
-KINDS: dict[str, type[Detections | Tracks]] = {"detections": Detections, "tracks": Tracks}
+KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
 def build_runner(config: Config, config_toml: str = "") -> Runner:
     """A pipeline with its sources and sinks, sockets open; config_toml: the configuration's text, for recordings."""
-    pipeline, makers = build_pipeline(config), _sink_makers(config, config_toml)
+    makers = _sink_makers(config, config_toml)
+    pipeline = build_pipeline(config, tracks=_wants_tracks(config))
     with ExitStack() as opened:  # closed again where a later one fails
         sources: dict[str, Source] = {}
         for given in config.receive:
@@ -51,10 +55,15 @@ def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sin
     return makers | {w.path: partial(LinesSink, Path(w.path), KINDS[w.what]) for w in config.write}  # last: they write over
 
 
-def build_pipeline(config: Config) -> Pipeline:
-    """All that stands between frames and detections."""
+def _wants_tracks(config: Config) -> bool:
+    return bool(config.publish or config.record or any(KINDS[w.what] is Tracks for w in config.write))
+
+
+def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
+    """All that stands between frames and detections, or tracks where these are asked for."""
+    follow = Trackers(_tracking(config)) if tracks else None
     if config.readout == "fit":
-        return Pipeline(Windows(config.window, config.propose), NoNetwork(), build_resolver(config, None))
+        return Pipeline(Windows(config.window, config.propose), NoNetwork(), build_resolver(config, None), follow)
     if not config.engine:
         raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or one that comes along")
     engine = read_engine(find_engine(config.engine))
@@ -62,7 +71,12 @@ def build_pipeline(config: Config) -> Pipeline:
         raise UsageError(f"window: {config.engine} needs {engine.manifest.window} frames, or 1, got {config.window}")
     unmix = WindowUnmixer(build_unmixer(engine, config.backend, config.threads), engine.manifest)
     windows = Windows(config.window, config.propose, engine.manifest.patch)
-    return Pipeline(windows, unmix, build_resolver(config, engine.manifest))
+    return Pipeline(windows, unmix, build_resolver(config, engine.manifest), follow)
+
+
+def _tracking(config: Config) -> TrackSettings:
+    """Neighbouring windows share all their frames but one."""
+    return replace(config.track, overlap=config.track.overlap or config.window)
 
 
 def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:

@@ -18,6 +18,7 @@ from irst_stream.resolve.claims import ClaimSettings
 from irst_stream.resolve.fit import FitSettings, check_fit
 from irst_stream.resolve.readouts import Readout
 from irst_stream.settings import parse_settings, read_settings
+from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
 
 __all__ = ["Backend", "Config", "MetricsSettings", "WriteSettings", "config_schema", "parse_config", "read_config"]
@@ -64,6 +65,7 @@ class Config:
     claims: ClaimSettings = field(default_factory=ClaimSettings)  # how the continuous head is read
     fit: FitSettings = field(default_factory=FitSettings)  # what is known of the targets, and how hard to look
     propose: ProposeSettings = field(default_factory=ProposeSettings)  # how full frames are searched
+    track: TrackSettings = field(default_factory=TrackSettings)  # how targets are followed, where tracks are asked for
     receive: tuple[ReceiveSettings, ...] = ()
     publish: tuple[PublishSettings, ...] = ()
     write: tuple[WriteSettings, ...] = ()
@@ -100,7 +102,8 @@ def _faults(config: Config) -> Iterator[str]:
         endpoints = [link.endpoint for link in links if not link.endpoint.endswith(":*")]
         for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
             yield f"{name}: {endpoint} is named twice"
-    for check in (partial(check_fit, config.fit), partial(check_search, config.propose)):
+    checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
+    for check in checks:
         try:
             check()
         except UsageError as error:

@@ -70,6 +70,7 @@ def families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
         "answered_frames", "Frames whose targets were published", "sensor", {n: s.answered for n, s in sensors.items()}
     )
     yield _counter("detections", "Targets found", "sensor", {n: s.detections for n, s in sensors.items()})
+    yield _gauge("tracks", "Confirmed tracks at the last frame", "sensor", {n: float(s.tracks) for n, s in sensors.items()})
     yield _counter("events", "What happened to frames, dropped ones among it, by reason", "reason", status.dropped)
     yield _counter("rejected_messages", "Messages that were no frames, and clients turned away", "reason", status.rejected)
     yield _counter("link_events", "Connections made, lost, refused, stalled", "event", status.links)

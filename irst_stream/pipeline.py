@@ -1,17 +1,19 @@
-"""The one path from frames to detections, offline and live: step(frames), and nothing else."""
+"""The one path from frames to detections and tracks, offline and live: step(frames), and nothing else."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from irst_stream.clocks import Clocks
 from irst_stream.resolve.readouts import Resolver
-from irst_stream.types import Answer, Detections, Frame, Window
+from irst_stream.types import Answer, Detections, Frame, Tracks, Window
 from irst_stream.window import Windows
 
-__all__ = ["Network", "NoNetwork", "Pipeline"]
+__all__ = ["Network", "NoNetwork", "Pipeline", "Result"]
+
+Result: TypeAlias = Detections | Tracks
 
 
 class Network(Protocol):
@@ -35,23 +37,35 @@ class NoNetwork:
         """Holds nothing."""
 
 
+class Follow(Protocol):
+    """What follows targets from frame to frame."""
+
+    def __call__(self, detections: Detections) -> Tracks:
+        """The tracks of a sensor's next frame."""
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+
+
 class Pipeline:
-    """Windows over every sensor's frames, a network that looks at them where there is one, and what reads the detections.
+    """Windows over every sensor's frames, a network that looks at them where there is one, what reads the detections, and
+    what follows them where somebody wants tracks.
 
     `clocks` holds what each stage took.
     """
 
-    def __init__(self, windows: Windows, unmix: Network, resolve: Resolver) -> None:
+    def __init__(self, windows: Windows, unmix: Network, resolve: Resolver, track: Follow | None = None) -> None:
         self.windows, self.clocks = windows, Clocks()
-        self._unmix, self._resolve = unmix, resolve
+        self._unmix, self._resolve, self._track = unmix, resolve, track
 
     @property
     def events(self) -> Counter[tuple[str, str]]:
         """What happened to frames on their way, by sensor and name: see window."""
         return self.windows.events
 
-    def step(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Takes the next frames of any sensors, in the order they came; the detections of the windows they complete.
+    def step(self, frames: Sequence[Frame]) -> list[Result]:
+        """Takes the next frames of any sensors, in the order they came; the detections of the windows they complete, and
+        after each the tracks of its sensor.
 
         The regions of all of them go through the network in one call.
         """
@@ -62,10 +76,16 @@ class Pipeline:
         with self.clocks("unmix"):
             answers = self._unmix(windows)
         with self.clocks("resolve"):
-            return [self._resolve(window, seen) for window, seen in zip(windows, answers, strict=True)]
+            found = [self._resolve(window, seen) for window, seen in zip(windows, answers, strict=True)]
+        if self._track is None:
+            return list(found)
+        with self.clocks("track"):
+            return [result for detections in found for result in (detections, self._track(detections))]
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self.windows.forget(sensor)
         self._unmix.forget(sensor)
         self._resolve.forget(sensor)
+        if self._track is not None:
+            self._track.forget(sensor)

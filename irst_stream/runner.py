@@ -19,6 +19,7 @@ import cv2
 
 from irst_stream.clocks import LONGEST_NS, Clocks, Summary
 from irst_stream.errors import IrstError
+from irst_stream.pipeline import Result
 from irst_stream.protocols import Sink, Source
 from irst_stream.queues import OTHERS, Arrival, Intake, Item, Outbox
 from irst_stream.types import Detections, Frame, Policy, Stamp
@@ -41,8 +42,8 @@ class Steps(Protocol):
     def events(self) -> Counter[tuple[str, str]]:
         """What happened to frames on their way, by sensor and name."""
 
-    def step(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Takes frames, at most one of each sensor; what was found."""
+    def step(self, frames: Sequence[Frame]) -> list[Result]:
+        """Takes frames, at most one of each sensor; what was found, and followed."""
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
@@ -59,7 +60,7 @@ class Watch:
         """Gaps, restarts and the like, by sensor and name: see window."""
         return self._order.events
 
-    def step(self, frames: Sequence[Frame]) -> list[Detections]:
+    def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Finds nothing."""
         for frame in frames:
             self._order.judge(frame)
@@ -71,11 +72,12 @@ class Watch:
 
 
 class SensorStatus(NamedTuple):
-    """Frames that came, frames answered, targets found; how long it has been silent."""
+    """Frames that came, frames answered, targets found, confirmed tracks at its last; how long it has been silent."""
 
     frames: int
     answered: int
     detections: int
+    tracks: int
     silent_s: float
 
 
@@ -153,6 +155,7 @@ class Runner:
         self._frames: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()
         self._found: Counter[str] = Counter()
+        self._followed: Counter[str] = Counter()
         self._past_rejected: Counter[str] = Counter()
         self._past_links: Counter[str] = Counter()
 
@@ -220,7 +223,9 @@ class Runner:
         now = time.monotonic_ns()
         seen = dict(self._intake.seen)
         sensors = {
-            name: SensorStatus(n, self._answered[name], self._found[name], (now - seen.get(name, now)) / 1e9)
+            name: SensorStatus(
+                n, self._answered[name], self._found[name], self._followed[name], (now - seen.get(name, now)) / 1e9
+            )
             for name, n in list(self._frames.items())
         }
         dropped = Counter[str]()
@@ -303,8 +308,8 @@ class Runner:
                 now = time.monotonic_ns()
                 for arrival in arrivals:
                     self._note(arrival, now)
-                for found in self._pipeline.step([arrival.frame for arrival in arrivals]):
-                    self._publish(found)
+                for result in self._pipeline.step([arrival.frame for arrival in arrivals]):
+                    self._publish(result)
                 self.clocks.add("compute", time.monotonic_ns() - now)
                 if time.monotonic() - forgotten > FORGET_EVERY_S:
                     self._forget()
@@ -325,15 +330,18 @@ class Runner:
         self.clocks.add("queue", now_ns - arrival.steady_ns)
         self._arrived.setdefault(stamp.sensor, deque(maxlen=REMEMBERED)).append(arrival)
 
-    def _publish(self, found: Detections) -> None:
-        stamp = found.stamp
-        self._answered[stamp.sensor] += 1
-        self._found[stamp.sensor] += len(found)
+    def _publish(self, result: Result) -> None:
+        stamp = result.stamp
+        if isinstance(result, Detections):
+            self._answered[stamp.sensor] += 1
+            self._found[stamp.sensor] += len(result)
+        else:
+            self._followed[stamp.sensor] = int(result.confirmed.sum())
         since = stamp.time_ns
         if not _is_ours(stamp, time.time_ns()):
             arrived = (a for a in self._arrived[stamp.sensor] if a.frame.stamp == stamp)
             since = next((a.time_ns for a in arrived), 0)
-        item = Item(found, 0, since, time.monotonic_ns())
+        item = Item(result, 0, since, time.monotonic_ns())
         for outlet in self._outlets.values():
             outlet.put(item)
         if not self._outlets and since:
@@ -344,6 +352,7 @@ class Runner:
             log.info("sensor %s: silent for %g s, forgotten", sensor, self._forget_s)
             self._pipeline.forget(sensor)
             self._arrived.pop(sensor, None)
+            self._followed.pop(sensor, None)
 
 
 def _is_ours(stamp: Stamp, now_ns: int) -> bool:

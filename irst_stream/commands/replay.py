@@ -1,11 +1,11 @@
-"""irst-stream replay: detections of recorded frames."""
+"""irst-stream replay: detections and tracks of recorded frames."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -16,11 +16,11 @@ from irst_stream.build import build_pipeline
 from irst_stream.commands.console import noun, print_line, progress, show_log
 from irst_stream.commands.outputs import check_output
 from irst_stream.commands.sources import add_source_options, configuration, open_any
-from irst_stream.errors import IrstError
+from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.jsonl import JsonLines
-from irst_stream.pipeline import Pipeline
+from irst_stream.pipeline import Pipeline, Result
 from irst_stream.resolve.readouts import Readout
-from irst_stream.types import Frame
+from irst_stream.types import Detections, Frame, Tracks
 
 __all__ = ["set_up"]
 
@@ -38,12 +38,16 @@ once, up to two minutes. A recording (.mcap) gives the same bytes again that the
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Says what the command takes."""
-    parser.description, parser.epilog = "Turns recorded frames into sub-pixel detections.", EPILOG
+    parser.description, parser.epilog = (
+        "Turns recorded frames into sub-pixel detections, and follows them as tracks.",
+        EPILOG,
+    )
     add_source_options(parser)
     parser.add_argument("--config", metavar="FILE", help="a TOML file, or the name of one that comes along, such as camera")
     parser.add_argument("--readout", choices=get_args(Readout), help="in place of the configuration's: see its comments")
     parser.add_argument("--engine", metavar="ENGINE", help="in place of the configuration's: a folder or a name")
     parser.add_argument("--detections", metavar="OUT.jsonl", type=Path, help="write the detections into this file")
+    parser.add_argument("--tracks", metavar="OUT.jsonl", type=Path, help="follow the targets, and write their tracks")
     parser.add_argument(
         "--speed", type=_speed, default=0.0, metavar="1x|max", help="as the sensor's clock says, 2x, ... (max)"
     )
@@ -52,27 +56,32 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     show_log()
-    check_output(args.detections, args.path)
+    outputs = {kind: path for kind in (Detections, Tracks) if (path := getattr(args, kind.__name__.lower()))}
+    for path in outputs.values():
+        check_output(path, args.path)
+    if args.tracks and args.tracks == args.detections:
+        raise UsageError(f"--detections, --tracks: {args.tracks} is named twice")
     source = open_any(args)
     config = configuration(args.config, source)
     changed = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
     config = replace(config, **changed)
-    pipeline = build_pipeline(config)
+    pipeline = build_pipeline(config, tracks=args.tracks is not None)
     tally = _Tally()
     fault: IrstError | None = None
-    with JsonLines(args.detections) if args.detections else nullcontext() as lines:
+    with ExitStack() as opened:
+        files = {kind: opened.enter_context(JsonLines(path)) for kind, path in outputs.items()}
         try:
             with progress("replay", source.frames) as done:
                 for frame in at_speed(source, args.speed):
-                    _step(pipeline, frame, lines, tally)
+                    _step(pipeline, frame, files, tally)
                     done(1)
         except IrstError as error:
             fault = error
     print_line(tally.words())
     if happened := _happened(pipeline):
         print_line(f"on the way: {happened}")
-    if args.detections:
-        print_line(f"detections: {args.detections}")
+    for kind, path in outputs.items():
+        print_line(f"{kind.__name__.lower()}: {path}")
     if fault:
         raise fault
     return 0
@@ -98,27 +107,32 @@ class _Tally:
 
     def __init__(self) -> None:
         self.frames = self.answered = self.detections = 0
+        self.ids: set[tuple[str, int]] = set()  # of confirmed tracks
         self.seconds: list[float] = []
 
     def words(self) -> str:
         """In one line."""
         found = f"{noun(self.frames, 'frame')}, {self.answered} answered, {noun(self.detections, 'detection')}"
+        found += f", {noun(len(self.ids), 'track')}" if self.ids else ""
         if not self.seconds:
             return found
         middle, late = np.percentile(self.seconds, (50, 99)) * 1e3
         return f"{found}; {middle:.2f} ms a window (p50), {late:.2f} ms (p99)"
 
 
-def _step(pipeline: Pipeline, frame: Frame, lines: JsonLines | None, tally: _Tally) -> None:
+def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines], tally: _Tally) -> None:
     began = time.perf_counter()
-    answers = pipeline.step([frame])
+    results = pipeline.step([frame])
     tally.frames += 1
-    for found in answers:
-        tally.seconds.append(time.perf_counter() - began)
-        tally.answered += 1
-        tally.detections += len(found)
-        if lines is not None:
-            lines.write(found)
+    for result in results:
+        if isinstance(result, Detections):
+            tally.seconds.append(time.perf_counter() - began)
+            tally.answered += 1
+            tally.detections += len(result)
+        else:
+            tally.ids |= {(result.stamp.sensor, number) for number in result.id[result.confirmed].tolist()}
+        if type(result) in files:
+            files[type(result)].write(result)
 
 
 def _happened(pipeline: Pipeline) -> str:

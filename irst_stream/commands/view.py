@@ -49,11 +49,12 @@ def attend(runner: Runner, seconds: float | None = None, reload: Callable[[], No
 
 def print_summary(status: Status) -> None:
     """What was done, what was not, and how long it took."""
-    answered, found = (sum(getattr(s, name) for s in status.sensors.values()) for name in ("answered", "detections"))
+    kinds = ("answered", "detections", "tracks")
+    answered, found, followed = (sum(getattr(s, name) for s in status.sensors.values()) for name in kinds)
     sensors = noun(len(status.sensors), "sensor")
     print_line(
         f"{noun(status.frames, 'frame')} of {sensors} in {status.seconds:.1f} s, {answered} answered, "
-        f"{noun(found, 'detection')}"
+        f"{noun(found, 'detection')}, {noun(followed, 'track')} at the end"
     )
     print_line(f"frames not used: {_counts(status.unused) or 'none'}")
     for title, counts in (("events", status.events), ("messages passed over", status.rejected), ("links", status.links)):
@@ -116,8 +117,9 @@ class _Lines:
             rate = sum(self._rates(status).values())
             slowest = max((s.percentiles[2] for n, s in status.stages.items() if n.startswith("end to end")), default=0.0)
             unused = _counts(status.unused) or "none"
+            tracks = noun(sum(s.tracks for s in status.sensors.values()), "track")
             error_console.print(
-                f"run: {status.frames} frames, {rate:.1f}/s, {status.waiting} waiting, not used: {unused}, "
+                f"run: {status.frames} frames, {rate:.1f}/s, {tracks}, {status.waiting} waiting, not used: {unused}, "
                 f"end to end p99 {slowest:.1f} ms",
                 markup=False,
             )
@@ -125,10 +127,10 @@ class _Lines:
 
 def _table(status: Status, rates: dict[str, float]) -> Table:
     """All there is to see of a running pipeline."""
-    sensors = _columns("sensor", "frames/s", "frames", "answered", "detections", "silent, s")
+    sensors = _columns("sensor", "frames/s", "frames", "answered", "detections", "tracks", "silent, s")
     for name, s in list(status.sensors.items())[:SENSORS_SHOWN]:
-        figures = (f"{rates[name]:.1f}", str(s.frames), str(s.answered), str(s.detections), f"{s.silent_s:.1f}")
-        sensors.add_row(name, *figures)
+        figures = (str(n) for n in (s.frames, s.answered, s.detections, s.tracks))
+        sensors.add_row(name, f"{rates[name]:.1f}", *figures, f"{s.silent_s:.1f}")
     sinks = _columns("sink", "written", "waiting", "lost")
     sinks.add_column()
     for name, sink in status.sinks.items():

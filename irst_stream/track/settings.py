@@ -7,7 +7,7 @@ from typing import Literal
 
 from irst_stream.errors import UsageError
 
-__all__ = ["Motion", "TrackSettings"]
+__all__ = ["Motion", "TrackSettings", "check_tracking"]
 
 Motion = Literal["velocity", "acceleration", "turn", "imm"]
 
@@ -22,7 +22,7 @@ class TrackSettings:
     turn_rad_s: float = 0.5  # of "turn" and "imm"
     speed_px_s: float = 15.0  # standard deviation of a new target's velocity, along each axis
     group_px: float = 3.0  # targets this near to each other are one group: they sway together, and are judged together
-    overlap: int = 1  # detections a row that share measurements, so that their errors are alike: a window's frames
+    overlap: int = 0  # detections a row that share measurements, so that their errors are alike; a pipeline knows: 0
     deviation_px: float = 0.1  # of detections that come without a covariance
     detected: float = 0.95  # the chance that a target is seen in a frame
     false_alarms: float = 4e-4  # a px^2 and frame, where detections come at all
@@ -42,7 +42,7 @@ class TrackSettings:
     lag: int = 0  # frames: tracks are published so much later, smoothed, and by what was learnt meanwhile
 
 
-def check(settings: TrackSettings) -> None:
+def check_tracking(settings: TrackSettings) -> None:
     """Raises one UsageError that names the first setting that makes no tracker."""
     positive = ("sway_px_s", "own_sway_px_s", "turn_rad_s", "speed_px_s", "group_px", "deviation_px", "false_alarms")
     for name in (*positive, "births", "resolution_px", "resolution_sd_px", "brightness_sd", "gate", "score", "end_s"):
@@ -54,6 +54,6 @@ def check(settings: TrackSettings) -> None:
         raise UsageError(f"track.least: expected more than 0 and less than 0.5, got {settings.least}")
     if not 1 <= settings.hits <= settings.of <= 32:
         raise UsageError(f"track.hits, of: expected 1 <= hits <= of <= 32, got {settings.hits}, {settings.of}")
-    for name, low, high in (("overlap", 1, 101), ("hypotheses", 1, 200), ("lag", 0, 1000)):
+    for name, low, high in (("overlap", 0, 101), ("hypotheses", 1, 200), ("lag", 0, 1000)):
         if not low <= getattr(settings, name) <= high:
             raise UsageError(f"track.{name}: expected {low} to {high}, got {getattr(settings, name)}")

@@ -24,7 +24,7 @@ from irst_stream.track.compiled import (
     smoothed,
 )
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
-from irst_stream.track.settings import TrackSettings, check
+from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Detections, Floats, Stamp, Tracks
 
 __all__ = ["Tracker"]
@@ -37,7 +37,8 @@ STAYS = 0.98  # of the motion models, from frame to frame
 
 
 def warm_up() -> None:
-    """Calls all that is compiled."""
+    """Compiles, or loads what was compiled before, so that no later call waits for it."""
+    compile_elsewhere("the tracker", smoothed, warm_up)
     tracker = Tracker(TrackSettings(lag=1))
     for k in range(3):
         tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
@@ -54,19 +55,18 @@ class _Moment(NamedTuple):
 
 
 class Tracker:
-    """Follows the targets of one sensor; compiles, or loads what was compiled before, when it is made.
+    """Follows the targets of one sensor.
 
-    `late` counts frames' detections that came too late to be used.
+    `late` counts frames' detections that came too late to be used; `next_id` is the next new track's.
     """
 
-    def __init__(self, settings: TrackSettings | None = None) -> None:
+    def __init__(self, settings: TrackSettings | None = None, first_id: int = 1) -> None:
         self.settings = settings or TrackSettings()
-        check(self.settings)
-        compile_elsewhere("the tracker", smoothed, warm_up)
+        check_tracking(self.settings)
         self.late = 0
         self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 1 else 0)
         self._models = 4 if self.settings.motion == "imm" else 1
-        self._next_id = 1
+        self.next_id = first_id
         self.reset()
 
     def reset(self) -> None:
@@ -102,7 +102,7 @@ class Tracker:
         clutter = self._clutter(lights)
         before = last.beliefs if last else self._nothing()
         moved = predict(before, transitions, together, alone, self._switch(), fade, rules)
-        first, self._next_id = self._next_id, self._next_id + len(detections)
+        first, self.next_id = self.next_id, self.next_id + len(detections)
         beliefs = self._judged(moved, seen, lights, clutter, first, stamp.time_ns / 1e9, rules)
         return _Moment(stamp, beliefs, transitions[0], together[0] + alone[0], fade)
 

@@ -7,7 +7,7 @@ import pytest
 import zmq
 from feeds import ended, free_port, lines, sender, started, until
 
-from irst_stream import wire
+from irst_stream import Detections, Tracks, wire
 from irst_stream.cli import main
 from irst_stream.commands.replay import at_speed
 
@@ -21,6 +21,9 @@ bind = true
 endpoint = "{out}"
 [[write]]
 path = "found.jsonl"
+[[write]]
+path = "tracks.jsonl"
+what = "tracks"
 [[record]]
 path = "all.mcap"
 keep_free_mb = 1.0
@@ -51,7 +54,7 @@ def test_a_lossless_run_answers_every_frame_and_its_recording_replays_to_the_sam
         with sender(endpoints["out"], zmq.PULL, rcvtimeo=20_000) as listener:
             feed = ("feed", "data/test", "--to", endpoints["source"], "--max", "--policy", "lossless")
             with started(*feed) as feeding:
-                published = [wire.decode(listener.recv_multipart()) for _ in range(48)]
+                published = [wire.decode(listener.recv_multipart()) for _ in range(96)]
                 ended(feeding)
         assert "60 frames sent" in feeding.said
         until(lambda: len(lines(data / "found.jsonl")) == 48)
@@ -61,11 +64,15 @@ def test_a_lossless_run_answers_every_frame_and_its_recording_replays_to_the_sam
     assert "48 answered" in running.said
     assert "frames not used: none" in running.said
     assert "end to end found.jsonl" in running.said
-    assert [p.record.stamp.index for p in published] == [*range(2, 18)] * 3
+    for kind, answers in ((Detections, published[::2]), (Tracks, published[1::2])):
+        assert all(isinstance(p.record, kind) for p in answers)
+        assert [p.record.stamp.index for p in answers] == [*range(2, 18)] * 3
     assert all(p.published_ns > p.record.stamp.time_ns for p in published)
-    assert main(["replay", "all.mcap", "--detections", "again.jsonl"]) == 0
+    assert main(["replay", "all.mcap", "--detections", "again.jsonl", "--tracks", "followed.jsonl"]) == 0
     assert "60 frames, 48 answered" in capsys.readouterr().out
     assert (data / "again.jsonl").read_bytes() == (data / "found.jsonl").read_bytes()
+    assert (data / "followed.jsonl").read_bytes() == (data / "tracks.jsonl").read_bytes()
+    assert any(row["confirmed"] for line in lines(data / "tracks.jsonl") for row in line["tracks"])
 
 
 def test_the_networks_answers_replay_to_the_same_bytes_too(data):
@@ -76,7 +83,7 @@ def test_the_networks_answers_replay_to_the_same_bytes_too(data):
         until(lambda: len(lines(data / "found.jsonl")) == 48)
         running.send_signal(signal.SIGINT)
         ended(running)
-    assert f"{endpoints['out']}: 0 records written, 48 lost" in running.said, "nobody listened"
+    assert f"{endpoints['out']}: 0 records written, 96 lost" in running.said, "nobody listened"
     assert main(["replay", "all.mcap", "--detections", "again.jsonl"]) == 0
     assert (data / "again.jsonl").read_bytes() == (data / "found.jsonl").read_bytes()
 

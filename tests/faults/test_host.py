@@ -8,7 +8,7 @@ import pytest
 import zmq
 from feeds import ended, free_port, lines, sender, started, until
 
-from irst_stream import wire
+from irst_stream import Tracks, wire
 from irst_stream.cli import main
 from irst_stream.io.recording import open_recording
 from irst_stream.resources import find_engine
@@ -55,6 +55,13 @@ def send_round(endpoint):
         ended(feeding)
 
 
+def answered(listener):
+    """The detections that a round is answered with, each followed by tracks."""
+    records = [wire.decode(listener.recv_multipart()).record for _ in range(2 * ANSWERED)]
+    assert all(isinstance(record, Tracks) for record in records[1::2])
+    return records[::2]
+
+
 def said(*words, code=0):
     """What a command has said when it has ended."""
     with started(*words) as child:
@@ -66,13 +73,13 @@ def test_a_disk_that_is_full_ends_the_files_and_nothing_else(here):
     endpoints = configure(here, more=RECORD)
     with started("run", "live.toml") as running, sender(endpoints["out"], zmq.PULL, rcvtimeo=20_000) as listener:
         send_round(endpoints["source"])
-        published = [wire.decode(listener.recv_multipart()).record for _ in range(ANSWERED)]
+        published = answered(listener)
         until(lambda: len(lines(here / "found.jsonl")) == ANSWERED)
         full = (here / "found.jsonl").stat().st_size + 100
         resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (full, full))
         for _ in range(2):
             send_round(endpoints["source"])
-            published += [wire.decode(listener.recv_multipart()).record for _ in range(ANSWERED)]
+            published += answered(listener)
         until(lambda: "found.jsonl: out of order: " in running.said)
         until(lambda: "all.mcap: recording stopped: " in running.said)
         running.send_signal(signal.SIGTERM)
@@ -80,7 +87,7 @@ def test_a_disk_that_is_full_ends_the_files_and_nothing_else(here):
     assert [record.stamp.index for record in published] == [*range(2, 18)] * 6
     assert f"{3 * ROUND} frames of 1 sensor" in running.said
     assert f"{3 * ANSWERED} answered" in running.said
-    assert f"{endpoints['out']}: {3 * ANSWERED} records written, 0 lost\n" in running.said
+    assert f"{endpoints['out']}: {6 * ANSWERED} records written, 0 lost\n" in running.said
     kept = len(lines(here / "found.jsonl"))
     assert kept in (ANSWERED, ANSWERED + 1)
     assert f"found.jsonl: {kept} records written, {3 * ANSWERED - kept} lost; [Errno 27] File too large" in running.said
@@ -88,7 +95,7 @@ def test_a_disk_that_is_full_ends_the_files_and_nothing_else(here):
     assert told.endswith("lost; all.mcap: recording stopped: File too large")
     written, lost = int(told.split()[1]), int(told.split()[4])
     assert lost > 0
-    assert written + lost == 3 * (ROUND + ANSWERED)
+    assert written + lost == 3 * (ROUND + 2 * ANSWERED)
     assert running.said.count("recording stopped") == 2, "the alarm as it happens, and in the summary"
     assert "Traceback" not in running.said
 
@@ -124,7 +131,7 @@ def test_an_engine_changed_under_a_run_does_it_no_harm_and_stops_the_next_one(he
             elif change == "gone":
                 shutil.move("engine", "elsewhere")
             send_round(endpoints["source"])
-            answers.append([wire.decode(listener.recv_multipart()).record for _ in range(ANSWERED)])
+            answers.append(answered(listener))
         running.send_signal(signal.SIGTERM)
         ended(running)
     assert sum(map(len, answers[0])) > ANSWERED

@@ -1,0 +1,45 @@
+"""A tracker for each sensor."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from irst_stream.track.settings import TrackSettings
+from irst_stream.track.tracker import Tracker, warm_up
+from irst_stream.types import Detections, Tracks
+
+__all__ = ["Trackers"]
+
+MOST_SENSORS = 256  # that are followed; one that comes back after more others starts anew
+MOST_NAMES = 65_536  # of sensors that have been forgotten, whose ids go on where they ended
+
+
+class Trackers:
+    """Follows the targets of any number of sensors, each by itself; the ids of a sensor's tracks are never used again.
+
+    Compiles, or loads what was compiled before, when it is made.
+    """
+
+    def __init__(self, settings: TrackSettings) -> None:
+        warm_up()
+        self._settings = settings
+        self._trackers: OrderedDict[str, Tracker] = OrderedDict()
+        self._next_ids: OrderedDict[str, int] = OrderedDict()
+
+    def __call__(self, detections: Detections) -> Tracks:
+        """The tracks of a sensor's next frame: see Tracker.step."""
+        sensor = detections.stamp.sensor
+        if sensor not in self._trackers:
+            self._trackers[sensor] = Tracker(self._settings, self._next_ids.pop(sensor, 1))
+        self._trackers.move_to_end(sensor)
+        if len(self._trackers) > MOST_SENSORS:
+            self.forget(next(iter(self._trackers)))
+        return self._trackers[sensor].step(detections)
+
+    def forget(self, sensor: str) -> None:
+        """Drops what is held of a sensor that will not come back."""
+        tracker = self._trackers.pop(sensor, None)
+        if tracker is not None:
+            self._next_ids[sensor] = tracker.next_id
+        if len(self._next_ids) > MOST_NAMES:
+            self._next_ids.popitem(last=False)
