@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from irst_stream.clocks import Clocks
+from irst_stream.errors import WireError
 from irst_stream.resolve.readouts import Resolver
 from irst_stream.types import Answer, Detections, Frame, Tracks, Window
 from irst_stream.window import Windows
@@ -40,6 +41,9 @@ class NoNetwork:
 class Follow(Protocol):
     """What follows targets from frame to frame."""
 
+    def look(self, frame: Frame) -> None:
+        """Takes note of what a frame says beside its pixels; a WireError where that is odd."""
+
     def __call__(self, detections: Detections) -> Tracks:
         """The tracks of a sensor's next frame."""
 
@@ -70,7 +74,7 @@ class Pipeline:
         The regions of all of them go through the network in one call.
         """
         with self.clocks("window"):
-            windows = [window for frame in frames if (window := self.windows.push(frame)) is not None]
+            windows = [window for frame in frames if (window := self._take(frame)) is not None]
         if not windows:
             return []
         with self.clocks("unmix"):
@@ -81,6 +85,14 @@ class Pipeline:
             return list(found)
         with self.clocks("track"):
             return [result for detections in found for result in (detections, self._track(detections))]
+
+    def _take(self, frame: Frame) -> Window | None:
+        if self._track is not None:
+            try:
+                self._track.look(frame)
+            except WireError as error:
+                self.windows.count(frame, error.reason)
+        return self.windows.push(frame)
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""

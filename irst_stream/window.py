@@ -126,6 +126,10 @@ class Windows:
         self._order.count(frame, "regions", left_out)
         return window
 
+    def count(self, frame: Frame, event: str) -> None:
+        """Counts something else that happened to a frame."""
+        self._order.count(frame, event)
+
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self._sensors.pop(sensor, None)

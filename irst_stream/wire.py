@@ -7,6 +7,7 @@ pixels of foreign byte order.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -18,9 +19,21 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from irst_stream.errors import WireError
-from irst_stream.types import Clock, Detections, Floats, Frame, Ints, Stamp, Tracks
+from irst_stream.types import Clock, Detections, Floats, Frame, Ints, Pose, Stamp, Tracks
 
-__all__ = ["LARGEST_HEADER", "PROTOCOL", "Buffer", "Header", "Message", "Received", "decode", "encode", "topic"]
+__all__ = [
+    "LARGEST_HEADER",
+    "PROTOCOL",
+    "Buffer",
+    "Header",
+    "Message",
+    "Received",
+    "decode",
+    "encode",
+    "pose_metadata",
+    "pose_of",
+    "topic",
+]
 
 PROTOCOL = 1
 LARGEST_HEADER = 1 << 16  # bytes
@@ -84,9 +97,24 @@ class Received(NamedTuple):
     published_ns: int
 
 
-_header, _version, _encoder = (
+class Pointing(msgspec.Struct):
+    """What a frame's metadata says of the platform: types.Pose in numbers."""
+
+    x: float
+    y: float
+    roll_rad: float = 0.0
+
+
+class Metadata(msgspec.Struct, omit_defaults=True):
+    """What of a frame's metadata is understood here."""
+
+    pose: Pointing | None = None
+
+
+_header, _version, _metadata, _encoder = (
     msgspec.msgpack.Decoder(Header),
     msgspec.msgpack.Decoder(Version),
+    msgspec.msgpack.Decoder(Metadata),
     msgspec.msgpack.Encoder(),
 )
 
@@ -121,6 +149,26 @@ def decode(parts: Sequence[Buffer]) -> Received:
         return Received(record(stamp, *read(np.asarray(array))), header.published_ns)
     except (ValueError, OverflowError) as error:
         raise WireError("header", f"{header.kind}: {error}") from error
+
+
+def pose_metadata(pose: Pose) -> bytes:
+    """The metadata of a frame that bears a pose."""
+    return _encoder.encode(Metadata(Pointing(pose.x, pose.y, pose.roll_rad)))
+
+
+def pose_of(frame: Frame) -> Pose | None:
+    """Where a frame's metadata says that the platform pointed, None where it does not; a WireError where that is odd."""
+    if not frame.metadata:
+        return None
+    try:
+        pose = _metadata.decode(frame.metadata).pose
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError("pose", f"metadata: {error}") from error
+    if pose is None:
+        return None
+    if not all(map(math.isfinite, (pose.x, pose.y, pose.roll_rad))):
+        raise WireError("pose", f"pose: expected finite numbers, got {pose.x}, {pose.y}, {pose.roll_rad}")
+    return Pose(frame.stamp, pose.x, pose.y, pose.roll_rad)
 
 
 def _frame_fields(frame: Frame) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """From pixels to tracks: the covariances that come out hold what they promise, whether windows overlap or not.
 
-The targets are 2.5 px apart and next to nothing is known of their amplitudes. Nearer ones trade light in the fit, which moves
-both the same way, and a prior pulls every window's fit the same way; of neither do detections tell the tracker.
+The targets are 2.5 px apart and next to nothing is known of their amplitudes. Nearer ones trade light in the fit, which
+moves both the same way, and a prior pulls every window's fit the same way; of neither do detections tell the tracker.
 """
 
 from typing import NamedTuple

@@ -17,12 +17,13 @@ from irst_stream.io import arrays, csist, images, jsonl, raw, tiff, video
 from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name
 from irst_stream.io.medium import Clip, Medium, Page, gray_pixels, type_ceiling
 from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path
-from irst_stream.types import Frame, Pixels, Stamp, Truth
+from irst_stream.types import Frame, Pixels, Pose, Stamp, Truth
+from irst_stream.wire import pose_metadata
 
 __all__ = ["DEFAULT_RATE_HZ", "FileSource", "open_source"]
 
 DEFAULT_RATE_HZ = 50.0  # where neither the file, nor a sidecar, nor the caller states a rate
-TRUTH = "truth.jsonl"
+TRUTH, POSES = "truth.jsonl", "poses.jsonl"
 READABLE = (
     "a SeqCSIST or CSIST-100K folder, a generated scene, a folder of PNG, BMP or TIFF images, "
     "or a .tif, .npy, .npz, .mat, .avi, .mkv, .mov, .mp4 or .raw file"
@@ -67,6 +68,7 @@ class FileSource:
 
     def __iter__(self) -> Iterator[Frame]:
         empty = True
+        poses = self._poses()
         for clip in self._medium.clips():
             first: tuple[Pixels, str] | None = None
             for index, page in enumerate(_read(clip)):
@@ -76,7 +78,8 @@ class FileSource:
                 if self._stopped:
                     return
                 stamp = Stamp(clip.name, 0, index, self._time_ns(index, page), page.source)
-                yield Frame(stamp, pixels, self.full_scale or type_ceiling(pixels.dtype))
+                metadata = poses.get((clip.name, index), b"")
+                yield Frame(stamp, pixels, self.full_scale or type_ceiling(pixels.dtype), metadata)
         if empty:
             raise SourceError(f"{self.path}: {self.kind} without a single frame")
 
@@ -98,6 +101,14 @@ class FileSource:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _poses(self) -> dict[tuple[str, int], bytes]:
+        """The metadata of frames, by sequence and index: where the platform pointed, if a file in the folder says so."""
+        path = self.path / POSES
+        if not path.is_file():
+            return {}
+        with _named(str(path)):
+            return {(pose.stamp.sensor, pose.stamp.index): pose_metadata(pose) for pose in jsonl.read(path, Pose)}
 
     def _time_ns(self, index: int, page: Page | None) -> int:
         times = self._sidecar.times_ns

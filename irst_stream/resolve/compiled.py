@@ -555,8 +555,9 @@ def search(images, times, sigma, noise, limits, priors, most, turns, hint, held,
 
     hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
     which alone that number is fitted anew; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what
-    the light says. Gives the best p (K, 5), its matrix (5K, 5K), how far other solutions agree with each target (K,), the
-    log evidence of each number (most + 1,), NOTHING where it was not tried, and what to hold the next time.
+    the light says. Gives the best p (K, 5), without a row where noise alone explains the light better, its matrix
+    (5K, 5K), how far other solutions agree with each target (K,), the log evidence of each number (most + 1,), NOTHING
+    where it was not tried, and what to hold the next time.
     """
     found = moments(images, times, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
@@ -591,6 +592,10 @@ def search(images, times, sigma, noise, limits, priors, most, turns, hint, held,
             if logs[targets] >= logs.max():
                 p, matrix, agreed = q, other, agrees
             targets += direction
+    none = np.empty((0, PARAMETERS))
+    logs[0] = -0.5 * normal_equations(none, images, times, sigma, noise, limits, priors, np.empty((0, 0)), np.empty(0))
+    if logs[0] > logs[1:].max():
+        return none, np.empty((0, 0)), np.empty(0), logs, solutions
     return p, matrix, agreed, logs, solutions
 
 

@@ -281,3 +281,12 @@ def test_the_process_that_compiles_gives_the_same_bytes_as_those_that_load(tmp_p
     first, second = (subprocess.run(run, capture_output=True, env=environment, check=True).stdout for _ in range(2))
     assert first == second
     assert len(first) > 1000
+
+
+@pytest.mark.parametrize("light", [0.0, 40.0])
+def test_light_that_is_no_target_by_what_is_known_of_them_is_none(light):
+    rng = np.random.default_rng(5)
+    fit, times = Fitter(FitSettings(amplitude_dn=235.0, amplitude_sd_dn=12.0)), np.arange(5.0) - 2
+    for _ in range(20):
+        images = render(np.full((5, 1, 2), 5.2), np.full((5, 1), light)) + 5 * rng.standard_normal((5, 11, 11))
+        assert len(fit(images, times, noise_dn=5.0).xy) == 0

@@ -1,0 +1,169 @@
+"""Generated frames through the whole chain to tracks: scores, honesty, losses and time; prints a table.
+
+    .venv/bin/python tools/bench_chain.py [--frames 600] [--seeds 2] [--json OUT]
+
+The configuration is `camera`, with the brightness told as it is where a row says so. A target counts as lost in a frame
+where no confirmed track is within --radius of it by the best matching of that frame; counted are targets of an SNR above 8
+(peak pixel over noise), more than 8 px inside the frame, from their first such frame on.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_data import describe_machine
+from scipy.optimize import linear_sum_assignment
+
+from irst_stream.build import build_pipeline
+from irst_stream.config import Config, read_config
+from irst_stream.optics import peak_response
+from irst_stream.resources import find_config
+from irst_stream.score import score_tracks
+from irst_stream.sim import Groups, Platform, Scene, SceneSettings
+from irst_stream.types import Floats, Frame, Tracks, Truth
+from irst_stream.wire import pose_metadata
+
+MARGIN = 8.0  # px from the frame's border
+BRIGHT = 8.0  # SNR
+APART = (1.0, 1.5)  # px between the members of groups that are well apart
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scene, what the configuration says of its targets' brightness, DN, and whether frames bear poses."""
+
+    scene: SceneSettings
+    amplitude_dn: tuple[float, float]
+    poses: bool = False
+
+
+SWAYING = Platform(drift_x_px_s=15.0, drift_y_px_s=-4.0, jitter_px=0.1)
+CASES = {
+    "groups, known brightness": Case(SceneSettings(), (235.0, 12.0)),
+    "groups 1 to 1.5 px apart": Case(SceneSettings(groups=Groups(spacing_px=APART)), (235.0, 12.0)),
+    "the same, SNR 8 to 20, brightness unknown": Case(
+        SceneSettings(groups=Groups(spacing_px=APART, snr=(8.0, 20.0))), (150.0, 100.0)
+    ),
+    "singles": Case(SceneSettings(groups=Groups(groups=0, singles=15)), (235.0, 12.0)),
+    "on a moving platform, poses unknown": Case(
+        SceneSettings(groups=Groups(spacing_px=APART), platform=SWAYING), (235.0, 12.0)
+    ),
+    "on a moving platform, poses known": Case(
+        SceneSettings(groups=Groups(spacing_px=APART), platform=SWAYING), (235.0, 12.0), poses=True
+    ),
+}
+
+
+def main() -> None:
+    """Runs all cases, and prints a row for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=600, help="of each scene (default 600)")
+    parser.add_argument("--seeds", type=int, default=2, help="scenes of each kind (default 2)")
+    parser.add_argument("--radius", type=float, default=0.5, help="px, of a match (default 0.5)")
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--json", type=Path, help="write all figures into this file")
+    args = parser.parse_args()
+    print(" | ".join(("case", "GOSPA", "HOTA", "IDF1", "switches", "false", "error px", "NEES", "longest loss", "ms")))
+    figures: dict[str, Any] = {"machine": describe_machine()}
+    for name, case in CASES.items():
+        if args.only in name:
+            runs = [run(case, args.frames, seed, args.radius) for seed in range(args.seeds)]
+            figures[name] = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+            figures[name]["longest_loss"] = max(run["longest_loss"] for run in runs)
+            print(row(name, figures[name]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def row(name: str, f: dict[str, float]) -> str:
+    """One line of the table."""
+    scores = f"{f['gospa']:.3f} | {f['hota']:.3f} | {f['idf1']:.3f} | {f['switches']:.1f} | {f['false']:.3f}"
+    return f"{name} | {scores} | {f['error']:.4f} | {f['nees']:.2f} | {f['longest_loss']:.0f} | {f['ms']:.2f}"
+
+
+def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
+    """One scene."""
+    scene = Scene(case.scene, frames, seed)
+    pipeline = build_pipeline(configured(case), tracks=True)
+    pairs: list[tuple[Tracks, Truth]] = []
+    took = []
+    for frame in given(scene, poses=case.poses):
+        began = time.perf_counter()
+        results = pipeline.step([frame])
+        took.append(time.perf_counter() - began)
+        pairs += [(tracks, scene.truth(tracks.stamp.index)) for tracks in results[1:] if isinstance(tracks, Tracks)]
+    report = score_tracks(list(pairs), radius=radius)
+    errors, nees = matched_errors(pairs, radius)
+    noise = case.scene.sensor.noise_dn(case.scene.background.level_dn)
+    bright = BRIGHT * noise / peak_response(case.scene.sensor.sigma_px)
+    return {
+        "gospa": report.gospa.total,
+        "hota": report.hota.hota,
+        "idf1": report.identity.idf1,
+        "switches": float(report.clear.switches),
+        "false": report.clear.false / len(pairs),
+        "error": float(np.sqrt(np.mean(errors))),
+        "nees": float(np.mean(nees)),
+        "longest_loss": float(longest_loss(pairs, radius, bright, scene)),
+        "ms": float(np.median(took) * 1e3),
+    }
+
+
+def configured(case: Case) -> Config:
+    """The camera's configuration, with what is known of the targets' brightness."""
+    config = read_config(find_config("camera"))
+    return replace(config, fit=replace(config.fit, amplitude_dn=case.amplitude_dn[0], amplitude_sd_dn=case.amplitude_dn[1]))
+
+
+def given(scene: Scene, *, poses: bool) -> Iterator[Frame]:
+    """The scene's frames, with their poses where these are known."""
+    for k in range(scene.frames):
+        frame = scene.frame(k)
+        yield replace(frame, metadata=pose_metadata(scene.pose(k))) if poses else frame
+
+
+def matched(tracks: Tracks, truth: Truth, radius: float) -> tuple[Any, Any, Floats]:
+    """Rows of confirmed tracks and of targets that belong together in one frame, and their distances, px."""
+    sure = np.flatnonzero(tracks.confirmed)
+    apart = np.linalg.norm(tracks.state[sure, None, :2] - truth.xy, axis=-1)
+    mine, theirs = linear_sum_assignment(np.minimum(apart, 2 * radius))
+    near = apart[mine, theirs] <= radius
+    return sure[mine[near]], theirs[near], apart[mine, theirs][near]
+
+
+def matched_errors(pairs: list[tuple[Tracks, Truth]], radius: float) -> tuple[Floats, Floats]:
+    """Squared distances, px^2, and the same in units of the covariance; 2 is honest."""
+    squares, units = [], []
+    for tracks, truth in pairs:
+        mine, theirs, apart = matched(tracks, truth, radius)
+        away = tracks.state[mine, :2] - truth.xy[theirs]
+        squares.append(apart**2)
+        units.append(np.einsum("ni,nij,nj->n", away, np.linalg.inv(tracks.cov[mine, :2, :2]), away))
+    return np.concatenate(squares), np.concatenate(units)
+
+
+def longest_loss(pairs: list[tuple[Tracks, Truth]], radius: float, bright: float, scene: Scene) -> int:
+    """The most frames on end in which a bright target that had a track has none."""
+    sensor = scene.settings.sensor
+    side = np.array([sensor.width, sensor.height]) - 1 - MARGIN
+    lost: dict[int, int] = {}
+    longest = 0
+    for tracks, truth in pairs:
+        _, theirs, _ = matched(tracks, truth, radius)
+        inside = ((truth.xy > MARGIN) & (truth.xy < side)).all(axis=1) & (truth.amplitude > bright)
+        for k, number in enumerate(truth.id.tolist()):
+            if k in theirs:
+                lost[number] = 0
+            elif number in lost and inside[k]:
+                lost[number] += 1
+                longest = max(longest, lost[number])
+    return longest
+
+
+if __name__ == "__main__":
+    main()
