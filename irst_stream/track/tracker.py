@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ COMPARED = 0.05  # of a detection's covariance: what is left of it where its err
 MEMORY = 0.05  # of what brightness is usual: what each detection adds to it
 LONGEST_S = 10.0  # without detections: whatever was in view has moved on
 STAYS = 0.98  # of the motion models, from frame to frame
+MOST_HELD = 64  # moments beside those of the lag: what came before them is settled
 
 
 def warm_up() -> None:
@@ -43,14 +44,26 @@ def warm_up() -> None:
         tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
 
 
-class _Moment(NamedTuple):
-    """What was believed after a frame, and how it came from the frame before."""
+class _Given(NamedTuple):
+    """A frame as it came; first: the id of what its first detection may start, the others' follow."""
 
-    stamp: Stamp
+    detections: Detections
+    first: int
+
+
+class _Moment(NamedTuple):
+    """What was believed after a frame, and how it came from the frame before; usual: see _learnt."""
+
+    given: _Given
     beliefs: Beliefs
+    usual: tuple[float, float]
     transition: Floats
     noise: Floats
     fade: float
+
+    @property
+    def stamp(self) -> Stamp:
+        return self.given.detections.stamp
 
 
 class Tracker:
@@ -71,40 +84,72 @@ class Tracker:
 
     def reset(self) -> None:
         """Forgets all targets; ids go on."""
-        self._moments: deque[_Moment] = deque(maxlen=self.settings.lag + 1)
-        self._usual = np.array([np.nan, np.nan])  # mean and variance of the detections' brightness
+        self._moments: list[_Moment] = []  # by time; the last ones, from which those of late frames can be made anew
+        self._settled_ns = -math.inf  # what is not later than this cannot be put in order any more
         self._scale = 1
 
     def step(self, detections: Detections) -> Tracks:
-        """Takes the next frame's detections; the tracks of that frame, or of the frame `lag` before it, as known now.
+        """Takes the next frame's detections; the tracks of the newest frame, or of the one `lag` before it, as known now.
 
-        A frame of another epoch starts anew; one that is not later than the last is dropped, and counted in `late`.
+        A frame of another epoch starts anew. One that is earlier than the newest by less than `late_s` is put where it
+        belongs, and what came after it is judged again, as if all had come in order; only ids may differ from that, for
+        what was published keeps its own. One that is later still, or of the time of another, is dropped and counted in
+        `late`.
         """
         stamp = detections.stamp
-        last = self._moments[-1] if self._moments else None
-        if last is not None and (last.stamp.epoch != stamp.epoch or stamp.time_ns - last.stamp.time_ns > LONGEST_S * 1e9):
+        if self._moments and self._is_new_start(stamp):
             self.reset()
-            last = None
-        if last is not None and stamp.time_ns <= last.stamp.time_ns:
+        place = self._place(stamp.time_ns)
+        if place is None:
             self.late += 1
             return self._tracks()
-        self._moments.append(self._advanced(last, detections))
+        moments = self._moments[:place]
+        for given in (_Given(detections, self._next_id), *(moment.given for moment in self._moments[place:])):
+            moments.append(self._advanced(moments[-1] if moments else None, given))
+        self._next_id += len(detections)
+        self._moments = moments
+        self._settle()
         return self._tracks()
 
-    def _advanced(self, last: _Moment | None, detections: Detections) -> _Moment:
-        stamp, s = detections.stamp, self.settings
+    def _is_new_start(self, stamp: Stamp) -> bool:
+        newest = self._moments[-1].stamp
+        return newest.epoch != stamp.epoch or stamp.time_ns - newest.time_ns > LONGEST_S * 1e9
+
+    def _place(self, time_ns: int) -> int | None:
+        """Where among the moments a frame belongs; None where it is too late, or another has its time."""
+        moments = self._moments
+        if not moments or time_ns > moments[-1].stamp.time_ns:
+            return len(moments)
+        if time_ns <= max(self._settled_ns, moments[-1].stamp.time_ns - self.settings.late_s * 1e9):
+            return None
+        place = bisect_left(moments, time_ns, key=lambda moment: moment.stamp.time_ns)
+        return None if moments[place].stamp.time_ns == time_ns else place
+
+    def _settle(self) -> None:
+        """Lets go of moments that neither the lag nor a late frame can ask for, all but the last of them."""
+        moments = self._moments
+        open_ns = moments[-1].stamp.time_ns - self.settings.late_s * 1e9
+        most = len(moments) - 1 - self.settings.lag
+        gone = max(most - MOST_HELD, 0)
+        while gone < most and moments[gone + 1].stamp.time_ns <= open_ns:
+            gone += 1
+        if gone > 0:
+            del moments[:gone]
+            self._settled_ns = moments[0].stamp.time_ns
+
+    def _advanced(self, last: _Moment | None, given: _Given) -> _Moment:
+        stamp, s = given.detections.stamp, self.settings
         dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
         fade = max(1 - 1 / s.overlap, 0.0) ** (frames * 2) if s.overlap > 1 else -1.0
         transitions, together, alone = self._motion(dt, fade)
         rules = self._rules()
-        seen, lights = self._seen(detections)
-        clutter = self._clutter(lights)
+        seen, lights = self._seen(given.detections)
+        usual = _learnt(last.usual if last else (math.nan, math.nan), lights)
         before = last.beliefs if last else self._nothing()
         moved = predict(before, transitions, together, alone, self._switch(), fade, rules)
-        first, self._next_id = self._next_id, self._next_id + len(detections)
-        beliefs = self._judged(moved, seen, lights, clutter, first, stamp.time_ns / 1e9, rules)
-        return _Moment(stamp, beliefs, transitions[0], together[0] + alone[0], fade)
+        beliefs = self._judged(moved, seen, lights, _clutter(usual, lights), given.first, stamp.time_ns / 1e9, rules)
+        return _Moment(given, beliefs, usual, transitions[0], together[0] + alone[0], fade)
 
     def _judged(
         self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float, rules: Rules
@@ -207,26 +252,12 @@ class Tracker:
         )
         return seen, np.column_stack([light, np.maximum(deviation, 1e-6) ** 2])
 
-    def _clutter(self, lights: Floats) -> Floats:
-        """(N,): log density of each brightness among all that is detected, which is learnt."""
-        light = lights[np.isfinite(lights[:, 0]), 0]
-        for value in light[:50]:
-            mean, variance = self._usual
-            if math.isnan(mean):
-                self._usual = np.array([value, (0.3 * value) ** 2])
-            else:
-                self._usual += MEMORY * np.array([value - mean, (value - mean) ** 2 - variance])
-        mean, variance = self._usual
-        wide = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
-        away = np.nan_to_num(lights[:, 0], nan=0.0) - np.nan_to_num(mean)
-        return np.asarray(np.nan_to_num(-0.5 * away**2 / wide - 0.5 * np.log(2 * np.pi * wide)), np.float64)
-
     def _tracks(self) -> Tracks:
-        """The tracks of the oldest moment that is held, as they look from the newest."""
-        newest, oldest = self._moments[-1], self._moments[0]
+        """The tracks of the moment `lag` before the newest, or of the first, as they look from the newest."""
+        moments = self._moments[-1 - self.settings.lag :]
+        newest, oldest = moments[-1], moments[0]
         rows, score, state, cov = published(newest.beliefs)
         number, confirmed = newest.beliefs.whole[rows, ID], newest.beliefs.whole[rows, CONFIRMED] != 0
-        moments = list(self._moments)
         for later, earlier in zip(moments[:0:-1], moments[-2::-1], strict=True):
             parents = later.beliefs.whole[rows, PARENT]
             there = parents >= 0
@@ -245,3 +276,23 @@ class Tracker:
             confirmed[order],
             whole[:, DETECTION],
         )
+
+
+def _learnt(usual: tuple[float, float], lights: Floats) -> tuple[float, float]:
+    """Mean and variance of all brightness so far, NaN where there was none, and then of lights (N, 2) too."""
+    mean, variance = usual
+    for value in lights[np.isfinite(lights[:, 0]), 0][:50].tolist():
+        if math.isnan(mean):
+            mean, variance = value, (0.3 * value) ** 2
+        else:
+            away = value - mean
+            mean, variance = mean + MEMORY * away, variance + MEMORY * (away**2 - variance)
+    return mean, variance
+
+
+def _clutter(usual: tuple[float, float], lights: Floats) -> Floats:
+    """(N,): log density of each brightness, lights (N, 2), among all that is detected."""
+    mean, variance = usual
+    wide = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
+    away = np.nan_to_num(lights[:, 0], nan=0.0) - np.nan_to_num(mean)
+    return np.asarray(np.nan_to_num(-0.5 * away**2 / wide - 0.5 * np.log(2 * np.pi * wide)), np.float64)
