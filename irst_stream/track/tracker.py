@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from irst_stream.track.compiled import (
     predict,
     published,
     smoothed,
+    unusual,
 )
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
 from irst_stream.track.settings import TrackSettings, check
@@ -52,7 +54,7 @@ class _Given(NamedTuple):
 
 
 class _Moment(NamedTuple):
-    """What was believed after a frame, and how it came from the frame before; usual: see _learnt."""
+    """What was believed after a frame, and how it came from the frame before; usual: see compiled.unusual."""
 
     given: _Given
     beliefs: Beliefs
@@ -77,8 +79,12 @@ class Tracker:
         check(self.settings)
         compile_elsewhere("the tracker", smoothed, warm_up)
         self.late = 0
+        self._late_ns = round(self.settings.late_s * 1e9)
         self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 1 else 0)
         self._models = 4 if self.settings.motion == "imm" else 1
+        self._rules = _rules(self.settings)
+        self._switch = _switch(self._models)
+        self._space = self._empty(256)  # to work in
         self._next_id = 1
         self.reset()
 
@@ -86,7 +92,6 @@ class Tracker:
         """Forgets all targets; ids go on."""
         self._moments: list[_Moment] = []  # by time; the last ones, from which those of late frames can be made anew
         self._settled_ns = -math.inf  # what is not later than this cannot be put in order any more
-        self._scale = 1
 
     def step(self, detections: Detections) -> Tracks:
         """Takes the next frame's detections; the tracks of the newest frame, or of the one `lag` before it, as known now.
@@ -120,7 +125,7 @@ class Tracker:
         moments = self._moments
         if not moments or time_ns > moments[-1].stamp.time_ns:
             return len(moments)
-        if time_ns <= max(self._settled_ns, moments[-1].stamp.time_ns - self.settings.late_s * 1e9):
+        if time_ns <= max(self._settled_ns, moments[-1].stamp.time_ns - self._late_ns):
             return None
         place = bisect_left(moments, time_ns, key=lambda moment: moment.stamp.time_ns)
         return None if moments[place].stamp.time_ns == time_ns else place
@@ -128,7 +133,7 @@ class Tracker:
     def _settle(self) -> None:
         """Lets go of moments that neither the lag nor a late frame can ask for, all but the last of them."""
         moments = self._moments
-        open_ns = moments[-1].stamp.time_ns - self.settings.late_s * 1e9
+        open_ns = moments[-1].stamp.time_ns - self._late_ns
         most = len(moments) - 1 - self.settings.lag
         gone = max(most - MOST_HELD, 0)
         while gone < most and moments[gone + 1].stamp.time_ns <= open_ns:
@@ -142,115 +147,53 @@ class Tracker:
         dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
         fade = max(1 - 1 / s.overlap, 0.0) ** (frames * 2) if s.overlap > 1 else -1.0
-        transitions, together, alone = self._motion(dt, fade)
-        rules = self._rules()
+        transitions, together, alone = _motion(s, dt, fade)
         seen, lights = self._seen(given.detections)
-        usual = _learnt(last.usual if last else (math.nan, math.nan), lights)
-        before = last.beliefs if last else self._nothing()
-        moved = predict(before, transitions, together, alone, self._switch(), fade, rules)
-        beliefs = self._judged(moved, seen, lights, _clutter(usual, lights), given.first, stamp.time_ns / 1e9, rules)
-        return _Moment(given, beliefs, usual, transitions[0], together[0] + alone[0], fade)
+        clutter, *usual = unusual(lights, *(last.usual if last else (math.nan, math.nan)), MEMORY)
+        before = last.beliefs if last else self._empty(0)
+        moved = predict(before, transitions, together, alone, self._switch, fade, self._rules)
+        beliefs = self._judged(moved, seen, lights, clutter, given.first, stamp.time_ns / 1e9)
+        return _Moment(given, beliefs, (usual[0], usual[1]), transitions[0], together[0] + alone[0], fade)
 
-    def _judged(
-        self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float, rules: Rules
-    ) -> Beliefs:
+    def _judged(self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float) -> Beliefs:
         while True:
-            out = self._empty(self._scale, len(moved.group), len(moved.x), len(moved.cov), len(seen))
-            groups, hypotheses, rows = advance(moved, seen, lights, clutter, first, now_s, rules, out)
+            out = self._space
+            groups, hypotheses, rows = advance(moved, seen, lights, clutter, first, now_s, self._rules, out)
             if groups >= 0:
                 break
-            self._scale *= 2
+            self._space = self._empty(2 * len(out.x))
         cut = (groups + 1, hypotheses + 1, hypotheses + 1, hypotheses, hypotheses, rows, out.block[hypotheses], rows, rows)
         return Beliefs(*(column[:end].copy() for column, end in zip(out, cut, strict=True)))
 
-    def _empty(self, scale: int, groups: int, rows: int, block: int, seen: int) -> Beliefs:
-        """Room for beliefs."""
-        size, models, most = self._size, self._models, self.settings.hypotheses
-        h = scale * (groups * min(most, 4) + seen + 16)
-        r = scale * (2 * rows + 2 * seen + 64)
-        c = scale * (2 * block + 2 * (seen + 64) * models * size * size)
+    def _empty(self, rows: int) -> Beliefs:
+        """Room for beliefs of so many rows, in groups of four."""
+        size, models = self._size, self._models
         return Beliefs(
-            np.zeros(groups + 2 * seen + rows + 2, np.int64),
-            np.zeros(h + 1, np.int64),
-            np.zeros(h + 1, np.int64),
-            np.zeros(h),
-            np.zeros((h, models)),
-            np.zeros((r, models, size)),
-            np.zeros(c),
-            np.zeros((r, REALS)),
-            np.zeros((r, WHOLES), np.int64),
-        )
-
-    def _nothing(self) -> Beliefs:
-        empty = self._empty(0, 0, 0, 0, 0)
-        return empty._replace(group=np.zeros(1, np.int64))
-
-    def _motion(self, dt: float, fade: float) -> tuple[Floats, Floats, Floats]:
-        """Transitions, noise together and alone (M, D, D), for a step of dt seconds."""
-        s = self.settings
-        move, noise = (
-            (velocity(dt), velocity_noise(dt)) if s.motion != "acceleration" else (acceleration(dt), acceleration_noise(dt))
-        )
-        moves, scales = [move], [1.0]
-        if s.motion == "turn":
-            moves = [turn(dt, s.turn_rad_s)]
-        if s.motion == "imm":
-            moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
-        n = len(move)
-        out = np.zeros((3, len(moves), self._size, self._size))
-        for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
-            out[0, m, :n, :n] = each
-            out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
-            out[2, m, :n, :n] = (scale * s.own_sway_px_s) ** 2 * noise
-        if s.overlap > 1:
-            out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
-        return out[0], out[1], out[2]
-
-    def _switch(self) -> Floats:
-        """(M, M): how likely each motion model is followed by each."""
-        others = (1 - STAYS) / max(self._models - 1, 1)
-        return np.full((self._models, self._models), others) + (
-            STAYS - others if self._models > 1 else 1 - others
-        ) * np.eye(self._models)
-
-    def _rules(self) -> Rules:
-        s = self.settings
-        return Rules(
-            detected=s.detected,
-            clutter=s.false_alarms + s.births,
-            newborn=s.births / (s.false_alarms + s.births),
-            resolution=s.resolution_px,
-            softness=s.resolution_sd_px,
-            gate=s.gate,
-            near=s.group_px,
-            coloured=s.overlap > 1,
-            lights=s.brightness,
-            drift=1e-5,
-            hits=s.hits,
-            of=s.of,
-            by_score=s.start == "score",
-            enough=s.score,
-            end_s=s.end_s,
-            least=s.least,
-            survives=1 - 1 / EXISTS_FRAMES,
-            speed_var=s.speed_px_s**2,
-            most=s.hypotheses,
+            np.zeros(rows + 1, np.int64),
+            np.zeros(rows + 1, np.int64),
+            np.zeros(rows + 1, np.int64),
+            np.zeros(rows),
+            np.zeros((rows, models)),
+            np.zeros((rows, models, size)),
+            np.zeros(4 * rows * models * size * size),
+            np.zeros((rows, REALS)),
+            np.zeros((rows, WHOLES), np.int64),
         )
 
     def _seen(self, detections: Detections) -> tuple[Floats, Floats]:
         """What the arithmetic asks of detections: see compiled.advance."""
-        cov = detections.cov
-        known = np.isfinite(cov).all(axis=(1, 2))
-        with np.errstate(invalid="ignore"):
-            known &= (cov[:, 0, 0] > 0) & (cov[:, 1, 1] > 0) & (cov[:, 0, 0] * cov[:, 1, 1] > cov[:, 0, 1] ** 2)
-        cov = np.where(known[:, None, None], cov, self.settings.deviation_px**2 * np.eye(2))
-        own = np.column_stack([cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]])
-        seen = np.column_stack([detections.xy, own * (COMPARED if self.settings.overlap > 1 else 1.0), own])
-        light = detections.amplitude
-        deviation = np.where(
-            detections.amplitude_sd > 0, detections.amplitude_sd, self.settings.brightness_sd * np.abs(light)
-        )
-        return seen, np.column_stack([light, np.maximum(deviation, 1e-6) ** 2])
+        s, light, deviation = self.settings, detections.amplitude, detections.amplitude_sd
+        seen, lights = np.empty((len(detections), 8)), np.empty((len(detections), 2))
+        seen[:, :2] = detections.xy
+        seen[:, 5:] = detections.cov.reshape(-1, 4)[:, [0, 1, 3]]
+        xx, xy, yy = seen[:, 5:].T
+        with np.errstate(invalid="ignore", over="ignore"):
+            known = (xx > 0) & (yy > 0) & (xx * yy > xy * xy) & np.isfinite(xx + yy)
+            seen[~known, 5:] = np.array([1.0, 0.0, 1.0]) * s.deviation_px**2
+            lights[:, 1] = np.maximum(np.where(deviation > 0, deviation, s.brightness_sd * np.abs(light)), 1e-6) ** 2
+        seen[:, 2:5] = seen[:, 5:] * (COMPARED if s.overlap > 1 else 1.0)
+        lights[:, 0] = light
+        return seen, lights
 
     def _tracks(self) -> Tracks:
         """The tracks of the moment `lag` before the newest, or of the first, as they look from the newest."""
@@ -278,21 +221,56 @@ class Tracker:
         )
 
 
-def _learnt(usual: tuple[float, float], lights: Floats) -> tuple[float, float]:
-    """Mean and variance of all brightness so far, NaN where there was none, and then of lights (N, 2) too."""
-    mean, variance = usual
-    for value in lights[np.isfinite(lights[:, 0]), 0][:50].tolist():
-        if math.isnan(mean):
-            mean, variance = value, (0.3 * value) ** 2
-        else:
-            away = value - mean
-            mean, variance = mean + MEMORY * away, variance + MEMORY * (away**2 - variance)
-    return mean, variance
+def _rules(s: TrackSettings) -> Rules:
+    return Rules(
+        detected=s.detected,
+        seen=math.log(s.detected / (s.false_alarms + s.births)),
+        newborn=s.births / (s.false_alarms + s.births),
+        resolution=s.resolution_px,
+        softness=s.resolution_sd_px,
+        gate=s.gate,
+        near=s.group_px,
+        coloured=s.overlap > 1,
+        lights=s.brightness,
+        drift=1e-5,
+        hits=s.hits,
+        of=s.of,
+        by_score=s.start == "score",
+        enough=s.score,
+        end_s=s.end_s,
+        least=s.least,
+        survives=1 - 1 / EXISTS_FRAMES,
+        speed_var=s.speed_px_s**2,
+        most=s.hypotheses,
+    )
 
 
-def _clutter(usual: tuple[float, float], lights: Floats) -> Floats:
-    """(N,): log density of each brightness, lights (N, 2), among all that is detected."""
-    mean, variance = usual
-    wide = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
-    away = np.nan_to_num(lights[:, 0], nan=0.0) - np.nan_to_num(mean)
-    return np.asarray(np.nan_to_num(-0.5 * away**2 / wide - 0.5 * np.log(2 * np.pi * wide)), np.float64)
+def _switch(models: int) -> Floats:
+    """(M, M): how likely each motion model is followed by each."""
+    if models == 1:
+        return np.ones((1, 1))
+    others = (1 - STAYS) / (models - 1)
+    return np.full((models, models), others) + (STAYS - others) * np.eye(models)
+
+
+@lru_cache(maxsize=16)
+def _motion(s: TrackSettings, dt: float, fade: float) -> tuple[Floats, Floats, Floats]:
+    """Transitions, noise together and alone (M, D, D), for a step of dt seconds; fade: of errors that stay."""
+    move, noise = (
+        (velocity(dt), velocity_noise(dt)) if s.motion != "acceleration" else (acceleration(dt), acceleration_noise(dt))
+    )
+    moves, scales = [move], [1.0]
+    if s.motion == "turn":
+        moves = [turn(dt, s.turn_rad_s)]
+    if s.motion == "imm":
+        moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
+    n = len(move)
+    size = n + 2 if s.overlap > 1 else n
+    out = np.zeros((3, len(moves), size, size))
+    for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
+        out[0, m, :n, :n] = each
+        out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
+        out[2, m, :n, :n] = (scale * s.own_sway_px_s) ** 2 * noise
+    if s.overlap > 1:
+        out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
+    return out[0], out[1], out[2]
