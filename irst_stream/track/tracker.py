@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irst_stream.compiling import compile_elsewhere
+from irst_stream.errors import UsageError
 from irst_stream.track.compiled import (
     CONFIRMED,
     DETECTION,
@@ -27,7 +28,8 @@ from irst_stream.track.compiled import (
 )
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
 from irst_stream.track.settings import TrackSettings, check
-from irst_stream.types import Detections, Floats, Stamp, Tracks
+from irst_stream.track.stabilise import is_known, to_frame, to_world
+from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
 __all__ = ["Tracker"]
 
@@ -50,13 +52,18 @@ class _Given(NamedTuple):
     """A frame as it came; first: the id of what its first detection may start, the others' follow."""
 
     detections: Detections
+    pose: Pose | None
     first: int
 
 
 class _Moment(NamedTuple):
-    """What was believed after a frame, and how it came from the frame before; usual: see compiled.unusual."""
+    """What was believed after a frame, and how it came from the frame before.
+
+    pose: where the platform pointed, as far as is known; usual: see compiled.unusual.
+    """
 
     given: _Given
+    pose: Pose | None
     beliefs: Beliefs
     usual: tuple[float, float]
     transition: Floats
@@ -71,11 +78,13 @@ class _Moment(NamedTuple):
 class Tracker:
     """Follows the targets of one sensor; compiles, or loads what was compiled before, when it is made.
 
-    `late` counts frames' detections that came too late to be used.
+    `shape` (H, W) is that of the sensor's frames, about whose middle poses roll; None where they do not. `late` counts
+    frames' detections that came too late to be used.
     """
 
-    def __init__(self, settings: TrackSettings | None = None) -> None:
+    def __init__(self, settings: TrackSettings | None = None, shape: tuple[int, int] | None = None) -> None:
         self.settings = settings or TrackSettings()
+        self.shape = shape
         check(self.settings)
         compile_elsewhere("the tracker", smoothed, warm_up)
         self.late = 0
@@ -93,15 +102,21 @@ class Tracker:
         self._moments: list[_Moment] = []  # by time; the last ones, from which those of late frames can be made anew
         self._settled_ns = -math.inf  # what is not later than this cannot be put in order any more
 
-    def step(self, detections: Detections) -> Tracks:
+    def step(self, detections: Detections, pose: Pose | None = None) -> Tracks:
         """Takes the next frame's detections; the tracks of the newest frame, or of the one `lag` before it, as known now.
 
         A frame of another epoch starts anew. One that is earlier than the newest by less than `late_s` is put where it
         belongs, and what came after it is judged again, as if all had come in order; only ids may differ from that, for
         what was published keeps its own. One that is later still, or of the time of another, is dropped and counted in
         `late`.
+
+        pose: where the platform pointed meanwhile. Targets are then followed in the stabilised frame; tracks are in px of
+        the sensor's frame at their stamp, their velocities without the platform's own. A frame without a pose, or whose
+        pose is not finite, is taken to have that of the frame before.
         """
         stamp = detections.stamp
+        if is_known(pose) and pose.roll_rad != 0 and self.shape is None:
+            raise UsageError("shape: expected that of the frames, (H, W), as their poses roll; got None")
         if self._moments and self._is_new_start(stamp):
             self.reset()
         place = self._place(stamp.time_ns)
@@ -109,7 +124,7 @@ class Tracker:
             self.late += 1
             return self._tracks()
         moments = self._moments[:place]
-        for given in (_Given(detections, self._next_id), *(moment.given for moment in self._moments[place:])):
+        for given in (_Given(detections, pose, self._next_id), *(moment.given for moment in self._moments[place:])):
             moments.append(self._advanced(moments[-1] if moments else None, given))
         self._next_id += len(detections)
         self._moments = moments
@@ -144,16 +159,17 @@ class Tracker:
 
     def _advanced(self, last: _Moment | None, given: _Given) -> _Moment:
         stamp, s = given.detections.stamp, self.settings
+        pose = given.pose if is_known(given.pose) else last.pose if last else None
         dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
         fade = max(1 - 1 / s.overlap, 0.0) ** (frames * 2) if s.overlap > 1 else -1.0
         transitions, together, alone = _motion(s, dt, fade)
-        seen, lights = self._seen(given.detections)
+        seen, lights = self._seen(given.detections, pose)
         clutter, *usual = unusual(lights, *(last.usual if last else (math.nan, math.nan)), MEMORY)
         before = last.beliefs if last else self._empty(0)
         moved = predict(before, transitions, together, alone, self._switch, fade, self._rules)
         beliefs = self._judged(moved, seen, lights, clutter, given.first, stamp.time_ns / 1e9)
-        return _Moment(given, beliefs, (usual[0], usual[1]), transitions[0], together[0] + alone[0], fade)
+        return _Moment(given, pose, beliefs, (usual[0], usual[1]), transitions[0], together[0] + alone[0], fade)
 
     def _judged(self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float) -> Beliefs:
         while True:
@@ -180,12 +196,15 @@ class Tracker:
             np.zeros((rows, WHOLES), np.int64),
         )
 
-    def _seen(self, detections: Detections) -> tuple[Floats, Floats]:
+    def _seen(self, detections: Detections, pose: Pose | None) -> tuple[Floats, Floats]:
         """What the arithmetic asks of detections: see compiled.advance."""
         s, light, deviation = self.settings, detections.amplitude, detections.amplitude_sd
         seen, lights = np.empty((len(detections), 8)), np.empty((len(detections), 2))
-        seen[:, :2] = detections.xy
-        seen[:, 5:] = detections.cov.reshape(-1, 4)[:, [0, 1, 3]]
+        xy, cov = detections.xy, detections.cov
+        if pose is not None:
+            xy, cov = to_world(pose, self._centre(), xy, cov)
+        seen[:, :2] = xy
+        seen[:, 5:] = cov.reshape(-1, 4)[:, [0, 1, 3]]
         xx, xy, yy = seen[:, 5:].T
         with np.errstate(invalid="ignore", over="ignore"):
             known = (xx > 0) & (yy > 0) & (xx * yy > xy * xy) & np.isfinite(xx + yy)
@@ -194,6 +213,10 @@ class Tracker:
         seen[:, 2:5] = seen[:, 5:] * (COMPARED if s.overlap > 1 else 1.0)
         lights[:, 0] = light
         return seen, lights
+
+    def _centre(self) -> Floats:
+        height, width = self.shape or (1, 1)
+        return np.array([(width - 1) / 2, (height - 1) / 2])
 
     def _tracks(self) -> Tracks:
         """The tracks of the moment `lag` before the newest, or of the first, as they look from the newest."""
@@ -207,13 +230,15 @@ class Tracker:
             rows, score, state, cov, number, confirmed = (c[there] for c in (parents, score, state, cov, number, confirmed))
             state, cov = smoothed(earlier.beliefs, rows, state, cov, later.transition, later.noise, later.fade)
         order = np.argsort(number)
-        rows = rows[order]
+        rows, state, cov = rows[order], state[order, :4], cov[order, :4, :4]
+        if oldest.pose is not None:
+            state, cov = to_frame(oldest.pose, self._centre(), state, cov)
         real, whole = oldest.beliefs.real[rows], oldest.beliefs.whole[rows]
         return Tracks(
             oldest.stamp,
             number[order],
-            state[order, :4],
-            cov[order, :4, :4],
+            state,
+            cov,
             real[:, 0],
             np.clip(score[order], 0, 1),
             confirmed[order],
