@@ -24,7 +24,7 @@ import numpy as np
 
 from irst_stream.compiling import compiled
 
-__all__ = ["MOST_SEEN", "MOST_TARGETS", "Beliefs", "Rules", "advance", "predict", "published", "smoothed"]
+__all__ = ["MOST_SEEN", "MOST_TARGETS", "Beliefs", "Rules", "advance", "predict", "published", "smoothed", "unusual"]
 
 AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, COV_XX, COV_XY, COV_YY = range(8)  # columns of `real`
 ID, HITS, AGE, CONFIRMED, DETECTION, PARENT = range(6)  # columns of `whole`; HITS: a bit a frame, the last one lowest
@@ -32,12 +32,14 @@ REALS, WHOLES = 8, 6
 MOST_TARGETS = 10  # of a group; what is near beyond that is a group of its own
 MOST_SEEN = 12  # detections of a group in a frame; the others are taken for new
 MOST_MERGED = 5
+MOST_LEARNT = 50  # detections of a frame, of the brightness that is usual
 OPTIONS = 64  # ways to explain one detection
 FAINT = 12.0  # of log weight: hypotheses this much less likely than the best are dropped
 ALIKE = 0.2  # standard deviations: hypotheses whose states differ by less are one
 APART = 1.5  # times the distance at which targets become a group: from there it falls apart
 REAL = 0.5  # a target less likely than this is in no group by its place alone
 HIDDEN = 0.7  # of the chance to be merged: how much of that a miss is forgiven
+MERGEABLE = 1e-3  # targets whose chance to be merged is less are not taken to be
 TINY = 1e-300
 LOG_2PI = math.log(2 * math.pi)
 
@@ -60,7 +62,7 @@ class Rules(NamedTuple):
     """The settings, as the arithmetic needs them; lights (N,): log density of clutter's brightness, given apart."""
 
     detected: float
-    clutter: float  # false alarms and births, a px^2
+    seen: float  # log of that chance over the density of false alarms and births, a px^2
     newborn: float  # the chance that what nobody explains is a new target
     resolution: float
     softness: float
@@ -78,6 +80,51 @@ class Rules(NamedTuple):
     survives: float
     speed_var: float
     most: int  # hypotheses
+
+
+class Room(NamedTuple):
+    """Space for K hypotheses of one group, of `count` (K,) rows each; the rest as in Beliefs."""
+
+    count: Any
+    log_weight: Any  # (K,)
+    chance: Any  # (K, M)
+    x: Any  # (K, MOST_TARGETS, M, D)
+    cov: Any  # (K, M, MOST_TARGETS * D, MOST_TARGETS * D)
+    real: Any  # (K, MOST_TARGETS, 8)
+    whole: Any  # (K, MOST_TARGETS, 6)
+
+
+class View(NamedTuple):
+    """How a room's hypotheses look to the sensor, K of them, each of up to N = MOST_TARGETS targets."""
+
+    places: Any  # (K, N, 2) px, where they are measured
+    spread: Any  # (K, N, N, 2, 2) px^2, the joint covariance of that
+    merging: Any  # (K, N, N): see _merging
+    fate: Any  # (K, N), and what follows: see _fates
+    missed: Any
+    visible: Any
+    odds: Any
+
+
+class Work(NamedTuple):
+    """What each of a group's detections may show, and how far the search through that has come: see _options, _events."""
+
+    masks: Any  # (MOST_SEEN, OPTIONS) of targets, a bit each
+    gains: Any  # (MOST_SEEN, OPTIONS)
+    counts: Any  # (MOST_SEEN,)
+    hope: Any  # (MOST_SEEN + 1,), as the others: the most that is to be had from here on
+    chosen: Any
+    turn: Any
+    used: Any
+    score: Any
+
+
+class Best(NamedTuple):
+    """The best events of a group, in falling order of their score (K,): of which hypothesis (K,), masks (K, MOST_SEEN)."""
+
+    score: Any
+    hypothesis: Any
+    masks: Any
 
 
 @compiled
@@ -101,37 +148,40 @@ def _mix(x, cov, chance, switch):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _move(x, cov, transition, together, alone):  # type: ignore[no-untyped-def]
-    """One model's step: x (n, D) and the joint cov (nD, nD); noise that the targets share, and what each has alone."""
-    n, size = x.shape
-    half = np.empty((size, size))
+def _move(x, cov, m, transition, together, alone):  # type: ignore[no-untyped-def]
+    """One model's step: x (n, M, D) and the joint cov (M, nD, nD); noise that the targets share, and what each has alone.
+
+    Most of a transition is zeros, which are passed over.
+    """
+    n, _, size = x.shape
+    state, half = np.empty(size), np.empty((size, size))
     for i in range(n):
-        x[i] = _times(transition, x[i].copy())
+        for p in range(size):
+            state[p] = x[i, m, p]
+        for p in range(size):
+            value = 0.0
+            for k in range(size):
+                value += transition[p, k] * state[k]
+            x[i, m, p] = value
         for j in range(i + 1):
             a, b = size * i, size * j
             for p in range(size):
-                for q in range(size):
-                    value = 0.0
-                    for k in range(size):
-                        value += transition[p, k] * cov[a + k, b + q]
-                    half[p, q] = value
-            for p in range(size):
-                for q in range(size):
+                half[p] = 0.0
+                for k in range(size):
+                    if transition[p, k] != 0:
+                        for q in range(size):
+                            half[p, q] += transition[p, k] * cov[m, a + k, b + q]
+            for q in range(size):
+                for p in range(size):
                     value = together[p, q] + (alone[p, q] if i == j else 0.0)
                     for k in range(size):
-                        value += half[p, k] * transition[q, k]
-                    cov[a + p, b + q] = value
+                        if transition[q, k] != 0:
+                            value += half[p, k] * transition[q, k]
+                    cov[m, a + p, b + q] = value
             if i != j:
-                cov[b : b + size, a : a + size] = cov[a : a + size, b : b + size].T
-
-
-@compiled
-def _times(matrix, vector):  # type: ignore[no-untyped-def]
-    out = np.zeros(len(matrix))
-    for i in range(len(matrix)):
-        for k in range(len(vector)):
-            out[i] += matrix[i, k] * vector[k]
-    return out
+                for p in range(size):
+                    for q in range(size):
+                        cov[m, b + q, a + p] = cov[m, a + p, b + q]
 
 
 @compiled
@@ -147,7 +197,7 @@ def predict(beliefs, transitions, together, alone, switch, fade, rules):  # type
         if models > 1:
             _mix(x[rows], joint, chance[h], switch)
         for m in range(models):
-            _move(x[rows, m], joint[m], transitions[m], together[m], alone[m])
+            _move(x[rows], joint, m, transitions[m], together[m], alone[m])
             if rules.coloured:
                 for i in range(n):
                     at, fresh = size * (i + 1) - 2, 1 - fade * fade
@@ -163,49 +213,74 @@ def predict(beliefs, transitions, together, alone, switch, fade, rules):  # type
 
 
 @compiled
-def _place(x, chance, coloured):  # type: ignore[no-untyped-def]
-    """Where a target is measured to be: (2,), over its models (M, D)."""
-    place = np.zeros(2)
-    for m in range(len(x)):
-        for a in range(2):
-            value = x[m, a]
-            if coloured:
-                value += x[m, len(x[m]) - 2 + a]
-            place[a] += chance[m] * value
-    return place
+def unusual(lights, mean, variance, memory):  # type: ignore[no-untyped-def]
+    """(N,): log density of each brightness, lights (N, 2), among all that is detected, of which mean and variance, NaN
+    where nothing is known, are learnt, each value adding this much; and they, as learnt.
+    """
+    learnt = 0
+    for j in range(len(lights)):
+        value = lights[j, 0]
+        if not math.isfinite(value) or learnt == MOST_LEARNT:
+            continue
+        learnt += 1
+        if math.isnan(mean):
+            mean, variance = value, (0.3 * value) ** 2
+        else:
+            away = value - mean
+            mean, variance = mean + memory * away, variance + memory * (away * away - variance)
+    clutter = np.zeros(len(lights))
+    if not math.isnan(mean):
+        wide = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
+        for j in range(len(lights)):
+            away = (lights[j, 0] if math.isfinite(lights[j, 0]) else 0.0) - mean
+            clutter[j] = -0.5 * away * away / wide - 0.5 * math.log(2 * math.pi * wide)
+    return clutter, mean, variance
 
 
 @compiled
-def _cross(cov, i, j, size, coloured):  # type: ignore[no-untyped-def]
-    """The covariance (2, 2) of what is measured of two targets, under one model's joint cov."""
-    out = np.empty((2, 2))
-    for a in range(2):
-        for b in range(2):
-            p, q = size * i + a, size * j + b
-            out[a, b] = cov[p, q]
-            if coloured:
-                u, v = size * (i + 1) - 2 + a, size * (j + 1) - 2 + b
-                out[a, b] += cov[u, v] + cov[p, v] + cov[u, q]
-    return out
+def _place(x, row, m, coloured):  # type: ignore[no-untyped-def]
+    """Where a target of x (R, M, D) is measured to be under one model."""
+    if not coloured:
+        return x[row, m, 0], x[row, m, 1]
+    size = x.shape[2]
+    return x[row, m, 0] + x[row, m, size - 2], x[row, m, 1] + x[row, m, size - 1]
 
 
 @compiled
-def _measured(x, cov, chance, coloured):  # type: ignore[no-untyped-def]
-    """Places (n, 2) and their joint covariances (n, n, 2, 2), over all models."""
+def _mean_place(x, row, chance, coloured):  # type: ignore[no-untyped-def]
+    """Where it is over all models."""
+    across, down = 0.0, 0.0
+    for m in range(len(chance)):
+        u, v = _place(x, row, m, coloured)
+        across, down = across + chance[m] * u, down + chance[m] * v
+    return across, down
+
+
+@compiled
+def _cross(cov, m, i, j, size, coloured, a, b):  # type: ignore[no-untyped-def]
+    """The covariance of axis a of what is measured of target i with axis b of target j, under one model's joint cov."""
+    p, q = size * i + a, size * j + b
+    if not coloured:
+        return cov[m, p, q]
+    u, v = size * (i + 1) - 2 + a, size * (j + 1) - 2 + b
+    return cov[m, p, q] + cov[m, u, v] + cov[m, p, v] + cov[m, u, q]
+
+
+@compiled
+def _measured(x, cov, chance, coloured, places, spread):  # type: ignore[no-untyped-def]
+    """Fills the places (n, 2) and their joint covariances (n, n, 2, 2) of x (n, M, D), over all models."""
     n, models, size = x.shape
-    places, spread = np.zeros((n, 2)), np.zeros((n, n, 2, 2))
     for i in range(n):
-        places[i] = _place(x[i], chance, coloured)
-    for m in range(models):
-        for i in range(n):
-            here = _place(x[i, m : m + 1], np.ones(1), coloured) - places[i]
-            for j in range(n):
-                there = _place(x[j, m : m + 1], np.ones(1), coloured) - places[j]
-                part = _cross(cov[m], i, j, size, coloured)
-                for a in range(2):
-                    for b in range(2):
-                        spread[i, j, a, b] += chance[m] * (part[a, b] + here[a] * there[b])
-    return places, spread
+        places[i, 0], places[i, 1] = _mean_place(x, i, chance, coloured)
+        for j in range(i + 1):
+            for a in range(2):
+                for b in range(2):
+                    value = 0.0
+                    for m in range(models):
+                        here = _place(x, i, m, coloured)[a] - places[i, a]
+                        there = _place(x, j, m, coloured)[b] - places[j, b]
+                        value += chance[m] * (_cross(cov, m, i, j, size, coloured, a, b) + here * there)
+                    spread[i, j, a, b] = spread[j, i, b, a] = value
 
 
 @compiled
@@ -217,28 +292,25 @@ def _log_normal(dx, dy, xx, xy, yy):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _merging(places, spread, rules):  # type: ignore[no-untyped-def]
-    """(n, n): the chance that two targets are too near to be told apart."""
-    n = len(places)
-    chance = np.zeros((n, n))
+def _merging(n, places, spread, rules, chance):  # type: ignore[no-untyped-def]
+    """Fills (n, n): the chance that two targets are too near to be told apart."""
     for i in range(n):
+        chance[i, i] = 0.0
         for j in range(i):
             dx, dy = places[i, 0] - places[j, 0], places[i, 1] - places[j, 1]
             apart = math.hypot(dx, dy)
-            c = spread[i, i] + spread[j, j] - spread[i, j] - spread[j, i]
-            if apart > 1e-6:
-                along = (dx * dx * c[0, 0] + 2 * dx * dy * c[0, 1] + dy * dy * c[1, 1]) / apart**2
-            else:
-                along = (c[0, 0] + c[1, 1]) / 2
+            xx = spread[i, i, 0, 0] + spread[j, j, 0, 0] - spread[i, j, 0, 0] - spread[j, i, 0, 0]
+            xy = spread[i, i, 0, 1] + spread[j, j, 0, 1] - spread[i, j, 0, 1] - spread[j, i, 0, 1]
+            yy = spread[i, i, 1, 1] + spread[j, j, 1, 1] - spread[i, j, 1, 1] - spread[j, i, 1, 1]
+            along = (dx * dx * xx + 2 * dx * dy * xy + dy * dy * yy) / apart**2 if apart > 1e-6 else (xx + yy) / 2
             width = math.sqrt(max(along, 0.0) + rules.softness**2)
-            chance[i, j] = chance[j, i] = min(0.5 * math.erfc((apart - rules.resolution) / (width * math.sqrt(2.0))), 0.98)
-    return chance
+            near = 0.5 * math.erfc((apart - rules.resolution) / (width * math.sqrt(2.0)))
+            chance[i, j] = chance[j, i] = min(near, 0.98)
 
 
 @compiled
-def _together(mask, merging):  # type: ignore[no-untyped-def]
+def _together(mask, n, merging):  # type: ignore[no-untyped-def]
     """The chance that the targets of a mask are one: the least of each one's chance to be merged with another of them."""
-    n = len(merging)
     least = 1.0
     for i in range(n):
         if mask >> i & 1:
@@ -288,25 +360,26 @@ def _brightness(mask, real, seen, clutter, rules):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _gain(mask, real, missed, merging, fate, place_density, light_density, rules):  # type: ignore[no-untyped-def]
+def _gain(mask, n, odds, fate, merging, place_density, light_density, rules):  # type: ignore[no-untyped-def]
     """By how much better a detection is explained by these targets than by clutter, they being missed."""
-    gain = math.log(rules.detected) + place_density + light_density - math.log(rules.clutter)
-    for i in range(len(real)):
+    gain = rules.seen + place_density + light_density
+    for i in range(n):
         if mask >> i & 1:
-            gain += math.log(max(real[i, EXISTS], TINY)) - missed[i]
-    if _size(mask) > 1:
-        return gain + math.log(max(_together(mask, merging), 1e-9))
-    for i in range(len(real)):
+            gain += odds[i]
+    if mask & (mask - 1):
+        return gain + math.log(max(_together(mask, n, merging), 1e-9))
+    for i in range(n):
         if mask >> i & 1:
             gain += fate[i]
     return gain
 
 
 @compiled
-def _fates(real, merging, rules):  # type: ignore[no-untyped-def]
-    """(n,) each: log of not being merged, shared with the neighbour; log of being missed; the chance to be seen alone."""
+def _fates(real, merging, rules, fate, missed, visible, odds):  # type: ignore[no-untyped-def]
+    """Fills (n,) each: log of not being merged, shared with the neighbour; log of being missed; the chance to be seen
+    alone; log of the chance to be there over that of being missed.
+    """
     n = len(real)
-    fate, missed, visible = np.zeros(n), np.zeros(n), np.zeros(n)
     for i in range(n):
         most = 0.0
         for j in range(n):
@@ -315,44 +388,34 @@ def _fates(real, merging, rules):  # type: ignore[no-untyped-def]
         fate[i] = 0.5 * math.log(1 - most)
         visible[i] = rules.detected * (1 - HIDDEN * most)
         missed[i] = math.log(1 - real[i, EXISTS] * visible[i]) + fate[i]
-    return fate, missed, visible
+        odds[i] = math.log(max(real[i, EXISTS], TINY)) - missed[i]
 
 
 @compiled
-def _options(seen, light, clutter, places, spread, real, merging, fate, missed, rules, masks, gains):  # type: ignore[no-untyped-def]
+def _options(seen, light, clutter, real, places, spread, merging, fate, odds, rules, masks, gains):  # type: ignore[no-untyped-def]
     """Fills the ways in which targets may explain one detection (x, y, xx, xy, yy), none being the first; how many."""
-    n, count = len(places), 1
+    n, count = len(real), 1
     masks[0], gains[0] = 0, 0.0
     room = rules.resolution + 3 * rules.softness
     candidates = 0
     for i in range(n):
         dx, dy = seen[0] - places[i, 0], seen[1] - places[i, 1]
-        c = spread[i, i]
-        density, chi2 = _log_normal(dx, dy, c[0, 0] + seen[2], c[0, 1] + seen[3], c[1, 1] + seen[4])
+        xx, xy, yy = spread[i, i, 0, 0] + seen[2], spread[i, i, 0, 1] + seen[3], spread[i, i, 1, 1] + seen[4]
+        density, chi2 = _log_normal(dx, dy, xx, xy, yy)
         if chi2 < rules.gate and count < OPTIONS:
             more = _brightness(1 << i, real, light, clutter, rules)
-            masks[count], gains[count] = 1 << i, _gain(1 << i, real, missed, merging, fate, density, more, rules)
+            masks[count], gains[count] = 1 << i, _gain(1 << i, n, odds, fate, merging, density, more, rules)
             count += 1
-        reach = room * (MOST_MERGED - 1) / 2 + math.sqrt(rules.gate * max(c[0, 0] + seen[2], c[1, 1] + seen[4]))
-        if math.hypot(dx, dy) < reach:
+        if math.hypot(dx, dy) < room * (MOST_MERGED - 1) / 2 + math.sqrt(rules.gate * max(xx, yy)):
             candidates |= 1 << i
+    candidates = _mergeable(candidates, n, merging)
     subset = candidates
     while subset:
-        size = _size(subset)
-        if 2 <= size <= MOST_MERGED and count < OPTIONS and _together(subset, merging) > 1e-3:
-            share = _shares(subset, real)
-            dx, dy, xx, xy, yy = seen[0], seen[1], seen[2], seen[3], seen[4]
-            for i in range(n):
-                if share[i] > 0:
-                    dx, dy = dx - share[i] * places[i, 0], dy - share[i] * places[i, 1]
-                    for j in range(n):
-                        if share[j] > 0:
-                            both, c = share[i] * share[j], spread[i, j]
-                            xx, xy, yy = xx + both * c[0, 0], xy + both * (c[0, 1] + c[1, 0]) / 2, yy + both * c[1, 1]
-            density, chi2 = _log_normal(dx, dy, xx, xy, yy)
+        if 2 <= _size(subset) <= MOST_MERGED and count < OPTIONS and _together(subset, n, merging) > MERGEABLE:
+            density, chi2 = _mean_density(subset, seen, real, places, spread)
             if chi2 < rules.gate:
                 more = _brightness(subset, real, light, clutter, rules)
-                gain = _gain(subset, real, missed, merging, fate, density, more, rules)
+                gain = _gain(subset, n, odds, fate, merging, density, more, rules)
                 if gain > -FAINT:
                     masks[count], gains[count] = subset, gain
                     count += 1
@@ -361,21 +424,52 @@ def _options(seen, light, clutter, places, spread, real, merging, fate, missed, 
 
 
 @compiled
-def _events(h, base, masks, gains, counts, best_score, best_hypothesis, best_masks):  # type: ignore[no-untyped-def]
-    """The best ways in which disjoint sets of targets explain all detections, by branch and bound.
+def _mergeable(mask, n, merging):  # type: ignore[no-untyped-def]
+    """Those of a mask that can be merged with another of it."""
+    found = 0
+    for i in range(n):
+        for j in range(i):
+            if mask >> i & mask >> j & 1 and merging[i, j] > MERGEABLE:
+                found |= 1 << i | 1 << j
+    return found
 
-    masks, gains (m, OPTIONS) and counts (m,): each detection's; they are entered among the best so far, in falling order.
+
+@compiled
+def _mean_density(mask, seen, real, places, spread):  # type: ignore[no-untyped-def]
+    """Log density of a detection, and its chi^2, if it is the weighted mean of these targets."""
+    share = _shares(mask, real)
+    dx, dy, xx, xy, yy = seen[0], seen[1], seen[2], seen[3], seen[4]
+    for i in range(len(real)):
+        if share[i] > 0:
+            dx, dy = dx - share[i] * places[i, 0], dy - share[i] * places[i, 1]
+            for j in range(len(real)):
+                if share[j] > 0:
+                    both = share[i] * share[j]
+                    xx += both * spread[i, j, 0, 0]
+                    xy += both * (spread[i, j, 0, 1] + spread[i, j, 1, 0]) / 2
+                    yy += both * spread[i, j, 1, 1]
+    return _log_normal(dx, dy, xx, xy, yy)
+
+
+@compiled
+def _events(h, base, m, work, best):  # type: ignore[no-untyped-def]
+    """The best ways in which disjoint sets of targets explain all m detections, by branch and bound; in falling order.
+
+    work: the options of each detection; best: the best events so far, among which they are entered.
     """
-    m, most = len(counts), len(best_score)
-    hope = np.zeros(m + 1)
+    masks, gains, counts, hope, chosen, turn, used, score = work
+    most = len(best.score)
+    hope[m] = 0.0
     for j in range(m - 1, -1, -1):
-        hope[j] = hope[j + 1] + gains[j, : counts[j]].max()
-    chosen, turn = np.zeros(m + 1, np.int64), np.zeros(m + 1, np.int64)
-    used, score = np.zeros(m + 1, np.int64), np.zeros(m + 1)
-    depth, score[0] = 0, base
+        highest = gains[j, 0]
+        for option in range(1, counts[j]):
+            highest = max(highest, gains[j, option])
+        hope[j] = hope[j + 1] + highest
+    turn[: m + 1] = 0
+    depth, used[0], score[0] = 0, 0, base
     while depth >= 0:
         if depth == m:
-            _enter(h, score[m], chosen, best_score, best_hypothesis, best_masks)
+            _enter(h, m, score[m], chosen, best)
             depth -= 1
             continue
         if turn[depth] >= counts[depth]:
@@ -388,23 +482,26 @@ def _events(h, base, masks, gains, counts, best_score, best_hypothesis, best_mas
         if mask & used[depth]:
             continue
         reached = score[depth] + gains[depth, option]
-        if reached + hope[depth + 1] <= best_score[most - 1]:
+        if reached + hope[depth + 1] <= best.score[most - 1]:
             continue
         chosen[depth], used[depth + 1], score[depth + 1] = mask, used[depth] | mask, reached
         depth += 1
 
 
 @compiled
-def _enter(h, score, chosen, best_score, best_hypothesis, best_masks):  # type: ignore[no-untyped-def]
-    """Enters an event among the best, in falling order of their scores."""
-    k = len(best_score) - 1
-    if score <= best_score[k]:
+def _enter(h, m, score, chosen, best):  # type: ignore[no-untyped-def]
+    """Enters an event of m detections among the best, in falling order of their scores."""
+    k = len(best.score) - 1
+    if score <= best.score[k]:
         return
-    while k > 0 and best_score[k - 1] < score:
-        best_score[k], best_hypothesis[k], best_masks[k] = best_score[k - 1], best_hypothesis[k - 1], best_masks[k - 1]
+    while k > 0 and best.score[k - 1] < score:
+        best.score[k], best.hypothesis[k] = best.score[k - 1], best.hypothesis[k - 1]
+        for j in range(m):
+            best.masks[k, j] = best.masks[k - 1, j]
         k -= 1
-    best_score[k], best_hypothesis[k] = score, h
-    best_masks[k, : best_masks.shape[1]] = chosen[: best_masks.shape[1]]
+    best.score[k], best.hypothesis[k] = score, h
+    for j in range(m):
+        best.masks[k, j] = chosen[j]
 
 
 @compiled
@@ -420,8 +517,8 @@ def update(x, cov, chance, mask, share, seen, coloured):  # type: ignore[no-unty
         gain[:] = 0.0
         for i in range(n):
             if mask >> i & 1:
-                place = _place(x[i, m : m + 1], np.ones(1), coloured)
-                dx, dy = dx - share[i] * place[0], dy - share[i] * place[1]
+                across, down = _place(x, i, m, coloured)
+                dx, dy = dx - share[i] * across, dy - share[i] * down
                 for p in range(n * size):
                     for a in range(2):
                         value = cov[m, p, size * i + a]
@@ -474,30 +571,32 @@ def _lighten(mask, real, seen):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _apply(masks, rows, seen, lights, clutter, now_s, x, cov, chance, real, whole, rules):  # type: ignore[no-untyped-def]
-    """One event: which targets (masks) each detection (its row in the frame) shows. Returns the log weight it adds."""
-    places, spread = _measured(x, cov, chance, rules.coloured)
-    merging = _merging(places, spread, rules)
-    fate, missed, visible = _fates(real, merging, rules)
+def _apply(masks, rows, seen, lights, clutter, now_s, room, c, view, h, rules):  # type: ignore[no-untyped-def]
+    """One event: which targets (masks) each detection (its row in the frame) shows, to a room's hypothesis c, which is a
+    copy of what `view` shows of h.
+    """
+    n = room.count[c]
+    x, cov, chance, real, whole = room.x[c, :n], room.cov[c], room.chance[c], room.real[c, :n], room.whole[c, :n]
+    merging, fate, odds = view.merging[h], view.fate[h], view.odds[h]
     weight, hit = 0.0, 0
-    for i in range(len(real)):
-        weight += missed[i]
+    for i in range(n):
+        weight += view.missed[h, i]
     before = real.copy()
-    for j in range(len(masks)):
+    for j in range(len(rows)):
         mask = masks[j]
         if mask == 0:
             continue
         hit |= mask
         more = _brightness(mask, before, lights[j], clutter[j], rules)
         density = update(x, cov, chance, mask, _shares(mask, before), seen[j], rules.coloured)
-        weight += _gain(mask, before, missed, merging, fate, density, more, rules)
+        weight += _gain(mask, n, odds, fate, merging, density, more, rules)
         _lighten(mask, real, lights[j])
-        for i in range(len(real)):
+        for i in range(n):
             if mask >> i & 1:
-                real[i, SCORE] += math.log(rules.detected) + density + more - math.log(rules.clutter)
+                real[i, SCORE] += rules.seen + density + more
                 real[i, COV_XX], real[i, COV_XY], real[i, COV_YY] = seen[j, 5], seen[j, 6], seen[j, 7]
                 whole[i, DETECTION] = rows[j]
-    for i in range(len(real)):
+    for i in range(n):
         whole[i, HITS] = (whole[i, HITS] << 1) & 0xFFFFFFFF
         whole[i, AGE] += 1
         if hit >> i & 1:
@@ -505,11 +604,11 @@ def _apply(masks, rows, seen, lights, clutter, now_s, x, cov, chance, real, whol
             real[i, EXISTS], real[i, SEEN_S] = 1.0, now_s
         else:
             whole[i, DETECTION] = -1
-            exists = real[i, EXISTS]
-            real[i, EXISTS] = exists * (1 - visible[i]) / (1 - exists * visible[i])
-            real[i, SCORE] += math.log(1 - visible[i])
+            exists, visible = real[i, EXISTS], view.visible[h, i]
+            real[i, EXISTS] = exists * (1 - visible) / (1 - exists * visible)
+            real[i, SCORE] += math.log(1 - visible)
         whole[i, CONFIRMED] |= _confirms(real[i], whole[i], rules)
-    return weight
+    room.log_weight[c] += weight
 
 
 @compiled
@@ -558,18 +657,20 @@ def _born(row, seen, light, number, now_s, rules, x, cov, real, whole):  # type:
 
 
 @compiled
-def _alike(n, x, y, cov, real, other, whole, others):  # type: ignore[no-untyped-def]
-    """Whether two hypotheses say the same of the same n targets, within a fraction of their deviations."""
-    size = x.shape[2]
-    for i in range(n):
-        if whole[i, ID] != others[i, ID]:
+def _alike(room, k, other):  # type: ignore[no-untyped-def]
+    """Whether two hypotheses of a room say the same of the same targets, within a fraction of the other's deviations."""
+    if room.count[k] != room.count[other]:
+        return False
+    size = room.x.shape[3]
+    for i in range(room.count[k]):
+        if room.whole[k, i, ID] != room.whole[other, i, ID]:
             return False
         for a in range(size):
-            away = x[i, 0, a] - y[i, 0, a]
-            if away * away > ALIKE**2 * cov[0, size * i + a, size * i + a]:
+            away = room.x[k, i, 0, a] - room.x[other, i, 0, a]
+            if away * away > ALIKE**2 * room.cov[other, 0, size * i + a, size * i + a]:
                 return False
-        away = real[i, AMPLITUDE] - other[i, AMPLITUDE]
-        if away * away > ALIKE**2 * real[i, AMPLITUDE_VAR]:
+        away = room.real[k, i, AMPLITUDE] - room.real[other, i, AMPLITUDE]
+        if away * away > ALIKE**2 * room.real[other, i, AMPLITUDE_VAR]:
             return False
     return True
 
@@ -586,35 +687,33 @@ def _root(parent, k):  # type: ignore[no-untyped-def]
 def _boxes(beliefs, seen, rules):  # type: ignore[no-untyped-def]
     """(G, 6) of each group: the box of its places, the reach beyond it of its gates, and whether it is real; rows (G,)."""
     group, hypothesis, block, _, chance, x, cov, real, _ = beliefs
-    groups, size = len(group) - 1, x.shape[2]
+    groups, models, size = len(group) - 1, x.shape[1], x.shape[2]
     boxes, rows = np.empty((groups, 6)), np.zeros(groups, np.int64)
     widest = 0.0
     for j in range(len(seen)):
         widest = max(widest, seen[j, 2], seen[j, 4])
     for g in range(groups):
-        box = boxes[g]
-        box[0] = box[1] = np.inf
-        box[2] = box[3] = -np.inf
-        box[4] = box[5] = 0.0
+        left, top, right, bottom, variance, exists = np.inf, np.inf, -np.inf, -np.inf, 0.0, 0.0
         for h in range(group[g], group[g + 1]):
-            n = hypothesis[h + 1] - hypothesis[h]
+            first, n = hypothesis[h], hypothesis[h + 1] - hypothesis[h]
             rows[g] = max(rows[g], n)
-            joint = cov[block[h] : block[h + 1]].reshape((x.shape[1], n * size, n * size))
+            joint = cov[block[h] : block[h + 1]].reshape((models, n * size, n * size))
             for i in range(n):
-                place = _place(x[hypothesis[h] + i], chance[h], rules.coloured)
-                box[0], box[1] = min(box[0], place[0]), min(box[1], place[1])
-                box[2], box[3] = max(box[2], place[0]), max(box[3], place[1])
-                for m in range(x.shape[1]):
-                    c = _cross(joint[m], i, i, size, rules.coloured)
-                    box[4] = max(box[4], math.sqrt(rules.gate * (max(c[0, 0], c[1, 1]) + widest)))
-                box[5] = max(box[5], real[hypothesis[h] + i, EXISTS])
+                across, down = _mean_place(x, first + i, chance[h], rules.coloured)
+                left, top, right, bottom = min(left, across), min(top, down), max(right, across), max(bottom, down)
+                exists = max(exists, real[first + i, EXISTS])
+                for m in range(models):
+                    for a in range(2):
+                        variance = max(variance, _cross(joint, m, i, i, size, rules.coloured, a, a))
+        boxes[g, 0], boxes[g, 1], boxes[g, 2], boxes[g, 3] = left, top, right, bottom
+        boxes[g, 4], boxes[g, 5] = math.sqrt(rules.gate * (variance + widest)), exists
     return boxes, rows
 
 
 @compiled
-def _near(box, other):  # type: ignore[no-untyped-def]
+def _near(boxes, g, k):  # type: ignore[no-untyped-def]
     """How far two boxes are apart along the axis where that is most."""
-    return max(box[0] - other[2], other[0] - box[2], box[1] - other[3], other[1] - box[3])
+    return max(boxes[g, 0] - boxes[k, 2], boxes[k, 0] - boxes[g, 2], boxes[g, 1] - boxes[k, 3], boxes[k, 1] - boxes[g, 3])
 
 
 @compiled
@@ -622,39 +721,54 @@ def _regroup(beliefs, seen, rules):  # type: ignore[no-untyped-def]
     """Which groups become one, (G,) numbers of the first of each, and which one each detection is near to, -1 for none."""
     boxes, rows = _boxes(beliefs, seen, rules)
     groups = len(boxes)
-    parent, owner, away = np.arange(groups), np.full(len(seen), -1), np.empty(groups)
+    parent, owner = np.arange(groups), np.full(len(seen), -1)
     order = np.argsort(boxes[:, 0])
-    widest = 0.0
-    for g in range(groups):
-        widest = max(widest, boxes[g, 2] - boxes[g, 0])
     for first in range(groups):
         g = order[first]
+        if boxes[g, 5] < REAL:
+            continue
         for second in range(first + 1, groups):
             k = order[second]
             if boxes[k, 0] - boxes[g, 2] > rules.near:
                 break
-            if boxes[g, 5] >= REAL and boxes[k, 5] >= REAL and _near(boxes[g], boxes[k]) < rules.near:
+            if boxes[k, 5] >= REAL and _near(boxes, g, k) < rules.near:
                 _unite(parent, rows, g, k)
-    for j in range(len(seen)):
-        near, nearest = -1, np.inf
-        for g in range(groups):
-            box = boxes[g]
-            outside = max(box[0] - seen[j, 0], seen[j, 0] - box[2], box[1] - seen[j, 1], seen[j, 1] - box[3])
-            away[g] = outside - box[4]
-            if away[g] < 0 and outside < nearest:
-                near, nearest = g, outside
-        if near < 0:
-            continue
-        for g in range(groups):
-            if away[g] < 0 and g != near:
-                _unite(parent, rows, near, g)
-        owner[j] = near
+    _own(boxes, seen, parent, rows, owner)
     for g in range(groups):
         parent[g] = _root(parent, g)
     for j in range(len(seen)):
         if owner[j] >= 0:
             owner[j] = parent[owner[j]]
     return parent, owner
+
+
+@compiled
+def _own(boxes, seen, parent, rows, owner):  # type: ignore[no-untyped-def]
+    """Gives each detection to the nearest group in whose reach it is; the others that reach it are united with that."""
+    groups = len(boxes)
+    left, widest = boxes[:, 0] - boxes[:, 4], 0.0
+    for g in range(groups):
+        widest = max(widest, boxes[g, 2] - boxes[g, 0] + 2 * boxes[g, 4])
+    order = np.argsort(left)
+    left = left[order]
+    reached = np.empty(groups, np.int64)
+    for j in range(len(seen)):
+        x, y = seen[j, 0], seen[j, 1]
+        count, nearest = 0, np.inf
+        for place in range(np.searchsorted(left, x - widest), groups):
+            if left[place] > x:
+                break
+            g = order[place]
+            outside = max(boxes[g, 0] - x, x - boxes[g, 2], boxes[g, 1] - y, y - boxes[g, 3])
+            if outside < boxes[g, 4]:
+                reached[count] = g
+                count += 1
+                if outside < nearest or (outside == nearest and g < owner[j]):
+                    owner[j], nearest = g, outside
+        if count > 1:
+            reached[:count].sort()
+            for g in reached[:count]:
+                _unite(parent, rows, owner[j], g)
 
 
 @compiled
@@ -669,10 +783,9 @@ def _unite(parent, rows, g, k):  # type: ignore[no-untyped-def]
 
 @compiled
 def _room(most, beliefs):  # type: ignore[no-untyped-def]
-    """Space for so many hypotheses: how many rows each has, log weights, chances, x, cov, real, whole."""
     models, size = beliefs.x.shape[1:]
     n = MOST_TARGETS
-    return (
+    return Room(
         np.zeros(most, np.int64),
         np.zeros(most),
         np.zeros((most, models)),
@@ -684,123 +797,183 @@ def _room(most, beliefs):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _view(most):  # type: ignore[no-untyped-def]
+    n = MOST_TARGETS
+    return View(
+        np.zeros((most, n, 2)),
+        np.zeros((most, n, n, 2, 2)),
+        np.zeros((most, n, n)),
+        np.zeros((most, n)),
+        np.zeros((most, n)),
+        np.zeros((most, n)),
+        np.zeros((most, n)),
+    )
+
+
+@compiled
+def _work():  # type: ignore[no-untyped-def]
+    return Work(
+        np.zeros((MOST_SEEN, OPTIONS), np.int64),
+        np.zeros((MOST_SEEN, OPTIONS)),
+        np.zeros(MOST_SEEN, np.int64),
+        np.zeros(MOST_SEEN + 1),
+        np.zeros(MOST_SEEN + 1, np.int64),
+        np.zeros(MOST_SEEN + 1, np.int64),
+        np.zeros(MOST_SEEN + 1, np.int64),
+        np.zeros(MOST_SEEN + 1),
+    )
+
+
+@compiled
 def _load(beliefs, g, room):  # type: ignore[no-untyped-def]
     """A group's hypotheses into a room; how many."""
-    group, hypothesis, block, log_weight, chance, x, cov, real, whole = beliefs
-    counts, logs, chances, xs, covs, reals, wholes = room
-    size = x.shape[2]
-    for k in range(group[g + 1] - group[g]):
-        h = group[g] + k
-        first, n = hypothesis[h], hypothesis[h + 1] - hypothesis[h]
-        counts[k], logs[k], chances[k] = n, log_weight[h], chance[h]
-        xs[k, :n], reals[k, :n], wholes[k, :n] = x[first : first + n], real[first : first + n], whole[first : first + n]
-        covs[k, :, : n * size, : n * size] = cov[block[h] : block[h + 1]].reshape((x.shape[1], n * size, n * size))
+    models, size = beliefs.x.shape[1:]
+    begin, end = beliefs.group[g], beliefs.group[g + 1]
+    for k in range(end - begin):
+        h = begin + k
+        first, n, at = beliefs.hypothesis[h], beliefs.hypothesis[h + 1] - beliefs.hypothesis[h], beliefs.block[h]
+        room.count[k], room.log_weight[k] = n, beliefs.log_weight[h]
+        for m in range(models):
+            room.chance[k, m] = beliefs.chance[h, m]
+            for p in range(n * size):
+                for q in range(n * size):
+                    room.cov[k, m, p, q] = beliefs.cov[at + q]
+                at += n * size
         for i in range(n):
-            wholes[k, i, PARENT] = first + i
-    return group[g + 1] - group[g]
+            _copy_row(beliefs.x, beliefs.real, beliefs.whole, first + i, room.x[k], room.real[k], room.whole[k], i)
+            room.whole[k, i, PARENT] = first + i
+    return end - begin
+
+
+@compiled
+def _copy_row(x, real, whole, i, into_x, into_real, into_whole, k):  # type: ignore[no-untyped-def]
+    """Row i of these to row k of those."""
+    for m in range(x.shape[1]):
+        for a in range(x.shape[2]):
+            into_x[k, m, a] = x[i, m, a]
+    for a in range(REALS):
+        into_real[k, a] = real[i, a]
+    for a in range(WHOLES):
+        into_whole[k, a] = whole[i, a]
+
+
+@compiled
+def _copy(room, k, into, c):  # type: ignore[no-untyped-def]
+    """A room's hypothesis k into another room, as its hypothesis c."""
+    n, models, size = room.count[k], room.x.shape[2], room.x.shape[3]
+    into.count[c], into.log_weight[c] = n, room.log_weight[k]
+    for i in range(n):
+        _copy_row(room.x[k], room.real[k], room.whole[k], i, into.x[c], into.real[c], into.whole[c], i)
+    for m in range(models):
+        into.chance[c, m] = room.chance[k, m]
+        for p in range(n * size):
+            for q in range(n * size):
+                into.cov[c, m, p, q] = room.cov[k, m, p, q]
 
 
 @compiled
 def _join(room, count, other, others, into):  # type: ignore[no-untyped-def]
     """The likeliest pairs of two rooms' hypotheses into a third; how many."""
-    most = len(into[0])
     sums = np.empty(count * others)
     for k in range(count):
         for q in range(others):
-            sums[k * others + q] = -(room[1][k] + other[1][q])
-    order = np.argsort(sums)[:most]
-    size = room[3].shape[3]
+            sums[k * others + q] = -(room.log_weight[k] + other.log_weight[q])
+    order = np.argsort(sums)[: len(into.count)]
+    size = room.x.shape[3]
     for place in range(len(order)):
         k, q = order[place] // others, order[place] % others
-        a, b = room[0][k], other[0][q]
-        n = a + b
-        into[0][place], into[1][place], into[2][place] = n, room[1][k] + other[1][q], room[2][k]
-        into[3][place, :a], into[3][place, a:n] = room[3][k, :a], other[3][q, :b]
-        into[4][place, :, : n * size, : n * size] = 0.0
-        into[4][place, :, : a * size, : a * size] = room[4][k, :, : a * size, : a * size]
-        into[4][place, :, a * size : n * size, a * size : n * size] = other[4][q, :, : b * size, : b * size]
-        into[5][place, :a], into[5][place, a:n] = room[5][k, :a], other[5][q, :b]
-        into[6][place, :a], into[6][place, a:n] = room[6][k, :a], other[6][q, :b]
+        a, b = room.count[k], other.count[q]
+        _copy(room, k, into, place)
+        into.count[place], into.log_weight[place] = a + b, room.log_weight[k] + other.log_weight[q]
+        for i in range(b):
+            _copy_row(
+                other.x[q], other.real[q], other.whole[q], i, into.x[place], into.real[place], into.whole[place], a + i
+            )
+        a, b = a * size, b * size
+        into.cov[place, :, :a, a : a + b] = 0.0
+        into.cov[place, :, a : a + b, :a] = 0.0
+        into.cov[place, :, a : a + b, a : a + b] = other.cov[q, :, :b, :b]
     return len(order)
 
 
 @compiled
-def _explain(room, count, seen, lights, clutter, rules, best_score, best_hypothesis, best_masks):  # type: ignore[no-untyped-def]
-    """The best events of a group over all its hypotheses."""
-    best_score[:] = -np.inf
-    m, size = len(seen), room[3].shape[3]
-    masks, gains, counts = np.zeros((m, OPTIONS), np.int64), np.zeros((m, OPTIONS)), np.zeros(m, np.int64)
+def _explain(room, count, seen, lights, clutter, rules, view, work, best):  # type: ignore[no-untyped-def]
+    """The best events of a group over all its hypotheses, and how these look."""
+    best.score[:] = -np.inf
     for k in range(count):
-        n = room[0][k]
-        real = room[5][k, :n]
-        places, spread = _measured(room[3][k, :n], room[4][k, :, : n * size, : n * size], room[2][k], rules.coloured)
-        merging = _merging(places, spread, rules)
-        fate, missed, _ = _fates(real, merging, rules)
-        for j in range(m):
-            counts[j] = _options(
-                seen[j], lights[j], clutter[j], places, spread, real, merging, fate, missed, rules, masks[j], gains[j]
+        n = room.count[k]
+        real, places, spread, merging = room.real[k, :n], view.places[k], view.spread[k], view.merging[k]
+        _measured(room.x[k, :n], room.cov[k], room.chance[k], rules.coloured, places, spread)
+        _merging(n, places, spread, rules, merging)
+        _fates(real, merging, rules, view.fate[k], view.missed[k], view.visible[k], view.odds[k])
+        for j in range(len(seen)):
+            work.counts[j] = _options(
+                seen[j],
+                lights[j],
+                clutter[j],
+                real,
+                places,
+                spread,
+                merging,
+                view.fate[k],
+                view.odds[k],
+                rules,
+                work.masks[j],
+                work.gains[j],
             )
-        _events(k, room[1][k] + missed.sum(), masks, gains, counts, best_score, best_hypothesis, best_masks)
-
-
-@compiled
-def _copy(room, k, into, c):  # type: ignore[no-untyped-def]
-    n, size = room[0][k], room[3].shape[3]
-    into[0][c], into[1][c], into[2][c] = n, room[1][k], room[2][k]
-    into[3][c, :n], into[5][c, :n], into[6][c, :n] = room[3][k, :n], room[5][k, :n], room[6][k, :n]
-    into[4][c, :, : n * size, : n * size] = room[4][k, :, : n * size, : n * size]
+        base = room.log_weight[k]
+        for i in range(n):
+            base += view.missed[k, i]
+        _events(k, base, len(seen), work, best)
 
 
 @compiled
 def _keep_rows(room, c, kept):  # type: ignore[no-untyped-def]
-    """Leaves only some rows of a hypothesis, in their order."""
-    n, size = room[0][c], room[3].shape[3]
+    """Leaves only some rows of a hypothesis, those of a mask, in their order."""
+    n, size = room.count[c], room.x.shape[3]
     count = 0
     for i in range(n):
-        if kept[i]:
+        if kept >> i & 1:
             if count != i:
-                room[3][c, count], room[5][c, count], room[6][c, count] = room[3][c, i], room[5][c, i], room[6][c, i]
+                _copy_row(room.x[c], room.real[c], room.whole[c], i, room.x[c], room.real[c], room.whole[c], count)
                 a, b = count * size, i * size
-                room[4][c, :, a : a + size, : n * size] = room[4][c, :, b : b + size, : n * size].copy()
-                room[4][c, :, : n * size, a : a + size] = room[4][c, :, : n * size, b : b + size].copy()
+                room.cov[c, :, a : a + size, : n * size] = room.cov[c, :, b : b + size, : n * size].copy()
+                room.cov[c, :, : n * size, a : a + size] = room.cov[c, :, : n * size, b : b + size].copy()
             count += 1
-    room[0][c] = count
+    room.count[c] = count
 
 
 @compiled
 def _add_born(room, c, masks, rows, seen, lights, numbers, now_s, rules):  # type: ignore[no-untyped-def]
     """Adds what a hypothesis does not explain to it, as new targets."""
-    size = room[3].shape[3]
-    for j in range(len(masks)):
-        n = room[0][c]
+    size = room.x.shape[3]
+    for j in range(len(rows)):
+        n = room.count[c]
         if masks[j] or n >= MOST_TARGETS:
             continue
         a, b = n * size, (n + 1) * size
-        room[4][c, :, a:b, :b] = 0.0
-        room[4][c, :, :b, a:b] = 0.0
-        cov = room[4][c, :, a:b, a:b]
-        _born(
-            rows[j], seen[j], lights[j], numbers + rows[j], now_s, rules, room[3][c, n], cov, room[5][c, n], room[6][c, n]
-        )
-        room[0][c] = n + 1
+        room.cov[c, :, a:b, :b] = 0.0
+        room.cov[c, :, :b, a:b] = 0.0
+        cov, number = room.cov[c, :, a:b, a:b], numbers + rows[j]
+        _born(rows[j], seen[j], lights[j], number, now_s, rules, room.x[c, n], cov, room.real[c, n], room.whole[c, n])
+        room.count[c] = n + 1
 
 
 @compiled
 def _thin(room, count, most):  # type: ignore[no-untyped-def]
     """(count,): which hypotheses to keep, and in falling order: weights of alike ones added up, faint ones dropped."""
-    order = np.argsort(-room[1][:count])
+    weight = room.log_weight
+    order = np.argsort(-weight[:count])
     kept, found = np.empty(count, np.int64), 0
     for place in range(count):
         k = order[place]
-        if found and room[1][k] < room[1][kept[0]] - FAINT:
+        if found and weight[k] < weight[kept[0]] - FAINT:
             break
-        n, same = room[0][k], False
+        same = False
         for other in kept[:found]:
-            if room[0][other] == n and _alike(
-                n, room[3][other], room[3][k], room[4][other], room[5][other], room[5][k], room[6][other], room[6][k]
-            ):
-                high, low = max(room[1][other], room[1][k]), min(room[1][other], room[1][k])
-                room[1][other] = high + math.log1p(math.exp(low - high))
+            if _alike(room, k, other):
+                high, low = max(weight[other], weight[k]), min(weight[other], weight[k])
+                weight[other] = high + math.log1p(math.exp(low - high))
                 same = True
                 break
         if not same and found < most:
@@ -810,56 +983,66 @@ def _thin(room, count, most):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _where(values, count, value):  # type: ignore[no-untyped-def]
+    """The first place of a value among the first ones, or their count."""
+    for k in range(count):
+        if values[k] == value:
+            return k
+    return count
+
+
+@compiled
 def _parts(room, kept, rules):  # type: ignore[no-untyped-def]
     """The targets of a group by the part it falls into: their ids and, of the same length, the parts' numbers."""
     ids = np.empty(len(kept) * MOST_TARGETS, np.int64)
     count = 0
     for k in kept:
-        for i in range(room[0][k]):
-            number = room[6][k, i, ID]
-            if not (ids[:count] == number).any():
-                ids[count] = number
+        for i in range(room.count[k]):
+            ids[count] = room.whole[k, i, ID]
+            if _where(ids, count, ids[count]) == count:
                 count += 1
-    ids = ids[:count]
     part = np.arange(count)
     for k in kept:
-        n = room[0][k]
-        for i in range(n):
-            a = _root(part, np.flatnonzero(ids == room[6][k, i, ID])[0])
+        for i in range(room.count[k]):
+            a = _root(part, _where(ids, count, room.whole[k, i, ID]))
             for j in range(i):
-                b = _root(part, np.flatnonzero(ids == room[6][k, j, ID])[0])
-                x, y = room[3][k, i, 0], room[3][k, j, 0]
-                if a != b and max(abs(x[0] - y[0]), abs(x[1] - y[1])) < APART * rules.near:
+                away = max(abs(room.x[k, i, 0, 0] - room.x[k, j, 0, 0]), abs(room.x[k, i, 0, 1] - room.x[k, j, 0, 1]))
+                if away < APART * rules.near:
+                    b = _root(part, _where(ids, count, room.whole[k, j, ID]))
                     part[max(a, b)] = min(a, b)
                     a = min(a, b)
     for k in range(count):
         part[k] = _root(part, k)
-    return ids, part
+    return ids[:count], part
 
 
 @compiled
 def _store(room, kept, out, ends):  # type: ignore[no-untyped-def]
     """Appends a group to the beliefs, weights made to add up to one; False where there is no room left."""
-    group, hypothesis, block, log_weight, chance, x, cov, real, whole = out
-    size, models = x.shape[2], x.shape[1]
+    models, size = out.x.shape[1:]
     total = 0.0
     for k in kept:
-        total += math.exp(room[1][k] - room[1][kept[0]])
-    total = room[1][kept[0]] + math.log(total)
+        total += math.exp(room.log_weight[k] - room.log_weight[kept[0]])
+    total = room.log_weight[kept[0]] + math.log(total)
     for k in kept:
-        n, h, row = room[0][k], ends[1], ends[2]
+        n, h, row, at = room.count[k], ends[1], ends[2], out.block[ends[1]]
         width = n * size
-        if h + 1 >= len(hypothesis) or row + n > len(x) or block[h] + models * width * width > len(cov):
+        if h + 1 >= len(out.hypothesis) or row + n > len(out.x) or at + models * width * width > len(out.cov):
             return False
-        log_weight[h], chance[h] = room[1][k] - total, room[2][k]
-        x[row : row + n], real[row : row + n], whole[row : row + n] = room[3][k, :n], room[5][k, :n], room[6][k, :n]
-        cov[block[h] : block[h] + models * width * width] = room[4][k, :, :width, :width].copy().reshape(-1)
-        block[h + 1] = block[h] + models * width * width
-        hypothesis[h + 1] = row + n
+        out.log_weight[h] = room.log_weight[k] - total
+        for m in range(models):
+            out.chance[h, m] = room.chance[k, m]
+            for p in range(width):
+                for q in range(width):
+                    out.cov[at + q] = room.cov[k, m, p, q]
+                at += width
+        for i in range(n):
+            _copy_row(room.x[k], room.real[k], room.whole[k], i, out.x, out.real, out.whole, row + i)
+        out.block[h + 1], out.hypothesis[h + 1] = at, row + n
         ends[1], ends[2] = h + 1, row + n
-    if ends[0] + 1 >= len(group):
+    if ends[0] + 1 >= len(out.group):
         return False
-    group[ends[0] + 1] = ends[1]
+    out.group[ends[0] + 1] = ends[1]
     ends[0] += 1
     return True
 
@@ -876,9 +1059,10 @@ def _put_away(room, count, spare, out, ends, rules):  # type: ignore[no-untyped-
     for number in np.unique(part):
         for c in range(len(kept)):
             _copy(room, kept[c], spare, c)
-            mine = np.zeros(MOST_TARGETS, np.bool_)
-            for i in range(spare[0][c]):
-                mine[i] = part[np.flatnonzero(ids == spare[6][c, i, ID])[0]] == number
+            mine = 0
+            for i in range(spare.count[c]):
+                if part[_where(ids, len(ids), spare.whole[c, i, ID])] == number:
+                    mine |= 1 << i
             _keep_rows(spare, c, mine)
         if not _store(spare, _thin(spare, len(kept), rules.most), out, ends):
             return False
@@ -886,8 +1070,43 @@ def _put_away(room, count, spare, out, ends, rules):  # type: ignore[no-untyped-
 
 
 @compiled
+def _listed(label, count):  # type: ignore[no-untyped-def]
+    """What bears each label below count, in rising order: that of label g is items[start[g] : start[g + 1]]."""
+    start = np.zeros(count + 1, np.int64)
+    for k in label:
+        if k >= 0:
+            start[k + 1] += 1
+    start = np.cumsum(start)
+    items, end = np.empty(start[count], np.int64), start.copy()
+    for item in range(len(label)):
+        if label[item] >= 0:
+            items[end[label[item]]] = item
+            end[label[item]] += 1
+    return items, start
+
+
+@compiled
+def _branch(room, count, rows, seen, lights, clutter, numbers, now_s, rules, view, work, best, into):  # type: ignore[no-untyped-def]
+    """A group's hypotheses and its detections (their rows in the frame) to the likeliest hypotheses after it; how many."""
+    _explain(room, count, seen, lights, clutter, rules, view, work, best)
+    for c in range(len(best.score)):
+        if best.score[c] < best.score[0] - FAINT or best.score[c] == -np.inf:
+            return c
+        h, masks = best.hypothesis[c], best.masks[c]
+        _copy(room, h, into, c)
+        _apply(masks, rows, seen, lights, clutter, now_s, into, c, view, h, rules)
+        kept = 0
+        for i in range(into.count[c]):
+            if not _ended(into.real[c, i], into.whole[c, i], now_s, rules):
+                kept |= 1 << i
+        _keep_rows(into, c, kept)
+        _add_born(into, c, masks, rows, seen, lights, numbers, now_s, rules)
+    return len(best.score)
+
+
+@compiled
 def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type: ignore[no-untyped-def]
-    """One frame: predicted beliefs and its detections to beliefs, in `out`, whose arrays are at least as large as needed.
+    """One frame: predicted beliefs and its detections to beliefs, which are written into the first part of `out`.
 
     seen (N, 8): x, y px, the covariance with which they are compared (xx, xy, yy), and their own; lights (N, 2): brightness
     and its variance, DN, NaN where unknown; clutter (N,): log density of that brightness among all; numbers: the id of what
@@ -896,50 +1115,46 @@ def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type
     parent, owner = _regroup(beliefs, seen, rules)
     pool = 2 * rules.most
     first, second, third = _room(pool, beliefs), _room(pool, beliefs), _room(pool, beliefs)
-    best_score, best_hypothesis = np.empty(pool), np.zeros(pool, np.int64)
+    view, work = _view(pool), _work()
+    best = Best(np.empty(pool), np.zeros(pool, np.int64), np.zeros((pool, MOST_SEEN), np.int64))
+    members, begin = _listed(parent, len(parent))
+    items, start = _listed(owner, len(parent))
     ends = np.zeros(3, np.int64)
     out.group[0] = out.hypothesis[0] = out.block[0] = 0
     for g in range(len(parent)):
         if parent[g] != g:
             continue
         count = _load(beliefs, g, first)
-        for k in range(g + 1, len(parent)):
-            if parent[k] == g:
-                others = _load(beliefs, k, second)
-                count = _join(first, count, second, others, third)
-                first, third = third, first
-        rows = np.flatnonzero(owner == g)
-        if len(rows) > MOST_SEEN:
-            owner[rows[MOST_SEEN:]] = -1
-            rows = rows[:MOST_SEEN]
-        best_masks = np.zeros((pool, len(rows)), np.int64)
-        mine, light, density = seen[rows], lights[rows], clutter[rows]
-        _explain(first, count, mine, light, density, rules, best_score, best_hypothesis, best_masks)
-        children = 0
-        for c in range(pool):
-            if best_score[c] < best_score[0] - FAINT or best_score[c] == -np.inf:
-                break
-            _copy(first, best_hypothesis[c], second, c)
-            n = second[0][c]
-            x, cov = second[3][c, :n], second[4][c, :, : n * beliefs.x.shape[2], : n * beliefs.x.shape[2]]
-            real, whole = second[5][c, :n], second[6][c, :n]
-            second[1][c] += _apply(
-                best_masks[c], rows, mine, light, density, now_s, x, cov, second[2][c], real, whole, rules
-            )
-            kept = np.zeros(MOST_TARGETS, np.bool_)
-            for i in range(n):
-                kept[i] = not _ended(real[i], whole[i], now_s, rules)
-            _keep_rows(second, c, kept)
-            _add_born(second, c, best_masks[c], rows, mine, light, numbers, now_s, rules)
-            children += 1
+        for k in members[begin[g] + 1 : begin[g + 1]]:
+            others = _load(beliefs, k, second)
+            count = _join(first, count, second, others, third)
+            first, third = third, first
+        rows = items[start[g] : start[g + 1]]
+        owner[rows[MOST_SEEN:]] = -1
+        rows = rows[:MOST_SEEN]
+        children = _branch(
+            first,
+            count,
+            rows,
+            seen[rows],
+            lights[rows],
+            clutter[rows],
+            numbers,
+            now_s,
+            rules,
+            view,
+            work,
+            best,
+            second,
+        )
         if not _put_away(second, children, third, out, ends, rules):
             return -1, -1, -1
     for j in range(len(seen)):
         if owner[j] < 0:
-            first[0][0], first[1][0] = 0, 0.0
-            first[2][0] = 1.0 / beliefs.x.shape[1]
-            mine = seen[j : j + 1]
-            _add_born(first, 0, np.zeros(1, np.int64), np.array([j]), mine, lights[j : j + 1], numbers, now_s, rules)
+            first.count[0], first.log_weight[0] = 0, 0.0
+            first.chance[0] = 1.0 / beliefs.x.shape[1]
+            alone, mine, light = np.array([j]), seen[j : j + 1], lights[j : j + 1]
+            _add_born(first, 0, np.zeros(1, np.int64), alone, mine, light, numbers, now_s, rules)
             if not _store(first, np.zeros(1, np.int64), out, ends):
                 return -1, -1, -1
     return ends[0], ends[1], ends[2]

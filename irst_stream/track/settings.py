@@ -39,6 +39,7 @@ class TrackSettings:
     end_s: float = 0.3  # a confirmed track that has not been seen for so long ends
     least: float = 1e-3  # so does one that is less likely than this to exist
     hypotheses: int = 3  # of each group, in how its detections belong to its targets
+    late_s: float = 0.1  # a frame that comes after others and is less than this older is still put in order; 0: none is
     lag: int = 0  # frames: tracks are published so much later, smoothed, and by what was learnt meanwhile
 
 
@@ -54,6 +55,8 @@ def check_tracking(settings: TrackSettings) -> None:
         raise UsageError(f"track.least: expected more than 0 and less than 0.5, got {settings.least}")
     if not 1 <= settings.hits <= settings.of <= 32:
         raise UsageError(f"track.hits, of: expected 1 <= hits <= of <= 32, got {settings.hits}, {settings.of}")
+    if not 0 <= settings.late_s <= 10:
+        raise UsageError(f"track.late_s: expected 0 to 10, got {settings.late_s}")
     for name, low, high in (("overlap", 0, 101), ("hypotheses", 1, 200), ("lag", 0, 1000)):
         if not low <= getattr(settings, name) <= high:
             raise UsageError(f"track.{name}: expected {low} to {high}, got {getattr(settings, name)}")

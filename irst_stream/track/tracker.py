@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import bisect_left
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from irst_stream.compiling import compile_elsewhere
+from irst_stream.errors import UsageError
 from irst_stream.track.compiled import (
     CONFIRMED,
     DETECTION,
@@ -22,10 +24,12 @@ from irst_stream.track.compiled import (
     predict,
     published,
     smoothed,
+    unusual,
 )
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
 from irst_stream.track.settings import TrackSettings, check_tracking
-from irst_stream.types import Detections, Floats, Stamp, Tracks
+from irst_stream.track.stabilise import is_known, to_frame, to_world
+from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
 __all__ = ["Tracker"]
 
@@ -34,6 +38,7 @@ COMPARED = 0.05  # of a detection's covariance: what is left of it where its err
 MEMORY = 0.05  # of what brightness is usual: what each detection adds to it
 LONGEST_S = 10.0  # without detections: whatever was in view has moved on
 STAYS = 0.98  # of the motion models, from frame to frame
+MOST_HELD = 64  # moments beside those of the lag: what came before them is settled
 
 
 def warm_up() -> None:
@@ -44,204 +49,256 @@ def warm_up() -> None:
         tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
 
 
-class _Moment(NamedTuple):
-    """What was believed after a frame, and how it came from the frame before."""
+class _Given(NamedTuple):
+    """A frame as it came; first: the id of what its first detection may start, the others' follow."""
 
-    stamp: Stamp
+    detections: Detections
+    pose: Pose | None
+    first: int
+
+
+class _Moment(NamedTuple):
+    """What was believed after a frame, and how it came from the frame before.
+
+    pose: where the platform pointed, as far as is known; usual: see compiled.unusual.
+    """
+
+    given: _Given
+    pose: Pose | None
     beliefs: Beliefs
+    usual: tuple[float, float]
     transition: Floats
     noise: Floats
     fade: float
+
+    @property
+    def stamp(self) -> Stamp:
+        return self.given.detections.stamp
 
 
 class Tracker:
     """Follows the targets of one sensor.
 
-    `late` counts frames' detections that came too late to be used; `next_id` is the next new track's.
+    `shape` (H, W) is that of the sensor's frames, about whose middle poses roll; None where they do not. `late` counts
+    frames' detections that came too late to be used; `next_id` is the next new track's.
     """
 
-    def __init__(self, settings: TrackSettings | None = None, first_id: int = 1) -> None:
+    def __init__(
+        self, settings: TrackSettings | None = None, shape: tuple[int, int] | None = None, first_id: int = 1
+    ) -> None:
         self.settings = settings or TrackSettings()
+        self.shape = shape
         check_tracking(self.settings)
         self.late = 0
+        self._late_ns = round(self.settings.late_s * 1e9)
         self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 1 else 0)
         self._models = 4 if self.settings.motion == "imm" else 1
+        self._rules = _rules(self.settings)
+        self._switch = _switch(self._models)
+        self._space = self._empty(256)  # to work in
         self.next_id = first_id
         self.reset()
 
     def reset(self) -> None:
         """Forgets all targets; ids go on."""
-        self._moments: deque[_Moment] = deque(maxlen=self.settings.lag + 1)
-        self._usual = np.array([np.nan, np.nan])  # mean and variance of the detections' brightness
-        self._scale = 1
+        self._moments: list[_Moment] = []  # by time; the last ones, from which those of late frames can be made anew
+        self._settled_ns = -math.inf  # what is not later than this cannot be put in order any more
 
-    def step(self, detections: Detections) -> Tracks:
-        """Takes the next frame's detections; the tracks of that frame, or of the frame `lag` before it, as known now.
+    def step(self, detections: Detections, pose: Pose | None = None) -> Tracks:
+        """Takes the next frame's detections; the tracks of the newest frame, or of the one `lag` before it, as known now.
 
-        A frame of another epoch starts anew; one that is not later than the last is dropped, and counted in `late`.
+        A frame of another epoch starts anew, as does one whose clock went back while its index rose. One that is earlier
+        than the newest by less than `late_s` is put where it belongs, and what came after it is judged again, as if all had
+        come in order; only ids may differ from that, for what was published keeps its own. One that is later still, or of
+        the time of another, is dropped and counted in `late`.
+
+        pose: where the platform pointed meanwhile. Targets are then followed in the stabilised frame; tracks are in px of
+        the sensor's frame at their stamp, their velocities without the platform's own. A frame without a pose, or whose
+        pose is not finite, is taken to have that of the frame before.
         """
         stamp = detections.stamp
-        last = self._moments[-1] if self._moments else None
-        if last is not None and (last.stamp.epoch != stamp.epoch or stamp.time_ns - last.stamp.time_ns > LONGEST_S * 1e9):
+        if is_known(pose) and pose.roll_rad != 0 and self.shape is None:
+            raise UsageError("shape: expected that of the frames, (H, W), as their poses roll; got None")
+        if self._moments and self._is_new_start(stamp):
             self.reset()
-            last = None
-        if last is not None and stamp.time_ns <= last.stamp.time_ns:
+        place = self._place(stamp.time_ns)
+        if place is None:
             self.late += 1
             return self._tracks()
-        self._moments.append(self._advanced(last, detections))
+        moments = self._moments[:place]
+        for given in (_Given(detections, pose, self.next_id), *(moment.given for moment in self._moments[place:])):
+            moments.append(self._advanced(moments[-1] if moments else None, given))
+        self.next_id += len(detections)
+        self._moments = moments
+        self._settle()
         return self._tracks()
 
-    def _advanced(self, last: _Moment | None, detections: Detections) -> _Moment:
-        stamp, s = detections.stamp, self.settings
+    def _is_new_start(self, stamp: Stamp) -> bool:
+        newest = self._moments[-1].stamp
+        went_back = stamp.index > newest.index and stamp.time_ns <= newest.time_ns
+        return newest.epoch != stamp.epoch or stamp.time_ns - newest.time_ns > LONGEST_S * 1e9 or went_back
+
+    def _place(self, time_ns: int) -> int | None:
+        """Where among the moments a frame belongs; None where it is too late, or another has its time."""
+        moments = self._moments
+        if not moments or time_ns > moments[-1].stamp.time_ns:
+            return len(moments)
+        if time_ns <= max(self._settled_ns, moments[-1].stamp.time_ns - self._late_ns):
+            return None
+        place = bisect_left(moments, time_ns, key=lambda moment: moment.stamp.time_ns)
+        return None if moments[place].stamp.time_ns == time_ns else place
+
+    def _settle(self) -> None:
+        """Lets go of moments that neither the lag nor a late frame can ask for, all but the last of them."""
+        moments = self._moments
+        open_ns = moments[-1].stamp.time_ns - self._late_ns
+        most = len(moments) - 1 - self.settings.lag
+        gone = max(most - MOST_HELD, 0)
+        while gone < most and moments[gone + 1].stamp.time_ns <= open_ns:
+            gone += 1
+        if gone > 0:
+            del moments[:gone]
+            self._settled_ns = moments[0].stamp.time_ns
+
+    def _advanced(self, last: _Moment | None, given: _Given) -> _Moment:
+        stamp, s = given.detections.stamp, self.settings
+        pose = given.pose if is_known(given.pose) else last.pose if last else None
         dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
         fade = max(1 - 1 / s.overlap, 0.0) ** (frames * 2) if s.overlap > 1 else -1.0
-        transitions, together, alone = self._motion(dt, fade)
-        rules = self._rules()
-        seen, lights = self._seen(detections)
-        clutter = self._clutter(lights)
-        before = last.beliefs if last else self._nothing()
-        moved = predict(before, transitions, together, alone, self._switch(), fade, rules)
-        first, self.next_id = self.next_id, self.next_id + len(detections)
-        beliefs = self._judged(moved, seen, lights, clutter, first, stamp.time_ns / 1e9, rules)
-        return _Moment(stamp, beliefs, transitions[0], together[0] + alone[0], fade)
+        transitions, together, alone = _motion(s, dt, fade)
+        seen, lights = self._seen(given.detections, pose)
+        clutter, *usual = unusual(lights, *(last.usual if last else (math.nan, math.nan)), MEMORY)
+        before = last.beliefs if last else self._empty(0)
+        moved = predict(before, transitions, together, alone, self._switch, fade, self._rules)
+        beliefs = self._judged(moved, seen, lights, clutter, given.first, stamp.time_ns / 1e9)
+        return _Moment(given, pose, beliefs, (usual[0], usual[1]), transitions[0], together[0] + alone[0], fade)
 
-    def _judged(
-        self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float, rules: Rules
-    ) -> Beliefs:
+    def _judged(self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float) -> Beliefs:
         while True:
-            out = self._empty(self._scale, len(moved.group), len(moved.x), len(moved.cov), len(seen))
-            groups, hypotheses, rows = advance(moved, seen, lights, clutter, first, now_s, rules, out)
+            out = self._space
+            groups, hypotheses, rows = advance(moved, seen, lights, clutter, first, now_s, self._rules, out)
             if groups >= 0:
                 break
-            self._scale *= 2
+            self._space = self._empty(2 * len(out.x))
         cut = (groups + 1, hypotheses + 1, hypotheses + 1, hypotheses, hypotheses, rows, out.block[hypotheses], rows, rows)
         return Beliefs(*(column[:end].copy() for column, end in zip(out, cut, strict=True)))
 
-    def _empty(self, scale: int, groups: int, rows: int, block: int, seen: int) -> Beliefs:
-        """Room for beliefs."""
-        size, models, most = self._size, self._models, self.settings.hypotheses
-        h = scale * (groups * min(most, 4) + seen + 16)
-        r = scale * (2 * rows + 2 * seen + 64)
-        c = scale * (2 * block + 2 * (seen + 64) * models * size * size)
+    def _empty(self, rows: int) -> Beliefs:
+        """Room for beliefs of so many rows, in groups of four."""
+        size, models = self._size, self._models
         return Beliefs(
-            np.zeros(groups + 2 * seen + rows + 2, np.int64),
-            np.zeros(h + 1, np.int64),
-            np.zeros(h + 1, np.int64),
-            np.zeros(h),
-            np.zeros((h, models)),
-            np.zeros((r, models, size)),
-            np.zeros(c),
-            np.zeros((r, REALS)),
-            np.zeros((r, WHOLES), np.int64),
+            np.zeros(rows + 1, np.int64),
+            np.zeros(rows + 1, np.int64),
+            np.zeros(rows + 1, np.int64),
+            np.zeros(rows),
+            np.zeros((rows, models)),
+            np.zeros((rows, models, size)),
+            np.zeros(4 * rows * models * size * size),
+            np.zeros((rows, REALS)),
+            np.zeros((rows, WHOLES), np.int64),
         )
 
-    def _nothing(self) -> Beliefs:
-        empty = self._empty(0, 0, 0, 0, 0)
-        return empty._replace(group=np.zeros(1, np.int64))
-
-    def _motion(self, dt: float, fade: float) -> tuple[Floats, Floats, Floats]:
-        """Transitions, noise together and alone (M, D, D), for a step of dt seconds."""
-        s = self.settings
-        move, noise = (
-            (velocity(dt), velocity_noise(dt)) if s.motion != "acceleration" else (acceleration(dt), acceleration_noise(dt))
-        )
-        moves, scales = [move], [1.0]
-        if s.motion == "turn":
-            moves = [turn(dt, s.turn_rad_s)]
-        if s.motion == "imm":
-            moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
-        n = len(move)
-        out = np.zeros((3, len(moves), self._size, self._size))
-        for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
-            out[0, m, :n, :n] = each
-            out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
-            out[2, m, :n, :n] = (scale * s.own_sway_px_s) ** 2 * noise
-        if s.overlap > 1:
-            out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
-        return out[0], out[1], out[2]
-
-    def _switch(self) -> Floats:
-        """(M, M): how likely each motion model is followed by each."""
-        others = (1 - STAYS) / max(self._models - 1, 1)
-        return np.full((self._models, self._models), others) + (
-            STAYS - others if self._models > 1 else 1 - others
-        ) * np.eye(self._models)
-
-    def _rules(self) -> Rules:
-        s = self.settings
-        return Rules(
-            detected=s.detected,
-            clutter=s.false_alarms + s.births,
-            newborn=s.births / (s.false_alarms + s.births),
-            resolution=s.resolution_px,
-            softness=s.resolution_sd_px,
-            gate=s.gate,
-            near=s.group_px,
-            coloured=s.overlap > 1,
-            lights=s.brightness,
-            drift=1e-5,
-            hits=s.hits,
-            of=s.of,
-            by_score=s.start == "score",
-            enough=s.score,
-            end_s=s.end_s,
-            least=s.least,
-            survives=1 - 1 / EXISTS_FRAMES,
-            speed_var=s.speed_px_s**2,
-            most=s.hypotheses,
-        )
-
-    def _seen(self, detections: Detections) -> tuple[Floats, Floats]:
+    def _seen(self, detections: Detections, pose: Pose | None) -> tuple[Floats, Floats]:
         """What the arithmetic asks of detections: see compiled.advance."""
-        cov = detections.cov
-        known = np.isfinite(cov).all(axis=(1, 2))
-        with np.errstate(invalid="ignore"):
-            known &= (cov[:, 0, 0] > 0) & (cov[:, 1, 1] > 0) & (cov[:, 0, 0] * cov[:, 1, 1] > cov[:, 0, 1] ** 2)
-        cov = np.where(known[:, None, None], cov, self.settings.deviation_px**2 * np.eye(2))
-        own = np.column_stack([cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]])
-        seen = np.column_stack([detections.xy, own * (COMPARED if self.settings.overlap > 1 else 1.0), own])
-        light = detections.amplitude
-        deviation = np.where(
-            detections.amplitude_sd > 0, detections.amplitude_sd, self.settings.brightness_sd * np.abs(light)
-        )
-        return seen, np.column_stack([light, np.maximum(deviation, 1e-6) ** 2])
+        s, light, deviation = self.settings, detections.amplitude, detections.amplitude_sd
+        seen, lights = np.empty((len(detections), 8)), np.empty((len(detections), 2))
+        xy, cov = detections.xy, detections.cov
+        if pose is not None:
+            xy, cov = to_world(pose, self._centre(), xy, cov)
+        seen[:, :2] = xy
+        seen[:, 5:] = cov.reshape(-1, 4)[:, [0, 1, 3]]
+        xx, xy, yy = seen[:, 5:].T
+        with np.errstate(invalid="ignore", over="ignore"):
+            known = (xx > 0) & (yy > 0) & (xx * yy > xy * xy) & np.isfinite(xx + yy)
+            seen[~known, 5:] = np.array([1.0, 0.0, 1.0]) * s.deviation_px**2
+            lights[:, 1] = np.maximum(np.where(deviation > 0, deviation, s.brightness_sd * np.abs(light)), 1e-6) ** 2
+        seen[:, 2:5] = seen[:, 5:] * (COMPARED if s.overlap > 1 else 1.0)
+        lights[:, 0] = light
+        return seen, lights
 
-    def _clutter(self, lights: Floats) -> Floats:
-        """(N,): log density of each brightness among all that is detected, which is learnt."""
-        light = lights[np.isfinite(lights[:, 0]), 0]
-        for value in light[:50]:
-            mean, variance = self._usual
-            if math.isnan(mean):
-                self._usual = np.array([value, (0.3 * value) ** 2])
-            else:
-                self._usual += MEMORY * np.array([value - mean, (value - mean) ** 2 - variance])
-        mean, variance = self._usual
-        wide = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
-        away = np.nan_to_num(lights[:, 0], nan=0.0) - np.nan_to_num(mean)
-        return np.asarray(np.nan_to_num(-0.5 * away**2 / wide - 0.5 * np.log(2 * np.pi * wide)), np.float64)
+    def _centre(self) -> Floats:
+        height, width = self.shape or (1, 1)
+        return np.array([(width - 1) / 2, (height - 1) / 2])
 
     def _tracks(self) -> Tracks:
-        """The tracks of the oldest moment that is held, as they look from the newest."""
-        newest, oldest = self._moments[-1], self._moments[0]
+        """The tracks of the moment `lag` before the newest, or of the first, as they look from the newest."""
+        moments = self._moments[-1 - self.settings.lag :]
+        newest, oldest = moments[-1], moments[0]
         rows, score, state, cov = published(newest.beliefs)
         number, confirmed = newest.beliefs.whole[rows, ID], newest.beliefs.whole[rows, CONFIRMED] != 0
-        moments = list(self._moments)
         for later, earlier in zip(moments[:0:-1], moments[-2::-1], strict=True):
             parents = later.beliefs.whole[rows, PARENT]
             there = parents >= 0
             rows, score, state, cov, number, confirmed = (c[there] for c in (parents, score, state, cov, number, confirmed))
             state, cov = smoothed(earlier.beliefs, rows, state, cov, later.transition, later.noise, later.fade)
         order = np.argsort(number)
-        rows = rows[order]
+        rows, state, cov = rows[order], state[order, :4], cov[order, :4, :4]
+        if oldest.pose is not None:
+            state, cov = to_frame(oldest.pose, self._centre(), state, cov)
         real, whole = oldest.beliefs.real[rows], oldest.beliefs.whole[rows]
         return Tracks(
             oldest.stamp,
             number[order],
-            state[order, :4],
-            cov[order, :4, :4],
+            state,
+            cov,
             real[:, 0],
             np.clip(score[order], 0, 1),
             confirmed[order],
             whole[:, DETECTION],
         )
+
+
+def _rules(s: TrackSettings) -> Rules:
+    return Rules(
+        detected=s.detected,
+        seen=math.log(s.detected / (s.false_alarms + s.births)),
+        newborn=s.births / (s.false_alarms + s.births),
+        resolution=s.resolution_px,
+        softness=s.resolution_sd_px,
+        gate=s.gate,
+        near=s.group_px,
+        coloured=s.overlap > 1,
+        lights=s.brightness,
+        drift=1e-5,
+        hits=s.hits,
+        of=s.of,
+        by_score=s.start == "score",
+        enough=s.score,
+        end_s=s.end_s,
+        least=s.least,
+        survives=1 - 1 / EXISTS_FRAMES,
+        speed_var=s.speed_px_s**2,
+        most=s.hypotheses,
+    )
+
+
+def _switch(models: int) -> Floats:
+    """(M, M): how likely each motion model is followed by each."""
+    if models == 1:
+        return np.ones((1, 1))
+    others = (1 - STAYS) / (models - 1)
+    return np.full((models, models), others) + (STAYS - others) * np.eye(models)
+
+
+@lru_cache(maxsize=16)
+def _motion(s: TrackSettings, dt: float, fade: float) -> tuple[Floats, Floats, Floats]:
+    """Transitions, noise together and alone (M, D, D), for a step of dt seconds; fade: of errors that stay."""
+    move, noise = (
+        (velocity(dt), velocity_noise(dt)) if s.motion != "acceleration" else (acceleration(dt), acceleration_noise(dt))
+    )
+    moves, scales = [move], [1.0]
+    if s.motion == "turn":
+        moves = [turn(dt, s.turn_rad_s)]
+    if s.motion == "imm":
+        moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
+    n = len(move)
+    size = n + 2 if s.overlap > 1 else n
+    out = np.zeros((3, len(moves), size, size))
+    for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
+        out[0, m, :n, :n] = each
+        out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
+        out[2, m, :n, :n] = (scale * s.own_sway_px_s) ** 2 * noise
+    if s.overlap > 1:
+        out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
+    return out[0], out[1], out[2]

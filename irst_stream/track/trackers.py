@@ -21,7 +21,7 @@ class _View(NamedTuple):
     """Where the platform pointed at a frame of that shape (H, W)."""
 
     pose: Pose
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
 
 
 class Trackers:
@@ -45,13 +45,13 @@ class Trackers:
         pose = pose_of(frame)
         if pose is not None:
             views = self._views.setdefault(pose.stamp.sensor, deque(maxlen=LONGEST_WINDOW))
-            views.append(_View(pose, frame.pixels.shape))
+            views.append(_View(pose, (frame.pixels.shape[0], frame.pixels.shape[1])))
 
     def __call__(self, detections: Detections) -> Tracks:
         """The tracks of a sensor's next frame: see Tracker.step."""
         sensor = detections.stamp.sensor
         if sensor not in self._trackers:
-            self._trackers[sensor] = Tracker(self._settings, self._next_ids.pop(sensor, 1))
+            self._trackers[sensor] = Tracker(self._settings, first_id=self._next_ids.pop(sensor, 1))
         self._trackers.move_to_end(sensor)
         if len(self._trackers) > MOST_SENSORS:
             self.forget(next(iter(self._trackers)))

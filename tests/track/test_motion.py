@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from filterpy.common import Q_continuous_white_noise
-from filterpy.kalman import KalmanFilter
+from filterpy.kalman import IMMEstimator, KalmanFilter
 
+from irst_stream import Detections, Stamp
+from irst_stream.track import Tracker, TrackSettings
 from irst_stream.track.compiled import update
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
 
@@ -50,3 +52,37 @@ def test_prediction_and_update_are_filterpys():
         np.testing.assert_allclose(x[0, 0], oracle.x[:, 0], atol=1e-9)
         np.testing.assert_allclose(cov[0], oracle.P, atol=1e-9)
         assert log == pytest.approx(float(oracle.log_likelihood), abs=1e-9)
+
+
+def test_interacting_models_are_filterpys():
+    """One target that turns, seen at irregular times: calm, agile and turning either way, as the tracker mixes them."""
+    rng = np.random.default_rng(4)
+    settings = TrackSettings(motion="imm", detected=0.999999, false_alarms=1e-9, hypotheses=1, gate=1e3, end_s=1.0)
+    scales, rates = (0.1, 2.0, 0.3, 0.3), (0.0, 0.0, settings.turn_rad_s, -settings.turn_rad_s)
+    density = settings.sway_px_s**2 + settings.own_sway_px_s**2
+    spread = np.array([[0.01, 0.003], [0.003, 0.02]])
+    place = np.array([[20.0], [30.0]])
+    models = [KalmanFilter(dim_x=4, dim_z=2) for _ in scales]
+    for model in models:
+        model.x, model.H, model.R = np.vstack([place, np.zeros((2, 1))]), np.eye(2, 4), spread
+        model.P = np.diag([0, 0, settings.speed_px_s**2, settings.speed_px_s**2]).astype(float)
+        model.P[:2, :2] = spread
+    switch = np.full((4, 4), 0.02 / 3) + (0.98 - 0.02 / 3) * np.eye(4)
+    oracle = IMMEstimator(models, np.full(4, 0.25), switch)
+    tracker, time_ns, speed = Tracker(settings), 0, 12.0
+    tracker.step(Detections(Stamp("a", 0, 0, 0), place.T, spread[None], *np.full((3, 1), 1.0), np.zeros(1)))
+    for k in range(1, 80):
+        step_ns = int(rng.integers(5, 150)) * 1_000_000
+        dt, time_ns = step_ns / 1e9, time_ns + step_ns
+        for model, scale, rate in zip(models, scales, rates, strict=True):
+            model.F, model.Q = turn(dt, rate), scale**2 * density * velocity_noise(dt)
+        angle = 0.8 * time_ns / 1e9
+        circle = speed * np.array([[np.sin(angle)], [np.cos(angle) - 1]])
+        z = place + circle + np.linalg.cholesky(spread) @ rng.normal(size=(2, 1))
+        oracle.predict()
+        oracle.update(z)
+        tracks = tracker.step(Detections(Stamp("a", 0, k, time_ns), z.T, spread[None], *np.full((3, 1), 1.0), np.zeros(1)))
+        assert len(tracks) == 1
+        np.testing.assert_allclose(tracks.state[0], oracle.x[:, 0], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(tracks.cov[0], oracle.P, rtol=1e-9, atol=1e-9)
+    assert oracle.mu.max() < 1 - 1e-6

@@ -1,5 +1,7 @@
 """The tracker: what it keeps apart, how sure it is, and what it does with odd input."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -149,3 +151,15 @@ def test_every_model_follows_a_plain_flight(settings):
 def test_settings_that_make_no_tracker_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Tracker(TrackSettings(**settings))
+
+
+def test_a_clock_that_goes_back_starts_anew_and_keeps_nothing_dark():
+    tracker = Tracker()
+    for k in range(20):
+        seen = detections(k, [[5.0, 5.0]])
+        if k >= 10:
+            seen = replace(seen, stamp=replace(seen.stamp, time_ns=seen.stamp.time_ns - 3_600_000_000_000))
+        tracks = tracker.step(seen)
+        assert tracks.stamp == seen.stamp
+        assert tracks.confirmed.any() == (k not in (0, 10))
+    assert tracker.late == 0
