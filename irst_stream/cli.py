@@ -56,9 +56,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(words[0] if words else "").parse_args(words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send ends as Ctrl-C does
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send ends as Ctrl-C does
+        args = _parser(words[0] if words else "").parse_args(words)
         code = int(args.run(args))
         sys.stdout.flush()
         return code

@@ -57,6 +57,9 @@ class Pipeline:
         """
         with self.clocks("window"):
             windows = [window for frame in frames if (window := self.windows.push(frame)) is not None]
+            for sensor in self.windows.restarted():
+                self._unmix.forget(sensor)
+                self._resolve.forget(sensor)
         if not windows:
             return []
         with self.clocks("unmix"):

@@ -331,6 +331,11 @@ def ended(group):
     return False
 
 
+def test_an_interrupt_while_a_command_is_being_loaded_is_one_line(run, monkeypatch):
+    monkeypatch.setattr("irst_stream.cli.import_module", lambda _: signal.raise_signal(signal.SIGINT))
+    assert run("doctor") == (130, "", "irst-stream: interrupted\n")
+
+
 @pytest.mark.parametrize(("signum", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
 def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(signum, to_group, working, tmp_path):
     child = working()
