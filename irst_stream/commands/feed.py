@@ -19,7 +19,7 @@ from irst_stream.commands.links import add_link_options, add_policy_option, chec
 from irst_stream.commands.sources import add_source_options, open_any
 from irst_stream.errors import OutputError, UsageError
 from irst_stream.io.recording import Recording
-from irst_stream.io.zeromq import LINGER_MS, Link, Socket, open_socket
+from irst_stream.io.zeromq import LINGER_MS, Context, Link, Socket, open_socket
 from irst_stream.protocols import Source
 from irst_stream.types import Frame, Policy
 
@@ -66,8 +66,7 @@ def _run(args: argparse.Namespace) -> int:
     rate = None if args.max else args.rate or source.rate_hz
     if rate is None and not args.max:
         raise UsageError(f"{args.path}: states no rate; say --rate HZ, or --max")
-    patience = args.linger
-    sending = _Sending(args.policy)
+    sending, switched_off = _Sending(args.policy), False
     with zmq.Context() as context, closing(open_socket(context, sending.kind, link)) as socket:
         _await_listener(socket, args.wait)
         total = None if source.frames is None else source.frames * args.loop
@@ -77,19 +76,13 @@ def _run(args: argparse.Namespace) -> int:
                     sending.send(socket, frame)
                     done(1)
             except KeyboardInterrupt:  # as a sensor that is switched off
-                patience = LINGER_MS / 1e3
-        left = sending.await_taken(patience)
-        linger_ms = min(round(patience * 1000), LAST_BYTES_MS) if sending.kind == zmq.PUSH else LINGER_MS
-        socket.close(0 if left else linger_ms)
-        began = time.monotonic()
-        context.term()
-        lost = left or time.monotonic() - began > linger_ms / 1e3
+                switched_off = True
+        lost = sending.end(context, socket, LINGER_MS / 1e3 if switched_off else args.linger)
     print_line(f"{noun(sending.sent, 'frame')} sent to {args.to}")
-    if sending.kind == zmq.PUSH and lost:
-        words = f"the last {left or 'few'} of them were not taken, and are lost"
-        if patience == args.linger:
-            raise OutputError(f"{args.to}: {words}")
-        print_line(words)
+    if lost and not switched_off:
+        raise OutputError(f"{args.to}: {lost}")
+    if lost:
+        print_line(lost)
     return 0
 
 
@@ -174,7 +167,17 @@ class _Sending:
         while self._under_way and self._under_way[0].done:
             self._under_way.popleft()
 
-    def await_taken(self, seconds: float) -> int:
+    def end(self, context: Context, socket: Socket, seconds: float) -> str:
+        """Closes both after what _await_taken waits for; what was lost, in words, as far as anybody can know."""
+        left = self._await_taken(seconds)
+        linger_ms = LINGER_MS if self.kind == zmq.XPUB else min(round(seconds * 1000), LAST_BYTES_MS)
+        socket.close(0 if left else linger_ms)
+        began = time.monotonic()
+        context.term()
+        all_gone = self.kind == zmq.XPUB or (not left and time.monotonic() - began < linger_ms / 1e3)
+        return "" if all_gone else f"the last {left or 'few'} of them were not taken, and are lost"
+
+    def _await_taken(self, seconds: float) -> int:
         """Waits until all have been taken, for so long at most, or until Ctrl-C; how many have not."""
         began, said = time.monotonic(), False
         try:

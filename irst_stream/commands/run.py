@@ -41,7 +41,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     path = find_config(args.config)
-    config = read_config(path)
+    config = read_config(path, here=True)
     if not config.receive:
         raise UsageError(f'{path}: no [[receive]] table; expected at least one, such as endpoint = "tcp://127.0.0.1:5555"')
     show_log()

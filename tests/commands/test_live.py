@@ -186,6 +186,23 @@ def test_a_feed_keeps_the_sensors_of_a_recording_apart(here, capsys):
         assert "--sensor: there are left and right; leave it out" in capsys.readouterr().err
 
 
+def test_inspect_reads_recordings(here, capsys):
+    film(here / "two.mcap", 5, 100, ("left", "right"))
+    assert main(["inspect", "two.mcap", "--png", "two.png"]) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "two.mcap: recording",
+        "10 in 2 sequences",
+        "11 x 11 px, uint16",
+        "full scale 4095 DN",
+        "100 frames/s (by the recording)",
+        "results     none",
+        "truth       none",
+    ):
+        assert part in said
+    assert (here / "two.png").stat().st_size > 1000
+
+
 def test_record_ends_with_exit_code_2_when_its_recording_has_stopped(here):
     endpoint = free_port()
     words = ("record", "raw.mcap", "--from", endpoint, "--bind", "--policy", "lossless", "--keep-free-mb", "1e9")
@@ -234,6 +251,8 @@ REFUSED = {
     "stall": (["record", "o.mcap", "--from", "tcp://127.0.0.1:1", "--stall", "1e6"], "--stall: expected at most 86,400 s"),
     "no keys": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--keys", "k", "--server-key", "s"], "no key file"),
     "not a recording": (["replay", "found.mcap", "--config", "seqcsist"], "found.mcap"),
+    "no place for figures": (["profile", "camera", "--json", "/proc/p.json"], "/proc/p.json: cannot be written: "),
+    "no configuration": (["run", "nonsense"], "there are: camera, csist100k, general, live-patches, seqcsist, two-sensors"),
     "not a rate": (["profile", "camera", "--rates", "1,x"], "expected numbers from 0.1"),
     "two configurations": (["profile", "camera", "--config", "camera"], "TARGET is a configuration already"),
     "a folder": (["keys", "make", "nowhere/me"], "cannot be written"),
@@ -289,6 +308,22 @@ def test_the_schema_of_a_configuration_knows_every_key(capsys):
     schema = json.loads(capsys.readouterr().out)
     properties = schema["$defs"]["Config"]["properties"]
     assert {"policy", "receive", "publish", "write", "record", "metrics", "propose", "fit"} <= set(properties)
+    assert main(["config", "check", "camera"]) == 0
+
+
+def test_a_check_asks_for_the_keys_too(here, capsys):
+    assert main(["config", "check", "two-sensors"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    for end in (
+        "receive[0].keys: keys/here.key_secret",
+        "receive[0].allow: keys/sensors",
+        "publish[0].allow: keys/clients",
+    ):
+        assert end in said
+    for folder in ("keys/sensors", "keys/clients"):
+        (here / folder).mkdir(parents=True)
+    assert main(["keys", "make", "keys/here"]) == 0
     assert main(["config", "check", "two-sensors"]) == 0
 
 
@@ -319,13 +354,15 @@ def test_frames_are_given_when_the_sensors_clock_says_so(monkeypatch):
 
 
 def test_a_profile_finds_where_a_pipeline_falls_behind(data, capsys):
-    words = ["profile", "data/test", "--config", "seqcsist", "--seconds", "0.5", "--warm-up", "0.2", "--rates", "20,20000"]
+    words = ["profile", "data/test", "--config", "seqcsist", "--seconds", "1.5", "--warm-up", "0.2", "--rates", "40,20000"]
     assert main([*words, "--json", "p.json", "--png", "p.png"]) == 0
     said = capsys.readouterr().out
     assert "Falls behind at" in said
     assert "Stages at" in said
     rungs = json.loads((data / "p.json").read_text())["rungs"]
-    assert rungs[0]["kept_up"]
+    assert rungs[0]["kept_up"], "of each 20 frames 16 have a whole window"
+    assert rungs[0]["answered"] == pytest.approx(rungs[0]["answerable"], rel=0.1)
+    assert rungs[0]["answered"] < 0.9 * rungs[0]["offered"]
     assert not rungs[1]["kept_up"]
     assert len(rungs) == 4
     stages = rungs[0]["stages"]
