@@ -103,6 +103,19 @@ def one_target(window, _):
     return Detections.bare(window.stamp, np.ones((1, 2)), np.ones(1), np.ones(1))
 
 
+class Reading:
+    """A way to read windows that holds nothing of any sensor."""
+
+    def __init__(self, read):
+        self._read = read
+
+    def __call__(self, window, answers):
+        return self._read(window, answers)
+
+    def forget(self, sensor):
+        pass
+
+
 class Noted:
     """A sink that keeps the stamps of what is published."""
 
@@ -127,7 +140,7 @@ def running(policy="lossless", sinks=(), read=one_target, most_sensors=64, **rec
     """A runner behind a bound socket, its .source, that answers windows of five frames; .noted keeps what it published."""
     source = ZmqSource(ReceiveSettings(**{"endpoint": LOCAL, "bind": True, **receive}), policy)
     noted = Noted()
-    pipeline = Pipeline(Windows(5), NoNetwork(), read)
+    pipeline = Pipeline(Windows(5), NoNetwork(), Reading(read))
     runner = Runner(pipeline, {"in": source}, {"noted": noted, **dict(sinks)}, policy, most_sensors=most_sensors)
     runner.source, runner.noted, runner.events = source, noted, pipeline.events
     runner.start()
