@@ -234,7 +234,7 @@ def test_what_is_abandoned_is_not_computed_but_closed():
     echo.gate.clear()
     runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", depth=4)
     runner.start()
-    until(lambda: runner.status().waiting == 4)
+    until(lambda: source.given == 6, "one that is computed, four that wait, and one at the door")
     assert runner.abandon(20) == []
     assert (len(sink.records), sink.closed) == (10, 1), "those that waited at the door are kept too"
     assert echo.seen == []

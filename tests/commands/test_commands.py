@@ -331,9 +331,11 @@ def ended(group):
     return False
 
 
-def test_an_interrupt_while_a_command_is_being_loaded_is_one_line(run, monkeypatch):
-    monkeypatch.setattr("irst_stream.cli.import_module", lambda _: signal.raise_signal(signal.SIGINT))
-    assert run("doctor") == (130, "", "irst-stream: interrupted\n")
+def test_an_interrupt_while_a_command_is_being_loaded_is_one_line():
+    code = "from irst_stream import cli; import signal; "
+    code += "cli.import_module = lambda _: signal.raise_signal(signal.SIGINT); cli.main(['doctor'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "irst-stream: interrupted\n")
 
 
 @pytest.mark.parametrize(("signum", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
