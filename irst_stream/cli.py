@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _ending_at_once() -> Iterator[None]:
-    """While modules are loaded Ctrl-C ends the process: nothing is to be finished, and some crash where they are stopped."""
+    """While modules are loaded Ctrl-C ends the process: nothing is to be finished, and some crash if they are stopped."""
 
     def end(*_: object) -> None:
         os.write(2, b"irst-stream: interrupted\n")
