@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -56,9 +57,11 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(words[0] if words else "").parse_args(words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send ends as Ctrl-C does
     try:
+        with _ending_at_once():
+            parser = _parser(words[0] if words else "")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send ends as Ctrl-C does
+        args = parser.parse_args(words)
         code = int(args.run(args))
         sys.stdout.flush()
         return code
@@ -74,6 +77,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"irst-stream: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """While modules are loaded Ctrl-C ends the process: nothing is to be finished, and some crash if they are stopped."""
+
+    def end(*_: object) -> None:
+        os.write(2, b"irst-stream: interrupted\n")
+        os._exit(130)
+
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # and not ignored, as in the background
+    if heard:
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        if heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:

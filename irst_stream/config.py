@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from irst_stream.errors import UsageError
+from irst_stream.errors import IrstError, UsageError
+from irst_stream.io.access import allowed_keys, read_keys
 from irst_stream.io.recording import RecordSettings
 from irst_stream.io.zeromq import PublishSettings, ReceiveSettings, link_fault
 from irst_stream.propose import ProposeSettings, check_search
 from irst_stream.resolve.claims import ClaimSettings
 from irst_stream.resolve.fit import FitSettings, check_fit
 from irst_stream.resolve.readouts import Readout
+from irst_stream.resources import find_engine
 from irst_stream.settings import parse_settings, read_settings
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
+from irst_stream.unmix.engine import read_engine
 
 __all__ = ["Backend", "Config", "MetricsSettings", "WriteSettings", "config_schema", "parse_config", "read_config"]
 
 Backend = Literal["auto", "onnx", "openvino", "openvino-bf16", "numpy"]
+Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Config:
     readout: Readout = "fit"
     engine: str = ""  # a folder, or the name of an engine that comes with the package
     backend: Backend = "auto"  # what runs the engine; auto: ONNX Runtime where it was exported, else NumPy
-    threads: int = 1  # that the engine, and the fit of several regions, may take; 0 for all cores
+    threads: Threads = 1  # that the engine, and the fit of several regions, may take; 0 for all cores
     policy: Policy = "live"
     queue: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = (
         16  # frames that wait: of each sensor if live, of all if lossless
@@ -73,9 +78,12 @@ class Config:
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
-def read_config(path: Path) -> Config:
-    """A configuration file; a FormatError lists all that is wrong with it, each by its dotted path."""
-    return read_settings(path, Config, _faults)
+def read_config(path: Path, *, here: bool = False) -> Config:
+    """A configuration file; a FormatError lists all that is wrong with it, each by its dotted path.
+
+    here: it is to run on this machine, so that the engine and the keys that it names must be there.
+    """
+    return read_settings(path, Config, lambda config: chain(_faults(config), _lacks(config) if here else ()))
 
 
 def parse_config(text: str, where: str) -> Config:
@@ -99,7 +107,7 @@ def _faults(config: Config) -> Iterator[str]:
             key, fault = link_fault(link)
             if fault:
                 yield f"{name}[{k}].{key}: {fault}"
-        endpoints = [link.endpoint for link in links if not link.endpoint.endswith(":*")]
+        endpoints = [link.endpoint for link in links if link.endpoint and not link.endpoint.endswith(":*")]
         for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
             yield f"{name}: {endpoint} is named twice"
     checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
@@ -108,6 +116,23 @@ def _faults(config: Config) -> Iterator[str]:
             check()
         except UsageError as error:
             yield str(error)
-    outputs = [w.path for w in config.write] + [r.path for r in config.record]
+    outputs = [path for path in (*(w.path for w in config.write), *(r.path for r in config.record)) if path]
     for path in sorted({path for path in outputs if outputs.count(path) > 1}):
         yield f"write, record: {path} is named twice"
+
+
+def _lacks(config: Config) -> Iterator[str]:
+    """What it names and this machine does not have."""
+    wanted: list[tuple[str, Callable[[], object]]] = []
+    if config.readout != "fit" and config.engine:
+        wanted.append(("engine", lambda: read_engine(find_engine(config.engine))))
+    for name, links in (("receive", config.receive), ("publish", config.publish)):
+        for k, link in enumerate(links):
+            for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):
+                if path := getattr(link, key):
+                    wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
+    for dotted, read_it in wanted:
+        try:
+            read_it()
+        except IrstError as error:
+            yield f"{dotted}: {error}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,13 +22,13 @@ from irst_stream.clocks import Clocks, Summary
 from irst_stream.errors import SourceError
 from irst_stream.io.zeromq import PublishSettings, ReceiveSettings, ZmqSink, ZmqSource
 from irst_stream.runner import Runner, Status, Steps
-from irst_stream.types import Policy
+from irst_stream.types import Detections, Frame, Policy
 
 __all__ = ["Rung", "climb", "clock_cost", "feed_command", "step_on"]
 
 LOCAL = "tcp://127.0.0.1:*"
 START_S = 30.0  # for the child to start
-KEPT_UP = 0.97  # of the frames answered; those around the start of an epoch have no whole window
+KEPT_UP = 0.97  # of the frames that can be answered
 REFINEMENTS = 2  # rates tried between the last that was kept up with and the first that was not
 OUT = "published"
 Load = Callable[[str, float, int], list[str]]
@@ -35,12 +36,13 @@ Load = Callable[[str, float, int], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One rate. offered, answered: frames a second; unused: frames not used, by reason; lag_ms: of the centred window;
-    stages: their latencies; cpu: share of one core; memory_mb: resident; overhead: share of the computation that its
-    measurement takes.
+    """One rate. offered, answerable, answered: frames a second, answerable those with a whole window; unused: frames not
+    used, by reason; lag_ms: of the centred window; stages: their latencies; cpu: share of one core; memory_mb: resident;
+    overhead: share of the computation that its measurement takes.
     """
 
     offered: float
+    answerable: float
     answered: float
     frames: int
     unused: dict[str, int]
@@ -53,7 +55,7 @@ class Rung:
     @property
     def kept_up(self) -> bool:
         """Whether every frame was used, and in time."""
-        return not self.unused and self.answered >= KEPT_UP * self.offered
+        return not self.unused and self.answered >= KEPT_UP * self.answerable
 
     @property
     def end_to_end(self) -> Summary:
@@ -87,14 +89,14 @@ def step_on(
     """One rung: warms up, then measures. load: the child's command for an endpoint, a rate, and a number of frames."""
     source, sink = ZmqSource(ReceiveSettings(LOCAL, bind=True), policy), ZmqSink(PublishSettings(LOCAL), "live")
     steps.clocks.clear()
-    before = dict(steps.events)
-    runner = Runner(steps, {"load": source}, {OUT: sink}, policy, depth=depth)
+    before, counting = dict(steps.events), _Counting(steps, window)
+    runner = Runner(counting, {"load": source}, {OUT: sink}, policy, depth=depth)
     frames = max(round(rate * (warm_up + seconds)), window + 2)
     runner.start()
     with closing(_Child(load(source.endpoint, rate, frames))) as child:
         try:
             child.wait_for(lambda: runner.status().frames >= rate * warm_up)
-            began, first = time.monotonic(), runner.status()
+            began, first, warm = time.monotonic(), runner.status(), counting.answerable
             steps.clocks.clear()
             process = psutil.Process()
             cpu = sum(process.cpu_times()[:2])
@@ -106,11 +108,13 @@ def step_on(
             runner.wait()
     events = {reason: n - sum(c for (_, r), c in before.items() if r == reason) for reason, n in last.unused.items()}
     taken = last.frames - first.frames
+    nominal_s = max(taken / rate, 1e-9)
     busy = last.stages["compute"].total if "compute" in last.stages else 0.0
     counted = sum(s.samples for s in last.stages.values())
     return Rung(
         offered=rate,
-        answered=(_answered(last) - _answered(first)) / max(taken / rate, 1e-9) if taken else 0.0,
+        answerable=(counting.answerable - warm) / nominal_s if taken else 0.0,
+        answered=(_answered(last) - _answered(first)) / nominal_s if taken else 0.0,
         frames=taken,
         unused={reason: n for reason, n in events.items() if n},
         lag_ms=window // 2 / rate * 1e3,
@@ -129,6 +133,28 @@ def clock_cost(samples: int = 5000) -> float:
         with clocks("cost"):
             pass
     return (time.perf_counter() - began) * 1e3 / samples
+
+
+class _Counting:
+    """Counts the frames that come to a pipeline with as many before them as a window has: those that can be answered."""
+
+    def __init__(self, steps: Steps, window: int) -> None:
+        self.clocks, self.answerable = steps.clocks, 0
+        self._steps, self._window = steps, window
+
+    @property
+    def events(self) -> Counter[tuple[str, str]]:
+        """The pipeline's."""
+        return self._steps.events
+
+    def step(self, frames: Sequence[Frame]) -> list[Detections]:
+        """What the pipeline finds."""
+        self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)
+        return self._steps.step(frames)
+
+    def forget(self, sensor: str) -> None:
+        """Has the pipeline forget a sensor."""
+        self._steps.forget(sensor)
 
 
 def _answered(status: Status) -> int:

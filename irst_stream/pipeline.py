@@ -75,6 +75,8 @@ class Pipeline:
         """
         with self.clocks("window"):
             windows = [window for frame in frames if (window := self._take(frame)) is not None]
+            for sensor in self.windows.restarted():
+                self._forget_sights(sensor)
         if not windows:
             return []
         with self.clocks("unmix"):
@@ -97,6 +99,10 @@ class Pipeline:
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self.windows.forget(sensor)
+        self._forget_sights(sensor)
+
+    def _forget_sights(self, sensor: str) -> None:
+        """Drops all that was made of a sensor's frames."""
         self._unmix.forget(sensor)
         self._resolve.forget(sensor)
         if self._track is not None:

@@ -35,7 +35,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """A place where results go. One thread uses it; an OSError or an IrstError means that it is out of order for good.
+    """A place where results go. One thread uses it; whatever it raises means that it is out of order for good.
 
     `takes` are the kinds of records it wants; `lost` counts those it had to let go of; `alarm` says why it takes none for
     now, "" where it does.

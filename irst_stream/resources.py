@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from irst_stream.errors import UsageError
 
 __all__ = ["configs_folder", "engines_folder", "find_config", "find_engine"]
 
 PACKAGE = Path(__file__).resolve().parent
+OTHERS = ("scene-", "train-")  # how the names begin of what is not to be run
 
 
 def engines_folder() -> Path:
@@ -21,15 +23,16 @@ def configs_folder() -> Path:
     return _folder("configs")
 
 
-def find_config(name: str) -> Path:
-    """A configuration by path, or by the name of one that comes with the package."""
+def find_config(name: str, what: Literal["run", "scene", "train"] = "run") -> Path:
+    """A configuration by path, or by the name of one that comes with the package; what: what it is wanted for."""
     path = Path(name)
     if path.is_file():
         return path
     shipped = configs_folder() / f"{name.removesuffix('.toml')}.toml"
     if shipped.is_file():
         return shipped
-    known = ", ".join(sorted(p.stem for p in configs_folder().glob("*.toml")))
+    names = sorted(p.stem for p in configs_folder().glob("*.toml"))
+    known = ", ".join(n for n in names if (n.partition("-")[0] if n.startswith(OTHERS) else "run") == what)
     raise UsageError(f"{name}: no such file, and no configuration of that name; there are: {known}")
 
 

@@ -201,6 +201,22 @@ class Runner:
         if not sources:
             self._intake.close()
 
+    def abandon(self, seconds: float) -> list[str]:
+        """Computes no more than it is at; sinks still take what has come, and are closed. The names of those that were not.
+
+        Waits for so long at most: for a computation that goes on it does not.
+        """
+        ended = time.monotonic() + seconds
+        self.stop()
+        self._intake.clear()
+        with self._lock:
+            receivers = list(self._receivers.values())
+        for thread in receivers:
+            thread.join(max(ended - time.monotonic(), 0) / 2)
+        for outlet in self._outlets.values():
+            outlet.box.close()
+        return [name for name, outlet in self._outlets.items() if not outlet.ended.wait(max(ended - time.monotonic(), 0))]
+
     def wait(self, seconds: float | None = None) -> bool:
         """Waits until everything has ended, for so long at most; whether it has. Raises what ended it, if anything did."""
         if not self._ended.wait(seconds):
@@ -409,9 +425,10 @@ class _Outlet:
         """Does what the sink is asked for; whether that went well. What it may raise puts it out of order."""
         try:
             work()
-        except (OSError, IrstError) as error:
+        except Exception as error:
+            why = str(error) if isinstance(error, OSError | IrstError) else f"{type(error).__name__}: {error}"
             if not self.broken:
-                log.error("%s: out of order: %s; its losses are counted, all else goes on", self.name, error)
-            self.broken = str(error) or type(error).__name__
+                log.error("%s: out of order: %s; its losses are counted, all else goes on", self.name, why)
+            self.broken = why or type(error).__name__
             return False
         return True

@@ -8,7 +8,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -47,12 +47,25 @@ def parse_settings(
     except tomllib.TOMLDecodeError as error:
         raise FormatError(f"{where}: {error}") from error
     faults = list(_faults(table, kind, ""))
-    settings = None if faults else msgspec.convert(table, kind)
-    if settings is not None:
-        faults = list(check(settings))
+    named = [_path(fault) for fault in faults]
+    try:
+        settings = msgspec.convert(_sound(table, kind), kind)
+        faults += [fault for fault in check(settings) if not any(_is_within(_path(fault), path) for path in named)]
+    except msgspec.ValidationError:  # what is missing has nothing that could stand for it
+        settings = None
     if settings is None or faults:
         raise FormatError(f"{where}: " + "; ".join(faults))
     return settings
+
+
+def _path(fault: str) -> str:
+    """What a fault is of."""
+    return fault.partition(": ")[0]
+
+
+def _is_within(path: str, other: str) -> bool:
+    """Whether what a dotted path names is another's, or a part of it."""
+    return path == other or path.startswith((f"{other}.", f"{other}["))
 
 
 def to_toml(fields: dict[str, Any]) -> str:
@@ -91,6 +104,22 @@ def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:
             yield from _value_fault(value, types[key], dotted)
 
 
+def _sound(table: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """What is right of a table, so that the rest can be looked at as well; "" stands for what is missing."""
+    types = typing.get_type_hints(kind, include_extras=True)
+    sound: dict[str, Any] = {f.name: "" for f in dataclasses.fields(kind) if f.default is f.default_factory}
+    for key, value in table.items():
+        if key not in types:
+            continue
+        if dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
+            sound[key] = _sound(value, types[key])
+        elif (row := _row_type(types[key])) is not None and isinstance(value, list):
+            sound[key] = [_sound(entry if isinstance(entry, dict) else {}, row) for entry in value]
+        elif not list(_value_fault(value, types[key], key)):
+            sound[key] = value
+    return sound
+
+
 def _row_type(kind: Any) -> Any:
     """The dataclass that a list of tables is of, None for anything else."""
     arguments = typing.get_args(kind)
@@ -99,6 +128,11 @@ def _row_type(kind: Any) -> Any:
 
 
 def _value_fault(value: Any, kind: Any, dotted: str) -> Iterator[str]:
+    if typing.get_origin(kind) is Literal:
+        *others, last = map(str, choices := typing.get_args(kind))
+        if value not in choices:
+            yield f"{dotted}: expected {' or '.join([', '.join(others), last] if others else [last])}, got {value!r}"
+        return
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -3,14 +3,19 @@
 A sensor's window holds frames of one epoch and one size whose indices follow each other. The rules, each counted by
 its name:
 
-    gap        frames are missing      the window starts anew with this frame; `missing` counts the frames
-    restart    another epoch           the window starts anew, whichever of the two epochs is the larger
+    gap        frames are missing      the window starts anew with this frame; `missing` counts the frames (1)
+    stray      the last index was one  the window starts anew with this frame (2)
+    restart    another epoch, or (3)   the window starts anew, whichever of the two epochs is the larger
     size       another size or type    the window starts anew
     pause      much time has passed    the window starts anew: what was in view has moved on
     clock      time stands still, or goes back  nothing: frames are in order of their index, not of their time
     duplicate  an index seen last      the frame is dropped
-    late       an older index          the frame is dropped
+    late       an older index, else    the frame is dropped
     small      too few pixels          the frame is dropped
+
+1. Of one gap MOST_MISSING at most; where the index rises by more than FAR, once another frame has followed.
+2. It rose by more than FAR, and this frame goes on where those before it were.
+3. RESTARTED frames in a row that are older than the newest, but follow each other: the sensor counts anew in its old epoch.
 
 Each touches its own sensor only. Frames of up to PATCH_LIMIT px a side are one region, a patch; in larger ones the regions
 that may hold a group are found, cut out and followed (Regions).
@@ -27,7 +32,7 @@ from numpy.typing import NDArray
 from irst_stream.errors import UsageError
 from irst_stream.optics import PATCH
 from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of
-from irst_stream.types import Floats, Frame, Ints, Window
+from irst_stream.types import Floats, Frame, Ints, Stamp, Window
 
 __all__ = ["DROPPED", "PATCH_LIMIT", "Order", "Regions", "Windows"]
 
@@ -35,6 +40,9 @@ PATCH_LIMIT = 64  # px: a frame that is no larger is one region
 MOST_SENSORS = 256  # whose frames are held; one that comes back after more others starts anew
 SLACK = 2.0  # px along each axis: how far a group may be from the middle of its region before that moves
 LONGEST_PAUSE_S = 10.0
+FAR = 100  # frames: an index that rises by more may be a mistake
+RESTARTED = 5  # frames: so many older ones that follow each other are those of a sensor that counts anew
+MOST_MISSING = 1_000_000
 DROPPED = ("duplicate", "late", "small")
 
 
@@ -46,14 +54,18 @@ class Order:
         self.events: Counter[tuple[str, str]] = Counter()
         self._smallest = smallest
         self._last: dict[str, Frame] = {}
+        self._before: dict[str, Stamp] = {}  # what came before a last frame that is far ahead of it
+        self._older: dict[str, tuple[int, int]] = {}  # of late frames in a row the last index, and how many there are
 
     def judge(self, frame: Frame) -> str:
         """One of the names above; "next" of a frame that follows, "first" of a new sensor's."""
         verdict = self._compare(frame, self._last.get(frame.stamp.sensor))
+        if verdict == "late":
+            verdict = self._judge_late(frame)
         if verdict not in ("first", "next"):
             self.count(frame, verdict)
         if verdict not in DROPPED:
-            self._last[frame.stamp.sensor] = frame
+            self._take_note(frame, verdict)
         return verdict
 
     def count(self, frame: Frame, event: str, times: int = 1) -> None:
@@ -63,7 +75,31 @@ class Order:
 
     def forget(self, sensor: str) -> None:
         """The sensor's next frame is a first one."""
-        self._last.pop(sensor, None)
+        for held in (self._last, self._before, self._older):
+            held.pop(sensor, None)
+
+    def _judge_late(self, frame: Frame) -> str:
+        """A frame with an older index is late, unless the newest was a stray one, or the sensor counts anew."""
+        sensor, index = frame.stamp.sensor, frame.stamp.index
+        before = self._before.get(sensor)
+        if before is not None and before.index < index <= before.index + FAR:
+            self.count(frame, "missing", index - before.index - 1)
+            return "stray"
+        last, row = self._older.get(sensor, (-1, 0))
+        row = row + 1 if row and index == last + 1 else 1
+        self._older[sensor] = index, row
+        return "late" if row < RESTARTED else "restart"
+
+    def _take_note(self, frame: Frame, verdict: str) -> None:
+        """Keeps a frame that is used, and what is to be known of it when the next ones come."""
+        sensor, last = frame.stamp.sensor, self._last.get(frame.stamp.sensor)
+        before = self._before.pop(sensor, None)
+        if last is not None and verdict == "gap" and frame.stamp.index - last.stamp.index > FAR:
+            self._before[sensor] = before or last.stamp
+        elif before is not None and last is not None and verdict in ("next", "gap", "pause", "size"):
+            self.count(frame, "missing", min(last.stamp.index - before.index - 1, MOST_MISSING))
+        self._older.pop(sensor, None)
+        self._last[sensor] = frame
 
     def _compare(self, frame: Frame, last: Frame | None) -> str:
         least = self._smallest if max(frame.pixels.shape) <= PATCH_LIMIT else PATCH
@@ -79,7 +115,8 @@ class Order:
         if (frame.pixels.shape, frame.pixels.dtype) != (last.pixels.shape, last.pixels.dtype):
             return "size"
         if now.index != before.index + 1:
-            self.count(frame, "missing", now.index - before.index - 1)
+            if now.index - before.index <= FAR:
+                self.count(frame, "missing", now.index - before.index - 1)
             return "gap"
         if now.time_ns - before.time_ns > LONGEST_PAUSE_S * 1e9:
             return "pause"
@@ -103,6 +140,7 @@ class Windows:
         self._order = Order(smallest)
         self._search = search or ProposeSettings()
         self._sensors: OrderedDict[str, _Sensor] = OrderedDict()
+        self._restarted: set[str] = set()
 
     @property
     def events(self) -> Counter[tuple[str, str]]:
@@ -114,6 +152,8 @@ class Windows:
         verdict = self._order.judge(frame)
         if verdict in DROPPED:
             return None
+        if verdict == "restart":
+            self._restarted.add(frame.stamp.sensor)
         sensor = self._sensor(frame, verdict)
         sensor.frames.append(frame)
         if sensor.cutter is not None:
@@ -129,6 +169,11 @@ class Windows:
     def count(self, frame: Frame, event: str) -> None:
         """Counts something else that happened to a frame."""
         self._order.count(frame, event)
+
+    def restarted(self) -> set[str]:
+        """The sensors that have counted anew since this was last asked: nothing that is known by their old stamps holds."""
+        names, self._restarted = self._restarted, set()
+        return names
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""

@@ -12,6 +12,7 @@ import numpy as np
 import zmq
 
 from irst_stream import Detections, Frame, Stamp, wire
+from irst_stream.io.recording import Recorder, RecordSettings
 from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
 from irst_stream.pipeline import NoNetwork, Pipeline
 from irst_stream.runner import Runner
@@ -24,6 +25,16 @@ PATIENCE_S = 20.0
 def patch(index, sensor="cam", epoch=1, level=10, shape=(11, 11), clock="sensor", time_ns=None):
     pixels = np.full(shape, level, np.uint16)
     return Frame(Stamp(sensor, epoch, index, index * 10**7 if time_ns is None else time_ns, "", clock), pixels, 4095.0)
+
+
+def film(path, frames, rate_hz, sensors=("cam",)):
+    """A recording that a feed can send at a rate; frames of each sensor."""
+    recorder = Recorder(RecordSettings(str(path), keep_free_mb=0))
+    for k in range(frames):
+        for sensor in sensors:
+            recorder.write(patch(k, sensor), k * 10**9 // rate_hz)
+    recorder.close()
+    return path
 
 
 def until(condition, what="what was waited for"):
@@ -92,6 +103,19 @@ def one_target(window, _):
     return Detections.bare(window.stamp, np.ones((1, 2)), np.ones(1), np.ones(1))
 
 
+class Reading:
+    """A way to read windows that holds nothing of any sensor."""
+
+    def __init__(self, read):
+        self._read = read
+
+    def __call__(self, window, answers):
+        return self._read(window, answers)
+
+    def forget(self, sensor):
+        pass
+
+
 class Noted:
     """A sink that keeps the stamps of what is published."""
 
@@ -116,7 +140,7 @@ def running(policy="lossless", sinks=(), read=one_target, most_sensors=64, **rec
     """A runner behind a bound socket, its .source, that answers windows of five frames; .noted keeps what it published."""
     source = ZmqSource(ReceiveSettings(**{"endpoint": LOCAL, "bind": True, **receive}), policy)
     noted = Noted()
-    pipeline = Pipeline(Windows(5), NoNetwork(), read)
+    pipeline = Pipeline(Windows(5), NoNetwork(), Reading(read))
     runner = Runner(pipeline, {"in": source}, {"noted": noted, **dict(sinks)}, policy, most_sensors=most_sensors)
     runner.source, runner.noted, runner.events = source, noted, pipeline.events
     runner.start()

@@ -52,6 +52,25 @@ def test_the_default_may_not_fall_below_its_accuracy(found):
     assert report.errors.count_accuracy > 0.97
 
 
+@pytest.mark.parametrize("readout", ["network", "fit"])
+def test_a_sensor_that_counts_anew_is_read_as_if_it_were_another(readout, trajectories):
+    """Nothing that is held of the old frames of the same numbers gets into the new ones' answers."""
+    config = configured("seqcsist", readout=readout)
+    config = replace(config, fit=replace(config.fit, anew=8))
+    old, new = (
+        [Frame(Stamp("cam", 0, t, t), pixels, WHOLE) for t, pixels in enumerate(trajectories.frames[k])] for k in (0, 1)
+    )
+    anew, other = build_pipeline(config), build_pipeline(config)
+    before = [found for frame in old[:8] for found in anew.step([frame])]
+    after = [found for frame in new for found in anew.step([frame])]
+    alone = [found for frame in new[4:] for found in other.step([frame])]
+    assert [found.stamp.index for found in before] == [2, 3, 4, 5]
+    assert [found.stamp.index for found in after] == [*range(6, 18)]
+    for one, its in zip(after, alone, strict=True):
+        assert one.xy.tobytes() == its.xy.tobytes()
+        assert one.score.tobytes() == its.score.tobytes()
+
+
 @pytest.mark.parametrize(("readout", "least"), [("network", 95), ("fit", 70), ("cells", 44), ("peaks", 44)])
 def test_no_readout_may_fall_below_its_accuracy(readout, least, trajectories):
     few = replace(trajectories, **{name: getattr(trajectories, name)[:8] for name in trajectories.__slots__})

@@ -53,6 +53,6 @@ def test_errors_are_one_tree():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    heavy = "cv2 h5py matplotlib rich scipy torch irst_stream.sim irst_stream.score"
+    heavy = "numpy cv2 h5py matplotlib rich scipy torch irst_stream.sim irst_stream.score"
     code = f"import irst_stream, sys; print([m for m in '{heavy}'.split() if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -185,7 +185,7 @@ def test_a_failure_of_the_computation_is_raised_as_itself_and_ends_everything():
     assert source.closed
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OutputError("no more")])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OutputError("no more"), KeyError("x")])
 def test_a_sink_that_fails_is_left_alone_and_the_others_go_on(failure, caplog):
     good, bad = Kept(), Kept(fails_after=3, failure=failure)
     runner = Runner(Echo(), {"in": Given(feed(20))}, {"good": good, "bad": bad}, "lossless")
@@ -196,14 +196,6 @@ def test_a_sink_that_fails_is_left_alone_and_the_others_go_on(failure, caplog):
     assert str(failure) in status.alarm
     assert caplog.text.count("out of order") == 1
     assert bad.closed == 1
-
-
-def test_a_bug_in_a_sink_is_no_outage():
-    runner = Runner(
-        Echo(), {"in": Given(feed(5), endless=True)}, {"out": Kept(fails_after=1, failure=KeyError("x"))}, "live"
-    )
-    with pytest.raises(KeyError):
-        runner.run()
 
 
 @pytest.mark.parametrize("policy", ["live", "lossless"])
@@ -235,6 +227,31 @@ def test_stopping_finishes_what_has_been_received():
     echo.gate.set()
     assert runner.wait(20)
     assert indices(sink) == list(range(10))
+
+
+def test_what_is_abandoned_is_not_computed_but_closed():
+    echo, sink, source = Echo(), Kept((Frame,)), Given(feed(10), endless=True)
+    echo.gate.clear()
+    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", depth=4)
+    runner.start()
+    until(lambda: source.given == 6, "one that is computed, four that wait, and one at the door")
+    assert runner.abandon(20) == []
+    assert (len(sink.records), sink.closed) == (10, 1), "those that waited at the door are kept too"
+    assert echo.seen == []
+    echo.gate.set()
+    assert runner.wait(20)
+    assert len(echo.seen) == 1, "the one that was being computed"
+
+
+def test_a_sink_that_cannot_be_closed_in_time_is_named():
+    stuck = Kept((Frame,))
+    stuck.gate.clear()
+    runner = Runner(Echo(), {"in": Given(feed(3), endless=True)}, {"stuck": stuck, "good": Kept()}, "live")
+    runner.start()
+    until(lambda: runner.status().frames == 3)
+    assert runner.abandon(0.05) == ["stuck"]
+    stuck.gate.set()
+    assert runner.wait(20)
 
 
 def test_sources_come_and_go_while_it_runs():

@@ -40,6 +40,24 @@ def test_a_window_of_one_answers_each_frame():
 
 RULES = {
     "gap": ([frame(i) for i in (0, 1, 2, 3, 6, 7, 8, 9, 10)], [8], {"gap": 1, "missing": 2}),
+    "a long gap": ([frame(i) for i in (*range(5), *range(1000, 1005))], [2, 1002], {"gap": 1, "missing": 995}),
+    "a gap that cannot be": (
+        [frame(i) for i in (*range(5), *range(10**15, 10**15 + 5))],
+        [2, 10**15 + 2],
+        {"gap": 1, "missing": 1_000_000},
+    ),
+    "stray": ([frame(i) for i in (*range(5), 2**60, *range(6, 11))], [2, 8], {"gap": 1, "missing": 1, "stray": 1}),
+    "two stray ones": (
+        [frame(i) for i in (*range(5), 2**40, 2**60, *range(7, 12))],
+        [2, 9],
+        {"gap": 2, "missing": 2, "stray": 1},
+    ),
+    "the same epoch anew": (
+        [frame(i) for i in (*range(60), *range(10))],
+        [*range(2, 58), 6, 7],
+        {"late": 4, "restart": 1},
+    ),
+    "a few older ones": ([frame(i) for i in (*range(9), 3, 4, 5, 6, 9, 2, 3, 10)], [*range(2, 9)], {"late": 6}),
     "duplicate": ([frame(i) for i in (0, 1, 2, 2, 3, 4)], [2], {"duplicate": 1}),
     "late": ([frame(i) for i in (0, 1, 2, 1, 3, 4)], [2], {"late": 1}),
     "restart": ([*map(frame, range(4)), *(frame(i, epoch=1) for i in range(5))], [2], {"restart": 1}),

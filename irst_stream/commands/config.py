@@ -19,7 +19,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
     schema = actions.add_parser("schema", help="the JSON Schema of a configuration")
     schema.set_defaults(run=_schema)
-    check = actions.add_parser("check", help="all that is wrong with a file, each by its dotted path")
+    check = actions.add_parser("check", help="all that is wrong with a file, and with the engine and the keys it names")
     check.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of one that comes along")
     check.set_defaults(run=_check)
 
@@ -31,6 +31,6 @@ def _schema(_: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     path = find_config(args.config)
-    read_config(path)
+    read_config(path, here=True)
     print_line(f"{path}: nothing wrong")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 
 from irst_stream.commands.console import noun, print_line, progress
 from irst_stream.commands.outputs import check_output, replacing
-from irst_stream.commands.sources import add_source_options, open_from
+from irst_stream.commands.sources import add_source_options, open_any
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.files import FileSource
+from irst_stream.io.medium import type_ceiling
+from irst_stream.io.recording import Recording
 from irst_stream.types import Detections, Frame, Stamp, Truth
 
 __all__ = ["set_up"]
@@ -46,12 +49,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.png:
         from irst_stream import draw  # says so at once where matplotlib is missing
     check_output(args.png, args.path, suffix=".png")
-    source = open_from(args)
+    source = open_any(args)
     print_line(f"{args.path}: {source.kind}")
     summary = _Summary(source)
     faults = [
         _take(source, source.frames, "inspect", summary.add),
-        _take(source.truths(), None, "truth", summary.add_truth),
+        _take(source.results(), None, "results", summary.add_result)
+        if isinstance(source, Recording)
+        else _take(source.truths(), None, "truth", summary.add_truth),
     ]
     for line in summary.lines():
         print_line(line)
@@ -66,9 +71,8 @@ def _run(args: argparse.Namespace) -> int:
             else:
                 draw.preview(part, summary.shown, summary.truths, next(iter(found.values()), {}))
         print_line(f"picture     {args.png}")
-    for fault in faults:
-        if fault:
-            raise fault
+    if fault := faults[0] or faults[1]:
+        raise fault
     return 0
 
 
@@ -88,7 +92,7 @@ def _take(stream: Iterable[Any], total: int | None, label: str, take: Callable[[
 class _Summary:
     """What is known of a source after some of its frames."""
 
-    source: FileSource
+    source: FileSource | Recording
     frames: int = 0
     sequences: int = 0
     kinds: set[str] = field(default_factory=set)
@@ -98,23 +102,26 @@ class _Summary:
     pixels: int = 0
     saturated: int = 0
     saturated_frames: int = 0
+    full_scales: set[float] = field(default_factory=set)
     shown: list[Frame] = field(default_factory=list)
     truths: dict[Stamp, Truth] = field(default_factory=dict)
     targets: int = 0
     truth_frames: int = 0
+    results: Counter[str] = field(default_factory=Counter)
+    last: dict[str, int] = field(default_factory=dict)  # the epoch that a sensor is in
 
     def add(self, frame: Frame) -> None:
         """Takes in one frame."""
         pixels = frame.pixels
         self.frames += 1
-        self.sequences += frame.stamp.index == 0
+        self.sequences += self._begins(frame.stamp)
         self.kinds.add(f"{pixels.shape[1]} x {pixels.shape[0]} px, {pixels.dtype}")
         finite = pixels if pixels.dtype.kind == "u" else pixels[np.isfinite(pixels)]
         self.not_finite += pixels.size - finite.size
         if finite.size:
             self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
-        full = self.source.full_scale or (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else np.inf)
-        saturated = int((finite >= full).sum())
+        saturated = int((finite >= min(frame.full_scale, type_ceiling(pixels.dtype))).sum())
+        self.full_scales.add(frame.full_scale)
         self.pixels += pixels.size
         self.saturated += saturated
         self.saturated_frames += saturated > 0
@@ -129,6 +136,10 @@ class _Summary:
             if (frame.stamp.sensor, frame.stamp.index) == (truth.stamp.sensor, truth.stamp.index):
                 self.truths[frame.stamp] = truth
 
+    def add_result(self, result: tuple[str, bytes]) -> None:
+        """Takes in what a recording holds beside frames."""
+        self.results[result[0]] += 1
+
     def lines(self) -> Iterator[str]:
         """The answer, one fact a line."""
         if not self.frames:
@@ -141,14 +152,29 @@ class _Summary:
         if self.not_finite:
             yield f"not finite  {self.not_finite} of {self.pixels} pixels are NaN or infinite"
         pixels, frames = self.saturated / self.pixels, self.saturated_frames / self.frames
-        yield f"saturated   {pixels:.3%} of pixels, in {frames:.1%} of frames (full scale {_full_scale(source)})"
-        how = "not stated; state it with --rate" if source.rate_from == "default" else f"by the {source.rate_from}"
-        yield f"rate        {source.rate_hz:g} frames/s ({how if source.rate_from != 'stated' else 'as you say'})"
+        yield f"saturated   {pixels:.3%} of pixels, in {frames:.1%} of frames (full scale {self._full_scale()})"
+        yield f"rate        {_rate(source)}"
+        if isinstance(source, Recording):
+            results = ", ".join(f"{kind} of {noun(n, 'frame')}" for kind, n in self.results.items())
+            yield f"results     {results or 'none'}"
         yield (
             f"truth       {noun(self.targets, 'target')} in {noun(self.truth_frames, 'frame')}"
             if source.has_truth
             else "truth       none"
         )
+
+    def _begins(self, stamp: Stamp) -> bool:
+        """Whether a sequence begins with a frame; those of a recording may overlap, and lack their first."""
+        if not isinstance(self.source, Recording):
+            return stamp.index == 0
+        begins = self.last.get(stamp.sensor) != stamp.epoch
+        self.last[stamp.sensor] = stamp.epoch
+        return begins
+
+    def _full_scale(self) -> str:
+        """In words."""
+        stated = {scale for scale in self.full_scales if self.source.full_scale or isinstance(self.source, Recording)}
+        return ", ".join(f"{scale:g} DN" for scale in sorted(stated) if np.isfinite(scale)) or "of its type"
 
     def _is_shown(self, frame: Frame) -> bool:
         """Of patches the first few of the first sequences, evenly over each; of full frames the middle one."""
@@ -161,8 +187,13 @@ class _Summary:
         return (self.frames - 1) % step == 0 and len(self.shown) < SEQUENCES_SHOWN * FRAMES_SHOWN
 
 
-def _full_scale(source: FileSource) -> str:
-    return f"{source.full_scale} DN" if source.full_scale else "of its type"
+def _rate(source: FileSource | Recording) -> str:
+    """Frames a second, and who says so."""
+    if source.rate_hz is None:
+        return "unknown"
+    who = "recording" if isinstance(source, Recording) else source.rate_from
+    how = {"default": "not stated; state it with --rate", "stated": "as you say"}.get(who, f"by the {who}")
+    return f"{source.rate_hz:g} frames/s ({how})"
 
 
 def _one_of_each(shown: list[Frame]) -> list[Frame]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["add_link_options", "add_policy_option", "link_fields"]
+from irst_stream.errors import UsageError
+from irst_stream.io.zeromq import Link, link_fault
+
+__all__ = ["add_link_options", "add_policy_option", "checked", "link_fields"]
+
+AnyLink = TypeVar("AnyLink", bound=Link)
 
 
 def add_link_options(parser: argparse.ArgumentParser) -> None:
@@ -29,3 +34,15 @@ def link_fields(args: argparse.Namespace, endpoint: str) -> dict[str, Any]:
     """Those options as the fields of a Link."""
     names = ("bind", "keys", "server_key", "allow", "unencrypted_on_the_network")
     return {"endpoint": endpoint} | {name: getattr(args, name) for name in names}
+
+
+def checked(link: AnyLink, option: str) -> AnyLink:
+    """A link that makes sense; a UsageError says in the options' names what does not. option: the endpoint's, as --to."""
+
+    def say(field: str) -> str:
+        return option if field == "endpoint" else "--" + field.replace("_", "-")
+
+    field, fault = link_fault(link, say)
+    if fault:
+        raise UsageError(f"{say(field)}: {fault}")
+    return link

@@ -26,13 +26,31 @@ def check_output(out: Path | None, *inputs: Path, suffix: str = "") -> None:
         within = given.is_dir() and given.resolve() in out.resolve().parents
         if same or (within and (out.exists() or suffix == ".png")):
             raise OutputError(f"{out}: would change the input {given}; choose another place")
+    if not out.exists() or out.is_file():
+        _try(out)
+
+
+def _try(out: Path) -> None:
+    """Makes, and removes again, what replacing() writes to: better told now than after hours of work."""
+    part = _part(out)
+    there = part.exists()
+    try:
+        part.open("ab").close()
+        if not there:
+            part.unlink()
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
+
+
+def _part(out: Path) -> Path:
+    return out.with_name(f"{out.name}.part")
 
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
     """A place beside `out` to write to, which takes its name at the end if all went well."""
     at_once = out.exists() and not out.is_file()  # a device or a pipe
-    part = out if at_once else out.with_name(f"{out.name}.part")
+    part = out if at_once else _part(out)
     try:
         yield part
         if not at_once:

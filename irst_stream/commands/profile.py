@@ -139,7 +139,10 @@ def _conclude(rungs: list[Rung]) -> None:
         print_table(["", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(best.stages))
     if bad:
         least = min(bad, key=lambda r: r.offered)
-        why = ", ".join(f"{n} {reason}" for reason, n in least.unused.items()) or f"{least.answered:.1f} answered/s"
+        why = (
+            ", ".join(f"{n} {reason}" for reason, n in least.unused.items())
+            or f"{least.answered:.1f} of {least.answerable:.1f} answered/s"
+        )
         print_line(f"\nFalls behind at {least.offered:.0f} frames/s: {why}.")
     else:
         print_line("\nKeeps up with all of these rates.")

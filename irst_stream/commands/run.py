@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irst_stream.build import build_runner
 from irst_stream.commands.console import positive, show_log
-from irst_stream.commands.view import attend, print_summary
+from irst_stream.commands.view import attend
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
@@ -24,8 +24,9 @@ CONFIG is a TOML file, or the name of one that comes along: live-patches, camera
 where frames come from, [[publish]], [[write]] and [[record]] where results go; irst-stream config schema says all that may
 stand there, irst_stream/io/PROTOCOL.md what travels.
 
-Ctrl-C or SIGTERM receive no more, finish what has come, close all files, print a summary and exit with 0. SIGHUP reads the
-[[receive]] tables again and opens and closes what has changed there; everything else goes on."""
+Ctrl-C or SIGTERM receive no more, finish what has come, close all files, print a summary and exit with 0; a second one
+leaves uncomputed what has come, but closes all files. SIGHUP reads the [[receive]] tables again and opens and closes what
+has changed there; everything else goes on."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     path = find_config(args.config)
-    config = read_config(path)
+    config = read_config(path, here=True)
     if not config.receive:
         raise UsageError(f'{path}: no [[receive]] table; expected at least one, such as endpoint = "tcp://127.0.0.1:5555"')
     show_log()
@@ -51,7 +52,6 @@ def _run(args: argparse.Namespace) -> int:
     with metrics:
         links = _Links(runner, path, config)
         attend(runner, args.seconds, links.reload)
-    print_summary(runner.status())
     return 0
 
 

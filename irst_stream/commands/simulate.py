@@ -124,7 +124,7 @@ def _run_patches(args: argparse.Namespace) -> int:
 
 
 def _run_scene(args: argparse.Namespace) -> int:
-    settings = read_settings(find_config(args.config), SceneSettings) if args.config else SceneSettings()
+    settings = read_settings(find_config(args.config, "scene"), SceneSettings) if args.config else SceneSettings()
     if args.background:
         settings = replace(settings, background=BACKGROUNDS[args.background])
     for option, _, _, places, _ in SCENE_OPTIONS:

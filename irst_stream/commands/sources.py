@@ -28,7 +28,7 @@ BROUGHT = {name: name for name in KINDS} | {"scene": "camera"}  # the configurat
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """PATH and what may have to be said about it."""
-    parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames")
+    parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames, or a recording")
     parser.add_argument("--kind", choices=sorted(KINDS), help="which of the two sets, where the folder does not tell")
     parser.add_argument("--variable", metavar="NAME", help="which array of a .mat or .npz file")
     parser.add_argument("--rate", type=positive, metavar="HZ", help="frames a second, in place of what the file states")

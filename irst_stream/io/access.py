@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 import struct
 from collections import Counter
 from pathlib import Path
@@ -23,10 +24,22 @@ from zmq.utils import z85
 
 from irst_stream.errors import OutputError, UsageError
 
-__all__ = ["DOMAIN", "Doorkeeper", "Keys", "allowed_keys", "is_local", "key_files", "make_keys", "read_keys"]
+__all__ = [
+    "DOMAIN",
+    "Doorkeeper",
+    "Keys",
+    "allowed_keys",
+    "endpoint_fault",
+    "is_local",
+    "key_files",
+    "make_keys",
+    "read_keys",
+]
 
 DOMAIN = "irst-stream"
 PUBLIC, SECRET = ".key", ".key_secret"
+HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+", re.ASCII)  # an address, a name or an interface
+LARGEST_PORT = 65535
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +89,25 @@ def allowed_keys(folder: Path) -> dict[bytes, str]:
     return {read_keys(path).public: path.stem for path in _public_files(folder)}
 
 
+def endpoint_fault(endpoint: str, bind: bool) -> str:
+    """What is wrong with the way an endpoint is written, "" where nothing is; bind: it is to be waited at."""
+    scheme, _, place = endpoint.partition("://")
+    if scheme == "inproc":
+        return f"{endpoint} is not to be reached from another process; expected tcp://HOST:PORT or ipc://PATH"
+    if scheme not in ("tcp", "ipc") or not place:
+        return f"expected tcp://HOST:PORT or ipc://PATH, got {endpoint!r}"
+    if scheme == "ipc":
+        return ""
+    host, _, port = place.rpartition(":")
+    host = host.rpartition(";")[2]  # who connects may say before it where to start from
+    if not (HOST.fullmatch(host) or (bind and host == "*")):
+        return f"expected tcp://HOST:PORT{'' if bind else ' with the host to go to'}, got {endpoint!r}"
+    number = int(port) if port.isascii() and port.isdecimal() and len(port) < 9 else -1
+    if not (0 < number <= LARGEST_PORT or (bind and port in ("*", "0"))):
+        return f"expected a port from 1 to {LARGEST_PORT}{', or *' if bind else ''}, got {endpoint!r}"
+    return ""
+
+
 def is_local(endpoint: str) -> bool:
     """Whether only this machine can reach an endpoint that is bound; of one that makes no sense nobody knows."""
     try:
@@ -83,7 +115,7 @@ def is_local(endpoint: str) -> bool:
     except ValueError:  # such as a bracket that is not closed
         return False
     if parts.scheme != "tcp":
-        return parts.scheme in ("ipc", "inproc")
+        return parts.scheme == "ipc"
     host = (parts.netloc.rpartition(":")[0] or parts.netloc).strip("[]")
     if host == "localhost":
         return True

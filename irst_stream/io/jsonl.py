@@ -7,6 +7,7 @@ our arrays, is null in the file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -168,22 +169,25 @@ class JsonLines:
     """A file of JSON lines open for writing; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        self._path = path
+        with _writing(path):
             self._file: IO[bytes] = path.open("wb")
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def write(self, record: Detections | Tracks | Truth | Pose) -> None:
         """Writes one record as one line."""
-        self._file.write(encode(record))
+        line = encode(record)
+        with _writing(self._path):
+            self._file.write(line)
 
     def flush(self) -> None:
         """Hands what has been written to the system, so that others can read it."""
-        self._file.flush()
+        with _writing(self._path):
+            self._file.flush()
 
     def close(self) -> None:
         """Closes the file; may be called twice."""
-        self._file.close()
+        with _writing(self._path):
+            self._file.close()
 
     def __enter__(self) -> JsonLines:
         return self
@@ -217,6 +221,17 @@ def schema() -> dict[str, Any]:
     lines = [form.line for form in FORMATS.values()]
     _, components = msgspec.json.schema_components(lines, ref_template="#/$defs/{name}")
     return {"anyOf": [{"$ref": f"#/$defs/{line.__name__}"} for line in lines], "$defs": components}
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Says which file cannot be written; a pipe that its reader has closed is no fault of ours."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

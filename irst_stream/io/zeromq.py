@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from irst_stream import wire
 from irst_stream.errors import OutputError, SourceError, UsageError, WireError
-from irst_stream.io.access import DOMAIN, Doorkeeper, is_local, read_keys
+from irst_stream.io.access import DOMAIN, Doorkeeper, endpoint_fault, is_local, read_keys
 from irst_stream.protocols import Record
 from irst_stream.types import Detections, Frame, Policy, Tracks
 
@@ -35,6 +35,8 @@ POLL_MS = 50  # how soon a source that is to stop does
 LOOK_S = 0.05  # how often it looks after its connections
 LINGER_MS = 1000  # for what has not been sent when a socket is closed
 SEND_TIMEOUT_MS = 1000  # after which a message that nobody takes is lost
+GAP_MS = 20  # in which nothing comes: then all that had come has been taken
+REST_S, WAITED_S = 30.0, 1.0  # how long what has come before a stop is taken in, and is waited for, at most
 WAITING = (zmq.PUSH, zmq.PULL)
 REFUSED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 NOTED = {zmq.EVENT_CONNECTED: "connected", zmq.EVENT_ACCEPTED: "connected", zmq.EVENT_DISCONNECTED: "disconnected"}
@@ -77,23 +79,25 @@ class PublishSettings(Link):
     bind: bool = True
 
 
-def link_fault(link: Link) -> tuple[str, str]:
-    """The field and what is wrong with it, of the first thing that is; ("", "") where nothing is."""
-    scheme = link.endpoint.partition("://")[0]
-    if scheme not in ("tcp", "ipc", "inproc") or len(link.endpoint) < len(scheme) + 4:
-        return "endpoint", f"expected tcp://HOST:PORT, ipc://PATH or inproc://NAME, got {link.endpoint!r}"
+def link_fault(link: Link, say: Callable[[str], str] = str) -> tuple[str, str]:
+    """The field and what is wrong with it, of the first thing that is; ("", "") where nothing is.
+
+    say: what a field is called where it was given; in a configuration that is its name.
+    """
+    if fault := endpoint_fault(link.endpoint, link.bind):
+        return "endpoint", fault
     if link.bind and link.server_key:
-        return "server_key", "for an end that connects; one that binds takes allow"
+        return "server_key", f"for an end that connects; one that binds takes {say('allow')}"
     if not link.bind and link.allow:
-        return "allow", "for an end that binds; one that connects takes server_key"
+        return "allow", f"for an end that binds; one that connects takes {say('server_key')}"
     if link.keys and not (link.allow if link.bind else link.server_key):
-        return ("allow" if link.bind else "server_key"), "missing; keys alone do not say whom to trust"
+        return ("allow" if link.bind else "server_key"), f"missing; {say('keys')} alone does not say whom to trust"
     if (link.allow or link.server_key) and not link.keys:
         return "keys", "missing: this end's own secret key file"
     if link.bind and not link.keys and not is_local(link.endpoint) and not link.unencrypted_on_the_network:
         return "endpoint", (
-            f"{link.endpoint} can be reached from other machines without keys; set keys and allow, bind to 127.0.0.1, "
-            "or say unencrypted_on_the_network = true"
+            f"{link.endpoint} can be reached from other machines without keys; set {say('keys')} and {say('allow')}, "
+            f"bind to 127.0.0.1, or set {say('unencrypted_on_the_network')}"
         )
     return "", ""
 
@@ -134,7 +138,7 @@ def _set_options(socket: Socket, kind: int, link: Link, largest: int) -> None:
     if link.keys:
         mine = read_keys(Path(link.keys))
         if not mine.secret:
-            raise UsageError(f"keys: {link.keys} is a public key; expected this end's secret one, *.key_secret")
+            raise UsageError(f"{link.keys}: is a public key; expected this end's secret one, *.key_secret")
         options |= {zmq.CURVE_PUBLICKEY: mine.public, zmq.CURVE_SECRETKEY: mine.secret, zmq.ZAP_DOMAIN: DOMAIN.encode()}
         if link.bind:
             options[zmq.CURVE_SERVER] = 1
@@ -156,6 +160,7 @@ class ZmqSource:
         self.rejected: Counter[str] = Counter()
         self.links: Counter[str] = Counter()
         self.stalled = False
+        self._heard = 0.0
         self._kind = zmq.SUB if policy == "live" else zmq.PULL
         self._stop = threading.Event()
         self._context: Context = zmq.Context()
@@ -168,21 +173,35 @@ class ZmqSource:
         self.endpoint = _endpoint(self._socket, settings)
 
     def __iter__(self) -> Iterator[Frame]:
-        heard = looked = time.monotonic()
+        self._heard = looked = time.monotonic()
         while not self._stop.is_set():
             frame, now = self._take(), time.monotonic()
             if frame is not None:
-                heard, self.stalled = now, False
                 yield frame
             if now - looked >= LOOK_S:
                 self._look_after_links()
                 looked = now
-            if now - heard > self.settings.stall_s:
-                heard = now
+            if now - self._heard > self.settings.stall_s:
+                self._heard = now
                 self._stalled()
+        if self._kind == zmq.PULL:
+            yield from self._rest()
+            return
         for _ in range(2 * self.settings.high_water):  # what has come before; one that is flooded stops all the same
             if (frame := self._take(zmq.NOBLOCK)) is not None:
                 yield frame
+
+    def _rest(self) -> Iterator[Frame]:
+        """All that has come before the stop, where nothing may be lost; one that is flooded ends all the same."""
+        began, waited = time.monotonic(), 0.0
+        while waited < WAITED_S and time.monotonic() - began < REST_S:
+            asked = time.monotonic()
+            if not self._socket.poll(GAP_MS):
+                return
+            waited += time.monotonic() - asked
+            if (frame := self._take(zmq.NOBLOCK)) is not None:
+                yield frame
+        log.warning("%s: frames still come after the stop; no more are taken", self.endpoint)
 
     def stop(self) -> None:
         """Ends the iteration within a moment, after what has come already; any thread may call it."""
@@ -212,6 +231,7 @@ class ZmqSource:
         """The next frame; None where nothing comes for a moment, or what comes is no frame, which is counted."""
         try:
             parts = self._socket.recv_multipart(flags, copy=False)
+            self._heard, self.stalled = time.monotonic(), False  # a link over which nonsense comes has not stalled
             return self._check(wire.decode([part.buffer for part in parts]).record)
         except zmq.Again:
             return None

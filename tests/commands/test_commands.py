@@ -252,7 +252,7 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("simulate scene out --frames 3 --bits 40", "bits: expected 8 to 16, got 40"),
         (
             "simulate scene out --frames 3 --config nonsense",
-            "there are: camera, csist100k, general, live-patches, scene-cloud",
+            "there are: scene-cloud",
         ),
         ("simulate scene out --frames 3 --drift 4", "expected X,Y, got '4'"),
         ("inspect nowhere", "nowhere: no such file or folder"),
@@ -331,6 +331,13 @@ def ended(group):
     return False
 
 
+def test_an_interrupt_while_a_command_is_being_loaded_is_one_line():
+    code = "from irst_stream import cli; import signal; "
+    code += "cli.import_module = lambda _: signal.raise_signal(signal.SIGINT); cli.main(['doctor'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "irst-stream: interrupted\n")
+
+
 @pytest.mark.parametrize(("signum", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
 def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(signum, to_group, working, tmp_path):
     child = working()
@@ -393,10 +400,14 @@ def test_a_closed_pipe_is_no_error():
 
 @pytest.mark.usefixtures("small")
 def test_a_full_disk_is_one_clear_line(run, tmp_path):
-    for command in ("baseline data/test /dev/full", "score cells.jsonl data/test --json /dev/full"):
+    for command in (
+        "baseline data/test /dev/full",
+        "score cells.jsonl data/test --json /dev/full",
+        "replay data/test --readout fit --detections /dev/full",
+    ):
         code, _, err = run(*command.split())
         assert code == 2
-        assert "No space left on device" in err
+        assert "irst-stream: /dev/full: cannot be written: No space left on device" in err
         assert err.count("\n") == 1
     assert not list(tmp_path.rglob("*.part"))
 

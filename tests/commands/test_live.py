@@ -1,15 +1,19 @@
 """The live commands as a person meets them: each in a process of its own, over real sockets on this machine."""
 
 import json
+import re
 import signal
 
+import numpy as np
 import pytest
 import zmq
-from feeds import ended, free_port, lines, sender, started, until
+from feeds import collecting, ended, film, free_port, lines, patch, send, sender, started, until
 
 from irst_stream import Detections, Tracks, wire
 from irst_stream.cli import main
+from irst_stream.commands.feed import as_sent, paced
 from irst_stream.commands.replay import at_speed
+from irst_stream.io.recording import open_recording
 
 CONFIG = """
 policy = "{policy}"
@@ -143,6 +147,83 @@ def test_record_and_replay_without_a_pipeline_beside_the_sensor(data, capsys):
     assert "say what is known of its targets with --config" in capsys.readouterr().err
 
 
+@pytest.fixture
+def large(here):
+    """Forty frames that do not all fit into what lies between two ends of a link."""
+    np.save(here / "large.npy", np.arange(40, dtype=np.uint16)[:, None, None] * np.ones((512, 512), np.uint16))
+    return "large.npy"
+
+
+def test_a_lossless_feed_waits_until_all_is_taken(large):
+    endpoint = free_port()
+    feed = ("feed", large, "--to", endpoint, "--bind", "--max", "--policy", "lossless")
+    with started(*feed) as feeding, sender(endpoint, zmq.PULL, rcvhwm=1, rcvtimeo=20_000) as listener:
+        until(lambda: "waiting until all is taken" in feeding.said)
+        taken = [wire.decode(listener.recv_multipart()).record for _ in range(40)]
+        ended(feeding)
+    assert [frame.stamp.index for frame in taken] == list(range(40))
+    assert "40 frames sent" in feeding.said
+    assert "lost" not in feeding.said
+
+
+def test_a_lossless_feed_says_what_was_not_taken(large):
+    endpoint = free_port()
+    feed = ("feed", large, "--to", endpoint, "--bind", "--max", "--policy", "lossless", "--linger", "0.1")
+    with started(*feed) as feeding, sender(endpoint, zmq.PULL, rcvhwm=1, linger=0):
+        ended(feeding, 2)
+    *_, last = feeding.said.splitlines()
+    assert re.fullmatch(rf"irst-stream: {endpoint}: the last \d+ of them were not taken, and are lost", last)
+
+
+def test_a_feed_keeps_the_sensors_of_a_recording_apart(here, capsys):
+    film(here / "two.mcap", 5, 100, ("left", "right"))
+    given = list(as_sent(open_recording("two.mcap"), None, 2, 7))
+    for sensor in ("left", "right"):
+        assert [(f.stamp.epoch, f.stamp.index) for f in given if f.stamp.sensor == sensor] == [
+            (epoch, index) for epoch in (7, 8) for index in range(5)
+        ]
+    began, *due = [f.stamp.time_ns for f in paced(given[:10], 1000.0)]
+    assert [when - began for when in due] == [0, *(k * 10**6 for k in (1, 2, 3, 4) for _ in range(2))]
+    with collecting() as taken:
+        words = ["feed", "two.mcap", "--to", taken.source.endpoint, "--policy", "lossless", "--max"]
+        assert main(words) == 0
+        until(lambda: len(taken.frames) == 10)
+        capsys.readouterr()
+        assert main([*words, "--sensor", "cam"]) == 2
+        assert "--sensor: there are left and right; leave it out" in capsys.readouterr().err
+
+
+def test_inspect_reads_recordings(here, capsys):
+    film(here / "two.mcap", 5, 100, ("left", "right"))
+    assert main(["inspect", "two.mcap", "--png", "two.png"]) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "two.mcap: recording",
+        "10 in 2 sequences",
+        "11 x 11 px, uint16",
+        "full scale 4095 DN",
+        "100 frames/s (by the recording)",
+        "results     none",
+        "truth       none",
+    ):
+        assert part in said
+    assert (here / "two.png").stat().st_size > 1000
+
+
+def test_record_ends_with_exit_code_2_when_its_recording_has_stopped(here):
+    endpoint = free_port()
+    words = ("record", "raw.mcap", "--from", endpoint, "--bind", "--policy", "lossless", "--keep-free-mb", "1e9")
+    with started(*words) as taking, sender(endpoint) as socket:
+        send(socket, *(patch(k) for k in range(10)))
+        ended(taking, 2)
+    assert "10 frames of 1 sensor" in taking.said
+    assert "frames not recorded: none" in taking.said
+    *_, last = taking.said.splitlines()
+    assert last.startswith("irst-stream: raw.mcap: recording stopped: ")
+    assert last.endswith("are to stay free; 0 records written, 10 lost")
+    assert open_recording(here / "raw.mcap").frames == 0
+
+
 def test_encrypted_from_end_to_end(data):
     for name in ("here", "sensor", "stranger"):
         assert main(["keys", "make", name]) == 0
@@ -167,10 +248,18 @@ def test_encrypted_from_end_to_end(data):
 REFUSED = {
     "no such configuration": (["run", "nowhere.toml"], "nowhere.toml: no such file"),
     "nothing to receive": (["run", "seqcsist"], "no [[receive]] table"),
-    "not a socket": (["feed", "data/test", "--to", "127.0.0.1:5555"], "endpoint: expected tcp://HOST:PORT"),
-    "open to all": (["record", "o.mcap", "--from", "tcp://*:5555", "--bind"], "can be reached from other machines"),
+    "not a socket": (["feed", "data/test", "--to", "127.0.0.1:5555"], "--to: expected tcp://HOST:PORT"),
+    "open to all": (["record", "o.mcap", "--from", "tcp://*:5555", "--bind"], "set --keys and --allow, bind to 127.0.0.1"),
+    "half of a key": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--keys", "k"], "--server-key: missing; --keys"),
+    "one process": (["record", "o.mcap", "--from", "inproc://a"], "--from: inproc://a is not to be reached from another"),
+    "no port": (["record", "o.mcap", "--from", "tcp://127.0.0.1:99999"], "--from: expected a port from 1 to 65535, got"),
+    "epoch": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--epoch", "9" * 19], "--epoch: expected a whole number"),
+    "name": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--sensor", "a b"], "--sensor: expected 1 to 64 letters"),
+    "stall": (["record", "o.mcap", "--from", "tcp://127.0.0.1:1", "--stall", "1e6"], "--stall: expected at most 86,400 s"),
     "no keys": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--keys", "k", "--server-key", "s"], "no key file"),
     "not a recording": (["replay", "found.mcap", "--config", "seqcsist"], "found.mcap"),
+    "no place for figures": (["profile", "camera", "--json", "/proc/p.json"], "/proc/p.json: cannot be written: "),
+    "no configuration": (["run", "nonsense"], "there are: camera, csist100k, general, live-patches, seqcsist, two-sensors"),
     "not a rate": (["profile", "camera", "--rates", "1,x"], "expected numbers from 0.1"),
     "two configurations": (["profile", "camera", "--config", "camera"], "TARGET is a configuration already"),
     "a folder": (["keys", "make", "nowhere/me"], "cannot be written"),
@@ -226,6 +315,22 @@ def test_the_schema_of_a_configuration_knows_every_key(capsys):
     schema = json.loads(capsys.readouterr().out)
     properties = schema["$defs"]["Config"]["properties"]
     assert {"policy", "receive", "publish", "write", "record", "metrics", "propose", "fit"} <= set(properties)
+    assert main(["config", "check", "camera"]) == 0
+
+
+def test_a_check_asks_for_the_keys_too(here, capsys):
+    assert main(["config", "check", "two-sensors"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    for end in (
+        "receive[0].keys: keys/here.key_secret",
+        "receive[0].allow: keys/sensors",
+        "publish[0].allow: keys/clients",
+    ):
+        assert end in said
+    for folder in ("keys/sensors", "keys/clients"):
+        (here / folder).mkdir(parents=True)
+    assert main(["keys", "make", "keys/here"]) == 0
     assert main(["config", "check", "two-sensors"]) == 0
 
 
@@ -239,8 +344,6 @@ def test_keys_are_shown(capsys):
 
 
 def test_frames_are_given_when_the_sensors_clock_says_so(monkeypatch):
-    from feeds import patch
-
     now, slept = [0], []
     monkeypatch.setattr("irst_stream.commands.replay.time.monotonic_ns", lambda: now[0])
 
@@ -258,13 +361,15 @@ def test_frames_are_given_when_the_sensors_clock_says_so(monkeypatch):
 
 
 def test_a_profile_finds_where_a_pipeline_falls_behind(data, capsys):
-    words = ["profile", "data/test", "--config", "seqcsist", "--seconds", "0.5", "--warm-up", "0.2", "--rates", "20,20000"]
+    words = ["profile", "data/test", "--config", "seqcsist", "--seconds", "1.5", "--warm-up", "0.2", "--rates", "40,20000"]
     assert main([*words, "--json", "p.json", "--png", "p.png"]) == 0
     said = capsys.readouterr().out
     assert "Falls behind at" in said
     assert "Stages at" in said
     rungs = json.loads((data / "p.json").read_text())["rungs"]
-    assert rungs[0]["kept_up"]
+    assert rungs[0]["kept_up"], "of each 20 frames 16 have a whole window"
+    assert rungs[0]["answered"] == pytest.approx(rungs[0]["answerable"], rel=0.1)
+    assert rungs[0]["answered"] < 0.9 * rungs[0]["offered"]
     assert not rungs[1]["kept_up"]
     assert len(rungs) == 4
     stages = rungs[0]["stages"]

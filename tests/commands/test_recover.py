@@ -64,6 +64,7 @@ def test_it_refuses_in_one_line_and_leaves_nothing_behind(run, tmp_path):
         (("nowhere.mcap", "b.mcap"), "nowhere.mcap: No such file"),
         (("a.mcap", "a.mcap"), "a.mcap: would change the input"),
         (("a.mcap", "nowhere/b.mcap"), "nowhere/b.mcap: cannot be written"),
+        (("noise.mcap", "a.mcap"), "a.mcap: exists; choose another name, or say --replace"),
         (("a.mcap", "b.txt"), "b.txt: expected a name that ends in .mcap"),
     ):
         code, out, err = run("recover", *words)
@@ -71,6 +72,12 @@ def test_it_refuses_in_one_line_and_leaves_nothing_behind(run, tmp_path):
         assert len(err.splitlines()) == 1
         assert fault in err
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_it_replaces_what_it_is_told_to(run, recording, tmp_path):
+    (tmp_path / "b.mcap").write_bytes(b"old")
+    assert run("recover", recording, "b.mcap", "--replace")[0] == 0
+    assert open_recording(tmp_path / "b.mcap").frames == 30
 
 
 def test_a_device_that_is_full_is_named(run, recording, tmp_path):

@@ -5,20 +5,9 @@ import signal
 import time
 
 import pytest
-from feeds import PATIENCE_S, ended, patch, running, send, sender, started, until
-
-from irst_stream.io.recording import Recorder, RecordSettings
+from feeds import PATIENCE_S, ended, film, patch, running, send, sender, started, until
 
 HOUR_NS = 3600 * 10**9
-
-
-def film(path, frames, rate_hz):
-    """A file of frames that a feed can send at a rate."""
-    recorder = Recorder(RecordSettings(str(path), keep_free_mb=0))
-    for k in range(frames):
-        recorder.write(patch(k), k * 10**9 // rate_hz)
-    recorder.close()
-    return path
 
 
 def whole(indices):
