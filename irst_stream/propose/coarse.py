@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from irst_stream.propose.compiled import Between, Cells, cell_means
+from irst_stream.propose.compiled import Between, Cells, cell_means, read_map
 from irst_stream.types import Floats, Ints, Pixels
 
 __all__ = ["NOWHERE", "CellMeans", "Image", "given", "read_at"]
@@ -92,10 +92,4 @@ def _between(length: int, count: int) -> Between:
 
 def read_at(coarse: Image, xy: NDArray[Any], shape: tuple[int, int]) -> Floats:
     """A coarse map of frames of that shape, read at (N, 2) x, y px: (N,), linear between the middles of its cells."""
-    cells = np.array(coarse.shape[::-1])
-    place = np.clip((xy + 0.5) * cells / np.array(shape[::-1]) - 0.5, 0, cells - 1)
-    low = np.minimum(place.astype(np.int64), np.maximum(cells - 2, 0))
-    high = np.minimum(low + 1, cells - 1)
-    (u, v), (x0, y0), (x1, y1) = (place - low).T, low.T, high.T
-    top = coarse[y0, x0] * (1 - u) + coarse[y0, x1] * u
-    return np.asarray(top * (1 - v) + (coarse[y1, x0] * (1 - u) + coarse[y1, x1] * u) * v, np.float64)
+    return np.asarray(read_map(coarse, np.ascontiguousarray(xy, np.float64), *shape), np.float64)

@@ -23,9 +23,13 @@ __all__ = [
     "SPREAD",
     "Between",
     "Cells",
+    "apart",
     "cell_means",
+    "cut",
+    "light_middles",
     "mean_light",
     "peaks",
+    "read_map",
     "respond",
     "rims",
     "standing_out",
@@ -40,6 +44,7 @@ REACH = 3  # px to either side: as far as a filter reaches
 SPREAD = np.float32(1.2533)  # a Gaussian's standard deviation over its mean absolute deviation
 RING_MARGIN = np.float32(1.2)  # a ring of 72 pixels of pure noise seldom exceeds the noise by more
 RING_LIMIT = np.float32(4)  # a pixel of the ring counts as no more than this much noise, so that a neighbour hides no group
+LIGHT = 3  # px about a peak: that far its light is looked at for its middle
 BRIGHT = np.float32(1.5)  # times the depth of a dip: what makes it a rim
 HEARD = np.float32(5)  # of the noise: a neighbour that dips by more is bad itself
 DOUBT = np.float32(0.25)  # half of what a target and a bad pixel that just stands out differ by, roughly
@@ -57,7 +62,7 @@ class Cells(NamedTuple):
 
 
 class Between(NamedTuple):
-    """n pixels along an axis, each between two cells' middles: low (n,), the first, and part (n,) of the way to the next."""
+    """n pixels along an axis, each between the middles of cells low (n,) and low + 1, part (n,) of the way."""
 
     low: Ints
     part: NDArray[np.float32]
@@ -143,17 +148,24 @@ def _two_rows(wide, rows, r):  # type: ignore[no-untyped-def]
 def standing_out(image, noise, rows, limit, places):  # type: ignore[no-untyped-def]
     """Fills places (H * W,): those that exceed, up or down, so many times the noise (m, W), widened; how many they are."""
     count, width = 0, image.shape[1]
+    flags = np.zeros(-(-width // 8) * 8, np.uint8)
+    words = flags.view(np.uint64)
     for r in range(len(image)):
         upper, lower, part = _two_rows(noise, rows, r)
-        row, hits = image[r], 0
+        row = image[r]
         for c in range(width):
-            hits += abs(row[c]) > limit * ((ONE - part) * upper[c] + part * lower[c])
-        if hits == 0:
+            flags[c] = abs(row[c]) > limit * ((ONE - part) * upper[c] + part * lower[c])
+        seen = words[0]
+        for k in range(len(words)):
+            seen |= words[k]
+        if seen == 0:
             continue
-        for c in range(width):
-            if abs(row[c]) > limit * ((ONE - part) * upper[c] + part * lower[c]):
-                places[count] = r * width + c
-                count += 1
+        for k in range(len(words)):
+            if words[k] != 0:
+                for c in range(8 * k, 8 * k + 8):
+                    if flags[c]:
+                        places[count] = r * width + c
+                        count += 1
     return count
 
 
@@ -305,7 +317,7 @@ def surpluses(light, places, values, noise, rows, share):  # type: ignore[no-unt
 
 @compiled
 def _surplus(light, r, c, value, level, base, share):  # type: ignore[no-untyped-def]
-    """The same of one place, over this base; a neighbour that is known or plainly seen to be bad speaks for neither side."""
+    """The same of one place, over this base; a neighbour that is bad, or plainly seems so, speaks for neither side."""
     height, width = light.shape
     sign = np.sign(value)
     over, under = light[max(r - 1, 0), c], light[min(r + 1, height - 1), c]
@@ -336,3 +348,77 @@ def _around(light, r, c):  # type: ignore[no-untyped-def]
                 there = light[_inside(r + y, height), _inside(c + x, width)]
                 total += there if there == there else ZERO
     return total / np.float32(16)
+
+
+@compiled
+def apart(xy, order, distance):  # type: ignore[no-untyped-def]
+    """The rows of xy (N, 2) in this order, without those that are together with an earlier one.
+
+    distance: px along each axis, up to which two are together.
+    """
+    kept, count = np.empty(len(order), np.int64), 0
+    for k in order:
+        free = True
+        for other in kept[:count]:
+            free &= max(abs(xy[k, 0] - xy[other, 0]), abs(xy[k, 1] - xy[other, 1])) > distance
+        if free:
+            kept[count] = k
+            count += 1
+    return kept[:count]
+
+
+@compiled
+def light_middles(light, xy):  # type: ignore[no-untyped-def]
+    """(N, 2) x, y px to the middles of the light (H, W) that stands out about them; beyond the border, that at it."""
+    height, width = light.shape
+    middles = np.empty_like(xy)
+    for k in range(len(xy)):
+        x, y, brightest = int(np.rint(xy[k, 0])), int(np.rint(xy[k, 1])), ZERO
+        for r in range(y - LIGHT, y + LIGHT + 1):
+            for c in range(x - LIGHT, x + LIGHT + 1):
+                brightest = max(brightest, light[_inside(r, height), _inside(c, width)])
+        total = along = down = 0.0
+        for r in range(y - LIGHT, y + LIGHT + 1):
+            for c in range(x - LIGHT, x + LIGHT + 1):
+                i, j = _inside(r, height), _inside(c, width)
+                weight = max(light[i, j] - 0.2 * brightest, 0.0) + 1e-12
+                total += weight
+                along += weight * j
+                down += weight * i
+        middles[k, 0], middles[k, 1] = along / total, down / total
+    return middles
+
+
+@compiled
+def read_map(coarse, xy, height, width):  # type: ignore[no-untyped-def]
+    """(N,): a coarse map (m, n) of frames of that size, read at (N, 2) x, y px, linear between the middles of its cells."""
+    found = np.empty(len(xy), np.float64)
+    for k in range(len(xy)):
+        x0, x1, u = _amid(xy[k, 0], width, coarse.shape[1])
+        y0, y1, v = _amid(xy[k, 1], height, coarse.shape[0])
+        top = coarse[y0, x0] * (1 - u) + coarse[y0, x1] * u
+        found[k] = top * (1 - v) + (coarse[y1, x0] * (1 - u) + coarse[y1, x1] * u) * v
+    return found
+
+
+@compiled
+def _amid(place, length, cells):  # type: ignore[no-untyped-def]
+    """The two of so many cells along an axis that a place is between, and the part of the way to the second."""
+    at = min(max((place + 0.5) * cells / length - 0.5, 0.0), cells - 1.0)
+    low = min(int(at), max(cells - 2, 0))
+    return low, min(low + 1, cells - 1), at - low
+
+
+@compiled
+def cut(pixels, light, corners, full_scale, ceiling, patches):  # type: ignore[no-untyped-def]
+    """Fills patches (N, h, w) with the light (H, W) from corners (N, 2) x, y on.
+
+    A pixel that is at full scale in the frame's pixels (H, W) is at the region's ceiling (N,); one that is bad stays NaN.
+    """
+    for k in range(len(corners)):
+        x, y = corners[k]
+        for r in range(patches.shape[1]):
+            for c in range(patches.shape[2]):
+                there = light[y + r, x + c]
+                saturated = np.float32(pixels[y + r, x + c]) >= full_scale and there == there
+                patches[k, r, c] = ceiling[k] if saturated else there

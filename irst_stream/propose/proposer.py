@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from irst_stream.compiling import compile_elsewhere
@@ -31,6 +30,9 @@ from irst_stream.propose.compiled import (
     REACH,
     SPREAD,
     Between,
+    apart,
+    cut,
+    light_middles,
     mean_light,
     peaks,
     respond,
@@ -42,14 +44,13 @@ from irst_stream.propose.compiled import (
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.types import Floats, Ints, Pixels
 
-__all__ = ["Prepared", "Proposals", "Proposer", "corners_of"]
+__all__ = ["Prepared", "Proposals", "Proposer", "corners_of", "cut_out"]
 
 CELL = 4  # px a side: of these cells' means, the median of 5 x 5 is the background
 NOISE_CELL = 16  # px a side: of these cells' mean deviations, the median of 5 x 5 is the noise
 WHOLE = 0.2887  # DN: what rounding to whole numbers adds to the noise
 ROUNDING, TINY = 1e-6, 1e-12  # of the largest value, and DN: what arithmetic in float32 adds
 TOGETHER = 5.0  # px along each axis: peaks this close are one region's
-LIGHT = 3  # px about a peak: that far its light is looked at for its middle
 MAXIMA = 0.95  # peaks of a filter's response to noise above a high threshold, over pixels above it if all were independent
 MOST_BAD = 0.01  # of all pixels: above that the noise is measured without them
 MOST_PEAKS = 300  # of each filter: more are looked at in no frame
@@ -121,7 +122,7 @@ class Proposer:
     def __init__(self, settings: ProposeSettings, shape: tuple[int, int]) -> None:
         """shape: rows, columns of the frames."""
         check_search(settings)
-        compile_elsewhere("the search", rims, warm_up)
+        compile_elsewhere("the search", cut, warm_up)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
@@ -230,7 +231,17 @@ def warm_up() -> None:
         proposer = Proposer(ProposeSettings(), pixels.shape)
         prepared = proposer.prepare(pixels)
         for others in (0, 2, 4):
-            proposer.propose(prepared, others * [prepared])
+            found = proposer.propose(prepared, others * [prepared])
+        corners, patches = corners_of(found.middles, pixels.shape), np.empty((len(found.middles), 5, *PATCH), np.float32)
+        cut_out(pixels, np.inf, prepared, corners, found.background, patches[:, 0])
+
+
+def cut_out(pixels: Pixels, full_scale: float, prepared: Prepared, corners: Ints, ceiling: Floats, patches: Image) -> None:
+    """Fills patches (N, 11, 11) DN with a frame's regions: background removed, NaN where a pixel is bad.
+
+    full_scale: DN from which the pixels are saturated; ceiling (N,): DN, at which those stand then.
+    """
+    cut(given(pixels), prepared.light, corners, np.float32(full_scale), ceiling.astype(np.float32), patches)
 
 
 def corners_of(middles: Floats, shape: tuple[int, int]) -> Ints:
@@ -240,7 +251,7 @@ def corners_of(middles: Floats, shape: tuple[int, int]) -> Ints:
 
 
 def _blind(sigma_px: float, size: int, order: int) -> _Filter:
-    """A filter of unit noise, size px a side: a point anywhere in the middle pixel, freed of its polynomial of that order."""
+    """A filter of unit noise, size px a side: a point anywhere in its middle, freed of its polynomial of that order."""
     places = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 0.5, 11)]), axis=-1) + size // 2
     image = psf(places, (size, size), sigma_px).mean(axis=(0, 1)).ravel()
     y, x = np.indices((size, size)).reshape(2, -1) - size // 2
@@ -283,36 +294,12 @@ def _most(expected: float) -> float:
 
 def _regions(light: Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:
     """Peaks to the middles of the light about them and their strengths, the strongest first, none together with another."""
-    kept = _apart(xy, strength)
+    kept = apart(xy, np.argsort(-strength, kind="stable"), TOGETHER)
     middles, strength = xy[kept], strength[kept]
     for _ in range(2):
-        middles = _light_middle(light, middles)
-    kept = _apart(middles, strength)
+        middles = light_middles(light, middles)
+    kept = apart(middles, np.argsort(-strength, kind="stable"), TOGETHER)
     return middles[kept], strength[kept]
-
-
-def _apart(xy: Floats, strength: Floats) -> Ints:
-    """The rows of the strongest places, in falling order, without those that are together with a stronger one."""
-    order = np.argsort(-strength, kind="stable")
-    together: NDArray[np.bool_] = np.abs(xy[order, None] - xy[order]).max(axis=-1) <= TOGETHER
-    free, kept = np.ones(len(order), np.bool_), []
-    for k in range(len(order)):
-        if free[k]:
-            kept.append(k)
-            free &= ~together[k]
-    return order[kept]
-
-
-def _light_middle(light: Image, xy: Floats) -> Floats:
-    """(N, 2) x, y px to the middles of the light that stands out about them."""
-    step = np.arange(-LIGHT, LIGHT + 1)
-    shape = light.shape
-    x, y = (np.clip(np.rint(xy[:, k, None]).astype(np.int64) + step, 0, shape[1 - k] - 1) for k in (0, 1))
-    part = light[y[:, :, None], x[:, None, :]].astype(np.float64)
-    weight = np.maximum(part - 0.2 * part.max(axis=(1, 2), keepdims=True, initial=0), 0) + 1e-12
-    total = weight.sum(axis=(1, 2))
-    middle = [(weight.sum(axis=1) * x).sum(axis=1), (weight.sum(axis=2) * y).sum(axis=1)]
-    return np.asarray(np.stack(middle, axis=-1) / total[:, None], np.float64)
 
 
 def _to_xy(flat: Ints, width: int) -> Ints:
