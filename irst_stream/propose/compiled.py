@@ -195,29 +195,55 @@ def mean_light(lights, light):  # type: ignore[no-untyped-def]
 def respond(light, weights, taps, response):  # type: ignore[no-untyped-def]
     """Fills response (H, W) of light (H, W), mirrored at its borders, to a filter that is a sum of products.
 
-    weights (K,): of the products; taps (K, REACH + 1): of each, along either axis, for the middle and so many px from it.
+    weights (K,): of the products, an even number of them, since two share the reading; taps (K, REACH + 1): of each, along
+    either axis, for the middle and so many px from it.
     """
-    height, width = light.shape
-    padded = np.empty(width + 2 * REACH, np.float32)
-    for r in range(height):
-        middle, row = light[r], response[r]
-        above_1, above_2, above_3 = light[abs(r - 1)], light[abs(r - 2)], light[abs(r - 3)]
-        below_1, below_2 = light[_mirrored(r + 1, height)], light[_mirrored(r + 2, height)]
-        below_3 = light[_mirrored(r + 3, height)]
-        row[:] = ZERO
-        for k in range(len(weights)):
-            t0, t1, t2, t3 = taps[k, 0], taps[k, 1], taps[k, 2], taps[k, 3]
-            column = padded[REACH : REACH + width]
-            for c in range(width):
-                near, far = t1 * (above_1[c] + below_1[c]), t2 * (above_2[c] + below_2[c])
-                column[c] = t0 * middle[c] + near + far + t3 * (above_3[c] + below_3[c])
-            for i in range(1, REACH + 1):
-                padded[REACH - i] = column[i]
-                padded[REACH + width - 1 + i] = column[width - 1 - i]
-            t0, t1, t2, t3 = weights[k] * t0, weights[k] * t1, weights[k] * t2, weights[k] * t3
-            for c in range(width):
-                near, far = t1 * (padded[c + 2] + padded[c + 4]), t2 * (padded[c + 1] + padded[c + 5])
-                row[c] += t0 * padded[c + 3] + near + far + t3 * (padded[c] + padded[c + 6])
+    width = light.shape[1]
+    one, other = np.empty(width + 2 * REACH, np.float32), np.empty(width + 2 * REACH, np.float32)
+    for r in range(len(light)):
+        response[r] = ZERO
+        for k in range(0, len(weights), 2):
+            _down(light, r, taps[k], taps[k + 1], one[REACH : REACH + width], other[REACH : REACH + width])
+            _mirror(one)
+            _mirror(other)
+            _along(one, weights[k], taps[k], other, weights[k + 1], taps[k + 1], response[r])
+
+
+@compiled
+def _down(light, r, s, t, one, other):  # type: ignore[no-untyped-def]
+    """Fills one (W,) and the other with the sums down the columns about row r, by the taps s and t."""
+    height = len(light)
+    s0, s1, s2, s3 = s[0], s[1], s[2], s[3]
+    t0, t1, t2, t3 = t[0], t[1], t[2], t[3]
+    middle, above_1, above_2, above_3 = light[r], light[abs(r - 1)], light[abs(r - 2)], light[abs(r - 3)]
+    below_1, below_2 = light[_mirrored(r + 1, height)], light[_mirrored(r + 2, height)]
+    below_3 = light[_mirrored(r + 3, height)]
+    for c in range(len(one)):
+        p0, p1, p2, p3 = middle[c], above_1[c] + below_1[c], above_2[c] + below_2[c], above_3[c] + below_3[c]
+        one[c] = s0 * p0 + s1 * p1 + s2 * p2 + s3 * p3
+        other[c] = t0 * p0 + t1 * p1 + t2 * p2 + t3 * p3
+
+
+@compiled
+def _along(one, v, s, other, w, t, row):  # type: ignore[no-untyped-def]
+    """Adds to row (W,) v times the sums along one (W + 2 REACH,) by the taps s, and w times those along the other by t."""
+    s0, s1, s2, s3 = v * s[0], v * s[1], v * s[2], v * s[3]
+    t0, t1, t2, t3 = w * t[0], w * t[1], w * t[2], w * t[3]
+    for c in range(len(row)):
+        first = (
+            s0 * one[c + 3] + s1 * (one[c + 2] + one[c + 4]) + s2 * (one[c + 1] + one[c + 5]) + s3 * (one[c] + one[c + 6])
+        )
+        second = t0 * other[c + 3] + t1 * (other[c + 2] + other[c + 4])
+        row[c] += first + second + t2 * (other[c + 1] + other[c + 5]) + t3 * (other[c] + other[c + 6])
+
+
+@compiled
+def _mirror(padded):  # type: ignore[no-untyped-def]
+    """Fills the REACH values beyond either end of a row."""
+    last = len(padded) - 1
+    for i in range(REACH):
+        padded[i] = padded[2 * REACH - i]
+        padded[last - i] = padded[last - 2 * REACH + i]
 
 
 @compiled

@@ -100,7 +100,7 @@ class _Seen(NamedTuple):
 
 
 class _Filter(NamedTuple):
-    """A filter as a sum of products: weights (K,), and each one's taps (K, REACH + 1) from the middle outwards."""
+    """A filter as a sum of products: weights (K,), K even, and each one's taps (K, REACH + 1) from the middle outwards."""
 
     weights: Image
     taps: Image
@@ -266,8 +266,9 @@ def _products(kernel: Floats) -> _Filter:
     weights, vectors = np.linalg.eigh(kernel)
     kept = np.abs(weights) > 1e-9 * np.abs(weights).max()
     half = vectors[len(kernel) // 2 :, kept].T
-    taps = np.pad(half, ((0, 0), (0, REACH + 1 - half.shape[1])))
-    return _Filter(weights[kept].astype(np.float32), taps.astype(np.float32))
+    odd = kept.sum() % 2
+    taps = np.pad(half, ((0, odd), (0, REACH + 1 - half.shape[1])))
+    return _Filter(np.pad(weights[kept], (0, odd)).astype(np.float32), taps.astype(np.float32))
 
 
 def _largest(sizes: Image) -> Ints:
