@@ -25,7 +25,7 @@ import numpy as np
 
 from irst_stream.errors import UsageError
 from irst_stream.optics import PATCH
-from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of, cut_out
+from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of, cut_out, warm_up
 from irst_stream.types import Floats, Frame, Ints, Window
 
 __all__ = ["DROPPED", "PATCH_LIMIT", "Order", "Regions", "Windows"]
@@ -102,6 +102,7 @@ class Windows:
         self._order = Order(smallest)
         self._search = search or ProposeSettings()
         self._sensors: OrderedDict[str, _Sensor] = OrderedDict()
+        warm_up()
 
     @property
     def events(self) -> Counter[tuple[str, str]]:
@@ -201,9 +202,7 @@ class _Cutter:
         found = self.proposer.propose(self._prepared[middle], near)
         corners, numbers = self.regions.follow(found.middles)
         ceiling = frames[middle].full_scale - found.background
-        patches, stamp = np.empty((len(corners), len(frames), *PATCH), np.float32), frames[middle].stamp
-        for k, (frame, prepared) in enumerate(zip(frames, self._prepared, strict=True)):
-            cut_out(frame.pixels, frame.full_scale, prepared, corners, ceiling, patches[:, k])
+        patches, stamp = cut_out(frames, self._prepared, corners, ceiling), frames[middle].stamp
         return Window(stamp, corners.astype(float), patches, self._times, numbers, found.noise, ceiling), found.left_out
 
 

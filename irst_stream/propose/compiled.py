@@ -436,15 +436,15 @@ def _amid(place, length, cells):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def cut(pixels, light, corners, full_scale, ceiling, patches):  # type: ignore[no-untyped-def]
-    """Fills patches (N, h, w) with the light (H, W) from corners (N, 2) x, y on.
+def cut(pixels, light, corners, full_scale, ceiling, patches, t):  # type: ignore[no-untyped-def]
+    """Fills patches[:, t] of (N, T, h, w) with the light (H, W) from corners (N, 2) x, y on.
 
     A pixel that is at full scale in the frame's pixels (H, W) is at the region's ceiling (N,); one that is bad stays NaN.
     """
     for k in range(len(corners)):
         x, y = corners[k]
-        for r in range(patches.shape[1]):
-            for c in range(patches.shape[2]):
+        for r in range(patches.shape[2]):
+            for c in range(patches.shape[3]):
                 there = light[y + r, x + c]
                 saturated = np.float32(pixels[y + r, x + c]) >= full_scale and there == there
-                patches[k, r, c] = ceiling[k] if saturated else there
+                patches[k, t, r, c] = ceiling[k] if saturated else there

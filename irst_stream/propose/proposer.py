@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -42,9 +43,9 @@ from irst_stream.propose.compiled import (
     take_off,
 )
 from irst_stream.propose.settings import ProposeSettings, check_search
-from irst_stream.types import Floats, Ints, Pixels
+from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
-__all__ = ["Prepared", "Proposals", "Proposer", "corners_of", "cut_out"]
+__all__ = ["Prepared", "Proposals", "Proposer", "corners_of", "cut_out", "warm_up"]
 
 CELL = 4  # px a side: of these cells' means, the median of 5 x 5 is the background
 NOISE_CELL = 16  # px a side: of these cells' mean deviations, the median of 5 x 5 is the noise
@@ -223,8 +224,9 @@ class Proposer:
         return self._light, self._noise_cells.share(bad)
 
 
+@cache
 def warm_up() -> None:
-    """Calls all that is compiled, as it is called for frames of each type."""
+    """Calls all that is compiled as it is called for frames of each type, once in a process: no frame waits for it then."""
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
@@ -232,16 +234,19 @@ def warm_up() -> None:
         prepared = proposer.prepare(pixels)
         for others in (0, 2, 4):
             found = proposer.propose(prepared, others * [prepared])
-        corners, patches = corners_of(found.middles, pixels.shape), np.empty((len(found.middles), 5, *PATCH), np.float32)
-        cut_out(pixels, np.inf, prepared, corners, found.background, patches[:, 0])
+        cut_out([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners_of(found.middles, pixels.shape), found.background)
 
 
-def cut_out(pixels: Pixels, full_scale: float, prepared: Prepared, corners: Ints, ceiling: Floats, patches: Image) -> None:
-    """Fills patches (N, 11, 11) DN with a frame's regions: background removed, NaN where a pixel is bad.
+def cut_out(frames: Sequence[Frame], prepared: Sequence[Prepared], corners: Ints, ceiling: Floats) -> Image:
+    """(N, T, 11, 11) DN: the same regions of T frames, background removed, NaN where a pixel is bad.
 
-    full_scale: DN from which the pixels are saturated; ceiling (N,): DN, at which those stand then.
+    corners (N, 2) x, y: of the regions; ceiling (N,): DN, at which saturated pixels stand.
     """
-    cut(given(pixels), prepared.light, corners, np.float32(full_scale), ceiling.astype(np.float32), patches)
+    patches = np.empty((len(corners), len(frames), *PATCH), np.float32)
+    for t, (frame, ready) in enumerate(zip(frames, prepared, strict=True)):
+        full_scale = np.float32(frame.full_scale)
+        cut(given(frame.pixels), ready.light, corners, full_scale, ceiling.astype(np.float32), patches, t)
+    return patches
 
 
 def corners_of(middles: Floats, shape: tuple[int, int]) -> Ints:

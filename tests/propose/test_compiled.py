@@ -1,5 +1,8 @@
 """The compiled search gives what the same computation gives step by step, by NumPy and OpenCV over whole frames."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from irst_stream.optics import SIGMA, psf, render
 from irst_stream.propose import Proposer, ProposeSettings, cut_out
 from irst_stream.propose.compiled import respond
 from irst_stream.propose.proposer import CELL, NOISE_CELL, STANDS_OUT, TINY, WHOLE, _blind
+from irst_stream.types import Frame, Stamp
 
 SHAPES = [(65, 65), (67, 131), (96, 128), (300, 257), (11, 100), (90, 12)]
 SETTINGS = ProposeSettings(false_alarms=0.5)
@@ -136,6 +140,30 @@ def plain_search(light, kernel, least, threshold, good):
     return at, strength, response.ravel()[at] > 0, brightest > -1.5 * response.ravel()[at]
 
 
+def test_no_frame_waits_for_a_compiler():
+    """In a process of its own: what other tests call is compiled here already."""
+    code = """
+import numpy as np
+from irst_stream.propose import compiled, warm_up
+from irst_stream.types import Frame, Stamp
+from irst_stream.window import Windows
+kernels = [getattr(compiled, name) for name in compiled.__all__ if hasattr(getattr(compiled, name), "signatures")]
+windows = [Windows(length) for length in (1, 5)]
+known = [len(kernel.signatures) for kernel in kernels]
+rng = np.random.default_rng(0)
+for dtype in (np.uint8, np.uint16, np.float32):
+    for count in (0, 1, 7):
+        pixels = rng.normal(100, 4, (12, 130)).astype(dtype)
+        pixels[5:7, 10 : 10 + 12 * count : 12] = pixels[5:7, 11 : 11 + 12 * count : 12] = 200
+        pixels[:, 120:] = 0 if dtype != np.float32 else np.nan
+        for index in range(7):
+            for each in windows:
+                each.push(Frame(Stamp(f"{count} {dtype}", 0, index, index), pixels))
+assert known == [len(kernel.signatures) for kernel in kernels], "a frame had something compiled"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_is_made_ready_as_step_by_step(name):
     pixels = FRAMES[name]
@@ -193,15 +221,16 @@ def test_the_mean_of_frames_is_dark_where_any_is_bad(frames):
 def test_regions_are_cut_out_with_saturated_pixels_at_the_ceiling(dtype):
     pixels = sky((96, 128), dtype, 3)
     pixels[40:44, 50:54] = 250
-    prepared = Proposer(SETTINGS, pixels.shape).prepare(pixels)
-    prepared.light[42, 52] = np.nan
+    frames = [Frame(Stamp("cam", 0, t, t), pixels + dtype(t), 250.0) for t in range(2)]
+    prepared = [Proposer(SETTINGS, pixels.shape).prepare(frame.pixels) for frame in frames]
+    prepared[0].light[42, 52] = np.nan
     corners, ceiling = np.array([[0, 0], [45, 36], [117, 85]]), np.array([50.0, 60.0, 70.0])
-    patches = np.full((3, 2, 11, 11), -1, np.float32)
-    cut_out(pixels, 250.0, prepared, corners, ceiling, patches[:, 1])
-    assert (patches[:, 0] == -1).all()
-    for (x, y), high, patch in zip(corners, ceiling, patches[:, 1], strict=True):
-        light, seen = prepared.light[y : y + 11, x : x + 11], pixels[y : y + 11, x : x + 11]
-        np.testing.assert_array_equal(patch, np.where((seen >= 250) & ~np.isnan(light), np.float32(high), light))
+    patches = cut_out(frames, prepared, corners, ceiling)
+    for (x, y), high, patch in zip(corners, ceiling, patches, strict=True):
+        for frame, ready, found in zip(frames, prepared, patch, strict=True):
+            light, seen = (part[y : y + 11, x : x + 11] for part in (ready.light, frame.pixels))
+            np.testing.assert_array_equal(found, np.where((seen >= 250) & ~np.isnan(light), np.float32(high), light))
+    assert cut_out(frames, prepared, corners[:0], ceiling[:0]).shape == (0, 2, 11, 11)
 
 
 def test_pixels_that_lie_otherwise_in_memory_are_the_same():
