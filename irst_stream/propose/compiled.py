@@ -21,6 +21,7 @@ __all__ = [
     "DOUBT",
     "REACH",
     "SPREAD",
+    "STANDS_OUT",
     "Between",
     "Cells",
     "apart",
@@ -46,7 +47,7 @@ RING_MARGIN = np.float32(1.2)  # a ring of 72 pixels of pure noise seldom exceed
 RING_LIMIT = np.float32(4)  # a pixel of the ring counts as no more than this much noise, so that a neighbour hides no group
 LIGHT = 3  # px about a peak: that far its light is looked at for its middle
 BRIGHT = np.float32(1.5)  # times the depth of a dip: what makes it a rim
-HEARD = np.float32(5)  # of the noise: a neighbour that dips by more is bad itself
+STANDS_OUT = np.float32(5)  # of the noise: from there a pixel may be bad, and as a neighbour speaks for neither side
 DOUBT = np.float32(0.25)  # half of what a target and a bad pixel that just stands out differ by, roughly
 SQRT2, USUAL = (
     np.float32(np.sqrt(2)),
@@ -359,7 +360,7 @@ def _surplus(light, r, c, value, level, base, share):  # type: ignore[no-untyped
 @compiled
 def _pair(one, other, level):  # type: ignore[no-untyped-def]
     """The light of two opposite neighbours, infinite where either is not heard."""
-    heard = one > -HEARD * level and other > -HEARD * level
+    heard = one > -STANDS_OUT * level and other > -STANDS_OUT * level
     return one + other if heard else np.float32(np.inf)
 
 

@@ -30,6 +30,7 @@ from irst_stream.propose.coarse import CellMeans, Image, given, read_at
 from irst_stream.propose.compiled import (
     REACH,
     SPREAD,
+    STANDS_OUT,
     Between,
     apart,
     cut,
@@ -55,7 +56,6 @@ TOGETHER = 5.0  # px along each axis: peaks this close are one region's
 MAXIMA = 0.95  # peaks of a filter's response to noise above a high threshold, over pixels above it if all were independent
 MOST_BAD = 0.01  # of all pixels: above that the noise is measured without them
 MOST_PEAKS = 300  # of each filter: more are looked at in no frame
-STANDS_OUT = 5.0  # of the noise: from there a pixel may be bad
 PRUDENCE = 1.15  # a frame's few strongest dips are rarer, and stronger, than their mean tells
 
 
@@ -154,7 +154,7 @@ class Proposer:
         wide = self._widened(noise)
         raw = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
         raw -= read_at(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
-        spikes = self._bad_pixels.learn(light, *wide, self._standing_out(light, wide, STANDS_OUT), raw)
+        spikes = self._bad_pixels.learn(light, *wide, self._standing_out(light, wide, float(STANDS_OUT)), raw)
         light.ravel()[spikes] = np.nan
         return Prepared(light, background, noise, least)
 

@@ -10,8 +10,8 @@ from scipy.ndimage import distance_transform_edt
 
 from irst_stream.optics import SIGMA, psf, render
 from irst_stream.propose import Proposer, ProposeSettings, cut_out
-from irst_stream.propose.compiled import respond
-from irst_stream.propose.proposer import CELL, NOISE_CELL, STANDS_OUT, TINY, WHOLE, _blind
+from irst_stream.propose.compiled import STANDS_OUT, respond
+from irst_stream.propose.proposer import CELL, NOISE_CELL, TINY, WHOLE, _blind
 from irst_stream.types import Frame, Stamp
 
 SHAPES = [(65, 65), (67, 131), (96, 128), (300, 257), (11, 100), (90, 12)]
