@@ -21,8 +21,9 @@ import psutil
 from irst_stream.clocks import Clocks, Summary
 from irst_stream.errors import SourceError
 from irst_stream.io.zeromq import PublishSettings, ReceiveSettings, ZmqSink, ZmqSource
+from irst_stream.pipeline import Result
 from irst_stream.runner import Runner, Status, Steps
-from irst_stream.types import Detections, Frame, Policy
+from irst_stream.types import Frame, Policy
 
 __all__ = ["Rung", "climb", "clock_cost", "feed_command", "step_on"]
 
@@ -147,7 +148,7 @@ class _Counting:
         """The pipeline's."""
         return self._steps.events
 
-    def step(self, frames: Sequence[Frame]) -> list[Detections]:
+    def step(self, frames: Sequence[Frame]) -> list[Result]:
         """What the pipeline finds."""
         self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)
         return self._steps.step(frames)

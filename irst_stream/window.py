@@ -27,11 +27,10 @@ from collections import Counter, OrderedDict, deque
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irst_stream.errors import UsageError
 from irst_stream.optics import PATCH
-from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of
+from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of, cut_out, warm_up
 from irst_stream.types import Floats, Frame, Ints, Stamp, Window
 
 __all__ = ["DROPPED", "PATCH_LIMIT", "Order", "Regions", "Windows"]
@@ -141,6 +140,7 @@ class Windows:
         self._search = search or ProposeSettings()
         self._sensors: OrderedDict[str, _Sensor] = OrderedDict()
         self._restarted: set[str] = set()
+        warm_up()
 
     @property
     def events(self) -> Counter[tuple[str, str]]:
@@ -251,18 +251,8 @@ class _Cutter:
         found = self.proposer.propose(self._prepared[middle], near)
         corners, numbers = self.regions.follow(found.middles)
         ceiling = frames[middle].full_scale - found.background
-        cuts = [_cut(f, p, corners, ceiling) for f, p in zip(frames, self._prepared, strict=True)]
-        patches, stamp = np.stack(cuts, axis=1), frames[middle].stamp
+        patches, stamp = cut_out(frames, self._prepared, corners, ceiling), frames[middle].stamp
         return Window(stamp, corners.astype(float), patches, self._times, numbers, found.noise, ceiling), found.left_out
-
-
-def _cut(frame: Frame, prepared: Prepared, corners: Ints, ceiling: Floats) -> NDArray[np.float32]:
-    """(N, 11, 11) DN: the regions of one frame, background removed, NaN where a pixel is bad."""
-    rows, columns = (corners[:, 1 - k, None] + np.arange(PATCH[k]) for k in (0, 1))
-    at = rows[:, :, None], columns[:, None, :]
-    light = prepared.light[at]
-    saturated = (frame.pixels[at] >= frame.full_scale) & ~np.isnan(light)
-    return np.where(saturated, ceiling[:, None, None].astype(np.float32), light)
 
 
 class Regions:
