@@ -11,7 +11,7 @@ import tracking_scenes as scenes
 from bench_tracker import Setting, bench, judge, run
 from followed import tracks
 
-KINDS = ("formation", "crossing")
+KINDS = scenes.KINDS
 
 
 def flown(kind, seed=0, groups=9, frames=200):
@@ -60,6 +60,17 @@ def test_members_that_cross_meet_at_half_time_and_part_again():
     flock = flown("crossing")
     start, middle, end = (apart(flock.xy[t], flock.group)[0] for t in (0, 100, 199))
     assert np.median(middle) < scenes.MERGE_PX < min(np.median(start), np.median(end))
+
+
+def test_members_that_manoeuvre_go_their_own_ways_and_meet_again_and_again():
+    flock = flown("manoeuvring")
+    own = np.concatenate(
+        [flock.xy[:, 4 * g : 4 * g + 4] - flock.xy[:, 4 * g : 4 * g + 4].mean(1, keepdims=True) for g in range(9)], 1
+    )
+    speed = scenes.RATE_HZ * np.linalg.norm(np.diff(own, axis=0), axis=-1)
+    assert 2 < np.sqrt(np.mean(speed**2)) < 6  # px/s
+    merged = np.array([(apart(xy, flock.group)[0] < scenes.MERGE_PX).mean() for xy in flock.xy])
+    assert 0.02 < merged.mean() < 0.4
 
 
 @pytest.mark.parametrize("kind", KINDS)

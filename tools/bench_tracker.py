@@ -1,4 +1,4 @@
-"""How well and how fast trackers follow groups that fly in formation or cross; .venv/bin/python tools/bench_tracker.py.
+"""How well and how fast trackers follow groups of targets; .venv/bin/python tools/bench_tracker.py.
 
 The scenes are those of tools/tracking_scenes.py, the rivals those of tools/tracking_rivals.py, which the bench extra
 installs: .venv/bin/pip install -e '.[bench]' (norfair as norfair-enough, its maintained fork; norfair wants NumPy < 2).
@@ -23,6 +23,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,13 @@ OUT = Path("out/bench_tracker.json")
 CUTOFF_PX = 2.0  # of GOSPA
 SEED = 15  # with which 20 groups are 59 targets
 WARM_UP = 3  # frames whose time does not count
-OURS, HIGH = "irst-stream", "irst-stream, 20 hypotheses"
+OURS = "irst-stream"
+VARIANTS: dict[str, dict[str, Any]] = {  # of our settings: see TrackSettings for when to use which
+    OURS: {},
+    f"{OURS}, 20 hypotheses": {"hypotheses": 20},
+    f"{OURS}, own sway 3": {"own_sway_px_s": 3.0},
+    f"{OURS}, imm": {"motion": "imm", "own_sway_px_s": 1.5},
+}
 
 
 class Setting(NamedTuple):
@@ -57,6 +64,7 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     *(Setting(kind, groups, 200) for groups in (1, 20, 100) for kind in ("formation", "crossing")),
+    Setting("manoeuvring", 20, 200),
     Setting("formation", 50, 20),
     Setting("formation", 250, 12, 4),
 )
@@ -84,8 +92,8 @@ def available() -> dict[str, Callable[[], Steps]]:
     try:
         from irst_stream.track import Tracker, TrackSettings
 
-        found[OURS] = Tracker
-        found[HIGH] = lambda: Tracker(TrackSettings(hypotheses=20))
+        for name, rules in VARIANTS.items():
+            found[name] = partial(Tracker, TrackSettings(**rules))
     except ModuleNotFoundError as error:
         print(f"skipped: {OURS}, which has no tracker yet ({error})")
     for rival in RIVALS:

@@ -4,6 +4,8 @@ Every group sways about a place of its own, at up to 0.08 px a frame, all on one
 "formation": its members hold their places in an echelon, each SPACING_PX behind and SPACING_PX beside the one before, so
 that none merge. "crossing": each member starts SPACING_PX from the middle on a side of its own, flies straight past the
 middle, about 0.1 px beside it, and arrives at the other side with the last frame. All meet at half time and most merge.
+"manoeuvring": each member of a formation swings about its place in it, along x and y each, by OWN_SWAY_PX and with a period
+of its own, OWN_PERIOD_FRAMES, which is up to 9 px/s; they meet, merge and part many times.
 
 What the detector sees of a group in a frame: its members, those nearer to each other than MERGE_PX, directly or over
 others, as one, at the mean weighted by brightness and with the sum of brightness; each of them with probability DETECTED,
@@ -30,9 +32,12 @@ LARGER = 0.32  # the chance of each member beyond the second
 SPACING_PX = (0.4, 1.2)
 SWAY_PX = 4.0  # how far a group strays from its place, along x and y each
 PERIOD_FRAMES = (300.0, 600.0)  # of that
+OWN_SWAY_PX = (0.4, 1.4)  # of those that manoeuvre
+OWN_PERIOD_FRAMES = (100.0, 250.0)
 PITCH_PX = 25.0  # from place to place: the nearest two members of two groups stay 11 px apart and more
 
-Kind = Literal["formation", "crossing"]
+Kind = Literal["formation", "crossing", "manoeuvring"]
+KINDS: tuple[Kind, ...] = ("formation", "crossing", "manoeuvring")
 Frames = list[tuple[Detections, Truth]]
 
 
@@ -48,7 +53,7 @@ class Flock:
 def scene(kind: Kind, groups: int, frames: int = 200, seed: int = 0, members: int = 0) -> Frames:
     """Detections and truth of each frame; members: of each group, 0 for 2 to 5, small groups being more frequent."""
     drawn = MEMBERS[0] + np.random.default_rng([seed, groups]).binomial(MEMBERS[1] - MEMBERS[0], LARGER, groups)
-    rng = np.random.default_rng([seed, groups, frames, kind == "crossing"])
+    rng = np.random.default_rng([seed, groups, frames, KINDS.index(kind)])
     flock = fly(kind, np.full(groups, members) if members else drawn, frames, rng)
     return [look(flock, t, rng) for t in range(frames)]
 
@@ -62,7 +67,9 @@ def fly(kind: Kind, members: Ints, frames: int, rng: np.random.Generator) -> Flo
         place = PITCH_PX * (np.array([k % side, k // side]) + 0.5)
         phase, period = rng.uniform(0, 2 * np.pi, 2), rng.uniform(*PERIOD_FRAMES, 2)
         middle = place + SWAY_PX * np.sin(2 * np.pi * np.arange(frames)[:, None] / period + phase)
-        offsets = formation(count, rng)[None] if kind == "formation" else crossing(count, frames, rng)
+        offsets = crossing(count, frames, rng) if kind == "crossing" else formation(count, rng)[None]
+        if kind == "manoeuvring":
+            offsets = offsets + swinging(count, frames, rng)
         parts.append(middle[:, None] + offsets)
     brightness = rng.uniform(*BRIGHTNESS_DN, members.sum())
     return Flock(np.concatenate(parts, axis=1), np.repeat(np.arange(groups), members), brightness)
@@ -85,6 +92,13 @@ def crossing(members: int, frames: int, rng: np.random.Generator) -> Floats:
     reach = rng.uniform(*SPACING_PX, (members, 1))
     way = np.linspace(1, -1, frames)[:, None, None]
     return way * reach * ahead + aside
+
+
+def swinging(members: int, frames: int, rng: np.random.Generator) -> Floats:
+    """(frames, members, 2) px from each one's place."""
+    reach, period = rng.uniform(*OWN_SWAY_PX, (members, 2)), rng.uniform(*OWN_PERIOD_FRAMES, (members, 2))
+    phase = rng.uniform(0, 2 * np.pi, (members, 2))
+    return reach * np.sin(2 * np.pi * np.arange(frames)[:, None, None] / period + phase)
 
 
 def look(flock: Flock, t: int, rng: np.random.Generator) -> tuple[Detections, Truth]:

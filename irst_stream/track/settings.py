@@ -14,7 +14,13 @@ Motion = Literal["velocity", "acceleration", "turn", "imm"]
 
 @dataclass(frozen=True)
 class TrackSettings:
-    """What is known of targets and detector, how tracks start and end, and how hard to think."""
+    """What is known of targets and detector, how tracks start and end, and how hard to think.
+
+    The defaults are for groups that keep together or whose members fly straight through each other. Where members
+    manoeuvre one by one, such tracks break; there, own_sway_px_s of 3 to 5 keeps them, and costs identity where members
+    cross. Where either may be, motion "imm" with own_sway_px_s of 1.5 does nearly as well in both, in twice the time;
+    tools/bench_tracker.py has all three.
+    """
 
     motion: Motion = "velocity"  # see track/motion.py; imm: calm, agile and turning either way, whichever fits
     sway_px_s: float = 10.0  # px/s: by how much a group's common velocity wanders in a second, along each axis

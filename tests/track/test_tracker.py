@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tracking_scenes import scene
 
 from irst_stream import Detections, Stamp, Truth, UsageError
 from irst_stream.score import score_tracks
@@ -55,6 +56,17 @@ def test_identity_survives_a_long_merge():
         report = score_tracks(follow(crossing(), np.array([226.0, 244.0]), seed)).as_dict()
         assert report["identity"]["idf1"] > 0.97
         assert report["tracks"] == 2
+
+
+@pytest.mark.parametrize("rules", [{"own_sway_px_s": 3.0}, {"own_sway_px_s": 1.5, "motion": "imm"}])
+def test_targets_that_manoeuvre_one_by_one_ask_for_what_the_settings_say(rules):
+    seen = scene("manoeuvring", 8, 200, 2)
+    usual, told = (
+        score_tracks([(tracker.step(detections), truth) for detections, truth in seen]).identity.idf1
+        for tracker in (Tracker(), Tracker(TrackSettings(**rules)))
+    )
+    assert usual < 0.7
+    assert told > 0.85
 
 
 def test_covariances_are_honest():
