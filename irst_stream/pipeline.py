@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from irst_stream.clocks import Clocks
 from irst_stream.errors import WireError
 from irst_stream.resolve.readouts import Resolver
+from irst_stream.stabilise import View, Views, put_right
 from irst_stream.types import Answer, Detections, Frame, Tracks, Window
 from irst_stream.window import Windows
 
@@ -41,11 +42,8 @@ class NoNetwork:
 class Follow(Protocol):
     """What follows targets from frame to frame."""
 
-    def look(self, frame: Frame) -> None:
-        """Takes note of what a frame says beside its pixels; a WireError where that is odd."""
-
-    def __call__(self, detections: Detections) -> Tracks:
-        """The tracks of a sensor's next frame."""
+    def __call__(self, detections: Detections, view: View | None = None) -> Tracks:
+        """The tracks of a sensor's next frame; view: of that frame, where the platform's poses are known."""
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
@@ -61,6 +59,7 @@ class Pipeline:
     def __init__(self, windows: Windows, unmix: Network, resolve: Resolver, track: Follow | None = None) -> None:
         self.windows, self.clocks = windows, Clocks()
         self._unmix, self._resolve, self._track = unmix, resolve, track
+        self._views = Views(windows.length)
 
     @property
     def events(self) -> Counter[tuple[str, str]]:
@@ -82,19 +81,23 @@ class Pipeline:
         with self.clocks("unmix"):
             answers = self._unmix(windows)
         with self.clocks("resolve"):
-            found = [self._resolve(window, seen) for window, seen in zip(windows, answers, strict=True)]
+            views = [self._views.of(window.stamp) for window in windows]
+            found = [self._read(*window) for window in zip(windows, answers, views, strict=True)]
         if self._track is None:
             return list(found)
         with self.clocks("track"):
-            return [result for detections in found for result in (detections, self._track(detections))]
+            return [result for each, view in zip(found, views, strict=True) for result in (each, self._track(each, view))]
 
     def _take(self, frame: Frame) -> Window | None:
-        if self._track is not None:
-            try:
-                self._track.look(frame)
-            except WireError as error:
-                self.windows.count(frame, error.reason)
+        try:
+            self._views.look(frame)
+        except WireError as error:
+            self.windows.count(frame, error.reason)
         return self.windows.push(frame)
+
+    def _read(self, window: Window, answers: list[Answer], view: View | None) -> Detections:
+        found = self._resolve(window, answers)
+        return found if view is None else put_right(found, view)
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
@@ -103,6 +106,7 @@ class Pipeline:
 
     def _forget_sights(self, sensor: str) -> None:
         """Drops all that was made of a sensor's frames."""
+        self._views.forget(sensor)
         self._unmix.forget(sensor)
         self._resolve.forget(sensor)
         if self._track is not None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from irst_stream.compiling import compile_elsewhere
 from irst_stream.errors import UsageError
+from irst_stream.stabilise import is_known, middle, to_frame, to_world
 from irst_stream.track.compiled import (
     CONFIRMED,
     DETECTION,
@@ -28,7 +29,6 @@ from irst_stream.track.compiled import (
 )
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
 from irst_stream.track.settings import TrackSettings, check_tracking
-from irst_stream.track.stabilise import is_known, to_frame, to_world
 from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
 __all__ = ["Tracker"]
@@ -218,8 +218,7 @@ class Tracker:
         return seen, lights
 
     def _centre(self) -> Floats:
-        height, width = self.shape or (1, 1)
-        return np.array([(width - 1) / 2, (height - 1) / 2])
+        return middle(self.shape or (1, 1))
 
     def _tracks(self) -> Tracks:
         """The tracks of the moment `lag` before the newest, or of the first, as they look from the newest."""

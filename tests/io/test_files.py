@@ -14,15 +14,17 @@ import scipy.io
 import tifffile
 from endings import until_error
 
-from irst_stream import FormatError, IrstError, SourceError, Stamp, open_source
+from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, open_source
 from irst_stream.generate import scene_set
+from irst_stream.io import jsonl
 from irst_stream.io.files import DEFAULT_RATE_HZ
 from irst_stream.io.images import encode_png
 from irst_stream.io.manifest import Manifest, write_manifest
 from irst_stream.io.raw import write_raw
 from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from irst_stream.io.video import check_depth
-from irst_stream.sim import SceneSettings, Sensor
+from irst_stream.sim import Platform, SceneSettings, Sensor
+from irst_stream.wire import pose_of
 
 CASES = [pytest.param(w, d, id=f"{w.__name__}-{d}") for w, types in media.MEDIA.items() for d in types]
 
@@ -207,14 +209,30 @@ def test_a_stack_is_memory_mapped_not_loaded(tmp_path):
     assert first[3].pixels.max() == 7
 
 
-def test_a_scene_with_a_missing_frame_says_so_before_anything_shifts(tmp_path):
-    made = scene_set(tmp_path / "sc", SceneSettings(sensor=Sensor(width=32, height=32)), 6)
+def filled(folder, settings):
+    """A scene of six frames on disk."""
+    made = scene_set(folder, settings, 6)
     made.claim()
     made.fill(made.missing(), 1, lambda _: None)
+
+
+def test_a_scene_with_a_missing_frame_says_so_before_anything_shifts(tmp_path):
+    filled(tmp_path / "sc", SceneSettings(sensor=Sensor(width=32, height=32)))
     (tmp_path / "sc" / "frames" / "frame_000003.png").unlink()
     got, message = until_error(open_source(tmp_path / "sc"), SourceError)
     assert len(got) == 3
     assert "frame_000003.png" in message
+
+
+def test_frames_bear_the_poses_of_their_folder(tmp_path):
+    settings = SceneSettings(sensor=Sensor(width=32, height=32), platform=Platform(drift_x_px_s=9.0, jitter_px=0.5))
+    filled(tmp_path / "sc", settings)
+    poses = list(jsonl.read(tmp_path / "sc/poses.jsonl", Pose))
+    found = [pose_of(frame) for frame in open_source(tmp_path / "sc")]
+    assert [(p.x, p.y, p.roll_rad) for p in found] == [(p.x, p.y, p.roll_rad) for p in poses]
+    (tmp_path / "sc/poses.jsonl").write_text("nonsense")
+    with pytest.raises(FormatError, match=r"poses\.jsonl:1"):
+        next(iter(open_source(tmp_path / "sc")))
 
 
 @pytest.mark.parametrize("parameters", [{}, {"name": "a", "sensor": {"rate_hz": 0, "bits": 14}}, {"name": 3}])

@@ -7,8 +7,8 @@ import pytest
 
 from irst_stream import Detections, Pose, Stamp, Truth, UsageError
 from irst_stream.score import score_tracks
+from irst_stream.stabilise import to_frame, to_world
 from irst_stream.track import Tracker, TrackSettings
-from irst_stream.track.stabilise import to_frame, to_world
 
 SHAPE = (240, 320)
 CENTRE = np.array([159.5, 119.5])

@@ -1,0 +1,86 @@
+"""Where the platform pointed: what frames say of it, and what is put right by it."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from irst_stream import Detections, Frame, Pose, Stamp, WireError
+from irst_stream.build import build_pipeline
+from irst_stream.config import Config
+from irst_stream.optics import render
+from irst_stream.stabilise import Views, put_right
+from irst_stream.wire import pose_metadata, pose_of
+
+SHAPE = (11, 11)
+
+
+def frame(index, x=0.0, y=0.0, roll=0.0, epoch=0, pixels=None):
+    stamp = Stamp("a", epoch, index, index * 10**7)
+    pixels = np.zeros(SHAPE, np.float32) if pixels is None else pixels
+    return Frame(stamp, pixels, metadata=pose_metadata(Pose(stamp, x, y, roll)))
+
+
+def test_a_pose_travels_with_a_frame():
+    given = frame(3, 1.5, -2.0, 0.01)
+    assert pose_of(given) == Pose(given.stamp, 1.5, -2.0, 0.01)
+    assert pose_of(replace(given, metadata=b"")) is None
+    assert pose_of(replace(given, metadata=msgspec.msgpack.encode({"gain": 3}))) is None
+    flat = msgspec.msgpack.encode({"pose": {"x": 1, "y": 2}, "gain": 3})
+    assert pose_of(replace(given, metadata=flat)) == Pose(given.stamp, 1.0, 2.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "said", [[1, 2], {"pose": 3}, {"pose": {"x": "far", "y": 0}}, {"pose": {"x": float("nan"), "y": 0}}, {"pose": {"x": 1}}]
+)
+def test_an_odd_pose_is_refused_and_counted_and_the_frame_is_used(said):
+    odd = replace(frame(0), metadata=msgspec.msgpack.encode(said))
+    with pytest.raises(WireError):
+        pose_of(odd)
+    pipeline = build_pipeline(Config(window=1))
+    assert len(pipeline.step([odd])) == 1
+    assert pipeline.events["a", "pose"] == 1
+
+
+def test_the_window_about_a_frame_is_seen_only_whole():
+    views = Views(5)
+    for k in range(5):
+        views.look(frame(k, x=float(k == 2)))
+    view = views.of(frame(2).stamp)
+    assert view.pose.x == 1.0
+    assert view.average.x == pytest.approx(0.2)
+    assert view.shape == SHAPE
+    assert views.of(frame(3).stamp) is None, "frame 5 has not come"
+    views.look(frame(5, epoch=1))
+    assert views.of(frame(3).stamp) is None, "another epoch's does not count"
+    views.forget("a")
+    assert views.of(frame(2).stamp) is None
+
+
+def test_detections_move_from_the_window_s_average_to_the_centre_frame():
+    views = Views(3)
+    for k, (x, roll) in enumerate([(0.0, 0.0), (3.0, 0.03), (0.0, 0.0)]):
+        views.look(frame(k, x=x, roll=roll))
+    found = Detections.bare(frame(1).stamp, np.array([[6.0, 5.0], [5.0, 25.0]]), np.ones(2), np.ones(2))
+    moved = put_right(found, views.of(frame(1).stamp)).xy - found.xy
+    np.testing.assert_allclose(moved[0], [2.0, 0.0], atol=0.03)
+    np.testing.assert_allclose(moved[1], [2.0 - 20 * 0.02, 0.0], atol=0.03)
+
+
+def test_a_shaking_platform_spoils_no_place_that_its_poses_tell():
+    rng = np.random.default_rng(4)
+    shake = 0.15 * rng.standard_normal((60, 2))
+    xy = 5.2 + shake[:, None]
+    images = render(xy, np.full((60, 1), 235.0)) + rng.standard_normal((60, 11, 11))
+    error = {}
+    for known in (True, False):
+        pipeline = build_pipeline(Config(), tracks=True)
+        frames = [frame(k, *shake[k].tolist(), pixels=image.astype(np.float32)) for k, image in enumerate(images)]
+        given = frames if known else [replace(f, metadata=b"") for f in frames]
+        results = [result for f in given for result in pipeline.step([f])]
+        last = results[20:]  # ten frames on, detections and tracks
+        error[known] = np.mean(
+            [np.sum(((r.xy if isinstance(r, Detections) else r.state[:, :2])[0] - xy[r.stamp.index, 0]) ** 2) for r in last]
+        )
+    assert error[True] < 0.05 * error[False]
