@@ -80,13 +80,12 @@ def test_silence_is_noticed_and_the_link_opened_anew():
         listener.destroy(0)
 
 
-def test_a_flood_does_not_keep_a_source_from_stopping(monkeypatch, caplog):
+def test_a_flood_does_not_keep_a_source_from_stopping(monkeypatch):
     monkeypatch.setattr("irst_stream.io.zeromq.REST_S", 0.2)
     with collecting() as taken, sender(taken.source.endpoint) as socket:
         send(socket, patch(0))
         taken.source.stop()
         until(lambda: send(socket, *(patch(1) for _ in range(100))) or not taken.is_alive(), "the end")
-    assert "frames still come after the stop" in caplog.text
 
 
 def test_a_link_over_which_nonsense_comes_has_not_stalled():
