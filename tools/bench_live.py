@@ -49,9 +49,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="of the camera's run (default 10)")
     parser.add_argument("--patches", type=int, default=1_000_000, help="of the memory's run (default 1,000,000)")
     parser.add_argument("--send", nargs=3, metavar=("HOW", "ENDPOINT", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--receive", nargs=2, metavar=("HOW", "N"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.send:
         send(args.send[0], args.send[1], int(args.send[2]))
+        return 0
+    if args.receive:
+        print(receive(args.receive[0], int(args.receive[1])))
         return 0
     machine = describe_machine()
     print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
@@ -220,22 +224,36 @@ def bare_rate(config: Config, patches: np.ndarray) -> float:
 
 
 def transport_rate(how: str, frames: int) -> float:
-    """Frames a second from a process of its own into this one, which looks at nothing but what a receiver must."""
-    source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")
-    with closing(source), sender(how, source.endpoint, frames + 1):
-        received = bare(source) if how == "bare" else iter(source)
-        next(received)
-        began = time.perf_counter()
-        for _ in range(frames):
+    """Frames a second from one fresh process into another, so that what ours asks of the system is not PyZMQ's too."""
+    command = [sys.executable, __file__, "--receive", how, str(frames)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def receive(how: str, frames: int) -> float:
+    """What the receiving process does, which starts the sender: frames a second, of which it looks at nothing itself."""
+    with closing(bare_socket() if how == "bare" else ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")) as end:
+        endpoint = end.last_endpoint.decode().rstrip("\0") if isinstance(end, zmq.Socket) else end.endpoint
+        received = bare(end) if isinstance(end, zmq.Socket) else iter(end)
+        with sender(how, endpoint, frames + 1):
             next(received)
-        return frames / (time.perf_counter() - began)
+            began = time.perf_counter()
+            for _ in range(frames):
+                next(received)
+            return frames / (time.perf_counter() - began)
 
 
-def bare(source: ZmqSource) -> Iterator[Any]:
-    """The source's socket, its options and all, without what we do with a message."""
-    source._socket.set(zmq.RCVTIMEO, -1)
+def bare_socket() -> zmq.Socket[bytes]:
+    """A socket with the options of a source's."""
+    largest = int(ReceiveSettings(LOCAL).largest_mb * 2**20)
+    socket = open_socket(zmq.Context.instance(), zmq.PULL, ReceiveSettings(LOCAL, bind=True), largest=largest)
+    socket.set(zmq.RCVTIMEO, -1)
+    return socket
+
+
+def bare(socket: zmq.Socket[bytes]) -> Iterator[Any]:
+    """Messages as PyZMQ gives them, without what we do with them."""
     while True:
-        yield source._socket.recv_multipart(copy=False)
+        yield socket.recv_multipart(copy=False)
 
 
 @contextmanager
