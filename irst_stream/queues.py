@@ -8,17 +8,49 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from threading import Condition
+from threading import Condition, Lock
 from typing import NamedTuple
 
 from irst_stream.protocols import Record
 from irst_stream.types import Frame, Policy
 
-__all__ = ["OTHERS", "Arrival", "Intake", "Item", "Outbox"]
+__all__ = ["OTHERS", "Arrival", "Intake", "Item", "Outbox", "Tally", "fold"]
 
 PATIENCE_S = 5.0  # how long a full outbox may hold up the pipeline under "lossless", before its sink counts as stuck
 OTHERS = "(others)"  # whatever sensors there are beyond those that are served
 LARGEST = 256 * 2**20  # bytes that wait for one sink
+
+
+def fold(counts: Counter[tuple[str, str]], sensor: str) -> None:
+    """Counts by sensor and reason: those of a sensor that is forgotten become those of OTHERS."""
+    for name, reason in [key for key in counts if key[0] == sensor]:
+        counts[OTHERS, reason] += counts.pop((name, reason))
+
+
+class Tally:
+    """How many frames came of each sensor, how many were answered, how many targets were found. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: dict[str, tuple[int, int, int]] = {}
+
+    def add(self, sensor: str, frames: int = 0, answered: int = 0, detections: int = 0) -> None:
+        """Counts what has come since."""
+        with self._lock:
+            a, b, c = self._counts.get(sensor, (0, 0, 0))
+            self._counts[sensor] = a + frames, b + answered, c + detections
+
+    def forget(self, sensor: str) -> None:
+        """Counts what was counted of a sensor as that of OTHERS, so that names do not heap up."""
+        with self._lock:
+            counts = self._counts.pop(sensor, None)
+        if counts is not None:
+            self.add(OTHERS, *counts)
+
+    def counts(self) -> dict[str, tuple[int, int, int]]:
+        """Frames, answered ones and detections by sensor, as they are now."""
+        with self._lock:
+            return dict(self._counts)
 
 
 class Arrival(NamedTuple):
@@ -97,6 +129,7 @@ class Intake:
             for sensor in gone:
                 del self.seen[sensor]
                 self._queues.pop(sensor, None)
+                fold(self.dropped, sensor)
         return gone
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from irst_stream.clocks import LONGEST_NS, Clocks, Summary
 from irst_stream.errors import IrstError
 from irst_stream.pipeline import Result
 from irst_stream.protocols import Sink, Source
-from irst_stream.queues import OTHERS, Arrival, Intake, Item, Outbox
+from irst_stream.queues import OTHERS, Arrival, Intake, Item, Outbox, Tally, fold
 from irst_stream.types import Detections, Frame, Policy, Stamp
 from irst_stream.window import Order
 
@@ -152,10 +152,8 @@ class Runner:
         self._stopping = False
         self._began = 0.0
         self._arrived: dict[str, deque[Arrival]] = {}
-        self._frames: Counter[str] = Counter()
-        self._answered: Counter[str] = Counter()
-        self._found: Counter[str] = Counter()
-        self._followed: Counter[str] = Counter()
+        self._tally = Tally()
+        self._followed: dict[str, int] = {}
         self._past_rejected: Counter[str] = Counter()
         self._past_links: Counter[str] = Counter()
 
@@ -235,25 +233,27 @@ class Runner:
         self.wait()
 
     def status(self) -> Status:
-        """What has been done so far; any thread may ask."""
+        """What has been done so far; any thread may ask.
+
+        What other threads count in is copied first: dict() is done in one go, a loop over it is not.
+        """
         now = time.monotonic_ns()
         seen = dict(self._intake.seen)
         sensors = {
-            name: SensorStatus(
-                n, self._answered[name], self._found[name], self._followed[name], (now - seen.get(name, now)) / 1e9
-            )
-            for name, n in list(self._frames.items())
+            name: SensorStatus(*counts, self._followed.get(name, 0), (now - seen.get(name, now)) / 1e9)
+            for name, counts in self._tally.counts().items()
         }
         dropped = Counter[str]()
-        for (_, reason), count in [*self._intake.dropped.items(), *self._pipeline.events.items()]:
-            dropped[reason] += count
+        for counted in (self._intake.dropped, self._pipeline.events):
+            for (_, reason), count in dict(counted).items():
+                dropped[reason] += count
         dropped["missing"] -= min(dropped["missing"], dropped["overrun"])  # the gaps that an overrun has made
         with self._lock:
             sources = list(self._sources.values())
         rejected, links = Counter(self._past_rejected), Counter(self._past_links)
         for source in sources:
-            rejected.update(source.rejected)
-            links.update(getattr(source, "links", {}))
+            rejected.update(dict(source.rejected))
+            links.update(dict(getattr(source, "links", {})))
         return Status(
             seconds=time.monotonic() - self._began,
             sensors=sensors,
@@ -299,9 +299,9 @@ class Runner:
     def _arrive(self, frame: Frame) -> None:
         arrival, sensor = Arrival(frame, time.time_ns(), time.monotonic_ns()), frame.stamp.sensor
         if not self._intake.admits(arrival):
-            self._frames[sensor if sensor in self._frames else OTHERS] += 1
+            self._tally.add(OTHERS, frames=1)
             return
-        self._frames[sensor] += 1
+        self._tally.add(sensor, frames=1)
         for outlet in self._outlets.values():
             outlet.put(Item(frame, arrival.time_ns))
         self._intake.put(arrival)
@@ -310,8 +310,8 @@ class Runner:
         with self._lock:
             source = self._sources.pop(name)
             del self._receivers[name]
-            self._past_rejected.update(source.rejected)
-            self._past_links.update(getattr(source, "links", {}))
+            self._past_rejected.update(dict(source.rejected))
+            self._past_links.update(dict(getattr(source, "links", {})))
             last = not self._sources and (self._stopping or name not in self._removed)
             self._removed.discard(name)
         if last:
@@ -349,8 +349,7 @@ class Runner:
     def _publish(self, result: Result) -> None:
         stamp = result.stamp
         if isinstance(result, Detections):
-            self._answered[stamp.sensor] += 1
-            self._found[stamp.sensor] += len(result)
+            self._tally.add(stamp.sensor, answered=1, detections=len(result))
         else:
             self._followed[stamp.sensor] = int(result.confirmed.sum())
         since = stamp.time_ns
@@ -369,6 +368,8 @@ class Runner:
             self._pipeline.forget(sensor)
             self._arrived.pop(sensor, None)
             self._followed.pop(sensor, None)
+            self._tally.forget(sensor)
+            fold(self._pipeline.events, sensor)
 
 
 def _is_ours(stamp: Stamp, now_ns: int) -> bool:

@@ -44,6 +44,8 @@ Buffer: TypeAlias = bytes | memoryview
 ByteOrder = Literal["little", "big"]
 NATIVE: ByteOrder = "little" if sys.byteorder == "little" else "big"
 WIDTHS = {"uint8": 1, "uint16": 2, "float32": 4, "float64": 8}
+NAMES = {np.dtype(name): name for name in WIDTHS}  # NumPy takes longer to name a type than to send it
+STORED = {(name, order): np.dtype(name).newbyteorder(order) for name in WIDTHS for order in ("little", "big")}
 PIXELS = ("uint8", "uint16", "float32")
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -189,7 +191,7 @@ def _pack(stamp: Stamp, kind: Any, array: NDArray[Any], extra: dict[str, Any]) -
         index=stamp.index,
         time_ns=stamp.time_ns,
         clock=stamp.clock,
-        dtype=array.dtype.name,  # type: ignore[arg-type]
+        dtype=NAMES[array.dtype],  # type: ignore[arg-type]
         byte_order=NATIVE,
         shape=(array.shape[0], array.shape[1]),
         crc32=isal_zlib.crc32(payload),
@@ -231,8 +233,8 @@ def _array(header: Header, payload: memoryview) -> NDArray[Any]:
         raise WireError("length", f"payload of {payload.nbytes} bytes; {rows} x {columns} {header.dtype} are {expected}")
     if isal_zlib.crc32(payload) != header.crc32:
         raise WireError("crc", "the payload is not what its checksum says")
-    stored = np.dtype(header.dtype).newbyteorder(header.byte_order)
-    return np.frombuffer(payload, stored).reshape(rows, columns).astype(stored.newbyteorder("="), copy=False)
+    array = np.frombuffer(payload, STORED[header.dtype, header.byte_order]).reshape(rows, columns)
+    return array if header.byte_order == NATIVE else array.astype(header.dtype)
 
 
 COV_ROWS, COV_COLUMNS = np.triu_indices(4)

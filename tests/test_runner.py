@@ -11,7 +11,7 @@ from feeds import LOCAL, collecting, patch, send, sender, until
 from irst_stream import Detections, Frame, OutputError, SourceError
 from irst_stream.clocks import Clocks
 from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
-from irst_stream.queues import Arrival, Intake, Item, Outbox
+from irst_stream.queues import OTHERS, Arrival, Intake, Item, Outbox
 from irst_stream.runner import Runner
 
 
@@ -296,6 +296,45 @@ def test_more_sensors_than_are_served_are_counted_and_silent_ones_forgotten(monk
     assert runner.status().dropped == {"sensors": 2}
 
 
+def test_what_was_counted_of_forgotten_sensors_is_kept_without_their_names(monkeypatch):
+    monkeypatch.setattr("irst_stream.runner.FORGET_EVERY_S", 0.0)
+    echo, source = Echo(), Given([patch(0, f"s{k}") for k in range(50)], endless=True)
+    runner = Runner(echo, {"in": source}, {"out": Kept()}, "lossless", forget_s=1e-9)
+    echo.events.update({(f"s{k}", "late"): 2 for k in range(50)})
+    runner.start()
+    until(lambda: len(set(echo.forgotten)) == 50)
+    until(lambda: set(runner.status().sensors) == {OTHERS})
+    runner.stop()
+    assert runner.wait(20)
+    status = runner.status()
+    assert status.sensors[OTHERS][:3] == (50, 50, 50)
+    assert status.dropped == {"late": 100}
+    assert set(echo.events) == {(OTHERS, "late")}
+
+
+class Busy(Counter):
+    """Counts of something new whenever a loop looks, as if by another thread."""
+
+    def items(self):
+        for item in super().items():
+            self[(*item[0], len(self))] += 1
+            yield item
+
+
+def test_the_status_may_be_asked_for_while_others_count():
+    quiet, source, echo = Given([], endless=True), Given([], endless=True), Echo()
+    quiet.rejected["crc"], source.rejected, source.links = 1, Busy({("crc",): 1}), Busy({("stalled",): 2})
+    echo.events = Busy({("cam", "late"): 3})
+    with pytest.raises(RuntimeError, match="changed size"):
+        Counter("a").update(source.rejected)
+    runner = Runner(echo, {"quiet": quiet, "in": source}, {}, "live")
+    runner.start()
+    status = runner.status()
+    runner.stop()
+    assert runner.wait(20)
+    assert (status.links[("stalled",)], status.dropped["late"]) == (2, 3)
+
+
 def test_without_a_source_it_ends_at_once():
     runner = Runner(Echo(), {}, {"out": (sink := Kept())}, "live")
     runner.run()
@@ -309,6 +348,15 @@ def test_many_inventive_sensors_do_not_fill_the_memory():
     assert len(intake.seen) == 3
     assert len(intake.dropped) <= 4
     assert sum(intake.dropped.values()) == 997
+
+
+def test_what_a_forgotten_sensor_has_overrun_stays_counted():
+    intake = Intake("live", 1, most_sensors=3)
+    for k in range(3):
+        intake.put(Arrival(patch(k, "a"), 0, 0))
+    intake.take()
+    assert intake.forget(0) == ["a"]
+    assert intake.dropped == {(OTHERS, "overrun"): 2}
 
 
 def test_an_outbox_is_bounded_in_bytes_too():

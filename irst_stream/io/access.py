@@ -23,6 +23,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils import z85
 
 from irst_stream.errors import OutputError, UsageError
+from irst_stream.queues import OTHERS
 
 __all__ = [
     "DOMAIN",
@@ -40,6 +41,7 @@ DOMAIN = "irst-stream"
 PUBLIC, SECRET = ".key", ".key_secret"
 HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+", re.ASCII)  # an address, a name or an interface
 LARGEST_PORT = 65535
+MOST_REJECTED = 64  # clients that are told apart; there may be any number of them
 log = logging.getLogger(__name__)
 
 
@@ -128,7 +130,8 @@ def is_local(endpoint: str) -> bool:
 class Doorkeeper:
     """Lets those clients of a context's bound sockets in whose keys are in the folder, which is read anew for each.
 
-    A file there that is no key lets nobody in, and keeps nobody out. `rejected` counts the others, by public key.
+    A file there that is no key lets nobody in, and keeps nobody out. `rejected` counts the others, by public key, those
+    beyond MOST_REJECTED as OTHERS.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: Path) -> None:
@@ -145,8 +148,9 @@ class Doorkeeper:
         if key in known:
             log.info("client %s (%s) let in", known[key], key.decode())
             return True
-        self.rejected[key.decode(errors="replace")] += 1
-        log.warning("client with the unknown key %s turned away", key.decode(errors="replace"))
+        name = key.decode(errors="replace")
+        self.rejected[name if name in self.rejected or len(self.rejected) < MOST_REJECTED else OTHERS] += 1
+        log.warning("client with the unknown key %s turned away", name)
         return False
 
     def close(self) -> None:

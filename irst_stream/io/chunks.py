@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Literal
 
+from isal import isal_zlib
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 from mcap.records import (
@@ -140,7 +140,8 @@ class ChunkWriter:
                 offsets += _packed(SummaryOffset(opcode, end, len(group)))
                 end += len(group)
         summary = b"".join([*groups.values(), offsets])
-        crc = zlib.crc32(FOOTER.pack(Opcode.FOOTER, FOOTER.size - PREFIX.size, start, end, 0)[:-4], zlib.crc32(summary))
+        footer = FOOTER.pack(Opcode.FOOTER, FOOTER.size - PREFIX.size, start, end, 0)[:-4]
+        crc = isal_zlib.crc32(footer, isal_zlib.crc32(summary))
         self._write([data_end, summary, _packed(Footer(start, end, crc)), MAGIC])
         self.close()
 
@@ -213,7 +214,7 @@ class _Chunk:
         """Adds bytes, which are not copied."""
         self.pieces.append(piece)
         self.size += len(piece)
-        self.crc = zlib.crc32(piece, self.crc)
+        self.crc = isal_zlib.crc32(piece, self.crc)
 
     def add(self, key: int, log_ns: int, publish_ns: int, sequence: int, parts: Sequence[Buffer]) -> None:
         """Adds a message."""

@@ -23,6 +23,7 @@ from zmq.utils.monitor import recv_monitor_message
 from irst_stream import wire
 from irst_stream.errors import OutputError, SourceError, UsageError, WireError
 from irst_stream.io.access import DOMAIN, Doorkeeper, endpoint_fault, is_local, read_keys
+from irst_stream.machine import keep_memory
 from irst_stream.protocols import Record
 from irst_stream.types import Detections, Frame, Policy, Tracks
 
@@ -164,6 +165,7 @@ class ZmqSource:
         self._kind = zmq.SUB if policy == "live" else zmq.PULL
         self._stop = threading.Event()
         self._context: Context = zmq.Context()
+        keep_memory()
         try:
             self._door = Doorkeeper(self._context, Path(settings.allow)) if settings.allow else None
             self._socket, self._monitor = self._open()
@@ -230,7 +232,9 @@ class ZmqSource:
     def _take(self, flags: int = 0) -> Frame | None:
         """The next frame; None where nothing comes for a moment, or what comes is no frame, which is counted."""
         try:
-            parts = self._socket.recv_multipart(flags, copy=False)
+            parts = [self._socket.recv(flags, copy=False)]
+            while parts[-1].more:
+                parts.append(self._socket.recv(flags, copy=False))
             self._heard, self.stalled = time.monotonic(), False  # a link over which nonsense comes has not stalled
             return self._check(wire.decode([part.buffer for part in parts]).record)
         except zmq.Again:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from irst_stream.types import Floats, Ints
@@ -16,14 +18,17 @@ def merge(xy: Floats, share: Floats, reach: float) -> Ints:
 
     That is the nearest one before it within reach, px, that is not full yet; or itself.
     """
-    owner = np.arange(len(share))
-    held = share.copy()
-    for k in range(1, len(share)):
-        heads = np.flatnonzero(owner[:k] == np.arange(k))
-        distance = np.hypot(*(xy[heads] - xy[k]).T)
-        distance[held[heads] + share[k] > FULL] = np.inf
-        nearest = int(distance.argmin())
-        if distance[nearest] < reach:
-            owner[k] = heads[nearest]
-            held[heads[nearest]] += share[k]
-    return owner
+    places, shares = xy.tolist(), share.tolist()  # of a dozen or two, which Python itself goes through faster than NumPy
+    owner, held, heads = [], list(shares), list[int]()
+    for k, (x, y) in enumerate(places):
+        nearest, least = k, reach
+        for head in heads:
+            distance = math.hypot(places[head][0] - x, places[head][1] - y)
+            if distance < least and held[head] + shares[k] <= FULL:
+                nearest, least = head, distance
+        owner.append(nearest)
+        if nearest == k:
+            heads.append(k)
+        else:
+            held[nearest] += shares[k]
+    return np.array(owner, np.int64)

@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+from contextlib import closing
 
 import msgspec
 import numpy as np
@@ -11,8 +12,9 @@ import zmq
 from feeds import LOCAL, collecting, patch, send, sender, until
 
 from irst_stream import Detections, OutputError, SourceError, Stamp, UsageError, wire
-from irst_stream.io.access import allowed_keys, is_local, key_files, make_keys, read_keys
+from irst_stream.io.access import MOST_REJECTED, Doorkeeper, allowed_keys, is_local, key_files, make_keys, read_keys
 from irst_stream.io.zeromq import Link, PublishSettings, ReceiveSettings, ZmqSink, ZmqSource, link_fault
+from irst_stream.queues import OTHERS
 
 
 @pytest.mark.parametrize(("policy", "kind"), [("lossless", zmq.PUSH), ("live", zmq.PUB)])
@@ -206,6 +208,16 @@ def test_known_keys_come_in_and_unknown_ones_are_counted(keys, caplog):
         until(lambda: taken.frames)
         assert [f.stamp.sensor for f in taken.frames] == ["cam"]
     assert pairs["unknown"].public.decode() in caplog.text
+
+
+def test_any_number_of_unknown_clients_are_counted_in_bounded_memory(keys):
+    folder, _ = keys
+    with zmq.Context() as context, closing(Doorkeeper(context, folder / "allowed")) as door:
+        for k in range(1000):
+            assert not door.callback("", f"{k:040}".encode())
+        assert door.rejected.total() == 1000
+        assert len(door.rejected) == MOST_REJECTED + 1
+        assert door.rejected[OTHERS] == 1000 - MOST_REJECTED
 
 
 def test_a_file_that_is_no_key_keeps_nobody_out(keys, caplog):
