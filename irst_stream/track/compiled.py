@@ -63,7 +63,6 @@ class Rules(NamedTuple):
 
     detected: float
     seen: float  # log of that chance over the density of false alarms and births, a px^2
-    newborn: float  # the chance that what nobody explains is a new target
     resolution: float
     softness: float
     gate: float
@@ -650,7 +649,7 @@ def _born(row, seen, light, number, now_s, rules, x, cov, real, whole):  # type:
                     cov[m, u, v], cov[m, a, v], cov[m, u, b] = error, -error, -error
                     cov[m, a, b] += seen[2 + a + b]
     real[AMPLITUDE], real[AMPLITUDE_VAR] = light[0], light[1]
-    real[EXISTS], real[SCORE], real[SEEN_S] = rules.newborn, math.log(rules.newborn), now_s
+    real[EXISTS], real[SCORE], real[SEEN_S] = seen[8], math.log(seen[8]), now_s
     real[COV_XX], real[COV_XY], real[COV_YY] = seen[5], seen[6], seen[7]
     whole[ID], whole[HITS], whole[AGE], whole[CONFIRMED], whole[DETECTION], whole[PARENT] = number, 1, 1, 0, row, -1
     whole[CONFIRMED] = _confirms(real, whole, rules)
@@ -1108,7 +1107,8 @@ def _branch(room, count, rows, seen, lights, clutter, numbers, now_s, rules, vie
 def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type: ignore[no-untyped-def]
     """One frame: predicted beliefs and its detections to beliefs, which are written into the first part of `out`.
 
-    seen (N, 8): x, y px, the covariance with which they are compared (xx, xy, yy), and their own; lights (N, 2): brightness
+    seen (N, 9): x, y px, the covariance with which they are compared (xx, xy, yy), their own, and the chance that each is a
+    new target, if nobody explains it; lights (N, 2): brightness
     and its variance, DN, NaN where unknown; clutter (N,): log density of that brightness among all; numbers: the id of what
     the first detection may start, the others' follow. Returns groups, hypotheses and rows used; -1 where it has no room.
     """

@@ -32,6 +32,7 @@ class TrackSettings:
     deviation_px: float = 0.1  # of detections that come without a covariance
     detected: float = 0.95  # the chance that a target is seen in a frame
     false_alarms: float = 4e-4  # a px^2 and frame, where detections come at all
+    mistakes: float = 1e-2  # the same of such as give themselves a score of 0, beside targets; those of 1 make none
     births: float = 2e-5  # new targets a px^2 and frame
     resolution_px: float = 0.5  # targets nearer to each other than this are detected as one
     resolution_sd_px: float = 0.05  # how sharp that is
@@ -51,7 +52,16 @@ class TrackSettings:
 
 def check_tracking(settings: TrackSettings) -> None:
     """Raises one UsageError that names the first setting that makes no tracker."""
-    positive = ("sway_px_s", "own_sway_px_s", "turn_rad_s", "speed_px_s", "group_px", "deviation_px", "false_alarms")
+    positive = (
+        "sway_px_s",
+        "own_sway_px_s",
+        "turn_rad_s",
+        "speed_px_s",
+        "group_px",
+        "deviation_px",
+        "false_alarms",
+        "mistakes",
+    )
     for name in (*positive, "births", "resolution_px", "resolution_sd_px", "brightness_sd", "gate", "score", "end_s"):
         if not 0 < getattr(settings, name) < 1e9:
             raise UsageError(f"track.{name}: expected a number above 0, got {getattr(settings, name)}")

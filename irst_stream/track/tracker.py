@@ -202,20 +202,26 @@ class Tracker:
     def _seen(self, detections: Detections, pose: Pose | None) -> tuple[Floats, Floats]:
         """What the arithmetic asks of detections: see compiled.advance."""
         s, light, deviation = self.settings, detections.amplitude, detections.amplitude_sd
-        seen, lights = np.empty((len(detections), 8)), np.empty((len(detections), 2))
+        seen, lights = np.empty((len(detections), 9)), np.empty((len(detections), 2))
         xy, cov = detections.xy, detections.cov
         if pose is not None:
             xy, cov = to_world(pose, self._centre(), xy, cov)
         seen[:, :2] = xy
-        seen[:, 5:] = cov.reshape(-1, 4)[:, [0, 1, 3]]
-        xx, xy, yy = seen[:, 5:].T
+        seen[:, 5:8] = cov.reshape(-1, 4)[:, [0, 1, 3]]
+        xx, xy, yy = seen[:, 5:8].T
         with np.errstate(invalid="ignore", over="ignore"):
             known = (xx > 0) & (yy > 0) & (xx * yy > xy * xy) & np.isfinite(xx + yy)
-            seen[~known, 5:] = np.array([1.0, 0.0, 1.0]) * s.deviation_px**2
+            seen[~known, 5:8] = np.array([1.0, 0.0, 1.0]) * s.deviation_px**2
             lights[:, 1] = np.maximum(np.where(deviation > 0, deviation, s.brightness_sd * np.abs(light)), 1e-6) ** 2
-        seen[:, 2:5] = seen[:, 5:] * (COMPARED if s.overlap > 1 else 1.0)
+        seen[:, 2:5] = seen[:, 5:8] * (COMPARED if s.overlap > 1 else 1.0)
+        seen[:, 8] = self._newborn(detections.score)
         lights[:, 0] = light
         return seen, lights
+
+    def _newborn(self, score: Floats) -> Floats:
+        """(N,): the chance that a detection that nobody explains is a new target, by what it says of itself."""
+        s, sure = self.settings, np.clip(np.nan_to_num(score, nan=1.0), 0.0, 1.0)
+        return np.maximum(s.births * sure / (s.births * sure + s.false_alarms + s.mistakes * (1 - sure)), 1e-12)
 
     def _centre(self) -> Floats:
         return middle(self.shape or (1, 1))
@@ -252,7 +258,6 @@ def _rules(s: TrackSettings) -> Rules:
     return Rules(
         detected=s.detected,
         seen=math.log(s.detected / (s.false_alarms + s.births)),
-        newborn=s.births / (s.false_alarms + s.births),
         resolution=s.resolution_px,
         softness=s.resolution_sd_px,
         gate=s.gate,

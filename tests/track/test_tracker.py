@@ -175,3 +175,15 @@ def test_a_clock_that_goes_back_starts_anew_and_keeps_nothing_dark():
         assert tracks.stamp == seen.stamp
         assert tracks.confirmed.any() == (k not in (0, 10))
     assert tracker.late == 0
+
+
+def test_what_is_hardly_believed_starts_no_track_but_keeps_one_going():
+    tracker = Tracker()
+    for k in range(40):
+        doubted = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.05))
+        assert len(tracker.step(doubted)) == 0
+    for k in range(40, 80):
+        seen = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.95 if k < 44 else 0.05))
+        tracks = tracker.step(seen)
+    assert tracks.confirmed.tolist() == [True]
+    assert tracks.detection.tolist() == [0]
