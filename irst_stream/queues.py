@@ -65,8 +65,8 @@ class Intake:
     """Frames between those who receive and the one who computes.
 
     depth: frames that wait, of each sensor under "live", of all under "lossless". `dropped` counts frames by sensor and
-    reason, "overrun" or "sensors" (of more sensors than most_sensors); `seen` is when each sensor was last heard, by the
-    steady clock, ns.
+    reason: "overrun", "sensors" (of more sensors than most_sensors), "unanswered" (they waited at the end, or came after
+    it); `seen` is when each sensor was last heard, by the steady clock, ns.
     """
 
     def __init__(self, policy: Policy, depth: int, most_sensors: int) -> None:
@@ -89,12 +89,15 @@ class Intake:
         return True
 
     def put(self, arrival: Arrival) -> None:
-        """Takes a frame in, or drops some, or waits, as the policy says; after close() frames vanish."""
+        """Takes a frame in, or drops some, or waits, as the policy says; after close() it is dropped."""
         sensor = arrival.frame.stamp.sensor
         with self._changed:
             while self._policy == "lossless" and self.waiting >= self._depth and not self._closed:
                 self._changed.wait()
-            if self._closed or not self.admits(arrival):
+            if not self.admits(arrival):
+                return
+            if self._closed:
+                self.dropped[sensor, "unanswered"] += 1
                 return
             queue = self._queues.setdefault(sensor, deque())
             if self._policy == "live" and len(queue) >= self._depth:
@@ -141,6 +144,9 @@ class Intake:
     def clear(self) -> None:
         """Drops all that waits, and closes."""
         with self._changed:
+            for sensor, queue in self._queues.items():
+                if queue:
+                    self.dropped[sensor, "unanswered"] += len(queue)
             self._queues.clear()
             self._order.clear()
             self.waiting = 0

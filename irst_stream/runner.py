@@ -119,7 +119,7 @@ class Status:
         return {reason: count for reason, count in self.dropped.items() if reason not in UNUSED}
 
 
-UNUSED = ("missing", "overrun", "sensors", "late", "duplicate", "small")
+UNUSED = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small")
 
 
 class Runner:

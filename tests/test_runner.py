@@ -238,6 +238,7 @@ def test_what_is_abandoned_is_not_computed_but_closed():
     assert runner.abandon(20) == []
     assert (len(sink.records), sink.closed) == (10, 1), "those that waited at the door are kept too"
     assert echo.seen == []
+    assert runner.status().unused == {"unanswered": 9}
     echo.gate.set()
     assert runner.wait(20)
     assert len(echo.seen) == 1, "the one that was being computed"

@@ -113,7 +113,7 @@ def _losses(status: Status, answers: bool) -> str:
 
 def _noted(status: Status) -> dict[str, int]:
     """What happened to frames that were recorded all the same."""
-    return {name: n for name, n in status.dropped.items() if name not in (*UNRECORDED, "overrun")}
+    return {name: n for name, n in status.dropped.items() if name not in (*UNRECORDED, "overrun", "unanswered")}
 
 
 def _counts(counts: dict[str, int]) -> str:
