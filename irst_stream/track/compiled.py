@@ -948,7 +948,7 @@ def _add_born(room, c, masks, rows, seen, lights, numbers, now_s, rules):  # typ
     size = room.x.shape[3]
     for j in range(len(rows)):
         n = room.count[c]
-        if masks[j] or n >= MOST_TARGETS:
+        if masks[j] or n >= MOST_TARGETS or seen[j, 8] < rules.least:
             continue
         a, b = n * size, (n + 1) * size
         room.cov[c, :, a:b, :b] = 0.0
@@ -1108,9 +1108,9 @@ def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type
     """One frame: predicted beliefs and its detections to beliefs, which are written into the first part of `out`.
 
     seen (N, 9): x, y px, the covariance with which they are compared (xx, xy, yy), their own, and the chance that each is a
-    new target, if nobody explains it; lights (N, 2): brightness
-    and its variance, DN, NaN where unknown; clutter (N,): log density of that brightness among all; numbers: the id of what
-    the first detection may start, the others' follow. Returns groups, hypotheses and rows used; -1 where it has no room.
+    new target, if nobody explains it; lights (N, 2): brightness and its variance, DN, NaN where unknown; clutter (N,): log
+    density of that brightness among all; numbers: the id of what the first detection may start, the others' follow. Returns
+    groups, hypotheses and rows used; -1 where it has no room.
     """
     parent, owner = _regroup(beliefs, seen, rules)
     pool = 2 * rules.most
@@ -1150,7 +1150,7 @@ def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type
         if not _put_away(second, children, third, out, ends, rules):
             return -1, -1, -1
     for j in range(len(seen)):
-        if owner[j] < 0:
+        if owner[j] < 0 and seen[j, 8] >= rules.least:
             first.count[0], first.log_weight[0] = 0, 0.0
             first.chance[0] = 1.0 / beliefs.x.shape[1]
             alone, mine, light = np.array([j]), seen[j : j + 1], lights[j : j + 1]
