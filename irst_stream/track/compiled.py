@@ -5,6 +5,14 @@ was taken to come from what; each has a weight, and under it the targets' states
 so that a merged measurement, which shows only their mean, still tells where each is. A target exists with some
 probability (a multi-Bernoulli mixture); what no target explains is a false alarm or a new one.
 
+What a frame does to a hypothesis: its targets move on (predict). Each detection near its group may be clutter or new, one
+target, or several that are merged; each of these options gains or loses log weight over clutter, from place, brightness
+and the chances to be there, to be seen and to be merged (_options). The best ways to give all detections disjoint sets of
+targets, over all hypotheses of the group, become its next hypotheses (_events, _apply): who was given a detection is
+updated with it and certainly exists; who was not is the less likely to; what nobody was given starts a new target. Then
+those that say the same become one, with their weights' sum, and but a few of the heaviest stay (_thin). Groups that come
+near are joined, hypothesis by hypothesis (_regroup, _join), and fall apart when their targets do (_parts).
+
 Beliefs are ragged arrays: groups have hypotheses, hypotheses have rows, one for each target.
 
     group (G + 1,)  first hypothesis of each      hypothesis (H + 1,)  first row of each    block (H + 1,)  first of `cov`
@@ -39,6 +47,7 @@ ALIKE = 0.2  # standard deviations: hypotheses whose states differ by less are o
 APART = 1.5  # times the distance at which targets become a group: from there it falls apart
 REAL = 0.5  # a target less likely than this is in no group by its place alone
 HIDDEN = 0.7  # of the chance to be merged: how much of that a miss is forgiven
+FAR = 8.0  # standard deviations beyond the resolution: nothing is merged there
 MERGEABLE = 1e-3  # targets whose chance to be merged is less are not taken to be
 TINY = 1e-300
 LOG_2PI = math.log(2 * math.pi)
@@ -283,11 +292,15 @@ def _measured(x, cov, chance, coloured, places, spread):  # type: ignore[no-unty
 
 
 @compiled
+def _chi2(dx, dy, xx, xy, yy):  # type: ignore[no-untyped-def]
+    return (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / max(xx * yy - xy * xy, TINY)
+
+
+@compiled
 def _log_normal(dx, dy, xx, xy, yy):  # type: ignore[no-untyped-def]
     """Log density of a two-dimensional Gaussian, and its chi^2."""
-    determinant = max(xx * yy - xy * xy, TINY)
-    chi2 = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant
-    return -0.5 * chi2 - 0.5 * math.log(determinant) - LOG_2PI, chi2
+    chi2 = _chi2(dx, dy, xx, xy, yy)
+    return -0.5 * chi2 - 0.5 * math.log(max(xx * yy - xy * xy, TINY)) - LOG_2PI, chi2
 
 
 @compiled
@@ -302,9 +315,9 @@ def _merging(n, places, spread, rules, chance):  # type: ignore[no-untyped-def]
             xy = spread[i, i, 0, 1] + spread[j, j, 0, 1] - spread[i, j, 0, 1] - spread[j, i, 0, 1]
             yy = spread[i, i, 1, 1] + spread[j, j, 1, 1] - spread[i, j, 1, 1] - spread[j, i, 1, 1]
             along = (dx * dx * xx + 2 * dx * dy * xy + dy * dy * yy) / apart**2 if apart > 1e-6 else (xx + yy) / 2
-            width = math.sqrt(max(along, 0.0) + rules.softness**2)
-            near = 0.5 * math.erfc((apart - rules.resolution) / (width * math.sqrt(2.0)))
-            chance[i, j] = chance[j, i] = min(near, 0.98)
+            beyond = (apart - rules.resolution) / math.sqrt(max(along, 0.0) + rules.softness**2)
+            near = min(0.5 * math.erfc(beyond / math.sqrt(2.0)), 0.98) if beyond < FAR else 0.0
+            chance[i, j] = chance[j, i] = near
 
 
 @compiled
@@ -339,7 +352,9 @@ def _shares(mask, real):  # type: ignore[no-untyped-def]
             light = real[i, AMPLITUDE]
             shares[i] = 1.0 if math.isnan(light) else max(light, 1e-9)
             total += shares[i]
-    return shares / total
+    for i in range(len(real)):
+        shares[i] /= total
+    return shares
 
 
 @compiled
@@ -400,8 +415,8 @@ def _options(seen, light, clutter, real, places, spread, merging, fate, odds, ru
     for i in range(n):
         dx, dy = seen[0] - places[i, 0], seen[1] - places[i, 1]
         xx, xy, yy = spread[i, i, 0, 0] + seen[2], spread[i, i, 0, 1] + seen[3], spread[i, i, 1, 1] + seen[4]
-        density, chi2 = _log_normal(dx, dy, xx, xy, yy)
-        if chi2 < rules.gate and count < OPTIONS:
+        if _chi2(dx, dy, xx, xy, yy) < rules.gate and count < OPTIONS:
+            density, _ = _log_normal(dx, dy, xx, xy, yy)
             more = _brightness(1 << i, real, light, clutter, rules)
             masks[count], gains[count] = 1 << i, _gain(1 << i, n, odds, fate, merging, density, more, rules)
             count += 1
@@ -510,7 +525,7 @@ def update(x, cov, chance, mask, share, seen, coloured):  # type: ignore[no-unty
     Returns its log density.
     """
     n, models, size = x.shape
-    gain, logs = np.empty((n * size, 2)), np.empty(models)
+    gain, logs = np.empty((2, n * size)), np.empty(models)
     for m in range(models):
         dx, dy = seen[0], seen[1]
         gain[:] = 0.0
@@ -523,25 +538,27 @@ def update(x, cov, chance, mask, share, seen, coloured):  # type: ignore[no-unty
                         value = cov[m, p, size * i + a]
                         if coloured:
                             value += cov[m, p, size * (i + 1) - 2 + a]
-                        gain[p, a] += share[i] * value
+                        gain[a, p] += share[i] * value
         xx, xy, yx, yy = seen[2], seen[3], seen[3], seen[4]
         for i in range(n):
             if mask >> i & 1:
                 p, u = size * i, size * (i + 1) - 2
-                xx += share[i] * (gain[p, 0] + (gain[u, 0] if coloured else 0.0))
-                xy += share[i] * (gain[p, 1] + (gain[u, 1] if coloured else 0.0))
-                yx += share[i] * (gain[p + 1, 0] + (gain[u + 1, 0] if coloured else 0.0))
-                yy += share[i] * (gain[p + 1, 1] + (gain[u + 1, 1] if coloured else 0.0))
+                xx += share[i] * (gain[0, p] + (gain[0, u] if coloured else 0.0))
+                xy += share[i] * (gain[1, p] + (gain[1, u] if coloured else 0.0))
+                yx += share[i] * (gain[0, p + 1] + (gain[0, u + 1] if coloured else 0.0))
+                yy += share[i] * (gain[1, p + 1] + (gain[1, u + 1] if coloured else 0.0))
         xy = (xy + yx) / 2
         logs[m], _ = _log_normal(dx, dy, xx, xy, yy)
         determinant = max(xx * yy - xy * xy, TINY)
         a, b, c = yy / determinant, -xy / determinant, xx / determinant
         for p in range(n * size):
-            left, right = gain[p, 0] * a + gain[p, 1] * b, gain[p, 0] * b + gain[p, 1] * c
+            left, right = gain[0, p] * a + gain[1, p] * b, gain[0, p] * b + gain[1, p] * c
             x[p // size, m, p % size] += left * dx + right * dy
             for q in range(p + 1):
-                value = cov[m, p, q] - left * gain[q, 0] - right * gain[q, 1]
-                cov[m, p, q] = cov[m, q, p] = value
+                cov[m, p, q] -= left * gain[0, q] + right * gain[1, q]
+        for p in range(n * size):
+            for q in range(p):
+                cov[m, q, p] = cov[m, p, q]
     top, total = logs.max(), 0.0
     for m in range(models):
         chance[m] *= math.exp(logs[m] - top)
