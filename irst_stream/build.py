@@ -75,8 +75,8 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
 
 
 def _tracking(config: Config) -> TrackSettings:
-    """Neighbouring windows share all their frames but one."""
-    return replace(config.track, overlap=config.track.overlap or config.window)
+    """Neighbouring windows share all their frames but one, and come in order."""
+    return replace(config.track, overlap=config.track.overlap or config.window, late_s=0.0)
 
 
 def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:

@@ -153,6 +153,10 @@ class _Counting:
         self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)
         return self._steps.step(frames)
 
+    def finish(self) -> list[Result]:
+        """What the pipeline held back."""
+        return self._steps.finish()
+
     def forget(self, sensor: str) -> None:
         """Has the pipeline forget a sensor."""
         self._steps.forget(sensor)

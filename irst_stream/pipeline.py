@@ -42,8 +42,11 @@ class NoNetwork:
 class Follow(Protocol):
     """What follows targets from frame to frame."""
 
-    def __call__(self, detections: Detections, view: View | None = None) -> Tracks:
-        """The tracks of a sensor's next frame; view: of that frame, where the platform's poses are known."""
+    def __call__(self, detections: Detections, view: View | None = None) -> list[Tracks]:
+        """The tracks that a sensor's next frame settles; view: of that frame, where the platform's poses are known."""
+
+    def finish(self) -> list[Tracks]:
+        """The tracks that waited for more frames."""
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
@@ -68,7 +71,7 @@ class Pipeline:
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Takes the next frames of any sensors, in the order they came; the detections of the windows they complete, and
-        after each the tracks of its sensor.
+        after each the tracks that it settles.
 
         The regions of all of them go through the network in one call.
         """
@@ -86,7 +89,14 @@ class Pipeline:
         if self._track is None:
             return list(found)
         with self.clocks("track"):
-            return [result for each, view in zip(found, views, strict=True) for result in (each, self._track(each, view))]
+            results: list[Result] = []
+            for detections, view in zip(found, views, strict=True):
+                results += (detections, *self._track(detections, view))
+            return results
+
+    def finish(self) -> list[Result]:
+        """What waited for frames that will not come."""
+        return [] if self._track is None else list(self._track.finish())
 
     def _take(self, frame: Frame) -> Window | None:
         try:

@@ -45,6 +45,9 @@ class Steps(Protocol):
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Takes frames, at most one of each sensor; what was found, and followed."""
 
+    def finish(self) -> list[Result]:
+        """What waited for frames that will not come."""
+
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
 
@@ -64,6 +67,10 @@ class Watch:
         """Finds nothing."""
         for frame in frames:
             self._order.judge(frame)
+        return []
+
+    def finish(self) -> list[Result]:
+        """Holds nothing back."""
         return []
 
     def forget(self, sensor: str) -> None:
@@ -330,6 +337,8 @@ class Runner:
                 if time.monotonic() - forgotten > FORGET_EVERY_S:
                     self._forget()
                     forgotten = time.monotonic()
+            for result in self._pipeline.finish():
+                self._publish(result)
         finally:
             self._intake.clear()
             for outlet in self._outlets.values():
@@ -354,7 +363,7 @@ class Runner:
             self._followed[stamp.sensor] = int(result.confirmed.sum())
         since = stamp.time_ns
         if not _is_ours(stamp, time.time_ns()):
-            arrived = (a for a in self._arrived[stamp.sensor] if a.frame.stamp == stamp)
+            arrived = (a for a in self._arrived.get(stamp.sensor, ()) if a.frame.stamp == stamp)
             since = next((a.time_ns for a in arrived), 0)
         item = Item(result, 0, since, time.monotonic_ns())
         for outlet in self._outlets.values():

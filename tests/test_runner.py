@@ -31,6 +31,9 @@ class Echo:
             raise ZeroDivisionError("a bug")
         return [Detections.bare(f.stamp, np.ones((1, 2)), np.ones(1), np.ones(1)) for f in frames]
 
+    def finish(self):
+        return []
+
     def forget(self, sensor):
         self.forgotten.append(sensor)
 

@@ -188,7 +188,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[Row]]]] = {
 
 def run_live(config: Config, frames: Path, rate: float, seconds: float, sinks: dict[str, Sink] | None = None) -> Status:
     """A camera's frames, sent by irst-stream feed, through a pipeline; the first two seconds do not count."""
-    pipeline = build_pipeline(config)
+    pipeline = build_pipeline(config, tracks=True)
     source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "live")
     published = ZmqSink(PublishSettings(LOCAL), "live")
     runner = Runner(pipeline, {"in": source}, {"published": published, **(sinks or {})}, "live", depth=config.queue)

@@ -77,6 +77,7 @@ def _run(args: argparse.Namespace) -> int:
                     done(1)
         except IrstError as error:
             fault = error
+        _keep(pipeline.finish(), files, tally)
     print_line(tally.words())
     if happened := _happened(pipeline):
         print_line(f"on the way: {happened}")
@@ -123,10 +124,15 @@ class _Tally:
 def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines], tally: _Tally) -> None:
     began = time.perf_counter()
     results = pipeline.step([frame])
+    took = time.perf_counter() - began
     tally.frames += 1
+    tally.seconds += [took for result in results if isinstance(result, Detections)]
+    _keep(results, files, tally)
+
+
+def _keep(results: list[Result], files: dict[type[Result], JsonLines], tally: _Tally) -> None:
     for result in results:
         if isinstance(result, Detections):
-            tally.seconds.append(time.perf_counter() - began)
             tally.answered += 1
             tally.detections += len(result)
         else:

@@ -46,7 +46,7 @@ class TrackSettings:
     end_s: float = 0.3  # a confirmed track that has not been seen for so long ends
     least: float = 1e-3  # so does one that is less likely than this to exist
     hypotheses: int = 3  # of each group, in how its detections belong to its targets
-    late_s: float = 0.1  # a frame that comes after others and is less than this older is still put in order; 0: none is
+    late_s: float = 0.1  # a frame that is so much older than the last is still put in order; a pipeline's come in order
     lag: int = 0  # frames: tracks are published so much later, smoothed, and by what was learnt meanwhile
 
 

@@ -119,21 +119,35 @@ class Tracker:
         stamp = detections.stamp
         if is_known(pose) and pose.roll_rad != 0 and self.shape is None:
             raise UsageError("shape: expected that of the frames, (H, W), as their poses roll; got None")
-        if self._moments and self._is_new_start(stamp):
+        if self.is_new_start(stamp):
             self.reset()
         place = self._place(stamp.time_ns)
         if place is None:
             self.late += 1
-            return self._tracks()
+            return self._tracks(self.settings.lag)
         moments = self._moments[:place]
         for given in (_Given(detections, pose, self.next_id), *(moment.given for moment in self._moments[place:])):
             moments.append(self._advanced(moments[-1] if moments else None, given))
         self.next_id += len(detections)
         self._moments = moments
         self._settle()
-        return self._tracks()
+        return self._tracks(self.settings.lag)
 
-    def _is_new_start(self, stamp: Stamp) -> bool:
+    @property
+    def waits(self) -> bool:
+        """Whether fewer frames have come than the lag asks for; so long, `step` gives the first one's tracks each time."""
+        return len(self._moments) <= self.settings.lag
+
+    def finish(self) -> list[Tracks]:
+        """The tracks of the frames within the lag, in order, of which no more will be known; forgets all targets."""
+        ended = [self._tracks(back) for back in range(min(self.settings.lag, len(self._moments)) - 1, -1, -1)]
+        self.reset()
+        return ended
+
+    def is_new_start(self, stamp: Stamp) -> bool:
+        """Whether a frame has nothing to do with what is followed, so that all is forgotten before it."""
+        if not self._moments:
+            return False
         newest = self._moments[-1].stamp
         went_back = stamp.index > newest.index and stamp.time_ns <= newest.time_ns
         return newest.epoch != stamp.epoch or stamp.time_ns - newest.time_ns > LONGEST_S * 1e9 or went_back
@@ -226,9 +240,9 @@ class Tracker:
     def _centre(self) -> Floats:
         return middle(self.shape or (1, 1))
 
-    def _tracks(self) -> Tracks:
-        """The tracks of the moment `lag` before the newest, or of the first, as they look from the newest."""
-        moments = self._moments[-1 - self.settings.lag :]
+    def _tracks(self, back: int) -> Tracks:
+        """The tracks of the moment so many before the newest, or of the first, as they look from the newest."""
+        moments = self._moments[-1 - back :]
         newest, oldest = moments[-1], moments[0]
         rows, score, state, cov = published(newest.beliefs)
         number, confirmed = newest.beliefs.whole[rows, ID], newest.beliefs.whole[rows, CONFIRMED] != 0

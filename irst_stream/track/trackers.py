@@ -27,8 +27,11 @@ class Trackers:
         self._trackers: OrderedDict[str, Tracker] = OrderedDict()
         self._next_ids: OrderedDict[str, int] = OrderedDict()
 
-    def __call__(self, detections: Detections, view: View | None = None) -> Tracks:
-        """The tracks of a sensor's next frame: see Tracker.step; view: of that frame, where poses are known."""
+    def __call__(self, detections: Detections, view: View | None = None) -> list[Tracks]:
+        """The tracks that a sensor's next frame settles: usually its own, or those of the frame `lag` before it.
+
+        Where it starts anew, those that waited come first. view: of that frame, where poses are known.
+        """
         sensor = detections.stamp.sensor
         if sensor not in self._trackers:
             self._trackers[sensor] = Tracker(self._settings, first_id=self._next_ids.pop(sensor, 1))
@@ -36,10 +39,15 @@ class Trackers:
         if len(self._trackers) > MOST_SENSORS:
             self.forget(next(iter(self._trackers)))
         tracker = self._trackers[sensor]
-        if view is None:
-            return tracker.step(detections)
-        tracker.shape = view.shape
-        return tracker.step(detections, view.pose)
+        ended = tracker.finish() if tracker.is_new_start(detections.stamp) else []
+        if view is not None:
+            tracker.shape = view.shape
+        tracks = tracker.step(detections, view.pose if view else None)
+        return ended if tracker.waits else [*ended, tracks]
+
+    def finish(self) -> list[Tracks]:
+        """The tracks that waited, when no more frames come."""
+        return [tracks for tracker in self._trackers.values() for tracks in tracker.finish()]
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
