@@ -16,9 +16,10 @@ from typing import IO, Annotated, Any, Generic, TypeVar
 import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError, OutputError, SourceError
-from irst_stream.types import Clock, Detections, Floats, Frame, Pose, Stamp, Tracks, Truth
+from irst_stream.types import Clock, Detections, Floats, Frame, Ints, Pose, Stamp, Tracks, Truth
 
 __all__ = ["JsonLines", "LinesSink", "Record", "encode", "holds", "read", "schema", "write"]
 
@@ -273,10 +274,12 @@ def _decode_detections(stamp: Stamp, line: DetectionLine) -> Detections:
 def _encode_detections(record: Detections) -> dict[str, Any]:
     _finite(xy=record.xy, score=record.score)
     _not_infinite(amplitude=record.amplitude, amplitude_sd=record.amplitude_sd)
-    columns = (record.xy, record.amplitude, record.score, record.cov, record.amplitude_sd, record.region)
+    columns = (record.xy, record.amplitude, record.score, record.amplitude_sd, record.region)
     rows = [
-        DetectionRow(x, y, amplitude, score, _written(cov), sd if sd == sd else UNSET, region or UNSET)
-        for (x, y), amplitude, score, cov, sd, region in zip(*(c.tolist() for c in columns), strict=True)
+        DetectionRow(x, y, amplitude, score, cov, sd if sd == sd else UNSET, region or UNSET)
+        for cov, (x, y), amplitude, score, sd, region in zip(
+            _written(record.cov), *(c.tolist() for c in columns), strict=True
+        )
     ]
     return {"detections": rows}
 
@@ -298,11 +301,11 @@ def _decode_tracks(stamp: Stamp, line: TrackLine) -> Tracks:
 def _encode_tracks(record: Tracks) -> dict[str, Any]:
     _finite(state=record.state, score=record.score)
     _not_infinite(amplitude=record.amplitude)
-    columns = (record.id, record.state, record.amplitude, record.score, record.confirmed, record.detection, record.cov)
+    columns = (record.id, record.state, record.amplitude, record.score, record.confirmed, record.detection)
     rows = [
-        TrackRow(key, x, y, vx, vy, amplitude, score, confirmed, detection, _written(cov))
-        for key, (x, y, vx, vy), amplitude, score, confirmed, detection, cov in zip(
-            *(c.tolist() for c in columns), strict=True
+        TrackRow(key, x, y, vx, vy, amplitude, score, confirmed, detection, cov)
+        for cov, key, (x, y, vx, vy), amplitude, score, confirmed, detection in zip(
+            _written(record.cov), *(c.tolist() for c in columns), strict=True
         )
     ]
     return {"tracks": rows}
@@ -339,14 +342,17 @@ def _known(values: Iterable[Maybe]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-def _written(cov: list[list[float]]) -> Any:
-    """A covariance as it is written: null where the method gives none."""
-    array = np.array(cov)
-    if np.isnan(array).all():
-        return None
-    if not (np.isfinite(array).all() and _is_covariance(array)):
-        raise ValueError(f"cov: expected a symmetric, positive definite matrix, or all NaN, got {cov}")
-    return tuple(map(tuple, cov))
+def _written(cov: Floats) -> list[Any]:
+    """Covariances (N, k, k) as they are written: null where the method gives none."""
+    given = np.flatnonzero(~np.isnan(cov).all(axis=(1, 2)))
+    if len(bad := _no_covariances(cov[given])):
+        raise ValueError(
+            f"cov: expected a symmetric, positive definite matrix, or all NaN, got {cov[given][bad[0]].tolist()}"
+        )
+    written: list[Any] = [None] * len(cov)
+    for k, matrix in zip(given.tolist(), cov[given].tolist(), strict=True):
+        written[k] = matrix
+    return written
 
 
 def _finite(**columns: Floats) -> None:
@@ -361,8 +367,13 @@ def _not_infinite(**columns: Floats) -> None:
     _finite(**{name: np.where(np.isnan(values), 0, values) for name, values in columns.items()})
 
 
-def _is_covariance(cov: Floats) -> bool:
-    return bool(np.allclose(cov, cov.T, rtol=1e-6, atol=1e-12) and (np.linalg.eigvalsh(cov) > 0).all())
+def _no_covariances(cov: Floats) -> Ints:
+    """The rows of (N, k, k) that are not finite, symmetric and positive definite."""
+    bad: NDArray[np.bool_] = np.any(~np.isfinite(cov), axis=(1, 2))
+    cov = np.where(bad[:, None, None], 0.0, cov)
+    turned = cov.swapaxes(1, 2)
+    bad |= (np.abs(cov - turned) > 1e-12 + 1e-6 * np.abs(turned)).any(axis=(1, 2))
+    return np.flatnonzero(bad | (np.linalg.eigvalsh(cov) <= 0).any(axis=1))
 
 
 def _covariances(given: list[Any], size: int, field: str) -> Floats:
@@ -371,8 +382,9 @@ def _covariances(given: list[Any], size: int, field: str) -> Floats:
     for k, cov in enumerate(given):
         if cov is not None and cov is not UNSET:
             found[k] = cov
-            if not _is_covariance(found[k]):
-                raise ValueError(f"expected a symmetric, positive definite matrix - at `$.{field}[{k}].cov`")
+    known = np.flatnonzero(~np.isnan(found).all(axis=(1, 2)))
+    if len(bad := _no_covariances(found[known])):
+        raise ValueError(f"expected a symmetric, positive definite matrix - at `$.{field}[{known[bad[0]]}].cov`")
     return found
 
 
