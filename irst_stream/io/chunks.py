@@ -39,7 +39,7 @@ __all__ = ["CHUNK_BYTES", "CHUNK_NS", "LARGEST_CHUNK", "PROFILE", "ChunkWriter",
 
 Compression = Literal["none", "lz4", "zstd"]
 CHUNK_NS = 500_000_000  # of log time that a chunk spans at most
-CHUNK_BYTES = 1 << 22  # after which a chunk is full
+CHUNK_BYTES = 1 << 20  # after which a chunk is full
 LARGEST_CHUNK = 1 << 29  # bytes of one that are believed
 PROFILE = "irst-stream"
 CONFIG = "config"

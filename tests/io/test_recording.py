@@ -159,11 +159,11 @@ def test_a_quiet_feed_and_a_fast_one_get_their_chunks_written(tmp_path):
     assert recorder.kept == 1
     for k in range(2, 6):
         assert recorder.kept == 1
-        recorder.write(frame(k, shape=(1024, 512)), CHUNK_NS + 1)
-    assert recorder.kept == 6  # the last of four frames of a MiB has filled the chunk
+        recorder.write(frame(k, shape=(256, 512)), CHUNK_NS + 1)
+    assert recorder.kept == 6  # the last of four frames of 256 KiB has filled the chunk
     recorder.close()
     recorder.close()
-    assert max(len(chunk.data) for chunk in chunks(tmp_path / "a.mcap")) < CHUNK_BYTES + 2**20 + 1000
+    assert max(len(chunk.data) for chunk in chunks(tmp_path / "a.mcap")) < CHUNK_BYTES + 2**18 + 1000
 
 
 @pytest.mark.parametrize(("limits", "files"), [({"rotate_s": 2.0}, 4), ({"rotate_mb": 0.1}, 6), ({}, 1)])
@@ -191,10 +191,10 @@ def test_results_alone(tmp_path):
 
 
 def test_it_stops_before_the_disk_is_full(tmp_path):
-    left = iter([200e6, 150e6, 104e6, 1e12])
+    left = iter([200e6, 150e6, 101e6, 1e12])
     recorder = record(tmp_path / "a.mcap", map(frame, range(20)), free=lambda _: next(left), keep_free_mb=100)
     assert recorder.alarm == (
-        f"{tmp_path / 'a.mcap'}: recording stopped: 104 MB left on the disk, of which 100 MB are to stay free"
+        f"{tmp_path / 'a.mcap'}: recording stopped: 101 MB left on the disk, of which 100 MB are to stay free"
     )
     assert (recorder.kept, recorder.lost) == (12, 8)
     all_same(open_recording(tmp_path / "a.mcap"), map(frame, range(12)))
