@@ -119,7 +119,15 @@ def tracking(path: Path, report: TrackReport, shown: Sequence[tuple[Tracks | Non
     _over_time(right, report)
     entries = [
         Line2D([], [], color=TRUTH_COLOUR, linewidth=3, alpha=0.5, label="truth"),
-        Line2D([], [], color=_viridis(0.7), marker=".", markerfacecolor=DETECTION_COLOUR, label="tracks and their ends"),
+        Line2D(
+            [],
+            [],
+            color=_viridis(0.7),
+            marker=".",
+            markerfacecolor=DETECTION_COLOUR,
+            markeredgecolor=DETECTION_COLOUR,
+            label="tracks and their ends",
+        ),
     ]
     figure.legend(handles=entries, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     _save(figure, path)
