@@ -157,9 +157,9 @@ class _Counting:
         """What the pipeline held back."""
         return self._steps.finish()
 
-    def forget(self, sensor: str) -> None:
+    def forget(self, sensor: str) -> list[Result]:
         """Has the pipeline forget a sensor."""
-        self._steps.forget(sensor)
+        return self._steps.forget(sensor)
 
 
 def _answered(status: Status) -> int:

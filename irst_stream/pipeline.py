@@ -48,8 +48,8 @@ class Follow(Protocol):
     def finish(self) -> list[Tracks]:
         """The tracks that waited for more frames."""
 
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
+    def forget(self, sensor: str) -> list[Tracks]:
+        """Drops what is held of a sensor that will not come back; its tracks that waited."""
 
 
 class Pipeline:
@@ -77,19 +77,17 @@ class Pipeline:
         """
         with self.clocks("window"):
             windows = [window for frame in frames if (window := self._take(frame)) is not None]
-            for sensor in self.windows.restarted():
-                self._forget_sights(sensor)
+            results = [result for sensor in self.windows.restarted() for result in self._forget_sights(sensor)]
         if not windows:
-            return []
+            return results
         with self.clocks("unmix"):
             answers = self._unmix(windows)
         with self.clocks("resolve"):
             views = [self._views.of(window.stamp) for window in windows]
             found = [self._read(*window) for window in zip(windows, answers, views, strict=True)]
         if self._track is None:
-            return list(found)
+            return [*results, *found]
         with self.clocks("track"):
-            results: list[Result] = []
             for detections, view in zip(found, views, strict=True):
                 results += (detections, *self._track(detections, view))
             return results
@@ -109,15 +107,14 @@ class Pipeline:
         found = self._resolve(window, answers)
         return found if view is None else put_right(found, view)
 
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
+    def forget(self, sensor: str) -> list[Result]:
+        """Drops what is held of a sensor that will not come back; what waited for more of its frames."""
         self.windows.forget(sensor)
-        self._forget_sights(sensor)
-
-    def _forget_sights(self, sensor: str) -> None:
-        """Drops all that was made of a sensor's frames."""
         self._views.forget(sensor)
+        return self._forget_sights(sensor)
+
+    def _forget_sights(self, sensor: str) -> list[Result]:
+        """Drops all that was made of a sensor's frames; the tracks that waited."""
         self._unmix.forget(sensor)
         self._resolve.forget(sensor)
-        if self._track is not None:
-            self._track.forget(sensor)
+        return [] if self._track is None else list(self._track.forget(sensor))

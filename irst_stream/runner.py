@@ -48,8 +48,8 @@ class Steps(Protocol):
     def finish(self) -> list[Result]:
         """What waited for frames that will not come."""
 
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
+    def forget(self, sensor: str) -> list[Result]:
+        """Drops what is held of a sensor that will not come back; what waited for more of its frames."""
 
 
 class Watch:
@@ -73,9 +73,10 @@ class Watch:
         """Holds nothing back."""
         return []
 
-    def forget(self, sensor: str) -> None:
+    def forget(self, sensor: str) -> list[Result]:
         """Drops what is held of a sensor that will not come back."""
         self._order.forget(sensor)
+        return []
 
 
 class SensorStatus(NamedTuple):
@@ -374,7 +375,8 @@ class Runner:
     def _forget(self) -> None:
         for sensor in self._intake.forget(int(self._forget_s * 1e9)):
             log.info("sensor %s: silent for %g s, forgotten", sensor, self._forget_s)
-            self._pipeline.forget(sensor)
+            for result in self._pipeline.forget(sensor):
+                self._publish(result)
             self._arrived.pop(sensor, None)
             self._followed.pop(sensor, None)
             self._tally.forget(sensor)

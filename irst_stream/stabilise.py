@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeGuard
 
@@ -31,30 +32,32 @@ class Views:
     def __init__(self, window: int) -> None:
         """window: frames of a window."""
         self._reach = window // 2
-        self._seen: dict[str, deque[View]] = {}
+        self._seen: dict[str, OrderedDict[tuple[int, int], View]] = {}  # by epoch and index
 
     def look(self, frame: Frame) -> None:
         """Takes note of a frame. Raises a WireError where what it says is odd; then it counts as one that says nothing."""
         pose = pose_of(frame)
         if pose is not None:
-            seen = self._seen.setdefault(pose.stamp.sensor, deque(maxlen=HELD))
-            seen.append(View(pose, pose, (frame.pixels.shape[0], frame.pixels.shape[1])))
+            stamp = pose.stamp
+            seen = self._seen.setdefault(stamp.sensor, OrderedDict())
+            seen[stamp.epoch, stamp.index] = View(pose, pose, (frame.pixels.shape[0], frame.pixels.shape[1]))
+            seen.move_to_end((stamp.epoch, stamp.index))
+            if len(seen) > HELD:
+                seen.popitem(last=False)
 
     def of(self, stamp: Stamp) -> View | None:
         """What is known of a window by its centre frame's stamp; None where any of its frames says nothing."""
-        seen = [view for view in self._seen.get(stamp.sensor, ()) if self._is_near(view.pose.stamp, stamp)]
-        centre = next((view for view in seen if view.pose.stamp == stamp), None)
-        if centre is None or len(seen) != 2 * self._reach + 1:
+        held: Mapping[tuple[int, int], View] = self._seen.get(stamp.sensor, {})
+        around = range(stamp.index - self._reach, stamp.index + self._reach + 1)
+        seen = [view for index in around if (view := held.get((stamp.epoch, index))) is not None]
+        if len(seen) != len(around):
             return None
         x, y, roll = np.mean([(view.pose.x, view.pose.y, view.pose.roll_rad) for view in seen], axis=0).tolist()
-        return centre._replace(average=Pose(stamp, x, y, roll))
+        return seen[self._reach]._replace(average=Pose(stamp, x, y, roll))
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self._seen.pop(sensor, None)
-
-    def _is_near(self, one: Stamp, other: Stamp) -> bool:
-        return one.epoch == other.epoch and abs(one.index - other.index) <= self._reach
 
 
 def put_right(detections: Detections, view: View) -> Detections:

@@ -36,6 +36,7 @@ class Echo:
 
     def forget(self, sensor):
         self.forgotten.append(sensor)
+        return []
 
 
 class Given:

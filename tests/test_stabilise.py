@@ -6,11 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from irst_stream import Detections, Frame, Pose, Stamp, WireError
+from irst_stream import Detections, Frame, Pose, Stamp, Tracks, WireError
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config
 from irst_stream.optics import render
 from irst_stream.stabilise import Views, put_right
+from irst_stream.track import TrackSettings
 from irst_stream.wire import pose_metadata, pose_of
 
 SHAPE = (11, 11)
@@ -84,3 +85,18 @@ def test_a_shaking_platform_spoils_no_place_that_its_poses_tell():
             [np.sum(((r.xy if isinstance(r, Detections) else r.state[:, :2])[0] - xy[r.stamp.index, 0]) ** 2) for r in last]
         )
     assert error[True] < 0.05 * error[False]
+
+
+def test_a_frame_that_comes_twice_and_a_restart_leave_poses_known():
+    views = Views(3)
+    for k in (0, 1, 1, 2, 0):
+        views.look(frame(k, x=1.0))
+    assert views.of(frame(1).stamp).average.x == 1.0
+
+
+def test_tracks_that_wait_are_not_lost_where_a_sensor_restarts():
+    pipeline = build_pipeline(Config(window=1, track=TrackSettings(lag=3)), tracks=True)
+    given = [frame(k, epoch=epoch) for epoch in (0, 1) for k in range(6)]
+    results = [result for f in given for result in pipeline.step([f])] + pipeline.finish()
+    tracks = [(r.stamp.epoch, r.stamp.index) for r in results if isinstance(r, Tracks)]
+    assert tracks == [(f.stamp.epoch, f.stamp.index) for f in given]

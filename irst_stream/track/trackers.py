@@ -36,10 +36,10 @@ class Trackers:
         if sensor not in self._trackers:
             self._trackers[sensor] = Tracker(self._settings, first_id=self._next_ids.pop(sensor, 1))
         self._trackers.move_to_end(sensor)
-        if len(self._trackers) > MOST_SENSORS:
-            self.forget(next(iter(self._trackers)))
         tracker = self._trackers[sensor]
         ended = tracker.finish() if tracker.is_new_start(detections.stamp) else []
+        if len(self._trackers) > MOST_SENSORS:
+            ended += self.forget(next(iter(self._trackers)))
         if view is not None:
             tracker.shape = view.shape
         tracks = tracker.step(detections, view.pose if view else None)
@@ -49,10 +49,12 @@ class Trackers:
         """The tracks that waited, when no more frames come."""
         return [tracks for tracker in self._trackers.values() for tracks in tracker.finish()]
 
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
+    def forget(self, sensor: str) -> list[Tracks]:
+        """Drops what is held of a sensor that will not come back; its tracks that waited."""
         tracker = self._trackers.pop(sensor, None)
-        if tracker is not None:
-            self._next_ids[sensor] = tracker.next_id
+        if tracker is None:
+            return []
+        self._next_ids[sensor] = tracker.next_id
         if len(self._next_ids) > MOST_NAMES:
             self._next_ids.popitem(last=False)
+        return tracker.finish()
