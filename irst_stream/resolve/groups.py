@@ -52,21 +52,26 @@ def overlapping(corners: Floats, sides: tuple[int, int]) -> NDArray[np.bool_]:
 def placed(groups: Groups, corners: Floats, sides: tuple[int, int]) -> Groups:
     """The same in the regions whose middles are nearest; without those that are in none, or have no target beside others.
 
-    One that is seen in another patch than before is to be fitted from scratch, with what is held of it as one more start.
+    One that is seen in another patch than before is to be fitted from scratch; where it has company, with what is held of
+    it as one more start; where it is alone, that is left out, as it would cost more than it tells.
+
     corners (N, 2) px: of the regions' patches, N > 0; sides: x, y px of these.
     """
-    half, middle = (np.array(sides) - 1) / 2, groups.held.mean()[:, :2]
-    away = groups.corner[:, None] + np.where(np.isnan(middle), half, middle)[:, None] - corners - half
-    nearest = (away**2).sum(-1).argmin(1)
-    inside = (np.abs(away[np.arange(len(nearest)), nearest]) < half + 0.5).all(1)
+    half = (np.array(sides) - 1) / 2
+    middle = np.where(groups.held.best[:, None] > 0, groups.held.mean()[:, :2], half)
+    away = (np.abs((groups.corner + middle)[:, None] - (corners + half)) / (half + 0.5)).max(-1)  # 1 at a patch's border
+    nearest = away.argmin(1)
     order = np.lexsort([groups.held.best == 0, nearest])
-    order = order[inside[order]]
-    first = np.diff(nearest[order], prepend=-1) > 0
+    order = order[away.min(1)[order] < 1]
+    first = np.ones(len(order), np.bool_)
+    first[1:] = nearest[order[1:]] != nearest[order[:-1]]
     kept = order[first | (groups.held.best[order] > 0)]
-    corner = corners[nearest[kept]]
-    offset = groups.corner[kept] - corner
+    region, offset = nearest[kept], groups.corner[kept] - corners[nearest[kept]]
+    company = overlapping(corners, sides)[region].any(1) | (np.bincount(region, minlength=1)[region] > 1)
+    moved = offset.any(1)
     held = groups.held.of(kept, offset)
-    return Groups(nearest[kept], corner, held._replace(age=np.where(offset.any(1), LONG_AGO, held.age)))
+    there = Groups(region, corners[region], held._replace(age=np.where(moved, LONG_AGO, held.age)))
+    return there.of(np.flatnonzero(company | ~moved)) if (moved & ~company).any() else there
 
 
 def united(groups: Groups, spread: float, sides: tuple[int, int]) -> Groups:
@@ -74,10 +79,10 @@ def united(groups: Groups, spread: float, sides: tuple[int, int]) -> Groups:
 
     spread: px a frame, standard deviation of the velocities within a group; sides: x, y px of the patches.
     """
-    if (np.diff(groups.region) > 0).all():
+    if (groups.region[1:] != groups.region[:-1]).all():
         return groups
     velocity = groups.held.mean()[:, 2:4]
-    alike = np.linalg.norm(velocity[:, None] - velocity, axis=-1) < SAME_SPEED * spread  # not of those without targets
+    alike = np.linalg.norm(velocity[:, None] - velocity, axis=-1) < SAME_SPEED * spread
     for one, other in np.argwhere(np.triu(alike & (groups.region[:, None] == groups.region), 1)):
         targets = np.concatenate([groups.held.targets(one), groups.held.targets(other)])
         xy, most = targets[:, :2], groups.held.solutions.shape[2]

@@ -14,8 +14,8 @@ __all__ = ["Held"]
 class Held(NamedTuple):
     """Where N fits have ended, for those of the next window to go on from.
 
-    solutions (N, most + 1, most, 5): see compiled.search; best (N,): the number of targets that was likeliest, 0 where
-    nothing is held; age (N,): windows since the last fit from scratch.
+    solutions (N, most + 1, most, 5): see compiled.search, 0 where there is no target; best (N,): the number of targets that
+    was likeliest, 0 where nothing is held; age (N,): windows since the last fit from scratch.
     """
 
     solutions: Floats
@@ -32,7 +32,7 @@ class Held(NamedTuple):
         """Some of them, their targets moved by these offsets (N, 2) px."""
         some = Held(self.solutions[which], self.best[which], self.age[which])
         if offset is not None:
-            some.solutions[..., :2] += offset[:, None, None]
+            some.solutions[..., :2] += offset[:, None, None] * (some.solutions[..., 4:] != 0)
         return some
 
     def beside(self, others: Held) -> Held:
@@ -54,8 +54,6 @@ class Held(NamedTuple):
         return self._replace(solutions=solutions, best=best)
 
     def mean(self) -> Floats:
-        """(N, 5): each one's likeliest targets' mean, NaN where there is none."""
-        best = self.best[:, None]
-        first = np.arange(self.solutions.shape[2]) < best
-        likeliest = np.where(first[..., None], self.solutions[np.arange(len(best)), self.best], 0)
-        return np.asarray(likeliest.sum(1) / np.where(best > 0, best, np.nan))
+        """(N, 5): each one's likeliest targets' mean, 0 where there is none."""
+        total = self.solutions[np.arange(len(self.best)), self.best].sum(1)
+        return np.asarray(total / np.maximum(self.best, 1)[:, None])

@@ -66,14 +66,17 @@ class RegionFits:
 
     def _fit(self, window: Window, hints: Sequence[Found], groups: Groups) -> tuple[list[Found], Held]:
         """What is found of each group, and what to hold of it; a hint is one for a group that has its region to itself."""
-        alone = np.bincount(groups.region, minlength=1)[groups.region] == 1
-        hinted = [hints[k] if by_itself else NOTHING_FOUND for k, by_itself in zip(groups.region, alone, strict=True)]
+        one_each = len(groups.region) == len(window.region)
+        if not one_each:
+            alone = np.bincount(groups.region)[groups.region] == 1
+            hints = [hints[k] if by_itself else NOTHING_FOUND for k, by_itself in zip(groups.region, alone, strict=True)]
 
         def fit(rows: Ints, patches: Patches, held: Held) -> tuple[list[Found], Held]:
-            given = [hinted[k] for k in rows]
+            given = [hints[k] for k in rows.tolist()]
             return self._fitter.follow(patches.images, window.times, given, patches.noise, patches.ceiling, held)
 
-        patches = Patches(window.patches, window.noise, window.ceiling).of(groups.region)
+        patches = Patches(window.patches, window.noise, window.ceiling)
+        patches = patches if one_each else patches.of(groups.region)
         beside = overlapping(groups.corner, window.patches.shape[:1:-1])
         if not beside.any():
             return fit(np.arange(len(beside)), patches, groups.held)
