@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from irst_stream.machine import usable_cores
 from irst_stream.optics import SIGMA
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.resolve.held import Held
 from irst_stream.types import Floats, Ints
 
-__all__ = ["FitSettings", "Fitter", "Held", "check_fit"]
+__all__ = ["FitSettings", "Fitter", "check_fit"]
 
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
@@ -45,24 +46,6 @@ class FitSettings:
     anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
-
-
-class Held(NamedTuple):
-    """Where the fits of N regions have ended, for their next window to go on from.
-
-    solutions (N, most + 1, most, 5): see compiled.search; best (N,): the number of targets that was likeliest, 0 where
-    nothing is held; age (N,): windows since a region was last fitted from scratch.
-    """
-
-    solutions: Floats
-    best: Ints
-    age: Ints
-
-    def later(self, frames: float) -> Held:
-        """The same after so many frames, the targets having gone on as they went."""
-        solutions = self.solutions.copy()
-        solutions[..., :2] += frames * solutions[..., 2:4]
-        return self._replace(solutions=solutions)
 
 
 class Fitter:
