@@ -6,12 +6,22 @@
     ├── FormatError          a record that breaks its schema; names file, line and field
     ├── WireError            a message that is not understood; carries the reason under which it is counted
     ├── OutputError          a place that cannot be written, or must not be
+    ├── DeviceError          a GPU that cannot be used, or that failed; names the call and its code
     └── MissingPackageError  an optional package that is not installed; names the extra
 
 The command line prints the line and exits with 2. Anything else that escapes is a bug and keeps its traceback.
 """
 
-__all__ = ["FormatError", "IrstError", "MissingPackageError", "OutputError", "SourceError", "UsageError", "WireError"]
+__all__ = [
+    "DeviceError",
+    "FormatError",
+    "IrstError",
+    "MissingPackageError",
+    "OutputError",
+    "SourceError",
+    "UsageError",
+    "WireError",
+]
 
 
 class IrstError(Exception):
@@ -40,6 +50,10 @@ class WireError(IrstError):
 
 class OutputError(IrstError):
     """A place that cannot be written, or must not be."""
+
+
+class DeviceError(IrstError):
+    """A GPU that cannot be used, or that failed."""
 
 
 class MissingPackageError(IrstError):

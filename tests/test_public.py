@@ -14,6 +14,7 @@ MODULES = [m.name for m in pkgutil.walk_packages(irst_stream.__path__, "irst_str
 def test_public_names_are_locked():
     assert sorted(irst_stream.__all__) == [
         "Detections",
+        "DeviceError",
         "FormatError",
         "Frame",
         "IrstError",
@@ -48,7 +49,7 @@ def test_every_module_and_public_name_is_documented_and_listed():
 
 
 def test_errors_are_one_tree():
-    names = ["FormatError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
+    names = ["DeviceError", "FormatError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
     assert all(issubclass(getattr(irst_stream, name), irst_stream.IrstError) for name in names)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 
 from irst_stream.compiling import compile_elsewhere
 from irst_stream.errors import UsageError
-from irst_stream.machine import usable_cores
 from irst_stream.optics import SIGMA
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.resolve.search import CpuSearch, Fallback, Known, Regions, Search, nothing_found
 from irst_stream.types import Floats, Ints
 
 __all__ = ["FitSettings", "Fitter", "Held", "check_fit"]
@@ -46,6 +45,13 @@ class FitSettings:
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
 
+    @property
+    def known(self) -> Known:
+        """What a search is made for."""
+        deviations = self.amplitude_sd_dn, self.speed_px, self.own_speed_px
+        amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
+        return Known(self.sigma_px, (self.amplitude_dn, amplitude, common, own), self.starts, self.most_targets)
+
 
 class Held(NamedTuple):
     """Where the fits of N regions have ended, for their next window to go on from.
@@ -68,21 +74,21 @@ class Held(NamedTuple):
 class Fitter:
     """Fits the regions of windows; compiles, or loads what was compiled before, when it is made."""
 
-    def __init__(self, settings: FitSettings, threads: int = 1) -> None:
-        """threads: of the CPU, 0 for all."""
+    def __init__(self, settings: FitSettings, threads: int = 1, device: Search | None = None) -> None:
+        """threads: of the CPU, 0 for all; device: what searches in their place, until it fails."""
         check_fit(settings)
         self.settings = settings
-        one = 1.0
-        self._priors = (
-            settings.amplitude_dn,
-            one / settings.amplitude_sd_dn**2,
-            one / settings.speed_px**2,
-            one / settings.own_speed_px**2,
-        )
-        self._threads = threads or usable_cores()
-        self._helpers = ThreadPoolExecutor(self._threads - 1, "fit") if self._threads > 1 else None
         compile_elsewhere("the fit", search_each, warm_up)
+        cpu = CpuSearch(settings.known, threads)
+        self._search: Search = cpu
         self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
+        if device is not None:
+            self._search = Fallback(device, cpu)
+
+    @property
+    def device_lost(self) -> str:
+        """Why the device searches no longer, in one line; "" where it does, or where there is none."""
+        return self._search.reason if isinstance(self._search, Fallback) else ""
 
     def __call__(
         self,
@@ -124,11 +130,11 @@ class Fitter:
         hinted[again] = held.best[again]
         begin = np.where(anew, 0, held.best)
         solutions = np.where(anew[:, None, None, None], 0, held.solutions)
-        out = self._nothing_found(len(images))
-        look = (times.copy(), self.settings.sigma_px, levels, limits, self._priors, self.settings.starts)
-        self._each(lit, hinted + begin, (images, *look, starts, hinted, solutions, begin, out))
-        found = [_found(row, patches.shape[:1:-1]) for row in zip(*out[:-1], strict=True)]
-        return found, Held(out[-1], out[0], np.where(anew, 0, age))
+        answers = nothing_found(len(images), self.settings.most_targets)
+        hardest_first = lit[np.argsort(-(hinted + begin)[lit], kind="stable")]
+        self._search(hardest_first, Regions(images, times, levels, limits, starts, hinted, solutions, begin), answers)
+        found = [_found(row, patches.shape[:1:-1]) for row in zip(*answers[:-1], strict=True)]
+        return found, Held(answers.solutions, answers.number, np.where(anew, 0, age))
 
     def _starts(self, hints: Sequence[Found], held: Held) -> Floats:
         """(N, M, 5): the hints; where there is none, the solution that is held."""
@@ -140,21 +146,6 @@ class Fitter:
             if not count:
                 start[:best] = solutions[best, :best]
         return starts
-
-    def _nothing_found(self, regions: int) -> tuple[Any, ...]:
-        """Room for what is found in N regions: see compiled.search_each."""
-        n, most = regions, self.settings.most_targets
-        found = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
-        return np.zeros(n, np.int64), *found, np.zeros((n, most + 1, most, PARAMETERS))
-
-    def _each(self, which: Ints, effort: Ints, work: tuple[Any, ...]) -> None:
-        """Searches these regions, side by side where there are threads for it, dealt out by how hard they seem."""
-        order = which[np.argsort(-effort[which], kind="stable")]
-        shares = [np.ascontiguousarray(order[k :: self._threads]) for k in range(self._threads)]
-        others = [self._helpers.submit(search_each, share, *work) for share in shares[1:] if len(share) and self._helpers]
-        search_each(shares[0], *work)
-        for other in others:
-            other.result()
 
     def _noise(self, images: Floats, known: NDArray[np.bool_], measured: float) -> float:
         """The settings' noise, or what was measured before, or that of the pixels far from the light.
