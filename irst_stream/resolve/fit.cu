@@ -8,7 +8,7 @@
 
    All lanes of a block run the same way through everything here: what decides is read from shared memory by each of them
    after a SYNC(), or computed by each of them alike. Loops over pixels, parameters or entries of a matrix are dealt out:
-   for (int i = LANE; i < n; i += LANES). */
+   for (int i = LANE; i < n; i += LANES). What fills something that others read ends with a SYNC(). */
 
 #ifdef __CUDACC__
 #define DEVICE __device__ static
@@ -21,8 +21,10 @@
 #define SYNC() __syncwarp()
 #endif
 #define ROLLED _Pragma("unroll 1") /* of loops that gain nothing by being unrolled, and take long to compile */
+#define UNROLLED _Pragma("unroll") /* of loops whose variables are to lie in registers */
 #else
 #define ROLLED
+#define UNROLLED
 #endif
 
 #if SINGLE
@@ -63,6 +65,8 @@
 #define TRIANGLE (ALL * (ALL + 1) / 2)      /* entries of a symmetric matrix of these, row by row up to its diagonal */
 #define PAIRS (MOST * (MOST + 1) / 2)
 #define SIDES (WIDTH + HEIGHT)              /* pixels along x, then along y */
+#define TILE_MOST (SINGLE ? 12 : 6)          /* columns whose products a lane holds in its registers */
+#define TILE (WIDTH < TILE_MOST ? WIDTH : TILE_MOST)
 #define AT(i, j) ((i) * ((i) + 1) / 2 + (j)) /* of such a matrix, i >= j */
 
 /* What is the same for all regions: times in frames, priors as in compiled.py. */
@@ -105,7 +109,7 @@ typedef struct {
   struct {
     REAL p[ALL], matrix[TRIANGLE], vector[ALL];
   } points[2]; /* where the fit is, and where it tries to go */
-  REAL factor[TRIANGLE], per_pivot[ALL], left[ALL], solution[ALL];
+  REAL factor[TRIANGLE + ALL + 1], per_pivot[ALL], solution[ALL];
   REAL share[FRAMES][MOST][SIDES], slope[FRAMES][MOST][SIDES];
   REAL residual[FRAMES][HEIGHT][WIDTH], weight[FRAMES][HEIGHT][WIDTH];
   union { /* each in use for a while only */
@@ -119,12 +123,11 @@ typedef struct {
       REAL rows[FRAMES][HEIGHT][3], frames[FRAMES][6];
     } light;
     REAL columns[3 * MOST][ALL];
-    unsigned char plain[FRAMES][HEIGHT];
   } now;
   REAL partial[LANES];
   REAL misfits[VARIANTS], weights[VARIANTS], agreed[MOST], best_agreed[MOST], logs[MOST + 1];
-  int done[VARIANTS], same[VARIANTS], plain[FRAMES];
-  unsigned char row_of[TRIANGLE], column_of[TRIANGLE];
+  int done[VARIANTS], same[VARIANTS];
+  unsigned char row_of[TRIANGLE + ALL + 1], column_of[TRIANGLE + ALL + 1];
 } Work;
 
 #ifndef __CUDACC__
@@ -204,24 +207,6 @@ DEVICE REAL censored(REAL z, REAL *slope) {
   return R(-2.0) * MATH(log)(R(2.0) * beyond);
 }
 
-/* Notes of each frame whether all its pixels are known and within the limits. */
-APART void plain(const Region *region) {
-  const REAL lowest = most(region->limits[0], UNKNOWN), highest = region->limits[1];
-  for (int i = LANE; i < FRAMES * HEIGHT; i += LANES) {
-    const REAL *pixels = region->images[i / HEIGHT][i % HEIGHT];
-    int within = 1;
-    for (int c = 0; c < WIDTH; c++) within = within && pixels[c] > lowest && pixels[c] < highest;
-    work->now.plain[i / HEIGHT][i % HEIGHT] = (unsigned char)within;
-  }
-  SYNC();
-  for (int t = LANE; t < FRAMES; t += LANES) {
-    int within = 1;
-    for (int r = 0; r < HEIGHT; r++) within = within && work->now.plain[t][r];
-    work->plain[t] = within;
-  }
-  SYNC();
-}
-
 /* Fills residual and weight, 1 less what Gauss-Newton overrates the curvature by; gives the misfit. */
 APART REAL residuals(const Region *region, const REAL *p, int targets) {
   const REAL noise = region->noise, floor = region->limits[0], ceiling = region->limits[1];
@@ -250,45 +235,64 @@ APART REAL residuals(const Region *region, const REAL *p, int targets) {
   return sum(misfit);
 }
 
-/* Along x (0) or y (1): what a target's light (2), or that by its x (0) or y (1), is the product of. */
-DEVICE const REAL *factor_of(int t, int target, int by, int axis) {
-  return (by == axis ? work->slope : work->share)[t][target] + (axis ? WIDTH : 0);
+/* Adds to the block (3, 3) of one frame's Gauss-Newton matrix that belongs to targets i and j: its products along the columns
+   of a tile are held in registers, and go with each row's weights. */
+DEVICE void add_tile(int t, int i, int j, int tile, REAL block[3][3]) {
+  const REAL *one = work->share[t][i], *one_slope = work->slope[t][i];
+  const REAL *other = work->share[t][j], *other_slope = work->slope[t][j];
+  REAL product[TILE][4];
+  UNROLLED for (int c = 0; c < TILE; c++) {
+    const int at = tile + c, within = at < WIDTH;
+    const REAL a = within ? one[at] : R(0.0), a_slope = within ? one_slope[at] : R(0.0);
+    const REAL b = within ? other[at] : R(0.0), b_slope = within ? other_slope[at] : R(0.0);
+    product[c][0] = a * b, product[c][1] = a * b_slope, product[c][2] = a_slope * b, product[c][3] = a_slope * b_slope;
+  }
+  ROLLED for (int r = 0; r < HEIGHT; r++) {
+    REAL ab = R(0.0), as = R(0.0), sb = R(0.0), ss = R(0.0);
+    UNROLLED for (int c = 0; c < TILE; c++) {
+      const REAL weight = tile + c < WIDTH ? work->weight[t][r][tile + c] : R(0.0);
+      ab += weight * product[c][0], as += weight * product[c][1];
+      sb += weight * product[c][2], ss += weight * product[c][3];
+    }
+    const REAL a = one[WIDTH + r], a_slope = one_slope[WIDTH + r], b = other[WIDTH + r], b_slope = other_slope[WIDTH + r];
+    block[0][0] += a * b * ss, block[0][1] += a * b_slope * sb, block[0][2] += a * b * sb;
+    block[1][0] += a_slope * b * as, block[1][1] += a_slope * b_slope * ab, block[1][2] += a_slope * b * ab;
+    block[2][0] += a * b * as, block[2][1] += a * b_slope * ab, block[2][2] += a * b * ab;
+  }
+}
+
+DEVICE void frame_block(int t, int pair) {
+  REAL block[3][3] = {{R(0.0)}};
+  for (int tile = 0; tile < WIDTH; tile += TILE) add_tile(t, work->row_of[pair], work->column_of[pair], tile, block);
+  UNROLLED for (int u = 0; u < 3; u++)
+    UNROLLED for (int v = 0; v < 3; v++) work->now.frames.matrix[t][pair][u][v] = block[u][v];
+}
+
+DEVICE void frame_gradient(int t, int target) {
+  const REAL *share = work->share[t][target], *slope = work->slope[t][target];
+  REAL by_x = R(0.0), by_y = R(0.0), by_a = R(0.0);
+  ROLLED for (int r = 0; r < HEIGHT; r++) {
+    REAL along = R(0.0), along_slope = R(0.0);
+    for (int c = 0; c < WIDTH; c++) {
+      along += work->residual[t][r][c] * share[c];
+      along_slope += work->residual[t][r][c] * slope[c];
+    }
+    by_x += share[WIDTH + r] * along_slope;
+    by_y += slope[WIDTH + r] * along;
+    by_a += share[WIDTH + r] * along;
+  }
+  REAL *vector = work->now.frames.vector[t][target];
+  vector[0] = by_x, vector[1] = by_y, vector[2] = by_a;
 }
 
 /* Each frame's Gauss-Newton matrix and gradient by x, y, a of each target, but for the amplitudes and the noise in them. */
 APART void frame_equations(int targets) {
-  const int pairs = targets * (targets + 1) / 2;
-  for (int e = LANE; e < FRAMES * pairs * 9; e += LANES) {
-    const int t = e / (9 * pairs), pair = e / 9 % pairs, u = e / 3 % 3, v = e % 3;
-    const int i = work->row_of[pair], j = work->column_of[pair];
-    const REAL *across = factor_of(t, i, u, 0), *along = factor_of(t, j, v, 0);
-    const REAL *down = factor_of(t, i, u, 1), *beside = factor_of(t, j, v, 1);
-    REAL total = R(0.0);
-    if (work->plain[t]) {
-      REAL columns = R(0.0), rows = R(0.0);
-      for (int c = 0; c < WIDTH; c++) columns += across[c] * along[c];
-      for (int r = 0; r < HEIGHT; r++) rows += down[r] * beside[r];
-      total = columns * rows;
-    } else {
-      for (int r = 0; r < HEIGHT; r++) {
-        REAL columns = R(0.0);
-        for (int c = 0; c < WIDTH; c++) columns += work->weight[t][r][c] * across[c] * along[c];
-        total += down[r] * beside[r] * columns;
-      }
-    }
-    work->now.frames.matrix[t][pair][u][v] = total;
-  }
-  for (int e = LANE; e < FRAMES * targets * 3; e += LANES) {
-    const int t = e / (3 * targets), i = e / 3 % targets, u = e % 3;
-    const REAL *across = factor_of(t, i, u, 0), *down = factor_of(t, i, u, 1);
-    REAL total = R(0.0);
-    for (int r = 0; r < HEIGHT; r++) {
-      REAL columns = R(0.0);
-      for (int c = 0; c < WIDTH; c++) columns += work->residual[t][r][c] * across[c];
-      total += down[r] * columns;
-    }
-    work->now.frames.vector[t][i][u] = total;
-  }
+  const int blocks = FRAMES * targets * (targets + 1) / 2;
+  for (int e = LANE; e < blocks + FRAMES * targets; e += LANES)
+    if (e < blocks)
+      frame_block(e % FRAMES, e / FRAMES);
+    else
+      frame_gradient((e - blocks) % FRAMES, (e - blocks) / FRAMES);
   SYNC();
 }
 
@@ -375,14 +379,19 @@ APART REAL normal_equations(Job job, int targets, int at) {
   return misfit;
 }
 
-/* Fills work's factor, L D where the matrix + damping x its diagonal is L D L', and 1 / D; 0 where that is not positive. */
-APART int cholesky(const REAL *matrix, int n, REAL damping) {
-  for (int e = LANE; e < n * (n + 1) / 2; e += LANES)
-    work->factor[e] = matrix[e] + (work->row_of[e] == work->column_of[e] ? damping * matrix[e] : R(0.0));
+/* Fills work's factor, L D where the matrix + damping x its diagonal is L D L', and 1 / D; 0 where that is not positive.
+   vector, where it is given, becomes one more row of it: L Z = vector. */
+APART int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping) {
+  const int rows = vector ? n + 1 : n, entries = n * (n + 1) / 2;
+  for (int e = LANE; e < rows * (rows + 1) / 2; e += LANES)
+    if (e < entries)
+      work->factor[e] = matrix[e] + (work->row_of[e] == work->column_of[e] ? damping * matrix[e] : R(0.0));
+    else
+      work->factor[e] = e < entries + n ? vector[e - entries] : R(0.0);
   SYNC();
   for (int j = 0; j < n; j++) {
     const REAL pivot = work->factor[AT(j, j)], per_pivot = R(1.0) / pivot;
-    const int rest = n - 1 - j;
+    const int rest = rows - 1 - j;
     if (!(pivot > R(0.0))) {
       SYNC();
       return 0;
@@ -397,19 +406,19 @@ APART int cholesky(const REAL *matrix, int n, REAL damping) {
   return 1;
 }
 
-/* Fills work's solution, by its factor. */
-APART void solve(const REAL *vector, int n) {
-  copy(vector, work->left, n);
-  SYNC();
-  for (int j = 0; j < n; j++) {
-    const REAL share = work->left[j] * work->per_pivot[j];
-    for (int i = j + 1 + LANE; i < n; i += LANES) work->left[i] -= work->factor[AT(i, j)] * share;
-    SYNC();
-  }
-  for (int i = n - 1; i >= 0; i--) {
-    const REAL value = work->left[i] * work->per_pivot[i];
-    if (LANE == 0) work->solution[i] = value;
-    for (int j = LANE; j < i; j += LANES) work->left[j] -= work->factor[AT(i, j)] * value;
+/* Fills work's solution, by its factor with a vector; the parameters of one target after another's. */
+APART void solve(int n) {
+  REAL *left = &work->factor[AT(n, 0)], x[PARAMETERS];
+  for (int first = n - PARAMETERS; first >= 0; first -= PARAMETERS) {
+    UNROLLED for (int u = PARAMETERS - 1; u >= 0; u--) {
+      x[u] = left[first + u];
+      UNROLLED for (int v = u + 1; v < PARAMETERS; v++) x[u] -= work->factor[AT(first + v, first + u)] * x[v];
+      x[u] *= work->per_pivot[first + u];
+    }
+    if (LANE == 0)
+      UNROLLED for (int u = 0; u < PARAMETERS; u++) work->solution[first + u] = x[u];
+    for (int j = LANE; j < first; j += LANES)
+      UNROLLED for (int v = 0; v < PARAMETERS; v++) left[j] -= work->factor[AT(first + v, j)] * x[v];
     SYNC();
   }
 }
@@ -426,11 +435,11 @@ APART End fit(Job job, int targets, int steps) {
   End end = {normal_equations(job, targets, 0), 0, 0};
   for (int step = 0; step < steps; step++) {
     const int at = end.at, to = 1 - at;
-    if (!cholesky(work->points[at].matrix, n, damping)) {
+    if (!cholesky(work->points[at].matrix, work->points[at].vector, n, damping)) {
       damping = most(damping, DAMPING) * TIGHTEN;
       continue;
     }
-    solve(work->points[at].vector, n);
+    solve(n);
     for (int i = LANE; i < n; i += LANES) {
       const REAL moved = work->solution[i], held = least(most(moved, -LARGEST_STEP), LARGEST_STEP);
       work->points[to].p[i] = work->points[at].p[i] - (i % PARAMETERS < 4 ? held : moved);
@@ -527,7 +536,7 @@ APART void start(int targets, REAL turn, int filled, Moments found, REAL amplitu
 APART REAL evidence(const Look *look, REAL misfit, const REAL *matrix, int targets) {
   const REAL amplitude = look->priors[1], common = look->priors[2], own = look->priors[3], count = (REAL)targets;
   REAL share = R(0.0), numberings = R(0.0);
-  if (!cholesky(matrix, PARAMETERS * targets, R(0.0))) return NOTHING;
+  if (!cholesky(matrix, 0, PARAMETERS * targets, R(0.0))) return NOTHING;
   ROLLED for (int i = LANE; i < PARAMETERS * targets; i += LANES) share += R(0.5) * MATH(log)(work->per_pivot[i]);
   ROLLED for (int k = 2; k <= targets; k++) numberings += MATH(log)((REAL)k);
   REAL total = R(-0.5) * misfit - count * MATH(log)(R(HEIGHT * WIDTH)) + R(0.5) * count * (MATH(log)(amplitude) - LOG_2PI);
@@ -626,10 +635,11 @@ APART int best_of(Job job, int targets, int variants, REAL needed) {
 APART int too_bright_or_dim(const Look *look, const Solution *solution, int found, int targets) {
   const REAL mean = look->priors[0], precision = look->priors[1];
   const int n = PARAMETERS * found;
-  if (!cholesky(solution->matrix, n, R(0.0))) return 0;
-  for (int i = LANE; i < n; i += LANES) work->points[0].vector[i] = i % PARAMETERS == 4 ? R(1.0) : R(0.0);
+  REAL *light = work->points[0].vector;
+  for (int i = LANE; i < n; i += LANES) light[i] = i % PARAMETERS == 4 ? R(1.0) : R(0.0);
   SYNC();
-  solve(work->points[0].vector, n);
+  if (!cholesky(solution->matrix, light, n, R(0.0))) return 0;
+  solve(n);
   REAL away = -(REAL)targets * mean, variance = (REAL)targets / precision;
   for (int k = 0; k < found; k++) {
     away += solution->p[PARAMETERS * k + 4];
@@ -719,7 +729,6 @@ DEVICE REAL highest_log(int from) {
 DEVICE int search(Job job) {
   const Moments found = moments(job);
   for (int k = LANE; k <= MOST; k += LANES) work->logs[k] = NOTHING;
-  plain(job.region);
   int guess = job.region->begin;
   if (guess == 0) guess = (int)least(most(MATH(rint)(found.light / job.look->priors[0]), R(1.0)), R(MOST));
   int number = guess;
@@ -752,7 +761,7 @@ APART void certainty(Job job, int targets) {
     matrix[AT(at, at)] += R(12.0) / (sides[i % 2] * sides[i % 2]);
   }
   SYNC();
-  const int certain = cholesky(matrix, n, R(0.0));
+  const int certain = cholesky(matrix, 0, n, R(0.0));
   ROLLED for (int c = LANE; c < 3 * targets && certain; c += LANES) {
     REAL *column = work->now.columns[c];
     const int k = c / 3, at = PARAMETERS * k + (c % 3 == 2 ? 4 : c % 3);
@@ -785,7 +794,7 @@ APART void certainty(Job job, int targets) {
 
 /* Which entry of a triangle is in which row and column of its matrix. */
 DEVICE void number_entries(void) {
-  for (int i = LANE; i < ALL; i += LANES)
+  for (int i = LANE; i <= ALL; i += LANES)
     for (int j = 0; j <= i; j++) {
       work->row_of[AT(i, j)] = (unsigned char)i;
       work->column_of[AT(i, j)] = (unsigned char)j;

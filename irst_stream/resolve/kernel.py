@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -56,12 +57,12 @@ class Kernel:
         }
         return [f"-D{name}={value}" for name, value in values.items()]
 
-    @property
+    @cached_property
     def look(self) -> np.dtype[Any]:
         """The Look of fit.cu."""
         return self._record(("turns", "i4"), ("sigma",), ("priors", 4), ("times", self.shape[0]))
 
-    @property
+    @cached_property
     def region(self) -> np.dtype[Any]:
         """The Region of fit.cu."""
         most = self.known.most
@@ -69,7 +70,7 @@ class Kernel:
         fields = ("noise",), ("limits", 2), ("hint", hint), ("held", held), ("images", self.shape)
         return self._record(("hinted", "i4"), ("begin", "i4"), *fields)
 
-    @property
+    @cached_property
     def answer(self) -> np.dtype[Any]:
         """The Answer of fit.cu."""
         most = self.known.most
