@@ -6,8 +6,8 @@
     ├── FormatError          a record that breaks its schema; names file, line and field
     ├── WireError            a message that is not understood; carries the reason under which it is counted
     ├── OutputError          a place that cannot be written, or must not be
-    ├── DeviceError          a GPU that cannot be used, or that failed; names the call and its code
-    └── MissingPackageError  an optional package that is not installed; names the extra
+    ├── MissingPackageError  an optional package that is not installed; names the extra
+    └── DeviceError          a GPU that failed, or its driver; what it held is lost
 
 The command line prints the line and exits with 2. Anything else that escapes is a bug and keeps its traceback.
 """
@@ -52,12 +52,12 @@ class OutputError(IrstError):
     """A place that cannot be written, or must not be."""
 
 
-class DeviceError(IrstError):
-    """A GPU that cannot be used, or that failed."""
-
-
 class MissingPackageError(IrstError):
     """An optional package that is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'irst-stream[{extra}]'")
+
+
+class DeviceError(IrstError):
+    """A GPU that failed, or its driver."""

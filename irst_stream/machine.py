@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from pathlib import Path
 
-__all__ = ["cache_folder", "keep_memory", "usable_cores"]
+__all__ = ["keep_memory", "usable_cores"]
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's numbers of what mallopt sets
 KEPT = 256 * 2**20  # bytes
@@ -17,15 +16,6 @@ LARGEST_KEPT = 32 * 2**20  # bytes, of one array or message; more than this glib
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cache_folder() -> Path | None:
-    """Where what can be made anew is kept for this user, a folder that need not exist yet; None for one without a home."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        return (given if given.is_absolute() else Path.home() / ".cache") / "irst-stream"
-    except RuntimeError:
-        return None
 
 
 def keep_memory() -> bool:

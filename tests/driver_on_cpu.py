@@ -10,8 +10,8 @@ from cuda.bindings import driver
 from kernel_on_cpu import compile_by_gcc
 
 ABOUT = {"COMPUTE_CAPABILITY_MAJOR": 9, "COMPUTE_CAPABILITY_MINOR": 0, "SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO": 2}
-GIVES = {"cuDeviceGet": [0], "cuDevicePrimaryCtxRetain": ["context"], "cuStreamCreate": ["stream"]}
-GIVES |= {name: [] for name in ("cuDevicePrimaryCtxRelease", "cuCtxSetCurrent", "cuStreamDestroy", "cuStreamSynchronize")}
+GIVES = {"cuDeviceGet": [0], "cuDevicePrimaryCtxRetain": ["context"], "cuStreamCreate": [driver.CUstream(7)]}
+GIVES |= {name: [] for name in ("cuInit", "cuCtxSetCurrent", "cuStreamDestroy", "cuStreamSynchronize", "cuMemsetD8Async")}
 
 
 class DriverOnCpu:
@@ -51,6 +51,10 @@ class DriverOnCpu:
             return (driver.CUresult.CUDA_SUCCESS, *GIVES[name])
         answer = getattr(self, f"_{name[2:].lower()}")(*given)
         return (driver.CUresult.CUDA_SUCCESS, *answer)
+
+    def _deviceprimaryctxreset(self, _):
+        self.memory.clear()
+        return []
 
     def _devicegetattribute(self, attribute, _):
         name = attribute.name.removeprefix("CU_DEVICE_ATTRIBUTE_")

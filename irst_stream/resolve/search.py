@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from irst_stream.errors import DeviceError
+from irst_stream.errors import DeviceError, MissingPackageError
 from irst_stream.machine import usable_cores
 from irst_stream.resolve.compiled import PARAMETERS, search_each
 from irst_stream.types import Floats, Ints
@@ -109,7 +109,7 @@ class Fallback:
         if not self.reason:
             try:
                 self._device(which, regions, answers)
-            except DeviceError as error:
+            except (DeviceError, MissingPackageError) as error:
                 self.reason = str(error)
             else:
                 return
