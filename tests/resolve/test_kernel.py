@@ -39,7 +39,7 @@ def watched(tmp_path_factory):
 
 
 def test_its_lanes_do_not_race_and_meet_at_the_same_barriers(watched):
-    regions = random_regions(LOOSE, 20, seed=3)
+    regions = random_regions(LOOSE, 24, seed=3)
     wanted, sure = settled(CpuSearch(LOOSE), regions, LOOSE.most, 1e-3)
     assert same(wanted, answers_of(watched, regions, LOOSE.most), 1e-3)[sure].all()
 
