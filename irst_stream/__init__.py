@@ -6,7 +6,16 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from irst_stream.errors import FormatError, IrstError, MissingPackageError, OutputError, SourceError, UsageError, WireError
+from irst_stream.errors import (
+    DeviceError,
+    FormatError,
+    IrstError,
+    MissingPackageError,
+    OutputError,
+    SourceError,
+    UsageError,
+    WireError,
+)
 from irst_stream.version import __version__
 
 if TYPE_CHECKING:
@@ -15,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Detections",
+    "DeviceError",
     "FormatError",
     "Frame",
     "IrstError",

@@ -20,9 +20,9 @@ from irst_stream.errors import DeviceError, MissingPackageError
 try:
     from cuda.bindings import driver
 except ImportError as error:
-    raise MissingPackageError("cuda-bindings", "tensorrt", "work on a GPU") from error
+    raise MissingPackageError("cuda-bindings", "cuda", "work on a GPU") from error
 
-__all__ = ["Device", "Event", "Memory", "Pinned", "Recording", "Stream", "call"]
+__all__ = ["Device", "Event", "Memory", "Pinned", "Recording", "Stream", "call", "driver"]
 
 
 def call(function: Callable[..., Any], *given: Any) -> Any:
@@ -37,7 +37,12 @@ def call(function: Callable[..., Any], *given: Any) -> Any:
 
 
 class Device:
-    """A GPU's primary context; use() makes it the calling thread's."""
+    """A GPU's primary context; use() makes it the calling thread's.
+
+    resets: how many there have been in this process; what was made before the last one is gone, host memory too.
+    """
+
+    resets = 0
 
     def __init__(self, ordinal: int = 0) -> None:
         call(driver.cuInit, 0)
@@ -51,7 +56,19 @@ class Device:
 
     def reset(self) -> None:
         """Drops all that is held on it, by anybody in this process; after that it works again, if the GPU does."""
+        Device.resets += 1
         call(driver.cuDevicePrimaryCtxReset, self._device)
+
+    def about(self, attribute: str) -> int:
+        """What the driver knows of the GPU: CU_DEVICE_ATTRIBUTE_..."""
+        name = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{attribute}")
+        return int(call(driver.cuDeviceGetAttribute, name, self._device))
+
+
+def _free_with(owner: Any, function: Callable[[Any], Any], held: Any) -> None:
+    """Has a function free what an owner holds, when that goes; after a reset it is gone, or somebody else's."""
+    made = Device.resets
+    weakref.finalize(owner, lambda: function(held) if Device.resets == made else None)
 
 
 class Pinned:
@@ -63,7 +80,7 @@ class Pinned:
         self.address = int(call(driver.cuMemHostAlloc, self.bytes, 0))
         held = memoryview((ctypes.c_byte * self.bytes).from_address(self.address))
         self.array: NDArray[Any] = np.frombuffer(held, kind, int(np.prod(shape))).reshape(shape)
-        weakref.finalize(self, driver.cuMemFreeHost, self.address)
+        _free_with(self, driver.cuMemFreeHost, self.address)
 
 
 class Memory:
@@ -73,7 +90,7 @@ class Memory:
         """size: in bytes."""
         self.bytes = max(size, 1)
         self.address = int(call(driver.cuMemAlloc, self.bytes))
-        weakref.finalize(self, driver.cuMemFree, self.address)
+        _free_with(self, driver.cuMemFree, self.address)
         call(driver.cuMemsetD8Async, self.address, 0, self.bytes, 0)
         call(driver.cuStreamSynchronize, 0)
 
@@ -83,7 +100,7 @@ class Event:
 
     def __init__(self) -> None:
         self.handle = call(driver.cuEventCreate, int(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING))
-        weakref.finalize(self, driver.cuEventDestroy, self.handle)
+        _free_with(self, driver.cuEventDestroy, self.handle)
 
     def wait(self) -> None:
         """Returns when that point has been reached; at once, where it was never set."""
@@ -96,7 +113,7 @@ class Stream:
     def __init__(self) -> None:
         self.handle = call(driver.cuStreamCreate, int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
         self.number = int(self.handle)
-        weakref.finalize(self, driver.cuStreamDestroy, self.handle)
+        _free_with(self, driver.cuStreamDestroy, self.handle)
 
     def upload(self, source: Pinned, target: Memory, size: int) -> None:
         """Copies the first bytes of one to the other."""
@@ -132,7 +149,7 @@ class Recording:
             work()
         graph = graphs[0]
         self._executable = call(driver.cuGraphInstantiate, graph, 0)
-        weakref.finalize(self, driver.cuGraphExecDestroy, self._executable)
+        _free_with(self, driver.cuGraphExecDestroy, self._executable)
         call(driver.cuGraphDestroy, graph)
 
     def start(self, stream: Stream) -> None:

@@ -9,13 +9,18 @@ import sys
 import irst_stream
 from irst_stream.errors import MissingPackageError
 
-NEED_A_GPU = {"irst_stream.unmix.tensorrt", "irst_stream.cuda"}  # or packages that only there make sense
+NEED_A_GPU = {
+    "irst_stream.unmix.tensorrt",
+    "irst_stream.cuda",
+    "irst_stream.resolve.cuda",
+}  # or packages that only there make sense
 MODULES = [m.name for m in pkgutil.walk_packages(irst_stream.__path__, "irst_stream.")]
 
 
 def test_public_names_are_locked():
     assert sorted(irst_stream.__all__) == [
         "Detections",
+        "DeviceError",
         "FormatError",
         "Frame",
         "IrstError",
@@ -54,7 +59,7 @@ def test_every_module_and_public_name_is_documented_and_listed():
 
 
 def test_errors_are_one_tree():
-    names = ["FormatError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
+    names = ["DeviceError", "FormatError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
     assert all(issubclass(getattr(irst_stream, name), irst_stream.IrstError) for name in names)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from irst_stream.compiling import compile_elsewhere
 from irst_stream.errors import UsageError
-from irst_stream.machine import usable_cores
 from irst_stream.optics import SIGMA
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.held import Held
+from irst_stream.resolve.search import Answers, CpuSearch, Fallback, Known, Regions, Search, nothing_found
 from irst_stream.types import Floats, Ints
 
 __all__ = ["FitSettings", "Fitter", "check_fit"]
@@ -47,25 +46,32 @@ class FitSettings:
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
 
+    @property
+    def known(self) -> Known:
+        """What a search is made for."""
+        deviations = self.amplitude_sd_dn, self.speed_px, self.own_speed_px
+        amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
+        return Known(self.sigma_px, (self.amplitude_dn, amplitude, common, own), self.starts, self.most_targets)
+
 
 class Fitter:
     """Fits the regions of windows; compiles, or loads what was compiled before, when it is made."""
 
-    def __init__(self, settings: FitSettings, threads: int = 1) -> None:
-        """threads: of the CPU, 0 for all."""
+    def __init__(self, settings: FitSettings, threads: int = 1, device: Search | None = None) -> None:
+        """threads: of the CPU, 0 for all; device: what searches in their place, until it fails."""
         check_fit(settings)
         self.settings = settings
-        one = 1.0
-        self._priors = (
-            settings.amplitude_dn,
-            one / settings.amplitude_sd_dn**2,
-            one / settings.speed_px**2,
-            one / settings.own_speed_px**2,
-        )
-        self._threads = threads or usable_cores()
-        self._helpers = ThreadPoolExecutor(self._threads - 1, "fit") if self._threads > 1 else None
         compile_elsewhere("the fit", search_each, warm_up)
+        cpu = CpuSearch(settings.known, threads)
+        self._search: Search = cpu
         self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
+        if device is not None:
+            self._search = Fallback(device, cpu)
+
+    @property
+    def device_lost(self) -> str:
+        """Why the device searches no longer, in one line; "" where it does, or where there is none."""
+        return self._search.reason if isinstance(self._search, Fallback) else ""
 
     def __call__(
         self,
@@ -97,7 +103,7 @@ class Fitter:
         """
         known = np.isfinite(patches)
         images = np.where(known, patches, 10 * UNKNOWN).astype(np.float64)  # squares of odd pixels overflow in float32
-        levels = np.array([self._noise(*region) for region in zip(images, known, noise, strict=True)])
+        levels = self._levels(images, known, noise)
         lit = np.flatnonzero((images > 3 * levels[:, None, None, None]).any(axis=(1, 2, 3)))
         dark = np.where(known, patches, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
         limits = np.stack([np.where(dark, 0.0, NOTHING), np.minimum(ceiling, -NOTHING)], axis=1)
@@ -107,46 +113,31 @@ class Fitter:
         hinted[again] = held.best[again]
         begin = np.where(anew, 0, held.best)
         solutions = np.where(anew[:, None, None, None], 0, held.solutions)
-        out = self._nothing_found(len(images))
-        look = (times.copy(), self.settings.sigma_px, levels, limits, self._priors, self.settings.starts)
-        self._each(lit, hinted + begin, (images, *look, starts, hinted, solutions, begin, out))
-        found = [_found(row, patches.shape[:1:-1]) for row in zip(*out[:-1], strict=True)]
-        return found, Held(out[-1], out[0], np.where(anew, 0, age))
+        answers = nothing_found(len(images), self.settings.most_targets)
+        hardest_first = lit[np.argsort(-(hinted + begin)[lit], kind="stable")]
+        self._search(hardest_first, Regions(images, times, levels, limits, starts, hinted, solutions, begin), answers)
+        return _found(answers, patches.shape[:1:-1]), Held(answers.solutions, answers.number, np.where(anew, 0, age))
 
     def _starts(self, hints: Sequence[Found], held: Held) -> Floats:
         """(N, M, 5): the hints; where there is none, the solution that is held."""
-        most = max([self.settings.most_targets, *(len(hint.xy) for hint in hints)])
-        starts = np.zeros((len(hints), most, PARAMETERS))
-        for start, hint, solutions, best in zip(starts, hints, held.solutions, held.best, strict=True):
-            count = len(hint.xy)
-            start[:count, :2], start[:count, 4] = hint.xy, hint.amplitude
-            if not count:
-                start[:best] = solutions[best, :best]
+        most = self.settings.most_targets
+        starts = np.zeros((len(hints), max([most, *(len(hint.xy) for hint in hints)]), PARAMETERS))
+        starts[:, :most] = held.solutions[np.arange(len(hints)), held.best]
+        for start, hint in zip(starts, hints, strict=True):
+            if count := len(hint.xy):
+                start[:] = 0
+                start[:count, :2], start[:count, 4] = hint.xy, hint.amplitude
         return starts
 
-    def _nothing_found(self, regions: int) -> tuple[Any, ...]:
-        """Room for what is found in N regions: see compiled.search_each."""
-        n, most = regions, self.settings.most_targets
-        found = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
-        return np.zeros(n, np.int64), *found, np.zeros((n, most + 1, most, PARAMETERS))
+    def _levels(self, images: Floats, known: NDArray[np.bool_], measured: Floats) -> Floats:
+        """(N,) DN: the settings' noise, or what was measured before, or what each region's own images tell."""
+        given = measured.copy() if self.settings.noise_dn is None else np.full(len(images), self.settings.noise_dn)
+        for k in np.flatnonzero(np.isnan(given)):
+            given[k] = self._noise(images[k], known[k])
+        return np.maximum(given, self.settings.least_noise_dn)
 
-    def _each(self, which: Ints, effort: Ints, work: tuple[Any, ...]) -> None:
-        """Searches these regions, side by side where there are threads for it, dealt out by how hard they seem."""
-        order = which[np.argsort(-effort[which], kind="stable")]
-        shares = [np.ascontiguousarray(order[k :: self._threads]) for k in range(self._threads)]
-        others = [self._helpers.submit(search_each, share, *work) for share in shares[1:] if len(share) and self._helpers]
-        search_each(shares[0], *work)
-        for other in others:
-            other.result()
-
-    def _noise(self, images: Floats, known: NDArray[np.bool_], measured: float) -> float:
-        """The settings' noise, or what was measured before, or that of the pixels far from the light.
-
-        Of a sky clipped at 0, half of the noise is unseen.
-        """
-        given = float(measured) if self.settings.noise_dn is None else self.settings.noise_dn
-        if not math.isnan(given):
-            return max(given, self.settings.least_noise_dn)
+    def _noise(self, images: Floats, known: NDArray[np.bool_]) -> float:
+        """That of the pixels far from the light. Of a sky clipped at 0, half of the noise is unseen."""
         light = np.where(known, np.maximum(images, 0), 0).sum(axis=0)
         rows, columns = np.indices(light.shape)
         strength = np.maximum(light - np.median(light), 0) ** 2
@@ -157,15 +148,17 @@ class Fitter:
         if len(dark) < FEWEST_DARK:
             return self.settings.least_noise_dn
         variance = 2 * np.mean(dark**2) if dark.min() >= 0 else np.var(dark)
-        return max(math.sqrt(float(variance)), WHOLE, self.settings.least_noise_dn)
+        return max(math.sqrt(float(variance)), WHOLE)
 
 
-def _found(row: tuple[Any, ...], sides: tuple[int, ...]) -> Found:
-    """The targets of one row of the results that lie within the patch."""
-    count, p, cov, amplitude_sd, probability = row
-    inside = ((p[:, :2] > -0.5) & (p[:, :2] < np.array(sides) - 0.5)).all(axis=1) & (p[:, 4] > 0)
-    inside[count:] = False
-    return Found(*(column[inside] for column in (p[:, :2], cov, p[:, 4], amplitude_sd, probability)))
+def _found(answers: Answers, sides: tuple[int, ...]) -> list[Found]:
+    """The targets of each region that lie within its patch."""
+    p, most = answers.points, answers.points.shape[1]
+    inside = ((p[..., :2] > -0.5) & (p[..., :2] < np.array(sides) - 0.5)).all(axis=2) & (p[..., 4] > 0)
+    inside &= np.arange(most) < answers.number[:, None]
+    columns = [column[inside] for column in (p[..., :2], answers.cov, p[..., 4], answers.amplitude_sd, answers.probability)]
+    ends = inside.sum(axis=1).cumsum().tolist()
+    return [Found(*(column[a:b] for column in columns)) for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def warm_up() -> None:

@@ -1,0 +1,116 @@
+"""The search for targets in regions, apart from what it runs on."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from irst_stream.errors import DeviceError, MissingPackageError
+from irst_stream.machine import usable_cores
+from irst_stream.resolve.compiled import PARAMETERS, search_each
+from irst_stream.types import Floats, Ints
+
+__all__ = ["Answers", "CpuSearch", "Fallback", "Known", "Regions", "Search", "nothing_found"]
+
+
+class Known(NamedTuple):
+    """What is known of all regions beforehand.
+
+    sigma: of the optics, px; priors: amplitude (mean DN, 1/sd^2), common velocity (1/sd^2), own velocities (1/sd^2); turns:
+    arrangements from which the fit of each number of targets begins; most: targets.
+    """
+
+    sigma: float
+    priors: tuple[float, float, float, float]
+    turns: int
+    most: int
+
+
+class Regions(NamedTuple):
+    """N regions' images (N, T, H, W) DN, taken at the same times (T,), in frames, and what is known of each region.
+
+    noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, M, 5), the first hinted (N,) of each count; held
+    (N, most + 1, most, 5) and begin (N,): see compiled.search. All of float64 and int64.
+    """
+
+    images: Floats
+    times: Floats
+    noise: Floats
+    limits: Floats
+    hints: Floats
+    hinted: Ints
+    held: Floats
+    begin: Ints
+
+
+class Answers(NamedTuple):
+    """What is found in N regions.
+
+    number (N,) of targets, their points (N, most, 5), cov (N, most, 2, 2) px^2, amplitude_sd (N, most) DN and probability
+    (N, most), 0 beyond their number; solutions (N, most + 1, most, 5), to be held for the next window.
+    """
+
+    number: Ints
+    points: Floats
+    cov: Floats
+    amplitude_sd: Floats
+    probability: Floats
+    solutions: Floats
+
+
+def nothing_found(regions: int, most: int) -> Answers:
+    """The answers of regions without a target."""
+    n = regions
+    columns = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
+    return Answers(np.zeros(n, np.int64), *columns, np.zeros((n, most + 1, most, PARAMETERS)))
+
+
+class Search(Protocol):
+    """Searches regions on some device."""
+
+    def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
+        """Fills the rows `which` (n,) of the answers, those that seem hardest first; none where it raises DeviceError."""
+
+
+class CpuSearch:
+    """The search on threads of the CPU, compiled by numba."""
+
+    def __init__(self, known: Known, threads: int = 1) -> None:
+        """threads: 0 for all cores."""
+        self._known = known
+        self._threads = threads or usable_cores()
+        self._helpers = ThreadPoolExecutor(self._threads - 1, "fit") if self._threads > 1 else None
+
+    def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
+        """Fills the rows `which` (n,) of the answers, dealt out to the threads one by one."""
+        known, (images, times, noise, limits, *rest) = self._known, regions
+        work = (images, times.copy(), known.sigma, noise, limits, known.priors, known.turns, *rest, tuple(answers))
+        shares = [np.ascontiguousarray(which[k :: self._threads]) for k in range(self._threads)]
+        others = [self._helpers.submit(search_each, share, *work) for share in shares[1:] if len(share) and self._helpers]
+        search_each(shares[0], *work)
+        for other in others:
+            other.result()
+
+
+class Fallback:
+    """A search on a device until that fails, from then on the CPU's, for the regions it has failed on too.
+
+    reason: why the device is no longer used, in one line; "" as long as it is.
+    """
+
+    def __init__(self, device: Search, cpu: Search) -> None:
+        self.reason = ""
+        self._device, self._cpu = device, cpu
+
+    def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
+        """Fills the rows `which` (n,) of the answers."""
+        if not self.reason:
+            try:
+                self._device(which, regions, answers)
+            except (DeviceError, MissingPackageError) as error:
+                self.reason = str(error)
+            else:
+                return
+        self._cpu(which, regions, answers)

@@ -1,0 +1,60 @@
+"""The source of the GPU's search, compiled by gcc and run on the CPU."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irst_stream.resolve import kernel as kernel_module
+
+SOURCE = Path(__file__).with_name("kernel_on_cpu.c")
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Wdouble-promotion", "-Werror"]
+
+
+def compile_by_gcc(kernel, out, *flags):
+    """The kernel as a program, or with -shared as a library."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    include = ["-I", Path(kernel_module.__file__).parent]
+    command = [
+        "gcc",
+        "-std=c11",
+        "-O1",
+        "-g",
+        *WARNINGS,
+        *flags,
+        *kernel.macros,
+        *include,
+        SOURCE,
+        "-o",
+        out,
+        "-lm",
+        "-lpthread",
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if "cannot find" in done.stderr and "-fsanitize=thread" in flags:
+        pytest.skip("gcc has no thread sanitizer here")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+class ProgramSearch:
+    """A search by such a program."""
+
+    def __init__(self, kernel, folder, *flags):
+        self.kernel, self.folder = kernel, folder
+        self.program = compile_by_gcc(kernel, folder / "fit_on_cpu", *flags)
+
+    def __call__(self, which, regions, answers):
+        look, packed = np.zeros(1, self.kernel.look), np.zeros(len(which), self.kernel.region)
+        self.kernel.write_look(regions.times, look)
+        self.kernel.write_regions(which, regions, packed)
+        (self.folder / "in").write_bytes(look.tobytes() + packed.tobytes())
+        command = [self.program, self.folder / "in", self.folder / "out"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if "FATAL: ThreadSanitizer" in done.stderr:
+            pytest.skip(f"the thread sanitizer does not run here: {done.stderr.splitlines()[0]}")
+        assert done.returncode == 0, done.stderr
+        self.kernel.read_answers(np.fromfile(self.folder / "out", self.kernel.answer), which, answers)

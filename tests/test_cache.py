@@ -1,0 +1,34 @@
+"""What is kept for a user, and who may have written it."""
+
+from pathlib import Path
+
+import pytest
+
+from irst_stream.cache import cache_folder, read_private, write_private
+from irst_stream.errors import SourceError
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"), [("/else/where", "/else/where"), ("", "/home/me/.cache"), ("not/whole", "/home/me/.cache")]
+)
+def test_it_is_where_the_user_has_such_things(given, folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_folder() == Path(folder, "irst-stream")
+
+
+def test_what_is_written_is_read_again_by_this_user_alone(tmp_path):
+    path = tmp_path / "kernels" / "a.cubin"
+    write_private(path, b"code")
+    write_private(path, b"more code")
+    assert read_private(path) == b"more code"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["a.cubin"]
+
+
+def test_what_others_may_have_written_is_not_read(tmp_path):
+    path = tmp_path / "kernels" / "a.cubin"
+    write_private(path, b"code")
+    path.parent.chmod(0o777)
+    with pytest.raises(SourceError, match="others may write to it"):
+        read_private(path)
