@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from irst_stream.errors import UsageError
 from irst_stream.optics import SIGMA
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.resolve.held import Held
 from irst_stream.resolve.search import Answers, CpuSearch, Fallback, Known, Regions, Search, nothing_found
 from irst_stream.types import Floats, Ints
 
-__all__ = ["FitSettings", "Fitter", "Held", "check_fit"]
+__all__ = ["FitSettings", "Fitter", "check_fit"]
 
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
@@ -51,24 +52,6 @@ class FitSettings:
         deviations = self.amplitude_sd_dn, self.speed_px, self.own_speed_px
         amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
         return Known(self.sigma_px, (self.amplitude_dn, amplitude, common, own), self.starts, self.most_targets)
-
-
-class Held(NamedTuple):
-    """Where the fits of N regions have ended, for their next window to go on from.
-
-    solutions (N, most + 1, most, 5): see compiled.search; best (N,): the number of targets that was likeliest, 0 where
-    nothing is held; age (N,): windows since a region was last fitted from scratch.
-    """
-
-    solutions: Floats
-    best: Ints
-    age: Ints
-
-    def later(self, frames: float) -> Held:
-        """The same after so many frames, the targets having gone on as they went."""
-        solutions = self.solutions.copy()
-        solutions[..., :2] += frames * solutions[..., 2:4]
-        return self._replace(solutions=solutions)
 
 
 class Fitter:

@@ -16,11 +16,12 @@ from irst_stream.unmix.graph import build_for_gpu
 __all__ = ["ranges_of"]
 
 SHARE = 99.999  # % of all values that are to be within the range
+KEPT = "head."  # the continuous head is not quantised: it cost `general` 0.95 of CSO-mAP, all else 0.05
 BATCH = 32  # windows
 
 
 def ranges_of(engine: Engine, form: Form, windows: NDArray[np.float32], places: Ints) -> dict[str, float]:
-    """The largest magnitude that comes into each convolution, by the name of its weight.
+    """The largest magnitude that comes into each convolution that is to be quantised, by the name of its weight.
 
     windows (N, 5, h, w) DN, as the network sees them, of all that it was made for; places (N, 5) of their frames.
     """
@@ -32,7 +33,7 @@ def ranges_of(engine: Engine, form: Form, windows: NDArray[np.float32], places: 
         maps = unfold({"patches": patches.reshape(-1, *patches.shape[2:])})
         rows = np.arange(len(maps), dtype=np.int32).reshape(-1, WINDOW)
         fuse({"store": maps, "rows": rows, "patches": patches, "places": places[some].astype(np.float32)})
-    return unfold.largest | fuse.largest
+    return {name: size for name, size in (unfold.largest | fuse.largest).items() if not name.startswith(KEPT)}
 
 
 class _Look:

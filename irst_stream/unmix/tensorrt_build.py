@@ -36,7 +36,7 @@ OLDEST, DEFORMS, TYPED = (8, 6), (10, 1), (10, 0)
 TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")  # cuBLAS and cuDNN are not needed, and need not be there
 WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
 MOST_MAPS = 1 << 16  # that a store holds
-LEAST_SHARE = {"fp32": 0.0, "fp16": 0.9, "int8": 0.5}  # of the convolutions, that must run as was asked
+LEAST_SHARE = {"fp32": 0.0, "fp16": 0.9, "int8": 0.35}  # of the convolutions, that must run as asked
 AS_ASKED = {"fp32": ("fp32",), "fp16": ("fp16", "int8"), "int8": ("int8",)}
 DATA_TYPES = (  # as TensorRT 8.6 and 10 name them
     ("int8", re.compile(r"\bint8\b", re.IGNORECASE)),

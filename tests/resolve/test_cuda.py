@@ -124,7 +124,7 @@ def test_a_kernel_that_does_not_compile_is_one_line():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("precision", "within", "least"), [("float64", 1e-3, 1.0), ("float32", 0.03, 0.98)])
+@pytest.mark.parametrize(("precision", "within", "least"), [("float64", 1e-3, 0.99), ("float32", 0.03, 0.95)])
 @pytest.mark.parametrize("known", [STRICT, LOOSE], ids=["strict", "loose"])
 @pytest.mark.parametrize("lanes", [32, 128])
 def test_a_gpu_answers_as_the_cpu_does(known, precision, within, least, lanes):

@@ -20,7 +20,7 @@ def windows(known):
     return (first, *answers), (second, *settled(cpu, second, known.most, 1e-3))
 
 
-@pytest.mark.parametrize(("precision", "within", "least"), [("float64", 1e-3, 1.0), ("float32", 0.03, 0.98)])
+@pytest.mark.parametrize(("precision", "within", "least"), [("float64", 1e-3, 0.99), ("float32", 0.03, 0.95)])
 @pytest.mark.parametrize("known", [STRICT, LOOSE], ids=["strict", "loose"])
 def test_it_answers_as_the_search_of_the_cpu_does(known, precision, within, least, tmp_path):
     program = ProgramSearch(Kernel(known, SHAPE, precision, lanes=1), tmp_path)

@@ -54,7 +54,7 @@ def oracle(engine):
 def test_plans_run_in_the_precision_that_was_asked_for(engine, precision):
     plans = read_plans(find_plans(engine.manifest.sha256, look_for_tensorrt().place, precision))
     for layers in plans.manifest.layers.values():
-        assert layers.get(precision, 0) >= 0.5 * sum(layers.values())
+        assert layers.get(precision, 0) >= 0.35 * sum(layers.values())
     assert plans.manifest.apart <= plans.manifest.limit
 
 
