@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from irst_stream.cache import cache_folder, read_private, write_private
 from irst_stream.commands.console import phases, print_line, print_table
 from irst_stream.commands.trials import Trial, accuracy, fresh_windows, look, places_of, random_windows, usual_windows
 from irst_stream.errors import FormatError, SourceError, UsageError
@@ -27,12 +28,9 @@ from irst_stream.unmix.plans import (
     PlanManifest,
     Plans,
     Precision,
-    cache_folder,
     key_of,
     read_plans,
-    read_private,
     write_plans,
-    write_private,
 )
 from irst_stream.unmix.tensorrt_build import Build, Recipe, build_plan, check_layers, recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt

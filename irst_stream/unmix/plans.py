@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from irst_stream.errors import FormatError, OutputError, SourceError
+from irst_stream.cache import cache_folder, read_private, write_private
+from irst_stream.errors import FormatError, SourceError
 from irst_stream.version import __version__
 
 __all__ = [
@@ -29,14 +28,10 @@ __all__ = [
     "PlanManifest",
     "Plans",
     "Precision",
-    "cache_folder",
-    "check_private",
     "find_plans",
     "key_of",
     "read_plans",
-    "read_private",
     "write_plans",
-    "write_private",
 ]
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -84,12 +79,6 @@ class Plans(NamedTuple):
     fuse: bytes
 
 
-def cache_folder() -> Path:
-    """Below which all of this is kept: irst-stream in XDG_CACHE_HOME, or in ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "irst-stream"
-
-
 def key_of(engine: str, place: Place, precision: Precision, batches: tuple[int, ...], graphs: Mapping[str, str]) -> str:
     """The name of the folder for all of this."""
     facts = [engine, msgspec.to_builtins(place), precision, list(batches), dict(sorted(graphs.items())), LAYOUT]
@@ -125,44 +114,6 @@ def read_plans(folder: Path) -> Plans:
                 f"{folder / part}.plan: its hash is not the manifest's: changed, truncated, or of another build"
             )
     return Plans(manifest, **data)
-
-
-def read_private(path: Path) -> bytes:
-    """The content of a file that nobody else can have written."""
-    check_private(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Writes a file, whole or not at all, that nobody else can write to; folders are made if need be."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_private(path.parent)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{error.filename or path}: {error.strerror or error}") from error
-
-
-def check_private(path: Path) -> None:
-    """Raises a SourceError where anybody but the user or root could change a file, or put another one in its place."""
-    try:
-        real = path.resolve(strict=True)
-        for place in (real, *real.parents):
-            facts = place.stat()
-            mine = facts.st_uid in (os.getuid(), 0)
-            shared = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            kept_apart = place != real and facts.st_mode & stat.S_ISVTX  # as /tmp is: nobody can replace another's files
-            if not mine or (shared and not kept_apart):
-                whose = "belongs to somebody else" if not mine else "others may write to it"
-                raise SourceError(f"{place}: {whose}; plans are code, and are loaded from folders of yours alone")
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
 
 
 def _manifests() -> Iterator[tuple[Path, PlanManifest]]:

@@ -6,9 +6,10 @@ import os
 import msgspec
 import pytest
 
+from irst_stream.cache import write_private
 from irst_stream.errors import FormatError, SourceError
 from irst_stream.unmix import plans as module
-from irst_stream.unmix.plans import Place, PlanManifest, Plans, find_plans, key_of, read_plans, write_plans, write_private
+from irst_stream.unmix.plans import Place, PlanManifest, Plans, find_plans, key_of, read_plans, write_plans
 
 HERE = Place("10.13.3", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0")
 
@@ -72,7 +73,7 @@ def test_a_plan_of_another_hash_is_not_loaded():
 def test_a_plan_that_others_may_write_is_not_loaded():
     folder = write_plans(some_plans())
     (folder / "unfold.plan").chmod(0o666)
-    with pytest.raises(SourceError, match=r"unfold.plan: others may write to it; plans are code"):
+    with pytest.raises(SourceError, match=r"unfold.plan: others may write to it; code is loaded"):
         read_plans(folder)
 
 
