@@ -40,6 +40,7 @@ RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely i
 NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
 SAME = 0.03  # px: two solutions whose targets are all this close are one
 AGREES = 0.1  # px: a solution that has a target this close has it too
+ROOM = 0.2  # px: of two targets on top of each other, each may be so far (1 sd) from where it is said to be, and no farther
 UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
 NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
 
@@ -398,10 +399,18 @@ def _start(targets, turn, filled, found, amplitude):  # type: ignore[no-untyped-
 
 @compiled
 def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
-    """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum."""
+    """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum.
+
+    What two targets on top of each other share in light leaves their places open, by the matrix without end. Yet a pair
+    that spreads changes its light by the square of that, which ROOM stands for: without it many faint targets in one place
+    would always be likelier than one bright one.
+    """
     targets = len(p)
-    factor = np.zeros(matrix.shape)
-    if not cholesky(matrix, 0.0, factor):
+    factor, bounded = np.zeros(matrix.shape), matrix.copy()
+    for k in range(targets if targets > 1 else 0):
+        for axis in range(2):
+            bounded[PARAMETERS * k + axis, PARAMETERS * k + axis] += 1.0 / ROOM**2
+    if not cholesky(bounded, 0.0, factor):
         return NOTHING
     _, amplitude, common, own = priors
     log = -0.5 * misfit - targets * math.log(area) + 0.5 * targets * (math.log(amplitude) - LOG_2PI)

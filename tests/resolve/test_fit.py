@@ -290,3 +290,15 @@ def test_light_that_is_no_target_by_what_is_known_of_them_is_none(light):
     for _ in range(20):
         images = render(np.full((5, 1, 2), 5.2), np.full((5, 1), light)) + 5 * rng.standard_normal((5, 11, 11))
         assert len(fit(images, times, noise_dn=5.0).xy) == 0
+
+
+UNKNOWN_BRIGHTNESS = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005, "starts": 1}
+
+
+def test_one_bright_target_is_not_many_faint_ones_in_its_place():
+    """Their places and shares would be free, and so much freedom must not count as evidence."""
+    rng = np.random.default_rng(9)
+    fit = Fitter(FitSettings(**UNKNOWN_BRIGHTNESS))
+    for _ in range(300):
+        images = render(np.full((5, 1, 2), 5.0) + rng.uniform(-0.5, 0.5, 2), np.full((5, 1), rng.uniform(90, 220)))
+        assert len(fit(images + 5 * rng.standard_normal(images.shape), TIMES, noise_dn=5.0).xy) == 1
