@@ -45,6 +45,7 @@ class FitSettings:
     anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
+    shot_dn: float = 0.0  # DN^2 a DN of a target's light: by how much a pixel's variance grows with it, as shot noise does
 
 
 class Held(NamedTuple):
@@ -125,7 +126,15 @@ class Fitter:
         begin = np.where(anew, 0, held.best)
         solutions = np.where(anew[:, None, None, None], 0, held.solutions)
         out = self._nothing_found(len(images))
-        look = (times.copy(), self.settings.sigma_px, levels, limits, self._priors, self.settings.starts)
+        look = (
+            times.copy(),
+            self.settings.sigma_px,
+            levels,
+            float(self.settings.shot_dn),
+            limits,
+            self._priors,
+            self.settings.starts,
+        )
         self._each(lit, hinted + begin, (images, *look, starts, hinted, solutions, begin, out))
         found = [_found(row, patches.shape[:1:-1]) for row in zip(*out[:-1], strict=True)]
         return found, Held(out[-1], out[0], np.where(anew, 0, age))
@@ -204,3 +213,5 @@ def check_fit(settings: FitSettings) -> None:
         raise UsageError(f"fit.anew: expected 1 to 1,000,000 windows, got {settings.anew}")
     if settings.noise_dn is not None and not 0 <= settings.noise_dn < 1e9:
         raise UsageError(f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}")
+    if not 0 <= settings.shot_dn < 1e6:
+        raise UsageError(f"fit.shot_dn: expected 0 or more, got {settings.shot_dn}")

@@ -59,8 +59,9 @@ def match(found, xy):
     return order
 
 
+@pytest.mark.parametrize("shot", [0.0, 0.3])
 @pytest.mark.parametrize("ceiling", [255.0, 1e30])
-def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling):
+def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling, shot):
     rng = np.random.default_rng(1)
     p = np.array([[5.1, 4.9, 0.03, 0.01, 230.0], [5.4, 5.2, 0.03, 0.0, 240.0], [4.9, 5.3, 0.02, 0.01, 225.0]])
     seen = np.minimum(images(p[:, :2], (0.03, 0.01), p[:, 4], 2.0), ceiling)
@@ -71,7 +72,7 @@ def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling)
     priors = (235.0, 1 / 8.7**2, 1 / 0.05**2, 1 / 0.01**2)
 
     def misfit(at, vector):
-        return compiled.normal_equations(at, seen, TIMES, 0.5, 2.0, (0.0, ceiling), priors, matrix, vector)
+        return compiled.normal_equations(at, seen, TIMES, 0.5, 2.0, shot, (0.0, ceiling), priors, matrix, vector)
 
     misfit(q, gradient)
     steps = 1e-5 * np.eye(n).reshape(n, *q.shape)
@@ -244,6 +245,7 @@ def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
         ({"amplitude_sd_dn": float("nan")}, "fit.amplitude_sd_dn"),
         ({"most_targets": 9}, "fit.most_targets: expected 1 to 8"),
         ({"starts": 0}, "fit.starts: expected 1 to 50"),
+        ({"shot_dn": -1.0}, "fit.shot_dn: expected 0 or more, got -1.0"),
         ({"noise_dn": -1.0}, "fit.noise_dn: expected 0 or more"),
     ],
 )
@@ -302,3 +304,22 @@ def test_one_bright_target_is_not_many_faint_ones_in_its_place():
     for _ in range(300):
         images = render(np.full((5, 1, 2), 5.0) + rng.uniform(-0.5, 0.5, 2), np.full((5, 1), rng.uniform(90, 220)))
         assert len(fit(images + 5 * rng.standard_normal(images.shape), TIMES, noise_dn=5.0).xy) == 1
+
+
+def test_errors_are_as_large_as_the_covariances_say_where_noise_grows_with_light():
+    rng = np.random.default_rng(4)
+    shot, dark, xy = 0.5, 3.0, np.array([[4.4, 5.1], [6.4, 4.8]])
+    fits = {s: Fitter(FitSettings(**UNKNOWN_BRIGHTNESS, most_targets=3, shot_dn=s)) for s in (0.0, shot)}
+    squares = {s: [] for s in fits}
+    for _ in range(300):
+        light = render(np.tile(xy, (5, 1, 1)), np.tile([260.0, 180.0], (5, 1)))
+        images = light + np.sqrt(dark**2 + shot * light) * rng.standard_normal(light.shape)
+        for s, fit in fits.items():
+            found = fit(images, TIMES, noise_dn=dark)
+            if len(found.xy) == 2:
+                order = match(found, xy)
+                away = found.xy[order] - xy
+                squares[s] += list(np.einsum("ni,nij,nj->n", away, np.linalg.inv(found.cov[order]), away))
+    assert len(squares[shot]) == 600
+    assert np.mean(squares[shot]) == pytest.approx(2, abs=0.25)  # three standard deviations
+    assert np.mean(squares[0.0]) > 3
