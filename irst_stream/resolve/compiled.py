@@ -46,6 +46,9 @@ AGREES = 0.1  # px: a solution that has a target this close has it too
 FAINT = 1e-2  # of a pixel's weight: less is not put right
 ROOM = 0.2  # px: of two targets on top of each other, each may be so far (1 sd) from where it is said to be, and no farther
 UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
+WORTH = 2.5  # of log evidence: what a target that is not there would gain on its own by fitting the noise of a window
+KEEP = 0.95  # of the odds of numbers of targets, from frame to frame: groups come apart and draw together
+FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the number may change
 NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
 
 
@@ -613,14 +616,15 @@ def _merged(p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint, held, guess):  # type: ignore[no-untyped-def]
+def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint, held, guess, odds):  # type: ignore[no-untyped-def]
     """Fits the likely numbers of targets.
 
     hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
     which alone that number is fitted anew; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what
-    the light says. Gives the best p (K, 5), without a row where noise alone explains the light better, its matrix
-    (5K, 5K), how far other solutions agree with each target (K,), the log evidence of each number (most + 1,), NOTHING
-    where it was not tried, and what to hold the next time.
+    the light says. odds (most + 1,): log evidence of each number from frames before the window's. Gives the best p (K, 5),
+    without a row where noise alone explains the light better, its matrix (5K, 5K), how far other solutions agree with each
+    target (K,), the log evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, and what to hold
+    the next time.
     """
     found = moments(images, times, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
@@ -633,7 +637,7 @@ def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint,
     if len(hint) == guess:
         starts = _with(starts, hint)
     p, misfit, matrix, agreed = _best_of(starts, images, times, sigma, noise, shot, limits, priors, NOTHING)
-    logs[guess] = evidence(p, misfit, matrix, priors, area)
+    logs[guess] = evidence(p, misfit, matrix, priors, area) + odds[guess]
     solutions[guess, :guess] = first = p
     for direction in (1, -1):
         targets, q = guess + direction, first
@@ -646,22 +650,41 @@ def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint,
                     starts = _with(starts, _split(q, found) if direction > 0 else _merged(q))
             if len(hint) == targets:
                 starts = _with(starts, hint)
-            needed = logs[targets - direction]
+            needed = logs[targets - direction] - odds[targets]
             q, misfit, other, agrees = _best_of(starts, images, times, sigma, noise, shot, limits, priors, needed)
             solutions[targets, :targets] = q
-            logs[targets] = evidence(q, misfit, other, priors, area)
+            logs[targets] = evidence(q, misfit, other, priors, area) + odds[targets]
             if logs[targets] <= logs[targets - direction]:
                 break
             if logs[targets] >= logs.max():
                 p, matrix, agreed = q, other, agrees
             targets += direction
     none = np.empty((0, PARAMETERS))
-    logs[0] = -0.5 * normal_equations(
-        none, images, times, sigma, noise, shot, limits, priors, np.empty((0, 0)), np.empty(0)
-    )
+    empty, nobody = np.empty((0, 0)), np.empty(0)
+    logs[0] = -0.5 * normal_equations(none, images, times, sigma, noise, shot, limits, priors, empty, nobody)
     if logs[0] > logs[1:].max():
-        return none, np.empty((0, 0)), np.empty(0), logs, solutions
+        return none, empty, nobody, logs, solutions
     return p, matrix, agreed, logs, solutions
+
+
+@compiled
+def _leave(images, times, sigma, noise, shot, limits, logs, solutions, best, odds):  # type: ignore[no-untyped-def]
+    """Moves the odds (most + 1,) on by the window's first frame, which leaves it next: what that says of each number.
+
+    They are relative to the best number's; of a number that was not tried nothing new is known. A solution of more targets
+    fits more of the noise too, which WORTH makes up for.
+    """
+    said, nothing = np.full(len(odds), NOTHING), (0.0, 0.0, 0.0, 0.0)
+    for k in range(1, len(odds)):
+        if logs[k] > NOTHING and solutions[k, 0, 4] != 0.0:
+            matrix, vector = np.empty((PARAMETERS * k, PARAMETERS * k)), np.empty(PARAMETERS * k)
+            p = solutions[k, :k]
+            misfit = normal_equations(p, images[:1], times[:1], sigma, noise, shot, limits, nothing, matrix, vector)
+            said[k] = -0.5 * misfit - WORTH * k / len(images)
+    before = odds.copy()
+    for k in range(1, len(odds)):
+        gain = said[k] - said[best] if said[k] > NOTHING else 0.0
+        odds[k] = min(max(KEEP * (before[k] - before[best] + gain), -FIRM), FIRM)
 
 
 @compiled
@@ -694,23 +717,26 @@ def _certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def
 
 
 @compiled
-def search_each(which, images, times, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, out):  # type: ignore[no-untyped-def]
+def search_each(which, images, times, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out):  # type: ignore[no-untyped-def]
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
 
-    noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5) and
-    begin (N,): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, 2, 2), amplitude_sd (N, most)
-    and probability (N, most), and what to hold the next time.
+    noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5), begin (N,)
+    and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, 2, 2), amplitude_sd
+    (N, most) and probability (N, most), and what to hold the next time, solutions and odds.
     """
-    number, points, cov, amplitude_sd, probability, solutions = out
+    number, points, cov, amplitude_sd, probability, solutions, odds_then = out
     most, sides = points.shape[1], (images.shape[3], images.shape[2])
     for k in which:
         bounds = (limits[k, 0], limits[k, 1])
         hint = hints[k, : hinted[k]].copy()
         p, matrix, agreed, logs, solutions[k] = search(
-            images[k], times, sigma, noise[k], shot, bounds, priors, most, turns, hint, held[k], begin[k]
+            images[k], times, sigma, noise[k], shot, bounds, priors, most, turns, hint, held[k], begin[k], odds[k]
         )
         n = len(p)
         number[k], points[k, :n] = n, p
         _certainty(matrix, sides, cov[k, :n], amplitude_sd[k, :n])
         share = np.exp(logs - logs.max())
         probability[k, :n] = agreed * (share[n:].sum() / share.sum())
+        if n > 0:
+            odds_then[k] = odds[k]
+            _leave(images[k], times, sigma, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])

@@ -52,18 +52,20 @@ class Held(NamedTuple):
     """Where the fits of N regions have ended, for their next window to go on from.
 
     solutions (N, most + 1, most, 5): see compiled.search; best (N,): the number of targets that was likeliest, 0 where
-    nothing is held; age (N,): windows since a region was last fitted from scratch.
+    nothing is held; age (N,): windows since a region was last fitted from scratch; odds (N, most + 1): log evidence of each
+    number of targets from the frames that have left the window.
     """
 
     solutions: Floats
     best: Ints
     age: Ints
+    odds: Floats
 
-    def later(self, frames: float) -> Held:
-        """The same after so many frames, the targets having gone on as they went."""
-        solutions = self.solutions.copy()
-        solutions[..., :2] += frames * solutions[..., 2:4]
-        return self._replace(solutions=solutions)
+    def later(self, frames: float, shift: Floats, rows: Ints) -> Held:
+        """Some rows after so many frames, the targets having gone on as they went; shift (N, 2) px: what to add to x, y."""
+        then = Held(self.solutions[rows], self.best[rows], self.age[rows], self.odds[rows])
+        then.solutions[..., :2] += frames * then.solutions[..., 2:4] + shift[:, None, None]
+        return then
 
 
 class Fitter:
@@ -104,7 +106,12 @@ class Fitter:
     def nothing(self, age: Ints) -> Held:
         """Nothing held, of N regions of that age (N,)."""
         most = self.settings.most_targets
-        return Held(np.zeros((len(age), most + 1, most, PARAMETERS)), np.zeros(len(age), np.int64), age)
+        return Held(
+            np.zeros((len(age), most + 1, most, PARAMETERS)),
+            np.zeros(len(age), np.int64),
+            age,
+            np.zeros((len(age), most + 1)),
+        )
 
     def follow(
         self, patches: Images, times: Floats, hints: Sequence[Found], noise: Floats, ceiling: Floats, held: Held
@@ -135,9 +142,9 @@ class Fitter:
             self._priors,
             self.settings.starts,
         )
-        self._each(lit, hinted + begin, (images, *look, starts, hinted, solutions, begin, out))
-        found = [_found(row, patches.shape[:1:-1]) for row in zip(*out[:-1], strict=True)]
-        return found, Held(out[-1], out[0], np.where(anew, 0, age))
+        self._each(lit, hinted + begin, (images, *look, starts, hinted, solutions, begin, held.odds, out))
+        found = [_found(row, patches.shape[:1:-1]) for row in zip(*out[:-2], strict=True)]
+        return found, Held(out[-2], out[0], np.where(anew, 0, age), out[-1])
 
     def _starts(self, hints: Sequence[Found], held: Held) -> Floats:
         """(N, M, 5): the hints; where there is none, the solution that is held."""
@@ -154,7 +161,7 @@ class Fitter:
         """Room for what is found in N regions: see compiled.search_each."""
         n, most = regions, self.settings.most_targets
         found = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
-        return np.zeros(n, np.int64), *found, np.zeros((n, most + 1, most, PARAMETERS))
+        return np.zeros(n, np.int64), *found, np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1))
 
     def _each(self, which: Ints, effort: Ints, work: tuple[Any, ...]) -> None:
         """Searches these regions, side by side where there are threads for it, dealt out by how hard they seem."""

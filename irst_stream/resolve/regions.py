@@ -9,11 +9,12 @@ import numpy as np
 
 from irst_stream.resolve.fit import Fitter, Held
 from irst_stream.resolve.found import Found
-from irst_stream.types import Window
+from irst_stream.types import Ints, Window
 
 __all__ = ["RegionFits"]
 
 MOST_SENSORS = 256  # whose regions are held; those of one that comes back after more others are fitted from scratch
+MOVED = 4.0  # px along each axis: a region that follows its group is put so far from where it was, at most
 LONGEST = 8  # frames: a region's fit of longer ago tells nothing
 
 
@@ -46,8 +47,22 @@ class RegionFits:
         passed = window.stamp.index - last.stamp.index
         if last.stamp.epoch != window.stamp.epoch or not 0 < passed <= LONGEST:
             return fresh
-        held = held.later(passed)
-        _, old, new = np.intersect1d(last.region, window.region, return_indices=True)
+        old, new = _same(last, window)
+        held = held.later(passed, last.corners[old] - window.corners[new], old)
         for known, column in zip(held, fresh, strict=True):
-            column[new] = known[old]
+            column[new] = known
         return fresh
+
+
+def _same(last: Window, window: Window) -> tuple[Ints, Ints]:
+    """Rows of two windows' regions that hold the same group: those of one number, and those that a moved one came from."""
+    _, old, new = np.intersect1d(last.region, window.region, return_indices=True)
+    left, come = np.setdiff1d(np.arange(len(last.region)), old), np.setdiff1d(np.arange(len(window.region)), new)
+    away = np.abs(last.corners[left][:, None] - window.corners[come]).max(axis=-1)
+    pairs = []
+    while away.size and away.min() <= MOVED:
+        i, j = np.unravel_index(away.argmin(), away.shape)
+        pairs.append((left[i], come[j]))
+        away[i], away[:, j] = np.inf, np.inf
+    moved = np.array(pairs, np.int64).reshape(-1, 2)
+    return np.concatenate([old, moved[:, 0]]), np.concatenate([new, moved[:, 1]])
