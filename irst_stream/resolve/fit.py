@@ -45,6 +45,9 @@ class FitSettings:
     anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
+    fixed_dn: float = (
+        0.0  # standard deviation of what a pixel errs by in all frames alike: its part of the noise that stays
+    )
     shot_dn: float = 0.0  # DN^2 a DN of a target's light: by how much a pixel's variance grows with it, as shot noise does
 
 
@@ -127,6 +130,8 @@ class Fitter:
         dark = np.where(known, patches, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
         limits = np.stack([np.where(dark, 0.0, NOTHING), np.minimum(ceiling, -NOTHING)], axis=1)
         starts, hinted, age = self._starts(hints, held), np.array([len(hint.xy) for hint in hints], np.int64), held.age + 1
+        stays = (len(times) - 1) * self.settings.fixed_dn**2  # the mean of the frames is no better for it than one frame
+        levels = np.sqrt(levels**2 + stays)
         anew = age >= self.settings.anew
         again = anew & (hinted == 0)
         hinted[again] = held.best[again]
@@ -220,5 +225,6 @@ def check_fit(settings: FitSettings) -> None:
         raise UsageError(f"fit.anew: expected 1 to 1,000,000 windows, got {settings.anew}")
     if settings.noise_dn is not None and not 0 <= settings.noise_dn < 1e9:
         raise UsageError(f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}")
-    if not 0 <= settings.shot_dn < 1e6:
-        raise UsageError(f"fit.shot_dn: expected 0 or more, got {settings.shot_dn}")
+    for name in ("fixed_dn", "shot_dn"):
+        if not 0 <= getattr(settings, name) < 1e6:
+            raise UsageError(f"fit.{name}: expected 0 or more, got {getattr(settings, name)}")

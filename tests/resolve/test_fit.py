@@ -1,5 +1,6 @@
 """The fit of the imaging model: its derivatives, what it recovers, how honest its covariances are, odd inputs."""
 
+import math
 import os
 import subprocess
 import sys
@@ -245,6 +246,7 @@ def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
         ({"amplitude_sd_dn": float("nan")}, "fit.amplitude_sd_dn"),
         ({"most_targets": 9}, "fit.most_targets: expected 1 to 8"),
         ({"starts": 0}, "fit.starts: expected 1 to 50"),
+        ({"fixed_dn": -1.0}, "fit.fixed_dn: expected 0 or more, got -1.0"),
         ({"shot_dn": -1.0}, "fit.shot_dn: expected 0 or more, got -1.0"),
         ({"noise_dn": -1.0}, "fit.noise_dn: expected 0 or more"),
     ],
@@ -322,4 +324,23 @@ def test_errors_are_as_large_as_the_covariances_say_where_noise_grows_with_light
                 squares[s] += list(np.einsum("ni,nij,nj->n", away, np.linalg.inv(found.cov[order]), away))
     assert len(squares[shot]) == 600
     assert np.mean(squares[shot]) == pytest.approx(2, abs=0.25)  # three standard deviations
+    assert np.mean(squares[0.0]) > 3
+
+
+def test_errors_are_as_large_as_the_covariances_say_where_part_of_the_noise_stays():
+    rng = np.random.default_rng(6)
+    fixed, changing, xy = 2.0, 3.0, np.array([[5.2, 4.9]])
+    both = math.hypot(fixed, changing)
+    fits = {s: Fitter(FitSettings(**UNKNOWN_BRIGHTNESS, fixed_dn=s)) for s in (0.0, fixed)}
+    squares = {s: [] for s in fits}
+    for _ in range(300):
+        light = render(np.tile(xy, (5, 1, 1)), np.full((5, 1), 200.0))
+        images = light + changing * rng.standard_normal(light.shape) + fixed * rng.standard_normal(light.shape[1:])
+        for s, fit in fits.items():
+            found = fit(images, TIMES, noise_dn=both)
+            if len(found.xy) == 1:
+                away = found.xy[0] - xy[0]
+                squares[s].append(away @ np.linalg.solve(found.cov[0], away))
+    assert len(squares[fixed]) == 300
+    assert np.mean(squares[fixed]) == pytest.approx(2, abs=0.35)  # three standard deviations
     assert np.mean(squares[0.0]) > 3
