@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from irst_stream.config import Backend, Config
+from irst_stream.config import Config
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import LinesSink
 from irst_stream.io.recording import Recorder
 from irst_stream.io.zeromq import ZmqSink, ZmqSource
 from irst_stream.optics import FineGrid
 from irst_stream.pipeline import NoNetwork, Pipeline, Result
-from irst_stream.protocols import Sink, Source, Unmixer
+from irst_stream.protocols import Sink, Source
 from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.readouts import Fitted, Resolver, Unmixing
 from irst_stream.resources import find_engine
@@ -23,12 +24,14 @@ from irst_stream.runner import Runner
 from irst_stream.track.settings import TrackSettings
 from irst_stream.track.trackers import Trackers
 from irst_stream.types import Detections, Tracks
-from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
-from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.engine import EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.window import Windows
 
-__all__ = ["build_pipeline", "build_resolver", "build_runner", "build_unmixer"]
+__all__ = ["build_pipeline", "build_resolver", "build_runner"]
+
+log = logging.getLogger(__name__)
 
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
@@ -69,7 +72,12 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
     engine = read_engine(find_engine(config.engine))
     if config.window not in (1, engine.manifest.window):
         raise UsageError(f"window: {config.engine} needs {engine.manifest.window} frames, or 1, got {config.window}")
-    unmix = WindowUnmixer(build_unmixer(engine, config.backend, config.threads), engine.manifest)
+    choice = choose_backend(engine, config.backend)
+    log.info("network: %s", choice.words)
+    with_map = config.readout in ("cells", "peaks")
+    spares = spare_unmixers(engine, choice, config.threads, with_map=with_map)
+    unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
+    unmix = WindowUnmixer(unmixer, engine.manifest, spares)
     windows = Windows(config.window, config.propose, engine.manifest.patch)
     return Pipeline(windows, unmix, build_resolver(config, engine.manifest), follow)
 
@@ -88,16 +96,3 @@ def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:
     fitter = Fitter(config.fit, config.threads) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
     return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
-
-
-def build_unmixer(engine: Engine, backend: Backend = "auto", threads: int = 0, form: str = "") -> Unmixer:
-    """backend: see Config; threads: 0 for all cores; form: of the graphs, where ONNX Runtime is to take a certain one."""
-    if backend == "numpy" or (backend == "auto" and not engine.manifest.graphs):
-        return NumpyUnmixer(engine)
-    if backend in ("openvino", "openvino-bf16"):
-        from irst_stream.unmix.openvino import OpenVinoUnmixer
-
-        return OpenVinoUnmixer(engine, threads, "bf16" if backend.endswith("bf16") else "fp32")
-    from irst_stream.unmix.onnx import OnnxUnmixer
-
-    return OnnxUnmixer(engine, threads, form)

@@ -23,11 +23,11 @@ from irst_stream.resources import find_engine
 from irst_stream.settings import parse_settings, read_settings
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
+from irst_stream.unmix.backends import Backend
 from irst_stream.unmix.engine import read_engine
 
-__all__ = ["Backend", "Config", "MetricsSettings", "WriteSettings", "config_schema", "parse_config", "read_config"]
+__all__ = ["Config", "MetricsSettings", "WriteSettings", "config_schema", "parse_config", "read_config"]
 
-Backend = Literal["auto", "onnx", "openvino", "openvino-bf16", "numpy"]
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 
 
@@ -59,7 +59,7 @@ class Config:
     window: int = 5
     readout: Readout = "fit"
     engine: str = ""  # a folder, or the name of an engine that comes with the package
-    backend: Backend = "auto"  # what runs the engine; auto: ONNX Runtime where it was exported, else NumPy
+    backend: Backend = "auto"  # what runs the engine; auto: TensorRT where plans of it work, else ONNX Runtime, else NumPy
     threads: Threads = 1  # that the engine, and the fit of several regions, may take; 0 for all cores
     policy: Policy = "live"
     queue: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = (

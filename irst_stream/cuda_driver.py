@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["CudaReport", "Gpu", "ask_cuda_driver"]
+__all__ = ["CudaReport", "Gpu", "ask_cuda_driver", "driver_version"]
 
 LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76  # attributes of cuDeviceGetAttribute
@@ -26,11 +28,15 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class CudaReport:
-    """The GPUs, the CUDA version the driver speaks ("" without one), and why there are none ("" where there are)."""
+    """The GPUs, the CUDA version the driver speaks ("" without one), and why there are none ("" where there are).
+
+    version: the driver's own, "" where the system does not tell.
+    """
 
     gpus: tuple[Gpu, ...]
     cuda: str
     reason: str
+    version: str = ""
 
 
 def ask_cuda_driver() -> CudaReport:
@@ -45,9 +51,20 @@ def ask_cuda_driver() -> CudaReport:
         return CudaReport((), "", f"the driver crashed when asked (exit code {child.returncode})")
     try:
         answer = json.loads(child.stdout.splitlines()[-1])
-        return CudaReport(tuple(Gpu(**gpu) for gpu in answer["gpus"]), answer["cuda"], answer["reason"])
+        gpus = tuple(Gpu(**gpu) for gpu in answer["gpus"])
+        return CudaReport(gpus, answer["cuda"], answer["reason"], driver_version())
     except (ValueError, IndexError, KeyError, TypeError) as error:
         return CudaReport((), "", f"the driver's answer makes no sense ({error})")
+
+
+def driver_version() -> str:
+    """As the kernel tells it, such as "580.65.06"; "" where it does not, as on a Jetson."""
+    try:
+        told = Path("/proc/driver/nvidia/version").read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", told)
+    return found.group() if found else ""
 
 
 def _load() -> ctypes.CDLL | None:

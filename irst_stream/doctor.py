@@ -11,7 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 from irst_stream.cuda_driver import CudaReport, ask_cuda_driver
+from irst_stream.errors import IrstError
 from irst_stream.machine import usable_cores
+from irst_stream.resources import engines_folder
+from irst_stream.unmix.backends import choose_backend
+from irst_stream.unmix.engine import read_engine
+from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 from irst_stream.version import __version__
 
 __all__ = ["Ability", "Diagnosis", "diagnose"]
@@ -38,6 +43,7 @@ PACKAGES = (
     "onnxruntime-gpu",
     "openvino",
     "tensorrt",
+    "cuda-bindings",
 )
 VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx512_vnni", "avx2", "asimd", "sve")  # instruction sets worth naming
 LONGEST_S = 30.0
@@ -70,21 +76,18 @@ def diagnose() -> Diagnosis:
         ("cores", f"{usable_cores()} usable of {os.cpu_count()}"),
         ("memory", _memory()),
         ("GPU", _describe(cuda)),
-        ("NVIDIA driver", _kernel_driver()),
+        ("NVIDIA driver", cuda.version or "not loaded"),
         ("ONNX Runtime", _providers() if packages["onnxruntime"] or packages["onnxruntime-gpu"] else "not installed"),
         ("TensorRT", packages["tensorrt"] or "not installed"),
+        ("networks run by", _backend()),
     )
-    return Diagnosis(facts, tuple(packages.items()), tuple(_abilities(packages, cuda)))
+    return Diagnosis(facts, tuple(packages.items()), tuple(_abilities(packages)))
 
 
-def _abilities(packages: dict[str, str], cuda: CudaReport) -> list[Ability]:
+def _abilities(packages: dict[str, str]) -> list[Ability]:
     def need(package: str, extra: str) -> str:
         return "" if packages[package] else f"{package}: pip install 'irst-stream[{extra}]'"
 
-    def install(*packages: str) -> str:
-        return "; ".join(filter(None, packages))
-
-    tensorrt = install(cuda.reason and f"a GPU: {cuda.reason}", need("tensorrt", "tensorrt"))
     return [
         Ability("generate, read, record and score data; find targets by network and fit, live too", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
@@ -92,7 +95,7 @@ def _abilities(packages: dict[str, str], cuda: CudaReport) -> list[Ability]:
         Ability("train and import engines, run them by PyTorch", need("torch", "train")),
         Ability("export engines", need("onnx", "train")),
         Ability("run engines by OpenVINO, in half precision too", need("openvino", "openvino")),
-        Ability("run TensorRT engines", tensorrt),
+        Ability("build TensorRT plans and run them", look_for_tensorrt().missing),
     ]
 
 
@@ -133,16 +136,23 @@ def _memory() -> str:
     return f"{total / 2**20:.1f} GiB, {free / 2**20:.1f} GiB available" if total else "unknown"
 
 
+def _backend() -> str:
+    """What backend "auto" takes for the engines that come along, and why."""
+    told = {}
+    for folder in sorted(path.parent for path in engines_folder().glob("*/manifest.toml")):
+        try:
+            told[folder.name] = choose_backend(read_engine(folder), "auto").words
+        except IrstError as error:
+            told[folder.name] = str(error)
+    same = set(told.values())
+    return same.pop() if len(same) == 1 else "; ".join(f"{name} by {words}" for name, words in told.items())
+
+
 def _describe(cuda: CudaReport) -> str:
     if not cuda.gpus:
         return f"none: {cuda.reason}"
     gpus = (f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB, compute {gpu.capability}" for gpu in cuda.gpus)
     return f"{'; '.join(gpus)}; CUDA {cuda.cuda}"
-
-
-def _kernel_driver() -> str:
-    first = _read("/proc/driver/nvidia/version").partition("\n")[0]
-    return first.partition(":")[2].strip() or "not loaded"
 
 
 def _providers() -> str:

@@ -6,12 +6,22 @@
     ├── FormatError          a record that breaks its schema; names file, line and field
     ├── WireError            a message that is not understood; carries the reason under which it is counted
     ├── OutputError          a place that cannot be written, or must not be
-    └── MissingPackageError  an optional package that is not installed; names the extra
+    ├── MissingPackageError  an optional package that is not installed; names the extra
+    └── DeviceError          a GPU that failed, or its driver; what it held is lost
 
 The command line prints the line and exits with 2. Anything else that escapes is a bug and keeps its traceback.
 """
 
-__all__ = ["FormatError", "IrstError", "MissingPackageError", "OutputError", "SourceError", "UsageError", "WireError"]
+__all__ = [
+    "DeviceError",
+    "FormatError",
+    "IrstError",
+    "MissingPackageError",
+    "OutputError",
+    "SourceError",
+    "UsageError",
+    "WireError",
+]
 
 
 class IrstError(Exception):
@@ -47,3 +57,7 @@ class MissingPackageError(IrstError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'irst-stream[{extra}]'")
+
+
+class DeviceError(IrstError):
+    """A GPU that failed, or its driver."""

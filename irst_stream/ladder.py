@@ -148,6 +148,11 @@ class _Counting:
         """The pipeline's."""
         return self._steps.events
 
+    @property
+    def alarm(self) -> str:
+        """The pipeline's."""
+        return self._steps.alarm
+
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """What the pipeline finds."""
         self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)

@@ -80,6 +80,9 @@ def families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
     yield _counter("written_records", "Records written", "sink", {n: s.written for n, s in sinks.items()})
     yield _counter("lost_records", "Records that a sink did not take", "sink", {n: s.lost for n, s in sinks.items()})
     yield _gauge("sink_in_order", "1 while a sink takes records", "sink", {n: float(not s.alarm) for n, s in sinks.items()})
+    whole = GaugeMetricFamily("irst_stream_network_in_order", "1 while the network runs where it began", labels=[])
+    whole.add_metric([], float(not status.alarm))
+    yield whole
     waiting = {"intake": float(status.waiting)} | {n: float(s.waiting) for n, s in sinks.items()}
     yield _gauge("waiting", "Frames or records in a queue", "queue", waiting)
     family = HistogramMetricFamily("irst_stream_latency_seconds", "Time that a stage takes", labels=["stage"])

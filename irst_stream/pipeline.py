@@ -19,7 +19,9 @@ Result: TypeAlias = Detections | Tracks
 
 
 class Network(Protocol):
-    """What looks at windows before they are read."""
+    """What looks at windows before they are read; `alarm` says what has failed of it, "" while nothing has."""
+
+    alarm: str
 
     def __call__(self, windows: Sequence[Window]) -> list[list[Answer]]:
         """What is seen in each region of each window."""
@@ -30,6 +32,8 @@ class Network(Protocol):
 
 class NoNetwork:
     """Sees nothing: the windows are read by the fit alone."""
+
+    alarm = ""
 
     def __call__(self, windows: Sequence[Window]) -> list[list[Answer]]:
         """Nothing of each."""
@@ -68,6 +72,11 @@ class Pipeline:
     def events(self) -> Counter[tuple[str, str]]:
         """What happened to frames on their way, by sensor and name: see window."""
         return self.windows.events
+
+    @property
+    def alarm(self) -> str:
+        """What has failed, and what works in its place; "" while nothing has."""
+        return self._unmix.alarm
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Takes the next frames of any sensors, in the order they came; the detections of the windows they complete, and

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Protocol, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.types import Detections, Frame, Ints, Tracks, Unmixed
 
-__all__ = ["Record", "Sink", "Source", "Unmixer"]
+__all__ = ["Map", "Record", "Sink", "Source", "Unmixer", "WindowMaps"]
 
+Map: TypeAlias = Any  # see Unmixer
+WindowMaps: TypeAlias = Any  # of B windows, five maps each: nested lists, or an array where a map is its values
 Record: TypeAlias = Frame | Detections | Tracks
 
 
@@ -53,10 +55,14 @@ class Sink(Protocol):
 
 
 class Unmixer(Protocol):
-    """A network in two halves, so that a stream computes each frame's map once. Light in and out is in DN."""
+    """A network in two halves, so that a stream computes each frame's map once. Light in and out is in DN.
 
-    def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Patches (B, h, w) of single frames to maps (B, H, W) on the fine grid, each by itself."""
+    A map is what unfold makes of one frame, for the same unmixer's fuse: its values (H, W) on the fine grid, or whatever
+    else stands for them where they stay on a GPU. What it stands for is held as long as it is.
+    """
 
-    def fuse(self, maps: NDArray[np.float32], patches: NDArray[np.float32], places: Ints) -> Unmixed:
-        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places in time (B, 5)."""
+    def unfold(self, patches: NDArray[np.float32]) -> Iterable[Map]:
+        """Patches (B, h, w) of single frames to their B maps, each by itself."""
+
+    def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
+        """The five maps of each of B windows, their patches (B, 5, h, w), and their frames' places in time (B, 5)."""

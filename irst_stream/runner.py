@@ -42,6 +42,10 @@ class Steps(Protocol):
     def events(self) -> Counter[tuple[str, str]]:
         """What happened to frames on their way, by sensor and name."""
 
+    @property
+    def alarm(self) -> str:
+        """What has failed, and what works in its place; "" while nothing has."""
+
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Takes frames, at most one of each sensor; what was found, and followed."""
 
@@ -54,6 +58,8 @@ class Steps(Protocol):
 
 class Watch:
     """Takes note of frames, and no more: what is done while only a recording is made."""
+
+    alarm = ""
 
     def __init__(self) -> None:
         self.clocks, self._order = Clocks(), Order()
@@ -110,6 +116,7 @@ class Status:
     links: dict[str, int]
     stages: dict[str, Summary]
     waiting: int
+    alarm: str = ""  # what has failed of the computation, and what works in its place
 
     @property
     def frames(self) -> int:
@@ -271,6 +278,7 @@ class Runner:
             links=dict(links),
             stages=self.clocks.summaries(),
             waiting=self._intake.waiting,
+            alarm=self._pipeline.alarm,
         )
 
     def fail(self, error: BaseException) -> None:

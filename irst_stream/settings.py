@@ -69,13 +69,19 @@ def _is_within(path: str, other: str) -> bool:
 
 
 def to_toml(fields: dict[str, Any]) -> str:
-    """A flat table as TOML, a key a line, then lists of flat tables; what is None or an empty list is left out."""
+    """A table as TOML, a key a line, then lists of such tables; what is None or an empty list is left out."""
     tables = {key: rows for key, rows in fields.items() if _is_tables(rows)}
     written = {
         key: value for key, value in fields.items() if key not in tables and value is not None and value not in ([], ())
     }
-    lines = [f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in written.items()]
+    lines = [f"{key} = {_toml_value(value)}\n" for key, value in written.items()]
     return "".join(lines + [f"\n[[{key}]]\n{to_toml(row)}" for key, rows in tables.items() for row in rows])
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(one)}" for key, one in value.items()) + " }"
+    return msgspec.json.encode(value).decode()
 
 
 def _is_tables(value: Any) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import tracking_scenes as scenes
 from bench_tracker import Setting, bench, judge, run
 from followed import tracks
+from tracking_rivals import Steps
 
 KINDS = scenes.KINDS
 
@@ -26,7 +27,7 @@ def apart(xy, group):
     return distance[one, other][same], distance[one, other][~same]
 
 
-class Knowing:
+class Knowing(Steps):
     """A tracker that was told the truth, and may err in a given way."""
 
     def __init__(self, frames, offset=0.0, blind_to=()):
@@ -111,6 +112,19 @@ def test_the_scores_are_those_of_the_docstring():
     assert off["gospa"] == pytest.approx(0.1)
     blind = judge(run(Knowing(frames, blind_to=(0,)), frames)[0], frames)
     assert blind["gospa"] == pytest.approx((2**2 / 2 / targets) ** 0.5)
+
+
+def test_tracks_that_wait_count_for_the_frame_that_they_are_of():
+    class Late(Knowing):
+        def step(self, detections):
+            self.came = [*getattr(self, "came", []), super().step(detections)]
+            return self.came[max(len(self.came) - 3, 0)]
+
+        def finish(self):
+            return self.came[-2:]
+
+    frames = scenes.scene("crossing", 2, 8, 0)
+    assert judge(run(Late(frames), frames)[0], frames)["gospa"] == pytest.approx(0)
 
 
 def test_a_tracker_is_run_and_printed(capsys):

@@ -7,6 +7,8 @@ import pytest
 
 from irst_stream import cuda_driver, doctor
 from irst_stream.cuda_driver import CudaReport, Gpu, ask_cuda_driver
+from irst_stream.unmix import backends
+from irst_stream.unmix.tensorrt_here import TensorRt
 
 
 def answer_with(monkeypatch, code):
@@ -83,10 +85,16 @@ def test_what_the_driver_answers_is_put_into_words(driver, reason, monkeypatch):
 def test_each_ability_names_what_it_lacks(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda _: "")
     monkeypatch.setattr(doctor, "ask_cuda_driver", lambda: CudaReport((), "", "no NVIDIA driver is installed"))
+    monkeypatch.setattr(doctor, "look_for_tensorrt", lambda: TensorRt(None, "no NVIDIA driver is installed"))
     missing = {ability.name: ability.missing for ability in doctor.diagnose().abilities}
     assert missing["draw pictures"] == "matplotlib: pip install 'irst-stream[plot]'"
-    assert missing["run TensorRT engines"].startswith("a GPU: no NVIDIA driver is installed; tensorrt: pip install")
+    assert missing["build TensorRT plans and run them"] == "no NVIDIA driver is installed"
     assert missing["generate, read, record and score data; find targets by network and fit, live too"] == ""
+
+
+def test_what_runs_networks_is_told_as_backend_auto_would_choose(monkeypatch):
+    monkeypatch.setattr(backends, "look_for_tensorrt", lambda: TensorRt(None, "tensorrt is not installed"))
+    assert dict(doctor.diagnose().facts)["networks run by"] == "ONNX Runtime on the CPU, since tensorrt is not installed"
 
 
 def test_a_gpu_is_described(monkeypatch):

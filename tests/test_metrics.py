@@ -32,9 +32,20 @@ def test_the_endpoint_tells_what_the_runner_counts(runner):
     assert samples["irst_stream_frames_total"].labels == {"sensor": "cam"}
     assert samples["irst_stream_written_records_total"].value == 20
     assert samples["irst_stream_sink_in_order"].value == 1
+    assert samples["irst_stream_network_in_order"].value == 1
     assert samples["irst_stream_latency_seconds_count"].value == 20
     assert 'irst_stream_latency_seconds_bucket{le="+Inf",stage="compute"} 20.0' in text
     assert 'irst_stream_waiting{queue="intake"} 0.0' in text
+
+
+def test_a_network_that_has_been_replaced_is_out_of_order():
+    steps = Echo()
+    steps.alarm = "the network failed (out of memory); from now on by ONNX Runtime on the CPU"
+    made = Runner(steps, {"in": Given([patch(0)])}, {}, "lossless")
+    made.run()
+    assert made.status().alarm == steps.alarm
+    with MetricsServer(made, "127.0.0.1", 0) as server:
+        assert asked(server)[0]["irst_stream_network_in_order"].value == 0
 
 
 def test_a_port_in_use_gives_one_line(runner):

@@ -232,6 +232,19 @@ def test_one_group_is_proposed_once_and_two_groups_twice():
     assert len(_propose(counted(two)).middles) == 2
 
 
+@pytest.mark.parametrize("distance", [3, 4, 5, 6, 8])
+def test_every_target_of_groups_that_meet_is_well_inside_a_region(distance):
+    """Also where one group outshines the other: 4 px from the region's middle leave room for its skirt."""
+    rng = np.random.default_rng(14)
+    for _ in range(15):
+        angle, middle = rng.uniform(0, 2 * np.pi), rng.uniform(40, 55, 2)
+        aside = distance * np.array([np.cos(angle), np.sin(angle)])
+        xy = middle + np.concatenate([rng.uniform(-1, 1, (5, 2)), aside + rng.uniform(-1, 1, (2, 2))])
+        found = _propose(counted(with_targets(sky(rng), xy, 350)))
+        assert len(found.middles) <= 3
+        assert np.abs(xy[:, None] - np.rint(found.middles)).max(-1).min(1).max() <= 4
+
+
 def test_the_strongest_are_kept_and_the_rest_counted():
     rng = np.random.default_rng(11)
     places = np.array([(x, y) for y in (15, 40, 65) for x in (15, 40, 65, 90)], float)

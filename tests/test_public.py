@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import irst_stream
+from irst_stream.errors import MissingPackageError
 
+NEED_A_GPU = {"irst_stream.unmix.tensorrt", "irst_stream.cuda"}  # or packages that only there make sense
 MODULES = [m.name for m in pkgutil.walk_packages(irst_stream.__path__, "irst_stream.")]
 
 
@@ -35,7 +37,11 @@ def test_public_names_are_locked():
 def test_every_module_and_public_name_is_documented_and_listed():
     missing = []
     for name in MODULES:
-        module = importlib.import_module(name)
+        try:
+            module = importlib.import_module(name)
+        except MissingPackageError:
+            assert name in NEED_A_GPU
+            continue
         assert module.__doc__, name
         for public in getattr(module, "__all__", ()):
             thing = getattr(module, public)

@@ -22,6 +22,7 @@ class Echo:
         self.clocks, self.events, self.gate = Clocks(), Counter(), threading.Event()
         self.seen, self.forgotten, self.fails_at, self.steps = [], [], fails_at, []
         self.gate.set()
+        self.alarm = ""
 
     def step(self, frames):
         assert self.gate.wait(20)

@@ -40,7 +40,7 @@ def test_what_is_wrong_of_its_kind_does_not_hide_what_is_wrong_beside_it(tmp_pat
     with pytest.raises(FormatError) as caught:
         read_config(path)
     assert sorted(str(caught.value).removeprefix(f"{path}: ").split("; ")) == [
-        "backend: expected auto, onnx, openvino, openvino-bf16 or numpy, got 3",
+        "backend: expected auto, tensorrt, tensorrt-fp32, tensorrt-int8, onnx, openvino, openvino-bf16 or numpy, got 3",
         "fit.anew: expected 1 to 1,000,000 windows, got 0",
         "policy: expected live or lossless, got 'lively'",
         "receive[0].endpoint: missing",

@@ -19,7 +19,7 @@ import numpy as np
 from bench_data import describe_machine
 
 from irst_stream import Detections, Frame, Stamp, Truth
-from irst_stream.build import build_resolver, build_unmixer
+from irst_stream.build import build_resolver
 from irst_stream.config import read_config
 from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
@@ -27,6 +27,7 @@ from irst_stream.resolve import read_cells
 from irst_stream.resources import find_config, find_engine
 from irst_stream.score import score_detections
 from irst_stream.sim import Patches, csist100k, seqcsist
+from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.window import Windows
@@ -96,7 +97,7 @@ def read(test_set: TestSet, seed: int, piece: tuple[int, int]) -> dict[str, list
     """What each readout finds; the network looks once, and its time counts for each readout that needs it."""
     config = read_config(find_config(test_set.config))
     engine, grid = read_engine(find_engine(config.engine)), FineGrid()
-    unmix = WindowUnmixer(build_unmixer(engine, config.backend, 1), engine.manifest)
+    unmix = WindowUnmixer(build_unmixer(engine, choose_backend(engine, config.backend), 1), engine.manifest)
     resolvers = {
         label: build_resolver(replace(config, readout=readout), engine.manifest)
         for label, readout in READOUTS.items()

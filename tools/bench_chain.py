@@ -25,21 +25,27 @@ from irst_stream.optics import peak_response
 from irst_stream.resources import find_config
 from irst_stream.score import score_tracks
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings
+from irst_stream.sim.motion import Life, formation
 from irst_stream.types import Floats, Frame, Tracks, Truth
 from irst_stream.wire import pose_metadata
 
 MARGIN = 8.0  # px from the frame's border
 BRIGHT = 8.0  # SNR
+SPEED_APART = (15.0, 60.0)  # px/s: of one group past another that meets it
 APART = (1.0, 1.5)  # px between the members of groups that are well apart
 
 
 @dataclass(frozen=True)
 class Case:
-    """A scene, what the configuration says of its targets' brightness, DN, and whether frames bear poses."""
+    """A scene, what the configuration says of its targets' brightness, DN, and whether frames bear poses.
+
+    meeting: whether groups meet, two and two, in place of those that the scene's settings would have.
+    """
 
     scene: SceneSettings
     amplitude_dn: tuple[float, float]
     poses: bool = False
+    meeting: bool = False
 
 
 SWAYING = Platform(drift_x_px_s=15.0, drift_y_px_s=-4.0, jitter_px=0.1)
@@ -56,6 +62,7 @@ CASES = {
     "on a moving platform, poses known": Case(
         SceneSettings(groups=Groups(spacing_px=APART), platform=SWAYING), (235.0, 12.0), poses=True
     ),
+    "groups of three that meet": Case(SceneSettings(), (235.0, 12.0), meeting=True),
 }
 
 
@@ -88,7 +95,9 @@ def row(name: str, f: dict[str, float]) -> str:
 
 def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
     """One scene."""
-    scene = Scene(case.scene, frames, seed)
+    scene = Scene(
+        case.scene, frames, seed, lives=meetings(frames / case.scene.sensor.rate_hz, seed) if case.meeting else ()
+    )
     pipeline = build_pipeline(configured(case), tracks=True)
     pairs: list[tuple[Tracks, Truth]] = []
     took = []
@@ -112,6 +121,28 @@ def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
         "longest_loss": float(longest_loss(pairs, radius, bright, scene)),
         "ms": float(np.median(took) * 1e3),
     }
+
+
+def meetings(duration_s: float, seed: int) -> list[Life]:
+    """Nine pairs of groups of three: the middles of pair k are nearest, k px apart, at half time."""
+    rng = np.random.default_rng(seed)
+    lives = []
+    for k in range(9):
+        place = np.array([160.0, 128.0]) * (1 + k % 3, 1 + k // 3) + rng.uniform(-0.5, 0.5, 2)
+        angle, drift = rng.uniform(0, 2 * np.pi), rng.uniform(-10, 10, 2)
+        ahead = np.array([np.cos(angle), np.sin(angle)])
+        for side in (-0.5, 0.5):
+            velocity = drift + side * rng.uniform(*SPEED_APART) * ahead
+            offsets = formation(rng, 3, rng.uniform(*APART))
+            nearest = place + side * k * np.array([-ahead[1], ahead[0]])
+            lives.append(straight(duration_s, nearest - velocity * duration_s / 2, velocity, offsets, rng.random(3)))
+    return lives
+
+
+def straight(duration_s: float, origin: Floats, velocity: Floats, offsets: Floats, strength: Floats) -> Life:
+    """A flight of a formation in a straight line, px and px/s, from the scene's beginning to its end and beyond."""
+    still = np.zeros(len(offsets))
+    return Life(0.0, duration_s + 1.0, origin, velocity, np.zeros(2), offsets, still, still, strength)
 
 
 def configured(case: Case) -> Config:

@@ -24,7 +24,7 @@ import zmq
 from bench_data import describe_machine
 
 from irst_stream import Detections, Frame, Stamp, wire
-from irst_stream.build import build_pipeline, build_unmixer
+from irst_stream.build import build_pipeline
 from irst_stream.clocks import Summary
 from irst_stream.config import Config, read_config
 from irst_stream.io.raw import write_raw
@@ -34,6 +34,7 @@ from irst_stream.protocols import Sink
 from irst_stream.resources import find_config, find_engine
 from irst_stream.runner import Runner, Status
 from irst_stream.sim import Groups, Scene, SceneSettings, seqcsist
+from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.stream import MapStream, see
 
@@ -251,7 +252,8 @@ class Timer:
 def bare_engine(config: Config, patches: np.ndarray) -> tuple[float, float]:
     """Windows a second of the engine by itself, each frame unfolded once; p99 over p50 of their times."""
     engine = read_engine(find_engine(config.engine))
-    unmixer, stream = build_unmixer(engine, config.backend, config.threads), MapStream(engine.manifest)
+    unmixer = build_unmixer(engine, choose_backend(engine, config.backend), config.threads)
+    stream = MapStream(engine.manifest)
     times = [time.perf_counter()]
     for first in range(len(patches) - WINDOW + 1):
         see(unmixer, [(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])

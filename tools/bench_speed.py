@@ -20,13 +20,12 @@ import torch
 from bench_data import describe_machine
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
-from irst_stream.build import build_unmixer
-from irst_stream.config import Backend
 from irst_stream.learn.deform import deform_conv
 from irst_stream.learn.network import DeRefNet
 from irst_stream.machine import usable_cores
 from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
+from irst_stream.unmix.backends import Backend, build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
 from irst_stream.unmix.stream import MapStream, run_sequence, see
@@ -92,15 +91,15 @@ def without_head(engine: Engine, folder: Path) -> Engine:
 class Reference:
     """A trajectory at a time, as the toolkit does it."""
 
-    def __init__(self, network: DeRefNet) -> None:
-        self.network, self.latencies = network.train(), []
-        phi = network.unfold.phi
+    def __init__(self, network: DeRefNet, device: str = "cpu") -> None:
+        self.network, self.latencies, self.device = network.train().to(device), [], device
+        phi = self.network.unfold.phi
         self.gram = phi.T @ phi
-        self.code = torch.randn(len(self.gram), len(self.gram)) / len(self.gram)
+        self.code = torch.randn(len(self.gram), len(self.gram), device=device) / len(self.gram)
 
     @torch.no_grad()
     def __call__(self, patches: np.ndarray) -> int:
-        net, y = self.network, torch.from_numpy(patches).flatten(1)
+        net, y = self.network, torch.from_numpy(patches).to(self.device).flatten(1)
         x = y @ net.unfold.qinit.T
         for stage in net.unfold.fcs:
             step = stage.lambda_step
@@ -109,7 +108,9 @@ class Reference:
             shrunk = features.sign() * F.relu(features.abs() - stage.soft_thr)
             x = stage.conv2_backward(F.relu(stage.conv1_backward(shrunk))).flatten(1)
             _ = stage.conv2_backward(F.relu(stage.conv1_backward(features))) - r  # the symmetry branch
-        gates = [torch.sigmoid(t / FRAMES * torch.ones(1, x.shape[1]) @ self.code) for t in range(len(x))]
+        gates = [
+            torch.sigmoid(t / FRAMES * torch.ones(1, x.shape[1], device=self.device) @ self.code) for t in range(len(x))
+        ]
         maps = (x * torch.cat(gates)).view(-1, 1, 33, 33)
         fuse, outputs = net.fuse, 0
         for centre in range(WINDOW // 2, len(x) - WINDOW // 2):
@@ -133,7 +134,11 @@ class Stream:
     """One patch after another, as a sensor sends them; from each on, the window it completes is answered."""
 
     def __init__(self, engine: Engine, backend: Backend, threads: int) -> None:
-        self.unmixer, self.engine, self.latencies = build_unmixer(engine, backend, threads), engine, []
+        self.unmixer, self.engine, self.latencies = (
+            build_unmixer(engine, choose_backend(engine, backend), threads),
+            engine,
+            [],
+        )
 
     def __call__(self, patches: np.ndarray) -> int:
         stream, outputs = MapStream(self.engine.manifest), 0
@@ -152,7 +157,8 @@ class Recording:
     latencies = ()
 
     def __init__(self, engine: Engine, backend: Backend, cores: int) -> None:
-        self.unmixers, self.engine = [build_unmixer(engine, backend, 1) for _ in range(cores)], engine
+        choice = choose_backend(engine, backend)
+        self.unmixers, self.engine = [build_unmixer(engine, choice, 1) for _ in range(cores)], engine
 
     def __call__(self, patches: np.ndarray) -> int:
         return len(run_sequence(self.unmixers, self.engine.manifest, patches).map)

@@ -31,7 +31,11 @@ class Steps(Protocol):
     """What is compared: anything that takes the frames of one sensor in order."""
 
     def step(self, detections: Detections) -> Tracks:
-        """The tracks alive after these detections."""
+        """The tracks alive after these detections, or those of an earlier frame where they wait for later ones."""
+
+    def finish(self) -> list[Tracks]:
+        """Those that still wait when no more frames come."""
+        return []
 
 
 def published(detections: Detections, ids: list[int], states: list[Any], confirmed: list[bool]) -> Tracks:
@@ -45,7 +49,7 @@ def published(detections: Detections, ids: list[int], states: list[Any], confirm
     )
 
 
-class FilterPy:
+class FilterPy(Steps):
     """A plain loop: a filterpy KalmanFilter for each track, global nearest neighbour by scipy's assignment."""
 
     name, package = "filterpy + scipy loop", "filterpy"
@@ -93,7 +97,7 @@ class FilterPy:
         return {"id": self._next, "filter": kalman, "hits": 1, "misses": 0}
 
 
-class StoneSoup:
+class StoneSoup(Steps):
     """Stone Soup: GNN by 2-D assignment, candidates from a KD-tree, its multi-measurement initiator and step deleter."""
 
     name, package = "Stone Soup GNN, KD-tree", "stonesoup"
@@ -152,7 +156,7 @@ class StoneSoup:
         return published(detections, ids, states, [True] * len(tracks))
 
 
-class Norfair:
+class Norfair(Steps):
     """norfair with its own Kalman filter and its Euclidean distance; its greedy assignment."""
 
     name, package = "norfair", "norfair"

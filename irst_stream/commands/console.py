@@ -19,6 +19,7 @@ __all__ = [
     "noun",
     "number",
     "pair",
+    "phases",
     "positive",
     "print_line",
     "print_table",
@@ -143,6 +144,23 @@ def progress(label: str, total: int | None, unit: str = "frames") -> Iterator[Ca
             yield lambda n: bar.advance(task, n)
     else:
         yield _Log(label, total, unit)
+
+
+@contextmanager
+def phases(label: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a function that says what is being done, and how many steps of how many: in place, or a line now and then."""
+    if error_console.is_terminal:
+        with error_console.status(label) as status:
+            yield lambda phase, step, of: status.update(f"{label}: {phase}, {step} of {of}")
+        return
+    said = [time.monotonic()]
+
+    def tell(phase: str, step: int, of: int) -> None:
+        if time.monotonic() - said[0] >= LOG_EVERY_S:
+            error_console.print(f"{label}: {phase}, {step} of {of}", markup=False)
+            said[0] = time.monotonic()
+
+    yield tell
 
 
 class _Log:

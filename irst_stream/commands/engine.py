@@ -5,28 +5,31 @@ from __future__ import annotations
 import argparse
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.build import build_unmixer
+from irst_stream.commands import engine_build
 from irst_stream.commands.console import count, print_line, print_table
 from irst_stream.commands.outputs import check_output, replacing
 from irst_stream.commands.sources import load_array
-from irst_stream.config import Backend
 from irst_stream.errors import FormatError, MissingPackageError, OutputError, SourceError, UsageError
 from irst_stream.machine import usable_cores
 from irst_stream.protocols import Unmixer
 from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
+from irst_stream.unmix.backends import Backend, build_unmixer, choose_backend
 from irst_stream.unmix.engine import Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.onnx import forms
+from irst_stream.unmix.parity import apart
+from irst_stream.unmix.plans import Precision, find_plans
 from irst_stream.unmix.stream import run_sequence
+from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 __all__ = ["set_up"]
 
-BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16")
+BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16", "tensorrt", "tensorrt-fp32", "tensorrt-int8")
 CHECKED = 8  # frames
 ALIKE = 1e-4  # of the range: what backends may differ by
 LIMITS = {"openvino": 1e-3, "openvino-bf16": 1.0}  # which sums in another order; half precision is shown, not judged
@@ -60,6 +63,9 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     exports.add_argument("engine", metavar="WEIGHTS", type=Path, help="folder of an engine")
     exports.add_argument("out", metavar="OUT", type=Path, help="folder to make, or WEIGHTS itself to add the graphs there")
     exports.set_defaults(run=_export)
+    summary = "build TensorRT plans, for this machine's GPU"
+    builds = actions.add_parser("build", help=summary, description=engine_build.DESCRIPTION)
+    engine_build.set_up(builds)
     summary = "whether all backends compute the same"
     checks = actions.add_parser("check", help=summary, description=f"{summary.capitalize()}, on noise and on real images.")
     checks.add_argument("engine", metavar="ENGINE", type=Path, help="folder of an engine")
@@ -92,7 +98,8 @@ def _run(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
     patches = _read_patches(args.patches, engine)
     backend = args.backend or ("onnx" if engine.manifest.graphs else "numpy")
-    unmixers = [_unmixer(engine, backend) for _ in range(args.threads or usable_cores())]
+    side_by_side = 1 if backend.startswith("tensorrt") else args.threads or usable_cores()
+    unmixers = [_unmixer(engine, backend) for _ in range(side_by_side)]
     found = run_sequence(unmixers, engine.manifest, patches)
     with replacing(args.out) as part, part.open("wb") as file:
         np.save(file, found.map)
@@ -127,10 +134,10 @@ def _check(args: argparse.Namespace) -> int:
         expected = run_sequence([_unmixer(engine, "numpy")], engine.manifest, images)
         for backend, form in _checkable(engine):
             got = run_sequence([_unmixer(engine, backend, form)], engine.manifest, images)
-            apart = {"map": _apart(got.map, expected.map, 0), "claims": _apart(got.claims, expected.claims, 1)}
-            if not max(apart.values()) <= LIMITS.get(backend, ALIKE):
-                faults.append(f"{backend} by {max(apart.values()):.1e}")
-            rows.append((name, f"{backend} {form}".strip(), *(f"{value:.1e}" for value in apart.values())))
+            far = apart(got, expected)
+            if not max(far.values()) <= _limit(engine, backend):
+                faults.append(f"{backend} by {max(far.values()):.1e}")
+            rows.append((name, f"{backend} {form}".strip(), *(f"{value:.1e}" for value in far.values())))
     print_line("Largest difference from numpy, in shares of the range:")
     print_table(("input", "backend", "map", "claims"), rows)
     if faults:
@@ -143,27 +150,34 @@ def _checkable(engine: Engine) -> list[tuple[str, str]]:
     exported = {graph.form for graph in engine.manifest.graphs}
     torch = [("torch", "")] if find_spec("torch") else []
     openvino = [("openvino", ""), ("openvino-bf16", "")] if find_spec("openvino") and "portable" in exported else []
-    found = [*torch, *(("onnx", form) for form in forms() if form in exported), *openvino]
+    found = [*torch, *(("onnx", form) for form in forms() if form in exported), *openvino, *_tensorrt(engine)]
     if not found:
         raise UsageError("nothing to compare: PyTorch is not installed, and the engine has no ONNX graphs")
     return found
 
 
-def _apart(got: NDArray[Any], expected: NDArray[Any], kinds: int) -> float:
-    """The largest difference in shares of the range; of claims, each kind's own, of which a probability's is 1 at least."""
-    if not got.size:
-        return 0.0
-    axes = tuple(k for k in range(got.ndim) if k != kinds or not kinds)
-    span = np.ptp(expected, axis=axes, keepdims=True)
-    if kinds:
-        span[:, 0] = np.maximum(span[:, 0], 1)
-    return float((np.abs(got - expected) / np.maximum(span, 1e-9)).max())
+def _tensorrt(engine: Engine) -> list[tuple[str, str]]:
+    """The backends that there are plans for on this GPU."""
+    place = look_for_tensorrt().place
+    names = {"fp16": "tensorrt", "fp32": "tensorrt-fp32", "int8": "tensorrt-int8"}
+    return [
+        (name, "")
+        for kind, name in names.items()
+        if place and find_plans(engine.manifest.sha256, place, cast("Precision", kind))
+    ]
+
+
+def _limit(engine: Engine, backend: str) -> float:
+    """What a backend may differ by from NumPy, in shares of the range."""
+    if backend.startswith("tensorrt"):
+        return engine.manifest.limits[cast("Precision", backend.partition("-")[2] or "fp16")]
+    return LIMITS.get(backend, ALIKE)
 
 
 def _unmixer(engine: Engine, backend: str, form: str = "") -> Unmixer:
     """For one thread."""
     if backend != "torch":
-        return build_unmixer(engine, cast("Backend", backend), 1, form)
+        return build_unmixer(engine, choose_backend(engine, cast("Backend", backend)), 1, form)
     try:
         from irst_stream.learn.backend import TorchUnmixer
     except ImportError as error:

@@ -86,6 +86,8 @@ def _print_summary(status: Status, answers: bool) -> None:
     print_line(told)
     print_line(_losses(status, answers))
     events = status.events if answers else _noted(status)
+    if status.alarm:
+        print_line(status.alarm)
     for title, counts in (("events", events), ("messages passed over", status.rejected), ("links", status.links)):
         if text := _counts(counts):
             print_line(f"{title}: {text}")
@@ -184,6 +186,7 @@ def _table(status: Status, rates: dict[str, float], answers: bool) -> Table:
         stages.add_row(*row)
     verb = "running" if answers else "recording"
     lines = [f"{verb} {status.seconds:.0f} s, {status.waiting} frames waiting; {_losses(status, answers)}"]
+    lines += [status.alarm] if status.alarm else []
     for title, counts in (("events", status.events if answers else _noted(status)), ("passed over", status.rejected)):
         if text := _counts(counts):
             lines.append(f"{title}: {text}")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from irst_stream.errors import FormatError
 from irst_stream.learn.network import DeRefNet, claims
 from irst_stream.optics import FineGrid
+from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import Engine
 
@@ -40,7 +41,7 @@ class TorchUnmixer:
         return maps
 
     @torch.no_grad()
-    def fuse(self, maps: NDArray[np.float32], patches: NDArray[np.float32], places: Ints) -> Unmixed:
+    def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
         """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
         found = self.network.merge(*(torch.from_numpy(np.array(a)) for a in (maps, places, patches)))
         if found.raw is None or found.scale is None:

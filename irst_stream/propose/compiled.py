@@ -24,8 +24,8 @@ __all__ = [
     "STANDS_OUT",
     "Between",
     "Cells",
-    "apart",
     "cell_means",
+    "cover",
     "cut",
     "light_middles",
     "mean_light",
@@ -378,20 +378,29 @@ def _around(light, r, c):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def apart(xy, order, distance):  # type: ignore[no-untyped-def]
-    """The rows of xy (N, 2) in this order, without those that are together with an earlier one.
+def cover(xy, middles, order, distance):  # type: ignore[no-untyped-def]
+    """Which peaks xy (N, 2), taken in this order, have regions of their own, so that each is near the middle of one.
 
-    distance: px along each axis, up to which two are together.
+    middles (N, 2): of the regions that they would have; where another one's is near already, its peak itself takes its
+    place. distance: px along each axis, up to which something is near.
     """
     kept, count = np.empty(len(order), np.int64), 0
     for k in order:
-        free = True
-        for other in kept[:count]:
-            free &= max(abs(xy[k, 0] - xy[other, 0]), abs(xy[k, 1] - xy[other, 1])) > distance
-        if free:
+        if _is_far(xy[k], middles, kept[:count], distance):
+            if not _is_far(middles[k], middles, kept[:count], distance):
+                middles[k] = xy[k]
             kept[count] = k
             count += 1
     return kept[:count]
+
+
+@compiled
+def _is_far(place, middles, kept, distance):  # type: ignore[no-untyped-def]
+    """Whether a place (2,) is more than the distance from all middles that are kept, along either axis."""
+    far = True
+    for k in kept:
+        far &= max(abs(place[0] - middles[k, 0]), abs(place[1] - middles[k, 1])) > distance
+    return far
 
 
 @compiled

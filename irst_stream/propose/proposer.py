@@ -32,7 +32,7 @@ from irst_stream.propose.compiled import (
     SPREAD,
     STANDS_OUT,
     Between,
-    apart,
+    cover,
     cut,
     light_middles,
     mean_light,
@@ -52,7 +52,7 @@ CELL = 4  # px a side: of these cells' means, the median of 5 x 5 is the backgro
 NOISE_CELL = 16  # px a side: of these cells' mean deviations, the median of 5 x 5 is the noise
 WHOLE = 0.2887  # DN: what rounding to whole numbers adds to the noise
 ROUNDING, TINY = 1e-6, 1e-12  # of the largest value, and DN: what arithmetic in float32 adds
-TOGETHER = 5.0  # px along each axis: peaks this close are one region's
+TOGETHER = 2.5  # px along each axis: peaks this close to a region's middle have no other one
 MAXIMA = 0.95  # peaks of a filter's response to noise above a high threshold, over pixels above it if all were independent
 MOST_BAD = 0.01  # of all pixels: above that the noise is measured without them
 MOST_PEAKS = 300  # of each filter: more are looked at in no frame
@@ -299,12 +299,9 @@ def _most(expected: float) -> float:
 
 
 def _regions(light: Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:
-    """Peaks to the middles of the light about them and their strengths, the strongest first, none together with another."""
-    kept = apart(xy, np.argsort(-strength, kind="stable"), TOGETHER)
-    middles, strength = xy[kept], strength[kept]
-    for _ in range(2):
-        middles = light_middles(light, middles)
-    kept = apart(middles, np.argsort(-strength, kind="stable"), TOGETHER)
+    """Peaks to the middles of regions that hold them all, those of the light, and strengths, the strongest first."""
+    middles = light_middles(light, light_middles(light, xy))
+    kept = cover(xy, middles, np.argsort(-strength, kind="stable"), TOGETHER)
     return middles[kept], strength[kept]
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from irst_stream.machine import usable_cores
 from irst_stream.optics import SIGMA
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.resolve.held import Held
 from irst_stream.types import Floats, Ints
 
-__all__ = ["FitSettings", "Fitter", "Held", "check_fit"]
+__all__ = ["FitSettings", "Fitter", "check_fit"]
 
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
@@ -49,26 +50,6 @@ class FitSettings:
         0.0  # standard deviation of what a pixel errs by in all frames alike: its part of the noise that stays
     )
     shot_dn: float = 0.0  # DN^2 a DN of a target's light: by how much a pixel's variance grows with it, as shot noise does
-
-
-class Held(NamedTuple):
-    """Where the fits of N regions have ended, for their next window to go on from.
-
-    solutions (N, most + 1, most, 5): see compiled.search; best (N,): the number of targets that was likeliest, 0 where
-    nothing is held; age (N,): windows since a region was last fitted from scratch; odds (N, most + 1): log evidence of each
-    number of targets from the frames that have left the window.
-    """
-
-    solutions: Floats
-    best: Ints
-    age: Ints
-    odds: Floats
-
-    def later(self, frames: float, shift: Floats, rows: Ints) -> Held:
-        """Some rows after so many frames, the targets having gone on as they went; shift (N, 2) px: what to add to x, y."""
-        then = Held(self.solutions[rows], self.best[rows], self.age[rows], self.odds[rows])
-        then.solutions[..., :2] += frames * then.solutions[..., 2:4] + shift[:, None, None]
-        return then
 
 
 class Fitter:

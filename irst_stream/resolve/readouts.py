@@ -10,6 +10,7 @@ from irst_stream.resolve.choose import choose
 from irst_stream.resolve.claims import ClaimSettings, read_claims
 from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.found import NOTHING_FOUND, Found, gather
+from irst_stream.resolve.nearest import moved_to_nearest, of_nearest
 from irst_stream.resolve.regions import RegionFits
 from irst_stream.types import Answer, Detections, Window
 
@@ -60,9 +61,10 @@ class Unmixing:
 
     def __call__(self, window: Window, answers: list[Answer]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        found = [self._read(answer) for answer in answers]
+        found = of_nearest(window, [self._read(answer) for answer in answers])
         if self._fits is not None:
-            found = [choose(*pair) for pair in zip(found, self._fits(window, found), strict=True)]
+            fitted = moved_to_nearest(window, self._fits(window, found))
+            found = [choose(*pair) for pair in zip(found, fitted, strict=True)]
         return gather(window, found)
 
     def forget(self, sensor: str) -> None:

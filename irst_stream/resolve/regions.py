@@ -1,4 +1,4 @@
-"""The fit over the regions of any number of sensors, each going on from its last window."""
+"""The fit over the regions of any number of sensors: each group goes on from its last window, beside those it meets."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irst_stream.resolve.fit import Fitter, Held
-from irst_stream.resolve.found import Found
-from irst_stream.types import Ints, Window
+from irst_stream.resolve.fit import Fitter
+from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.resolve.groups import Groups, overlapping, placed, united
+from irst_stream.resolve.held import Held
+from irst_stream.resolve.shared import Patches, fit_in_turns
+from irst_stream.types import Ints, Stamp, Window
 
 __all__ = ["RegionFits"]
 
-MOST_SENSORS = 256  # whose regions are held; those of one that comes back after more others are fitted from scratch
-MOVED = 4.0  # px along each axis: a region that follows its group is put so far from where it was, at most
-LONGEST = 8  # frames: a region's fit of longer ago tells nothing
+MOST_SENSORS = 256  # whose groups are held; those of one that comes back after more others are fitted from scratch
+LONGEST = 8  # frames: a fit of longer ago tells nothing
 
 
 class RegionFits:
@@ -23,46 +25,67 @@ class RegionFits:
 
     def __init__(self, fitter: Fitter) -> None:
         self._fitter = fitter
-        self._sensors: OrderedDict[str, tuple[Window, Held]] = OrderedDict()
+        self._sensors: OrderedDict[str, tuple[Stamp, Groups]] = OrderedDict()
 
     def __call__(self, window: Window, hints: Sequence[Found]) -> list[Found]:
         """hints: what something else found, for each region."""
-        held, sensor = self._recall(window), window.stamp.sensor
-        found, held = self._fitter.follow(window.patches, window.times, hints, window.noise, window.ceiling, held)
+        groups = self._recall(window)
+        found, held = self._fit(window, hints, groups)
         if self._fitter.settings.anew > 1:
-            self._sensors[sensor] = (window, held)
+            sensor = window.stamp.sensor
+            self._sensors[sensor] = window.stamp, groups._replace(held=held)
             self._sensors.move_to_end(sensor)
             if len(self._sensors) > MOST_SENSORS:
                 self._sensors.popitem(last=False)
-        return found
+        return _by_region(found, groups.region, len(window.region))
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self._sensors.pop(sensor, None)
 
-    def _recall(self, window: Window) -> Held:
-        """What is held of each region, brought to the window's time; new ones differ in when they are fitted anew next."""
-        fresh = self._fitter.nothing(window.region % self._fitter.settings.anew)
-        last, held = self._sensors.get(window.stamp.sensor, (window, fresh))
-        passed = window.stamp.index - last.stamp.index
-        if last.stamp.epoch != window.stamp.epoch or not 0 < passed <= LONGEST:
-            return fresh
-        old, new = _same(last, window)
-        held = held.later(passed, last.corners[old] - window.corners[new], old)
-        for known, column in zip(held, fresh, strict=True):
-            column[new] = known
-        return fresh
+    def _recall(self, window: Window) -> Groups:
+        """The groups in a window's regions, brought to its time, region after region.
+
+        A region without one that is known has a new one; these differ in when they are fitted from scratch next.
+        """
+        held = self._sensors.get(window.stamp.sensor)
+        rows = np.arange(len(window.region))
+        passed = 0 if held is None else window.stamp.index - held[0].index
+        if held is None or held[0].epoch != window.stamp.epoch or not 0 < passed <= LONGEST or not len(rows):
+            return self._new(window, rows)
+        sides, groups = window.patches.shape[:1:-1], held[1]
+        known = placed(groups._replace(held=groups.held.later(passed)), window.corners, sides)
+        known = united(known, self._fitter.settings.own_speed_px, sides)
+        free = np.bincount(known.region, minlength=len(rows)) == 0
+        return known.beside(self._new(window, rows[free])) if free.any() else known
+
+    def _new(self, window: Window, rows: Ints) -> Groups:
+        """Groups of which nothing is known, one in each of these regions."""
+        age = window.region[rows] % self._fitter.settings.anew
+        return Groups(rows, window.corners[rows], self._fitter.nothing(age))
+
+    def _fit(self, window: Window, hints: Sequence[Found], groups: Groups) -> tuple[list[Found], Held]:
+        """What is found of each group, and what to hold of it; a hint is one for a group that has its region to itself."""
+        one_each = len(groups.region) == len(window.region)
+        if not one_each:
+            alone = np.bincount(groups.region)[groups.region] == 1
+            hints = [hints[k] if by_itself else NOTHING_FOUND for k, by_itself in zip(groups.region, alone, strict=True)]
+
+        def fit(rows: Ints, patches: Patches, held: Held) -> tuple[list[Found], Held]:
+            given = [hints[k] for k in rows.tolist()]
+            return self._fitter.follow(patches.images, window.times, given, patches.noise, patches.ceiling, held)
+
+        patches = Patches(window.patches, window.noise, window.ceiling)
+        patches = patches if one_each else patches.of(groups.region)
+        beside = overlapping(groups.corner, window.patches.shape[:1:-1])
+        if not beside.any():
+            return fit(np.arange(len(beside)), patches, groups.held)
+        return fit_in_turns(fit, patches, window.times, groups, beside, self._fitter.settings.sigma_px)
 
 
-def _same(last: Window, window: Window) -> tuple[Ints, Ints]:
-    """Rows of two windows' regions that hold the same group: those of one number, and those that a moved one came from."""
-    _, old, new = np.intersect1d(last.region, window.region, return_indices=True)
-    left, come = np.setdiff1d(np.arange(len(last.region)), old), np.setdiff1d(np.arange(len(window.region)), new)
-    away = np.abs(last.corners[left][:, None] - window.corners[come]).max(axis=-1)
-    pairs = []
-    while away.size and away.min() <= MOVED:
-        i, j = np.unravel_index(away.argmin(), away.shape)
-        pairs.append((left[i], come[j]))
-        away[i], away[:, j] = np.inf, np.inf
-    moved = np.array(pairs, np.int64).reshape(-1, 2)
-    return np.concatenate([old, moved[:, 0]]), np.concatenate([new, moved[:, 1]])
+def _by_region(found: Sequence[Found], region: Ints, regions: int) -> list[Found]:
+    """What was found of groups in the regions (G,), rising, region by region."""
+    each: list[list[Found]] = [[] for _ in range(regions)]
+    for answer, k in zip(found, region.tolist(), strict=True):
+        each[k].append(answer)
+    return [parts[0] if len(parts) == 1 else Found(*map(np.concatenate, zip(*parts, strict=True))) for parts in each]

@@ -9,7 +9,7 @@ import numpy as np
 
 from irst_stream.types import Floats
 
-__all__ = ["Groups", "Life", "plan_lives"]
+__all__ = ["Groups", "Life", "formation", "plan_lives"]
 
 SKIRT = 3.0  # px: how far a target shines
 LINGER_S = 0.01  # between one group's end and the next one's beginning
@@ -107,7 +107,7 @@ class _Planner:
         heading = (target - origin) / max(float(np.linalg.norm(target - origin)), 1e-9)
         velocity = heading * rng.uniform(*s.speed_px_s)
         across = np.array([-heading[1], heading[0]])
-        offsets = _spread(rng, n, rng.uniform(*s.spacing_px))
+        offsets = formation(rng, n, rng.uniform(*s.spacing_px))
         crosses = n > 1 and rng.random() < s.crossing
         beat = np.full(n, 2 * np.pi / rng.uniform(2.0, 6.0) if crosses else 0.0)
         phase = rng.uniform(0, 2 * np.pi, n) if crosses else np.zeros(n)
@@ -157,7 +157,7 @@ def _passes(offset: float, velocity: float, acceleration: float) -> list[float]:
     return [float(root.real) for root in roots if abs(root.imag) < 1e-12]
 
 
-def _spread(rng: np.random.Generator, members: int, spacing: float) -> Floats:
+def formation(rng: np.random.Generator, members: int, spacing: float) -> Floats:
     """(M, 2) offsets about their mean: each new member stands `spacing` from one already there and no nearer to any."""
     points = [np.zeros(2)]
     while len(points) < members:

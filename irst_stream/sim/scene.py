@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
@@ -47,7 +47,15 @@ class Scene:
     Iterating gives (Frame, Truth, Pose) for each frame in turn.
     """
 
-    def __init__(self, settings: SceneSettings, frames: int, seed: int = 0, name: str = "scene") -> None:
+    def __init__(
+        self,
+        settings: SceneSettings,
+        frames: int,
+        seed: int = 0,
+        name: str = "scene",
+        lives: Sequence[Life] = (),
+    ) -> None:
+        """lives: flights to show in place of those that the settings and the seed would."""
         _check(settings, frames, seed)
         self.settings, self.frames, self.seed, self.name = settings, frames, seed, name
         sensor = settings.sensor
@@ -57,7 +65,8 @@ class Scene:
         platform = settings.platform
         roll_px = platform.roll_jitter_mrad * 1e-3 * np.hypot(sensor.width, sensor.height) / 2
         sway_px = 5.0 * float(platform.jitter_px + roll_px)
-        self._lives = plan_lives(settings.groups, sensor.width, sensor.height, duration_s, sway_px, self._stream(2))
+        size = sensor.width, sensor.height
+        self._lives = lives or plan_lives(settings.groups, *size, duration_s, sway_px, self._stream(2))
         self._first_id = np.cumsum([0, *(len(life.offsets) for life in self._lives)])
 
     def __iter__(self) -> Iterator[tuple[Frame, Truth, Pose]]:

@@ -1,4 +1,4 @@
-"""A tracker for one sensor: detections in, tracks out; all it believes lies in arrays (track/compiled.py)."""
+"""A tracker for one sensor: detections in, tracks out; all it believes lies in arrays (track/compiled)."""
 
 from __future__ import annotations
 

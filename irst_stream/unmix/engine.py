@@ -48,6 +48,7 @@ FAINTEST = 1.0  # DN: what the brightest pixel is taken for at least, where ligh
 LOG_SD = (-6.0, 1.0)  # the bounds of the continuous head's log deviations
 CLAIMS = 7  # numbers of each fine cell's claim: see types.Unmixed
 MANIFEST, WEIGHTS = "manifest.toml", "weights.safetensors"
+LIMITS: dict[Literal["fp32", "fp16", "int8"], float] = {"fp32": 1e-3, "fp16": 0.02, "int8": 1.0}  # int8 by accuracy
 Array = NDArray[Any]
 
 
@@ -65,7 +66,8 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """sha256 of the weights' file; network and head; time_code "window" (places 0 to 4) or "clip" (the frame's index in a
     clip of code_length frames); scale "none" (light counts in DN) or "peak" (in shares of the brightest pixel); window
-    (frames), division of the fine grid, patch (rows, columns); what made it, in words; its graphs, where exported.
+    (frames), division of the fine grid, patch (rows, columns); what made it, in words; by how much of the range what it
+    gives in each precision may differ from ONNX Runtime on the CPU; its graphs, where exported.
     """
 
     sha256: str
@@ -79,6 +81,7 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     division: Annotated[int, msgspec.Meta(ge=1, le=31)] = 3
     patch: tuple[int, int] = (11, 11)
     irst_stream: str = __version__
+    limits: dict[Literal["fp32", "fp16", "int8"], float] = msgspec.field(default_factory=LIMITS.copy)
     graphs: tuple[Graph, ...] = ()
 
     @property

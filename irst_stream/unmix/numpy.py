@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError
+from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import FAINTEST, LOG_SD, UNIT, Engine
 
@@ -38,12 +39,12 @@ class NumpyUnmixer:
         scale = self._scale(patches) / UNIT
         return unfold(patches / scale, self._weights) * scale
 
-    def fuse(self, maps: Array, patches: Array, places: Ints) -> Unmixed:
+    def fuse(self, maps: WindowMaps, patches: Array, places: Ints) -> Unmixed:
         """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
         gate = gates(places.ravel(), self._manifest.code_length, self._weights)
         gate = gate.reshape(*places.shape, *gate.shape[1:])
         scale = self._scale(patches)
-        image, features = fuse(maps * gate / (scale / UNIT), self._weights)
+        image, features = fuse(np.asarray(maps) * gate / (scale / UNIT), self._weights)
         image = np.asarray(image * (scale[:, 0] / UNIT), np.float32)
         if self._manifest.head == "map":
             return Unmixed.plain(image)

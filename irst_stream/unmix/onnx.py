@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError, IrstError
 from irst_stream.machine import usable_cores
+from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import Engine
 
-__all__ = ["OnnxUnmixer", "forms"]
+__all__ = ["OnnxUnmixer", "WholeOnCpu", "forms"]
 
 
 def forms() -> tuple[str, ...]:
@@ -53,11 +55,44 @@ class OnnxUnmixer:
         maps: NDArray[np.float32] = self._unfold.run(None, {"patches": patches})[0]
         return maps
 
-    def fuse(self, maps: NDArray[np.float32], patches: NDArray[np.float32], places: Ints) -> Unmixed:
+    def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
         """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
-        given = {"maps": maps, "patches": patches}
+        given = {"maps": np.asarray(maps, np.float32), "patches": patches}
         if "places" in self._inputs:
             given["places"] = places.astype(np.float32)
+        found = self._fuse.run(None, {name: given[name] for name in self._inputs})
+        return Unmixed(*found) if len(found) > 1 else Unmixed.plain(found[0])
+
+
+class WholeOnCpu:
+    """The graphs that TensorRT takes (graph.build_for_gpu), serialised, by part, run by ONNX Runtime on the CPU.
+
+    What has no kernel in half precision is computed in single precision and rounded after each step, so this tells how a
+    GPU's answers will be rounded, and nothing of its speed.
+    """
+
+    def __init__(self, graphs: Mapping[str, bytes], threads: int = 0) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.log_severity_level = 3
+        self._unfold, self._fuse = (
+            ort.InferenceSession(graphs[part], options, providers=["CPUExecutionProvider"]) for part in ("unfold", "fuse")
+        )
+        self._inputs = {node.name for node in self._fuse.get_inputs()}
+
+    def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        maps: NDArray[np.float32] = self._unfold.run(None, {"patches": patches})[0]
+        return maps
+
+    def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
+        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
+        stack = np.asarray(maps, np.float32)
+        rows = np.arange(stack.shape[0] * stack.shape[1], dtype=np.int32).reshape(stack.shape[:2])
+        given = {"store": stack.reshape(-1, *stack.shape[2:]), "rows": rows}
+        given |= {"patches": patches, "places": places.astype(np.float32)}
         found = self._fuse.run(None, {name: given[name] for name in self._inputs})
         return Unmixed(*found) if len(found) > 1 else Unmixed.plain(found[0])
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError, IrstError, MissingPackageError
 from irst_stream.machine import usable_cores
+from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import WEIGHTS, Engine
 
@@ -52,10 +53,10 @@ class OpenVinoUnmixer:
         """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
         return np.concatenate([self._unfold({"patches": patch[None]})[0] for patch in patches])
 
-    def fuse(self, maps: NDArray[np.float32], patches: NDArray[np.float32], places: Ints) -> Unmixed:
+    def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
         """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
-        columns = {"maps": maps, "patches": patches, "places": places.astype(np.float32)}
-        found = [self._fuse({name: column[k : k + 1] for name, column in columns.items()}) for k in range(len(maps))]
+        columns = {"maps": np.asarray(maps, np.float32), "patches": patches, "places": places.astype(np.float32)}
+        found = [self._fuse({name: column[k : k + 1] for name, column in columns.items()}) for k in range(len(patches))]
         images = np.concatenate([outputs[0] for outputs in found])
         if len(found[0]) < 2:
             return Unmixed.plain(images)

@@ -7,8 +7,10 @@ held are computed anew.
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -18,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.errors import UsageError
-from irst_stream.protocols import Unmixer
+from irst_stream.errors import DeviceError, UsageError
+from irst_stream.protocols import Map, Unmixer
 from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 
@@ -28,27 +30,56 @@ __all__ = ["MapStream", "Part", "WindowUnmixer", "corner_of", "light_centre", "r
 MOST_SENSORS = 256  # whose maps are held; a sensor that comes back after more others costs five maps again
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
 
+log = logging.getLogger(__name__)
+
 
 class WindowUnmixer:
     """A network over the windows of any number of sensors, each with any number of regions."""
 
-    def __init__(self, unmixer: Unmixer, manifest: EngineManifest) -> None:
-        self.manifest = manifest
-        self._unmixer = unmixer
+    def __init__(self, unmixer: Unmixer, manifest: EngineManifest, spares: Spares = ()) -> None:
+        """spares: what makes another unmixer, and what that is in words, for each time that one fails on its GPU.
+
+        `alarm` says what has failed, and what works in its place; "" while nothing has.
+        """
+        self.manifest, self.alarm = manifest, ""
+        self._unmixer, self._spares = unmixer, iter(spares)
         self._streams: OrderedDict[str, tuple[int, dict[int, MapStream]]] = OrderedDict()
 
     def __call__(self, windows: Sequence[Window]) -> list[list[Answer]]:
         """What is seen in each region of each window, in one call of the network for all of them.
 
-        A window has five frames; a single frame is taken for a scene that stands still.
+        A window has five frames; a single frame is taken for a scene that stands still. Where the unmixer fails on its GPU,
+        the next one answers the same windows.
         """
         looks = [look for window in windows for look in self._looks(window)]
-        answers = iter(see(self._unmixer, looks))
-        return [list(islice(answers, len(window.patches))) for window in windows]
+        while True:
+            try:
+                answers = iter(see(self._unmixer, looks))
+                return [list(islice(answers, len(window.patches))) for window in windows]
+            except DeviceError as error:
+                self._replace(error.with_traceback(None))  # whose frames would keep the unmixer
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self._streams.pop(sensor, None)
+
+    def _replace(self, error: DeviceError) -> None:
+        """Has the next unmixer answer from now on; the last one's maps are lost. Raises the error where there is none."""
+        for _, streams in self._streams.values():
+            for stream in streams.values():
+                stream.clear()
+        del self._unmixer
+        gc.collect()  # what it holds on its GPU must be free before another takes as much
+        for words, make in self._spares:
+            self.alarm = f"the network failed ({error}); {words}"
+            log.error("%s", self.alarm)
+            try:
+                self._unmixer = make()
+            except DeviceError as again:
+                error = again
+                continue
+            return
+        raise error
 
     def _looks(self, window: Window) -> list[Look]:
         stamp, frames = window.stamp, window.patches.shape[1]
@@ -75,7 +106,7 @@ class MapStream:
     def __init__(self, manifest: EngineManifest) -> None:
         self._manifest = manifest
         self._part = Part(manifest.patch)
-        self._maps: dict[int, NDArray[np.float32]] = {}
+        self._maps: dict[int, Map] = {}
 
     @property
     def corner(self) -> Ints:
@@ -90,11 +121,15 @@ class MapStream:
         new = {number: k for k, number in enumerate(numbers) if number not in self._maps}
         return self._part.of(patches), list(new.values())
 
-    def hold(self, numbers: Sequence[int], new: Sequence[int], maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Takes the maps (n, H, W) of the new frames; the window's maps (5, H, W). Older ones are dropped."""
+    def clear(self) -> None:
+        """Drops all maps."""
+        self._maps.clear()
+
+    def hold(self, numbers: Sequence[int], new: Sequence[int], maps: Sequence[Map]) -> list[Map]:
+        """Takes the maps of the new frames; the window's five. Older ones are dropped."""
         self._maps.update(zip((numbers[k] for k in new), maps, strict=True))
         self._maps = {number: self._maps[number] for number in numbers}
-        return np.stack([self._maps[number] for number in numbers])
+        return [self._maps[number] for number in numbers]
 
     def places(self, numbers: Sequence[int]) -> Ints:
         """(5,): the frames' places in time, as the engine counts them."""
@@ -111,9 +146,8 @@ def see(unmixer: Unmixer, looks: Sequence[Look]) -> list[Answer]:
         return []
     parts, new = zip(*(stream.follow(patches, numbers) for stream, patches, numbers in looks), strict=True)
     fresh = np.concatenate([part[k] for part, k in zip(parts, new, strict=True)])
-    unfolded = unmixer.unfold(fresh) if len(fresh) else np.zeros((0, 0, 0), np.float32)
-    shares = np.split(unfolded, np.cumsum([len(k) for k in new])[:-1])
-    maps = np.stack([look[0].hold(look[2], k, share) for look, k, share in zip(looks, new, shares, strict=True)])
+    unfolded = iter(unmixer.unfold(fresh) if len(fresh) else ())
+    maps = [look[0].hold(look[2], k, list(islice(unfolded, len(k)))) for look, k in zip(looks, new, strict=True)]
     places = np.stack([stream.places(numbers) for stream, _, numbers in looks])
     seen = unmixer.fuse(maps, np.stack(parts), places)
     return [
@@ -122,6 +156,7 @@ def see(unmixer: Unmixer, looks: Sequence[Look]) -> list[Answer]:
 
 
 Look = tuple[MapStream, NDArray[Any], Sequence[int]]
+Spares = Iterable[tuple[str, Callable[[], Unmixer]]]
 
 
 class Part:
@@ -194,15 +229,15 @@ def run_sequence(unmixers: Sequence[Unmixer], manifest: EngineManifest, patches:
     for unmixer in unmixers:
         spare.put(unmixer)
 
-    def unfold(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def unfold(patch: NDArray[np.float32]) -> Map:
         with _borrowed(spare) as unmixer:
-            return np.asarray(unmixer.unfold(patch[None])[0])
+            return next(iter(unmixer.unfold(patch[None])))
 
     def fuse(k: int) -> Unmixed:
         window, corner = seen[k]
-        stack = np.stack([maps[k + t, corner] for t in range(WINDOW)])
+        stack = [maps[k + t, corner] for t in range(WINDOW)]
         with _borrowed(spare) as unmixer:
-            return unmixer.fuse(stack[None], window[None], _places(manifest, range(k, k + WINDOW)))
+            return unmixer.fuse([stack], window[None], _places(manifest, range(k, k + WINDOW)))
 
     with ThreadPoolExecutor(len(unmixers)) as pool:
         maps = dict(zip(wanted, pool.map(unfold, wanted.values()), strict=True))

@@ -29,7 +29,9 @@ def windows(frames=60, sensor="a", epoch=1, noise=2.0):
     for k in range(frames):
         stamp = Stamp(sensor, epoch, k, k * 10_000_000)
         level, ceiling = np.full(2, noise), np.full(2, np.inf)
-        yield Window(stamp, np.zeros((2, 2)), seen[:, k : k + 5], TIMES, np.array([4, 7]), level, ceiling)
+        yield Window(
+            stamp, np.array([[0.0, 0.0], [40.0, 0.0]]), seen[:, k : k + 5], TIMES, np.array([4, 7]), level, ceiling
+        )
 
 
 def fits(anew, threads=1):

@@ -7,7 +7,7 @@ from filterpy.kalman import IMMEstimator, KalmanFilter
 
 from irst_stream import Detections, Stamp
 from irst_stream.track import Tracker, TrackSettings
-from irst_stream.track.compiled import update
+from irst_stream.track.compiled.updating import update
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
 
 

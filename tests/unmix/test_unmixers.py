@@ -6,20 +6,35 @@ import numpy as np
 import pytest
 from networks import ENGINES, random_engine
 
+from irst_stream.cli import main
 from irst_stream.learn.backend import TorchUnmixer
 from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
+from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer, forms
 from irst_stream.unmix.openvino import OpenVinoUnmixer
+from irst_stream.unmix.tensorrt_here import look_for_tensorrt
+
+
+def by_tensorrt(engine):
+    """By plans in single precision, built for this machine's GPU and kept in a folder of their own."""
+    missing = look_for_tensorrt().missing
+    if missing:
+        pytest.skip(missing)
+    assert main(["engine", "build", str(engine.folder), "--precision", "fp32", "--batch", "1,8"]) == 0
+    return build_unmixer(engine, choose_backend(engine, "tensorrt-fp32"))
+
 
 BACKENDS = {
     "numpy": NumpyUnmixer,
     "torch": TorchUnmixer,
     **{f"onnx, {form}": partial(OnnxUnmixer, threads=1, form=form) for form in forms()},  # DeformConv from 1.31 on
     "openvino": lambda engine: OpenVinoUnmixer(engine, threads=1),
+    "tensorrt": by_tensorrt,
 }
+ON_A_GPU = ("tensorrt",)  # whose maps are no arrays
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -27,9 +42,13 @@ def engine(request, tmp_path_factory):
     return random_engine(tmp_path_factory.mktemp("engine"), **ENGINES[request.param])
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def unmixer(request, engine):
-    return BACKENDS[request.param](engine)
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=[pytest.mark.gpu] if n in ON_A_GPU else []) for n in BACKENDS]
+)
+def unmixer(request, engine, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield BACKENDS[request.param](engine)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +70,7 @@ def expected(engine, windows, places):
 
 
 def near(got, wanted, least=1e-6):
-    np.testing.assert_allclose(got, wanted, atol=1e-4 * max(float(np.ptp(wanted)), least))
+    np.testing.assert_allclose(got, wanted, atol=1e-4 * max(float(np.ptp(wanted)), least))  # float32, in any order of sums
 
 
 def test_half_precision_finds_the_same_cells():
@@ -65,19 +84,26 @@ def test_half_precision_finds_the_same_cells():
     np.testing.assert_allclose(found[1].claims[0, 0], found[0].claims[0, 0], atol=0.1)
 
 
+def unfolded(unmixer, windows):
+    """The maps of windows, each frame by itself."""
+    return [list(unmixer.unfold(window)) for window in windows]
+
+
 def test_maps_are_the_oracles(unmixer, windows, expected):
-    for window, maps in zip(windows, expected[0], strict=True):
-        got = unmixer.unfold(window)
-        assert got.dtype == np.float32
-        near(got, maps)
+    for got, wanted in zip(unfolded(unmixer, windows), expected[0], strict=True):
+        assert len(got) == len(wanted)
+        if isinstance(got[0], np.ndarray):
+            assert got[0].dtype == np.float32
+            near(np.stack(got), wanted)
 
 
-def test_a_frames_map_does_not_depend_on_its_company(unmixer, windows, expected):
-    near(unmixer.unfold(windows[0, :1]), expected[0][0, :1])
+def test_a_frames_map_does_not_depend_on_its_company(unmixer, windows, places, expected):
+    alone = [[next(iter(unmixer.unfold(frame[None]))) for frame in window] for window in windows]
+    near(unmixer.fuse(alone, windows, places).map, expected[1].map)
 
 
 def test_windows_are_the_oracles(unmixer, engine, windows, places, expected):
-    got = unmixer.fuse(np.asarray(expected[0], np.float32), windows, places)
+    got = unmixer.fuse(unfolded(unmixer, windows), windows, places)
     assert got.map.shape == (2, *engine.manifest.cells)
     assert got.claims.shape == (2, engine.manifest.claims, *engine.manifest.cells)
     near(got.map, expected[1].map)
@@ -86,5 +112,5 @@ def test_windows_are_the_oracles(unmixer, engine, windows, places, expected):
 
 
 def test_a_window_does_not_depend_on_its_company(unmixer, windows, places, expected):
-    alone = unmixer.fuse(np.asarray(expected[0][1:], np.float32), windows[1:], places[1:])
+    alone = unmixer.fuse(unfolded(unmixer, windows[1:]), windows[1:], places[1:])
     near(alone.map, expected[1].map[1:])

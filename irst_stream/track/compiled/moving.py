@@ -1,0 +1,95 @@
+"""Targets move on: each by its motion model, or by several that interact, all of a group together. Compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irst_stream.compiling import compiled
+from irst_stream.track.compiled.beliefs import AMPLITUDE, AMPLITUDE_VAR, COV_XX, COV_XY, COV_YY, EXISTS, TINY, Beliefs
+
+__all__ = ["predict"]
+
+
+@compiled
+def predict(beliefs, transitions, together, alone, switch, fade, rules):  # type: ignore[no-untyped-def]
+    """All that is believed, moved on: transitions, noise together and alone (M, D, D), switch (M, M); fade: of errors."""
+    group, hypothesis, block, log_weight, chance, x, cov, real, whole = beliefs
+    chance, x, cov, real = chance.copy(), x.copy(), cov.copy(), real.copy()
+    models, size = x.shape[1:]
+    for h in range(len(hypothesis) - 1):
+        rows = slice(hypothesis[h], hypothesis[h + 1])
+        n = hypothesis[h + 1] - hypothesis[h]
+        joint = cov[block[h] : block[h + 1]].reshape((models, n * size, n * size))
+        if models > 1:
+            _mix(x[rows], joint, chance[h], switch)
+        for m in range(models):
+            _move(x[rows], joint, m, transitions[m], together[m], alone[m])
+            if rules.coloured:
+                for i in range(n):
+                    at, fresh = size * (i + 1) - 2, 1 - fade * fade
+                    row = real[hypothesis[h] + i]
+                    joint[m, at, at] += fresh * row[COV_XX]
+                    joint[m, at + 1, at + 1] += fresh * row[COV_YY]
+                    joint[m, at, at + 1] += fresh * row[COV_XY]
+                    joint[m, at + 1, at] += fresh * row[COV_XY]
+    for r in range(len(real)):
+        real[r, EXISTS] *= rules.survives
+        real[r, AMPLITUDE_VAR] += rules.drift * real[r, AMPLITUDE] ** 2
+    return Beliefs(group, hypothesis, block, log_weight, chance, x, cov, real, whole)
+
+
+@compiled
+def _mix(x, cov, chance, switch):  # type: ignore[no-untyped-def]
+    """The interacting step of several motion models: x (n, M, D), cov (M, nD, nD) and chance (M,), before they move."""
+    n, models, size = x.shape
+    new_x, new_cov, ahead = np.zeros(x.shape), np.zeros(cov.shape), np.zeros(models)
+    for m in range(models):
+        for k in range(models):
+            ahead[m] += switch[k, m] * chance[k]
+        for k in range(models):
+            share = switch[k, m] * chance[k] / max(ahead[m], TINY)
+            new_x[:, m] += share * x[:, k]
+        for k in range(models):
+            share = switch[k, m] * chance[k] / max(ahead[m], TINY)
+            away = (x[:, k] - new_x[:, m]).copy().reshape(n * size)
+            for p in range(n * size):
+                for q in range(n * size):
+                    new_cov[m, p, q] += share * (cov[k, p, q] + away[p] * away[q])
+    x[:], cov[:], chance[:] = new_x, new_cov, ahead
+
+
+@compiled
+def _move(x, cov, m, transition, together, alone):  # type: ignore[no-untyped-def]
+    """One model's step: x (n, M, D) and the joint cov (M, nD, nD); noise that the targets share, and what each has alone.
+
+    Most of a transition is zeros, which are passed over.
+    """
+    n, _, size = x.shape
+    state, half = np.empty(size), np.empty((size, size))
+    for i in range(n):
+        for p in range(size):
+            state[p] = x[i, m, p]
+        for p in range(size):
+            value = 0.0
+            for k in range(size):
+                value += transition[p, k] * state[k]
+            x[i, m, p] = value
+        for j in range(i + 1):
+            a, b = size * i, size * j
+            for p in range(size):
+                half[p] = 0.0
+                for k in range(size):
+                    if transition[p, k] != 0:
+                        for q in range(size):
+                            half[p, q] += transition[p, k] * cov[m, a + k, b + q]
+            for q in range(size):
+                for p in range(size):
+                    value = together[p, q] + (alone[p, q] if i == j else 0.0)
+                    for k in range(size):
+                        if transition[q, k] != 0:
+                            value += half[p, k] * transition[q, k]
+                    cov[m, a + p, b + q] = value
+            if i != j:
+                for p in range(size):
+                    for q in range(size):
+                        cov[m, b + q, a + p] = cov[m, a + p, b + q]

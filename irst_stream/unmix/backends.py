@@ -1,0 +1,102 @@
+"""Which backend runs an engine: by name, or the best that works here; and the Unmixers that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+from irst_stream.errors import UsageError
+from irst_stream.protocols import Unmixer
+from irst_stream.unmix.engine import Engine
+from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.plans import Plans, Precision, find_plans, read_plans
+from irst_stream.unmix.tensorrt_here import look_for_tensorrt
+
+__all__ = ["Backend", "Choice", "build_unmixer", "choose_backend", "spare_unmixers"]
+
+Backend = Literal["auto", "tensorrt", "tensorrt-fp32", "tensorrt-int8", "onnx", "openvino", "openvino-bf16", "numpy"]
+
+WORDS = {
+    "onnx": "ONNX Runtime on the CPU",
+    "openvino": "OpenVINO on the CPU",
+    "openvino-bf16": "OpenVINO on the CPU, in bf16 where it has that",
+    "numpy": "NumPy",
+}
+
+
+class Choice(NamedTuple):
+    """A backend that is not "auto"; what it is and why, in words; its plans, or the folder of them, where it has any."""
+
+    backend: Backend
+    words: str
+    plans: Plans | Path | None = None
+
+
+def choose_backend(engine: Engine, backend: Backend) -> Choice:
+    """The backend of that name; of "auto", TensorRT if it has plans and works here, else ONNX Runtime, else NumPy."""
+    if backend.startswith("tensorrt"):
+        return _tensorrt(engine, backend)
+    if backend != "auto":
+        return Choice(backend, WORDS[backend])
+    if not engine.manifest.graphs:
+        return Choice("numpy", "NumPy, since the engine has no ONNX graphs; irst-stream engine export makes them")
+    here = look_for_tensorrt()
+    if here.place is None:
+        return Choice("onnx", f"ONNX Runtime on the CPU, since {here.missing}")
+    if not find_plans(engine.manifest.sha256, here.place, "fp16"):
+        return Choice("onnx", f"ONNX Runtime on the CPU, since there are no plans for this GPU; {_how(engine, 'fp16')}")
+    return _tensorrt(engine, "tensorrt")
+
+
+def build_unmixer(engine: Engine, choice: Choice, threads: int = 0, form: str = "", *, with_map: bool = True) -> Unmixer:
+    """threads: 0 for all cores; form: of the graphs, where ONNX Runtime is to take a certain one; with_map: whether the
+    map is wanted beside a continuous head's claims, which it costs time to bring back from a GPU.
+    """
+    if choice.plans is not None:
+        from irst_stream.unmix.tensorrt import TensorRtUnmixer
+
+        plans = read_plans(choice.plans) if isinstance(choice.plans, Path) else choice.plans
+        return TensorRtUnmixer(plans, engine.manifest, with_map=with_map)
+    if choice.backend == "numpy":
+        return NumpyUnmixer(engine)
+    if choice.backend in ("openvino", "openvino-bf16"):
+        from irst_stream.unmix.openvino import OpenVinoUnmixer
+
+        return OpenVinoUnmixer(engine, threads, "bf16" if choice.backend.endswith("bf16") else "fp32")
+    from irst_stream.unmix.onnx import OnnxUnmixer
+
+    return OnnxUnmixer(engine, threads, form)
+
+
+def spare_unmixers(
+    engine: Engine, choice: Choice, threads: int, *, with_map: bool
+) -> Iterator[tuple[str, Callable[[], Unmixer]]]:
+    """What takes over when a GPU fails, one after the other, and what that is: the same once more, then the CPU."""
+    if choice.plans is None:
+        return
+    yield "built anew", lambda: _anew(engine, choice, threads, with_map)
+    cpu = choose_backend(engine, "onnx" if engine.manifest.graphs else "numpy")
+    yield f"from now on by {cpu.words}", lambda: build_unmixer(engine, cpu, threads)
+
+
+def _anew(engine: Engine, choice: Choice, threads: int, with_map: bool) -> Unmixer:
+    from irst_stream.cuda import Device
+
+    Device().reset()
+    return build_unmixer(engine, choice, threads, with_map=with_map)
+
+
+def _tensorrt(engine: Engine, backend: Backend) -> Choice:
+    precision = cast("Precision", backend.partition("-")[2] or "fp16")
+    here = look_for_tensorrt()
+    if here.place is None:
+        raise UsageError(f"backend {backend!r}: {here.missing}")
+    folder = find_plans(engine.manifest.sha256, here.place, precision)
+    if folder is None:
+        raise UsageError(f"backend {backend!r}: no plans for this GPU; {_how(engine, precision)}")
+    return Choice(backend, f"TensorRT {here.place.tensorrt} in {precision} on {here.place.gpu}", folder)
+
+
+def _how(engine: Engine, precision: Precision) -> str:
+    return f"irst-stream engine build {engine.folder} --precision {precision} makes them"

@@ -1,0 +1,249 @@
+"""An engine run by TensorRT: a protocols.Unmixer whose maps stay on the GPU.
+
+Every batch size of a plan has two lanes, each with a stream, an execution context and pinned buffers of its own, so that
+one uploads while the other computes or downloads. All that a lane does is recorded once (a CUDA graph) and then started
+as a whole. Frames' maps are copied from where `unfold` leaves them into the store, from which `fuse` takes those of a
+window by their places; the host sees neither.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_stream.cuda import Device, Event, Memory, Pinned, Recording, Stream
+from irst_stream.errors import DeviceError, MissingPackageError
+from irst_stream.types import Ints, Unmixed
+from irst_stream.unmix.batches import Batches
+from irst_stream.unmix.engine import EngineManifest
+from irst_stream.unmix.plans import Plans
+from irst_stream.unmix.store import HeldMap, Places, runs
+from irst_stream.unmix.tensorrt_build import MOST_MAPS, listen
+
+try:
+    import tensorrt as trt
+except ImportError as error:
+    raise MissingPackageError("tensorrt", "tensorrt", "the TensorRT backend") from error
+
+__all__ = ["PlanLanes", "TensorRtUnmixer"]
+
+FIRST_MAPS = 1 << 12  # places in the store, which grows
+LANES = 2
+TIMED = 5  # runs of each batch size, when it is made
+FLOAT = 4  # bytes
+
+
+class TensorRtUnmixer:
+    """The plans of an engine, ready to run, to be used by one thread at a time."""
+
+    def __init__(self, plans: Plans, manifest: EngineManifest, *, with_map: bool = True) -> None:
+        """with_map: whether the map comes back beside the claims of a continuous head; where it does not, it is NaN."""
+        self._manifest, self._device, self._listener = manifest, Device(), listen(trt)
+        self._streams = [Stream() for _ in range(LANES)]
+        self._places, self._store = Places(FIRST_MAPS, MOST_MAPS), Memory(FIRST_MAPS * self._map_bytes)
+        self._unfolded: list[Event] = []
+        self._runtime = trt.Runtime(self._listener)
+        hidden = frozenset() if with_map or manifest.head == "map" else frozenset({"map"})
+        self._parts = {
+            "unfold": self._part(plans.unfold, plans.manifest.batches, frozenset({"maps"})),
+            "fuse": self._part(plans.fuse, plans.manifest.batches, hidden),
+        }
+
+    def unfold(self, patches: NDArray[np.float32]) -> list[HeldMap]:
+        """Patches (B, h, w) DN of single frames to what holds their maps on the GPU."""
+        self._device.use()
+        self._make_room(len(patches))
+        held = self._places.take(len(patches))
+        places = np.array([one.place for one in held], np.int64)
+        for lane, some in self._parts["unfold"].share(len(patches)):
+            lane.finished.wait()
+            lane.given["patches"].array[: some.stop - some.start] = patches[some]
+            lane.start()
+            source = lane.memory["maps"].address
+            for row, place, count in runs(places[some]):
+                target = self._store.address + place * self._map_bytes
+                lane.stream.copy(source + row * self._map_bytes, target, count * self._map_bytes)
+            lane.stream.mark(lane.finished)
+            self._unfolded.append(lane.finished)
+        return held
+
+    def fuse(self, maps: Sequence[Sequence[HeldMap]], patches: NDArray[np.float32], places: Ints) -> Unmixed:
+        """What holds the maps of windows' frames (B, 5), the patches (B, 5, h, w), and the frames' places (B, 5)."""
+        self._device.use()
+        rows = np.array([[one.place for one in window] for window in maps], np.int32)
+        columns: dict[str, NDArray[Any]] = {"rows": rows, "patches": patches, "places": places}
+        part = self._parts["fuse"]
+        found = {name: np.empty((len(rows), *shape), np.float32) for name, shape in part.outputs.items()}
+        running: list[tuple[_Lane, slice]] = []
+        for stream in self._streams:
+            for event in self._unfolded:
+                stream.follow(event)
+        for lane, some in part.share(len(rows)):
+            if len(running) == LANES:
+                _take(*running.pop(0), found)
+            for name, pinned in lane.given.items():
+                pinned.array[: some.stop - some.start] = columns[name][some]
+            lane.start()
+            lane.stream.mark(lane.finished)
+            running.append((lane, some))
+        for lane, some in running:
+            _take(lane, some, found)
+        self._unfolded.clear()
+        if "map" not in found:
+            found["map"] = np.broadcast_to(np.float32(np.nan), (len(rows), *self._manifest.cells))
+        return Unmixed(found["map"], found["claims"]) if "claims" in found else Unmixed.plain(found["map"])
+
+    def close(self) -> None:
+        """Lets go of all that is held on the GPU, as far as nobody else holds it."""
+        self._parts.clear()
+
+    @property
+    def costs(self) -> dict[str, dict[int, float]]:
+        """What each batch size takes, host to host, ms, by part."""
+        return {name: part.costs for name, part in self._parts.items()}
+
+    @property
+    def _map_bytes(self) -> int:
+        return int(np.prod(self._manifest.cells)) * FLOAT
+
+    def _part(self, plan: bytes, batches: tuple[int, ...], kept: frozenset[str]) -> PlanLanes:
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise DeviceError(f"TensorRT {trt.__version__} does not load the plan: {self._why()}")
+        part = PlanLanes(engine, batches, self._streams, kept, self._why)
+        part.make({"store": (self._store.address, self._places.count)})
+        return part
+
+    def _make_room(self, count: int) -> None:
+        """Has the store hold so many more maps: twice its size, or more, where it does not."""
+        if self._places.free >= count:
+            return
+        size = self._places.count
+        while size - self._places.count + self._places.free < count:
+            size *= 2
+        if size > MOST_MAPS:
+            raise DeviceError(f"the store on the GPU holds {MOST_MAPS} maps at most; {count} more are wanted")
+        for stream in self._streams:
+            stream.synchronize()
+        larger = Memory(size * self._map_bytes)
+        self._streams[0].copy(self._store.address, larger.address, self._store.bytes)
+        self._streams[0].synchronize()
+        self._store, self._places.count = larger, size
+        self._parts["fuse"].make({"store": (larger.address, size)})
+
+    def _why(self) -> str:
+        return str(self._listener.errors[-1]) if self._listener.errors else "it does not say why"
+
+
+class PlanLanes:
+    """A plan with all its lanes."""
+
+    def __init__(
+        self, engine: Any, batches: tuple[int, ...], streams: list[Stream], kept: frozenset[str], why: Any
+    ) -> None:
+        """kept: the outputs that stay on the GPU."""
+        self.costs: dict[int, float] = {}
+        self._engine, self._sizes, self._streams, self._kept, self._why = engine, batches, streams, kept, why
+        names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
+        outputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT and n not in kept]
+        self.outputs = {name: tuple(engine.get_tensor_shape(name))[1:] for name in outputs}
+        self._lanes: dict[int, list[_Lane]] = {}
+        self._batches = Batches(dict.fromkeys(batches, 1.0))
+
+    def make(self, fixed: dict[str, tuple[int, int]]) -> None:
+        """Makes all lanes, and times them; fixed: addresses and first dimensions of inputs that are there already."""
+        self._lanes.clear()
+        for profile, size in enumerate(self._sizes):
+            self._lanes[size] = [
+                _Lane(self._engine, profile, size, stream, fixed, self._kept, self._why) for stream in self._streams
+            ]
+            self.costs[size] = min(_timed(self._lanes[size][0]) for _ in range(TIMED))
+        self._batches = Batches(self.costs)
+
+    def share(self, count: int) -> list[tuple[_Lane, slice]]:
+        """The lanes that so many patches or windows go through, in turns, and which of these each takes."""
+        shares, first = [], 0
+        for k, size in enumerate(self._batches.split(count)):
+            some = slice(first, min(first + size, count))
+            shares.append((self._lanes[size][k % LANES], some))
+            first = some.stop
+        return shares
+
+
+class _Lane:
+    """One batch size of a plan on one stream: its buffers, and its work, recorded.
+
+    given, found: what is uploaded and downloaded, by name; memory: all that is on the GPU; finished: set behind each run.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        profile: int,
+        size: int,
+        stream: Stream,
+        fixed: dict[str, tuple[int, int]],
+        kept: frozenset[str],
+        why: Any,
+    ) -> None:
+        self.stream, self.finished = stream, Event()
+        self.given: dict[str, Pinned] = {}
+        self.found: dict[str, Pinned] = {}
+        self.memory: dict[str, Memory] = {}
+        self._why, self._context = why, engine.create_execution_context()
+        if self._context is None or not self._context.set_optimization_profile_async(profile, stream.number):
+            raise DeviceError(f"TensorRT makes no context for batches of {size}: {why()}")
+        stream.synchronize()
+        for k in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(k)
+            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            address, first = fixed.get(name, (0, size))
+            shape = (first, *tuple(engine.get_tensor_shape(name))[1:])
+            if is_input and not self._context.set_input_shape(name, shape):
+                raise DeviceError(f"TensorRT does not take {name} of {shape}: {why()}")
+            if name not in fixed:
+                kind = np.int32 if engine.get_tensor_dtype(name) == trt.int32 else np.float32
+                address = self._hold(name, shape, kind)
+                if is_input or name not in kept:
+                    (self.given if is_input else self.found)[name] = Pinned(shape, kind)
+            if not self._context.set_tensor_address(name, address):
+                raise DeviceError(f"TensorRT does not take an address for {name}: {why()}")
+        self._work()  # once before it is recorded: TensorRT makes ready what it needs
+        stream.synchronize()
+        self._recording = Recording(stream, self._work)
+        stream.mark(self.finished)
+
+    def start(self) -> None:
+        """Uploads, computes, downloads; does not wait."""
+        self._recording.start(self.stream)
+
+    def _hold(self, name: str, shape: tuple[int, ...], kind: type[np.generic]) -> int:
+        self.memory[name] = Memory(int(np.prod(shape)) * np.dtype(kind).itemsize)
+        return self.memory[name].address
+
+    def _work(self) -> None:
+        for name, pinned in self.given.items():
+            self.stream.upload(pinned, self.memory[name], pinned.bytes)
+        if not self._context.execute_async_v3(self.stream.number):
+            raise DeviceError(f"TensorRT does not run: {self._why()}")
+        for name, pinned in self.found.items():
+            self.stream.download(self.memory[name], pinned, pinned.bytes)
+
+
+def _take(lane: _Lane, some: slice, found: dict[str, NDArray[np.float32]]) -> None:
+    """Waits for a lane, and copies out what it has found."""
+    lane.finished.wait()
+    for name, pinned in lane.found.items():
+        found[name][some] = pinned.array[: some.stop - some.start]
+
+
+def _timed(lane: _Lane) -> float:
+    """What one run takes, ms."""
+    began = time.perf_counter()
+    lane.start()
+    lane.stream.synchronize()
+    return (time.perf_counter() - began) * 1e3

@@ -1,0 +1,231 @@
+"""TensorRT's builder: from ONNX graphs to plans, on any version from 8.6 on, and what they really run in.
+
+What differs from version to version is all in recipe_of: 8.6 knows no DeformConv, and chooses precisions by flags, so those
+layers that must stay in single precision are held there one by one; from 10 on a graph's own types decide. All that is
+TensorRT's is reached through the module that is handed in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from irst_stream.errors import DeviceError, IrstError, UsageError
+from irst_stream.unmix.plans import Precision
+
+__all__ = [
+    "MOST_MAPS",
+    "Build",
+    "Recipe",
+    "build_plan",
+    "check_layers",
+    "count_layers",
+    "listen",
+    "recipe_of",
+    "version_of",
+]
+
+Report = Callable[[str, int, int], None]  # what is being done; how many steps of how many
+
+OLDEST, DEFORMS, TYPED = (8, 6), (10, 1), (10, 0)
+TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")  # cuBLAS and cuDNN are not needed, and need not be there
+WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
+MOST_MAPS = 1 << 16  # that a store holds
+LEAST_SHARE = {"fp32": 0.0, "fp16": 0.9, "int8": 0.35}  # of the convolutions, that must run as asked
+AS_ASKED = {"fp32": ("fp32",), "fp16": ("fp16", "int8"), "int8": ("int8",)}
+DATA_TYPES = (  # as TensorRT 8.6 and 10 name them
+    ("int8", re.compile(r"\bint8\b", re.IGNORECASE)),
+    ("fp16", re.compile(r"\bfp16\b|\bhalf\b", re.IGNORECASE)),
+    ("fp32", re.compile(r"\bfp32\b|\bfloat\b", re.IGNORECASE)),
+)
+CONVOLUTION = re.compile(r"conv", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a version of TensorRT is to make plans of a precision.
+
+    form, half, quantised: of the graphs, see drawing.Style; network, builder: flags by their names; held: layers of single
+    precision must be held there.
+    """
+
+    form: str
+    half: bool
+    quantised: bool
+    network: tuple[str, ...]
+    builder: tuple[str, ...] = ()
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class Build:
+    """A graph to be built: its part, its bytes, the names of its nodes that stay in single precision, the batch sizes."""
+
+    part: str
+    graph: bytes
+    singles: frozenset[str]
+    batches: tuple[int, ...]
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """The numbers of a version such as "10.13.3.9", three of them at most."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def recipe_of(version: tuple[int, ...], precision: Precision, form: str = "") -> Recipe:
+    """form: "deform" or "portable", "" for what suits the version."""
+    if version < OLDEST:
+        raise UsageError(f"TensorRT {'.'.join(map(str, version))}: expected 8.6 or newer")
+    if form == "deform" and version < DEFORMS:
+        raise UsageError(f"TensorRT {'.'.join(map(str, version))}: has no DeformConv; expected form portable")
+    form = form or ("deform" if version >= DEFORMS else "portable")
+    quantised = precision == "int8"
+    if version >= TYPED:  # portable graphs are of an opset whose quantised values are float32
+        half = precision == "fp16" or (quantised and form == "deform")
+        return Recipe(form, half, quantised, network=("STRONGLY_TYPED",))
+    flags = {"fp32": (), "fp16": ("FP16", "OBEY_PRECISION_CONSTRAINTS")}
+    builder = flags.get(precision, ("INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"))
+    return Recipe(form, False, quantised, ("EXPLICIT_BATCH",), builder, held=precision != "fp32")
+
+
+def listen(trt: Any) -> Any:
+    """TensorRT's logger, which passes on what it says; `errors` holds what went wrong, for the one line that is printed."""
+
+    class Listener(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.errors.append(message.strip().splitlines()[0] if message.strip() else "no word")
+            log.debug("TensorRT: %s", message)
+
+    return Listener()
+
+
+def build_plan(
+    trt: Any, recipe: Recipe, build: Build, timing: bytes, report: Report = lambda *_: None
+) -> tuple[bytes, dict[str, int], bytes]:
+    """A plan, its convolutions by what they run in, and what TensorRT has measured; timing: that of an earlier build."""
+    listener = listen(trt)
+    builder = trt.Builder(listener)
+    network = builder.create_network(_mask(trt.NetworkDefinitionCreationFlag, recipe.network))
+    parser = trt.OnnxParser(network, listener)
+    if not parser.parse(build.graph):
+        faults = "; ".join(str(parser.get_error(k)).splitlines()[0] for k in range(min(parser.num_errors, 3)))
+        raise IrstError(f"TensorRT {trt.__version__} does not take the {build.part} graph: {faults or _last(listener)}")
+    config = builder.create_builder_config()
+    config.flags = _mask(trt.BuilderFlag, recipe.builder)  # without TF32, which holds fewer digits than a float16
+    config.set_tactic_sources(_mask(trt.TacticSource, TACTICS))
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    for batch in build.batches:
+        config.add_optimization_profile(_profile(builder, network, batch))
+    if recipe.held:
+        _hold(trt, network, build.singles)
+    cache = config.create_timing_cache(timing)
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    if hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, build.part, report)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise DeviceError(f"TensorRT {trt.__version__} builds no plan of the {build.part} graph: {_last(listener)}")
+    data = bytes(plan)
+    return data, _layers(trt, listener, data), bytes(config.get_timing_cache().serialize())
+
+
+def count_layers(information: str) -> dict[str, int]:
+    """The engine inspector's report, JSON: its convolutions, or all its layers where none goes by that name, by what
+    comes into them.
+    """
+    layers = [layer for layer in json.loads(information)["Layers"] if isinstance(layer, dict)]
+    convolutions = [layer for layer in layers if _is_convolution(layer)]
+    return dict(sorted(Counter(_type_of(layer) for layer in convolutions or layers).items()))
+
+
+def check_layers(layers: dict[str, dict[str, int]], precision: Precision) -> None:
+    """Raises an IrstError where what was asked for is not what TensorRT gave."""
+    for part, counted in layers.items():
+        right, whole = sum(counted.get(kind, 0) for kind in AS_ASKED[precision]), sum(counted.values())
+        if not whole or right < LEAST_SHARE[precision] * whole:
+            given = ", ".join(f"{count} in {kind}" for kind, count in counted.items()) or "none"
+            raise IrstError(f"{part}: {precision} was asked for, but of its convolutions TensorRT runs {given}")
+
+
+def _mask(kind: Any, names: Iterable[str]) -> int:
+    """Flags of an enumeration as one number."""
+    return sum(1 << int(getattr(kind, name)) for name in names)
+
+
+def _profile(builder: Any, network: Any, batch: int) -> Any:
+    """One batch size, and a store of any size."""
+    profile = builder.create_optimization_profile()
+    for k in range(network.num_inputs):
+        tensor = network.get_input(k)
+        shape = tuple(tensor.shape)[1:]
+        least, usual, most = (1, 1 << 12, MOST_MAPS) if tensor.name == "store" else (batch, batch, batch)
+        profile.set_shape(tensor.name, (least, *shape), (usual, *shape), (most, *shape))
+    return profile
+
+
+def _hold(trt: Any, network: Any, singles: frozenset[str]) -> None:
+    """Keeps the layers of these nodes in single precision; the parser names a node's layer after it."""
+    for k in range(network.num_layers):
+        layer = network.get_layer(k)
+        outputs = [layer.get_output(i) for i in range(layer.num_outputs)]
+        if layer.name in singles and layer.type != trt.LayerType.CONSTANT and all(o.dtype == trt.float32 for o in outputs):
+            layer.precision = trt.float32
+            for i in range(len(outputs)):
+                layer.set_output_type(i, trt.float32)
+
+
+def _monitor(trt: Any, part: str, report: Report) -> Any:
+    """What TensorRT tells its progress to."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002, TensorRT's
+            self.steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            report(f"{part}: {phase_name}", step + 1, self.steps.get(phase_name, 0))
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def _layers(trt: Any, listener: Any, plan: bytes) -> dict[str, int]:
+    engine = trt.Runtime(listener).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise DeviceError(f"TensorRT {trt.__version__} does not load what it has built: {_last(listener)}")
+    inspector = engine.create_engine_inspector()
+    return count_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _is_convolution(layer: dict[str, Any]) -> bool:
+    text = " ".join(str(layer.get(key, "")) for key in ("LayerType", "ParameterType", "Name", "Metadata"))
+    return bool(CONVOLUTION.search(text)) and "reformat" not in str(layer.get("LayerType", "")).lower()
+
+
+def _type_of(layer: dict[str, Any]) -> str:
+    """What comes into a layer: the narrowest of its inputs' types, since weights and biases may be wider."""
+    formats = " ".join(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", []))
+    return next((name for name, pattern in DATA_TYPES if pattern.search(formats)), "other")
+
+
+def _last(listener: Any) -> str:
+    return str(listener.errors[-1]) if listener.errors else "it does not say why"

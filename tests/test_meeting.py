@@ -1,0 +1,61 @@
+"""Two groups of three that meet in full frames: from pixels to tracks, none of their targets is lost."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from irst_stream import Detections, Frame, Stamp, Tracks
+from irst_stream.build import build_pipeline
+from irst_stream.config import read_config
+from irst_stream.optics import peak_response, render
+from irst_stream.resources import find_config
+
+SHAPE, FRAMES, RATE_HZ = (96, 128), 120, 100.0
+NOISE, LEVEL, AMPLITUDE = 5.0, 100.0, (220.0, 250.0)
+TRIPLE = np.array([[0.0, 0.8], [-0.7, -0.4], [0.7, -0.4]])  # px from a group's middle
+SPEED = 0.4  # px a frame, of one group past the other
+NEAR = 0.5  # px: as far from its target as a detection or a track may be
+LOST = 3  # frames on end, at most
+
+
+def places(gap, index):
+    """(6, 2) px: the middles of both groups are nearest, so far apart, at half time."""
+    along = SPEED / 2 * (index - FRAMES / 2)
+    middles = np.array([[along, gap / 2], [-along, -gap / 2]]) + (64.2, 48.4) + 0.03 * index
+    return np.concatenate([middles[0] + TRIPLE, middles[1] - TRIPLE])
+
+
+def unseen(seen, xy):
+    """Which of the targets (N, 2) px have none of what was seen (M, 2) px near them, each counting once."""
+    apart = np.linalg.norm(seen[:, None] - xy, axis=-1)
+    mine, theirs = linear_sum_assignment(np.minimum(apart, 2 * NEAR))
+    return np.setdiff1d(np.arange(len(xy)), theirs[apart[mine, theirs] < NEAR])
+
+
+@pytest.mark.parametrize("gap", [2, 3, 4, 5, 6, 8])
+def test_groups_that_meet_lose_no_target(gap):
+    rng = np.random.default_rng(gap)
+    amplitude = rng.uniform(*AMPLITUDE, 6)
+    assert amplitude.min() * peak_response() / NOISE > 8
+    config = read_config(find_config("camera"))
+    known = replace(config.fit, amplitude_dn=235.0, amplitude_sd_dn=12.0)
+    pipeline = build_pipeline(replace(config, fit=known, threads=1), tracks=True)
+    missed, more, lost, longest = 0, 0, np.zeros(6, int), 0
+    for index in range(FRAMES):
+        light = LEVEL + render(places(gap, index), amplitude, SHAPE) + NOISE * rng.standard_normal(SHAPE)
+        stamp = Stamp("camera", 0, index, round(index * 1e9 / RATE_HZ))
+        for result in pipeline.step([Frame(stamp, np.rint(light).astype(np.uint16))]):
+            xy = places(gap, result.stamp.index)
+            if isinstance(result, Detections):
+                missed += len(unseen(result.xy, xy))
+                more += max(len(result.xy) - 6, 0)
+            elif isinstance(result, Tracks) and index > 20:
+                gone = unseen(result.state[result.confirmed, :2], xy)
+                lost[np.setdiff1d(np.arange(6), gone)] = 0
+                lost[gone] += 1
+                longest = max(longest, lost.max())
+    assert longest <= LOST
+    assert missed <= 0.01 * 6 * FRAMES
+    assert more <= 0.02 * FRAMES, "no target is reported twice"

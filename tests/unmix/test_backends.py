@@ -1,0 +1,200 @@
+"""Which backend is chosen, what is said of it, and what takes over when a GPU fails."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from networks import random_engine
+
+from irst_stream.cuda_driver import CudaReport, Gpu
+from irst_stream.errors import DeviceError, UsageError
+from irst_stream.sim import seqcsist
+from irst_stream.types import Stamp, Window
+from irst_stream.unmix import backends, tensorrt_here
+from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.onnx import OnnxUnmixer
+from irst_stream.unmix.plans import Place
+from irst_stream.unmix.stream import WindowUnmixer
+from irst_stream.unmix.tensorrt_here import TensorRt, look_for_tensorrt
+
+HERE = TensorRt(Place("10.13.3.9", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0"), "")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return random_engine(tmp_path_factory.mktemp("engine"), head=True)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    return random_engine(tmp_path_factory.mktemp("bare"), exported=False)
+
+
+def with_tensorrt(monkeypatch, state, plans=None):
+    monkeypatch.setattr(backends, "look_for_tensorrt", lambda: state)
+    monkeypatch.setattr(backends, "find_plans", lambda *_: plans)
+
+
+@pytest.mark.parametrize("missing", ["no NVIDIA driver is installed", "tensorrt is not installed: pip install it"])
+def test_without_tensorrt_auto_takes_onnx_runtime_and_says_why(engine, monkeypatch, missing):
+    with_tensorrt(monkeypatch, TensorRt(None, missing))
+    choice = choose_backend(engine, "auto")
+    assert (choice.backend, choice.words) == ("onnx", f"ONNX Runtime on the CPU, since {missing}")
+    assert isinstance(build_unmixer(engine, choice, 1), OnnxUnmixer)
+
+
+def test_without_graphs_auto_takes_numpy(bare, monkeypatch):
+    with_tensorrt(monkeypatch, TensorRt(None, "no NVIDIA driver is installed"))
+    choice = choose_backend(bare, "auto")
+    assert choice.backend == "numpy"
+    assert "no ONNX graphs; irst-stream engine export makes them" in choice.words
+    assert isinstance(build_unmixer(bare, choice), NumpyUnmixer)
+
+
+def test_without_plans_auto_says_how_to_make_them(engine, monkeypatch):
+    with_tensorrt(monkeypatch, HERE)
+    choice = choose_backend(engine, "auto")
+    assert choice.backend == "onnx"
+    assert choice.words.endswith(
+        f"no plans for this GPU; irst-stream engine build {engine.folder} --precision fp16 makes them"
+    )
+
+
+def test_with_plans_auto_takes_tensorrt(engine, monkeypatch, tmp_path):
+    with_tensorrt(monkeypatch, HERE, tmp_path)
+    assert choose_backend(engine, "auto") == ("tensorrt", "TensorRT 10.13.3.9 in fp16 on NVIDIA H200", tmp_path)
+    assert choose_backend(engine, "tensorrt-int8").words == "TensorRT 10.13.3.9 in int8 on NVIDIA H200"
+
+
+def test_tensorrt_by_name_is_all_or_nothing(engine, monkeypatch):
+    with_tensorrt(monkeypatch, TensorRt(None, "the NVIDIA driver sees no GPU"))
+    with pytest.raises(UsageError, match=r"backend 'tensorrt-fp32': the NVIDIA driver sees no GPU"):
+        choose_backend(engine, "tensorrt-fp32")
+    with_tensorrt(monkeypatch, HERE)
+    with pytest.raises(UsageError, match=r"no plans for this GPU; irst-stream engine build .* --precision int8 makes them"):
+        choose_backend(engine, "tensorrt-int8")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Has a machine answer as is said."""
+
+    def answer(cuda, code=None, installed=True):
+        look_for_tensorrt.cache_clear()
+        monkeypatch.setattr(tensorrt_here, "ask_cuda_driver", lambda: cuda)
+        monkeypatch.setattr(tensorrt_here, "_is_installed", lambda _: installed)
+        if code is not None:
+            monkeypatch.setattr(tensorrt_here, "ASK", code)
+        return look_for_tensorrt()
+
+    yield answer
+    look_for_tensorrt.cache_clear()
+
+
+GPU = CudaReport((Gpu("NVIDIA H200", 150 * 2**30, "9.0"),), "13.0", "", "580.65.06")
+
+
+def test_the_driver_is_asked_before_tensorrt(asked):
+    assert asked(CudaReport((), "", "no NVIDIA driver is installed"), "raise SystemExit(9)") == (
+        None,
+        "no NVIDIA driver is installed",
+    )
+
+
+def test_a_driver_without_tensorrt(asked):
+    assert asked(GPU, installed=False).missing == "tensorrt is not installed: pip install 'irst-stream[tensorrt]'"
+
+
+def test_both(asked):
+    assert asked(GPU, "print('10.13.3.9')").place == Place("10.13.3.9", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "TensorRT does not start (no word; exit code -11)"),
+        ("raise TypeError('no builder')", "TensorRT does not start (TypeError: no builder; exit code 1)"),
+    ],
+)
+def test_a_tensorrt_that_does_not_work_takes_nobody_along(asked, code, words):
+    assert asked(GPU, code).missing == words
+
+
+def test_a_tensorrt_that_hangs_is_given_up(asked, monkeypatch):
+    monkeypatch.setattr(tensorrt_here, "LONGEST_S", 0.2)
+    assert "TensorRT did not answer" in asked(GPU, "while True: pass").missing
+
+
+def test_nothing_of_cuda_is_imported_where_it_is_not_asked_for():
+    heavy = ("cuda", "tensorrt", "onnx")
+    code = f"import sys, irst_stream.build; print([m for m in sys.modules if m.partition('.')[0] in {heavy}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class Failing:
+    """An unmixer whose GPU fails after so many calls; what it gives for maps is of no use to another."""
+
+    def __init__(self, unmixer, calls):
+        self.unmixer, self.calls = unmixer, calls
+
+    def unfold(self, patches):
+        self.calls -= 1
+        if self.calls < 0:
+            raise DeviceError("cuGraphLaunch: CUDA_ERROR_ILLEGAL_ADDRESS")
+        return [(self, map_) for map_ in self.unmixer.unfold(patches)]
+
+    def fuse(self, maps, patches, places):
+        assert all(owner is self for window in maps for owner, _ in window)
+        return self.unmixer.fuse([[map_ for _, map_ in window] for window in maps], patches, places)
+
+
+def windows(count):
+    clips = seqcsist(3, seed=4).frames.astype(np.float32)
+    for k in range(count):
+        stamp = Stamp("a", 0, k + 2, k * 10_000_000)
+        nothing = np.full(3, np.nan)
+        yield Window(
+            stamp, np.zeros((3, 2)), clips[:, k : k + 5], np.arange(5.0) - 2, np.arange(3), nothing, nothing + np.inf
+        )
+
+
+def test_a_gpu_that_fails_is_replaced_and_no_window_is_lost(engine, caplog):
+    cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
+    spares = [("built anew", lambda: Failing(cpu, 3)), ("from now on by the CPU", lambda: cpu)]
+    guarded, plain = WindowUnmixer(Failing(cpu, 2), engine.manifest, spares), WindowUnmixer(cpu, engine.manifest)
+    told = []
+    for window in windows(8):
+        got, wanted = guarded([window])[0], plain([window])[0]
+        for one, other in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(one.unmixed.claims, other.unmixed.claims, rtol=1e-4, atol=1e-4)
+        told.append(guarded.alarm)
+    failed = "the network failed (cuGraphLaunch: CUDA_ERROR_ILLEGAL_ADDRESS); "
+    assert told == [""] * 2 + [failed + "built anew"] * 3 + [failed + "from now on by the CPU"] * 3
+    assert [record.message for record in caplog.records] == [failed + "built anew", failed + "from now on by the CPU"]
+
+
+def test_a_replacement_that_fails_at_once_is_passed_over(engine):
+    def broken():
+        raise DeviceError("cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY")
+
+    cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
+    guarded = WindowUnmixer(Failing(cpu, 0), engine.manifest, [("built anew", broken), ("the CPU", lambda: cpu)])
+    assert len(guarded(list(windows(1)))[0]) == 3
+    assert guarded.alarm == "the network failed (cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY); the CPU"
+
+
+def test_without_a_replacement_the_failure_is_raised(engine):
+    cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
+    with pytest.raises(DeviceError, match="ILLEGAL_ADDRESS"):
+        WindowUnmixer(Failing(cpu, 0), engine.manifest)(list(windows(1)))
+
+
+def test_what_takes_over_from_tensorrt_is_itself_once_and_then_the_cpu(engine, tmp_path):
+    choice = backends.Choice("tensorrt", "TensorRT", tmp_path)
+    words, makers = zip(*spare_unmixers(engine, choice, 1, with_map=False), strict=True)
+    assert words == ("built anew", "from now on by ONNX Runtime on the CPU")
+    assert isinstance(makers[1](), OnnxUnmixer)
+    assert not list(spare_unmixers(engine, choose_backend(engine, "onnx"), 1, with_map=False))

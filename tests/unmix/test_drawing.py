@@ -1,0 +1,136 @@
+"""The graphs that TensorRT takes: their operators and types, and what they give, by ONNX Runtime on the CPU."""
+
+import numpy as np
+import onnx
+import pytest
+from networks import ENGINES, random_engine
+
+from irst_stream.commands.trials import look, places_of, usual_windows
+from irst_stream.unmix.calibration import ranges_of
+from irst_stream.unmix.drawing import Style
+from irst_stream.unmix.graph import build_for_gpu
+from irst_stream.unmix.onnx import WholeOnCpu
+from irst_stream.unmix.parity import apart
+from irst_stream.unmix.tensorrt_build import recipe_of
+
+SUPPORTED = {
+    *("Abs", "Add", "Cast", "Clip", "Concat", "Conv", "DepthToSpace", "DequantizeLinear", "Div", "Exp", "Gather"),
+    *("GridSample", "Identity", "MatMul", "Max", "Mul", "QuantizeLinear", "ReduceMax", "ReduceMean", "Relu", "Reshape"),
+    *("Sigmoid", "Sign", "SpaceToDepth", "Sub", "Tile", "Transpose"),
+}
+"""By the ONNX parsers of TensorRT 8.6 and all later ones; DeformConv from 10.1 on."""
+
+OPSETS = {(8, 6, 0): 17, (10, 0, 1): 20, (10, 13, 3): 20, (11, 4, 0): 20}
+FLOAT, HALF, INT8 = 1, 10, 3
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request, tmp_path_factory):
+    return random_engine(tmp_path_factory.mktemp("engine"), exported=False, **ENGINES[request.param])
+
+
+@pytest.fixture(scope="module")
+def windows(engine):
+    return usual_windows(engine.manifest, 4)
+
+
+@pytest.fixture(scope="module")
+def ranges(engine, windows):
+    return ranges_of(engine, "portable", windows, places_of(len(windows)))
+
+
+def serialised(engine, style):
+    return {part: drawing.serialise(part) for part, drawing in build_for_gpu(engine.manifest, engine.data, style).items()}
+
+
+def seen(engine, style, windows):
+    return look(WholeOnCpu(serialised(engine, style), threads=1), windows)
+
+
+@pytest.mark.parametrize("version", OPSETS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_each_version_is_given_what_it_supports(engine, ranges, version, precision):
+    recipe = recipe_of(version, precision)
+    style = Style(recipe.form, whole=True, half=recipe.half, ranges=ranges if recipe.quantised else None)
+    for part, data in serialised(engine, style).items():
+        model = onnx.load_from_string(data)
+        used = {node.op_type for node in model.graph.node}
+        assert used <= SUPPORTED | ({"DeformConv"} if version >= (10, 1) else set()), part
+        assert all(o.domain == "" and o.version <= OPSETS[version] for o in model.opset_import)
+        assert ("QuantizeLinear" in used) == (precision == "int8")
+
+
+def test_whole_graphs_hold_the_numbers_and_give_the_same(engine, windows):
+    for form in ("deform", "portable"):
+        far = apart(seen(engine, Style(form, whole=True), windows), seen(engine, Style("portable", whole=True), windows))
+        assert max(far.values()) < 1e-4
+
+
+def test_half_precision_is_that_of_the_convolutions_and_of_nothing_that_is_given_or_found(engine):
+    for data in serialised(engine, Style("portable", whole=True, half=True)).values():
+        model = onnx.load_from_string(data)
+        types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+        types |= {one.name: one.data_type for one in model.graph.initializer}
+        for value in (*model.graph.input, *model.graph.output):
+            assert value.type.tensor_type.elem_type in (FLOAT, 6)
+        for node in model.graph.node:
+            wanted = {"Conv": HALF, "MatMul": FLOAT, "GridSample": FLOAT}.get(node.op_type)
+            if wanted:
+                assert {types.get(name, FLOAT) for name in node.input} == {wanted}, node.name
+
+
+def test_half_precision_costs_a_hundredth_of_the_range_at_most(engine, windows):
+    far = apart(
+        seen(engine, Style("portable", whole=True, half=True), windows),
+        seen(engine, Style("portable", whole=True), windows),
+    )
+    assert max(far.values()) < 0.02
+    assert far["map"] > 0
+
+
+def test_quantised_convolutions_take_whole_numbers_by_calibrated_steps(engine, ranges):
+    data = serialised(engine, Style("portable", whole=True, ranges=ranges))["unfold"]
+    model = onnx.load_from_string(data)
+    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    made = {node.output[0]: node for node in model.graph.node}
+    quantised = [n for n in model.graph.node if n.op_type == "Conv" and made[n.input[0]].op_type == "DequantizeLinear"]
+    assert len(quantised) == 3 * 9  # of four a stage, the first takes a single channel
+    for node in quantised:
+        kernel = made[node.input[1]]
+        steps, step, zero = (arrays[name] for name in kernel.input)
+        assert steps.dtype == np.int8
+        assert (np.abs(steps.astype(int)).max(axis=(1, 2, 3)) == 127).all()
+        assert not zero.any()
+        name = kernel.input[0].removesuffix(".steps")
+        np.testing.assert_allclose(steps * step[:, None, None, None], engine.weights[name], atol=0.51 * step.max())
+        limit = arrays[made[node.input[0]].input[1]] * 127
+        np.testing.assert_allclose(limit, ranges[name], rtol=1e-6)
+
+
+def test_quantised_in_half_precision_the_steps_are_too(engine, ranges):
+    for data in serialised(engine, Style("deform", whole=True, half=True, ranges=ranges)).values():
+        model = onnx.load_from_string(data)
+        kinds = {one.name: one.data_type for one in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "DequantizeLinear":
+                assert kinds[node.input[1]] == HALF
+
+
+def test_quantised_answers_stay_near(engine, ranges, windows):
+    exact, near = (seen(engine, Style("portable", whole=True, ranges=r), windows) for r in (None, ranges))
+    span = np.ptp(exact.map)
+    assert 0 < np.sqrt(np.mean((near.map - exact.map) ** 2)) < 0.05 * span
+
+
+def test_the_store_may_be_larger_than_what_a_window_takes_of_it(engine, windows):
+    import onnxruntime as ort
+
+    graphs = serialised(engine, Style("portable", whole=True))
+    fuse = ort.InferenceSession(graphs["fuse"], providers=["CPUExecutionProvider"])
+    maps = WholeOnCpu(graphs, threads=1).unfold(np.ascontiguousarray(windows[0]))
+    store = np.full((20, *engine.manifest.cells), np.nan, np.float32)
+    rows = np.array([[3, 17, 0, 9, 4]], np.int32)
+    store[rows[0]] = maps
+    given = {"store": store, "rows": rows, "patches": windows[:1], "places": np.arange(5, dtype=np.float32)[None]}
+    found = fuse.run(None, {node.name: given[node.name] for node in fuse.get_inputs()})
+    np.testing.assert_allclose(found[0], seen(engine, Style("portable", whole=True), windows[:1]).map, rtol=1e-4, atol=1e-3)

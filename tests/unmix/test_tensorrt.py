@@ -1,0 +1,112 @@
+"""TensorRT's plans on this machine's GPU: built, vouched for, run. All of it is skipped where there is none."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from irst_stream.cli import main
+from irst_stream.commands.trials import accuracy, fresh_windows, look, random_windows, usual_windows
+from irst_stream.resources import find_engine
+from irst_stream.types import Stamp, Window
+from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.engine import WINDOW, read_engine
+from irst_stream.unmix.parity import apart
+from irst_stream.unmix.plans import find_plans, read_plans
+from irst_stream.unmix.stream import WindowUnmixer
+from irst_stream.unmix.tensorrt_here import look_for_tensorrt
+
+pytestmark = pytest.mark.gpu
+BACKENDS = {"fp32": "tensorrt-fp32", "fp16": "tensorrt", "int8": "tensorrt-int8"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    missing = look_for_tensorrt().missing
+    if missing:
+        pytest.skip(missing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return read_engine(find_engine("seqcsist"))
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def precision(request, engine):
+    assert main(["engine", "build", str(engine.folder), "--precision", request.param, "--batch", "1,8"]) == 0
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def unmixer(engine, precision):
+    return build_unmixer(engine, choose_backend(engine, BACKENDS[precision]))
+
+
+@pytest.fixture(scope="module")
+def oracle(engine):
+    return build_unmixer(engine, choose_backend(engine, "onnx"))
+
+
+def test_plans_run_in_the_precision_that_was_asked_for(engine, precision):
+    plans = read_plans(find_plans(engine.manifest.sha256, look_for_tensorrt().place, precision))
+    for layers in plans.manifest.layers.values():
+        assert layers.get(precision, 0) >= 0.35 * sum(layers.values())
+    assert plans.manifest.apart <= plans.manifest.limit
+
+
+def test_any_number_of_windows_gives_what_onnx_runtime_gives(engine, precision, unmixer, oracle):
+    for count in (1, 7, 8, 9, 40):
+        windows = random_windows(engine.manifest, count)
+        far = apart(look(unmixer, windows, count), look(oracle, windows))
+        assert max(far.values()) <= engine.manifest.limits[precision]
+
+
+def test_half_precision_costs_a_tenth_of_csomap_at_most_and_int8_half(engine, precision, unmixer, oracle):
+    trial = fresh_windows(engine.manifest, 1000)
+    score = [accuracy(look(one, trial.windows), trial.truths, engine.manifest) for one in (unmixer, oracle)]
+    assert abs(score[0] - score[1]) < {"fp32": 0.1, "fp16": 0.1, "int8": 0.5}[precision]
+
+
+def test_the_store_grows_and_keeps_what_it_holds(engine, precision, unmixer, oracle):
+    windows = usual_windows(engine.manifest, 8)
+    held = [list(unmixer.unfold(np.ascontiguousarray(window))) for window in windows]
+    many = np.ascontiguousarray(np.tile(windows[0], (1000, 1, 1)))
+    more = unmixer.unfold(many)  # more than the store has room for
+    assert len({one.place for one in more} | {one.place for window in held for one in window}) == len(many) + 40
+    places = np.tile(np.arange(WINDOW), (8, 1))
+    got = unmixer.fuse(held, windows, places)
+    far = apart(got, look(oracle, windows))
+    assert max(far.values()) <= engine.manifest.limits[precision]
+
+
+def stream(engine, unmix, steps, regions=5):
+    windows = usual_windows(engine.manifest, regions)
+    unknown, no_ceiling = np.full(regions, np.nan), np.full(regions, np.inf)
+    for k in range(steps):
+        stamp = Stamp("a", 0, k + 2, k * 10_000_000)
+        shown = np.roll(windows, -k, axis=1)
+        yield unmix(
+            [Window(stamp, np.zeros((regions, 2)), shown, np.arange(5.0) - 2, np.arange(regions), unknown, no_ceiling)]
+        )
+
+
+def test_a_stream_holds_no_more_after_a_thousand_windows(engine, unmixer):
+    unmix = WindowUnmixer(unmixer, engine.manifest)
+    free = []
+    for k, _ in enumerate(stream(engine, unmix, 1000)):
+        if k in (20, 999):
+            gc.collect()
+            free.append(unmixer._places.free)
+    assert free[0] == free[1]
+
+
+def test_an_engine_that_has_failed_is_built_anew_on_the_same_gpu(engine, precision):
+    choice = choose_backend(engine, BACKENDS[precision])
+    spares = dict(spare_unmixers(engine, choice, 1, with_map=True))
+    fresh = spares["built anew"]()
+    windows = usual_windows(engine.manifest, 8)
+    assert np.isfinite(look(fresh, windows).claims).all()

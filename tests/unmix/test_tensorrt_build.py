@@ -1,0 +1,116 @@
+"""How TensorRT is asked for plans, and what is believed of them: as far as that can be known without a GPU."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from irst_stream.errors import IrstError, UsageError
+from irst_stream.unmix import tensorrt_build
+from irst_stream.unmix.tensorrt_build import check_layers, count_layers, recipe_of, version_of
+
+NAMES = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())
+VERSIONS = {"8.6": (8, 6, 1), "10.13": (10, 13, 3), "11.4": (11, 4, 0)}
+GUARDED = {"IProgressMonitor", "progress_monitor", "precision", "set_output_type"}  # used only where they are
+OTHERS = {"free", "int64"}  # names of our own and of NumPy's
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_flag_is_one_that_the_version_has(name, precision):
+    recipe = recipe_of(VERSIONS[name], precision)
+    assert set(recipe.network) <= set(NAMES["flags"]["NetworkDefinitionCreationFlag"][name])
+    assert set(recipe.builder) <= set(NAMES["flags"]["BuilderFlag"][name])
+    assert set(tensorrt_build.TACTICS) <= set(NAMES["flags"]["TacticSource"][name])
+
+
+def test_nothing_is_used_that_some_supported_version_lacks():
+    for file in ("tensorrt.py", "tensorrt_build.py"):
+        tree = ast.parse(Path(tensorrt_build.__file__).with_name(file).read_text())
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not (used & NAMES["not_everywhere"].keys()) - GUARDED - OTHERS
+
+
+def test_old_versions_choose_by_flags_and_hold_what_must_stay():
+    assert recipe_of((8, 6, 0), "fp32").builder == ()
+    half = recipe_of((8, 6, 0), "fp16")
+    assert (half.form, half.half, half.held, half.builder) == (
+        "portable",
+        False,
+        True,
+        ("FP16", "OBEY_PRECISION_CONSTRAINTS"),
+    )
+    assert "INT8" in recipe_of((8, 6, 0), "int8").builder
+
+
+@pytest.mark.parametrize("version", [(10, 0, 1), (10, 13, 3), (11, 4, 0)])
+def test_newer_versions_take_the_types_from_the_graph(version):
+    for precision in ("fp32", "fp16", "int8"):
+        recipe = recipe_of(version, precision)
+        assert (recipe.network, recipe.builder, recipe.held) == (("STRONGLY_TYPED",), (), False)
+        assert recipe.quantised == (precision == "int8")
+    assert recipe_of(version, "fp16").half
+    assert recipe_of(version, "fp16").form == ("deform" if version >= (10, 1) else "portable")
+
+
+def test_what_a_version_does_not_do_is_refused():
+    with pytest.raises(UsageError, match=r"TensorRT 8.5.3: expected 8.6 or newer"):
+        recipe_of((8, 5, 3), "fp16")
+    with pytest.raises(UsageError, match=r"TensorRT 8.6.1: has no DeformConv; expected form portable"):
+        recipe_of((8, 6, 1), "fp16", "deform")
+
+
+def test_only_versions_that_can_be_told_so_hold_layers():
+    for name, version in VERSIONS.items():
+        for precision in ("fp32", "fp16", "int8"):
+            assert not recipe_of(version, precision).held or name in NAMES["not_everywhere"]["set_output_type"]
+
+
+def test_versions_are_read():
+    assert version_of("10.13.3.9") == (10, 13, 3)
+    assert version_of("8.6.1") == (8, 6, 1)
+    assert version_of("10.7.0.post1") == (10, 7, 0)
+
+
+def layer(kind, name, *formats):
+    return {"LayerType": kind, "Name": name, "Inputs": [{"Format/Datatype": text} for text in formats]}
+
+
+def report(*layers):
+    return json.dumps({"Layers": list(layers), "Bindings": ["patches", "maps"]})
+
+
+def test_layers_are_counted_by_what_comes_into_them():
+    old = report(
+        layer("CaskConvolution", "Conv_3 + Relu_4", "Channel major FP16 format where channel % 8 == 0"),
+        layer("CaskConvolution", "Conv_5", "Row major linear FP32"),
+        layer("CaskConvolution", "Conv_7", "Thirty-two wide channel vectorized row major Int8 format"),
+        layer("Reformat", "Reformatting CopyNode for Conv_3", "Row major linear FP32"),
+        layer("PointWiseV2", "PWN(Mul_9)", "Row major linear FP32"),
+    )
+    assert count_layers(old) == {"fp16": 1, "fp32": 1, "int8": 1}
+    new = report(
+        layer("gemm", "Conv_3_myl0_1", "Half", "Half"),
+        layer("conv", "__myl_Fc_0", "Half", "Float"),
+        layer("kgen", "__myl_CastMul_1", "Float"),
+    )
+    assert count_layers(new) == {"fp16": 2}
+
+
+def test_where_no_layer_is_called_a_convolution_all_are_counted():
+    assert count_layers(report(layer("kgen", "a", "Half"), layer("kgen", "b", "Float"))) == {"fp16": 1, "fp32": 1}
+
+
+def test_half_precision_that_is_single_is_an_error():
+    check_layers({"unfold": {"fp16": 36}, "fuse": {"fp16": 33, "fp32": 2}}, "fp16")
+    check_layers({"unfold": {"fp32": 36}}, "fp32")
+    check_layers({"unfold": {"int8": 27, "fp16": 9}}, "int8")
+    with pytest.raises(
+        IrstError, match=r"fuse: fp16 was asked for, but of its convolutions TensorRT runs 30 in fp16, 5 in fp32"
+    ):
+        check_layers({"unfold": {"fp16": 36}, "fuse": {"fp16": 30, "fp32": 5}}, "fp16")
+    with pytest.raises(IrstError, match=r"unfold: int8 was asked for, but of its convolutions TensorRT runs 36 in fp16"):
+        check_layers({"unfold": {"fp16": 36}}, "int8")
+    with pytest.raises(IrstError, match="runs none"):
+        check_layers({"unfold": {}}, "fp16")

@@ -1,0 +1,294 @@
+"""How fast engines run on this machine's GPU, and how well; run it with .venv/bin/python tools/bench_gpu.py.
+
+Proves TensorRT with a small plan, which measures what the GPU's matrix units give; builds plans of an engine in each
+precision (irst-stream engine build: parity and CSO-mAP are checked on the way), and times them: as many windows as
+possible, one region host to host, 64 regions host to host with everything that is read from them. Where TensorRT does not
+work it says where it failed, and measures the same network by PyTorch with CUDA graphs and by torch.compile instead, under
+those names. Beside them, the network as the reference writes it, where PyTorch has CUDA. Writes out/bench_gpu.json.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from bench_data import describe_machine
+from onnx import TensorProto, helper, numpy_helper
+
+from irst_stream.cli import main as irst_stream
+from irst_stream.commands.trials import accuracy, fresh_windows, look, usual_windows
+from irst_stream.cuda_driver import ask_cuda_driver
+from irst_stream.errors import IrstError
+from irst_stream.optics import FineGrid
+from irst_stream.resolve.claims import ClaimSettings
+from irst_stream.resolve.fit import FitSettings, Fitter
+from irst_stream.resolve.readouts import Unmixing
+from irst_stream.resources import find_engine
+from irst_stream.types import Stamp, Window
+from irst_stream.unmix.backends import build_unmixer, choose_backend
+from irst_stream.unmix.drawing import Style
+from irst_stream.unmix.engine import WINDOW, Engine, read_engine
+from irst_stream.unmix.graph import build_for_gpu
+from irst_stream.unmix.stream import WindowUnmixer
+from irst_stream.unmix.tensorrt_build import Build, build_plan, recipe_of, version_of
+from irst_stream.unmix.tensorrt_here import look_for_tensorrt
+
+OUT = Path("out/bench_gpu.json")
+BACKENDS = {"fp32": "tensorrt-fp32", "fp16": "tensorrt", "int8": "tensorrt-int8"}
+REGIONS = 64
+WARM_UP = 50  # runs
+SIDE, CHAIN, ROWS = 4096, 32, 4096  # of the products that measure the matrix units
+COUNTED = ("Conv", "DeformConv", "MatMul")
+TARGETS = {"windows_s": 122_522, "one region p50": 0.35, "one region p99": 0.6, "64 regions p99": 1.5}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", default="seqcsist", help="folder or name of an engine (default seqcsist)")
+    parser.add_argument("--precision", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="(default all)")
+    parser.add_argument("--batch", default="1,8,64,512", help="batch sizes (default 1,8,64,512)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each timing (default 5)")
+    args = parser.parse_args()
+    cuda = ask_cuda_driver()
+    if not cuda.gpus:
+        print(f"bench_gpu: {cuda.reason}; expected an NVIDIA GPU", file=sys.stderr)
+        return 2
+    engine = read_engine(find_engine(args.engine))
+    gpu = cuda.gpus[0]
+    machine = describe_machine() | {"GPU": gpu.name, "driver": cuda.version, "CUDA": cuda.cuda}
+    here = look_for_tensorrt()
+    machine["TensorRT"] = here.place.tensorrt if here.place else f"none: {here.missing}"
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
+    work = flop(engine)
+    print(f"arithmetic: {work['unfold'] / 1e9:.3f} GFLOP a frame, {work['fuse'] / 1e9:.3f} GFLOP a window")
+    results: dict[str, Any] = {"machine": machine, "flop": work}
+    results["reference"] = reference(args.seconds)
+    if here.place:
+        results["matrix_flop_s"] = matrix_rate()
+        print(f"matrix units, fp16, measured: {results['matrix_flop_s'] / 1e12:.0f} TFLOP/s")
+        for precision in args.precision:
+            results[precision] = measure(engine, precision, args.batch, args.seconds)
+        compare(results, args.precision, sum(work.values()))
+    else:
+        print(f"TensorRT does not work here: {here.missing}. Measured by PyTorch instead:")
+        results["pytorch"] = by_pytorch(engine, args.seconds)
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n{OUT}")
+    return 0
+
+
+def flop(engine: Engine) -> dict[str, float]:
+    """Floating point operations for one frame and one window, of convolutions and products."""
+    drawings = build_for_gpu(engine.manifest, engine.data, Style("portable", whole=True))
+    return {part: _flop(onnx.load_from_string(drawing.serialise(part))) for part, drawing in drawings.items()}
+
+
+def _flop(model: Any) -> float:
+    for value in model.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    del model.graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    shape = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    shape |= {i.name: list(i.dims) for i in model.graph.initializer}
+    total = 0.0
+    for node in model.graph.node:
+        if node.op_type in COUNTED:
+            kernel = shape[node.input[1]]
+            taken = kernel[0] if node.op_type == "MatMul" else int(np.prod(kernel[1:]))
+            total += 2.0 * taken * np.prod(shape[node.output[0]])
+    return total
+
+
+def matrix_rate() -> float:
+    """Floating point operations a second of large products in half precision, by TensorRT."""
+    import tensorrt as trt
+
+    from irst_stream.cuda import Device, Stream
+    from irst_stream.unmix.tensorrt import PlanLanes
+
+    rng = np.random.default_rng(0)
+    weight = numpy_helper.from_array((rng.standard_normal((SIDE, SIDE)) / SIDE**0.5).astype(np.float16), "w")
+    row = numpy_helper.from_array(np.ones((1, SIDE), np.float16), "row")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["half", "row"], ["v0"]),
+    ]
+    nodes += [helper.make_node("MatMul", [f"v{k}", "w"], [f"v{k + 1}"]) for k in range(CHAIN)]
+    nodes += [
+        helper.make_node("ReduceMean", [f"v{CHAIN}"], ["mean"], axes=[1]),
+        helper.make_node("Cast", ["mean"], ["y"], to=1),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 1]) for name in "xy"]
+    graph = helper.make_graph(nodes, "matrix", ends[:1], ends[1:], [weight, row])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    recipe = recipe_of(version_of(trt.__version__), "fp16")
+    plan, _, _ = build_plan(trt, recipe, Build("matrix", model.SerializeToString(), frozenset(), (ROWS,)), b"")
+    Device()
+    lanes = PlanLanes(
+        trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan), (ROWS,), [Stream()], frozenset(), str
+    )
+    lanes.make({})
+    return CHAIN * 2.0 * ROWS * SIDE * SIDE / (lanes.costs[ROWS] / 1e3)
+
+
+def measure(engine: Engine, precision: str, batch: str, seconds: float) -> dict[str, Any]:
+    """Builds plans, if need be, and times them."""
+    print(f"\n{precision}")
+    if irst_stream(["engine", "build", str(engine.folder), "--precision", precision, "--batch", batch, "--accuracy"]):
+        return {"refused": True}
+    unmixer = build_unmixer(engine, choose_backend(engine, BACKENDS[precision]), with_map=False)
+    trial = fresh_windows(engine.manifest, 4000)
+    found: dict[str, Any] = {"CSO-mAP": accuracy(look(unmixer, trial.windows, 512), trial.truths, engine.manifest)}
+    rates = {size: throughput(unmixer, engine, int(size), seconds) for size in batch.split(",")}
+    found["windows_s"], found["best_batch"] = max((rate, size) for size, rate in rates.items())
+    found["rates"] = rates
+    found["one region"] = latency(steps(engine, unmixer, 1), seconds)
+    found[f"{REGIONS} regions"] = latency(steps(engine, unmixer, REGIONS, "network"), seconds)
+    found[f"{REGIONS} regions, with the fit"] = latency(steps(engine, unmixer, REGIONS, "best"), seconds)
+    return found
+
+
+def throughput(unmixer: Any, engine: Engine, size: int, seconds: float) -> float:
+    """Windows a second, host to host: each brings one new frame, and four that are held."""
+    windows = usual_windows(engine.manifest, size)
+    held = [list(unmixer.unfold(np.ascontiguousarray(windows[:, t]))) for t in range(WINDOW)]
+    places, count, began = np.tile(np.arange(WINDOW), (size, 1)), 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        held = [*held[1:], list(unmixer.unfold(np.ascontiguousarray(windows[:, -1])))]
+        unmixer.fuse(list(zip(*held, strict=True)), windows, places)
+        count += size
+    return count / (time.perf_counter() - began)
+
+
+def steps(engine: Engine, unmixer: Any, regions: int, readout: Any = None) -> Callable[[], None]:
+    """What is done for each frame of a stream with so many regions."""
+    look_at = WindowUnmixer(unmixer, engine.manifest)
+    windows = usual_windows(engine.manifest, regions)
+    grid = FineGrid(engine.manifest.division, engine.manifest.patch)
+    fitter = Fitter(FitSettings(anew=8), threads=0) if readout == "best" else None
+    resolve = Unmixing(readout, grid, ClaimSettings(), 235.0, fitter) if readout else None
+    numbers, unknown = np.arange(regions), np.full(regions, np.nan)
+    index = [0]
+
+    def step() -> None:
+        index[0] += 1
+        stamp = Stamp("gpu", 0, index[0] + 2, index[0] * 10_000_000)
+        window = Window(stamp, np.zeros((regions, 2)), windows, np.arange(5.0) - 2, numbers, unknown, unknown + np.inf)
+        answers = look_at([window])[0]
+        if resolve:
+            resolve(window, answers)
+
+    return step
+
+
+def latency(step: Callable[[], None], seconds: float) -> dict[str, float]:
+    """p50 and p99 of one step, ms."""
+    for _ in range(WARM_UP):
+        step()
+    taken, began = [], time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        step()
+        taken.append((time.perf_counter() - start) * 1e3)
+    middle, late = np.percentile(taken, (50, 99))
+    return {"p50_ms": float(middle), "p99_ms": float(late), "samples": len(taken)}
+
+
+def reference(seconds: float) -> dict[str, float] | str:
+    """Output frames a second of the network as the reference writes it, one trajectory a batch."""
+    try:
+        import torch
+        from bench_speed import Reference
+    except ImportError:
+        return "not measured: PyTorch is not installed"
+    if not torch.cuda.is_available():
+        return "not measured: this PyTorch has no CUDA"
+    from irst_stream.learn.network import DeRefNet
+    from irst_stream.sim import seqcsist
+
+    run, patches = Reference(DeRefNet(), "cuda"), seqcsist(1, seed=3).frames[0].astype(np.float32)
+    rate = torch_rate(lambda: run(patches), seconds)
+    print(f"network as the reference writes it, PyTorch {torch.__version__}: {rate:.0f} output frames/s")
+    return {"frames_s": rate}
+
+
+def torch_rate(work: Callable[[], int], seconds: float) -> float:
+    """How much of what work() counts is done a second."""
+    import torch
+
+    for _ in range(3):
+        work()
+    torch.cuda.synchronize()
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        count += work()
+        torch.cuda.synchronize()
+    return count / (time.perf_counter() - began)
+
+
+def by_pytorch(engine: Engine, seconds: float) -> dict[str, float] | str:
+    """Windows a second of the same network by PyTorch in fp16: a CUDA graph, and torch.compile."""
+    try:
+        import torch
+
+        from irst_stream.learn.backend import load
+    except ImportError:
+        return "not measured: PyTorch is not installed"
+    if not torch.cuda.is_available():
+        return "not measured: this PyTorch has no CUDA"
+    network = load(engine).cuda()
+    size = 512
+    frames = torch.from_numpy(usual_windows(engine.manifest, size)).cuda()
+    places = torch.arange(WINDOW).cuda()
+
+    @torch.no_grad()
+    def windows() -> int:
+        with torch.autocast("cuda", torch.float16):
+            newest = network.maps(frames[:, -1])[0]
+            network.merge(newest[:, None].expand(-1, WINDOW, -1, -1), places, frames)
+        return size
+
+    found = {"PyTorch, fp16": torch_rate(windows, seconds)}
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        windows()
+    found["PyTorch, fp16, CUDA graph"] = torch_rate(lambda: graph.replay() or size, seconds)
+    found["PyTorch, fp16, torch.compile"] = torch_rate(torch.compile(windows), seconds)
+    for name, rate in found.items():
+        print(f"{name}: {rate:.0f} windows/s at batch {size}")
+    return found
+
+
+def compare(results: dict[str, Any], precisions: list[str], work: float) -> None:
+    """Prints the table."""
+    print()
+    base = results["reference"]["frames_s"] if isinstance(results["reference"], dict) else np.nan
+    for precision in precisions:
+        found = results[precision]
+        if "refused" in found:
+            print(f"{precision}: refused")
+            continue
+        found["times_the_reference"] = found["windows_s"] / base
+        found["share_of_matrix_rate"] = found["windows_s"] * work / results["matrix_flop_s"]
+        print(
+            f"{precision}: {found['windows_s']:.0f} windows/s at batch {found['best_batch']} (>= {TARGETS['windows_s']}),"
+            f" {found['times_the_reference']:.1f} x the reference, {100 * found['share_of_matrix_rate']:.1f} % of what"
+            f" products in fp16 reach; CSO-mAP {found['CSO-mAP']:.2f}"
+        )
+        for name in ("one region", f"{REGIONS} regions", f"{REGIONS} regions, with the fit"):
+            print(f"    {name}: p50 {found[name]['p50_ms']:.3f} ms, p99 {found[name]['p99_ms']:.3f} ms")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except IrstError as error:
+        print(f"bench_gpu: {error}", file=sys.stderr)
+        sys.exit(2)

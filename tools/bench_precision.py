@@ -1,0 +1,65 @@
+"""What half precision and whole numbers cost of CSO-mAP; run it with .venv/bin/python tools/bench_precision.py.
+
+Takes the very graphs that TensorRT is given in each precision, and runs them by ONNX Runtime on the CPU, on generated
+windows that they were not calibrated by. What has no kernel in half precision there is computed in single precision and
+rounded after each step: a GPU rounds alike, but sums in another order. Says nothing of speed. Writes
+out/bench_precision.json.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import onnxruntime
+from bench_data import describe_machine
+
+from irst_stream.commands.engine_build import Order, draw_builds
+from irst_stream.commands.trials import accuracy, fresh_windows, look
+from irst_stream.errors import IrstError
+from irst_stream.resources import find_engine
+from irst_stream.unmix.engine import Engine, read_engine
+from irst_stream.unmix.onnx import WholeOnCpu
+from irst_stream.unmix.parity import apart
+from irst_stream.unmix.plans import Place, Precision
+from irst_stream.unmix.tensorrt_build import recipe_of, version_of
+
+OUT = Path("out/bench_precision.json")
+NOWHERE = Place("10.13.3", "none", "0.0", "none")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engines", nargs="*", default=["seqcsist", "general"], help="folders or names (default both)")
+    parser.add_argument("--windows", type=int, default=600, help="(default 600)")
+    args = parser.parse_args()
+    machine = describe_machine() | {"onnxruntime": onnxruntime.__version__}
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
+    results = {name: measure(read_engine(find_engine(name)), args.windows) for name in args.engines}
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps({"machine": machine, "windows": args.windows, "engines": results}, indent=2) + "\n")
+    return 0
+
+
+def measure(engine: Engine, count: int) -> dict[str, dict[str, float]]:
+    trial, found, exact = fresh_windows(engine.manifest, count), {}, None
+    for precision in PRECISIONS:
+        order = Order(engine, NOWHERE, precision, (1,), recipe_of(version_of(NOWHERE.tensorrt), precision))
+        seen = look(WholeOnCpu({build.part: build.graph for build in draw_builds(order)}), trial.windows)
+        exact = exact or seen
+        row = {"CSO-mAP": accuracy(seen, trial.truths, engine.manifest), "apart": max(apart(seen, exact).values())}
+        found[precision] = row
+        print(
+            f"{engine.folder.name:<12}{precision:<6}CSO-mAP {row['CSO-mAP']:6.2f}   apart from fp32 {row['apart']:.1e}",
+            flush=True,
+        )
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except IrstError as error:
+        print(f"bench_precision: {error}", file=sys.stderr)
+        sys.exit(2)
