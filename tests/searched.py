@@ -9,6 +9,7 @@ from irst_stream.resolve.search import Regions, nothing_found
 
 STRICT = FitSettings(own_speed_px=0.001).known  # of amplitudes that are known well, two starts
 LOOSE = FitSettings(amplitude_dn=150.0, amplitude_sd_dn=100.0, speed_px=0.3, own_speed_px=0.005, starts=1).known
+SHOT = LOOSE._replace(shot=0.3)
 SHAPE = 5, 11, 11
 CHANGES = 1e-13, 1e-12, 1e-11, 1e-10, 1e-9  # of the noise, below what matters
 
@@ -41,7 +42,8 @@ def random_regions(known, count, seed, shape=SHAPE):
             hints[k, :, :2] += rng.normal(0, 0.05, (room, 2))
             hints[k, 0, 4] *= k % 7 > 0  # a target without light leaves the normal equations without a solution
     nothing = nothing_found(count, known.most)
-    return Regions(images, times, noise, limits, hints, hinted, nothing.solutions, nothing.number)
+    odds = np.where(rng.random((count, 1)) < 0.3, rng.normal(0, 3, (count, room)), 0)
+    return Regions(images, times, noise, limits, hints, hinted, nothing.solutions, nothing.number, odds)
 
 
 def changed(regions, by, seed):
@@ -56,7 +58,9 @@ def later(regions, answers):
     """The same regions a window later: half of them fitted on from their answers."""
     held = np.arange(len(regions.images)) % 2 == 0
     solutions = np.where(held[:, None, None, None], answers.solutions, 0)
-    return changed(regions, 0.2, seed=2)._replace(held=solutions, begin=np.where(held, answers.number, 0))
+    return changed(regions, 0.2, seed=2)._replace(
+        held=solutions, begin=np.where(held, answers.number, 0), odds=answers.odds
+    )
 
 
 def answers_of(search, regions, most):
@@ -77,6 +81,9 @@ def same(answers, others, within):
         for name in ("amplitude_sd", "probability", "cov"):
             one, other = getattr(answers, name)[k, :n], getattr(others, name)[k, closest]
             agree[k] &= np.allclose(one, other, rtol=2 * within, atol=1e-3 * within, equal_nan=True)
+        # Where a number of targets is too many, its fit may end anywhere, and its odds with it.
+        alike = np.abs(answers.solutions[k] - others.solutions[k]).max(axis=(1, 2)) < within
+        agree[k] &= np.allclose(answers.odds[k, alike], others.odds[k, alike], atol=10 * within)
     return agree
 
 

@@ -3,6 +3,9 @@
 K targets move in straight lines over T frames; each has x, y (px, at time 0), vx, vy (px a unit of time) and an
 amplitude a (DN). What is minimised is the misfit: chi^2 plus the priors' share, in units of the noise.
 
+A pixel's variance is noise^2, and where there is shot noise it grows with the light that the model gives the pixel, whose
+share of the misfit is then away^2 / variance + log(variance / noise^2), as by its likelihood.
+
 A pixel at a limit, 0 or full scale, is censored: it says only that the light was at most, or at least, that. Its share of
 the misfit is -2 log of the probability of that, as in a Tobit regression, so a dark sky clipped at 0 biases nothing. A
 pixel below UNKNOWN says nothing.
@@ -40,7 +43,12 @@ RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely i
 NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
 SAME = 0.03  # px: two solutions whose targets are all this close are one
 AGREES = 0.1  # px: a solution that has a target this close has it too
+FAINT = 1e-2  # of a pixel's weight: less is not put right
+ROOM = 0.2  # px: of two targets on top of each other, each may be so far (1 sd) from where it is said to be, and no farther
 UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
+WORTH = 2.5  # of log evidence: what a target that is not there would gain on its own by fitting the noise of a window
+KEEP = 0.95  # of the odds of numbers of targets, from frame to frame: groups come apart and draw together
+FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the number may change
 NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
 
 
@@ -77,7 +85,7 @@ def _censored(z):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _plain(image, limits):  # type: ignore[no-untyped-def]
+def _within(image, limits):  # type: ignore[no-untyped-def]
     """Whether all pixels are known and within the limits."""
     lowest = highest = image[0, 0]
     for r in range(image.shape[0]):
@@ -87,12 +95,12 @@ def _plain(image, limits):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _residuals(image, plain, amplitudes, limits, noise, row, column, residual, excess):  # type: ignore[no-untyped-def]
-    """Fills residual (H, W), in units of the noise, and excess, what Gauss-Newton overrates the curvature by.
+def _residuals(image, within, amplitudes, limits, noise, shot, row, column, residual, excess):  # type: ignore[no-untyped-def]
+    """Fills residual (H, W), half the misfit's slope by each pixel's light, in units of 1 / noise, and excess (H, W), what
+    a curvature of 1 / noise^2 overrates; gives the misfit.
 
-    plain: whether all pixels are known and within the limits, and excess 0 throughout, which is not filled.
+    within: whether all pixels are known and within the limits; if so, and without shot noise, excess is 0 and not filled.
     """
-    floor, ceiling = limits
     misfit, per_noise = 0.0, 1.0 / noise
     width = image.shape[1]
     lights = np.empty(width)
@@ -103,35 +111,78 @@ def _residuals(image, plain, amplitudes, limits, noise, row, column, residual, e
                 share = amplitudes[k] * row[k, r]
                 for c in range(width):
                     lights[c] += share * column[k, c]
-        if plain:
+        if not within:
+            misfit += _at_limits(image[r], lights, limits, noise, shot, residual[r], excess[r])
+        elif shot == 0.0:
             for c in range(width):
                 away = (lights[c] - image[r, c]) * per_noise
                 misfit += away * away
                 residual[r, c] = away
-            continue
-        for c in range(width):
-            light, seen = lights[c], image[r, c]
-            excess[r, c] = 0.0
-            if seen < UNKNOWN:
-                residual[r, c], excess[r, c] = 0.0, 1.0
-            elif floor < seen < ceiling:
-                away = (light - seen) * per_noise
-                residual[r, c] = away
-                misfit += away * away
-            elif seen <= floor and light - floor < 1e-3 * noise:
-                residual[r, c] = 0.0
-            else:
-                side = 1.0 if seen <= floor else -1.0
-                z = side * (light - seen) / noise
-                cost, slope = _censored(z)
-                misfit += cost
-                residual[r, c] = side * slope
-                excess[r, c] = 1.0 - slope * (slope - z)
+        else:
+            misfit += _with_shot_noise(image[r], lights, noise, shot, residual[r], excess[r])
     return misfit
 
 
 @compiled
-def _frame_equations(p, plain, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
+def _by_light(light, away, slope):  # type: ignore[no-untyped-def]
+    """A pixel whose variance grows with its light, all in units of the noise; its misfit is square - log sharpness.
+
+    light; away: what it is more than was seen; slope: of the variance by light. Gives square, sharpness, the misfit's half
+    slope by light, and by how much its mean curvature is below 1.
+    """
+    bend = 0.5 * slope if light > 0.0 else 0.0
+    sharpness = 1.0 / (1.0 + slope * max(light, 0.0))
+    square = away * away * sharpness
+    return square, sharpness, (away - bend * (square - 1.0)) * sharpness, 1.0 - (1.0 + bend * slope * sharpness) * sharpness
+
+
+@compiled
+def _with_shot_noise(seen, lights, noise, shot, residual, excess):  # type: ignore[no-untyped-def]
+    """A row of _residuals, none of it at a limit."""
+    misfit, sharper = 0.0, 1.0  # all of the row, multiplied: one logarithm does for them
+    per_noise, slope = 1.0 / noise, shot / noise
+    for c in range(len(seen)):
+        light = lights[c] * per_noise
+        away = light - seen[c] * per_noise
+        bend = 0.5 * slope if light > 0.0 else 0.0
+        sharpness = 1.0 / (1.0 + 2.0 * bend * light)
+        square = away * away * sharpness
+        misfit += square
+        sharper *= sharpness
+        residual[c] = (away - bend * (square - 1.0)) * sharpness
+        excess[c] = 1.0 - (1.0 + bend * slope * sharpness) * sharpness
+    return misfit - math.log(sharper)
+
+
+@compiled
+def _at_limits(seen, lights, limits, noise, shot, residual, excess):  # type: ignore[no-untyped-def]
+    """A row of _residuals of which some pixels are unknown or at a limit."""
+    floor, ceiling = limits
+    misfit, sharper, slope = 0.0, 1.0, shot / noise
+    for c in range(len(seen)):
+        value, light, away = seen[c], lights[c] / noise, (lights[c] - seen[c]) / noise
+        if value < UNKNOWN:
+            residual[c], excess[c] = 0.0, 1.0
+        elif floor < value < ceiling:
+            square, sharpness, residual[c], excess[c] = _by_light(light, away, slope)
+            misfit += square
+            sharper *= sharpness
+        elif value <= floor and away < 1e-3:
+            residual[c] = excess[c] = 0.0
+        else:
+            side = 1.0 if value <= floor else -1.0
+            _, sharpness, _, _ = _by_light(light, away, slope)
+            scale = side * math.sqrt(sharpness)
+            cost, steep = _censored(scale * away)
+            misfit += cost
+            turn = scale * (1.0 - (0.5 * slope * away * sharpness if light > 0.0 else 0.0))  # of that by light
+            residual[c] = steep * turn
+            excess[c] = 1.0 - steep * (steep - scale * away) * turn * turn
+    return misfit - math.log(sharper)
+
+
+@compiled
+def _frame_equations(p, even, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
     """One frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target."""
     height, width = residual.shape
     for i in range(len(p)):
@@ -156,7 +207,7 @@ def _frame_equations(p, plain, noise, row, row_slope, column, column_slope, resi
             m[0, 0], m[0, 1], m[0, 2] = a * b * rr * tt, a * b * rs * sc, a / noise * rr * sc
             m[1, 0], m[1, 1], m[1, 2] = a * b * sr * cs, a * b * ss * cc, a / noise * sr * cc
             m[2, 0], m[2, 1], m[2, 2] = b / noise * rr * cs, b / noise * rs * cc, rr * cc / noise**2
-    if not plain:
+    if not even:
         _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix)
     for i in range(len(vector)):
         for j in range(i):
@@ -176,20 +227,28 @@ def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
 
 @compiled
 def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
-    """Takes from the matrix what censored pixels do not tell."""
-    n = 3 * len(p)
-    slope = np.empty(n)
+    """Takes from the matrix's lower half what some pixels do not tell."""
+    n, pixels = 3 * len(p), 0
+    slopes, weighted = np.empty((n, excess.size)), np.empty((n, excess.size))  # by each of these pixels
     for r in range(excess.shape[0]):
         for c in range(excess.shape[1]):
-            if excess[r, c] != 0.0:
-                for i in range(len(p)):
-                    a = p[i, 4] / noise
-                    slope[3 * i] = a * row[i, r] * column_slope[i, c]
-                    slope[3 * i + 1] = a * row_slope[i, r] * column[i, c]
-                    slope[3 * i + 2] = row[i, r] * column[i, c] / noise
-                for i in range(n):
-                    for j in range(i + 1):
-                        matrix[i, j] -= excess[r, c] * slope[i] * slope[j]
+            weight = excess[r, c]
+            if abs(weight) < FAINT:
+                continue
+            for i in range(len(p)):
+                a = p[i, 4] / noise
+                slopes[3 * i, pixels] = a * row[i, r] * column_slope[i, c]
+                slopes[3 * i + 1, pixels] = a * row_slope[i, r] * column[i, c]
+                slopes[3 * i + 2, pixels] = row[i, r] * column[i, c] / noise
+            for i in range(n):
+                weighted[i, pixels] = weight * slopes[i, pixels]
+            pixels += 1
+    for i in range(n):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(pixels):
+                total += weighted[i, k] * slopes[j, k]
+            matrix[i, j] -= total
 
 
 @compiled
@@ -242,7 +301,7 @@ def _add_priors(p, priors, matrix, vector):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
+def normal_equations(p, images, times, sigma, noise, shot, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
     """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit."""
     frames, height, width = images.shape
     targets = len(p)
@@ -257,11 +316,10 @@ def normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vec
         for k in range(targets):
             _line(p[k, 0] + p[k, 2] * times[t], sigma, column[k], column_slope[k])
             _line(p[k, 1] + p[k, 3] * times[t], sigma, row[k], row_slope[k])
-        plain = _plain(images[t], limits)
-        misfit += _residuals(images[t], plain, p[:, 4], limits, noise, row, column, residual, excess)
-        _frame_equations(
-            p, plain, noise, row, row_slope, column, column_slope, residual, excess, frame_matrix, frame_vector
-        )
+        within = _within(images[t], limits)
+        misfit += _residuals(images[t], within, p[:, 4], limits, noise, shot, row, column, residual, excess)
+        even = within and shot == 0.0
+        _frame_equations(p, even, noise, row, row_slope, column, column_slope, residual, excess, frame_matrix, frame_vector)
         _add_frame(times[t], frame_matrix, frame_vector, matrix, vector)
     return misfit
 
@@ -302,14 +360,14 @@ def solve(factor, vector, solution):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fit(start, images, times, sigma, noise, limits, priors, steps):  # type: ignore[no-untyped-def]
+def fit(start, images, times, sigma, noise, shot, limits, priors, steps):  # type: ignore[no-untyped-def]
     """Levenberg-Marquardt from start (K, 5): p (K, 5) at its end, the misfit and matrix (5K, 5K) there, if it is done."""
     n = start.size
     p, trial = start.copy(), start.copy()
     matrix, vector = np.empty((n, n)), np.empty(n)
     trial_matrix, trial_vector = np.empty((n, n)), np.empty(n)
     factor, step = np.zeros((n, n)), np.empty(n)
-    misfit = normal_equations(p, images, times, sigma, noise, limits, priors, matrix, vector)
+    misfit = normal_equations(p, images, times, sigma, noise, shot, limits, priors, matrix, vector)
     damping = DAMPING
     for _ in range(steps):
         if not cholesky(matrix, damping, factor):
@@ -320,7 +378,7 @@ def fit(start, images, times, sigma, noise, limits, priors, steps):  # type: ign
             for u in range(PARAMETERS):
                 moved = step[PARAMETERS * k + u]
                 trial[k, u] = p[k, u] - (min(max(moved, -LARGEST_STEP), LARGEST_STEP) if u < 4 else moved)
-        found = normal_equations(trial, images, times, sigma, noise, limits, priors, trial_matrix, trial_vector)
+        found = normal_equations(trial, images, times, sigma, noise, shot, limits, priors, trial_matrix, trial_vector)
         if found < misfit:
             gained = misfit - found
             p[:] = trial
@@ -398,10 +456,18 @@ def _start(targets, turn, filled, found, amplitude):  # type: ignore[no-untyped-
 
 @compiled
 def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
-    """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum."""
+    """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum.
+
+    What two targets on top of each other share in light leaves their places open, by the matrix without end. Yet a pair
+    that spreads changes its light by the square of that, which ROOM stands for: without it many faint targets in one place
+    would always be likelier than one bright one.
+    """
     targets = len(p)
-    factor = np.zeros(matrix.shape)
-    if not cholesky(matrix, 0.0, factor):
+    factor, bounded = np.zeros(matrix.shape), matrix.copy()
+    for k in range(targets if targets > 1 else 0):
+        for axis in range(2):
+            bounded[PARAMETERS * k + axis, PARAMETERS * k + axis] += 1.0 / ROOM**2
+    if not cholesky(bounded, 0.0, factor):
         return NOTHING
     _, amplitude, common, own = priors
     log = -0.5 * misfit - targets * math.log(area) + 0.5 * targets * (math.log(amplitude) - LOG_2PI)
@@ -432,7 +498,7 @@ def _with(starts, p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _best_of(points, images, times, sigma, noise, limits, priors, needed):  # type: ignore[no-untyped-def]
+def _best_of(points, images, times, sigma, noise, shot, limits, priors, needed):  # type: ignore[no-untyped-def]
     """A few steps from every start (V, K, 5), all that may still win to the end; the best, and how the others agree.
 
     needed: log evidence; where the first steps leave it far out of reach, they are all.
@@ -441,7 +507,7 @@ def _best_of(points, images, times, sigma, noise, limits, priors, needed):  # ty
     misfits, done, matrices = np.empty(variants), np.empty(variants, np.bool_), np.empty((variants, n, n))
     for v in range(variants):
         points[v], misfits[v], matrices[v], done[v] = fit(
-            points[v], images, times, sigma, noise, limits, priors, FIRST_STEPS
+            points[v], images, times, sigma, noise, shot, limits, priors, FIRST_STEPS
         )
     best = int(misfits.argmin())
     area = float(images.shape[1] * images.shape[2])
@@ -451,7 +517,7 @@ def _best_of(points, images, times, sigma, noise, limits, priors, needed):  # ty
             v = first if turn < 0 else turn
             if not done[v] and misfits[v] < reach:
                 points[v], misfits[v], matrices[v], done[v] = fit(
-                    points[v], images, times, sigma, noise, limits, priors, STEPS
+                    points[v], images, times, sigma, noise, shot, limits, priors, STEPS
                 )
             reach = misfits.min() + NEAR
         best = int(misfits.argmin())
@@ -550,14 +616,15 @@ def _merged(p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def search(images, times, sigma, noise, limits, priors, most, turns, hint, held, guess):  # type: ignore[no-untyped-def]
+def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint, held, guess, odds):  # type: ignore[no-untyped-def]
     """Fits the likely numbers of targets.
 
     hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
     which alone that number is fitted anew; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what
-    the light says. Gives the best p (K, 5), without a row where noise alone explains the light better, its matrix
-    (5K, 5K), how far other solutions agree with each target (K,), the log evidence of each number (most + 1,), NOTHING
-    where it was not tried, and what to hold the next time.
+    the light says. odds (most + 1,): log evidence of each number from frames before the window's. Gives the best p (K, 5),
+    without a row where noise alone explains the light better, its matrix (5K, 5K), how far other solutions agree with each
+    target (K,), the log evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, and what to hold
+    the next time.
     """
     found = moments(images, times, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
@@ -569,8 +636,8 @@ def search(images, times, sigma, noise, limits, priors, most, turns, hint, held,
         starts = _ellipses(guess, found, priors[0], turns)
     if len(hint) == guess:
         starts = _with(starts, hint)
-    p, misfit, matrix, agreed = _best_of(starts, images, times, sigma, noise, limits, priors, NOTHING)
-    logs[guess] = evidence(p, misfit, matrix, priors, area)
+    p, misfit, matrix, agreed = _best_of(starts, images, times, sigma, noise, shot, limits, priors, NOTHING)
+    logs[guess] = evidence(p, misfit, matrix, priors, area) + odds[guess]
     solutions[guess, :guess] = first = p
     for direction in (1, -1):
         targets, q = guess + direction, first
@@ -583,20 +650,41 @@ def search(images, times, sigma, noise, limits, priors, most, turns, hint, held,
                     starts = _with(starts, _split(q, found) if direction > 0 else _merged(q))
             if len(hint) == targets:
                 starts = _with(starts, hint)
-            needed = logs[targets - direction]
-            q, misfit, other, agrees = _best_of(starts, images, times, sigma, noise, limits, priors, needed)
+            needed = logs[targets - direction] - odds[targets]
+            q, misfit, other, agrees = _best_of(starts, images, times, sigma, noise, shot, limits, priors, needed)
             solutions[targets, :targets] = q
-            logs[targets] = evidence(q, misfit, other, priors, area)
+            logs[targets] = evidence(q, misfit, other, priors, area) + odds[targets]
             if logs[targets] <= logs[targets - direction]:
                 break
             if logs[targets] >= logs.max():
                 p, matrix, agreed = q, other, agrees
             targets += direction
     none = np.empty((0, PARAMETERS))
-    logs[0] = -0.5 * normal_equations(none, images, times, sigma, noise, limits, priors, np.empty((0, 0)), np.empty(0))
+    empty, nobody = np.empty((0, 0)), np.empty(0)
+    logs[0] = -0.5 * normal_equations(none, images, times, sigma, noise, shot, limits, priors, empty, nobody)
     if logs[0] > logs[1:].max():
-        return none, np.empty((0, 0)), np.empty(0), logs, solutions
+        return none, empty, nobody, logs, solutions
     return p, matrix, agreed, logs, solutions
+
+
+@compiled
+def _leave(images, times, sigma, noise, shot, limits, logs, solutions, best, odds):  # type: ignore[no-untyped-def]
+    """Moves the odds (most + 1,) on by the window's first frame, which leaves it next: what that says of each number.
+
+    They are relative to the best number's; of a number that was not tried nothing new is known. A solution of more targets
+    fits more of the noise too, which WORTH makes up for.
+    """
+    said, nothing = np.full(len(odds), NOTHING), (0.0, 0.0, 0.0, 0.0)
+    for k in range(1, len(odds)):
+        if logs[k] > NOTHING and solutions[k, 0, 4] != 0.0:
+            matrix, vector = np.empty((PARAMETERS * k, PARAMETERS * k)), np.empty(PARAMETERS * k)
+            p = solutions[k, :k]
+            misfit = normal_equations(p, images[:1], times[:1], sigma, noise, shot, limits, nothing, matrix, vector)
+            said[k] = -0.5 * misfit - WORTH * k / len(images)
+    before = odds.copy()
+    for k in range(1, len(odds)):
+        gain = said[k] - said[best] if said[k] > NOTHING else 0.0
+        odds[k] = min(max(KEEP * (before[k] - before[best] + gain), -FIRM), FIRM)
 
 
 @compiled
@@ -629,23 +717,26 @@ def _certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def
 
 
 @compiled
-def search_each(which, images, times, sigma, noise, limits, priors, turns, hints, hinted, held, begin, out):  # type: ignore[no-untyped-def]
+def search_each(which, images, times, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out):  # type: ignore[no-untyped-def]
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
 
-    noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5) and
-    begin (N,): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, 2, 2), amplitude_sd (N, most)
-    and probability (N, most), and what to hold the next time.
+    noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5), begin (N,)
+    and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, 2, 2), amplitude_sd
+    (N, most) and probability (N, most), and what to hold the next time, solutions and odds.
     """
-    number, points, cov, amplitude_sd, probability, solutions = out
+    number, points, cov, amplitude_sd, probability, solutions, odds_then = out
     most, sides = points.shape[1], (images.shape[3], images.shape[2])
     for k in which:
         bounds = (limits[k, 0], limits[k, 1])
         hint = hints[k, : hinted[k]].copy()
         p, matrix, agreed, logs, solutions[k] = search(
-            images[k], times, sigma, noise[k], bounds, priors, most, turns, hint, held[k], begin[k]
+            images[k], times, sigma, noise[k], shot, bounds, priors, most, turns, hint, held[k], begin[k], odds[k]
         )
         n = len(p)
         number[k], points[k, :n] = n, p
         _certainty(matrix, sides, cov[k, :n], amplitude_sd[k, :n])
         share = np.exp(logs - logs.max())
         probability[k, :n] = agreed * (share[n:].sum() / share.sum())
+        if n > 0:
+            odds_then[k] = odds[k]
+            _leave(images[k], times, sigma, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])

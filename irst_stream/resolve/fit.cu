@@ -57,6 +57,11 @@
 #define NEAR R(20.0)
 #define SAME R(0.03)
 #define AGREES R(0.1)
+#define FAINT R(1e-2)
+#define ROOM R(0.2)
+#define WORTH R(2.5)
+#define KEEP R(0.95)
+#define FIRM R(10.0)
 #define UNKNOWN R(-1e29)
 #define NOTHING R(-1e30)
 #define ENDLESS R(3e38)
@@ -72,20 +77,21 @@
 /* What is the same for all regions: times in frames, priors as in compiled.py. */
 typedef struct {
   int turns;
-  REAL sigma, priors[4], times[FRAMES];
+  REAL sigma, shot, priors[4], times[FRAMES];
 } Look;
 
-/* What is known of one region; hint and held as in compiled.search. */
+/* What is known of one region; hint, held and odds as in compiled.search. */
 typedef struct {
   int hinted, begin;
-  REAL noise, limits[2], hint[MOST][PARAMETERS], held[MOST + 1][MOST][PARAMETERS], images[FRAMES][HEIGHT][WIDTH];
+  REAL noise, limits[2], hint[MOST][PARAMETERS], held[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
+  REAL images[FRAMES][HEIGHT][WIDTH];
 } Region;
 
 /* What is found there: see compiled.search_each. */
 typedef struct {
   int number;
   REAL points[MOST][PARAMETERS], cov[MOST][2][2], amplitude_sd[MOST], probability[MOST];
-  REAL solutions[MOST + 1][MOST][PARAMETERS];
+  REAL solutions[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
 } Answer;
 
 typedef struct {
@@ -125,7 +131,7 @@ typedef struct {
     REAL columns[3 * MOST][ALL];
   } now;
   REAL partial[LANES];
-  REAL misfits[VARIANTS], weights[VARIANTS], agreed[MOST], best_agreed[MOST], logs[MOST + 1];
+  REAL misfits[VARIANTS], weights[VARIANTS], agreed[MOST], best_agreed[MOST], logs[MOST + 1], said[MOST + 1];
   int done[VARIANTS], same[VARIANTS];
   unsigned char row_of[TRIANGLE + ALL + 1], column_of[TRIANGLE + ALL + 1];
 } Work;
@@ -178,17 +184,17 @@ DEVICE void edge(REAL u, REAL *erf_u, REAL *density) {
   }
 }
 
-/* The shares and slopes of all targets along both axes of all frames. */
-APART void lines(const Look *look, const REAL *p, int targets) {
+/* The shares and slopes of all targets along both axes of the first frames. */
+APART void lines(const Look *look, const REAL *p, int targets, int frames) {
   const REAL scale = R(1.0) / (SQRT_2 * look->sigma), height = R(1.0) / (SQRT_2PI * look->sigma);
-  for (int i = LANE; i < FRAMES * targets * (SIDES + 2); i += LANES) {
+  for (int i = LANE; i < frames * targets * (SIDES + 2); i += LANES) {
     const int t = i / (targets * (SIDES + 2)), k = i / (SIDES + 2) % targets, s = i % (SIDES + 2);
     const int axis = s > WIDTH, pixel = axis ? s - WIDTH - 1 : s;
     const REAL centre = p[PARAMETERS * k + axis] + p[PARAMETERS * k + 2 + axis] * look->times[t];
     edge(((REAL)pixel - R(0.5) - centre) * scale, &work->now.edges.erf[t][k][s], &work->now.edges.density[t][k][s]);
   }
   SYNC();
-  for (int i = LANE; i < FRAMES * targets * SIDES; i += LANES) {
+  for (int i = LANE; i < frames * targets * SIDES; i += LANES) {
     const int t = i / (targets * SIDES), k = i / SIDES % targets, s = i % SIDES, left = s < WIDTH ? s : s + 1;
     const REAL *at = work->now.edges.erf[t][k] + left, *density = work->now.edges.density[t][k] + left;
     work->share[t][k][s] = R(0.5) * (at[1] - at[0]);
@@ -207,32 +213,57 @@ DEVICE REAL censored(REAL z, REAL *slope) {
   return R(-2.0) * MATH(log)(R(2.0) * beyond);
 }
 
-/* Fills residual and weight, 1 less what Gauss-Newton overrates the curvature by; gives the misfit. */
-APART REAL residuals(const Region *region, const REAL *p, int targets) {
-  const REAL noise = region->noise, floor = region->limits[0], ceiling = region->limits[1];
-  REAL misfit = R(0.0);
-  for (int i = LANE; i < FRAMES * HEIGHT * WIDTH; i += LANES) {
+/* How a pixel's misfit goes with its light: half its slope, and by how much its mean curvature is below 1. */
+typedef struct {
+  REAL square, sharpness, residual, excess;
+} ByLight;
+
+DEVICE ByLight by_light(REAL light, REAL away, REAL slope) {
+  const REAL bend = light > R(0.0) ? R(0.5) * slope : R(0.0), sharpness = R(1.0) / (R(1.0) + slope * most(light, R(0.0)));
+  const REAL square = away * away * sharpness;
+  const ByLight by = {square, sharpness, (away - bend * (square - R(1.0))) * sharpness,
+                      R(1.0) - (R(1.0) + bend * slope * sharpness) * sharpness};
+  return by;
+}
+
+/* Of a pixel at a limit, its misfit as the square. */
+DEVICE ByLight at_limit(REAL light, REAL away, REAL slope, REAL side) {
+  const REAL sharpness = by_light(light, away, slope).sharpness, scale = side * MATH(sqrt)(sharpness);
+  const REAL turn = scale * (R(1.0) - (light > R(0.0) ? R(0.5) * slope * away * sharpness : R(0.0)));
+  REAL steep;
+  const REAL cost = censored(scale * away, &steep);
+  const ByLight by = {cost, R(1.0), steep * turn, R(1.0) - steep * (steep - scale * away) * turn * turn};
+  return by;
+}
+
+/* Fills residual and weight, 1 less what a curvature of 1 / noise^2 overrates, of the first frames; gives the misfit. */
+APART REAL residuals(const Look *look, const Region *region, const REAL *p, int targets, int frames) {
+  const REAL noise = region->noise, floor = region->limits[0], ceiling = region->limits[1], slope = look->shot / noise;
+  REAL misfit = R(0.0), sharper = R(1.0); /* of many pixels, multiplied: one logarithm does for them */
+  for (int i = LANE; i < frames * HEIGHT * WIDTH; i += LANES) {
     const int t = i / (HEIGHT * WIDTH), r = i / WIDTH % HEIGHT, c = i % WIDTH;
     const REAL seen = region->images[t][r][c];
-    REAL light = R(0.0), residual = R(0.0), weight = R(1.0);
+    REAL total = R(0.0);
     for (int k = 0; k < targets; k++)
-      light += p[PARAMETERS * k + 4] * work->share[t][k][WIDTH + r] * work->share[t][k][c];
-    if (seen < UNKNOWN) {
-      weight = R(0.0);
-    } else if (floor < seen && seen < ceiling) {
-      residual = (light - seen) / noise;
-      misfit += residual * residual;
-    } else if (!(seen <= floor && light - floor < R(1e-3) * noise)) {
-      const REAL side = seen <= floor ? R(1.0) : R(-1.0), z = side * (light - seen) / noise;
-      REAL slope;
-      misfit += censored(z, &slope);
-      residual = side * slope;
-      weight = slope * (slope - z);
+      total += p[PARAMETERS * k + 4] * work->share[t][k][WIDTH + r] * work->share[t][k][c];
+    const REAL light = total / noise, away = (total - seen) / noise;
+    ByLight by = {R(0.0), R(1.0), R(0.0), R(0.0)};
+    if (seen < UNKNOWN)
+      by.excess = R(1.0);
+    else if (floor < seen && seen < ceiling)
+      by = by_light(light, away, slope);
+    else if (!(seen <= floor && total - floor < R(1e-3) * noise))
+      by = at_limit(light, away, slope, seen <= floor ? R(1.0) : R(-1.0));
+    misfit += by.square;
+    sharper *= by.sharpness;
+    if (sharper < R(1e-20)) {
+      misfit -= MATH(log)(sharper);
+      sharper = R(1.0);
     }
-    work->residual[t][r][c] = residual;
-    work->weight[t][r][c] = weight;
+    work->residual[t][r][c] = by.residual;
+    work->weight[t][r][c] = MATH(fabs)(by.excess) < FAINT ? R(1.0) : R(1.0) - by.excess;
   }
-  return sum(misfit);
+  return sum(misfit - MATH(log)(sharper));
 }
 
 /* Adds to the block (3, 3) of one frame's Gauss-Newton matrix that belongs to targets i and j: its products along the columns
@@ -370,8 +401,8 @@ DEVICE REAL add_priors(const Look *look, const REAL *p, int targets, REAL *matri
 APART REAL normal_equations(Job job, int targets, int at) {
   const REAL *p = work->points[at].p;
   REAL *matrix = work->points[at].matrix, *vector = work->points[at].vector;
-  lines(job.look, p, targets);
-  REAL misfit = residuals(job.region, p, targets);
+  lines(job.look, p, targets, FRAMES);
+  REAL misfit = residuals(job.look, job.region, p, targets, FRAMES);
   frame_equations(targets);
   add_frames(job, p, targets, matrix, vector);
   misfit += add_priors(job.look, p, targets, matrix, vector);
@@ -380,14 +411,17 @@ APART REAL normal_equations(Job job, int targets, int at) {
 }
 
 /* Fills work's factor, L D where the matrix + damping x its diagonal is L D L', and 1 / D; 0 where that is not positive.
-   vector, where it is given, becomes one more row of it: L Z = vector. */
-APART int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping) {
+   by_x, by_y: what else is known of each target's place, 1 / px^2. vector, where it is given, becomes one more row of it: L Z = vector. */
+APART int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping, REAL by_x, REAL by_y) {
   const int rows = vector ? n + 1 : n, entries = n * (n + 1) / 2;
   for (int e = LANE; e < rows * (rows + 1) / 2; e += LANES)
-    if (e < entries)
-      work->factor[e] = matrix[e] + (work->row_of[e] == work->column_of[e] ? damping * matrix[e] : R(0.0));
-    else
+    if (e < entries) {
+      const int i = work->row_of[e], u = i % PARAMETERS;
+      const REAL known = damping * matrix[e] + (u == 0 ? by_x : u == 1 ? by_y : R(0.0));
+      work->factor[e] = matrix[e] + (i == work->column_of[e] ? known : R(0.0));
+    } else {
       work->factor[e] = e < entries + n ? vector[e - entries] : R(0.0);
+    }
   SYNC();
   for (int j = 0; j < n; j++) {
     const REAL pivot = work->factor[AT(j, j)], per_pivot = R(1.0) / pivot;
@@ -435,7 +469,7 @@ APART End fit(Job job, int targets, int steps) {
   End end = {normal_equations(job, targets, 0), 0, 0};
   for (int step = 0; step < steps; step++) {
     const int at = end.at, to = 1 - at;
-    if (!cholesky(work->points[at].matrix, work->points[at].vector, n, damping)) {
+    if (!cholesky(work->points[at].matrix, work->points[at].vector, n, damping, R(0.0), R(0.0))) {
       damping = most(damping, DAMPING) * TIGHTEN;
       continue;
     }
@@ -536,7 +570,8 @@ APART void start(int targets, REAL turn, int filled, Moments found, REAL amplitu
 APART REAL evidence(const Look *look, REAL misfit, const REAL *matrix, int targets) {
   const REAL amplitude = look->priors[1], common = look->priors[2], own = look->priors[3], count = (REAL)targets;
   REAL share = R(0.0), numberings = R(0.0);
-  if (!cholesky(matrix, 0, PARAMETERS * targets, R(0.0))) return NOTHING;
+  const REAL known = targets > 1 ? R(1.0) / (ROOM * ROOM) : R(0.0);
+  if (!cholesky(matrix, 0, PARAMETERS * targets, R(0.0), known, known)) return NOTHING;
   ROLLED for (int i = LANE; i < PARAMETERS * targets; i += LANES) share += R(0.5) * MATH(log)(work->per_pivot[i]);
   ROLLED for (int k = 2; k <= targets; k++) numberings += MATH(log)((REAL)k);
   REAL total = R(-0.5) * misfit - count * MATH(log)(R(HEIGHT * WIDTH)) + R(0.5) * count * (MATH(log)(amplitude) - LOG_2PI);
@@ -638,7 +673,7 @@ APART int too_bright_or_dim(const Look *look, const Solution *solution, int foun
   REAL *light = work->points[0].vector;
   for (int i = LANE; i < n; i += LANES) light[i] = i % PARAMETERS == 4 ? R(1.0) : R(0.0);
   SYNC();
-  if (!cholesky(solution->matrix, light, n, R(0.0))) return 0;
+  if (!cholesky(solution->matrix, light, n, R(0.0), R(0.0), R(0.0))) return 0;
   solve(n);
   REAL away = -(REAL)targets * mean, variance = (REAL)targets / precision;
   for (int k = 0; k < found; k++) {
@@ -702,9 +737,10 @@ APART int starts_of(Job job, int targets, int direction, Moments found) {
 /* Fits a number of targets: its log evidence and solution are noted; which start led there. */
 APART int try_number(Job job, int targets, int direction, Moments found) {
   const int variants = starts_of(job, targets, direction, found);
-  const int best = best_of(job, targets, variants, direction ? work->logs[targets - direction] : NOTHING);
+  const REAL odds = job.region->odds[targets], needed = direction ? work->logs[targets - direction] - odds : NOTHING;
+  const int best = best_of(job, targets, variants, needed);
   const Solution *solution = &job.scratch->starts[best];
-  const REAL log = evidence(job.look, work->misfits[best], solution->matrix, targets);
+  const REAL log = evidence(job.look, work->misfits[best], solution->matrix, targets) + odds;
   copy(solution->p, &job.answer->solutions[targets][0][0], PARAMETERS * targets);
   if (LANE == 0) work->logs[targets] = log;
   SYNC();
@@ -751,17 +787,32 @@ DEVICE int search(Job job) {
   return dark > highest_log(1) ? 0 : number;
 }
 
-/* Fills the answer's cov and amplitude_sd; a lane solves for one column of the inverse. */
-APART void certainty(Job job, int targets) {
-  const REAL nan_ = MATH(nan)(""), sides[2] = {R(WIDTH), R(HEIGHT)};
-  REAL *matrix = job.scratch->best.matrix;
-  const int n = PARAMETERS * targets;
-  for (int i = LANE; i < 2 * targets; i += LANES) {
-    const int at = PARAMETERS * (i / 2) + i % 2;
-    matrix[AT(at, at)] += R(12.0) / (sides[i % 2] * sides[i % 2]);
+/* Fills the answer's odds, for `best` targets. */
+DEVICE void leave(Job job, int best) {
+  const REAL *odds = job.region->odds;
+  for (int k = 1; k <= MOST; k++) {
+    const REAL *solution = &job.answer->solutions[k][0][0];
+    REAL said = NOTHING;
+    if (work->logs[k] > NOTHING && solution[4] != R(0.0)) {
+      copy(solution, work->points[0].p, PARAMETERS * k);
+      SYNC();
+      lines(job.look, work->points[0].p, k, 1);
+      said = R(-0.5) * residuals(job.look, job.region, work->points[0].p, k, 1) - WORTH * (REAL)k / R(FRAMES);
+    }
+    if (LANE == 0) work->said[k] = said;
   }
   SYNC();
-  const int certain = cholesky(matrix, 0, n, R(0.0));
+  for (int k = LANE; k <= MOST; k += LANES) {
+    const REAL gain = k && work->said[k] > NOTHING ? work->said[k] - work->said[best] : R(0.0);
+    const REAL moved = least(most(KEEP * (odds[k] - odds[best] + gain), -FIRM), FIRM);
+    job.answer->odds[k] = k ? moved : odds[0];
+  }
+}
+
+/* Fills the answer's cov and amplitude_sd; a lane solves for one column of the inverse. */
+APART void certainty(Job job, int targets) {
+  const REAL nan_ = MATH(nan)(""), by_x = R(12.0) / R(WIDTH * WIDTH), by_y = R(12.0) / R(HEIGHT * HEIGHT);
+  const int n = PARAMETERS * targets, certain = cholesky(job.scratch->best.matrix, 0, n, R(0.0), by_x, by_y);
   ROLLED for (int c = LANE; c < 3 * targets && certain; c += LANES) {
     REAL *column = work->now.columns[c];
     const int k = c / 3, at = PARAMETERS * k + (c % 3 == 2 ? 4 : c % 3);
@@ -805,6 +856,7 @@ DEVICE void clear(Answer *answer) {
   for (int i = LANE; i < MOST * PARAMETERS; i += LANES) (&answer->points[0][0])[i] = R(0.0);
   for (int i = LANE; i < MOST * 4; i += LANES) (&answer->cov[0][0][0])[i] = R(0.0);
   for (int i = LANE; i < MOST; i += LANES) answer->amplitude_sd[i] = answer->probability[i] = R(0.0);
+  for (int i = LANE; i <= MOST; i += LANES) answer->odds[i] = R(0.0);
   for (int i = LANE; i < (MOST + 1) * MOST * PARAMETERS; i += LANES) (&answer->solutions[0][0][0])[i] = R(0.0);
 }
 
@@ -824,6 +876,7 @@ DEVICE void search_region(Job job) {
   copy(job.scratch->best.p, &job.answer->points[0][0], PARAMETERS * number);
   for (int k = LANE; k < number; k += LANES) job.answer->probability[k] = work->best_agreed[k] * (enough / total);
   if (LANE == 0) job.answer->number = number;
+  if (number > 0) leave(job, number);
 }
 
 #ifdef __CUDACC__

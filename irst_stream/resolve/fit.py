@@ -45,13 +45,16 @@ class FitSettings:
     anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
+    fixed_dn: float = 0.0  # standard deviation of what a pixel errs by in all frames alike, the noise that stays
+    shot_dn: float = 0.0  # DN^2 a DN of a target's light: by how much a pixel's variance grows with it, as shot noise does
 
     @property
     def known(self) -> Known:
         """What a search is made for."""
         deviations = self.amplitude_sd_dn, self.speed_px, self.own_speed_px
         amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
-        return Known(self.sigma_px, (self.amplitude_dn, amplitude, common, own), self.starts, self.most_targets)
+        priors = self.amplitude_dn, amplitude, common, own
+        return Known(self.sigma_px, float(self.shot_dn), priors, self.starts, self.most_targets)
 
 
 class Fitter:
@@ -92,7 +95,12 @@ class Fitter:
     def nothing(self, age: Ints) -> Held:
         """Nothing held, of N regions of that age (N,)."""
         most = self.settings.most_targets
-        return Held(np.zeros((len(age), most + 1, most, PARAMETERS)), np.zeros(len(age), np.int64), age)
+        return Held(
+            np.zeros((len(age), most + 1, most, PARAMETERS)),
+            np.zeros(len(age), np.int64),
+            age,
+            np.zeros((len(age), most + 1)),
+        )
 
     def follow(
         self, patches: Images, times: Floats, hints: Sequence[Found], noise: Floats, ceiling: Floats, held: Held
@@ -108,6 +116,8 @@ class Fitter:
         dark = np.where(known, patches, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
         limits = np.stack([np.where(dark, 0.0, NOTHING), np.minimum(ceiling, -NOTHING)], axis=1)
         starts, hinted, age = self._starts(hints, held), np.array([len(hint.xy) for hint in hints], np.int64), held.age + 1
+        stays = (len(times) - 1) * self.settings.fixed_dn**2  # the mean of the frames is no better for it than one frame
+        levels = np.sqrt(levels**2 + stays)
         anew = age >= self.settings.anew
         again = anew & (hinted == 0)
         hinted[again] = held.best[again]
@@ -115,8 +125,10 @@ class Fitter:
         solutions = np.where(anew[:, None, None, None], 0, held.solutions)
         answers = nothing_found(len(images), self.settings.most_targets)
         hardest_first = lit[np.argsort(-(hinted + begin)[lit], kind="stable")]
-        self._search(hardest_first, Regions(images, times, levels, limits, starts, hinted, solutions, begin), answers)
-        return _found(answers, patches.shape[:1:-1]), Held(answers.solutions, answers.number, np.where(anew, 0, age))
+        regions = Regions(images, times, levels, limits, starts, hinted, solutions, begin, held.odds)
+        self._search(hardest_first, regions, answers)
+        then = Held(answers.solutions, answers.number, np.where(anew, 0, age), answers.odds)
+        return _found(answers, patches.shape[:1:-1]), then
 
     def _starts(self, hints: Sequence[Found], held: Held) -> Floats:
         """(N, M, 5): the hints; where there is none, the solution that is held."""
@@ -180,3 +192,6 @@ def check_fit(settings: FitSettings) -> None:
         raise UsageError(f"fit.anew: expected 1 to 1,000,000 windows, got {settings.anew}")
     if settings.noise_dn is not None and not 0 <= settings.noise_dn < 1e9:
         raise UsageError(f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}")
+    for name in ("fixed_dn", "shot_dn"):
+        if not 0 <= getattr(settings, name) < 1e6:
+            raise UsageError(f"fit.{name}: expected 0 or more, got {getattr(settings, name)}")

@@ -52,8 +52,8 @@ def overlapping(corners: Floats, sides: tuple[int, int]) -> NDArray[np.bool_]:
 def placed(groups: Groups, corners: Floats, sides: tuple[int, int]) -> Groups:
     """The same in the regions whose middles are nearest; without those that are in none, or have no target beside others.
 
-    One that is seen in another patch than before is to be fitted from scratch; where it has company, with what is held of
-    it as one more start; where it is alone, that is left out, as it would cost more than it tells.
+    One that is seen in another patch than before goes on there; where it has company, it is to be fitted from scratch, with
+    what is held of it as one more start.
 
     corners (N, 2) px: of the regions' patches, N > 0; sides: x, y px of these.
     """
@@ -70,8 +70,7 @@ def placed(groups: Groups, corners: Floats, sides: tuple[int, int]) -> Groups:
     company = overlapping(corners, sides)[region].any(1) | (np.bincount(region, minlength=1)[region] > 1)
     moved = offset.any(1)
     held = groups.held.of(kept, offset)
-    there = Groups(region, corners[region], held._replace(age=np.where(moved, LONG_AGO, held.age)))
-    return there.of(np.flatnonzero(company | ~moved)) if (moved & ~company).any() else there
+    return Groups(region, corners[region], held._replace(age=np.where(moved & company, LONG_AGO, held.age)))
 
 
 def united(groups: Groups, spread: float, sides: tuple[int, int]) -> Groups:

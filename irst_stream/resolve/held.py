@@ -15,12 +15,14 @@ class Held(NamedTuple):
     """Where N fits have ended, for those of the next window to go on from.
 
     solutions (N, most + 1, most, 5): see compiled.search, 0 where there is no target; best (N,): the number of targets that
-    was likeliest, 0 where nothing is held; age (N,): windows since the last fit from scratch.
+    was likeliest, 0 where nothing is held; age (N,): windows since the last fit from scratch; odds (N, most + 1): log
+    evidence of each number of targets from the frames that have left the window.
     """
 
     solutions: Floats
     best: Ints
     age: Ints
+    odds: Floats
 
     def later(self, frames: float) -> Held:
         """The same after so many frames, the targets having gone on as they went."""
@@ -30,7 +32,7 @@ class Held(NamedTuple):
 
     def of(self, which: Ints, offset: Floats | None = None) -> Held:
         """Some of them, their targets moved by these offsets (N, 2) px."""
-        some = Held(self.solutions[which], self.best[which], self.age[which])
+        some = Held(self.solutions[which], self.best[which], self.age[which], self.odds[which])
         if offset is not None:
             some.solutions[..., :2] += offset[:, None, None] * (some.solutions[..., 4:] != 0)
         return some
@@ -38,7 +40,7 @@ class Held(NamedTuple):
     def beside(self, others: Held) -> Held:
         """These and others."""
         solutions, best = np.concatenate([self.solutions, others.solutions]), np.append(self.best, others.best)
-        return Held(solutions, best, np.append(self.age, others.age))
+        return Held(solutions, best, np.append(self.age, others.age), np.concatenate([self.odds, others.odds]))
 
     def targets(self, row: int) -> Floats:
         """(K, 5): the likeliest solution of one."""
@@ -48,10 +50,10 @@ class Held(NamedTuple):
 
     def with_targets(self, row: int, targets: Floats) -> Held:
         """The same, one having these targets (K, 5) in place of all that was held of it."""
-        solutions, best = self.solutions.copy(), self.best.copy()
-        solutions[row], best[row] = 0, len(targets)
+        solutions, best, odds = self.solutions.copy(), self.best.copy(), self.odds.copy()
+        solutions[row], best[row], odds[row] = 0, len(targets), 0
         solutions[row, len(targets), : len(targets)] = targets
-        return self._replace(solutions=solutions, best=best)
+        return self._replace(solutions=solutions, best=best, odds=odds)
 
     def mean(self) -> Floats:
         """(N, 5): each one's likeliest targets' mean, 0 where there is none."""

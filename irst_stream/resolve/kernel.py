@@ -60,14 +60,14 @@ class Kernel:
     @cached_property
     def look(self) -> np.dtype[Any]:
         """The Look of fit.cu."""
-        return self._record(("turns", "i4"), ("sigma",), ("priors", 4), ("times", self.shape[0]))
+        return self._record(("turns", "i4"), ("sigma",), ("shot",), ("priors", 4), ("times", self.shape[0]))
 
     @cached_property
     def region(self) -> np.dtype[Any]:
         """The Region of fit.cu."""
         most = self.known.most
         hint, held = (most, PARAMETERS), (most + 1, most, PARAMETERS)
-        fields = ("noise",), ("limits", 2), ("hint", hint), ("held", held), ("images", self.shape)
+        fields = ("noise",), ("limits", 2), ("hint", hint), ("held", held), ("odds", most + 1), ("images", self.shape)
         return self._record(("hinted", "i4"), ("begin", "i4"), *fields)
 
     @cached_property
@@ -76,7 +76,7 @@ class Kernel:
         most = self.known.most
         points, solutions = (most, PARAMETERS), (most + 1, most, PARAMETERS)
         fields = ("points", points), ("cov", (most, 2, 2)), ("amplitude_sd", most), ("probability", most)
-        return self._record(("number", "i4"), *fields, ("solutions", solutions))
+        return self._record(("number", "i4"), *fields, ("solutions", solutions), ("odds", most + 1))
 
     def _record(self, *fields: tuple[Any, ...]) -> np.dtype[Any]:
         """A struct in C; fields: name and type, or name and shape of numbers of the kernel's precision."""
@@ -85,7 +85,7 @@ class Kernel:
 
     def write_look(self, times: NDArray[Any], into: NDArray[Any]) -> None:
         """Fills into (1,) of Look; times (T,)."""
-        for name in ("turns", "sigma", "priors"):
+        for name in ("turns", "sigma", "shot", "priors"):
             into[name] = getattr(self.known, name)
         into["times"] = times
 
@@ -94,7 +94,7 @@ class Kernel:
         hinted = regions.hinted[which]
         into["hinted"] = np.where(hinted <= self.known.most, hinted, 0)  # of more targets than there may be
         into["hint"] = regions.hints[which, : self.known.most]
-        for name in ("begin", "noise", "limits", "held", "images"):
+        for name in ("begin", "noise", "limits", "held", "odds", "images"):
             into[name] = getattr(regions, name)[which]
 
     def read_answers(self, found: NDArray[Any], which: Ints, answers: Answers) -> None:

@@ -18,11 +18,13 @@ __all__ = ["Answers", "CpuSearch", "Fallback", "Known", "Regions", "Search", "no
 class Known(NamedTuple):
     """What is known of all regions beforehand.
 
-    sigma: of the optics, px; priors: amplitude (mean DN, 1/sd^2), common velocity (1/sd^2), own velocities (1/sd^2); turns:
-    arrangements from which the fit of each number of targets begins; most: targets.
+    sigma: of the optics, px; shot: DN^2 by which a pixel's variance grows with a DN of light; priors: amplitude (mean DN,
+    1/sd^2), common velocity (1/sd^2), own velocities (1/sd^2); turns: arrangements from which the fit of each number of
+    targets begins; most: targets.
     """
 
     sigma: float
+    shot: float
     priors: tuple[float, float, float, float]
     turns: int
     most: int
@@ -32,7 +34,7 @@ class Regions(NamedTuple):
     """N regions' images (N, T, H, W) DN, taken at the same times (T,), in frames, and what is known of each region.
 
     noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, M, 5), the first hinted (N,) of each count; held
-    (N, most + 1, most, 5) and begin (N,): see compiled.search. All of float64 and int64.
+    (N, most + 1, most, 5), begin (N,) and odds (N, most + 1): see compiled.search. All of float64 and int64.
     """
 
     images: Floats
@@ -43,13 +45,15 @@ class Regions(NamedTuple):
     hinted: Ints
     held: Floats
     begin: Ints
+    odds: Floats
 
 
 class Answers(NamedTuple):
     """What is found in N regions.
 
     number (N,) of targets, their points (N, most, 5), cov (N, most, 2, 2) px^2, amplitude_sd (N, most) DN and probability
-    (N, most), 0 beyond their number; solutions (N, most + 1, most, 5), to be held for the next window.
+    (N, most), 0 beyond their number; solutions (N, most + 1, most, 5) and odds (N, most + 1), to be held for the next
+    window.
     """
 
     number: Ints
@@ -58,13 +62,14 @@ class Answers(NamedTuple):
     amplitude_sd: Floats
     probability: Floats
     solutions: Floats
+    odds: Floats
 
 
 def nothing_found(regions: int, most: int) -> Answers:
     """The answers of regions without a target."""
     n = regions
     columns = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
-    return Answers(np.zeros(n, np.int64), *columns, np.zeros((n, most + 1, most, PARAMETERS)))
+    return Answers(np.zeros(n, np.int64), *columns, np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1)))
 
 
 class Search(Protocol):
@@ -86,7 +91,18 @@ class CpuSearch:
     def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
         """Fills the rows `which` (n,) of the answers, dealt out to the threads one by one."""
         known, (images, times, noise, limits, *rest) = self._known, regions
-        work = (images, times.copy(), known.sigma, noise, limits, known.priors, known.turns, *rest, tuple(answers))
+        work = (
+            images,
+            times.copy(),
+            known.sigma,
+            noise,
+            float(known.shot),
+            limits,
+            known.priors,
+            known.turns,
+            *rest,
+            tuple(answers),
+        )
         shares = [np.ascontiguousarray(which[k :: self._threads]) for k in range(self._threads)]
         others = [self._helpers.submit(search_each, share, *work) for share in shares[1:] if len(share) and self._helpers]
         search_each(shares[0], *work)

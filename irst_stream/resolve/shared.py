@@ -85,6 +85,7 @@ class _Work:
         self._beside, self._sigma, self._shape = beside, sigma, (patches.images.shape[2], patches.images.shape[3])
         self._taken_off = np.full(patches.images.shape, np.inf)  # the others' light when each was last fitted
         self._fitted = np.zeros(len(beside), np.bool_)
+        self._odds = groups.held.odds  # every turn begins with them: a window is counted once
         self._unknown: Flags = np.asarray(groups.held.best == 0)
 
     def take_turn(self, fit: Fit, rows: Ints) -> bool:
@@ -101,7 +102,7 @@ class _Work:
         self._taken_off[rows] = light
         self._taken_off[rows[left_alone.any(axis=(1, 2))]] = np.inf
         held = self.held.of(rows)
-        found, held = fit(rows, patches, held._replace(age=held.age - self._fitted[rows]))
+        found, held = fit(rows, patches, held._replace(age=held.age - self._fitted[rows], odds=self._odds[rows]))
         for k, answer in zip(rows.tolist(), found, strict=True):
             self.found[k] = answer
         for column, new in zip(self.held, held, strict=True):

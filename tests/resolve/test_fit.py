@@ -1,5 +1,6 @@
 """The fit of the imaging model: its derivatives, what it recovers, how honest its covariances are, odd inputs."""
 
+import math
 import os
 import subprocess
 import sys
@@ -59,8 +60,9 @@ def match(found, xy):
     return order
 
 
+@pytest.mark.parametrize("shot", [0.0, 0.3])
 @pytest.mark.parametrize("ceiling", [255.0, 1e30])
-def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling):
+def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling, shot):
     rng = np.random.default_rng(1)
     p = np.array([[5.1, 4.9, 0.03, 0.01, 230.0], [5.4, 5.2, 0.03, 0.0, 240.0], [4.9, 5.3, 0.02, 0.01, 225.0]])
     seen = np.minimum(images(p[:, :2], (0.03, 0.01), p[:, 4], 2.0), ceiling)
@@ -71,7 +73,7 @@ def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling)
     priors = (235.0, 1 / 8.7**2, 1 / 0.05**2, 1 / 0.01**2)
 
     def misfit(at, vector):
-        return compiled.normal_equations(at, seen, TIMES, 0.5, 2.0, (0.0, ceiling), priors, matrix, vector)
+        return compiled.normal_equations(at, seen, TIMES, 0.5, 2.0, shot, (0.0, ceiling), priors, matrix, vector)
 
     misfit(q, gradient)
     steps = 1e-5 * np.eye(n).reshape(n, *q.shape)
@@ -244,6 +246,8 @@ def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
         ({"amplitude_sd_dn": float("nan")}, "fit.amplitude_sd_dn"),
         ({"most_targets": 9}, "fit.most_targets: expected 1 to 8"),
         ({"starts": 0}, "fit.starts: expected 1 to 50"),
+        ({"fixed_dn": -1.0}, "fit.fixed_dn: expected 0 or more, got -1.0"),
+        ({"shot_dn": -1.0}, "fit.shot_dn: expected 0 or more, got -1.0"),
         ({"noise_dn": -1.0}, "fit.noise_dn: expected 0 or more"),
     ],
 )
@@ -290,3 +294,53 @@ def test_light_that_is_no_target_by_what_is_known_of_them_is_none(light):
     for _ in range(20):
         images = render(np.full((5, 1, 2), 5.2), np.full((5, 1), light)) + 5 * rng.standard_normal((5, 11, 11))
         assert len(fit(images, times, noise_dn=5.0).xy) == 0
+
+
+UNKNOWN_BRIGHTNESS = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005, "starts": 1}
+
+
+def test_one_bright_target_is_not_many_faint_ones_in_its_place():
+    """Their places and shares would be free, and so much freedom must not count as evidence."""
+    rng = np.random.default_rng(9)
+    fit = Fitter(FitSettings(**UNKNOWN_BRIGHTNESS))
+    for _ in range(300):
+        images = render(np.full((5, 1, 2), 5.0) + rng.uniform(-0.5, 0.5, 2), np.full((5, 1), rng.uniform(90, 220)))
+        assert len(fit(images + 5 * rng.standard_normal(images.shape), TIMES, noise_dn=5.0).xy) == 1
+
+
+def test_errors_are_as_large_as_the_covariances_say_where_noise_grows_with_light():
+    rng = np.random.default_rng(4)
+    shot, dark, xy = 0.5, 3.0, np.array([[4.4, 5.1], [6.4, 4.8]])
+    fits = {s: Fitter(FitSettings(**UNKNOWN_BRIGHTNESS, most_targets=3, shot_dn=s)) for s in (0.0, shot)}
+    squares = {s: [] for s in fits}
+    for _ in range(300):
+        light = render(np.tile(xy, (5, 1, 1)), np.tile([260.0, 180.0], (5, 1)))
+        images = light + np.sqrt(dark**2 + shot * light) * rng.standard_normal(light.shape)
+        for s, fit in fits.items():
+            found = fit(images, TIMES, noise_dn=dark)
+            if len(found.xy) == 2:
+                order = match(found, xy)
+                away = found.xy[order] - xy
+                squares[s] += list(np.einsum("ni,nij,nj->n", away, np.linalg.inv(found.cov[order]), away))
+    assert len(squares[shot]) == 600
+    assert np.mean(squares[shot]) == pytest.approx(2, abs=0.25)  # three standard deviations
+    assert np.mean(squares[0.0]) > 3
+
+
+def test_errors_are_as_large_as_the_covariances_say_where_part_of_the_noise_stays():
+    rng = np.random.default_rng(6)
+    fixed, changing, xy = 2.0, 3.0, np.array([[5.2, 4.9]])
+    both = math.hypot(fixed, changing)
+    fits = {s: Fitter(FitSettings(**UNKNOWN_BRIGHTNESS, fixed_dn=s)) for s in (0.0, fixed)}
+    squares = {s: [] for s in fits}
+    for _ in range(300):
+        light = render(np.tile(xy, (5, 1, 1)), np.full((5, 1), 200.0))
+        images = light + changing * rng.standard_normal(light.shape) + fixed * rng.standard_normal(light.shape[1:])
+        for s, fit in fits.items():
+            found = fit(images, TIMES, noise_dn=both)
+            if len(found.xy) == 1:
+                away = found.xy[0] - xy[0]
+                squares[s].append(away @ np.linalg.solve(found.cov[0], away))
+    assert len(squares[fixed]) == 300
+    assert np.mean(squares[fixed]) == pytest.approx(2, abs=0.35)  # three standard deviations
+    assert np.mean(squares[0.0]) > 3

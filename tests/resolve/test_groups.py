@@ -15,7 +15,9 @@ def groups(*members, corners=None):
     for row, targets in zip(solutions, members, strict=True):
         row[len(targets), : len(targets)] = np.reshape([(*target, 200.0) for target in targets], (-1, 5))
     corners = np.zeros((len(members), 2)) if corners is None else np.array(corners, float)
-    return Groups(np.arange(len(members)), corners, Held(solutions, best, np.arange(len(members))))
+    return Groups(
+        np.arange(len(members)), corners, Held(solutions, best, np.arange(len(members)), np.zeros(solutions.shape[:2]))
+    )
 
 
 def test_patches_overlap_that_share_pixels():

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 from kernel_on_cpu import ProgramSearch
-from searched import LOOSE, SHAPE, STRICT, answers_of, later, random_regions, same, settled
+from searched import LOOSE, SHAPE, SHOT, STRICT, answers_of, later, random_regions, same, settled
 
 from irst_stream.resolve.kernel import Kernel
 from irst_stream.resolve.search import CpuSearch
@@ -21,7 +21,7 @@ def windows(known):
 
 
 @pytest.mark.parametrize(("precision", "within", "least"), [("float64", 1e-3, 0.99), ("float32", 0.03, 0.95)])
-@pytest.mark.parametrize("known", [STRICT, LOOSE], ids=["strict", "loose"])
+@pytest.mark.parametrize("known", [STRICT, LOOSE, SHOT], ids=["strict", "loose", "shot"])
 def test_it_answers_as_the_search_of_the_cpu_does(known, precision, within, least, tmp_path):
     program = ProgramSearch(Kernel(known, SHAPE, precision, lanes=1), tmp_path)
     for regions, wanted, sure in windows(known):

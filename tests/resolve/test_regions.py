@@ -105,3 +105,42 @@ def test_threads_change_no_bit(anew):
         for a, b in zip(one(window), three(window), strict=True):
             for column, other in zip(a, b, strict=True):
                 np.testing.assert_array_equal(column, other)
+
+
+def apart_by_one_pixel(frames, light, noise=5.0, seed=0):
+    """Windows of one region: two targets 1 px apart, of these amplitudes (2,) DN, that drift through it."""
+    rng = np.random.default_rng(seed)
+    xy = [np.array([[4.5, 5.0], [5.5, 5.0]]) + 0.01 * (k - frames / 2) for k in range(frames + 4)]
+    seen = np.stack([render(at, np.array(light)) for at in xy])
+    seen = (seen + noise * rng.standard_normal(seen.shape)).astype(np.float32)
+    for k in range(frames):
+        one = np.zeros((1, 2)), seen[None, k : k + 5], TIMES, np.array([4]), np.full(1, noise), np.full(1, np.inf)
+        yield Window(Stamp("a", 1, k, k * 10_000_000), *one)
+
+
+@pytest.mark.parametrize(("light", "targets"), [((150.0, 30.0), 2), ((150.0, 0.0), 1)])
+def test_the_number_of_targets_is_learnt_from_all_frames_that_have_passed(light, targets):
+    """One window may be too little to tell a faint target from noise; many are not."""
+    alone, followed = [], []
+    for seed in range(8):
+        fit, _ = fits(8)
+        single, _ = fits(1)
+        for k, window in enumerate(apart_by_one_pixel(60, light, seed=seed)):
+            found, by_itself = fit(window)[0], single(window)[0]
+            if k >= 30:
+                followed.append(len(found.xy) == targets)
+                alone.append(len(by_itself.xy) == targets)
+    assert np.mean(followed) > 0.97
+    assert targets == 1 or np.mean(alone) < 0.9
+
+
+def test_a_region_that_is_moved_after_its_group_goes_on_from_where_it_was():
+    """Its number is another then, and its corner some whole pixels on."""
+    stays, moves = fits(1000)[0], fits(1000)[0]
+    for k, window in enumerate(windows(12)):
+        corners, patches, times, region, noise, ceiling = rest(window)
+        step = np.array([2.0, -1.0]) if k >= 6 else np.zeros(2)
+        rolled = np.roll(patches, (int(-step[1]), int(-step[0])), axis=(2, 3))
+        moved = Window(window.stamp, corners + step, rolled, times, region + (10 if k >= 6 else 0), noise, ceiling)
+        for a, b in zip(stays(window), moves(moved), strict=True):
+            np.testing.assert_allclose(b.xy + step, a.xy, atol=0.02)
