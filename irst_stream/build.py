@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from irst_stream.config import Config
+from irst_stream.cuda_driver import ask_cuda_driver
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import LinesSink
 from irst_stream.io.recording import Recorder
 from irst_stream.io.zeromq import ZmqSink, ZmqSource
-from irst_stream.optics import FineGrid
+from irst_stream.optics import PATCH, FineGrid
 from irst_stream.pipeline import NoNetwork, Pipeline, Result
 from irst_stream.protocols import Sink, Source
 from irst_stream.resolve.fit import Fitter
@@ -90,9 +91,21 @@ def _tracking(config: Config) -> TrackSettings:
 def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:
     """What reads a window's detections; manifest: of the engine that looked at it, None where there is none."""
     if config.readout == "fit" or manifest is None:
-        return Fitted(Fitter(config.fit, config.threads))
+        return Fitted(_fitter(config))
     if config.readout in ("best", "network") and manifest.head != "continuous":
         raise UsageError(f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one")
-    fitter = Fitter(config.fit, config.threads) if config.readout == "best" else None
+    fitter = _fitter(config) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
     return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
+
+
+def _fitter(config: Config) -> Fitter:
+    """The fit, on the GPU where that is asked for, until it fails there."""
+    if config.fit_on == "cpu":
+        return Fitter(config.fit, config.threads)
+    missing = ask_cuda_driver().reason
+    if missing:
+        raise UsageError(f'fit_on: {missing}; expected an NVIDIA GPU, or "cpu"')
+    from irst_stream.resolve.cuda import CudaSearch
+
+    return Fitter(config.fit, config.threads, CudaSearch(config.fit.known, (config.window, *PATCH)))

@@ -60,6 +60,7 @@ class Config:
     readout: Readout = "fit"
     engine: str = ""  # a folder, or the name of an engine that comes with the package
     backend: Backend = "auto"  # what runs the engine; auto: TensorRT where plans of it work, else ONNX Runtime, else NumPy
+    fit_on: Literal["cpu", "gpu"] = "cpu"  # what searches regions for targets; a GPU is worth it where these are many
     threads: Threads = 1  # that the engine, and the fit of several regions, may take; 0 for all cores
     policy: Policy = "live"
     queue: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = (

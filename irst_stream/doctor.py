@@ -88,6 +88,7 @@ def _abilities(packages: dict[str, str]) -> list[Ability]:
     def need(package: str, extra: str) -> str:
         return "" if packages[package] else f"{package}: pip install 'irst-stream[{extra}]'"
 
+    tensorrt = look_for_tensorrt().missing
     return [
         Ability("generate, read, record and score data; find targets by network and fit, live too", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
@@ -95,7 +96,7 @@ def _abilities(packages: dict[str, str]) -> list[Ability]:
         Ability("train and import engines, run them by PyTorch", need("torch", "train")),
         Ability("export engines", need("onnx", "train")),
         Ability("run engines by OpenVINO, in half precision too", need("openvino", "openvino")),
-        Ability("build TensorRT plans and run them", look_for_tensorrt().missing),
+        Ability("build TensorRT plans and run them", tensorrt and f"a GPU that TensorRT works on: {tensorrt}"),
     ]
 
 

@@ -76,7 +76,7 @@ class Pipeline:
     @property
     def alarm(self) -> str:
         """What has failed, and what works in its place; "" while nothing has."""
-        return self._unmix.alarm
+        return "; ".join(filter(None, (self._unmix.alarm, self._resolve.alarm)))
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Takes the next frames of any sensors, in the order they came; the detections of the windows they complete, and

@@ -106,6 +106,8 @@ def one_target(window, _):
 class Reading:
     """A way to read windows that holds nothing of any sensor."""
 
+    alarm = ""
+
     def __init__(self, read):
         self._read = read
 

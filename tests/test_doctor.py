@@ -88,7 +88,8 @@ def test_each_ability_names_what_it_lacks(monkeypatch):
     monkeypatch.setattr(doctor, "look_for_tensorrt", lambda: TensorRt(None, "no NVIDIA driver is installed"))
     missing = {ability.name: ability.missing for ability in doctor.diagnose().abilities}
     assert missing["draw pictures"] == "matplotlib: pip install 'irst-stream[plot]'"
-    assert missing["build TensorRT plans and run them"] == "no NVIDIA driver is installed"
+    needed = missing["build TensorRT plans and run them"]
+    assert needed == "a GPU that TensorRT works on: no NVIDIA driver is installed"
     assert missing["generate, read, record and score data; find targets by network and fit, live too"] == ""
 
 

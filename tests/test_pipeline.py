@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irst_stream import Frame, Stamp, Truth, UsageError
+from irst_stream import Frame, Stamp, Truth, UsageError, build
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config, read_config
+from irst_stream.cuda_driver import CudaReport
 from irst_stream.resources import engines_folder, find_config, find_engine
 from irst_stream.score import score_detections
 from irst_stream.sim import csist100k, mixed, seqcsist
@@ -43,6 +44,12 @@ def trajectories():
 @pytest.fixture(scope="module")
 def found(trajectories):
     return answers(configured("seqcsist"), trajectories)
+
+
+def test_without_a_gpu_a_fit_that_is_to_run_on_one_is_refused(monkeypatch):
+    monkeypatch.setattr(build, "ask_cuda_driver", lambda: CudaReport((), "", "no NVIDIA driver is installed"))
+    with pytest.raises(UsageError, match=r'fit_on: no NVIDIA driver is installed; expected an NVIDIA GPU, or "cpu"'):
+        build_pipeline(Config(fit_on="gpu"))
 
 
 def test_the_default_may_not_fall_below_its_accuracy(found):

@@ -22,6 +22,10 @@ Readout = Literal["best", "network", "peaks", "cells", "fit"]
 class Resolver(Protocol):
     """What reads a window, and what a network has seen in each of its regions."""
 
+    @property
+    def alarm(self) -> str:
+        """What has failed of the fit, and what works in its place; "" while nothing has."""
+
     def __call__(self, window: Window, answers: list[Answer]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
 
@@ -34,6 +38,11 @@ class Fitted:
 
     def __init__(self, fitter: Fitter) -> None:
         self._fits = RegionFits(fitter)
+
+    @property
+    def alarm(self) -> str:
+        """What has failed of the fit, and what works in its place; "" while nothing has."""
+        return self._fits.alarm
 
     def __call__(self, window: Window, answers: list[Answer]) -> Detections:  # noqa: ARG002, for there is no network to answer
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
@@ -58,6 +67,11 @@ class Unmixing:
         """amplitude: what one target is known to have, DN, for readout "peaks"; fitter: for readout "best"."""
         self._readout, self._grid, self._claims = readout, grid, claims
         self._amplitude, self._fits = amplitude, RegionFits(fitter) if fitter else None
+
+    @property
+    def alarm(self) -> str:
+        """What has failed of the fit, and what works in its place; "" while nothing has."""
+        return "" if self._fits is None else self._fits.alarm
 
     def __call__(self, window: Window, answers: list[Answer]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""

@@ -39,6 +39,12 @@ class RegionFits:
                 self._sensors.popitem(last=False)
         return _by_region(found, groups.region, len(window.region))
 
+    @property
+    def alarm(self) -> str:
+        """Why the fit runs on the CPU in place of a GPU, in words; "" where nothing has failed."""
+        lost = self._fitter.device_lost
+        return lost and f"the fit failed on its GPU ({lost}); from now on it runs on the CPU"
+
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self._sensors.pop(sensor, None)

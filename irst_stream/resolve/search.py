@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,8 @@ from irst_stream.resolve.compiled import PARAMETERS, search_each
 from irst_stream.types import Floats, Ints
 
 __all__ = ["Answers", "CpuSearch", "Fallback", "Known", "Regions", "Search", "nothing_found"]
+
+log = logging.getLogger(__name__)
 
 
 class Known(NamedTuple):
@@ -127,6 +130,7 @@ class Fallback:
                 self._device(which, regions, answers)
             except (DeviceError, MissingPackageError) as error:
                 self.reason = str(error)
+                log.error("the fit failed on its GPU (%s); from now on it runs on the CPU", error)
             else:
                 return
         self._cpu(which, regions, answers)

@@ -7,6 +7,7 @@ from searched import LOOSE, answers_of, random_regions
 from irst_stream import DeviceError
 from irst_stream.optics import render
 from irst_stream.resolve.fit import FitSettings, Fitter
+from irst_stream.resolve.regions import RegionFits
 from irst_stream.resolve.search import Answers, CpuSearch, Fallback
 
 TIMES = np.arange(5.0) - 2
@@ -45,6 +46,9 @@ def test_a_fit_tells_why_its_device_is_lost():
         for one, other in zip(fitter(images, TIMES, noise_dn=1.0), plain(images, TIMES, noise_dn=1.0), strict=True):
             np.testing.assert_array_equal(one, other)
         assert fitter.device_lost == reason
+        assert RegionFits(fitter).alarm == (
+            reason and f"the fit failed on its GPU ({reason}); from now on it runs on the CPU"
+        )
     assert plain.device_lost == ""
 
 
