@@ -1,4 +1,4 @@
-/* The fit of the imaging model, and the search for how many targets there are, for one region a block: compiled.py's
+/* The fit of the imaging model, and the search for how many targets there are, for one region a block: what compiled holds,
    functions by their names, in its order; what they compute and why is said there.
 
    Whoever compiles this gives MOST (targets), FRAMES, HEIGHT, WIDTH (px), VARIANTS (starts of one number of targets), LANES

@@ -1,0 +1,22 @@
+"""The fit of the imaging model to a window's images, and the search for how many targets there are. Compiled.
+
+K targets move in straight lines over T frames; each has x, y (px, at time 0), vx, vy (px a unit of time) and an
+amplitude a (DN). What is minimised is the misfit: chi^2 plus the priors' share, in units of the noise.
+
+A pixel's variance is noise^2, and where there is shot noise it grows with the light that the model gives the pixel, whose
+share of the misfit is then away^2 / variance + log(variance / noise^2), as by its likelihood.
+
+A pixel at a limit, 0 or full scale, is censored: it says only that the light was at most, or at least, that. Its share of
+the misfit is -2 log of the probability of that, as in a Tobit regression, so a dark sky clipped at 0 biases nothing. A
+pixel below UNKNOWN says nothing.
+
+The model is separable, so the normal equations need dot products along rows and columns only; pixels at a limit are put
+right one by one. How many targets there are is decided by evidence, by Laplace: the best fit's misfit, what its sharpness
+leaves of the priors' room, and the K! ways to number the targets.
+"""
+
+from irst_stream.resolve.compiled.equations import normal_equations
+from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS, UNKNOWN
+from irst_stream.resolve.compiled.searching import search_each
+
+__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "normal_equations", "search_each"]

@@ -1,0 +1,155 @@
+"""The normal equations of a window's images: the misfit of targets, its gradient, its Gauss-Newton matrix. Compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irst_stream.compiling import compiled
+from irst_stream.resolve.compiled.light import is_within, line, residuals
+
+__all__ = ["normal_equations"]
+
+FAINT = 1e-2  # of a pixel's weight: less is not put right
+
+
+@compiled
+def normal_equations(p, images, times, sigma, noise, shot, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
+    """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit."""
+    frames, height, width = images.shape
+    targets = len(p)
+    row, row_slope = np.empty((targets, height)), np.empty((targets, height))
+    column, column_slope = np.empty((targets, width)), np.empty((targets, width))
+    residual, excess = np.empty((height, width)), np.empty((height, width))
+    frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
+    matrix[:] = 0.0
+    vector[:] = 0.0
+    misfit = _add_priors(p, priors, matrix, vector)
+    for t in range(frames):
+        for k in range(targets):
+            line(p[k, 0] + p[k, 2] * times[t], sigma, column[k], column_slope[k])
+            line(p[k, 1] + p[k, 3] * times[t], sigma, row[k], row_slope[k])
+        within = is_within(images[t], limits)
+        misfit += residuals(images[t], within, p[:, 4], limits, noise, shot, row, column, residual, excess)
+        even = within and shot == 0.0
+        _frame_equations(p, even, noise, row, row_slope, column, column_slope, residual, excess, frame_matrix, frame_vector)
+        _add_frame(times[t], frame_matrix, frame_vector, matrix, vector)
+    return misfit
+
+
+@compiled
+def _frame_equations(p, even, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
+    """One frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target."""
+    height, width = residual.shape
+    for i in range(len(p)):
+        by_x = by_y = by_a = 0.0
+        for r in range(height):
+            if row[i, r] == 0.0 and row_slope[i, r] == 0.0:
+                continue
+            along = along_slope = 0.0
+            for c in range(width):
+                along += residual[r, c] * column[i, c]
+                along_slope += residual[r, c] * column_slope[i, c]
+            by_x += row[i, r] * along_slope
+            by_y += row_slope[i, r] * along
+            by_a += row[i, r] * along
+        a = p[i, 4] / noise
+        vector[3 * i], vector[3 * i + 1], vector[3 * i + 2] = a * by_x, a * by_y, by_a / noise
+        for j in range(i + 1):
+            b = p[j, 4] / noise
+            rr, rs, sr, ss = _dots(row[i], row_slope[i], row[j], row_slope[j])
+            cc, cs, sc, tt = _dots(column[i], column_slope[i], column[j], column_slope[j])
+            m = matrix[3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
+            m[0, 0], m[0, 1], m[0, 2] = a * b * rr * tt, a * b * rs * sc, a / noise * rr * sc
+            m[1, 0], m[1, 1], m[1, 2] = a * b * sr * cs, a * b * ss * cc, a / noise * sr * cc
+            m[2, 0], m[2, 1], m[2, 2] = b / noise * rr * cs, b / noise * rs * cc, rr * cc / noise**2
+    if not even:
+        _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix)
+    for i in range(len(vector)):
+        for j in range(i):
+            matrix[j, i] = matrix[i, j]
+
+
+@compiled
+def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
+    ab = asl = sab = ss = 0.0
+    for i in range(len(a)):
+        ab += a[i] * b[i]
+        asl += a[i] * b_slope[i]
+        sab += a_slope[i] * b[i]
+        ss += a_slope[i] * b_slope[i]
+    return ab, asl, sab, ss
+
+
+@compiled
+def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
+    """Takes from the matrix's lower half what some pixels do not tell."""
+    n, pixels = 3 * len(p), 0
+    slopes, weighted = np.empty((n, excess.size)), np.empty((n, excess.size))  # by each of these pixels
+    for r in range(excess.shape[0]):
+        for c in range(excess.shape[1]):
+            weight = excess[r, c]
+            if abs(weight) < FAINT:
+                continue
+            for i in range(len(p)):
+                a = p[i, 4] / noise
+                slopes[3 * i, pixels] = a * row[i, r] * column_slope[i, c]
+                slopes[3 * i + 1, pixels] = a * row_slope[i, r] * column[i, c]
+                slopes[3 * i + 2, pixels] = row[i, r] * column[i, c] / noise
+            for i in range(n):
+                weighted[i, pixels] = weight * slopes[i, pixels]
+            pixels += 1
+    for i in range(n):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(pixels):
+                total += weighted[i, k] * slopes[j, k]
+            matrix[i, j] -= total
+
+
+@compiled
+def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignore[no-untyped-def]
+    """Adds one frame's equations by (x, y, a) to those by (x, y, vx, vy, a), where d/dv = time d/dx."""
+    targets = len(frame_vector) // 3
+    for i in range(targets):
+        for u in range(3):
+            p = 5 * i + (u if u < 2 else 4)
+            vector[p] += frame_vector[3 * i + u]
+            if u < 2:
+                vector[p + 2] += time * frame_vector[3 * i + u]
+            for j in range(targets):
+                for v in range(3):
+                    q = 5 * j + (v if v < 2 else 4)
+                    share = frame_matrix[3 * i + u, 3 * j + v]
+                    matrix[p, q] += share
+                    if u < 2:
+                        matrix[p + 2, q] += time * share
+                    if v < 2:
+                        matrix[p, q + 2] += time * share
+                    if u < 2 and v < 2:
+                        matrix[p + 2, q + 2] += time * time * share
+
+
+@compiled
+def _add_priors(p, priors, matrix, vector):  # type: ignore[no-untyped-def]
+    """Gaussian priors: amplitude (mean, 1/sd^2), the targets' common velocity (1/sd^2), each one's own (1/sd^2)."""
+    mean, amplitude, common, own = priors
+    targets = len(p)
+    misfit = 0.0
+    for k in range(targets):
+        away = p[k, 4] - mean
+        misfit += amplitude * away * away
+        vector[5 * k + 4] += amplitude * away
+        matrix[5 * k + 4, 5 * k + 4] += amplitude
+    for axis in (2, 3):
+        middle = 0.0
+        for k in range(targets):
+            middle += p[k, axis] / targets
+        misfit += common * middle * middle
+        for k in range(targets):
+            away = p[k, axis] - middle
+            misfit += own * away * away
+            vector[5 * k + axis] += own * away + common * middle / targets
+            for j in range(targets):
+                same = 1.0 if j == k else 0.0
+                matrix[5 * k + axis, 5 * j + axis] += own * (same - 1.0 / targets) + common / targets**2
+    return misfit

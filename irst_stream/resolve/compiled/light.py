@@ -1,0 +1,147 @@
+"""The light of targets in a frame, and what keeps it from what was seen. Compiled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from irst_stream.compiling import compiled
+
+__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "is_within", "line", "residuals"]
+
+PARAMETERS = 5  # x, y, vx, vy, a
+SQRT2 = math.sqrt(2.0)
+SQRT_PI_2 = math.sqrt(2.0 / math.pi)
+FAR_OUT = 4.3  # standard deviations, times the root of 2
+UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
+NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
+
+
+@compiled
+def line(centre, sigma, value, slope):  # type: ignore[no-untyped-def]
+    """The share of a unit 1-D Gaussian that each pixel integrates, and its derivative by the centre."""
+    scale = 1.0 / (SQRT2 * sigma)
+    height = 1.0 / (math.sqrt(2.0 * math.pi) * sigma)
+    left, left_density = _edge((-0.5 - centre) * scale)
+    for i in range(len(value)):
+        right, density = _edge((i + 0.5 - centre) * scale)
+        value[i] = 0.5 * (right - left)
+        slope[i] = height * (left_density - density)
+        left, left_density = right, density
+
+
+@compiled
+def _edge(u):  # type: ignore[no-untyped-def]
+    """erf(u) and exp(-u^2); so far out that both are at their ends to 1e-8, these."""
+    if u > FAR_OUT:
+        return 1.0, 0.0
+    if u < -FAR_OUT:
+        return -1.0, 0.0
+    return math.erf(u), math.exp(-u * u)
+
+
+@compiled
+def is_within(image, limits):  # type: ignore[no-untyped-def]
+    """Whether all pixels are known and within the limits."""
+    lowest = highest = image[0, 0]
+    for r in range(image.shape[0]):
+        for c in range(image.shape[1]):
+            lowest, highest = min(lowest, image[r, c]), max(highest, image[r, c])
+    return lowest > max(limits[0], UNKNOWN) and highest < limits[1]
+
+
+@compiled
+def residuals(image, within, amplitudes, limits, noise, shot, row, column, residual, excess):  # type: ignore[no-untyped-def]
+    """Fills residual (H, W), half the misfit's slope by each pixel's light, in units of 1 / noise, and excess (H, W), what
+    a curvature of 1 / noise^2 overrates; gives the misfit.
+
+    within: whether all pixels are known and within the limits; if so, and without shot noise, excess is 0 and not filled.
+    """
+    misfit, per_noise = 0.0, 1.0 / noise
+    width = image.shape[1]
+    lights = np.empty(width)
+    for r in range(image.shape[0]):
+        lights[:] = 0.0
+        for k in range(len(amplitudes)):
+            if row[k, r] != 0.0:
+                share = amplitudes[k] * row[k, r]
+                for c in range(width):
+                    lights[c] += share * column[k, c]
+        if not within:
+            misfit += _at_limits(image[r], lights, limits, noise, shot, residual[r], excess[r])
+        elif shot == 0.0:
+            for c in range(width):
+                away = (lights[c] - image[r, c]) * per_noise
+                misfit += away * away
+                residual[r, c] = away
+        else:
+            misfit += _with_shot_noise(image[r], lights, noise, shot, residual[r], excess[r])
+    return misfit
+
+
+@compiled
+def _by_light(light, away, slope):  # type: ignore[no-untyped-def]
+    """A pixel whose variance grows with its light, all in units of the noise; its misfit is square - log sharpness.
+
+    light; away: what it is more than was seen; slope: of the variance by light. Gives square, sharpness, the misfit's half
+    slope by light, and by how much its mean curvature is below 1.
+    """
+    bend = 0.5 * slope if light > 0.0 else 0.0
+    sharpness = 1.0 / (1.0 + slope * max(light, 0.0))
+    square = away * away * sharpness
+    return square, sharpness, (away - bend * (square - 1.0)) * sharpness, 1.0 - (1.0 + bend * slope * sharpness) * sharpness
+
+
+@compiled
+def _with_shot_noise(seen, lights, noise, shot, residual, excess):  # type: ignore[no-untyped-def]
+    """A row of _residuals, none of it at a limit."""
+    misfit, sharper = 0.0, 1.0  # all of the row, multiplied: one logarithm does for them
+    per_noise, slope = 1.0 / noise, shot / noise
+    for c in range(len(seen)):
+        light = lights[c] * per_noise
+        away = light - seen[c] * per_noise
+        bend = 0.5 * slope if light > 0.0 else 0.0
+        sharpness = 1.0 / (1.0 + 2.0 * bend * light)
+        square = away * away * sharpness
+        misfit += square
+        sharper *= sharpness
+        residual[c] = (away - bend * (square - 1.0)) * sharpness
+        excess[c] = 1.0 - (1.0 + bend * slope * sharpness) * sharpness
+    return misfit - math.log(sharper)
+
+
+@compiled
+def _at_limits(seen, lights, limits, noise, shot, residual, excess):  # type: ignore[no-untyped-def]
+    """A row of _residuals of which some pixels are unknown or at a limit."""
+    floor, ceiling = limits
+    misfit, sharper, slope = 0.0, 1.0, shot / noise
+    for c in range(len(seen)):
+        value, light, away = seen[c], lights[c] / noise, (lights[c] - seen[c]) / noise
+        if value < UNKNOWN:
+            residual[c], excess[c] = 0.0, 1.0
+        elif floor < value < ceiling:
+            square, sharpness, residual[c], excess[c] = _by_light(light, away, slope)
+            misfit += square
+            sharper *= sharpness
+        elif value <= floor and away < 1e-3:
+            residual[c] = excess[c] = 0.0
+        else:
+            side = 1.0 if value <= floor else -1.0
+            _, sharpness, _, _ = _by_light(light, away, slope)
+            scale = side * math.sqrt(sharpness)
+            cost, steep = _censored(scale * away)
+            misfit += cost
+            turn = scale * (1.0 - (0.5 * slope * away * sharpness if light > 0.0 else 0.0))  # of that by light
+            residual[c] = steep * turn
+            excess[c] = 1.0 - steep * (steep - scale * away) * turn * turn
+    return misfit - math.log(sharper)
+
+
+@compiled
+def _censored(z):  # type: ignore[no-untyped-def]
+    """-2 log P(n < -z) of a standard normal n, less its value at z = 0, and the slope of half of it by z."""
+    if z > 8.0:  # the tail's expansion
+        return z * z + math.log(2 * math.pi) + 2 * math.log(z) - 2 * math.log(2.0), z + 1 / z
+    beyond = 0.5 * math.erfc(z / SQRT2)
+    return -2 * math.log(2 * beyond), 0.5 * SQRT_PI_2 * math.exp(-0.5 * z * z) / beyond

@@ -1,0 +1,189 @@
+"""The search for how many targets there are. Compiled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from irst_stream.compiling import compiled
+from irst_stream.resolve.compiled.equations import normal_equations
+from irst_stream.resolve.compiled.evidence import certainty, evidence, too_bright_or_dim
+from irst_stream.resolve.compiled.fitting import fit
+from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS
+from irst_stream.resolve.compiled.starts import ellipses, merged, moments, split, with_one_more
+
+__all__ = ["search", "search_each"]
+
+STEPS, FIRST_STEPS = 40, 6
+OUT_OF_REACH = 10.0  # of log evidence: what no fit makes good after its first steps
+NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
+SAME = 0.03  # px: two solutions whose targets are all this close are one
+AGREES = 0.1  # px: a solution that has a target this close has it too
+WORTH = 2.5  # of log evidence: what a target that is not there would gain on its own by fitting the noise of a window
+KEEP = 0.95  # of the odds of numbers of targets, from frame to frame: groups come apart and draw together
+FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the number may change
+
+
+@compiled
+def search_each(which, images, times, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out):  # type: ignore[no-untyped-def]
+    """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
+
+    noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5), begin (N,)
+    and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, 2, 2), amplitude_sd
+    (N, most) and probability (N, most), and what to hold the next time, solutions and odds.
+    """
+    number, points, cov, amplitude_sd, probability, solutions, odds_then = out
+    most, sides = points.shape[1], (images.shape[3], images.shape[2])
+    for k in which:
+        bounds = (limits[k, 0], limits[k, 1])
+        hint = hints[k, : hinted[k]].copy()
+        p, matrix, agreed, logs, solutions[k] = search(
+            images[k], times, sigma, noise[k], shot, bounds, priors, most, turns, hint, held[k], begin[k], odds[k]
+        )
+        n = len(p)
+        number[k], points[k, :n] = n, p
+        certainty(matrix, sides, cov[k, :n], amplitude_sd[k, :n])
+        share = np.exp(logs - logs.max())
+        probability[k, :n] = agreed * (share[n:].sum() / share.sum())
+        if n > 0:
+            odds_then[k] = odds[k]
+            _leave(images[k], times, sigma, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])
+
+
+@compiled
+def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint, held, guess, odds):  # type: ignore[no-untyped-def]
+    """Fits the likely numbers of targets.
+
+    hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
+    which alone that number is fitted anew; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what
+    the light says. odds (most + 1,): log evidence of each number from frames before the window's. Gives the best p (K, 5),
+    without a row where noise alone explains the light better, its matrix (5K, 5K), how far other solutions agree with each
+    target (K,), the log evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, and what to hold
+    the next time.
+    """
+    found = moments(images, times, sigma, noise)
+    area = float(images.shape[1] * images.shape[2])
+    logs, solutions = np.full(most + 1, NOTHING), np.zeros(held.shape)
+    if guess == 0:
+        guess = int(min(max(round(found[0] / priors[0]), 1), most))
+    starts = held[guess : guess + 1, :guess].copy()
+    if held[guess, 0, 4] == 0.0:
+        starts = ellipses(guess, found, priors[0], turns)
+    if len(hint) == guess:
+        starts = with_one_more(starts, hint)
+    p, misfit, matrix, agreed = _best_of(starts, images, times, sigma, noise, shot, limits, priors, NOTHING)
+    logs[guess] = evidence(p, misfit, matrix, priors, area) + odds[guess]
+    solutions[guess, :guess] = first = p
+    for direction in (1, -1):
+        targets, q = guess + direction, first
+        while 1 <= targets <= most and not too_bright_or_dim(p, matrix, priors, targets):
+            starts = held[targets : targets + 1, :targets].copy()
+            if held[targets, 0, 4] == 0.0:
+                grown = turns == 1 and len(hint) != targets
+                starts = ellipses(targets, found, priors[0], 0 if grown else turns)
+                if grown:
+                    starts = with_one_more(starts, split(q, found) if direction > 0 else merged(q))
+            if len(hint) == targets:
+                starts = with_one_more(starts, hint)
+            needed = logs[targets - direction] - odds[targets]
+            q, misfit, other, agrees = _best_of(starts, images, times, sigma, noise, shot, limits, priors, needed)
+            solutions[targets, :targets] = q
+            logs[targets] = evidence(q, misfit, other, priors, area) + odds[targets]
+            if logs[targets] <= logs[targets - direction]:
+                break
+            if logs[targets] >= logs.max():
+                p, matrix, agreed = q, other, agrees
+            targets += direction
+    none = np.empty((0, PARAMETERS))
+    empty, nobody = np.empty((0, 0)), np.empty(0)
+    logs[0] = -0.5 * normal_equations(none, images, times, sigma, noise, shot, limits, priors, empty, nobody)
+    if logs[0] > logs[1:].max():
+        return none, empty, nobody, logs, solutions
+    return p, matrix, agreed, logs, solutions
+
+
+@compiled
+def _best_of(points, images, times, sigma, noise, shot, limits, priors, needed):  # type: ignore[no-untyped-def]
+    """A few steps from every start (V, K, 5), all that may still win to the end; the best, and how the others agree.
+
+    needed: log evidence; where the first steps leave it far out of reach, they are all.
+    """
+    variants, n = len(points), points[0].size
+    misfits, done, matrices = np.empty(variants), np.empty(variants, np.bool_), np.empty((variants, n, n))
+    for v in range(variants):
+        points[v], misfits[v], matrices[v], done[v] = fit(
+            points[v], images, times, sigma, noise, shot, limits, priors, FIRST_STEPS
+        )
+    best = int(misfits.argmin())
+    area = float(images.shape[1] * images.shape[2])
+    if evidence(points[best], misfits[best], matrices[best], priors, area) >= needed - OUT_OF_REACH:
+        first, reach = best, np.inf
+        for turn in range(-1, variants):
+            v = first if turn < 0 else turn
+            if not done[v] and misfits[v] < reach:
+                points[v], misfits[v], matrices[v], done[v] = fit(
+                    points[v], images, times, sigma, noise, shot, limits, priors, STEPS
+                )
+            reach = misfits.min() + NEAR
+        best = int(misfits.argmin())
+    return points[best], misfits[best], matrices[best], _agreement(points, misfits, best)
+
+
+@compiled
+def _leave(images, times, sigma, noise, shot, limits, logs, solutions, best, odds):  # type: ignore[no-untyped-def]
+    """Moves the odds (most + 1,) on by the window's first frame, which leaves it next: what that says of each number.
+
+    They are relative to the best number's; of a number that was not tried nothing new is known. A solution of more targets
+    fits more of the noise too, which WORTH makes up for.
+    """
+    said, nothing = np.full(len(odds), NOTHING), (0.0, 0.0, 0.0, 0.0)
+    for k in range(1, len(odds)):
+        if logs[k] > NOTHING and solutions[k, 0, 4] != 0.0:
+            matrix, vector = np.empty((PARAMETERS * k, PARAMETERS * k)), np.empty(PARAMETERS * k)
+            p = solutions[k, :k]
+            misfit = normal_equations(p, images[:1], times[:1], sigma, noise, shot, limits, nothing, matrix, vector)
+            said[k] = -0.5 * misfit - WORTH * k / len(images)
+    before = odds.copy()
+    for k in range(1, len(odds)):
+        gain = said[k] - said[best] if said[k] > NOTHING else 0.0
+        odds[k] = min(max(KEEP * (before[k] - before[best] + gain), -FIRM), FIRM)
+
+
+@compiled
+def _agreement(points, misfits, best):  # type: ignore[no-untyped-def]
+    """(K,): for each target of the best solution the weight of all solutions that have it too, 0 to 1.
+
+    A solution weighs exp(-misfit / 2); one that several starts have led to counts once.
+    """
+    variants, targets = points.shape[:2]
+    shared, total = np.zeros(targets), 0.0
+    counted = np.zeros(variants, np.bool_)
+    for v in range(variants):
+        weight = math.exp(-0.5 * (misfits[v] - misfits[best]))
+        for other in range(v):
+            if counted[other] and _farthest(points[v], points[other]) < SAME:
+                weight = 0.0
+        counted[v] = weight > 0.0
+        total += weight
+        for k in range(targets):
+            if _nearest(points[best, k], points[v]) < AGREES:
+                shared[k] += weight
+    return shared / total
+
+
+@compiled
+def _farthest(p, q):  # type: ignore[no-untyped-def]
+    """How far the target of p that is farthest from all of q is from them."""
+    farthest = 0.0
+    for k in range(len(p)):
+        farthest = max(farthest, _nearest(p[k], q))
+    return farthest
+
+
+@compiled
+def _nearest(target, others):  # type: ignore[no-untyped-def]
+    nearest = -NOTHING
+    for k in range(len(others)):
+        nearest = min(nearest, math.hypot(target[0] - others[k, 0], target[1] - others[k, 1]))
+    return nearest
