@@ -22,7 +22,8 @@ from irst_stream.clocks import Clocks, Summary
 from irst_stream.errors import SourceError
 from irst_stream.io.zeromq import PublishSettings, ReceiveSettings, ZmqSink, ZmqSource
 from irst_stream.pipeline import Result
-from irst_stream.runner import Runner, Status, Steps
+from irst_stream.runner import Runner, Steps
+from irst_stream.status import Status
 from irst_stream.types import Frame, Policy
 
 __all__ = ["Rung", "climb", "clock_cost", "feed_command", "step_on"]

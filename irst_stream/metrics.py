@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 
 from irst_stream.clocks import GROWTH, SHORTEST_NS, Histogram
 from irst_stream.errors import UsageError
-from irst_stream.runner import Runner, Status
+from irst_stream.runner import Runner
+from irst_stream.status import Status
 
 __all__ = ["MetricsServer", "families"]
 

@@ -12,20 +12,20 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import cv2
 
-from irst_stream.clocks import LONGEST_NS, Clocks, Summary
-from irst_stream.errors import IrstError
+from irst_stream.clocks import LONGEST_NS, Clocks
+from irst_stream.outlets import Outlet
 from irst_stream.pipeline import Result
 from irst_stream.protocols import Sink, Source
-from irst_stream.queues import OTHERS, Arrival, Intake, Item, Outbox, Tally, fold
+from irst_stream.queues import OTHERS, Arrival, Intake, Item, Tally, fold
+from irst_stream.status import SensorStatus, Status
 from irst_stream.types import Detections, Frame, Policy, Stamp
 from irst_stream.window import Order
 
-__all__ = ["Runner", "SensorStatus", "SinkStatus", "Status", "Steps", "Watch"]
+__all__ = ["Runner", "Steps", "Watch"]
 
 REMEMBERED = 64  # arrivals of each sensor, to tell how long ago an answered frame came
 SWITCH_S = 5e-4  # how long one thread may keep the others from running Python; its usual 5 ms are half a frame at 100 Hz
@@ -85,58 +85,6 @@ class Watch:
         return []
 
 
-class SensorStatus(NamedTuple):
-    """Frames that came, frames answered, targets found, confirmed tracks at its last; how long it has been silent."""
-
-    frames: int
-    answered: int
-    detections: int
-    tracks: int
-    silent_s: float
-
-
-class SinkStatus(NamedTuple):
-    """Records written, waiting and lost; why it takes no more, "" where it does."""
-
-    written: int
-    waiting: int
-    lost: int
-    alarm: str
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a runner has done so far. dropped: frames by reason; rejected: messages by reason; stages: see clocks."""
-
-    seconds: float
-    sensors: dict[str, SensorStatus]
-    sinks: dict[str, SinkStatus]
-    dropped: dict[str, int]
-    rejected: dict[str, int]
-    links: dict[str, int]
-    stages: dict[str, Summary]
-    waiting: int
-    alarm: str = ""  # what has failed of the computation, and what works in its place
-
-    @property
-    def frames(self) -> int:
-        """That came, of all sensors."""
-        return sum(sensor.frames for sensor in self.sensors.values())
-
-    @property
-    def unused(self) -> dict[str, int]:
-        """Frames that came, or should have, and were not used, by reason."""
-        return {reason: count for reason, count in self.dropped.items() if reason in UNUSED}
-
-    @property
-    def events(self) -> dict[str, int]:
-        """What else happened to frames."""
-        return {reason: count for reason, count in self.dropped.items() if reason not in UNUSED}
-
-
-UNUSED = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small")
-
-
 class Runner:
     """Frames from sources through a pipeline into sinks, until the sources end or stop() is called.
 
@@ -158,7 +106,7 @@ class Runner:
         self._pipeline, self._policy, self._forget_s = pipeline, policy, forget_s
         self._intake = Intake(policy, depth, most_sensors)
         self._sources = dict(sources)
-        self._outlets = {name: _Outlet(name, sink, policy, self) for name, sink in sinks.items()}
+        self._outlets = {name: Outlet(name, sink, policy, self.clocks) for name, sink in sinks.items()}
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._receivers: dict[str, threading.Thread] = {}
         self._threads: list[threading.Thread] = []
@@ -394,61 +342,3 @@ class Runner:
 def _is_ours(stamp: Stamp, now_ns: int) -> bool:
     """Whether a frame's time can be compared with ours; not of a clock so far off that the difference is no delay."""
     return stamp.clock == "unix" and abs(now_ns - stamp.time_ns) < LONGEST_NS
-
-
-class _Outlet:
-    """One sink, its queue and its thread."""
-
-    def __init__(self, name: str, sink: Sink, policy: Policy, runner: Runner) -> None:
-        self.name, self.sink, self.runner = name, sink, runner
-        self.box, self.ended = Outbox(policy), threading.Event()
-        self.given, self.let_go, self.lost, self.broken = 0, 0, 0, ""
-
-    def put(self, item: Item) -> None:
-        """Takes a record that the sink wants; others are let go by."""
-        if isinstance(item.record, self.sink.takes):
-            self.box.put(item)
-
-    def status(self) -> SinkStatus:
-        """What it has done so far."""
-        written, lost = self.given - self.let_go, self.lost + self.box.lost + self.let_go
-        return SinkStatus(written, len(self.box), lost, self.broken or self.sink.alarm)
-
-    def run(self) -> None:
-        """Writes until the queue is closed and empty."""
-        try:
-            while (item := self.box.take()) is not None:
-                self._write(item)
-        finally:
-            self._guarded(self.sink.close)
-            self.let_go = self.sink.lost  # also of what it had taken: a recording that stops loses what it held
-            self.ended.set()
-
-    def _write(self, item: Item) -> None:
-        if self.broken:
-            self.lost += 1
-            return
-        now, before = time.time_ns(), self.let_go
-        if not self._guarded(lambda: self.sink.write(item.record, item.time_ns or now)):
-            self.lost += 1
-            return
-        self.given, self.let_go = self.given + 1, self.sink.lost
-        if self.let_go != before:
-            return
-        if item.ready_ns:
-            clocks = self.runner.clocks
-            clocks.add(f"publish {self.name}", time.monotonic_ns() - item.ready_ns)
-            if item.since_ns:
-                clocks.add(f"end to end {self.name}", time.time_ns() - item.since_ns)
-
-    def _guarded(self, work: Callable[[], None]) -> bool:
-        """Does what the sink is asked for; whether that went well. What it may raise puts it out of order."""
-        try:
-            work()
-        except Exception as error:
-            why = str(error) if isinstance(error, OSError | IrstError) else f"{type(error).__name__}: {error}"
-            if not self.broken:
-                log.error("%s: out of order: %s; its losses are counted, all else goes on", self.name, why)
-            self.broken = why or type(error).__name__
-            return False
-        return True

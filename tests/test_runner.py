@@ -206,7 +206,7 @@ def test_a_sink_that_fails_is_left_alone_and_the_others_go_on(failure, caplog):
 @pytest.mark.parametrize("policy", ["live", "lossless"])
 def test_a_sink_that_hangs_does_not_stop_the_pipeline(policy, monkeypatch):
     monkeypatch.setattr("irst_stream.queues.PATIENCE_S", 0.05)
-    monkeypatch.setattr("irst_stream.runner.Outbox", lambda policy: Outbox(policy, depth=8))
+    monkeypatch.setattr("irst_stream.outlets.Outbox", lambda policy: Outbox(policy, depth=8))
     stuck, good, echo = Kept(), Kept(), Echo()
     stuck.gate.clear()
     runner = Runner(echo, {"in": Given(feed(60))}, {"stuck": stuck, "good": good}, policy, depth=100)

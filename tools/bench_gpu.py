@@ -44,7 +44,8 @@ REGIONS = 64
 WARM_UP = 50  # runs
 SIDE, CHAIN, ROWS = 4096, 32, 4096  # of the products that measure the matrix units
 COUNTED = ("Conv", "DeformConv", "MatMul")
-TARGETS = {"windows_s": 122_522, "one region p50": 0.35, "one region p99": 0.6, "64 regions p99": 1.5}
+WINDOWS_S = 122_522  # to reach
+PROMISED = {"one region": "p50 <= 0.35, p99 <= 0.6", f"{REGIONS} regions, the fit on the GPU": "p99 <= 1.5"}  # ms
 
 
 def main() -> int:
@@ -290,13 +291,13 @@ def compare(results: dict[str, Any], precisions: list[str], work: float) -> None
         found["times_the_reference"] = found["windows_s"] / base
         found["share_of_matrix_rate"] = found["windows_s"] * work / results["matrix_flop_s"]
         print(
-            f"{precision}: {found['windows_s']:.0f} windows/s at batch {found['best_batch']} (>= {TARGETS['windows_s']}),"
+            f"{precision}: {found['windows_s']:.0f} windows/s at batch {found['best_batch']} (>= {WINDOWS_S}),"
             f" {found['times_the_reference']:.1f} x the reference, {100 * found['share_of_matrix_rate']:.1f} % of what"
             f" products in fp16 reach; CSO-mAP {found['CSO-mAP']:.2f}"
         )
         for name, times in found.items():
             if isinstance(times, dict) and "p50_ms" in times:
-                print(f"    {name}: p50 {times['p50_ms']:.3f} ms, p99 {times['p99_ms']:.3f} ms")
+                print(f"    {name}: p50 {times['p50_ms']:.3f} ms, p99 {times['p99_ms']:.3f} ms   {PROMISED.get(name, '')}")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ from irst_stream.io.recording import Recorder, RecordSettings
 from irst_stream.io.zeromq import Link, PublishSettings, ReceiveSettings, ZmqSink, ZmqSource, open_socket
 from irst_stream.protocols import Sink
 from irst_stream.resources import find_config, find_engine
-from irst_stream.runner import Runner, Status
+from irst_stream.runner import Runner
 from irst_stream.sim import Groups, Scene, SceneSettings, seqcsist
+from irst_stream.status import Status
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.stream import MapStream, see

@@ -12,7 +12,8 @@ from irst_stream.commands.view import attend
 from irst_stream.errors import OutputError
 from irst_stream.io.recording import Recorder, RecordSettings
 from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
-from irst_stream.runner import Runner, Status, Watch
+from irst_stream.runner import Runner, Watch
+from irst_stream.status import Status
 
 __all__ = ["set_up"]
 

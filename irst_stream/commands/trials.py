@@ -17,10 +17,9 @@ from irst_stream.types import Floats, Ints, Unmixed
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 from irst_stream.unmix.stream import corner_of, light_centre
 
-__all__ = ["Trial", "accuracy", "fresh_windows", "look", "random_windows", "usual_windows"]
+__all__ = ["Trial", "accuracy", "fresh_windows", "look", "places_of", "random_windows", "usual_windows"]
 
 AT_ONCE = 64  # windows
-SIDE = 11  # px, of what the generators draw
 NOISE_DN = (0.0, 5.0)
 
 

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from irst_stream.clocks import PERCENTILES, Summary
 from irst_stream.commands.console import error_console, noun, print_line, print_table
-from irst_stream.runner import Runner, Status
+from irst_stream.runner import Runner
+from irst_stream.status import Status
 
 __all__ = ["attend", "latency_rows"]
 
