@@ -29,7 +29,9 @@ def read_private(path: Path) -> bytes:
 def write_private(path: Path, data: bytes) -> None:
     """Writes a file, whole or not at all, that nobody else can write to; folders are made if need be."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed((path.parent, *path.parent.parents)):  # each by itself: mkdir's mode is the last one's only
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
         check_private(path.parent)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -72,7 +72,7 @@ def _free_with(owner: Any, function: Callable[[Any], Any], held: Any) -> None:
 
 
 class Pinned:
-    """Host memory that the GPU reads and writes by itself; `array` is a view of it."""
+    """Host memory that the GPU reads and writes by itself, set to zero; `array` is a view of it."""
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> None:
         kind = np.dtype(dtype)
@@ -80,6 +80,7 @@ class Pinned:
         self.address = int(call(driver.cuMemHostAlloc, self.bytes, 0))
         held = memoryview((ctypes.c_byte * self.bytes).from_address(self.address))
         self.array: NDArray[Any] = np.frombuffer(held, kind, int(np.prod(shape))).reshape(shape)
+        self.array.fill(0)
         _free_with(self, driver.cuMemFreeHost, self.address)
 
 

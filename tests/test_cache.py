@@ -1,5 +1,6 @@
 """What is kept for a user, and who may have written it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,12 @@ def test_what_others_may_have_written_is_not_read(tmp_path):
     path.parent.chmod(0o777)
     with pytest.raises(SourceError, match="others may write to it"):
         read_private(path)
+
+
+def test_folders_are_the_users_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0o002)
+    try:
+        write_private(tmp_path / "a" / "b" / "c", b"kept")
+        assert read_private(tmp_path / "a" / "b" / "c") == b"kept"
+    finally:
+        os.umask(before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,11 +23,12 @@ from irst_stream.unmix.engine import Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
 from irst_stream.unmix.parity import apart
 from irst_stream.unmix.plans import (
+    MANIFEST,
     Place,
     PlanManifest,
     Plans,
     Precision,
-    key_of,
+    folder_of,
     read_plans,
     write_plans,
 )
@@ -92,18 +92,16 @@ def _run(args: argparse.Namespace) -> int:
     order = Order(engine, here.place, args.precision, args.batch, recipe)
     builds = draw_builds(order)
     graphs = {build.part: hashlib.sha256(build.graph).hexdigest() for build in builds}
-    folder = cache_folder() / "plans" / key_of(engine.manifest.sha256, *order[1:4], graphs)
-    if folder.exists() and not args.again:
+    folder = folder_of(engine.manifest.sha256, *order[1:4], graphs)
+    if (folder / MANIFEST).exists() and not args.again:
         print_line(f"{folder}: has these plans already; --again builds them anew")
         _print(read_plans(folder), {})
         return 0
     plans = _build(order, builds, graphs)
     unmixer = cast("Any", build_unmixer(engine, Choice("tensorrt", "", plans), with_map=True))
-    with closing(unmixer):
-        plans = _accepted(order, plans, unmixer, args.accuracy)
-        costs = unmixer.costs
+    plans = _accepted(order, plans, unmixer, args.accuracy)
     print_line(f"{write_plans(plans)}: built")
-    _print(plans, costs)
+    _print(plans, unmixer.costs)
     return 0
 
 
@@ -121,7 +119,8 @@ def draw_builds(order: Order) -> list[Build]:
         windows = usual_windows(engine.manifest, CALIBRATED)
         ranges = ranges_of(engine, form, windows, places_of(len(windows)))
     drawings = build_for_gpu(engine.manifest, engine.data, Style(form, whole=True, half=recipe.half, ranges=ranges))
-    kept = build_for_gpu(engine.manifest, engine.data, Style(form, whole=True, half=True)) if recipe.held else {}
+    halves = Style(form, whole=True, half=True, ranges=ranges)  # tells by its nodes' names what is to stay single
+    kept = build_for_gpu(engine.manifest, engine.data, halves) if recipe.held else {}
     singles = {part: frozenset(drawing.singles) for part, drawing in kept.items()}
     return [
         Build(part, drawing.serialise(part), singles.get(part, frozenset()), order.batches)
@@ -170,7 +169,8 @@ def _accepted(order: Order, plans: Plans, unmixer: Unmixer, scored: bool) -> Pla
     """The plans with what was found of them; a FormatError where they are not the network that they should be."""
     engine, precision = order.engine, order.precision
     oracle = build_unmixer(engine, Choice("onnx" if engine.manifest.graphs else "numpy", ""))
-    trial = fresh_windows(engine.manifest, SCORED)
+    scored = scored or precision == "int8"
+    trial = fresh_windows(engine.manifest, SCORED if scored else COMPARED)
     far = 0.0
     for windows in (random_windows(engine.manifest, COMPARED), trial.windows[:COMPARED]):
         far = max(far, *apart(look(unmixer, windows), look(oracle, windows)).values())
@@ -180,7 +180,7 @@ def _accepted(order: Order, plans: Plans, unmixer: Unmixer, scored: bool) -> Pla
             f"{engine.folder}: the {precision} plans are {far:.2g} of the range from ONNX Runtime, {limit:g} at most"
         )
     lost = None
-    if scored or precision == "int8":
+    if scored:
         lost = _lost(engine, trial, look(unmixer, trial.windows), look(oracle, trial.windows))
         if lost > MOST_LOST[precision]:
             raise FormatError(f"{engine.folder}: {precision} loses {lost:.2f} of CSO-mAP, {MOST_LOST[precision]:g} at most")

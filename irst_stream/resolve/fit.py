@@ -72,9 +72,9 @@ class Fitter:
             self._search = Fallback(device, cpu)
 
     @property
-    def device_lost(self) -> str:
+    def alarm(self) -> str:
         """Why the device searches no longer, in one line; "" where it does, or where there is none."""
-        return self._search.reason if isinstance(self._search, Fallback) else ""
+        return self._search.alarm if isinstance(self._search, Fallback) else ""
 
     def __call__(
         self,

@@ -42,8 +42,7 @@ class RegionFits:
     @property
     def alarm(self) -> str:
         """Why the fit runs on the CPU in place of a GPU, in words; "" where nothing has failed."""
-        lost = self._fitter.device_lost
-        return lost and f"the fit failed on its GPU ({lost}); from now on it runs on the CPU"
+        return self._fitter.alarm
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""

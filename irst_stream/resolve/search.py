@@ -99,7 +99,7 @@ class CpuSearch:
             times.copy(),
             known.sigma,
             noise,
-            float(known.shot),
+            known.shot,
             limits,
             known.priors,
             known.turns,
@@ -116,21 +116,21 @@ class CpuSearch:
 class Fallback:
     """A search on a device until that fails, from then on the CPU's, for the regions it has failed on too.
 
-    reason: why the device is no longer used, in one line; "" as long as it is.
+    alarm: why the device is no longer used, in one line; "" as long as it is.
     """
 
     def __init__(self, device: Search, cpu: Search) -> None:
-        self.reason = ""
+        self.alarm = ""
         self._device, self._cpu = device, cpu
 
     def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
         """Fills the rows `which` (n,) of the answers."""
-        if not self.reason:
+        if not self.alarm:
             try:
                 self._device(which, regions, answers)
             except (DeviceError, MissingPackageError) as error:
-                self.reason = str(error)
-                log.error("the fit failed on its GPU (%s); from now on it runs on the CPU", error)
+                self.alarm = f"the fit failed on its GPU ({error}); from now on it runs on the CPU"
+                log.error("%s", self.alarm)
             else:
                 return
         self._cpu(which, regions, answers)

@@ -10,7 +10,7 @@ from irst_stream.errors import UsageError
 from irst_stream.protocols import Unmixer
 from irst_stream.unmix.engine import Engine
 from irst_stream.unmix.numpy import NumpyUnmixer
-from irst_stream.unmix.plans import Plans, Precision, find_plans, read_plans
+from irst_stream.unmix.plans import Place, Plans, Precision, find_plans, read_plans
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 __all__ = ["Backend", "Choice", "build_unmixer", "choose_backend", "spare_unmixers"]
@@ -44,9 +44,10 @@ def choose_backend(engine: Engine, backend: Backend) -> Choice:
     here = look_for_tensorrt()
     if here.place is None:
         return Choice("onnx", f"ONNX Runtime on the CPU, since {here.missing}")
-    if not find_plans(engine.manifest.sha256, here.place, "fp16"):
+    folder = find_plans(engine.manifest.sha256, here.place, "fp16")
+    if folder is None:
         return Choice("onnx", f"ONNX Runtime on the CPU, since there are no plans for this GPU; {_how(engine, 'fp16')}")
-    return _tensorrt(engine, "tensorrt")
+    return _chosen("tensorrt", "fp16", here.place, folder)
 
 
 def build_unmixer(engine: Engine, choice: Choice, threads: int = 0, form: str = "", *, with_map: bool = True) -> Unmixer:
@@ -95,7 +96,11 @@ def _tensorrt(engine: Engine, backend: Backend) -> Choice:
     folder = find_plans(engine.manifest.sha256, here.place, precision)
     if folder is None:
         raise UsageError(f"backend {backend!r}: no plans for this GPU; {_how(engine, precision)}")
-    return Choice(backend, f"TensorRT {here.place.tensorrt} in {precision} on {here.place.gpu}", folder)
+    return _chosen(backend, precision, here.place, folder)
+
+
+def _chosen(backend: Backend, precision: Precision, place: Place, folder: Path) -> Choice:
+    return Choice(backend, f"TensorRT {place.tensorrt} in {precision} on {place.gpu}", folder)
 
 
 def _how(engine: Engine, precision: Precision) -> str:

@@ -24,12 +24,13 @@ from irst_stream.version import __version__
 
 __all__ = [
     "LAYOUT",
+    "MANIFEST",
     "Place",
     "PlanManifest",
     "Plans",
     "Precision",
     "find_plans",
-    "key_of",
+    "folder_of",
     "read_plans",
     "write_plans",
 ]
@@ -79,16 +80,16 @@ class Plans(NamedTuple):
     fuse: bytes
 
 
-def key_of(engine: str, place: Place, precision: Precision, batches: tuple[int, ...], graphs: Mapping[str, str]) -> str:
-    """The name of the folder for all of this."""
+def folder_of(engine: str, place: Place, precision: Precision, batches: tuple[int, ...], graphs: Mapping[str, str]) -> Path:
+    """Where plans of all this are kept, or would be."""
     facts = [engine, msgspec.to_builtins(place), precision, list(batches), dict(sorted(graphs.items())), LAYOUT]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
+    return cache_folder() / "plans" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
 
 
 def write_plans(plans: Plans) -> Path:
     """Keeps plans; the folder they are in. What is there already is replaced."""
     m = plans.manifest
-    folder = cache_folder() / "plans" / key_of(m.engine, m.place, m.precision, m.batches, m.graphs)
+    folder = folder_of(m.engine, m.place, m.precision, m.batches, m.graphs)
     (folder / MANIFEST).unlink(missing_ok=True)  # while the plans are being written there are none
     for part in PARTS:
         write_private(folder / f"{part}.plan", getattr(plans, part))

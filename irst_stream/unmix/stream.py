@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.errors import DeviceError, UsageError
+from irst_stream.errors import DeviceError, IrstError, UsageError
 from irst_stream.protocols import Map, Unmixer
 from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
@@ -63,7 +63,7 @@ class WindowUnmixer:
         """Drops what is held of a sensor that will not come back."""
         self._streams.pop(sensor, None)
 
-    def _replace(self, error: DeviceError) -> None:
+    def _replace(self, error: IrstError) -> None:
         """Has the next unmixer answer from now on; the last one's maps are lost. Raises the error where there is none."""
         for _, streams in self._streams.values():
             for stream in streams.values():
@@ -75,7 +75,7 @@ class WindowUnmixer:
             log.error("%s", self.alarm)
             try:
                 self._unmixer = make()
-            except DeviceError as again:
+            except IrstError as again:
                 error = again
                 continue
             return

@@ -22,7 +22,7 @@ from irst_stream.unmix.batches import Batches
 from irst_stream.unmix.engine import EngineManifest
 from irst_stream.unmix.plans import Plans
 from irst_stream.unmix.store import HeldMap, Places, runs
-from irst_stream.unmix.tensorrt_build import MOST_MAPS, listen
+from irst_stream.unmix.tensorrt_build import FIRST_MAPS, MOST_MAPS, last_error, listen
 
 try:
     import tensorrt as trt
@@ -31,7 +31,6 @@ except ImportError as error:
 
 __all__ = ["PlanLanes", "TensorRtUnmixer"]
 
-FIRST_MAPS = 1 << 12  # places in the store, which grows
 LANES = 2
 TIMED = 5  # runs of each batch size, when it is made
 FLOAT = 4  # bytes
@@ -45,7 +44,7 @@ class TensorRtUnmixer:
         self._manifest, self._device, self._listener = manifest, Device(), listen(trt)
         self._streams = [Stream() for _ in range(LANES)]
         self._places, self._store = Places(FIRST_MAPS, MOST_MAPS), Memory(FIRST_MAPS * self._map_bytes)
-        self._unfolded: list[Event] = []
+        self._unfolded: set[Event] = set()  # of one lane the last counts
         self._runtime = trt.Runtime(self._listener)
         hidden = frozenset() if with_map or manifest.head == "map" else frozenset({"map"})
         self._parts = {
@@ -68,7 +67,7 @@ class TensorRtUnmixer:
                 target = self._store.address + place * self._map_bytes
                 lane.stream.copy(source + row * self._map_bytes, target, count * self._map_bytes)
             lane.stream.mark(lane.finished)
-            self._unfolded.append(lane.finished)
+            self._unfolded.add(lane.finished)
         return held
 
     def fuse(self, maps: Sequence[Sequence[HeldMap]], patches: NDArray[np.float32], places: Ints) -> Unmixed:
@@ -96,10 +95,6 @@ class TensorRtUnmixer:
         if "map" not in found:
             found["map"] = np.broadcast_to(np.float32(np.nan), (len(rows), *self._manifest.cells))
         return Unmixed(found["map"], found["claims"]) if "claims" in found else Unmixed.plain(found["map"])
-
-    def close(self) -> None:
-        """Lets go of all that is held on the GPU, as far as nobody else holds it."""
-        self._parts.clear()
 
     @property
     def costs(self) -> dict[str, dict[int, float]]:
@@ -136,7 +131,7 @@ class TensorRtUnmixer:
         self._parts["fuse"].make({"store": (larger.address, size)})
 
     def _why(self) -> str:
-        return str(self._listener.errors[-1]) if self._listener.errors else "it does not say why"
+        return last_error(self._listener)
 
 
 class PlanLanes:

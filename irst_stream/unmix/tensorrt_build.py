@@ -19,12 +19,14 @@ from irst_stream.errors import DeviceError, IrstError, UsageError
 from irst_stream.unmix.plans import Precision
 
 __all__ = [
+    "FIRST_MAPS",
     "MOST_MAPS",
     "Build",
     "Recipe",
     "build_plan",
     "check_layers",
     "count_layers",
+    "last_error",
     "listen",
     "recipe_of",
     "version_of",
@@ -35,7 +37,7 @@ Report = Callable[[str, int, int], None]  # what is being done; how many steps o
 OLDEST, DEFORMS, TYPED = (8, 6), (10, 1), (10, 0)
 TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")  # cuBLAS and cuDNN are not needed, and need not be there
 WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
-MOST_MAPS = 1 << 16  # that a store holds
+FIRST_MAPS, MOST_MAPS = 1 << 12, 1 << 16  # places of a store, which grows
 LEAST_SHARE = {"fp32": 0.0, "fp16": 0.9, "int8": 0.35}  # of the convolutions, that must run as asked
 AS_ASKED = {"fp32": ("fp32",), "fp16": ("fp16", "int8"), "int8": ("int8",)}
 DATA_TYPES = (  # as TensorRT 8.6 and 10 name them
@@ -121,7 +123,8 @@ def build_plan(
     parser = trt.OnnxParser(network, listener)
     if not parser.parse(build.graph):
         faults = "; ".join(str(parser.get_error(k)).splitlines()[0] for k in range(min(parser.num_errors, 3)))
-        raise IrstError(f"TensorRT {trt.__version__} does not take the {build.part} graph: {faults or _last(listener)}")
+        why = faults or last_error(listener)
+        raise IrstError(f"TensorRT {trt.__version__} does not take the {build.part} graph: {why}")
     config = builder.create_builder_config()
     config.flags = _mask(trt.BuilderFlag, recipe.builder)  # without TF32, which holds fewer digits than a float16
     config.set_tactic_sources(_mask(trt.TacticSource, TACTICS))
@@ -137,7 +140,7 @@ def build_plan(
         config.progress_monitor = _monitor(trt, build.part, report)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise DeviceError(f"TensorRT {trt.__version__} builds no plan of the {build.part} graph: {_last(listener)}")
+        raise DeviceError(f"TensorRT {trt.__version__} builds no plan of the {build.part} graph: {last_error(listener)}")
     data = bytes(plan)
     return data, _layers(trt, listener, data), bytes(config.get_timing_cache().serialize())
 
@@ -171,7 +174,7 @@ def _profile(builder: Any, network: Any, batch: int) -> Any:
     for k in range(network.num_inputs):
         tensor = network.get_input(k)
         shape = tuple(tensor.shape)[1:]
-        least, usual, most = (1, 1 << 12, MOST_MAPS) if tensor.name == "store" else (batch, batch, batch)
+        least, usual, most = (1, FIRST_MAPS, MOST_MAPS) if tensor.name == "store" else (batch, batch, batch)
         profile.set_shape(tensor.name, (least, *shape), (usual, *shape), (most, *shape))
     return profile
 
@@ -211,7 +214,7 @@ def _monitor(trt: Any, part: str, report: Report) -> Any:
 def _layers(trt: Any, listener: Any, plan: bytes) -> dict[str, int]:
     engine = trt.Runtime(listener).deserialize_cuda_engine(plan)
     if engine is None:
-        raise DeviceError(f"TensorRT {trt.__version__} does not load what it has built: {_last(listener)}")
+        raise DeviceError(f"TensorRT {trt.__version__} does not load what it has built: {last_error(listener)}")
     inspector = engine.create_engine_inspector()
     return count_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
@@ -227,5 +230,6 @@ def _type_of(layer: dict[str, Any]) -> str:
     return next((name for name, pattern in DATA_TYPES if pattern.search(formats)), "other")
 
 
-def _last(listener: Any) -> str:
+def last_error(listener: Any) -> str:
+    """What TensorRT last said went wrong."""
     return str(listener.errors[-1]) if listener.errors else "it does not say why"

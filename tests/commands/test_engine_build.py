@@ -70,3 +70,15 @@ def test_half_precision_is_in_the_graph_or_what_must_be_held_single_is_named(eng
         assert len(build.singles & names) >= 0.9 * len(build.singles)
         assert not build.singles & {node.name for node in convolutions}
         assert build.batches == (1, 8)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_every_layer_that_an_old_tensorrt_must_hold_single_is_in_its_graph(engine, precision):
+    import onnx
+
+    order = Order(engine, Place("8.6.1", "GPU", "9.0", "CUDA 12.2"), precision, (1,), recipe_of((8, 6, 1), precision))
+    for build in draw_builds(order):
+        nodes = onnx.load_from_string(build.graph).graph.node
+        assert build.singles
+        assert build.singles <= {node.name for node in nodes}
+        assert not build.singles & {node.name for node in nodes if node.op_type == "Conv"}

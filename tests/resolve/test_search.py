@@ -11,6 +11,7 @@ from irst_stream.resolve.regions import RegionFits
 from irst_stream.resolve.search import Answers, CpuSearch, Fallback
 
 TIMES = np.arange(5.0) - 2
+FAILED = "the fit failed on its GPU (cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED (719)); from now on it runs on the CPU"
 
 
 class Failing:
@@ -32,7 +33,7 @@ def test_the_cpu_answers_from_the_window_on_that_a_device_fails_on():
     search = Fallback(device, cpu)
     wanted = answers_of(cpu, regions, LOOSE.most)
     for window in range(5):
-        assert search.reason == ("" if window < 3 else "cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED (719)")
+        assert search.alarm == ("" if window < 3 else FAILED)
         for one, other in zip(answers_of(search, regions, LOOSE.most), wanted, strict=True):
             np.testing.assert_array_equal(one, other)
     assert device.asked == 3, "a device that failed is not asked again"
@@ -42,14 +43,12 @@ def test_a_fit_tells_why_its_device_is_lost():
     settings = FitSettings()
     plain, fitter = Fitter(settings), Fitter(settings, device=Failing(CpuSearch(settings.known), good=1))
     images = render(np.tile([[5.2, 5.1], [5.9, 5.3]], (5, 1, 1)), np.full((5, 2), 235.0))
-    for reason in ("", "cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED (719)"):
+    for alarm in ("", FAILED):
         for one, other in zip(fitter(images, TIMES, noise_dn=1.0), plain(images, TIMES, noise_dn=1.0), strict=True):
             np.testing.assert_array_equal(one, other)
-        assert fitter.device_lost == reason
-        assert RegionFits(fitter).alarm == (
-            reason and f"the fit failed on its GPU ({reason}); from now on it runs on the CPU"
-        )
-    assert plain.device_lost == ""
+        assert fitter.alarm == alarm
+        assert RegionFits(fitter).alarm == alarm
+    assert plain.alarm == ""
 
 
 def test_other_errors_of_a_device_are_not_hidden():

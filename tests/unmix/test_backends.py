@@ -8,7 +8,7 @@ import pytest
 from networks import random_engine
 
 from irst_stream.cuda_driver import CudaReport, Gpu
-from irst_stream.errors import DeviceError, UsageError
+from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.sim import seqcsist
 from irst_stream.types import Stamp, Window
 from irst_stream.unmix import backends, tensorrt_here
@@ -176,14 +176,17 @@ def test_a_gpu_that_fails_is_replaced_and_no_window_is_lost(engine, caplog):
     assert [record.message for record in caplog.records] == [failed + "built anew", failed + "from now on by the CPU"]
 
 
-def test_a_replacement_that_fails_at_once_is_passed_over(engine):
+@pytest.mark.parametrize(
+    "fault", [DeviceError("cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY"), FormatError("fuse.plan: its hash is not the manifest's")]
+)
+def test_a_replacement_that_fails_at_once_is_passed_over(engine, fault):
     def broken():
-        raise DeviceError("cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY")
+        raise fault
 
     cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
     guarded = WindowUnmixer(Failing(cpu, 0), engine.manifest, [("built anew", broken), ("the CPU", lambda: cpu)])
     assert len(guarded(list(windows(1)))[0]) == 3
-    assert guarded.alarm == "the network failed (cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY); the CPU"
+    assert guarded.alarm == f"the network failed ({fault}); the CPU"
 
 
 def test_without_a_replacement_the_failure_is_raised(engine):

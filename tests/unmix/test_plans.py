@@ -9,7 +9,7 @@ import pytest
 from irst_stream.cache import write_private
 from irst_stream.errors import FormatError, SourceError
 from irst_stream.unmix import plans as module
-from irst_stream.unmix.plans import Place, PlanManifest, Plans, find_plans, key_of, read_plans, write_plans
+from irst_stream.unmix.plans import Place, PlanManifest, Plans, find_plans, folder_of, read_plans, write_plans
 
 HERE = Place("10.13.3", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0")
 
@@ -46,10 +46,11 @@ def test_plans_are_found_by_engine_place_and_precision_and_no_others():
 
 def test_every_fact_is_part_of_the_key():
     graphs = {"unfold": "a", "fuse": "b"}
-    keys = {key_of("e", HERE, "fp16", (1,), graphs), key_of("f", HERE, "fp16", (1,), graphs)}
-    keys |= {key_of("e", HERE, "int8", (1,), graphs), key_of("e", HERE, "fp16", (1, 8), graphs)}
-    keys |= {key_of("e", HERE, "fp16", (1,), graphs | {"fuse": "c"})}
-    keys |= {key_of("e", msgspec.structs.replace(HERE, **{n: "x"}), "fp16", (1,), graphs) for n in HERE.__struct_fields__}
+    keys = {folder_of("e", HERE, "fp16", (1,), graphs), folder_of("f", HERE, "fp16", (1,), graphs)}
+    keys |= {folder_of("e", HERE, "int8", (1,), graphs), folder_of("e", HERE, "fp16", (1, 8), graphs)}
+    keys |= {folder_of("e", HERE, "fp16", (1,), graphs | {"fuse": "c"})}
+    others = [msgspec.structs.replace(HERE, **{name: "x"}) for name in HERE.__struct_fields__]
+    keys |= {folder_of("e", other, "fp16", (1,), graphs) for other in others}
     assert len(keys) == 9
 
 

@@ -104,9 +104,9 @@ def test_a_stream_holds_no_more_after_a_thousand_windows(engine, unmixer):
     assert free[0] == free[1]
 
 
-def test_an_engine_that_has_failed_is_built_anew_on_the_same_gpu(engine, precision):
+def test_an_engine_is_built_anew_on_the_same_gpu(engine, precision, oracle):
     choice = choose_backend(engine, BACKENDS[precision])
     spares = dict(spare_unmixers(engine, choice, 1, with_map=True))
     fresh = spares["built anew"]()
     windows = usual_windows(engine.manifest, 8)
-    assert np.isfinite(look(fresh, windows).claims).all()
+    assert max(apart(look(fresh, windows), look(oracle, windows)).values()) <= engine.manifest.limits[precision]
