@@ -62,12 +62,12 @@ class Views:
 
 def put_right(detections: Detections, view: View) -> Detections:
     """Detections as the centre frame alone sees them: a window sees its targets where they are on its frames' average."""
-    xy, cov = to_world(view.average, middle(view.shape), detections.xy, detections.cov)
+    xy, cov, factor = to_world(view.average, middle(view.shape), detections.xy, detections.cov, detections.factor)
     state = np.hstack([xy, np.zeros_like(xy)])
     both = np.zeros((len(xy), 4, 4))
     both[:, :2, :2] = cov
     state, both = to_frame(view.pose, middle(view.shape), state, both)
-    return replace(detections, xy=state[:, :2], cov=both[:, :2, :2])
+    return replace(detections, xy=state[:, :2], cov=both[:, :2, :2], factor=_turn(view.pose) @ factor)
 
 
 def middle(shape: tuple[int, int]) -> Floats:
@@ -80,10 +80,12 @@ def is_known(pose: Pose | None) -> TypeGuard[Pose]:
     return pose is not None and math.isfinite(pose.x) and math.isfinite(pose.y) and math.isfinite(pose.roll_rad)
 
 
-def to_world(pose: Pose, centre: Floats, xy: Floats, cov: Floats) -> tuple[Floats, Floats]:
-    """Places (N, 2), px of a frame with that centre (2,), and their covariances (N, 2, 2), px^2, stabilised."""
+def to_world(pose: Pose, centre: Floats, xy: Floats, cov: Floats, factor: Floats) -> tuple[Floats, Floats, Floats]:
+    """Places (N, 2), px of a frame with that centre (2,), their covariances (N, 2, 2), px^2, and the factors (N, 2, R), px,
+    of their errors, stabilised.
+    """
     turn = _turn(pose)
-    return (xy - centre - (pose.x, pose.y)) @ turn + centre, turn.T @ cov @ turn
+    return (xy - centre - (pose.x, pose.y)) @ turn + centre, turn.T @ cov @ turn, turn.T @ factor
 
 
 def to_frame(pose: Pose, centre: Floats, state: Floats, cov: Floats) -> tuple[Floats, Floats]:

@@ -7,7 +7,7 @@ everywhere. Positions are in pixels of the sensor's frame, amplitudes in digital
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -148,6 +148,10 @@ class Detections:
 
     xy (N, 2) px; cov (N, 2, 2) px^2, NaN where the method gives none; amplitude and amplitude_sd (N,) DN, NaN where
     unknown; score (N,), higher is surer; region (N,) which region of the frame they were found in, 0 for patches.
+
+    factor (N, 2, R) px: what their errors are made of, R independent parts of variance 1, which those of one region share:
+    the errors of two of them covary by factor[i] @ factor[j].T, px^2, as targets do that shine into the same pixels. R is 0
+    where nothing of the kind is known.
     """
 
     stamp: Stamp
@@ -157,9 +161,12 @@ class Detections:
     amplitude_sd: Floats
     score: Floats
     region: Ints
+    factor: Floats = field(default_factory=lambda: np.zeros((0, 2, 0)))
 
     def __post_init__(self) -> None:
-        _shape(self, xy=(2,), cov=(2, 2), amplitude=(), amplitude_sd=(), score=())
+        if not self.factor.shape[2]:
+            object.__setattr__(self, "factor", np.zeros((len(self.xy), 2, 0)))
+        _shape(self, xy=(2,), cov=(2, 2), amplitude=(), amplitude_sd=(), score=(), factor=self.factor.shape[1:])
         _shape(self, np.int64, region=())
 
     @classmethod

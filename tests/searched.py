@@ -76,9 +76,12 @@ def same(answers, others, within):
         n = answers.number[k]
         away = answers.points[k, :n, None, :2] - others.points[k, None, :n, :2]
         closest = np.linalg.norm(away, axis=-1).argmin(1)
-        spread = np.sqrt(answers.cov[k, :n].trace(axis1=1, axis2=2) / 2)
+        spread = np.sqrt(answers.cov[k, range(n), range(n)].trace(axis1=1, axis2=2) / 2)
         agree[k] = (np.linalg.norm(away, axis=-1).min(1) <= within * spread).all()
-        for name in ("amplitude_sd", "probability", "cov"):
+        joint, other = answers.cov[k, :n, :n], others.cov[k][np.ix_(closest, closest)]
+        room = within * (1e-3 + 2 * (spread[:, None] * spread)[..., None, None])
+        agree[k] &= np.array_equal(np.isnan(joint), np.isnan(other)) and not (np.abs(joint - other) > room).any()
+        for name in ("amplitude_sd", "probability"):
             one, other = getattr(answers, name)[k, :n], getattr(others, name)[k, closest]
             agree[k] &= np.allclose(one, other, rtol=2 * within, atol=1e-3 * within, equal_nan=True)
         # Where a number of targets is too many, its fit may end anywhere, and its odds with it.

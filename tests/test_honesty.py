@@ -1,9 +1,10 @@
 """From pixels to tracks: the covariances that come out hold what they promise, whether windows overlap or not.
 
-The targets are 2.5 px apart and next to nothing is known of their amplitudes. Nearer ones trade light in the fit, which
-moves both the same way, and a prior pulls every window's fit the same way; of neither do detections tell the tracker.
+Two targets 2.5 px apart, of whose amplitudes next to nothing is known; and two 1 px apart, which trade light in the fit, so
+that their errors are alike, under a tight prior.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +20,10 @@ from irst_stream.track import TrackSettings
 from irst_stream.track.motion import velocity, velocity_noise
 
 RATE_HZ, FRAMES, RUNS = 100.0, 41, 60
-NOISE, AMPLITUDE, APART = 2.0, 235.0, 2.5
+NOISE, AMPLITUDE = 2.0, 235.0
 TRACK = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3)
-FIT = FitSettings(amplitude_sd_dn=100.0, most_targets=2, speed_px=0.3, own_speed_px=0.005, starts=1, noise_dn=NOISE)
+FIT = FitSettings(most_targets=2, speed_px=0.3, own_speed_px=0.005, starts=1, noise_dn=NOISE)
+FAR, NEAR = (2.5, 100.0), (1.0, 9.0)  # px apart, and by how much the fit's prior lets amplitudes differ, DN
 
 
 class Followed(NamedTuple):
@@ -32,21 +34,22 @@ class Followed(NamedTuple):
     xy: np.ndarray
 
 
-def pair_that_sways(rng):
+def pair_that_sways(rng, spacing):
     """(T, 2, 2) px: two targets whose velocities wander as TRACK says, about the middle of a patch."""
     step = np.sqrt(1 / RATE_HZ) * rng.standard_normal((FRAMES, 3, 2))
     speed = np.cumsum(TRACK.sway_px_s * step[:, :1] + TRACK.own_sway_px_s * step[:, 1:], axis=0)
     turn = rng.uniform(0, np.pi)
-    apart = np.array([-APART / 2, APART / 2])[:, None] * np.array([np.cos(turn), np.sin(turn)])
+    apart = np.array([-spacing / 2, spacing / 2])[:, None] * np.array([np.cos(turn), np.sin(turn)])
     return 5 + apart + np.cumsum(speed - speed.mean(axis=(0, 1)), axis=0) / RATE_HZ
 
 
-def followed(window):
+def followed(window, spacing, amplitude_sd):
     """Each run's images through the whole chain."""
-    pipeline = build_pipeline(Config(window=window, fit=FIT, track=TRACK), tracks=True)
+    fit = replace(FIT, amplitude_sd_dn=amplitude_sd)
+    pipeline = build_pipeline(Config(window=window, fit=fit, track=TRACK), tracks=True)
     for seed in range(RUNS):
         rng = np.random.default_rng(seed)
-        xy = pair_that_sways(rng)
+        xy = pair_that_sways(rng, spacing)
         light = np.tile(AMPLITUDE + 8 * rng.standard_normal(2), (FRAMES, 1))
         images = render(xy, light) + NOISE * rng.standard_normal((FRAMES, 11, 11))
         stamps = [Stamp(f"run {seed}", 0, t, round(t * 1e9 / RATE_HZ)) for t in range(FRAMES)]
@@ -55,9 +58,9 @@ def followed(window):
         yield Followed(results[::2], results[1::2], xy)
 
 
-@pytest.fixture(scope="module", params=[1, 5])
+@pytest.fixture(scope="module", params=[(1, *FAR), (5, *FAR), (1, *NEAR), (5, *NEAR)], ids=str)
 def runs(request):
-    return list(followed(request.param))
+    return list(followed(*request.param))
 
 
 def squared(away, cov):
@@ -94,7 +97,7 @@ def test_detections_surprise_as_much_as_their_prediction_allows():
     move = velocity(1 / RATE_HZ)
     noise = (TRACK.sway_px_s**2 + TRACK.own_sway_px_s**2) * velocity_noise(1 / RATE_HZ)
     total, freedom = 0.0, 0
-    for run in followed(1):
+    for run in followed(1, *FAR):
         for k in range(10, FRAMES - 1, 5):
             tracks, next_seen = run.tracks[k], run.detections[k + 1]
             ahead = tracks.state @ move.T

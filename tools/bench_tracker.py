@@ -46,8 +46,9 @@ VARIANTS: dict[str, dict[str, Any]] = {  # of our settings: see TrackSettings fo
     OURS: {},
     f"{OURS}, 20 hypotheses": {"hypotheses": 20},
     f"{OURS}, high accuracy": {"hypotheses": 20, "lag": 5},  # smoothed, five frames later
+    f"{OURS}, own sway 0.3": {"own_sway_px_s": 0.3},
     f"{OURS}, own sway 3": {"own_sway_px_s": 3.0},
-    f"{OURS}, imm": {"motion": "imm", "own_sway_px_s": 1.5},
+    f"{OURS}, imm": {"motion": "imm"},
 }
 
 

@@ -28,7 +28,7 @@ def read_cells(fine_map: NDArray[np.floating], grid: FineGrid, threshold: float 
     row, column = np.nonzero(fine_map >= threshold)
     value = np.asarray(fine_map[row, column], np.float64)
     unknown = np.full(len(value), np.nan)
-    return Found(grid.centres[row, column], np.full((len(value), 2, 2), np.nan), value, unknown, value)
+    return Found.alone(grid.centres[row, column], np.full((len(value), 2, 2), np.nan), value, unknown, value)
 
 
 def read_peaks(fine_map: NDArray[np.floating], grid: FineGrid, amplitude: float, threshold: float = THRESHOLD) -> Found:
@@ -49,4 +49,4 @@ def read_peaks(fine_map: NDArray[np.floating], grid: FineGrid, amplitude: float,
     share, total = share[total >= threshold], total[total >= threshold]
     cov = np.broadcast_to(np.eye(2) * pitch**2 / 12, (len(total), 2, 2))
     unknown = np.full(len(total), np.nan)
-    return Found(share @ xy / total[:, None], cov, total, unknown, np.minimum(total / amplitude, 1))
+    return Found.alone(share @ xy / total[:, None], cov, total, unknown, np.minimum(total / amplitude, 1))

@@ -55,4 +55,4 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     cov[:, 0, 0] += share @ x_sd**2
     cov[:, 1, 1] += share @ y_sd**2
     light_sd = np.sqrt(np.maximum(share @ (amplitude_sd**2 + amplitude**2) - light**2, 0))
-    return Found(place, cov, light, light_sd, np.minimum(total, 1))
+    return Found.alone(place, cov, light, light_sd, np.minimum(total, 1))

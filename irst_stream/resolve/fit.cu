@@ -90,7 +90,7 @@ typedef struct {
 /* What is found there: see compiled.search_each. */
 typedef struct {
   int number;
-  REAL points[MOST][PARAMETERS], cov[MOST][2][2], amplitude_sd[MOST], probability[MOST];
+  REAL points[MOST][PARAMETERS], cov[MOST][MOST][2][2], amplitude_sd[MOST], probability[MOST];
   REAL solutions[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
 } Answer;
 
@@ -837,9 +837,15 @@ APART void certainty(Job job, int targets) {
       const REAL both = (x[1] + y[0]) / 2;
       if (x[0] * y[1] > both * both && most(most(x[0], y[1]), both) < -NOTHING) xx = x[0], xy = both, yy = y[1];
     }
-    job.answer->cov[k][0][0] = xx, job.answer->cov[k][1][1] = yy;
-    job.answer->cov[k][0][1] = job.answer->cov[k][1][0] = xy;
+    job.answer->cov[k][k][0][0] = xx, job.answer->cov[k][k][1][1] = yy;
+    job.answer->cov[k][k][0][1] = job.answer->cov[k][k][1][0] = xy;
     job.answer->amplitude_sd[k] = sd;
+    ROLLED for (int j = k + 1; j < targets; j++) {
+      const REAL *there[2] = {x + PARAMETERS * (j - k), y + PARAMETERS * (j - k)};
+      ROLLED for (int u = 0; u < 2; u++)
+        ROLLED for (int v = 0; v < 2; v++)
+          job.answer->cov[k][j][u][v] = job.answer->cov[j][k][v][u] = certain ? there[u][v] : nan_;
+    }
   }
 }
 
@@ -854,7 +860,7 @@ DEVICE void number_entries(void) {
 
 DEVICE void clear(Answer *answer) {
   for (int i = LANE; i < MOST * PARAMETERS; i += LANES) (&answer->points[0][0])[i] = R(0.0);
-  for (int i = LANE; i < MOST * 4; i += LANES) (&answer->cov[0][0][0])[i] = R(0.0);
+  for (int i = LANE; i < MOST * MOST * 4; i += LANES) (&answer->cov[0][0][0][0])[i] = R(0.0);
   for (int i = LANE; i < MOST; i += LANES) answer->amplitude_sd[i] = answer->probability[i] = R(0.0);
   for (int i = LANE; i <= MOST; i += LANES) answer->odds[i] = R(0.0);
   for (int i = LANE; i < (MOST + 1) * MOST * PARAMETERS; i += LANES) (&answer->solutions[0][0][0])[i] = R(0.0);

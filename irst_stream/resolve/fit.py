@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from irst_stream.compiling import compile_elsewhere
 from irst_stream.errors import UsageError
 from irst_stream.optics import SIGMA
-from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, search_each
+from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, factors, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.held import Held
 from irst_stream.resolve.search import Answers, CpuSearch, Fallback, Known, Regions, Search, nothing_found
@@ -168,7 +168,9 @@ def _found(answers: Answers, sides: tuple[int, ...]) -> list[Found]:
     p, most = answers.points, answers.points.shape[1]
     inside = ((p[..., :2] > -0.5) & (p[..., :2] < np.array(sides) - 0.5)).all(axis=2) & (p[..., 4] > 0)
     inside &= np.arange(most) < answers.number[:, None]
-    columns = [column[inside] for column in (p[..., :2], answers.cov, p[..., 4], answers.amplitude_sd, answers.probability)]
+    alone, factor = answers.cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), factors(answers.number, answers.cov)
+    each = p[..., :2], alone, p[..., 4], answers.amplitude_sd, answers.probability, factor
+    columns = [column[inside] for column in each]
     ends = inside.sum(axis=1).cumsum().tolist()
     return [Found(*(column[a:b] for column in columns)) for a, b in zip([0, *ends], ends, strict=False)]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irst_stream.types import Detections, Floats, Stamp, Window
 
@@ -18,7 +19,7 @@ class Found(NamedTuple):
     """The targets of one region.
 
     xy (K, 2) px of the patch, cov (K, 2, 2) px^2, amplitude and its deviation (K,) DN, and how likely each is to be there
-    at all (K,); or, where cov is NaN and nothing of the kind is known, what ranks them.
+    at all (K,); or, where cov is NaN and nothing of the kind is known, what ranks them. factor: see Detections.
     """
 
     xy: Floats
@@ -26,6 +27,22 @@ class Found(NamedTuple):
     amplitude: Floats
     amplitude_sd: Floats
     probability: Floats
+    factor: Floats
+
+    @classmethod
+    def alone(cls, xy: Floats, cov: Floats, amplitude: Floats, amplitude_sd: Floats, probability: Floats) -> Found:
+        """Targets whose errors have nothing to do with each other, as far as is known."""
+        return cls(xy, cov, amplitude, amplitude_sd, probability, np.zeros((len(xy), 2, 0)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Found]) -> Found:
+        """All that was found in these parts, each on its own."""
+        columns = map(np.concatenate, zip(*(part[:-1] for part in parts), strict=True))
+        return cls.alone(*columns)._replace(factor=side_by_side([part.factor for part in parts]))
+
+    def of(self, which: NDArray[Any]) -> Found:
+        """Some of them."""
+        return Found(*(column[which] for column in self))
 
     @property
     def score(self) -> Floats:
@@ -35,12 +52,11 @@ class Found(NamedTuple):
 
     def detections(self, stamp: Stamp) -> Detections:
         """As the detections of a frame that is one region, the highest score first."""
-        order = np.argsort(-self.score, kind="stable")
-        xy, cov, amplitude, sd, _ = (column[order] for column in self)
-        return Detections(stamp, xy, cov, amplitude, sd, self.score[order], np.zeros(len(order), np.int64))
+        xy, cov, amplitude, sd, _, factor = ranked = self.of(np.argsort(-self.score, kind="stable"))
+        return Detections(stamp, xy, cov, amplitude, sd, ranked.score, np.zeros(len(xy), np.int64), factor)
 
 
-NOTHING_FOUND = Found(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
+NOTHING_FOUND = Found.alone(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def gather(window: Window, found: Sequence[Found]) -> Detections:
@@ -48,5 +64,25 @@ def gather(window: Window, found: Sequence[Found]) -> Detections:
     found = found or [NOTHING_FOUND]
     row = np.repeat(np.arange(len(found)), [len(f.xy) for f in found])
     xy, cov, amplitude, amplitude_sd = (np.concatenate([f[k] for f in found]) for k in range(4))
-    score = np.concatenate([f.score for f in found])
-    return Detections(window.stamp, xy + window.corners[row], cov, amplitude, amplitude_sd, score, window.region[row])
+    score, factor = np.concatenate([f.score for f in found]), one_above_another([f.factor for f in found])
+    xy += window.corners[row]
+    return Detections(window.stamp, xy, cov, amplitude, amplitude_sd, score, window.region[row], factor)
+
+
+def side_by_side(factors: Sequence[Floats]) -> Floats:
+    """Factors (K, 2, R) of parts whose errors have nothing to do with each other as one of all (sum K, 2, sum R)."""
+    rows, columns = np.cumsum([f.shape[::2] for f in factors], axis=0).T
+    out = np.zeros((rows[-1], 2, columns[-1]))
+    for factor, row, column in zip(factors, rows, columns, strict=True):
+        out[row - len(factor) : row, :, column - factor.shape[2] : column] = factor
+    return out
+
+
+def one_above_another(factors: Sequence[Floats]) -> Floats:
+    """The same of regions, (sum K, 2, most R): parts of the same number are others in each region."""
+    out = np.zeros((sum(map(len, factors)), 2, max(f.shape[2] for f in factors)))
+    row = 0
+    for factor in factors:
+        out[row : row + len(factor), :, : factor.shape[2]] = factor
+        row += len(factor)
+    return out

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irst_stream.resolve.found import Found
 from irst_stream.resolve.groups import overlapping
@@ -18,7 +17,7 @@ def of_nearest(window: Window, found: Sequence[Found]) -> list[Found]:
     """What each region's own answer says of the targets that are its own: what is said twice is left once."""
     if not _overlaps(window):
         return list(found)
-    return [_some(f, _nearest(window, f, k) == k) for k, f in enumerate(found)]
+    return [f.of(_nearest(window, f, k) == k) for k, f in enumerate(found)]
 
 
 def moved_to_nearest(window: Window, found: Sequence[Found]) -> list[Found]:
@@ -28,9 +27,9 @@ def moved_to_nearest(window: Window, found: Sequence[Found]) -> list[Found]:
     owner = [_nearest(window, f, k) for k, f in enumerate(found)]
     moved = []
     for k, corner in enumerate(window.corners):
-        parts = [_some(f, o == k) for f, o in zip(found, owner, strict=True)]
+        parts = [f.of(o == k) for f, o in zip(found, owner, strict=True)]
         parts = [p._replace(xy=p.xy + there - corner) for p, there in zip(parts, window.corners, strict=True)]
-        moved.append(Found(*map(np.concatenate, zip(*parts, strict=True))))
+        moved.append(Found.joined(parts))
     return moved
 
 
@@ -42,7 +41,3 @@ def _nearest(window: Window, found: Found, region: int) -> Ints:
     """(K,): the row of the region whose middle is nearest to each target found in this one."""
     away = found.xy[:, None] + window.corners[region] - window.corners - (np.array(window.patches.shape[:1:-1]) - 1) / 2
     return np.asarray((away**2).sum(-1).argmin(1))
-
-
-def _some(found: Found, kept: NDArray[np.bool_]) -> Found:
-    return Found(*(column[kept] for column in found))

@@ -93,4 +93,4 @@ def _by_region(found: Sequence[Found], region: Ints, regions: int) -> list[Found
     each: list[list[Found]] = [[] for _ in range(regions)]
     for answer, k in zip(found, region.tolist(), strict=True):
         each[k].append(answer)
-    return [parts[0] if len(parts) == 1 else Found(*map(np.concatenate, zip(*parts, strict=True))) for parts in each]
+    return [parts[0] if len(parts) == 1 else Found.joined(parts) for parts in each]

@@ -54,9 +54,9 @@ class Regions(NamedTuple):
 class Answers(NamedTuple):
     """What is found in N regions.
 
-    number (N,) of targets, their points (N, most, 5), cov (N, most, 2, 2) px^2, amplitude_sd (N, most) DN and probability
-    (N, most), 0 beyond their number; solutions (N, most + 1, most, 5) and odds (N, most + 1), to be held for the next
-    window.
+    number (N,) of targets, their points (N, most, 5), cov (N, most, most, 2, 2) px^2 of each two places, amplitude_sd
+    (N, most) DN and probability (N, most), 0 beyond their number; solutions (N, most + 1, most, 5) and odds (N, most + 1),
+    to be held for the next window.
     """
 
     number: Ints
@@ -71,7 +71,7 @@ class Answers(NamedTuple):
 def nothing_found(regions: int, most: int) -> Answers:
     """The answers of regions without a target."""
     n = regions
-    columns = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
+    columns = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
     return Answers(np.zeros(n, np.int64), *columns, np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1)))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from irst_stream.types import Floats
 
-__all__ = ["acceleration", "acceleration_noise", "turn", "velocity", "velocity_noise"]
+__all__ = ["acceleration", "acceleration_noise", "turn", "velocity", "velocity_noise", "window_noise"]
 
 
 def velocity(dt: float) -> Floats:
@@ -39,6 +39,15 @@ def acceleration_noise(dt: float) -> Floats:
         [dt**3 / 6, dt**2 / 2, dt],
     ]
     return _both_axes(line)
+
+
+def window_noise(frames: int) -> float:
+    """By what variance, px^2, a target's mean place over a window strays from its place in the middle frame, if frames are
+    1 s apart and its acceleration is white, of 1 px^2/s^3.
+    """
+    half = frames // 2
+    pairs = [(min(j, k), max(j, k)) for j in range(1, half + 1) for k in range(1, half + 1)]
+    return 2 / max(frames, 1) ** 2 * sum(near**2 * (3 * far - near) / 6 for near, far in pairs)
 
 
 def turn(dt: float, rate: float) -> Floats:

@@ -16,15 +16,16 @@ Motion = Literal["velocity", "acceleration", "turn", "imm"]
 class TrackSettings:
     """What is known of targets and detector, how tracks start and end, and how hard to think.
 
-    The defaults are for groups that keep together or whose members fly straight through each other. Where members
-    manoeuvre one by one, such tracks break; there, own_sway_px_s of 3 to 5 keeps them, and costs identity where members
-    cross. Where either may be, motion "imm" with own_sway_px_s of 1.5 does nearly as well in both, in twice the time;
-    tools/bench_tracker.py has all three.
+    How members of a group move by themselves matters most. The default of own_sway_px_s is for members that swing about
+    their places or cross each other; where they are known to fly straight, 0.3 keeps their identity longer, and where they
+    manoeuvre hard one by one, 3 to 5 does. What is too small is worse than what is too large: tracks then stay behind, and
+    are surer than they should be. tools/bench_tracker.py has them, and motion "imm", which does well in all in twice the
+    time.
     """
 
     motion: Motion = "velocity"  # see track/motion.py; imm: calm, agile and turning either way, whichever fits
     sway_px_s: float = 10.0  # px/s: by how much a group's common velocity wanders in a second, along each axis
-    own_sway_px_s: float = 0.3  # px/s: by how much each target's own velocity does beside that
+    own_sway_px_s: float = 1.5  # px/s: by how much each target's own velocity does beside that
     turn_rad_s: float = 0.5  # of "turn" and "imm"
     speed_px_s: float = 15.0  # standard deviation of a new target's velocity, along each axis
     group_px: float = 3.0  # targets this near to each other are one group: they sway together, and are judged together

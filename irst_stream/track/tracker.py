@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,15 +29,17 @@ from irst_stream.track.compiled import (
     unusual,
 )
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
+from irst_stream.track.seen import MOST_PARTS, Seen, look
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
 __all__ = ["Tracker"]
 
 EXISTS_FRAMES = 1000.0  # that a target stays in view, roughly
-COMPARED = 0.05  # of a detection's covariance: what is left of it where its error is part of the state
+LINGERS = 1.7  # how the errors of windows that overlap fade: 1 is that of the next window, by how long the filter errs
 MEMORY = 0.05  # of what brightness is usual: what each detection adds to it
 LONGEST_S = 10.0  # without detections: whatever was in view has moved on
+CALM = 0.5  # of what moves each target by itself: a group that flies on calmly may still swing within
 STAYS = 0.98  # of the motion models, from frame to frame
 MOST_HELD = 64  # moments beside those of the lag: what came before them is settled
 
@@ -91,7 +94,8 @@ class Tracker:
         check_tracking(self.settings)
         self.late = 0
         self._late_ns = round(self.settings.late_s * 1e9)
-        self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 1 else 0)
+        self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 0 else 0)
+        self._parts = MOST_PARTS if self.settings.overlap > 0 else 0
         self._models = 4 if self.settings.motion == "imm" else 1
         self._rules = _rules(self.settings)
         self._switch = _switch(self._models)
@@ -179,19 +183,19 @@ class Tracker:
         pose = given.pose if is_known(given.pose) else last.pose if last else None
         dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
-        fade = max(1 - 1 / s.overlap, 0.0) ** (frames * 2) if s.overlap > 1 else -1.0
+        fade = (1 - 1 / s.overlap) ** (LINGERS * frames) if s.overlap > 0 else -1.0
         transitions, together, alone = _motion(s, dt, fade)
-        seen, lights = self._seen(given.detections, pose)
-        clutter, *usual = unusual(lights, *(last.usual if last else (math.nan, math.nan)), MEMORY)
+        seen = look(self._stabilised(given.detections, pose), given.first, dt / frames, s)
+        clutter, *usual = unusual(seen.lights, *(last.usual if last else (math.nan, math.nan)), MEMORY)
         before = last.beliefs if last else self._empty(0)
         moved = predict(before, transitions, together, alone, self._switch, fade, self._rules)
-        beliefs = self._judged(moved, seen, lights, clutter, given.first, stamp.time_ns / 1e9)
+        beliefs = self._judged(moved, seen, clutter, given.first, stamp.time_ns / 1e9)
         return _Moment(given, pose, beliefs, (usual[0], usual[1]), transitions[0], together[0] + alone[0], fade)
 
-    def _judged(self, moved: Beliefs, seen: Floats, lights: Floats, clutter: Floats, first: int, now_s: float) -> Beliefs:
+    def _judged(self, moved: Beliefs, seen: Seen, clutter: Floats, first: int, now_s: float) -> Beliefs:
         while True:
             out = self._space
-            groups, hypotheses, rows = advance(moved, seen, lights, clutter, first, now_s, self._rules, out)
+            groups, hypotheses, rows = advance(moved, *seen, clutter, first, now_s, self._rules, out)
             if groups >= 0:
                 break
             self._space = self._empty(2 * len(out.x))
@@ -209,33 +213,15 @@ class Tracker:
             np.zeros((rows, models)),
             np.zeros((rows, models, size)),
             np.zeros(4 * rows * models * size * size),
-            np.zeros((rows, REALS)),
+            np.zeros((rows, REALS + 2 * self._parts)),
             np.zeros((rows, WHOLES), np.int64),
         )
 
-    def _seen(self, detections: Detections, pose: Pose | None) -> tuple[Floats, Floats]:
-        """What the arithmetic asks of detections: see compiled.advance."""
-        s, light, deviation = self.settings, detections.amplitude, detections.amplitude_sd
-        seen, lights = np.empty((len(detections), 9)), np.empty((len(detections), 2))
-        xy, cov = detections.xy, detections.cov
-        if pose is not None:
-            xy, cov = to_world(pose, self._centre(), xy, cov)
-        seen[:, :2] = xy
-        seen[:, 5:8] = cov.reshape(-1, 4)[:, [0, 1, 3]]
-        xx, xy, yy = seen[:, 5:8].T
-        with np.errstate(invalid="ignore", over="ignore"):
-            known = (xx > 0) & (yy > 0) & (xx * yy > xy * xy) & np.isfinite(xx + yy)
-            seen[~known, 5:8] = np.array([1.0, 0.0, 1.0]) * s.deviation_px**2
-            lights[:, 1] = np.maximum(np.where(deviation > 0, deviation, s.brightness_sd * np.abs(light)), 1e-6) ** 2
-        seen[:, 2:5] = seen[:, 5:8] * (COMPARED if s.overlap > 1 else 1.0)
-        seen[:, 8] = self._newborn(detections.score)
-        lights[:, 0] = light
-        return seen, lights
-
-    def _newborn(self, score: Floats) -> Floats:
-        """(N,): the chance that a detection that nobody explains is a new target, by what it says of itself."""
-        s, sure = self.settings, np.clip(np.nan_to_num(score, nan=1.0), 0.0, 1.0)
-        return np.maximum(s.births * sure / (s.births * sure + s.false_alarms + s.mistakes * (1 - sure)), 1e-12)
+    def _stabilised(self, detections: Detections, pose: Pose | None) -> Detections:
+        if pose is None:
+            return detections
+        xy, cov, factor = to_world(pose, self._centre(), detections.xy, detections.cov, detections.factor)
+        return replace(detections, xy=xy, cov=cov, factor=factor)
 
     def _centre(self) -> Floats:
         return middle(self.shape or (1, 1))
@@ -271,12 +257,11 @@ class Tracker:
 def _rules(s: TrackSettings) -> Rules:
     return Rules(
         detected=s.detected,
-        seen=math.log(s.detected / (s.false_alarms + s.births)),
         resolution=s.resolution_px,
         softness=s.resolution_sd_px,
         gate=s.gate,
         near=s.group_px,
-        coloured=s.overlap > 1,
+        coloured=s.overlap > 0,
         lights=s.brightness,
         drift=1e-5,
         hits=s.hits,
@@ -311,12 +296,12 @@ def _motion(s: TrackSettings, dt: float, fade: float) -> tuple[Floats, Floats, F
     if s.motion == "imm":
         moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
     n = len(move)
-    size = n + 2 if s.overlap > 1 else n
+    size = n + 2 if s.overlap > 0 else n
     out = np.zeros((3, len(moves), size, size))
     for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
         out[0, m, :n, :n] = each
         out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
-        out[2, m, :n, :n] = (scale * s.own_sway_px_s) ** 2 * noise
-    if s.overlap > 1:
+        out[2, m, :n, :n] = (max(scale, CALM) * s.own_sway_px_s) ** 2 * noise
+    if s.overlap > 0:
         out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
     return out[0], out[1], out[2]

@@ -7,7 +7,7 @@ from irst_stream.resolve.found import NOTHING_FOUND, Found
 
 
 def found(targets, sd, probability=0.999):
-    return Found(
+    return Found.alone(
         np.zeros((targets, 2)),
         np.tile(np.eye(2) * sd**2, (targets, 1, 1)),
         np.full(targets, 235.0),

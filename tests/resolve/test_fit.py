@@ -12,7 +12,7 @@ from irst_stream import Stamp, UsageError
 from irst_stream.optics import render
 from irst_stream.resolve import compiled
 from irst_stream.resolve.fit import FitSettings, Fitter
-from irst_stream.resolve.found import Found
+from irst_stream.resolve.found import NOTHING_FOUND, Found, one_above_another, side_by_side
 from irst_stream.resolve.readouts import Fitted
 from irst_stream.score import cso_map
 from irst_stream.sim import csist100k, seqcsist
@@ -109,6 +109,38 @@ def test_the_95_percent_ellipse_holds_the_truth_in_95_percent_of_cases(spacing, 
             inside += [e @ np.linalg.solve(c, e) < CHI2_95 for e, c in zip(away, cov, strict=True)]
     assert len(inside) > 780
     assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+
+
+def test_errors_of_targets_that_share_light_covary_as_they_say():
+    """The two errors of a pair together, chi^2 of four degrees of freedom; by each one's covariance alone they are not."""
+    fitter, together, alone = fit(most_targets=2, noise_dn=4.0), [], []
+    rng = np.random.default_rng(5)
+    for k in range(400):
+        angle = rng.uniform(0, np.pi)
+        arm = 0.45 * np.array([np.cos(angle), np.sin(angle)])
+        xy = 5 + rng.uniform(-0.5, 0.5, 2) + np.array([arm, -arm])
+        found = fitter(window(images(xy, rng.normal(0, 0.03, 2), rng.normal(235, 8.7, 2), 4.0, seed=k)))
+        assert len(found) == 2
+        order = match(found, xy)
+        away, parts = found.xy[order] - xy, found.factor[order].reshape(4, -1)
+        np.testing.assert_allclose(found.factor @ found.factor.swapaxes(1, 2), found.cov, rtol=1e-9, atol=1e-12)
+        together.append(away.ravel() @ np.linalg.solve(parts @ parts.T, away.ravel()))
+        alone.append(np.einsum("ni,nij,nj->", away, np.linalg.inv(found.cov[order]), away))
+    assert np.mean(together) == pytest.approx(4, abs=0.35)  # 2.5 deviations of a mean of 400
+    assert np.std(together) == pytest.approx(np.sqrt(8), rel=0.2)
+    assert np.std(alone) > 1.15 * np.sqrt(8)
+
+
+def test_parts_of_errors_stay_with_their_region():
+    """Joined on their own where regions are one, and counted anew in each region."""
+    one, other = (NOTHING_FOUND._replace(factor=np.full((n, 2, r), float(n))) for n, r in ((1, 2), (2, 3)))
+    both = side_by_side([one.factor, other.factor])
+    assert both.shape == (3, 2, 5)
+    assert (both[0] @ both[1:].swapaxes(1, 2) == 0).all()
+    np.testing.assert_array_equal(both[1] @ both[2].T, other.factor[0] @ other.factor[1].T)
+    stacked = one_above_another([one.factor, NOTHING_FOUND.factor, other.factor])
+    assert stacked.shape == (3, 2, 3)
+    np.testing.assert_array_equal(stacked[1:], other.factor)
 
 
 def test_a_sky_clipped_at_zero_biases_neither_brightness_nor_number(fitter):
@@ -261,7 +293,7 @@ def test_a_hint_helps_where_the_fits_own_starts_miss():
     xy = np.array([[4.0, 5.0], [4.6, 5.0], [5.2, 5.0], [5.8, 5.0]])
     patches = images(xy, (0.03, 0.0), np.full(4, 235.0), 1.0).astype(float)
     fitter = Fitter(FitSettings(starts=1))
-    hint = Found(xy + 0.05, np.tile(np.eye(2), (4, 1, 1)), np.full(4, 230.0), np.full(4, 9.0), np.ones(4))
+    hint = Found.alone(xy + 0.05, np.tile(np.eye(2), (4, 1, 1)), np.full(4, 230.0), np.full(4, 9.0), np.ones(4))
     blind, told = fitter(patches, TIMES), fitter(patches, TIMES, hint)
     wrong = fitter(patches, TIMES, hint._replace(xy=xy - 3))
     far = [np.linalg.norm(found.xy[None] - xy[:, None], axis=-1).min(1).max() for found in (told, blind, wrong)]

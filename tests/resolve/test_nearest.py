@@ -17,7 +17,7 @@ def window(*corners):
 
 def found(*xy):
     n = len(xy)
-    return Found(np.array(xy, float), np.tile(np.eye(2), (n, 1, 1)), np.arange(n) + 1.0, np.ones(n), np.ones(n))
+    return Found.alone(np.array(xy, float), np.tile(np.eye(2), (n, 1, 1)), np.arange(n) + 1.0, np.ones(n), np.ones(n))
 
 
 def test_what_two_regions_see_is_said_by_the_one_whose_middle_is_nearest():

@@ -8,7 +8,7 @@ from filterpy.kalman import IMMEstimator, KalmanFilter
 from irst_stream import Detections, Stamp
 from irst_stream.track import Tracker, TrackSettings
 from irst_stream.track.compiled.updating import update
-from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
+from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise, window_noise
 
 
 @pytest.mark.parametrize(("noise", "dim"), [(velocity_noise, 2), (acceleration_noise, 3)])
@@ -26,6 +26,15 @@ def test_two_half_steps_are_a_whole_one(move, noise):
     if noise is not None:
         half = move(0.1) @ noise(0.1) @ move(0.1).T + noise(0.1)
         np.testing.assert_allclose(half, noise(0.2), atol=1e-12)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5, 9])
+def test_a_windows_mean_strays_from_its_middle_by_as_much_as_is_said(frames):
+    fine, half = 20, frames // 2
+    speed = np.cumsum(np.random.default_rng(2).standard_normal((20_000, 2 * half * fine + 1)), axis=1) / np.sqrt(fine)
+    place = np.cumsum(speed, axis=1)[:, ::fine] / fine
+    away = place.mean(axis=1) - place[:, half]
+    assert np.var(away) == pytest.approx(window_noise(frames), rel=0.1, abs=1e-12)
 
 
 def test_a_turn_goes_round_and_hardly_any_is_straight():
@@ -48,7 +57,7 @@ def test_prediction_and_update_are_filterpys():
         z = rng.normal(size=(2, 1))
         oracle.update(z, R=spread)
         seen = np.array([*z[:, 0], spread[0, 0], spread[0, 1], spread[1, 1]])
-        log = update(x, cov, chance, 1, np.ones(1), seen, False)
+        log = update(x, cov, chance, 1, np.ones(1), seen, 1.0, False)
         np.testing.assert_allclose(x[0, 0], oracle.x[:, 0], atol=1e-9)
         np.testing.assert_allclose(cov[0], oracle.P, atol=1e-9)
         assert log == pytest.approx(float(oracle.log_likelihood), abs=1e-9)
@@ -59,7 +68,6 @@ def test_interacting_models_are_filterpys():
     rng = np.random.default_rng(4)
     settings = TrackSettings(motion="imm", detected=0.999999, false_alarms=1e-9, hypotheses=1, gate=1e3, end_s=1.0)
     scales, rates = (0.1, 2.0, 0.3, 0.3), (0.0, 0.0, settings.turn_rad_s, -settings.turn_rad_s)
-    density = settings.sway_px_s**2 + settings.own_sway_px_s**2
     spread = np.array([[0.01, 0.003], [0.003, 0.02]])
     place = np.array([[20.0], [30.0]])
     models = [KalmanFilter(dim_x=4, dim_z=2) for _ in scales]
@@ -75,7 +83,8 @@ def test_interacting_models_are_filterpys():
         step_ns = int(rng.integers(5, 150)) * 1_000_000
         dt, time_ns = step_ns / 1e9, time_ns + step_ns
         for model, scale, rate in zip(models, scales, rates, strict=True):
-            model.F, model.Q = turn(dt, rate), scale**2 * density * velocity_noise(dt)
+            density = (scale * settings.sway_px_s) ** 2 + (max(scale, 0.5) * settings.own_sway_px_s) ** 2
+            model.F, model.Q = turn(dt, rate), density * velocity_noise(dt)
         angle = 0.8 * time_ns / 1e9
         circle = speed * np.array([[np.sin(angle)], [np.cos(angle) - 1]])
         z = place + circle + np.linalg.cholesky(spread) @ rng.normal(size=(2, 1))

@@ -81,9 +81,11 @@ def test_there_and_back_is_where_it_was_and_covariances_turn():
     state, seen_cov = to_frame(pose, CENTRE, np.hstack([xy, np.tile([1.0, 0.0], (7, 1))]), cov)
     np.testing.assert_allclose(state[:, :2], shaken(pose, xy), atol=1e-10)
     np.testing.assert_allclose(state[:, 2:], np.tile([np.cos(0.7), np.sin(0.7)], (7, 1)), atol=1e-12)  # x towards y
-    back, back_cov = to_world(pose, CENTRE, state[:, :2], seen_cov[:, :2, :2])
+    parts = np.linalg.cholesky(seen_cov[:, :2, :2])
+    back, back_cov, back_parts = to_world(pose, CENTRE, state[:, :2], seen_cov[:, :2, :2], parts)
     np.testing.assert_allclose(back, xy, atol=1e-10)
     np.testing.assert_allclose(back_cov, cov[:, :2, :2], atol=1e-10)
+    np.testing.assert_allclose(back_parts @ back_parts.swapaxes(1, 2), cov[:, :2, :2], atol=1e-10)
 
 
 def test_late_frames_bring_their_poses():

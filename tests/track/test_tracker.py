@@ -63,7 +63,7 @@ def test_targets_that_manoeuvre_one_by_one_ask_for_what_the_settings_say(rules):
     seen = scene("manoeuvring", 8, 200, 2)
     usual, told = (
         score_tracks([(tracker.step(detections), truth) for detections, truth in seen]).identity.idf1
-        for tracker in (Tracker(), Tracker(TrackSettings(**rules)))
+        for tracker in (Tracker(TrackSettings(own_sway_px_s=0.3)), Tracker(TrackSettings(**rules)))
     )
     assert usual < 0.7
     assert told > 0.85
@@ -81,6 +81,34 @@ def test_covariances_are_honest():
         away = tracks.state[0, :2] - truth.xy[0]
         errors.append(away @ np.linalg.solve(tracks.cov[0, :2, :2], away))
     assert 80 - 2.5 * np.sqrt(160) < np.sum(errors) < 80 + 2.5 * np.sqrt(160)  # chi^2 of 80 degrees of freedom
+
+
+@pytest.mark.parametrize("overlap", [1, 5])
+def test_what_errors_have_in_common_is_made_use_of(overlap):
+    """Two targets in formation, whose errors are nearly opposite, so that their middle is known far better than either."""
+    rng = np.random.default_rng(8)
+    settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, overlap=overlap)
+    parts = np.zeros((2, 2, 4))
+    parts[:, :, :2] = 0.3 * SD * np.eye(2)
+    parts[:, :, 2:] = SD * np.array([np.eye(2), -np.eye(2)])
+    cov = parts @ parts.swapaxes(1, 2)
+    squares, errors = [], {True: [], False: []}
+    for _ in range(40):
+        steps = settings.sway_px_s * np.sqrt(1 / RATE_HZ) * rng.standard_normal((41, 2))
+        middle = 50 + np.cumsum(np.cumsum(steps, axis=0) / RATE_HZ, axis=0)
+        news = rng.standard_normal((41 + overlap, 4))
+        told, untold = Tracker(settings), Tracker(settings)
+        for t in range(41):
+            xy = middle[t] + np.array([[-1.0, 0.0], [1.0, 0.0]])
+            seen = detections(t, xy + parts @ news[t : t + overlap].sum(0) / np.sqrt(overlap), cov=cov)
+            tracks = {True: told.step(replace(seen, factor=parts)), False: untold.step(seen)}
+        for known, last in tracks.items():
+            away = last.state[np.argsort(last.state[:, 0]), :2] - xy
+            errors[known].append(np.sum(away.mean(0) ** 2))
+            if known:
+                squares.append(sum(a @ np.linalg.solve(c, a) for a, c in zip(away, last.cov[:, :2, :2], strict=True)))
+    assert np.mean(errors[True]) < 0.8 * np.mean(errors[False])
+    assert np.mean(squares) == pytest.approx(4, abs=1.3)
 
 
 def test_smoothed_output_is_later_and_better():

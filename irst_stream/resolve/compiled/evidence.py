@@ -10,7 +10,7 @@ from irst_stream.compiling import compiled
 from irst_stream.resolve.compiled.fitting import cholesky, solve
 from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS
 
-__all__ = ["certainty", "evidence", "too_bright_or_dim"]
+__all__ = ["certainty", "evidence", "factors", "too_bright_or_dim"]
 
 LOG_2PI = math.log(2.0 * math.pi)
 RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
@@ -60,7 +60,8 @@ def too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-de
 
 @compiled
 def certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
-    """Fills cov (K, 2, 2) px^2 and amplitude_sd (K,) DN from the matrix (5K, 5K), which it makes sure of.
+    """Fills cov (K, K, 2, 2) px^2, of each two targets' places, and amplitude_sd (K,) DN from the matrix (5K, 5K), which it
+    makes sure of.
 
     No target is less certain to be anywhere than in its patch, whose sides are given. NaN where the matrix is of no use.
     """
@@ -80,8 +81,37 @@ def certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
             unit[at] = 0.0
             if u == 4:
                 amplitude_sd[k] = math.sqrt(column[at])
-            else:
-                cov[k, u, 0], cov[k, u, 1] = column[PARAMETERS * k], column[PARAMETERS * k + 1]
-        cov[k, 0, 1] = cov[k, 1, 0] = (cov[k, 0, 1] + cov[k, 1, 0]) / 2
-        if not cov[k, 0, 0] * cov[k, 1, 1] > cov[k, 0, 1] ** 2 or not cov[k].max() < -NOTHING:
-            cov[k] = np.nan
+                continue
+            for j in range(k, len(amplitude_sd)):
+                for v in range(2):
+                    cov[k, j, u, v] = cov[j, k, v, u] = column[PARAMETERS * j + v]
+        both = (cov[k, k, 0, 1] + cov[k, k, 1, 0]) / 2
+        cov[k, k, 0, 1] = cov[k, k, 1, 0] = both
+        if not cov[k, k, 0, 0] * cov[k, k, 1, 1] > both**2 or not cov[k, k].max() < -NOTHING:
+            cov[k, k] = np.nan
+
+
+@compiled
+def factors(number, cov):  # type: ignore[no-untyped-def]
+    """(N, most, 2, 2 most): what the errors of N regions' targets are made of, independent parts of variance 1, which the
+    targets of a region share; of cov (N, most, most, 2, 2), the first number (N,) of each. 0 where that is unknown.
+    """
+    regions, most = cov.shape[:2]
+    out = np.zeros((regions, most, 2, 2 * most))
+    joint, factor = np.zeros((2 * most, 2 * most)), np.zeros((2 * most, 2 * most))
+    for r in range(regions):
+        known = np.array([k for k in range(number[r]) if not math.isnan(cov[r, k, k, 0, 0])], np.int64)
+        n = 2 * len(known)
+        for i in range(n):
+            for j in range(n):
+                joint[i, j] = cov[r, known[i // 2], known[j // 2], i % 2, j % 2]
+        if not cholesky(joint[:n, :n], 0.0, factor):
+            for i in range(n):
+                for j in range(n):
+                    if i // 2 != j // 2:
+                        joint[i, j] = 0.0
+            cholesky(joint[:n, :n], 0.0, factor)
+        for i in range(n):
+            for j in range(i + 1):
+                out[r, known[i // 2], i % 2, j] = factor[i, j]
+    return out

@@ -30,8 +30,8 @@ def search_each(which, images, times, sigma, noise, shot, limits, priors, turns,
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
 
     noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5), begin (N,)
-    and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, 2, 2), amplitude_sd
-    (N, most) and probability (N, most), and what to hold the next time, solutions and odds.
+    and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, most, 2, 2),
+    amplitude_sd (N, most) and probability (N, most), and what to hold the next time, solutions and odds.
     """
     number, points, cov, amplitude_sd, probability, solutions, odds_then = out
     most, sides = points.shape[1], (images.shape[3], images.shape[2])
@@ -43,7 +43,7 @@ def search_each(which, images, times, sigma, noise, shot, limits, priors, turns,
         )
         n = len(p)
         number[k], points[k, :n] = n, p
-        certainty(matrix, sides, cov[k, :n], amplitude_sd[k, :n])
+        certainty(matrix, sides, cov[k, :n, :n], amplitude_sd[k, :n])
         share = np.exp(logs - logs.max())
         probability[k, :n] = agreed * (share[n:].sum() / share.sum())
         if n > 0:

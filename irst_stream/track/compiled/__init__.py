@@ -19,10 +19,22 @@ Beliefs (beliefs.py) are ragged arrays: groups have hypotheses, hypotheses have 
     group (G + 1,)  first hypothesis of each      hypothesis (H + 1,)  first row of each    block (H + 1,)  first of `cov`
     log_weight (H,)                               chance (H, M)        of each motion model
     x (R, M, D)     state under each model        cov                  (M, n D, n D) of each hypothesis' n rows, flat
-    real (R, 8), whole (R, 6)                     see the names of their columns in beliefs.py
+    real (R, 5 and a factor), whole (R, 7)        see the names of their columns in beliefs.py
 """
 
-from irst_stream.track.compiled.beliefs import CONFIRMED, DETECTION, ID, PARENT, REALS, WHOLES, Beliefs, Rules
+from irst_stream.track.compiled.beliefs import (
+    CONFIRMED,
+    DETECTION,
+    ID,
+    NEW,
+    PARENT,
+    PARTS,
+    REALS,
+    WHOLES,
+    WORTH,
+    Beliefs,
+    Rules,
+)
 from irst_stream.track.compiled.frame import advance
 from irst_stream.track.compiled.moving import predict
 from irst_stream.track.compiled.sight import unusual
@@ -32,9 +44,12 @@ __all__ = [
     "CONFIRMED",
     "DETECTION",
     "ID",
+    "NEW",
     "PARENT",
+    "PARTS",
     "REALS",
     "WHOLES",
+    "WORTH",
     "Beliefs",
     "Rules",
     "advance",

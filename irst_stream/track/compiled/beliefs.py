@@ -14,34 +14,38 @@ __all__ = [
     "AMPLITUDE",
     "AMPLITUDE_VAR",
     "CONFIRMED",
-    "COV_XX",
-    "COV_XY",
-    "COV_YY",
     "DETECTION",
     "EXISTS",
+    "FACTOR",
     "FAINT",
     "HITS",
     "ID",
     "MOST_TARGETS",
+    "NEW",
     "PARENT",
+    "PARTS",
     "REALS",
     "SCORE",
     "SEEN_S",
+    "SOURCE",
     "TINY",
     "WHOLES",
+    "WORTH",
     "Beliefs",
     "Rules",
     "copy",
     "copy_row",
+    "covary",
     "empty_room",
     "keep_rows",
     "load",
     "store",
 ]
 
-AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, COV_XX, COV_XY, COV_YY = range(8)  # columns of `real`
-ID, HITS, AGE, CONFIRMED, DETECTION, PARENT = range(6)  # columns of `whole`; HITS: a bit a frame, the last one lowest
-REALS, WHOLES = 8, 6
+AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, FACTOR = range(6)  # columns of `real`; the factor is all from there on
+ID, HITS, AGE, CONFIRMED, DETECTION, PARENT, SOURCE = range(7)  # columns of `whole`; HITS: a bit a frame, the last lowest
+REALS, WHOLES = FACTOR, 7  # how many there are, the factor apart
+NEW, WORTH, PARTS = 5, 6, 7  # columns of `seen`, see frame.advance; the parts are all from there on
 MOST_TARGETS = 10  # of a group; what is near beyond that is a group of its own
 TINY = 1e-300
 FAINT = 12.0  # of log weight: hypotheses this much less likely than the best are dropped
@@ -65,7 +69,6 @@ class Rules(NamedTuple):
     """The settings, as the arithmetic needs them; lights (N,): log density of clutter's brightness, given apart."""
 
     detected: float
-    seen: float  # log of that chance over the density of false alarms and births, a px^2
     resolution: float
     softness: float
     gate: float
@@ -92,8 +95,8 @@ class Room(NamedTuple):
     chance: Any  # (K, M)
     x: Any  # (K, MOST_TARGETS, M, D)
     cov: Any  # (K, M, MOST_TARGETS * D, MOST_TARGETS * D)
-    real: Any  # (K, MOST_TARGETS, 8)
-    whole: Any  # (K, MOST_TARGETS, 6)
+    real: Any  # (K, MOST_TARGETS, REALS and the factor's)
+    whole: Any  # (K, MOST_TARGETS, WHOLES)
 
 
 @compiled
@@ -107,7 +110,7 @@ def empty_room(most, beliefs):  # type: ignore[no-untyped-def]
         np.zeros((most, models)),
         np.zeros((most, n, models, size)),
         np.zeros((most, models, n * size, n * size)),
-        np.zeros((most, n, REALS)),
+        np.zeros((most, n, beliefs.real.shape[1])),
         np.zeros((most, n, WHOLES), np.int64),
     )
 
@@ -184,10 +187,19 @@ def copy_row(x, real, whole, i, into_x, into_real, into_whole, k):  # type: igno
     for m in range(x.shape[1]):
         for a in range(x.shape[2]):
             into_x[k, m, a] = x[i, m, a]
-    for a in range(REALS):
+    for a in range(real.shape[1]):
         into_real[k, a] = real[i, a]
     for a in range(WHOLES):
         into_whole[k, a] = whole[i, a]
+
+
+@compiled
+def covary(one, other, a, b):  # type: ignore[no-untyped-def]
+    """The covariance of axis a of one's error with axis b of the other's, by their factors, each flat from (2, R)."""
+    half, value = len(one) // 2, 0.0
+    for r in range(half):
+        value += one[a * half + r] * other[b * half + r]
+    return value
 
 
 @compiled

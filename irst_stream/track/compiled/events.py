@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.track.compiled.beliefs import FAINT
+from irst_stream.track.compiled.beliefs import FAINT, WORTH
 from irst_stream.track.compiled.places import chi_squared, log_normal, measured
-from irst_stream.track.compiled.sight import brightness, chance_of_one, chances_merged, fates, shares_of, size_of
+from irst_stream.track.compiled.sight import brightness, chance_of_one, chances_merged, fates, shares_of, size_of, surprise
 
 __all__ = ["MOST_SEEN", "Best", "empty_work", "explain", "gain_of"]
 
@@ -96,11 +96,13 @@ def _options(seen, light, clutter, real, places, spread, merging, fate, odds, ru
     candidates = 0
     for i in range(n):
         dx, dy = seen[0] - places[i, 0], seen[1] - places[i, 1]
-        xx, xy, yy = spread[i, i, 0, 0] + seen[2], spread[i, i, 0, 1] + seen[3], spread[i, i, 1, 1] + seen[4]
+        wider = surprise(1 << i, real, seen)
+        xx, xy = spread[i, i, 0, 0] + wider * seen[2], spread[i, i, 0, 1] + wider * seen[3]
+        yy = spread[i, i, 1, 1] + wider * seen[4]
         if chi_squared(dx, dy, xx, xy, yy) < rules.gate and count < OPTIONS:
             density, _ = log_normal(dx, dy, xx, xy, yy)
             more = brightness(1 << i, real, light, clutter, rules)
-            masks[count], gains[count] = 1 << i, gain_of(1 << i, n, odds, fate, merging, density, more, rules)
+            masks[count], gains[count] = 1 << i, gain_of(1 << i, n, odds, fate, merging, seen[WORTH] + density, more)
             count += 1
         if math.hypot(dx, dy) < room * (MOST_MERGED - 1) / 2 + math.sqrt(rules.gate * max(xx, yy)):
             candidates |= 1 << i
@@ -111,7 +113,7 @@ def _options(seen, light, clutter, real, places, spread, merging, fate, odds, ru
             density, chi2 = _mean_density(subset, seen, real, places, spread)
             if chi2 < rules.gate:
                 more = brightness(subset, real, light, clutter, rules)
-                gain = gain_of(subset, n, odds, fate, merging, density, more, rules)
+                gain = gain_of(subset, n, odds, fate, merging, seen[WORTH] + density, more)
                 if gain > -FAINT:
                     masks[count], gains[count] = subset, gain
                     count += 1
@@ -134,7 +136,8 @@ def _mergeable(mask, n, merging):  # type: ignore[no-untyped-def]
 def _mean_density(mask, seen, real, places, spread):  # type: ignore[no-untyped-def]
     """Log density of a detection, and its chi^2, if it is the weighted mean of these targets."""
     share = shares_of(mask, real)
-    dx, dy, xx, xy, yy = seen[0], seen[1], seen[2], seen[3], seen[4]
+    wider = surprise(mask, real, seen)
+    dx, dy, xx, xy, yy = seen[0], seen[1], wider * seen[2], wider * seen[3], wider * seen[4]
     for i in range(len(real)):
         if share[i] > 0:
             dx, dy = dx - share[i] * places[i, 0], dy - share[i] * places[i, 1]
@@ -148,9 +151,9 @@ def _mean_density(mask, seen, real, places, spread):  # type: ignore[no-untyped-
 
 
 @compiled
-def gain_of(mask, n, odds, fate, merging, place_density, light_density, rules):  # type: ignore[no-untyped-def]
+def gain_of(mask, n, odds, fate, merging, place_density, light_density):  # type: ignore[no-untyped-def]
     """By how much better a detection is explained by these targets than by clutter, they being missed."""
-    gain = rules.seen + place_density + light_density
+    gain = place_density + light_density
     for i in range(n):
         if mask >> i & 1:
             gain += odds[i]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.track.compiled.beliefs import FAINT, ID, copy, empty_room, keep_rows, load, store
+from irst_stream.track.compiled.beliefs import FAINT, ID, NEW, copy, empty_room, keep_rows, load, store
 from irst_stream.track.compiled.events import MOST_SEEN, Best, empty_work, explain
 from irst_stream.track.compiled.groups import listed, parts, regroup, where
 from irst_stream.track.compiled.hypotheses import join, thin
@@ -17,11 +17,13 @@ __all__ = ["advance"]
 
 
 @compiled
-def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type: ignore[no-untyped-def]
+def advance(beliefs, seen, sources, lights, clutter, numbers, now_s, rules, out):  # type: ignore[no-untyped-def]
     """One frame: predicted beliefs and its detections to beliefs, which are written into the first part of `out`.
 
-    seen (N, 9): x, y px, the covariance with which they are compared (xx, xy, yy), their own, and the chance that each is a
-    new target, if nobody explains it; lights (N, 2): brightness and its variance, DN, NaN where unknown; clutter (N,): log
+    seen (N, 7 + 2 R): x, y px, the covariance with which they are compared (xx, xy, yy), the chance that each is a new
+    target, if nobody explains it, the log of how much likelier it is to be seen of a target than of clutter, px^2, and the
+    parts of its error (2, R), 0 of them where that is no part of the state; sources (N,): a number that those share whose
+    errors share their parts; lights (N, 2): brightness and its variance, DN, NaN where unknown; clutter (N,): log
     density of that brightness among all; numbers: the id of what the first detection may start, the others' follow. Returns
     groups, hypotheses and rows used; -1 where it has no room.
     """
@@ -50,6 +52,7 @@ def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type
             count,
             rows,
             seen[rows],
+            sources[rows],
             lights[rows],
             clutter[rows],
             numbers,
@@ -63,18 +66,18 @@ def advance(beliefs, seen, lights, clutter, numbers, now_s, rules, out):  # type
         if not _put_away(second, children, third, out, ends, rules):
             return -1, -1, -1
     for j in range(len(seen)):
-        if owner[j] < 0 and seen[j, 8] >= rules.least:
+        if owner[j] < 0 and seen[j, NEW] >= rules.least:
             first.count[0], first.log_weight[0] = 0, 0.0
             first.chance[0] = 1.0 / beliefs.x.shape[1]
-            alone, mine, light = np.array([j]), seen[j : j + 1], lights[j : j + 1]
-            add_born(first, 0, np.zeros(1, np.int64), alone, mine, light, numbers, now_s, rules)
+            alone, mine, light, source = np.array([j]), seen[j : j + 1], lights[j : j + 1], sources[j : j + 1]
+            add_born(first, 0, np.zeros(1, np.int64), alone, mine, source, light, numbers, now_s, rules)
             if not store(first, np.zeros(1, np.int64), out, ends):
                 return -1, -1, -1
     return ends[0], ends[1], ends[2]
 
 
 @compiled
-def _branch(room, count, rows, seen, lights, clutter, numbers, now_s, rules, view, work, best, into):  # type: ignore[no-untyped-def]
+def _branch(room, count, rows, seen, sources, lights, clutter, numbers, now_s, rules, view, work, best, into):  # type: ignore[no-untyped-def]
     """A group's hypotheses and its detections (their rows in the frame) to the likeliest hypotheses after it; how many."""
     explain(room, count, seen, lights, clutter, rules, view, work, best)
     for c in range(len(best.score)):
@@ -82,13 +85,13 @@ def _branch(room, count, rows, seen, lights, clutter, numbers, now_s, rules, vie
             return c
         h, masks = best.hypothesis[c], best.masks[c]
         copy(room, h, into, c)
-        apply(masks, rows, seen, lights, clutter, now_s, into, c, view, h, rules)
+        apply(masks, rows, seen, sources, lights, clutter, now_s, into, c, view, h, rules)
         kept = 0
         for i in range(into.count[c]):
             if not has_ended(into.real[c, i], into.whole[c, i], now_s, rules):
                 kept |= 1 << i
         keep_rows(into, c, kept)
-        add_born(into, c, masks, rows, seen, lights, numbers, now_s, rules)
+        add_born(into, c, masks, rows, seen, sources, lights, numbers, now_s, rules)
     return len(best.score)
 
 

@@ -10,17 +10,19 @@ from irst_stream.track.compiled.beliefs import (
     AMPLITUDE,
     AMPLITUDE_VAR,
     CONFIRMED,
-    COV_XX,
-    COV_XY,
-    COV_YY,
     DETECTION,
     EXISTS,
+    FACTOR,
     HITS,
     ID,
     MOST_TARGETS,
+    NEW,
     PARENT,
+    PARTS,
     SCORE,
     SEEN_S,
+    SOURCE,
+    covary,
 )
 from irst_stream.track.compiled.sight import size_of
 
@@ -50,18 +52,19 @@ def has_ended(real, whole, now_s, rules):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def add_born(room, c, masks, rows, seen, lights, numbers, now_s, rules):  # type: ignore[no-untyped-def]
+def add_born(room, c, masks, rows, seen, sources, lights, numbers, now_s, rules):  # type: ignore[no-untyped-def]
     """Adds what a hypothesis does not explain to it, as new targets."""
     size = room.x.shape[3]
     for j in range(len(rows)):
         n = room.count[c]
-        if masks[j] or n >= MOST_TARGETS or seen[j, 8] < rules.least:
+        if masks[j] or n >= MOST_TARGETS or seen[j, NEW] < rules.least:
             continue
         a, b = n * size, (n + 1) * size
         room.cov[c, :, a:b, :b] = 0.0
         room.cov[c, :, :b, a:b] = 0.0
         cov, number = room.cov[c, :, a:b, a:b], numbers + rows[j]
         _born(rows[j], seen[j], lights[j], number, now_s, rules, room.x[c, n], cov, room.real[c, n], room.whole[c, n])
+        room.whole[c, n, SOURCE] = sources[j]
         room.count[c] = n + 1
 
 
@@ -76,14 +79,13 @@ def _born(row, seen, light, number, now_s, rules, x, cov, real, whole):  # type:
             cov[m, a, a] = rules.speed_var
         for a in range(2):
             for b in range(2):
-                error = seen[5 + a + b]
-                cov[m, a, b] = error
+                cov[m, a, b] = seen[2 + a + b]
                 if rules.coloured:
-                    u, v = size - 2 + a, size - 2 + b
+                    u, v, error = size - 2 + a, size - 2 + b, covary(seen[PARTS:], seen[PARTS:], a, b)
                     cov[m, u, v], cov[m, a, v], cov[m, u, b] = error, -error, -error
-                    cov[m, a, b] += seen[2 + a + b]
+                    cov[m, a, b] += error
     real[AMPLITUDE], real[AMPLITUDE_VAR] = light[0], light[1]
-    real[EXISTS], real[SCORE], real[SEEN_S] = seen[8], math.log(seen[8]), now_s
-    real[COV_XX], real[COV_XY], real[COV_YY] = seen[5], seen[6], seen[7]
+    real[EXISTS], real[SCORE], real[SEEN_S] = seen[NEW], math.log(seen[NEW]), now_s
+    real[FACTOR:] = seen[PARTS:]
     whole[ID], whole[HITS], whole[AGE], whole[CONFIRMED], whole[DETECTION], whole[PARENT] = number, 1, 1, 0, row, -1
     whole[CONFIRMED] = confirms(real, whole, rules)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.track.compiled.beliefs import AMPLITUDE, AMPLITUDE_VAR, COV_XX, COV_XY, COV_YY, EXISTS, TINY, Beliefs
+from irst_stream.track.compiled.beliefs import AMPLITUDE, AMPLITUDE_VAR, EXISTS, FACTOR, SOURCE, TINY, Beliefs, covary
 
 __all__ = ["predict"]
 
@@ -25,17 +25,26 @@ def predict(beliefs, transitions, together, alone, switch, fade, rules):  # type
         for m in range(models):
             _move(x[rows], joint, m, transitions[m], together[m], alone[m])
             if rules.coloured:
-                for i in range(n):
-                    at, fresh = size * (i + 1) - 2, 1 - fade * fade
-                    row = real[hypothesis[h] + i]
-                    joint[m, at, at] += fresh * row[COV_XX]
-                    joint[m, at + 1, at + 1] += fresh * row[COV_YY]
-                    joint[m, at, at + 1] += fresh * row[COV_XY]
-                    joint[m, at + 1, at] += fresh * row[COV_XY]
+                _err_anew(joint[m], size, real[rows], whole[rows], 1 - fade * fade)
     for r in range(len(real)):
         real[r, EXISTS] *= rules.survives
         real[r, AMPLITUDE_VAR] += rules.drift * real[r, AMPLITUDE] ** 2
     return Beliefs(group, hypothesis, block, log_weight, chance, x, cov, real, whole)
+
+
+@compiled
+def _err_anew(joint, size, real, whole, fresh):  # type: ignore[no-untyped-def]
+    """Adds to the joint covariance what is new in the targets' errors, of those seen together last what they share."""
+    for i in range(len(real)):
+        for j in range(i + 1):
+            if whole[i, SOURCE] == whole[j, SOURCE]:
+                p, q = size * (i + 1) - 2, size * (j + 1) - 2
+                for a in range(2):
+                    for b in range(2):
+                        value = fresh * covary(real[i, FACTOR:], real[j, FACTOR:], a, b)
+                        joint[p + a, q + b] += value
+                        if i != j:
+                            joint[q + b, p + a] += value
 
 
 @compiled

@@ -11,9 +11,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.track.compiled.beliefs import AMPLITUDE, AMPLITUDE_VAR, EXISTS, MOST_TARGETS, TINY
+from irst_stream.track.compiled.beliefs import (
+    AMPLITUDE,
+    AMPLITUDE_VAR,
+    EXISTS,
+    FACTOR,
+    MOST_TARGETS,
+    PARTS,
+    TINY,
+    covary,
+)
 
-__all__ = ["brightness", "chance_of_one", "chances_merged", "empty_view", "fates", "shares_of", "size_of", "unusual"]
+__all__ = [
+    "brightness",
+    "chance_of_one",
+    "chances_merged",
+    "empty_view",
+    "fates",
+    "shares_of",
+    "size_of",
+    "surprise",
+    "unusual",
+]
 
 MOST_LEARNT = 50  # detections of a frame, of the brightness that is usual
 HIDDEN = 0.7  # of the chance to be merged: how much of that a miss is forgiven
@@ -103,6 +122,26 @@ def size_of(mask):  # type: ignore[no-untyped-def]
         mask &= mask - 1
         count += 1
     return count
+
+
+@compiled
+def surprise(mask, real, seen):  # type: ignore[no-untyped-def]
+    """By how much more a detection may err than what is left of its error once that of these targets, which is part of
+    their states, is allowed for: 1, or more where it errs more than they were last seen to.
+    """
+    if len(seen) == PARTS:
+        return 1.0
+    own, before = _variance(seen[PARTS:]), 0.0
+    for i in range(len(real)):
+        if mask >> i & 1:
+            before += _variance(real[i, FACTOR:]) / size_of(mask)
+    return 1.0 + max(1.0 - before / own, 0.0) * own / (seen[2] + seen[4])
+
+
+@compiled
+def _variance(factor):  # type: ignore[no-untyped-def]
+    """Of an error along both axes, by its factor, flat."""
+    return covary(factor, factor, 0, 0) + covary(factor, factor, 1, 1)
 
 
 @compiled

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.track.compiled.beliefs import COV_XX, EXISTS, ID
+from irst_stream.track.compiled.beliefs import EXISTS, FACTOR, ID, covary
 
 __all__ = ["published", "smoothed"]
 
@@ -63,10 +63,10 @@ def smoothed(beliefs, rows, state, cov, transition, noise, fade):  # type: ignor
         cross = spread @ transition.T
         ahead = transition @ cross + noise
         if fade >= 0:
-            row, fresh = real[rows[t]], 1 - fade * fade
+            row, fresh = real[rows[t], FACTOR:], 1 - fade * fade
             for a in range(2):
                 for b in range(2):
-                    ahead[size - 2 + a, size - 2 + b] += fresh * row[COV_XX + a + b]
+                    ahead[size - 2 + a, size - 2 + b] += fresh * covary(row, row, a, b)
         gain = np.linalg.solve(ahead, cross.T).T
         new_state[t] = mean + gain @ (state[t] - transition @ mean)
         back = spread + gain @ (cov[t] - ahead) @ gain.T

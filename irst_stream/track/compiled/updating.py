@@ -12,26 +12,27 @@ from irst_stream.track.compiled.beliefs import (
     AMPLITUDE,
     AMPLITUDE_VAR,
     CONFIRMED,
-    COV_XX,
-    COV_XY,
-    COV_YY,
     DETECTION,
     EXISTS,
+    FACTOR,
     HITS,
+    PARTS,
     SCORE,
     SEEN_S,
+    SOURCE,
     TINY,
+    WORTH,
 )
 from irst_stream.track.compiled.events import gain_of
 from irst_stream.track.compiled.lives import confirms
 from irst_stream.track.compiled.places import log_normal, place_of
-from irst_stream.track.compiled.sight import brightness, shares_of, size_of
+from irst_stream.track.compiled.sight import brightness, shares_of, size_of, surprise
 
 __all__ = ["apply", "update"]
 
 
 @compiled
-def apply(masks, rows, seen, lights, clutter, now_s, room, c, view, h, rules):  # type: ignore[no-untyped-def]
+def apply(masks, rows, seen, sources, lights, clutter, now_s, room, c, view, h, rules):  # type: ignore[no-untyped-def]
     """One event: which targets (masks) each detection (its row in the frame) shows, to a room's hypothesis c, which is a
     copy of what `view` shows of h.
     """
@@ -48,14 +49,15 @@ def apply(masks, rows, seen, lights, clutter, now_s, room, c, view, h, rules):  
             continue
         hit |= mask
         more = brightness(mask, before, lights[j], clutter[j], rules)
-        density = update(x, cov, chance, mask, shares_of(mask, before), seen[j], rules.coloured)
-        weight += gain_of(mask, n, odds, fate, merging, density, more, rules)
+        wider = surprise(mask, real, seen[j])
+        density = update(x, cov, chance, mask, shares_of(mask, before), seen[j], wider, rules.coloured)
+        weight += gain_of(mask, n, odds, fate, merging, seen[j, WORTH] + density, more)
         _lighten(mask, real, lights[j])
         for i in range(n):
             if mask >> i & 1:
-                real[i, SCORE] += rules.seen + density + more
-                real[i, COV_XX], real[i, COV_XY], real[i, COV_YY] = seen[j, 5], seen[j, 6], seen[j, 7]
-                whole[i, DETECTION] = rows[j]
+                real[i, SCORE] += seen[j, WORTH] + density + more
+                real[i, FACTOR:] = seen[j, PARTS:]
+                whole[i, DETECTION], whole[i, SOURCE] = rows[j], sources[j]
     for i in range(n):
         whole[i, HITS] = (whole[i, HITS] << 1) & 0xFFFFFFFF
         whole[i, AGE] += 1
@@ -72,8 +74,9 @@ def apply(masks, rows, seen, lights, clutter, now_s, room, c, view, h, rules):  
 
 
 @compiled
-def update(x, cov, chance, mask, share, seen, coloured):  # type: ignore[no-untyped-def]
-    """A measurement (x, y, xx, xy, yy) of the weighted mean of some targets: x (n, M, D), cov (M, nD, nD), chance (M,).
+def update(x, cov, chance, mask, share, seen, wider, coloured):  # type: ignore[no-untyped-def]
+    """A measurement (x, y, xx, xy, yy), by so much less sure, of the weighted mean of some targets: x (n, M, D), cov
+    (M, nD, nD), chance (M,).
 
     Returns its log density.
     """
@@ -92,7 +95,7 @@ def update(x, cov, chance, mask, share, seen, coloured):  # type: ignore[no-unty
                         if coloured:
                             value += cov[m, p, size * (i + 1) - 2 + a]
                         gain[a, p] += share[i] * value
-        xx, xy, yx, yy = seen[2], seen[3], seen[3], seen[4]
+        xx, xy, yx, yy = wider * seen[2], wider * seen[3], wider * seen[3], wider * seen[4]
         for i in range(n):
             if mask >> i & 1:
                 p, u = size * i, size * (i + 1) - 2
