@@ -19,17 +19,17 @@ from irst_stream.machine import usable_cores
 from irst_stream.protocols import Unmixer
 from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.backends import Backend, build_unmixer, choose_backend
+from irst_stream.unmix.backends import TENSORRT, Backend, build_unmixer, choose_backend
 from irst_stream.unmix.engine import Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.onnx import forms
 from irst_stream.unmix.parity import apart
-from irst_stream.unmix.plans import Precision, find_plans
+from irst_stream.unmix.plans import find_plans
 from irst_stream.unmix.stream import run_sequence
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 __all__ = ["set_up"]
 
-BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16", "tensorrt", "tensorrt-fp32", "tensorrt-int8")
+BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16", *TENSORRT)
 CHECKED = 8  # frames
 ALIKE = 1e-4  # of the range: what backends may differ by
 LIMITS = {"openvino": 1e-3, "openvino-bf16": 1.0}  # which sums in another order; half precision is shown, not judged
@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
     patches = _read_patches(args.patches, engine)
     backend = args.backend or ("onnx" if engine.manifest.graphs else "numpy")
-    side_by_side = 1 if backend.startswith("tensorrt") else args.threads or usable_cores()
+    side_by_side = 1 if backend in TENSORRT else args.threads or usable_cores()
     unmixers = [_unmixer(engine, backend) for _ in range(side_by_side)]
     found = run_sequence(unmixers, engine.manifest, patches)
     with replacing(args.out) as part, part.open("wb") as file:
@@ -159,18 +159,15 @@ def _checkable(engine: Engine) -> list[tuple[str, str]]:
 def _tensorrt(engine: Engine) -> list[tuple[str, str]]:
     """The backends that there are plans for on this GPU."""
     place = look_for_tensorrt().place
-    names = {"fp16": "tensorrt", "fp32": "tensorrt-fp32", "int8": "tensorrt-int8"}
-    return [
-        (name, "")
-        for kind, name in names.items()
-        if place and find_plans(engine.manifest.sha256, place, cast("Precision", kind))
-    ]
+    if place is None:
+        return []
+    return [(name, "") for name, kind in TENSORRT.items() if find_plans(engine.manifest.sha256, place, kind)]
 
 
 def _limit(engine: Engine, backend: str) -> float:
     """What a backend may differ by from NumPy, in shares of the range."""
-    if backend.startswith("tensorrt"):
-        return engine.manifest.limits[cast("Precision", backend.partition("-")[2] or "fp16")]
+    if backend in TENSORRT:
+        return engine.manifest.limits[TENSORRT[backend]]
     return LIMITS.get(backend, ALIKE)
 
 

@@ -16,7 +16,7 @@ from irst_stream.errors import FormatError, SourceError, UsageError
 from irst_stream.protocols import Unmixer
 from irst_stream.resources import find_engine
 from irst_stream.types import Unmixed
-from irst_stream.unmix.backends import Choice, build_unmixer
+from irst_stream.unmix.backends import TENSORRT, Choice, build_unmixer
 from irst_stream.unmix.calibration import ranges_of
 from irst_stream.unmix.drawing import Form, Style
 from irst_stream.unmix.engine import Engine, read_engine
@@ -65,7 +65,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "engine", metavar="MANIFEST", help="folder of an engine or its manifest.toml, or the name of one that comes along"
     )
-    parser.add_argument("--precision", choices=("fp16", "fp32", "int8"), default="fp16", help="(default fp16)")
+    parser.add_argument("--precision", choices=tuple(TENSORRT.values()), default="fp16", help="(default fp16)")
     parser.add_argument(
         "--batch", type=batches, default=BATCHES, metavar="N,N,...", help="batch sizes (default 1,8,64,512)"
     )

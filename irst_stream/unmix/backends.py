@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 from irst_stream.errors import UsageError
 from irst_stream.protocols import Unmixer
@@ -13,10 +13,11 @@ from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.plans import Place, Plans, Precision, find_plans, read_plans
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
-__all__ = ["Backend", "Choice", "build_unmixer", "choose_backend", "spare_unmixers"]
+__all__ = ["TENSORRT", "Backend", "Choice", "build_unmixer", "choose_backend", "spare_unmixers"]
 
 Backend = Literal["auto", "tensorrt", "tensorrt-fp32", "tensorrt-int8", "onnx", "openvino", "openvino-bf16", "numpy"]
 
+TENSORRT: Mapping[str, Precision] = {"tensorrt": "fp16", "tensorrt-fp32": "fp32", "tensorrt-int8": "int8"}  # its backends
 WORDS = {
     "onnx": "ONNX Runtime on the CPU",
     "openvino": "OpenVINO on the CPU",
@@ -35,7 +36,7 @@ class Choice(NamedTuple):
 
 def choose_backend(engine: Engine, backend: Backend) -> Choice:
     """The backend of that name; of "auto", TensorRT if it has plans and works here, else ONNX Runtime, else NumPy."""
-    if backend.startswith("tensorrt"):
+    if backend in TENSORRT:
         return _tensorrt(engine, backend)
     if backend != "auto":
         return Choice(backend, WORDS[backend])
@@ -44,10 +45,10 @@ def choose_backend(engine: Engine, backend: Backend) -> Choice:
     here = look_for_tensorrt()
     if here.place is None:
         return Choice("onnx", f"ONNX Runtime on the CPU, since {here.missing}")
-    folder = find_plans(engine.manifest.sha256, here.place, "fp16")
+    folder = _plans(engine, "tensorrt", here.place)
     if folder is None:
-        return Choice("onnx", f"ONNX Runtime on the CPU, since there are no plans for this GPU; {_how(engine, 'fp16')}")
-    return _chosen("tensorrt", "fp16", here.place, folder)
+        return Choice("onnx", f"ONNX Runtime on the CPU, since there are no plans for this GPU; {_how(engine, 'tensorrt')}")
+    return _chosen("tensorrt", here.place, folder)
 
 
 def build_unmixer(engine: Engine, choice: Choice, threads: int = 0, form: str = "", *, with_map: bool = True) -> Unmixer:
@@ -89,19 +90,22 @@ def _anew(engine: Engine, choice: Choice, threads: int, with_map: bool) -> Unmix
 
 
 def _tensorrt(engine: Engine, backend: Backend) -> Choice:
-    precision = cast("Precision", backend.partition("-")[2] or "fp16")
     here = look_for_tensorrt()
     if here.place is None:
         raise UsageError(f"backend {backend!r}: {here.missing}")
-    folder = find_plans(engine.manifest.sha256, here.place, precision)
+    folder = _plans(engine, backend, here.place)
     if folder is None:
-        raise UsageError(f"backend {backend!r}: no plans for this GPU; {_how(engine, precision)}")
-    return _chosen(backend, precision, here.place, folder)
+        raise UsageError(f"backend {backend!r}: no plans for this GPU; {_how(engine, backend)}")
+    return _chosen(backend, here.place, folder)
 
 
-def _chosen(backend: Backend, precision: Precision, place: Place, folder: Path) -> Choice:
-    return Choice(backend, f"TensorRT {place.tensorrt} in {precision} on {place.gpu}", folder)
+def _plans(engine: Engine, backend: Backend, place: Place) -> Path | None:
+    return find_plans(engine.manifest.sha256, place, TENSORRT[backend])
 
 
-def _how(engine: Engine, precision: Precision) -> str:
-    return f"irst-stream engine build {engine.folder} --precision {precision} makes them"
+def _chosen(backend: Backend, place: Place, folder: Path) -> Choice:
+    return Choice(backend, f"TensorRT {place.tensorrt} in {TENSORRT[backend]} on {place.gpu}", folder)
+
+
+def _how(engine: Engine, backend: Backend) -> str:
+    return f"irst-stream engine build {engine.folder} --precision {TENSORRT[backend]} makes them"

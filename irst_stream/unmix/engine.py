@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 
 from irst_stream.errors import FormatError, SourceError, UsageError
 from irst_stream.settings import to_toml
+from irst_stream.unmix.plans import Precision
 from irst_stream.version import __version__
 
 if sys.version_info >= (3, 11):
@@ -48,7 +49,7 @@ FAINTEST = 1.0  # DN: what the brightest pixel is taken for at least, where ligh
 LOG_SD = (-6.0, 1.0)  # the bounds of the continuous head's log deviations
 CLAIMS = 7  # numbers of each fine cell's claim: see types.Unmixed
 MANIFEST, WEIGHTS = "manifest.toml", "weights.safetensors"
-LIMITS: dict[Literal["fp32", "fp16", "int8"], float] = {"fp32": 1e-3, "fp16": 0.02, "int8": 1.0}  # int8 by accuracy
+LIMITS: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.02, "int8": 1.0}  # int8 by accuracy
 Array = NDArray[Any]
 
 
@@ -81,7 +82,7 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     division: Annotated[int, msgspec.Meta(ge=1, le=31)] = 3
     patch: tuple[int, int] = (11, 11)
     irst_stream: str = __version__
-    limits: dict[Literal["fp32", "fp16", "int8"], float] = msgspec.field(default_factory=LIMITS.copy)
+    limits: dict[Precision, float] = msgspec.field(default_factory=LIMITS.copy)
     graphs: tuple[Graph, ...] = ()
 
     @property

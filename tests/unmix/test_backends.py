@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.sim import seqcsist
 from irst_stream.types import Stamp, Window
 from irst_stream.unmix import backends, tensorrt_here
-from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.backends import TENSORRT, Backend, build_unmixer, choose_backend, spare_unmixers
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
-from irst_stream.unmix.plans import Place
+from irst_stream.unmix.plans import Place, Precision
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.tensorrt_here import TensorRt, look_for_tensorrt
 
@@ -66,6 +67,20 @@ def test_with_plans_auto_takes_tensorrt(engine, monkeypatch, tmp_path):
     with_tensorrt(monkeypatch, HERE, tmp_path)
     assert choose_backend(engine, "auto") == ("tensorrt", "TensorRT 10.13.3.9 in fp16 on NVIDIA H200", tmp_path)
     assert choose_backend(engine, "tensorrt-int8").words == "TensorRT 10.13.3.9 in int8 on NVIDIA H200"
+
+
+def test_each_precision_of_plans_has_a_backend():
+    assert list(TENSORRT) == [name for name in get_args(Backend) if name.startswith("tensorrt")]
+    assert sorted(TENSORRT.values()) == sorted(get_args(Precision))
+
+
+@pytest.mark.parametrize(("backend", "precision"), [*TENSORRT.items(), ("auto", "fp16")])
+def test_a_backend_takes_plans_of_its_own_precision(engine, monkeypatch, tmp_path, backend, precision):
+    with_tensorrt(monkeypatch, HERE)
+    monkeypatch.setattr(backends, "find_plans", lambda _, __, wanted: tmp_path / wanted)
+    choice = choose_backend(engine, backend)
+    assert choice.plans == tmp_path / precision
+    assert choice.words == f"TensorRT 10.13.3.9 in {precision} on NVIDIA H200"
 
 
 def test_tensorrt_by_name_is_all_or_nothing(engine, monkeypatch):

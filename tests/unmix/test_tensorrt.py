@@ -9,7 +9,7 @@ from irst_stream.cli import main
 from irst_stream.commands.trials import accuracy, fresh_windows, look, random_windows, usual_windows
 from irst_stream.resources import find_engine
 from irst_stream.types import Stamp, Window
-from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend, spare_unmixers
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.parity import apart
 from irst_stream.unmix.plans import find_plans, read_plans
@@ -17,7 +17,7 @@ from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 pytestmark = pytest.mark.gpu
-BACKENDS = {"fp32": "tensorrt-fp32", "fp16": "tensorrt", "int8": "tensorrt-int8"}
+BACKENDS = {precision: backend for backend, precision in TENSORRT.items()}
 
 
 @pytest.fixture(scope="module", autouse=True)
