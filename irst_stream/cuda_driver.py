@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["CudaReport", "Gpu", "ask_cuda_driver", "driver_version"]
@@ -39,8 +40,9 @@ class CudaReport:
     version: str = ""
 
 
+@lru_cache(maxsize=1)
 def ask_cuda_driver() -> CudaReport:
-    """Loads and initialises the driver in a child process. Never raises, never hangs."""
+    """Loads and initialises the driver in a child process, once in this one. Never raises, never hangs."""
     try:
         child = subprocess.run(
             [sys.executable, "-I", __file__], capture_output=True, text=True, timeout=LONGEST_S, check=False

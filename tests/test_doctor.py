@@ -8,7 +8,15 @@ import pytest
 from irst_stream import cuda_driver, doctor
 from irst_stream.cuda_driver import CudaReport, Gpu, ask_cuda_driver
 from irst_stream.unmix import backends
-from irst_stream.unmix.tensorrt_here import TensorRt
+from irst_stream.unmix.tensorrt_here import TensorRt, look_for_tensorrt
+
+
+@pytest.fixture(autouse=True)
+def ask_anew():
+    """Has no test answer by what another has heard."""
+    ask_cuda_driver.cache_clear()
+    yield
+    ask_cuda_driver.cache_clear()
 
 
 def answer_with(monkeypatch, code):
@@ -34,6 +42,19 @@ def test_a_driver_that_hangs_is_given_up(monkeypatch):
 def test_the_real_driver_or_the_lack_of_one_is_told():
     report = ask_cuda_driver()
     assert bool(report.gpus) == (not report.reason)
+
+
+def test_the_driver_is_asked_by_one_child_however_many_want_to_know(monkeypatch):
+    real, children = subprocess.run, []
+
+    def run(command, **options):
+        children.append(command)
+        return real(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    look_for_tensorrt.cache_clear()
+    doctor.diagnose()
+    assert sum(cuda_driver.__file__ in command for command in children) == 1
 
 
 class Driver:

@@ -129,11 +129,13 @@ def _check(args: argparse.Namespace) -> int:
     else:
         real = seqcsist(1, noise=(2.0, 2.0), depth=16).frames[0, :CHECKED].astype(np.float32)
     noise = np.random.default_rng(0).uniform(0, 250, real.shape).astype(np.float32)
+    numpy = _unmixer(engine, "numpy")
+    others = [(backend, form, _unmixer(engine, backend, form)) for backend, form in _checkable(engine)]
     rows, faults = [], []
     for name, images in (("noise", noise), ("images", real)):
-        expected = run_sequence([_unmixer(engine, "numpy")], engine.manifest, images)
-        for backend, form in _checkable(engine):
-            got = run_sequence([_unmixer(engine, backend, form)], engine.manifest, images)
+        expected = run_sequence([numpy], engine.manifest, images)
+        for backend, form, unmixer in others:
+            got = run_sequence([unmixer], engine.manifest, images)
             far = apart(got, expected)
             if not max(far.values()) <= _limit(engine, backend):
                 faults.append(f"{backend} by {max(far.values()):.1e}")

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from irst_stream import FormatError, SourceError, UsageError
 from irst_stream.cli import main
+from irst_stream.commands import engine as engine_command
 from irst_stream.learn.backend import TorchUnmixer
 from irst_stream.learn.deform import deform_conv
 from irst_stream.learn.reference import CONVOLUTIONS
@@ -149,6 +150,19 @@ def test_export_and_check_say_what_they_did(capsys):
     assert main(["engine", "check", "out"]) == 0
     said = capsys.readouterr().out
     assert [line.split()[:2] for line in said.splitlines()[2:]] == [[i, b] for i in ("noise", "images") for b in COMPARED]
+
+
+@pytest.mark.usefixtures("imported")
+def test_check_builds_each_backend_once(monkeypatch):
+    build, built = engine_command._unmixer, []
+
+    def counted(engine, backend, form=""):
+        built.append(f"{backend} {form}".strip())
+        return build(engine, backend, form)
+
+    monkeypatch.setattr(engine_command, "_unmixer", counted)
+    assert main(["engine", "check", "ours"]) == 0
+    assert len(built) == len(set(built)) > 1
 
 
 @pytest.mark.usefixtures("imported")
