@@ -40,7 +40,7 @@ WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
 FIRST_MAPS, MOST_MAPS = 1 << 12, 1 << 16  # places of a store, which grows
 LEAST_SHARE = {"fp32": 0.0, "fp16": 0.9, "int8": 0.35}  # of the convolutions, that must run as asked
 AS_ASKED = {"fp32": ("fp32",), "fp16": ("fp16", "int8"), "int8": ("int8",)}
-DATA_TYPES = (  # as TensorRT 8.6 and 10 name them
+DATA_TYPES = (  # as TensorRT 8.6, 10 and 11 name them
     ("int8", re.compile(r"\bint8\b", re.IGNORECASE)),
     ("fp16", re.compile(r"\bfp16\b|\bhalf\b", re.IGNORECASE)),
     ("fp32", re.compile(r"\bfp32\b|\bfloat\b", re.IGNORECASE)),
@@ -147,7 +147,7 @@ def build_plan(
 
 def count_layers(information: str) -> dict[str, int]:
     """The engine inspector's report, JSON: its convolutions, or all its layers where none goes by that name, by what
-    comes into them.
+    they compute in.
     """
     layers = [layer for layer in json.loads(information)["Layers"] if isinstance(layer, dict)]
     convolutions = [layer for layer in layers if _is_convolution(layer)]
@@ -215,8 +215,21 @@ def _layers(trt: Any, listener: Any, plan: bytes) -> dict[str, int]:
     engine = trt.Runtime(listener).deserialize_cuda_engine(plan)
     if engine is None:
         raise DeviceError(f"TensorRT {trt.__version__} does not load what it has built: {last_error(listener)}")
+    context = engine.create_execution_context()
+    if context is None:
+        raise DeviceError(f"TensorRT {trt.__version__} makes no context of what it has built: {last_error(listener)}")
+    _set_shapes(trt, engine, context)
     inspector = engine.create_engine_inspector()
+    inspector.execution_context = context
     return count_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _set_shapes(trt: Any, engine: Any, context: Any) -> None:
+    """Those of the first batch size: where they are open, the inspector knows no types."""
+    for name in (engine.get_tensor_name(k) for k in range(engine.num_io_tensors)):
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+            _, usual, _ = engine.get_tensor_profile_shape(name, 0)
+            context.set_input_shape(name, usual)
 
 
 def _is_convolution(layer: dict[str, Any]) -> bool:
@@ -225,9 +238,15 @@ def _is_convolution(layer: dict[str, Any]) -> bool:
 
 
 def _type_of(layer: dict[str, Any]) -> str:
-    """What comes into a layer: the narrowest of its inputs' types, since weights and biases may be wider."""
-    formats = " ".join(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", []))
-    return next((name for name, pattern in DATA_TYPES if pattern.search(formats)), "other")
+    """What a layer computes in: the narrowest of its inputs' types, since weights and biases may be wider; its weights'
+    type where those are not told.
+    """
+    inputs = " ".join(str(one.get("Format/Datatype", one.get("Datatype", ""))) for one in layer.get("Inputs", []))
+    for told in (inputs, str(layer.get("Weights", ""))):
+        for name, pattern in DATA_TYPES:
+            if pattern.search(told):
+                return name
+    return "other"
 
 
 def last_error(listener: Any) -> str:

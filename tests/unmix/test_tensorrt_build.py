@@ -3,10 +3,11 @@
 import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from irst_stream.errors import IrstError, UsageError
+from irst_stream.errors import DeviceError, IrstError, UsageError
 from irst_stream.unmix import tensorrt_build
 from irst_stream.unmix.tensorrt_build import check_layers, count_layers, recipe_of, version_of
 
@@ -96,6 +97,68 @@ def test_layers_are_counted_by_what_comes_into_them():
         layer("kgen", "__myl_CastMul_1", "Float"),
     )
     assert count_layers(new) == {"fp16": 2}
+
+
+def test_types_are_told_apart_from_formats_by_newer_versions():
+    given = [{"Datatype": "Half", "Format": "Linear"}, {"Datatype": "Float", "Format": "Linear"}]
+    assert count_layers(report({"LayerType": "conv", "Name": "__myl_Fc_0", "Inputs": given})) == {"fp16": 1}
+
+
+OPEN = "N/A due to dynamic shapes"
+
+
+@pytest.mark.parametrize(("kind", "counted"), [("Half", "fp16"), ("Float", "fp32"), ("Int8", "int8")])
+def test_where_inputs_have_no_types_the_weights_tell(kind, counted):
+    one = layer("CaskConvolution", "Conv_3 [profile 1]", OPEN) | {"Weights": {"Type": kind, "Count": 9216}}
+    assert count_layers(report(one)) == {counted: 1}
+
+
+class Inspected:
+    """Stands for an engine, its context and its inspector: it knows its types where all shapes of its inputs are set."""
+
+    num_io_tensors = 3
+
+    def __init__(self, *, memory=True):
+        self.memory, self.execution_context, self.shapes = memory, None, {}
+
+    def create_engine_inspector(self):
+        return self
+
+    def create_execution_context(self):
+        return self if self.memory else None
+
+    def get_tensor_name(self, k):
+        return ("store", "rows", "map")[k]
+
+    def get_tensor_mode(self, name):
+        return "out" if name == "map" else "in"
+
+    def get_tensor_profile_shape(self, name, profile):
+        assert profile == 0
+        return [(1, 33, 33), (4096, 33, 33), (65536, 33, 33)] if name == "store" else [(8, 5)] * 3
+
+    def set_input_shape(self, name, shape):
+        self.shapes[name] = shape
+
+    def get_engine_information(self, _):
+        known = self.execution_context is self and self.shapes == {"store": (4096, 33, 33), "rows": (8, 5)}
+        return report(layer("CaskConvolution", "Conv_3", "Half" if known else OPEN))
+
+
+def inspect(engine):
+    trt = SimpleNamespace(
+        Runtime=lambda _: SimpleNamespace(deserialize_cuda_engine=lambda _: engine),
+        TensorIOMode=SimpleNamespace(INPUT="in"),
+        LayerInformationFormat=SimpleNamespace(JSON="json"),
+        __version__="10.13.3",
+    )
+    return tensorrt_build._layers(trt, SimpleNamespace(errors=["out of memory"]), b"plan")
+
+
+def test_a_plan_is_inspected_with_shapes_since_it_has_no_types_without():
+    assert inspect(Inspected()) == {"fp16": 1}
+    with pytest.raises(DeviceError, match=r"TensorRT 10.13.3 makes no context of what it has built: out of memory"):
+        inspect(Inspected(memory=False))
 
 
 def test_where_no_layer_is_called_a_convolution_all_are_counted():
