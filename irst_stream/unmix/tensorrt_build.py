@@ -38,13 +38,15 @@ OLDEST, DEFORMS, TYPED = (8, 6), (10, 1), (10, 0)
 TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")  # cuBLAS and cuDNN are not needed, and need not be there
 WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
 FIRST_MAPS, MOST_MAPS = 1 << 12, 1 << 16  # places of a store, which grows
-LEAST_SHARE = {"fp32": 0.0, "fp16": 0.9, "int8": 0.35}  # of the convolutions, that must run as asked
+LEAST_SHARE = {"fp32": 0.9, "fp16": 0.9, "int8": 0.35}  # of the convolutions, that must run as asked
 AS_ASKED = {"fp32": ("fp32",), "fp16": ("fp16", "int8"), "int8": ("int8",)}
+NEVER = {"fp32": ("tf32", "fp16", "int8"), "fp16": (), "int8": ()}  # what none of them may run in: fewer digits than asked
 DATA_TYPES = (  # as TensorRT 8.6, 10 and 11 name them
     ("int8", re.compile(r"\bint8\b", re.IGNORECASE)),
     ("fp16", re.compile(r"\bfp16\b|\bhalf\b", re.IGNORECASE)),
     ("fp32", re.compile(r"\bfp32\b|\bfloat\b", re.IGNORECASE)),
 )
+TF32 = re.compile(r"tf32", re.IGNORECASE)  # in a tactic's name: it multiplies single precision as if it were half
 CONVOLUTION = re.compile(r"conv", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
@@ -158,7 +160,8 @@ def check_layers(layers: dict[str, dict[str, int]], precision: Precision) -> Non
     """Raises an IrstError where what was asked for is not what TensorRT gave."""
     for part, counted in layers.items():
         right, whole = sum(counted.get(kind, 0) for kind in AS_ASKED[precision]), sum(counted.values())
-        if not whole or right < LEAST_SHARE[precision] * whole:
+        wrong = any(counted.get(kind) for kind in NEVER[precision])
+        if wrong or not whole or right < LEAST_SHARE[precision] * whole:
             given = ", ".join(f"{count} in {kind}" for kind, count in counted.items()) or "none"
             raise IrstError(f"{part}: {precision} was asked for, but of its convolutions TensorRT runs {given}")
 
@@ -239,13 +242,13 @@ def _is_convolution(layer: dict[str, Any]) -> bool:
 
 def _type_of(layer: dict[str, Any]) -> str:
     """What a layer computes in: the narrowest of its inputs' types, since weights and biases may be wider; its weights'
-    type where those are not told.
+    type where those are not told; "tf32" where its tactic rounds single precision to that.
     """
     inputs = " ".join(str(one.get("Format/Datatype", one.get("Datatype", ""))) for one in layer.get("Inputs", []))
     for told in (inputs, str(layer.get("Weights", ""))):
         for name, pattern in DATA_TYPES:
             if pattern.search(told):
-                return name
+                return "tf32" if name == "fp32" and TF32.search(str(layer.get("TacticName", ""))) else name
     return "other"
 
 

@@ -1,16 +1,22 @@
 """The graphs that TensorRT takes: their operators and types, and what they give, by ONNX Runtime on the CPU."""
 
+from typing import get_args
+
 import numpy as np
 import onnx
 import pytest
 from networks import ENGINES, random_engine
+from rounding import bounds, rounded
 
 from irst_stream.commands.trials import look, places_of, usual_windows
+from irst_stream.resources import find_engine
 from irst_stream.unmix.calibration import ranges_of
 from irst_stream.unmix.drawing import Style
+from irst_stream.unmix.engine import read_engine
 from irst_stream.unmix.graph import build_for_gpu
-from irst_stream.unmix.onnx import WholeOnCpu
+from irst_stream.unmix.onnx import OnnxUnmixer, WholeOnCpu
 from irst_stream.unmix.parity import apart
+from irst_stream.unmix.plans import Precision
 from irst_stream.unmix.tensorrt_build import recipe_of
 
 SUPPORTED = {
@@ -120,6 +126,15 @@ def test_quantised_answers_stay_near(engine, ranges, windows):
     exact, near = (seen(engine, Style("portable", whole=True, ranges=r), windows) for r in (None, ranges))
     span = np.ptp(exact.map)
     assert 0 < np.sqrt(np.mean((near.map - exact.map) ** 2)) < 0.05 * span
+
+
+def test_precisions_are_told_apart_by_how_they_round():
+    engine = read_engine(find_engine("seqcsist"))
+    windows = usual_windows(engine.manifest, 8)
+    oracle = look(OnnxUnmixer(engine, threads=1), windows)
+    far = {name: max(apart(look(rounded(engine, name), windows), oracle).values()) for name in get_args(Precision)}
+    for name, (least, most) in bounds(far["fp16"]).items():
+        assert least <= far[name] < most, far
 
 
 def test_the_store_may_be_larger_than_what_a_window_takes_of_it(engine, windows):

@@ -4,6 +4,7 @@ import gc
 
 import numpy as np
 import pytest
+from rounding import bounds, rounded
 
 from irst_stream.cli import main
 from irst_stream.commands.trials import accuracy, fresh_windows, look, random_windows, usual_windows
@@ -14,6 +15,7 @@ from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.parity import apart
 from irst_stream.unmix.plans import find_plans, read_plans
 from irst_stream.unmix.stream import WindowUnmixer
+from irst_stream.unmix.tensorrt_build import check_layers
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 pytestmark = pytest.mark.gpu
@@ -51,11 +53,25 @@ def oracle(engine):
     return build_unmixer(engine, choose_backend(engine, "onnx"))
 
 
+@pytest.fixture(scope="module")
+def half(engine, oracle):
+    """How far answers in half precision are from those in single precision, in shares of the range."""
+    windows = usual_windows(engine.manifest, 8)
+    return max(apart(look(rounded(engine, "fp16"), windows), look(oracle, windows)).values())
+
+
 def test_plans_run_in_the_precision_that_was_asked_for(engine, precision):
-    plans = read_plans(find_plans(engine.manifest.sha256, look_for_tensorrt().place, precision))
-    for layers in plans.manifest.layers.values():
-        assert layers.get(precision, 0) >= 0.35 * sum(layers.values())
-    assert plans.manifest.apart <= plans.manifest.limit
+    manifest = read_plans(find_plans(engine.manifest.sha256, look_for_tensorrt().place, precision)).manifest
+    assert manifest.layers.keys() == {"unfold", "fuse"}
+    check_layers(manifest.layers, precision)
+    assert manifest.apart <= manifest.limit == engine.manifest.limits[precision]
+
+
+def test_plans_round_as_their_precision_does_whatever_they_say_of_themselves(engine, precision, unmixer, oracle, half):
+    windows = usual_windows(engine.manifest, 8)
+    far = max(apart(look(unmixer, windows), look(oracle, windows)).values())
+    least, most = bounds(half)[precision]
+    assert least <= far < most
 
 
 def test_any_number_of_windows_gives_what_onnx_runtime_gives(engine, precision, unmixer, oracle):

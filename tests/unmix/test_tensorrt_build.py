@@ -104,6 +104,21 @@ def test_types_are_told_apart_from_formats_by_newer_versions():
     assert count_layers(report({"LayerType": "conv", "Name": "__myl_Fc_0", "Inputs": given})) == {"fp16": 1}
 
 
+TACTIC = "sm80_xmma_fprop_implicit_gemm_indexed_{0}_{0}_f32_nhwckrsc_nhwc_tilesize128x64x16_stage4_warpsize2x2x1_g1"
+
+
+@pytest.mark.parametrize(("rounded", "counted"), [("tf32f32", "tf32"), ("f32f32", "fp32")])
+@pytest.mark.parametrize("told", ["Channel major FP32 format where channel % 4 == 0", "Float"])
+def test_single_precision_that_is_rounded_as_it_is_multiplied_is_another(told, rounded, counted):
+    one = layer("CaskConvolution", "Conv_3", told) | {"TacticName": TACTIC.format(rounded)}
+    assert count_layers(report(one)) == {counted: 1}
+
+
+def test_a_tactic_for_single_precision_says_nothing_of_half():
+    one = layer("CaskConvolution", "Conv_3", "Half", "Float") | {"TacticName": TACTIC.format("tf32f32")}
+    assert count_layers(report(one)) == {"fp16": 1}
+
+
 OPEN = "N/A due to dynamic shapes"
 
 
@@ -175,5 +190,32 @@ def test_half_precision_that_is_single_is_an_error():
         check_layers({"unfold": {"fp16": 36}, "fuse": {"fp16": 30, "fp32": 5}}, "fp16")
     with pytest.raises(IrstError, match=r"unfold: int8 was asked for, but of its convolutions TensorRT runs 36 in fp16"):
         check_layers({"unfold": {"fp16": 36}}, "int8")
+    with pytest.raises(IrstError, match=r"unfold: fp16 was asked for, but of its convolutions TensorRT runs 36 in other"):
+        check_layers({"unfold": {"other": 36}}, "fp16")
     with pytest.raises(IrstError, match="runs none"):
         check_layers({"unfold": {}}, "fp16")
+
+
+ROUNDED = {
+    "8.6 in half": layer("CaskConvolution", "Conv_3 + Relu_4", "Channel major FP16 format where channel % 8 == 0"),
+    "8.6 in eight bits": layer("CaskConvolution", "Conv_3", "Thirty-two wide channel vectorized row major Int8 format"),
+    "8.6 in half, another batch": layer("CaskConvolution", "Conv_3 [profile 1]", OPEN) | {"Weights": {"Type": "Half"}},
+    "10 in half": layer("conv", "__myl_Fc_0", "Half", "Float"),
+    "10 in TF32": layer("CaskConvolution", "Conv_3", "Float") | {"TacticName": TACTIC.format("tf32f32")},
+    "11 in half": {"LayerType": "conv", "Name": "Conv_3", "Inputs": [{"Datatype": "Half", "Format": "Linear"}]},
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_plan_in_single_precision_has_no_layer_in_less(name):
+    singles = [layer("CaskConvolution", f"Conv_{k}", "Float") for k in range(35)]
+    check_layers({"fuse": count_layers(report(*singles))}, "fp32")
+    with pytest.raises(IrstError, match=r"fuse: fp32 was asked for, but of its convolutions TensorRT runs .*35 in fp32"):
+        check_layers({"fuse": count_layers(report(*singles, ROUNDED[name]))}, "fp32")
+
+
+def test_single_precision_must_be_shown():
+    check_layers({"unfold": {"fp32": 33, "other": 2}}, "fp32")
+    for told in ({}, {"other": 36}, {"fp32": 30, "other": 6}):
+        with pytest.raises(IrstError, match="unfold: fp32 was asked for, but of its convolutions TensorRT runs "):
+            check_layers({"unfold": told}, "fp32")
