@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irst_stream.errors import OutputError, SourceError
 
-__all__ = ["cache_folder", "check_private", "read_private", "write_private"]
+__all__ = ["cache_folder", "read_private", "write_private"]
 
 
 def cache_folder() -> Path:
@@ -19,7 +19,7 @@ def cache_folder() -> Path:
 
 def read_private(path: Path) -> bytes:
     """The content of a file that nobody else can have written."""
-    check_private(path)
+    _check_private(path)
     try:
         return path.read_bytes()
     except OSError as error:
@@ -32,7 +32,7 @@ def write_private(path: Path, data: bytes) -> None:
         for folder in reversed((path.parent, *path.parent.parents)):  # each by itself: mkdir's mode is the last one's only
             if not folder.exists():
                 folder.mkdir(mode=0o700, exist_ok=True)
-        check_private(path.parent)
+        _check_private(path.parent)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
@@ -41,7 +41,7 @@ def write_private(path: Path, data: bytes) -> None:
         raise OutputError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
-def check_private(path: Path) -> None:
+def _check_private(path: Path) -> None:
     """Raises a SourceError where anybody but the user or root could change a file, or put another one in its place."""
     try:
         real = path.resolve(strict=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["CudaReport", "Gpu", "ask_cuda_driver", "driver_version"]
+__all__ = ["CudaReport", "Gpu", "ask_cuda_driver"]
 
 LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76  # attributes of cuDeviceGetAttribute
@@ -54,12 +54,12 @@ def ask_cuda_driver() -> CudaReport:
     try:
         answer = json.loads(child.stdout.splitlines()[-1])
         gpus = tuple(Gpu(**gpu) for gpu in answer["gpus"])
-        return CudaReport(gpus, answer["cuda"], answer["reason"], driver_version())
+        return CudaReport(gpus, answer["cuda"], answer["reason"], _driver_version())
     except (ValueError, IndexError, KeyError, TypeError) as error:
         return CudaReport((), "", f"the driver's answer makes no sense ({error})")
 
 
-def driver_version() -> str:
+def _driver_version() -> str:
     """As the kernel tells it, such as "580.65.06"; "" where it does not, as on a Jetson."""
     try:
         told = Path("/proc/driver/nvidia/version").read_text("utf-8", errors="replace")

@@ -26,7 +26,7 @@ from irst_stream.runner import Runner, Steps
 from irst_stream.status import Status
 from irst_stream.types import Frame, Policy
 
-__all__ = ["Rung", "climb", "clock_cost", "feed_command", "step_on"]
+__all__ = ["Rung", "climb", "feed_command", "step_on"]
 
 LOCAL = "tcp://127.0.0.1:*"
 START_S = 30.0  # for the child to start
@@ -123,11 +123,11 @@ def step_on(
         stages=last.stages,
         cpu=cpu / passed,
         memory_mb=memory,
-        overhead=counted * clock_cost() / busy if busy else 0.0,
+        overhead=counted * _clock_cost() / busy if busy else 0.0,
     )
 
 
-def clock_cost(samples: int = 5000) -> float:
+def _clock_cost(samples: int = 5000) -> float:
     """What it takes to time one stage once, ms."""
     clocks = Clocks()
     began = time.perf_counter()

@@ -16,7 +16,7 @@ from irst_stream.errors import UsageError
 from irst_stream.runner import Runner
 from irst_stream.status import Status
 
-__all__ = ["MetricsServer", "families"]
+__all__ = ["MetricsServer"]
 
 BOUNDS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -26,7 +26,7 @@ class MetricsServer:
 
     def __init__(self, runner: Runner, host: str, port: int) -> None:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(lambda: families(runner.status(), runner.clocks.stages)))
+        registry.register(_Collector(lambda: _families(runner.status(), runner.clocks.stages)))
         try:
             self._server, self._thread = start_http_server(port, host, registry)
         except OSError as error:
@@ -63,7 +63,7 @@ class _Collector(Collector):
         return self._collect()
 
 
-def families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
+def _families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
     """All figures: counters since the start, gauges of now, latencies by stage in s."""
     sensors, sinks = status.sensors, status.sinks
     yield _counter("frames", "Frames received", "sensor", {n: s.frames for n, s in sensors.items()})

@@ -33,7 +33,7 @@ from irst_stream.optics import PATCH
 from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of, cut_out, warm_up
 from irst_stream.types import Floats, Frame, Ints, Stamp, Window
 
-__all__ = ["DROPPED", "PATCH_LIMIT", "Order", "Regions", "Windows"]
+__all__ = ["Order", "Regions", "Windows"]
 
 PATCH_LIMIT = 64  # px: a frame that is no larger is one region
 MOST_SENSORS = 256  # whose frames are held; one that comes back after more others starts anew

@@ -23,7 +23,6 @@ from irst_stream.types import Clock, Detections, Floats, Frame, Ints, Pose, Stam
 
 __all__ = [
     "LARGEST_HEADER",
-    "PROTOCOL",
     "Buffer",
     "Header",
     "Message",

@@ -1,10 +1,13 @@
 """The public face: names, docstrings, how light the import is."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import irst_stream
 from irst_stream.errors import MissingPackageError
@@ -14,6 +17,8 @@ NEED_A_GPU = {
     "irst_stream.cuda",
     "irst_stream.resolve.cuda",
 }  # or packages that only there make sense
+PACKAGE, TESTS = Path(irst_stream.__file__).parent, Path(__file__).parent
+TOOLS = TESTS.parent / "tools"
 MODULES = [m.name for m in pkgutil.walk_packages(irst_stream.__path__, "irst_stream.")]
 
 
@@ -56,6 +61,26 @@ def test_every_module_and_public_name_is_documented_and_listed():
                 methods = [m for m in vars(thing).values() if inspect.isfunction(m) and not m.__name__.startswith("_")]
                 missing += [f"{name}.{public}.{m.__name__}" for m in methods if not inspect.getdoc(m)]
     assert not missing
+
+
+def test_what_a_module_offers_somebody_takes():
+    """Functions and constants; classes are also offered since others are handed what is of them."""
+    texts = {path: path.read_text("utf-8") for folder in (PACKAGE, TESTS, TOOLS) for path in folder.rglob("*.py")}
+    words = {path: set(re.findall(r"\w+", text)) for path, text in texts.items() if path != Path(__file__)}
+    unused = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        offered = [name for name in _offered(texts[path]) if name != "set_up" and not name[:2].istitle()]
+        elsewhere = set().union(*(known for other, known in words.items() if other != path))
+        unused += [f"{path.relative_to(PACKAGE)}: {name}" for name in offered if name not in elsewhere]
+    assert not unused
+
+
+def _offered(text):
+    """What stands in __all__."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return []
 
 
 def test_errors_are_one_tree():

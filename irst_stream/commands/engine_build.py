@@ -35,7 +35,7 @@ from irst_stream.unmix.plans import (
 from irst_stream.unmix.tensorrt_build import Build, Recipe, build_plan, check_layers, recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
-__all__ = ["DESCRIPTION", "Order", "batches", "draw_builds", "set_up"]
+__all__ = ["DESCRIPTION", "Order", "draw_builds", "set_up"]
 
 DESCRIPTION = (
     "Builds TensorRT plans of an engine on the GPU that they are for, checks that they run in the precision that was asked"
@@ -67,7 +67,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=tuple(TENSORRT.values()), default="fp16", help="(default fp16)")
     parser.add_argument(
-        "--batch", type=batches, default=BATCHES, metavar="N,N,...", help="batch sizes (default 1,8,64,512)"
+        "--batch", type=_batches, default=BATCHES, metavar="N,N,...", help="batch sizes (default 1,8,64,512)"
     )
     parser.add_argument("--form", choices=("deform", "portable"), default="", help="of the operators (default by version)")
     parser.add_argument("--accuracy", action="store_true", help="measure CSO-mAP against single precision; int8 always is")
@@ -75,7 +75,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def batches(text: str) -> tuple[int, ...]:
+def _batches(text: str) -> tuple[int, ...]:
     """An option that is a list of batch sizes."""
     sizes = {int(part) for part in text.split(",") if part.isascii() and part.isdecimal() and len(part) < 6}
     if len(sizes) != len(text.split(",")) or not all(1 <= size <= LARGEST_BATCH for size in sizes):

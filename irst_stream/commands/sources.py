@@ -20,7 +20,7 @@ from irst_stream.io.recording import Recording, open_recording
 from irst_stream.resources import find_config
 from irst_stream.types import Truth
 
-__all__ = ["add_source_options", "configuration", "load_array", "open_any", "open_from", "read_truths"]
+__all__ = ["add_source_options", "configuration", "load_array", "open_any", "read_truths"]
 
 
 BROUGHT = {name: name for name in KINDS} | {"scene": "camera"}  # the configuration that goes with a data set
@@ -34,14 +34,14 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=positive, metavar="HZ", help="frames a second, in place of what the file states")
 
 
-def open_from(args: argparse.Namespace) -> FileSource:
+def _open_from(args: argparse.Namespace) -> FileSource:
     """The source those options name."""
     return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate)
 
 
 def open_any(args: argparse.Namespace) -> FileSource | Recording:
     """The source those options name, recordings among them."""
-    return open_recording(args.path) if args.path.suffix == ".mcap" else open_from(args)
+    return open_recording(args.path) if args.path.suffix == ".mcap" else _open_from(args)
 
 
 def read_truths(path: Path) -> tuple[Iterable[Truth], str]:

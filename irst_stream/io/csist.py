@@ -24,7 +24,6 @@ from irst_stream.types import Floats, Stamp, Truth
 
 __all__ = [
     "KINDS",
-    "TRAJECTORY",
     "annotation_name",
     "encode_annotation",
     "find_splits",

@@ -18,7 +18,7 @@ from irst_stream.io import tiff
 from irst_stream.io.medium import Clip, Medium, Page, natural_key
 from irst_stream.types import Pixels
 
-__all__ = ["SUFFIXES", "encode_png", "image_files", "open_folder", "open_folders", "read_image"]
+__all__ = ["SUFFIXES", "encode_png", "image_files", "open_folder", "open_folders"]
 
 SUFFIXES = {".png", ".bmp", *tiff.SUFFIXES}
 LARGEST_SIDE = 1 << 15  # px
@@ -26,7 +26,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 
 
-def read_image(path: Path) -> NDArray[Any]:
+def _read_image(path: Path) -> NDArray[Any]:
     """The image as stored: (H, W), or (H, W, channels) for colour."""
     if path.suffix.lower() in tiff.SUFFIXES:
         return tiff.read_single(path)
@@ -68,7 +68,7 @@ def open_folders(parent: Path, folders: list[Path]) -> Medium:
 
 def read_pages(files: Iterable[Path]) -> Iterator[Page]:
     """Reads images one by one."""
-    return (Page(read_image(path), path.name) for path in files)
+    return (Page(_read_image(path), path.name) for path in files)
 
 
 def _kind(files: list[Path]) -> str:

@@ -21,7 +21,7 @@ from irst_stream.learn.deform import deform_conv
 from irst_stream.optics import SIGMA, FineGrid
 from irst_stream.unmix.engine import CLAIMS, FAINTEST, LOG_SD, UNIT, WINDOW
 
-__all__ = ["DeRefNet", "Fuse", "Fused", "Head", "TimeCode", "Unfold", "claims"]
+__all__ = ["DeRefNet", "Fuse", "Fused", "Head", "Unfold", "claims"]
 
 WIDTH = 32  # channels
 STAGES = 9

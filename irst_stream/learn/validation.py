@@ -22,7 +22,7 @@ from irst_stream.sim import csist100k, mixed, seqcsist
 from irst_stream.types import Detections, Floats, Stamp, Truth
 from irst_stream.unmix.engine import WINDOW
 
-__all__ = ["Seen", "answers", "calibrate", "misses", "validate", "validation_sets"]
+__all__ = ["Seen", "calibrate", "validate", "validation_sets"]
 
 CHI2_95 = (3.841, 5.991)  # of one and of two degrees of freedom
 VALIDATED = 40  # trajectories at each level of noise
@@ -33,7 +33,7 @@ def validate(network: DeRefNet, sets: dict[str, Clips], stage: str) -> dict[str,
     """CSO-mAP, legacy, of both heads on the validation sets; how often the count and the 95 % ellipses are right, in %."""
     grid, figures = network.unfold.grid, {}
     for name, clips in sets.items():
-        rows = list(answers(network, clips, stage))
+        rows = list(_answers(network, clips, stage))
         if stage != "head" and not network.by_peak:
             read = _paired(rows, lambda seen: read_cells(seen.map, grid))
             figures[f"map_{name}"] = round(100 * score_detections(read, "legacy").cso_map.map, 2)
@@ -42,12 +42,12 @@ def validate(network: DeRefNet, sets: dict[str, Clips], stage: str) -> dict[str,
             report = score_detections(read, "legacy")
             figures[f"head_{name}"] = round(100 * report.cso_map.map, 2)
             figures[f"count_{name}"] = round(100 * report.errors.count_accuracy, 2)
-            if len(places := misses(read)[0]):
+            if len(places := _misses(read)[0]):
                 figures[f"inside_{name}"] = round(100 * float((places < CHI2_95[1]).mean()), 1)
     return figures
 
 
-def misses(read: Read) -> tuple[Floats, Floats]:
+def _misses(read: Read) -> tuple[Floats, Floats]:
     """The squared errors of places and of amplitudes, in units of their variances, where the number of targets is right."""
     places, light = [np.zeros(0)], [np.zeros(0)]
     for found, truth in read:
@@ -63,9 +63,9 @@ def misses(read: Read) -> tuple[Floats, Floats]:
 def calibrate(network: DeRefNet, sets: dict[str, Clips]) -> dict[str, float]:
     """Stretches the head's deviations so that 95 % of the errors on the middle of three sets are inside the 95 % limits."""
     grid = network.unfold.grid
-    rows = answers(network, list(sets.values())[1], "whole")
+    rows = _answers(network, list(sets.values())[1], "whole")
     read = _paired(rows, lambda seen: read_claims(seen.claims, grid))
-    limits = zip(misses(read), CHI2_95[::-1], strict=True)
+    limits = zip(_misses(read), CHI2_95[::-1], strict=True)
     stretch = [float(np.sqrt(np.quantile(m, 0.95) / limit)) if len(m) else 1.0 for m, limit in limits]
     cells = grid.division**2
     with torch.no_grad():
@@ -97,7 +97,7 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def answers(network: DeRefNet, clips: Clips, stage: str) -> Iterator[tuple[Seen, Truth]]:
+def _answers(network: DeRefNet, clips: Clips, stage: str) -> Iterator[tuple[Seen, Truth]]:
     """What this stage's part of the network gives for each whole window of the clips, and the truth of its centre frame."""
     network.eval()
     head, length, middle = _head(network), clips.frames.shape[1], WINDOW // 2

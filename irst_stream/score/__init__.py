@@ -1,7 +1,7 @@
 """How good detections and tracks are: CSO-mAP and what cannot be gamed; GOSPA, OSPA(2), HOTA, IDF1, CLEAR MOT."""
 
 from irst_stream.score.clear import Clear, clear
-from irst_stream.score.cso_map import THRESHOLDS, CsoMap, cso_map, match_nearest, precision_recall
+from irst_stream.score.cso_map import THRESHOLDS, CsoMap, cso_map, match_nearest
 from irst_stream.score.errors import Errors, errors
 from irst_stream.score.fine_maps import psnr, similarity
 from irst_stream.score.gospa import Gospa, gospa
@@ -37,7 +37,6 @@ __all__ = [
     "match_nearest",
     "ospa2",
     "pair_frames",
-    "precision_recall",
     "psnr",
     "score_detections",
     "score_tracks",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from irst_stream.score.ragged import Pairs, Ragged
 from irst_stream.types import Floats, Ints
 
-__all__ = ["THRESHOLDS", "CsoMap", "Mode", "cso_map", "match_nearest", "precision_recall"]
+__all__ = ["THRESHOLDS", "CsoMap", "Mode", "cso_map", "match_nearest"]
 
 THRESHOLDS = (0.05, 0.10, 0.15, 0.20, 0.25)  # px
 Mode = Literal["standard", "legacy"]
@@ -70,7 +70,7 @@ def cso_map(
     take = _take_nearest if mode == "legacy" else _take_best_free
     hits = [take(found, len(real.rows), _nearer(pairs, precision(limit))) >= 0 for limit in limits]
     order = np.argsort(-_scores(found), kind="stable")
-    curves = tuple(precision_recall(hit[order], len(real.rows)) for hit in hits)
+    curves = tuple(_precision_recall(hit[order], len(real.rows)) for hit in hits)
     ap = np.array([_area(*curve) if len(real.rows) else np.nan for curve in curves])
     return CsoMap(float(ap.mean()), ap, limits, curves)
 
@@ -83,7 +83,7 @@ def match_nearest(detections: Sequence[Floats], truths: Sequence[Floats], reach:
     return matched, taken[matched]
 
 
-def precision_recall(hits: Bools, truths: int) -> tuple[Floats, Floats]:
+def _precision_recall(hits: Bools, truths: int) -> tuple[Floats, Floats]:
     """Recall and precision after each detection, given whether each, in order of score, is true."""
     true = np.cumsum(hits, dtype=np.float64)
     recall = true / truths if truths else np.full(len(hits), np.nan)

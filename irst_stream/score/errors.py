@@ -10,7 +10,7 @@ import numpy as np
 from irst_stream.score.cso_map import match_nearest
 from irst_stream.types import Floats
 
-__all__ = ["REACH", "Errors", "errors"]
+__all__ = ["Errors", "errors"]
 
 REACH = 0.25  # px: a detection this near a free truth has found it
 

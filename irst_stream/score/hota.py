@@ -10,7 +10,7 @@ from irst_stream.score.matching import best_pairs
 from irst_stream.score.paths import Encounters
 from irst_stream.types import Floats, Ints
 
-__all__ = ["ALPHAS", "Hota", "hota"]
+__all__ = ["Hota", "hota"]
 
 ALPHAS = np.arange(0.05, 0.99, 0.05)
 TOLERANCE = np.finfo(np.float64).eps

@@ -15,7 +15,7 @@ from irst_stream.score.ospa import ospa2
 from irst_stream.score.paths import RADIUS, Encounters
 from irst_stream.types import Floats, Ints, Tracks, Truth
 
-__all__ = ["Follow", "OverTime", "TrackReport", "follow", "over_time", "score_tracks"]
+__all__ = ["Follow", "OverTime", "TrackReport", "score_tracks"]
 
 P = 2.0  # of GOSPA, as for detections
 
@@ -106,12 +106,12 @@ def score_tracks(frames: list[tuple[Tracks | None, Truth]], radius: float = RADI
         hota(met),
         identity(met),
         steps,
-        follow(met, steps),
-        over_time(met, steps, parts),
+        _follow(met, steps),
+        _over_time(met, steps, parts),
     )
 
 
-def follow(met: Encounters, steps: Clear) -> Follow:
+def _follow(met: Encounters, steps: Clear) -> Follow:
     """Errors, purity and delay, over the pairs that CLEAR matched."""
     drift = met.found.velocity[steps.track] - met.real.velocity[steps.truth]
     known = drift[np.isfinite(drift).all(1)]
@@ -130,7 +130,7 @@ def follow(met: Encounters, steps: Clear) -> Follow:
     )
 
 
-def over_time(met: Encounters, steps: Clear, parts: Floats) -> OverTime:
+def _over_time(met: Encounters, steps: Clear, parts: Floats) -> OverTime:
     """What changes over the frames; parts (F, 3) of each frame's GOSPA, px^2."""
     index, place = np.unique(met.index, return_inverse=True)
     frames = np.bincount(place, minlength=len(index))

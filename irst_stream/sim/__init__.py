@@ -3,7 +3,7 @@
 from irst_stream.sim.datasets import FRAMES_PER_TRAJECTORY, Patches, csist100k, seqcsist
 from irst_stream.sim.mixed import mixed
 from irst_stream.sim.scene import Background, Groups, Platform, Scene, SceneSettings
-from irst_stream.sim.sensor import Sensor, digitise
+from irst_stream.sim.sensor import Sensor
 
 __all__ = [
     "FRAMES_PER_TRAJECTORY",
@@ -15,7 +15,6 @@ __all__ = [
     "SceneSettings",
     "Sensor",
     "csist100k",
-    "digitise",
     "mixed",
     "seqcsist",
 ]

@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingPackageError("onnx", "train", "writing ONNX graphs") from error
 
-__all__ = ["FEWEST_CHANNELS", "FORMS", "Drawing", "Form", "Style"]
+__all__ = ["FORMS", "Drawing", "Form", "Style"]
 
 Form = Literal["deform", "portable"]
 FORMS: dict[Form, tuple[int, int]] = {"deform": (19, 9), "portable": (17, 8)}  # opset, and the file format's version

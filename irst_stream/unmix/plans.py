@@ -23,7 +23,6 @@ from irst_stream.errors import FormatError, SourceError
 from irst_stream.version import __version__
 
 __all__ = [
-    "LAYOUT",
     "MANIFEST",
     "Place",
     "PlanManifest",

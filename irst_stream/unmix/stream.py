@@ -25,7 +25,7 @@ from irst_stream.protocols import Map, Unmixer
 from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 
-__all__ = ["MapStream", "Part", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
+__all__ = ["MapStream", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
 
 MOST_SENSORS = 256  # whose maps are held; a sensor that comes back after more others costs five maps again
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
@@ -105,7 +105,7 @@ class MapStream:
 
     def __init__(self, manifest: EngineManifest) -> None:
         self._manifest = manifest
-        self._part = Part(manifest.patch)
+        self._part = _Part(manifest.patch)
         self._maps: dict[int, Map] = {}
 
     @property
@@ -159,7 +159,7 @@ Look = tuple[MapStream, NDArray[Any], Sequence[int]]
 Spares = Iterable[tuple[str, Callable[[], Unmixer]]]
 
 
-class Part:
+class _Part:
     """The part of a region's patches that a network sees: where it is, and when it must move."""
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -219,7 +219,7 @@ def run_sequence(unmixers: Sequence[Unmixer], manifest: EngineManifest, patches:
     Each frame is unfolded once for each part that it is seen in; as many threads work as there are unmixers.
     """
     manifest.check_length(len(patches))
-    patches, part, c = _finite(patches), Part(manifest.patch), manifest.division
+    patches, part, c = _finite(patches), _Part(manifest.patch), manifest.division
     seen = []  # of each window its part of the patches, and their corner
     for k in range(len(patches) - WINDOW + 1):
         part.follow(patches[k : k + WINDOW])
