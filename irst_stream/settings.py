@@ -12,14 +12,14 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from irst_stream.errors import FormatError
+from irst_stream.errors import FormatError, UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["parse_settings", "read_settings", "to_toml"]
+__all__ = ["parse_settings", "read_settings", "refuse", "to_toml"]
 
 Settings = TypeVar("Settings")
 
@@ -56,6 +56,12 @@ def parse_settings(
     if settings is None or faults:
         raise FormatError(f"{where}: " + "; ".join(faults))
     return settings
+
+
+def refuse(faults: Iterable[str]) -> None:
+    """Raises one UsageError that lists all faults of settings, where there are any."""
+    if listed := "; ".join(faults):
+        raise UsageError(listed)
 
 
 def _path(fault: str) -> str:

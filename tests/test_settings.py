@@ -4,9 +4,12 @@ from train import Training
 from irst_stream import FormatError, UsageError
 from irst_stream.build import build_pipeline
 from irst_stream.config import read_config
+from irst_stream.propose import Proposer, ProposeSettings
+from irst_stream.resolve.fit import FitSettings, Fitter
 from irst_stream.resources import configs_folder, engines_folder, find_config
 from irst_stream.settings import read_settings
 from irst_stream.sim import Scene, SceneSettings
+from irst_stream.track import Tracker, TrackSettings
 
 
 def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
@@ -49,6 +52,36 @@ def test_what_is_wrong_of_its_kind_does_not_hide_what_is_wrong_beside_it(tmp_pat
         "window: expected an odd number of frames, got 4",
         "write[0].path: missing",
     ]
+
+
+def test_all_settings_that_make_no_fit_search_or_tracker_are_named_at_once(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(
+        "[fit]\nanew = 0\nsigma_px = -1.0\nshot_dn = -1.0\n[propose]\naverage = 2\nmost_regions = 0\n"
+        "[track]\nleast = 0.5\nhits = 4\nlag = -1\ngate = 0.0\n"
+    )
+    with pytest.raises(FormatError) as caught:
+        read_config(path)
+    assert str(caught.value).removeprefix(f"{path}: ").split("; ") == [
+        "fit.sigma_px: expected a number above 0, got -1.0",
+        "fit.anew: expected 1 to 1,000,000 windows, got 0",
+        "fit.shot_dn: expected 0 or more, got -1.0",
+        "propose.most_regions: expected 1 to 10,000, got 0",
+        "propose.average: expected 1, 3 or 5 frames, got 2",
+        "track.gate: expected a number above 0, got 0.0",
+        "track.least: expected more than 0 and less than 0.5, got 0.5",
+        "track.hits, of: expected 1 <= hits <= of <= 32, got 4, 3",
+        "track.lag: expected 0 to 1000, got -1",
+    ]
+
+
+def test_what_is_built_of_such_settings_names_all_of_them_too():
+    with pytest.raises(UsageError, match=r"^fit.starts: .*, got 0; fit.anew: .*, got 0$"):
+        Fitter(FitSettings(starts=0, anew=0))
+    with pytest.raises(UsageError, match=r"^propose.sigma_px: .*, got 0.0; propose.average: .*, got 2$"):
+        Proposer(ProposeSettings(sigma_px=0.0, average=2), (64, 64))
+    with pytest.raises(UsageError, match=r"^track.gate: .*, got 0.0; track.lag: .*, got -1$"):
+        Tracker(TrackSettings(gate=0.0, lag=-1))
 
 
 def test_what_a_configuration_names_must_be_there_where_it_runs(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from irst_stream.errors import UsageError
 from irst_stream.optics import SIGMA
+from irst_stream.settings import refuse
 
 __all__ = ["ProposeSettings", "check_search"]
 
@@ -21,12 +22,16 @@ class ProposeSettings:
 
 
 def check_search(settings: ProposeSettings) -> None:
-    """Raises one UsageError that names the first setting that makes no search."""
+    """Raises one UsageError that names all settings that make no search."""
+    refuse(_faults(settings))
+
+
+def _faults(settings: ProposeSettings) -> Iterator[str]:
     if not 0.2 <= settings.sigma_px <= 2:
-        raise UsageError(f"propose.sigma_px: expected 0.2 to 2 px, got {settings.sigma_px}")
+        yield f"propose.sigma_px: expected 0.2 to 2 px, got {settings.sigma_px}"
     if not 1e-6 <= settings.false_alarms <= 100:
-        raise UsageError(f"propose.false_alarms: expected 0.000001 to 100 a frame, got {settings.false_alarms}")
+        yield f"propose.false_alarms: expected 0.000001 to 100 a frame, got {settings.false_alarms}"
     if not 1 <= settings.most_regions <= 10_000:
-        raise UsageError(f"propose.most_regions: expected 1 to 10,000, got {settings.most_regions}")
+        yield f"propose.most_regions: expected 1 to 10,000, got {settings.most_regions}"
     if settings.average not in (1, 3, 5):
-        raise UsageError(f"propose.average: expected 1, 3 or 5 frames, got {settings.average}")
+        yield f"propose.average: expected 1, 3 or 5 frames, got {settings.average}"

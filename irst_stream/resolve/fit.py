@@ -7,7 +7,7 @@ priors from the settings.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.compiling import compile_elsewhere
-from irst_stream.errors import UsageError
 from irst_stream.optics import SIGMA
 from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, factors, search_each
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.held import Held
 from irst_stream.resolve.search import Answers, CpuSearch, Fallback, Known, Regions, Search, nothing_found
+from irst_stream.settings import refuse
 from irst_stream.types import Floats, Ints
 
 __all__ = ["FitSettings", "Fitter", "check_fit"]
@@ -181,19 +181,23 @@ def warm_up() -> None:
 
 
 def check_fit(settings: FitSettings) -> None:
-    """Raises one UsageError that names the first setting that makes no fit."""
+    """Raises one UsageError that names all settings that make no fit."""
+    refuse(_faults(settings))
+
+
+def _faults(settings: FitSettings) -> Iterator[str]:
     for name in ("sigma_px", "amplitude_dn", "amplitude_sd_dn", "speed_px", "own_speed_px", "least_noise_dn"):
         value = getattr(settings, name)
         if not 0 < value < 1e9:
-            raise UsageError(f"fit.{name}: expected a number above 0, got {value}")
+            yield f"fit.{name}: expected a number above 0, got {value}"
     if not 1 <= settings.most_targets <= 8:
-        raise UsageError(f"fit.most_targets: expected 1 to 8, got {settings.most_targets}")
+        yield f"fit.most_targets: expected 1 to 8, got {settings.most_targets}"
     if not 1 <= settings.starts <= 50:
-        raise UsageError(f"fit.starts: expected 1 to 50, got {settings.starts}")
+        yield f"fit.starts: expected 1 to 50, got {settings.starts}"
     if not 1 <= settings.anew <= 1_000_000:
-        raise UsageError(f"fit.anew: expected 1 to 1,000,000 windows, got {settings.anew}")
+        yield f"fit.anew: expected 1 to 1,000,000 windows, got {settings.anew}"
     if settings.noise_dn is not None and not 0 <= settings.noise_dn < 1e9:
-        raise UsageError(f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}")
+        yield f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}"
     for name in ("fixed_dn", "shot_dn"):
         if not 0 <= getattr(settings, name) < 1e6:
-            raise UsageError(f"fit.{name}: expected 0 or more, got {getattr(settings, name)}")
+            yield f"fit.{name}: expected 0 or more, got {getattr(settings, name)}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from irst_stream.errors import UsageError
+from irst_stream.settings import refuse
 
 __all__ = ["Motion", "TrackSettings", "check_tracking"]
 
@@ -52,7 +53,11 @@ class TrackSettings:
 
 
 def check_tracking(settings: TrackSettings) -> None:
-    """Raises one UsageError that names the first setting that makes no tracker."""
+    """Raises one UsageError that names all settings that make no tracker."""
+    refuse(_faults(settings))
+
+
+def _faults(settings: TrackSettings) -> Iterator[str]:
     positive = (
         "sway_px_s",
         "own_sway_px_s",
@@ -65,15 +70,15 @@ def check_tracking(settings: TrackSettings) -> None:
     )
     for name in (*positive, "births", "resolution_px", "resolution_sd_px", "brightness_sd", "gate", "score", "end_s"):
         if not 0 < getattr(settings, name) < 1e9:
-            raise UsageError(f"track.{name}: expected a number above 0, got {getattr(settings, name)}")
+            yield f"track.{name}: expected a number above 0, got {getattr(settings, name)}"
     if not 0 < settings.detected < 1:
-        raise UsageError(f"track.detected: expected more than 0 and less than 1, got {settings.detected}")
+        yield f"track.detected: expected more than 0 and less than 1, got {settings.detected}"
     if not 0 < settings.least < 0.5:
-        raise UsageError(f"track.least: expected more than 0 and less than 0.5, got {settings.least}")
+        yield f"track.least: expected more than 0 and less than 0.5, got {settings.least}"
     if not 1 <= settings.hits <= settings.of <= 32:
-        raise UsageError(f"track.hits, of: expected 1 <= hits <= of <= 32, got {settings.hits}, {settings.of}")
+        yield f"track.hits, of: expected 1 <= hits <= of <= 32, got {settings.hits}, {settings.of}"
     if not 0 <= settings.late_s <= 10:
-        raise UsageError(f"track.late_s: expected 0 to 10, got {settings.late_s}")
+        yield f"track.late_s: expected 0 to 10, got {settings.late_s}"
     for name, low, high in (("overlap", 0, 101), ("hypotheses", 1, 200), ("lag", 0, 1000)):
         if not low <= getattr(settings, name) <= high:
-            raise UsageError(f"track.{name}: expected {low} to {high}, got {getattr(settings, name)}")
+            yield f"track.{name}: expected {low} to {high}, got {getattr(settings, name)}"
