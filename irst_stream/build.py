@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from irst_stream.config import Config
+from irst_stream.config import Config, engine_faults
 from irst_stream.cuda_driver import ask_cuda_driver
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import LinesSink
@@ -22,6 +22,7 @@ from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.readouts import Fitted, Resolver, Unmixing
 from irst_stream.resources import find_engine
 from irst_stream.runner import Runner
+from irst_stream.settings import refuse
 from irst_stream.track.settings import TrackSettings
 from irst_stream.track.trackers import Trackers
 from irst_stream.types import Detections, Tracks
@@ -71,8 +72,7 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
     if not config.engine:
         raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or one that comes along")
     engine = read_engine(find_engine(config.engine))
-    if config.window not in (1, engine.manifest.window):
-        raise UsageError(f"window: {config.engine} needs {engine.manifest.window} frames, or 1, got {config.window}")
+    resolver = build_resolver(config, engine.manifest)
     choice = choose_backend(engine, config.backend)
     log.info("network: %s", choice.words)
     with_map = config.readout in ("cells", "peaks")
@@ -80,7 +80,7 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
     unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
     unmix = WindowUnmixer(unmixer, engine.manifest, spares)
     windows = Windows(config.window, config.propose, engine.manifest.patch)
-    return Pipeline(windows, unmix, build_resolver(config, engine.manifest), follow)
+    return Pipeline(windows, unmix, resolver, follow)
 
 
 def _tracking(config: Config) -> TrackSettings:
@@ -92,8 +92,7 @@ def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:
     """What reads a window's detections; manifest: of the engine that looked at it, None where there is none."""
     if config.readout == "fit" or manifest is None:
         return Fitted(_fitter(config))
-    if config.readout in ("best", "network") and manifest.head != "continuous":
-        raise UsageError(f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one")
+    refuse(engine_faults(config, manifest))
     fitter = _fitter(config) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
     return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)

@@ -24,9 +24,9 @@ from irst_stream.settings import parse_settings, read_settings
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
 from irst_stream.unmix.backends import Backend
-from irst_stream.unmix.engine import read_engine
+from irst_stream.unmix.engine import EngineManifest, read_engine
 
-__all__ = ["Config", "MetricsSettings", "WriteSettings", "config_schema", "parse_config", "read_config"]
+__all__ = ["Config", "MetricsSettings", "WriteSettings", "config_schema", "engine_faults", "parse_config", "read_config"]
 
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 
@@ -82,7 +82,7 @@ class Config:
 def read_config(path: Path, *, here: bool = False) -> Config:
     """A configuration file; a FormatError lists all that is wrong with it, each by its dotted path.
 
-    here: it is to run on this machine, so that the engine and the keys that it names must be there.
+    here: it is to run on this machine, so that the engine and the keys that it names must be there, and the engine must do.
     """
     return read_settings(path, Config, lambda config: chain(_faults(config), _lacks(config) if here else ()))
 
@@ -95,6 +95,14 @@ def parse_config(text: str, where: str) -> Config:
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file."""
     return msgspec.json.schema(Config)
+
+
+def engine_faults(config: Config, manifest: EngineManifest) -> Iterator[str]:
+    """Why the engine that a configuration names does not do for its window or its readout."""
+    if config.window not in (1, manifest.window):
+        yield f"window: {config.engine} needs {manifest.window} frames, or 1, got {config.window}"
+    if config.readout in ("best", "network") and manifest.head != "continuous":
+        yield f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one"
 
 
 def _faults(config: Config) -> Iterator[str]:
@@ -123,10 +131,13 @@ def _faults(config: Config) -> Iterator[str]:
 
 
 def _lacks(config: Config) -> Iterator[str]:
-    """What it names and this machine does not have."""
-    wanted: list[tuple[str, Callable[[], object]]] = []
+    """What it names and this machine does not have, or has otherwise than it must be."""
     if config.readout != "fit" and config.engine:
-        wanted.append(("engine", lambda: read_engine(find_engine(config.engine))))
+        try:
+            yield from engine_faults(config, read_engine(find_engine(config.engine)).manifest)
+        except IrstError as error:
+            yield f"engine: {error}"
+    wanted: list[tuple[str, Callable[[], object]]] = []
     for name, links in (("receive", config.receive), ("publish", config.publish)):
         for k, link in enumerate(links):
             for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):

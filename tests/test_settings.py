@@ -1,8 +1,10 @@
 import pytest
+from networks import random_engine
 from train import Training
 
 from irst_stream import FormatError, UsageError
 from irst_stream.build import build_pipeline
+from irst_stream.cli import main
 from irst_stream.config import read_config
 from irst_stream.propose import Proposer, ProposeSettings
 from irst_stream.resolve.fit import FitSettings, Fitter
@@ -97,6 +99,36 @@ def test_what_a_configuration_names_must_be_there_where_it_runs(tmp_path):
         "receive[0].allow: nowhere: no such",
     ):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("readout", "window", "faults"),
+    [
+        (
+            "best",
+            3,
+            [
+                "window: ENGINE needs 5 frames, or 1, got 3",
+                "engine: ENGINE has a plain head; readout 'best' needs a continuous one",
+            ],
+        ),
+        ("network", 5, ["engine: ENGINE has a plain head; readout 'network' needs a continuous one"]),
+        ("peaks", 7, ["window: ENGINE needs 5 frames, or 1, got 7"]),
+        ("cells", 1, []),
+        ("fit", 3, []),
+    ],
+)
+def test_an_engine_must_do_for_the_window_and_the_readout(tmp_path, capsys, readout, window, faults):
+    folder, path = tmp_path / "plain", tmp_path / "a.toml"
+    random_engine(folder)
+    path.write_text(f'readout = "{readout}"\nwindow = {window}\nengine = "{folder}"\n')
+    said = "; ".join(faults).replace("ENGINE", str(folder))
+    assert main(["config", "check", str(path)]) == (2 if faults else 0)
+    assert capsys.readouterr().err == (f"irst-stream: {path}: {said}\n" if faults else "")
+    if faults:
+        with pytest.raises(UsageError) as caught:
+            build_pipeline(read_config(path))
+        assert str(caught.value) == said
 
 
 def test_broken_toml_names_the_file(tmp_path):
