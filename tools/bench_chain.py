@@ -4,7 +4,9 @@
 
 The configuration is `camera`, with the brightness told as it is where a row says so. A target counts as lost in a frame
 where no confirmed track is within --radius of it by the best matching of that frame; counted are targets of an SNR above 8
-(peak pixel over noise), more than 8 px inside the frame, from their first such frame on.
+(peak pixel over noise), more than 8 px inside the frame, from their first such frame on. "apart" counts such frames only
+in which no other target is within 0.5 px: of two that are on top of each other and may have any brightness, no image tells
+that they are not one.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from irst_stream.sim.motion import Life, formation
 from irst_stream.types import Floats, Frame, Tracks, Truth
 from irst_stream.wire import pose_metadata
 
+ALONE = 0.5  # px: farther from any other than this, a target can be told from it
 MARGIN = 8.0  # px from the frame's border
 BRIGHT = 8.0  # SNR
 SPEED_APART = (15.0, 60.0)  # px/s: of one group past another that meets it
@@ -75,13 +78,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     args = parser.parse_args()
-    print(" | ".join(("case", "GOSPA", "HOTA", "IDF1", "switches", "false", "error px", "NEES", "longest loss", "ms")))
+    print(
+        " | ".join(
+            ("case", "GOSPA", "HOTA", "IDF1", "switches", "false", "error px", "NEES", "longest loss", "apart", "ms")
+        )
+    )
     figures: dict[str, Any] = {"machine": describe_machine()}
     for name, case in CASES.items():
         if args.only in name:
             runs = [run(case, args.frames, seed, args.radius) for seed in range(args.seeds)]
             figures[name] = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
-            figures[name]["longest_loss"] = max(run["longest_loss"] for run in runs)
+            figures[name] |= {key: max(run[key] for run in runs) for key in ("longest_loss", "longest_apart")}
             print(row(name, figures[name]), flush=True)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
@@ -90,7 +97,8 @@ def main() -> None:
 def row(name: str, f: dict[str, float]) -> str:
     """One line of the table."""
     scores = f"{f['gospa']:.3f} | {f['hota']:.3f} | {f['idf1']:.3f} | {f['switches']:.1f} | {f['false']:.3f}"
-    return f"{name} | {scores} | {f['error']:.4f} | {f['nees']:.2f} | {f['longest_loss']:.0f} | {f['ms']:.2f}"
+    losses = f"{f['longest_loss']:.0f} | {f['longest_apart']:.0f}"
+    return f"{name} | {scores} | {f['error']:.4f} | {f['nees']:.2f} | {losses} | {f['ms']:.2f}"
 
 
 def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
@@ -119,6 +127,7 @@ def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
         "error": float(np.sqrt(np.mean(errors))),
         "nees": float(np.mean(nees)),
         "longest_loss": float(longest_loss(pairs, radius, bright, scene)),
+        "longest_apart": float(longest_loss(pairs, radius, bright, scene, alone=ALONE)),
         "ms": float(np.median(took) * 1e3),
     }
 
@@ -178,19 +187,23 @@ def matched_errors(pairs: list[tuple[Tracks, Truth]], radius: float) -> tuple[Fl
     return np.concatenate(squares), np.concatenate(units)
 
 
-def longest_loss(pairs: list[tuple[Tracks, Truth]], radius: float, bright: float, scene: Scene) -> int:
-    """The most frames on end in which a bright target that had a track has none."""
+def longest_loss(pairs: list[tuple[Tracks, Truth]], radius: float, bright: float, scene: Scene, alone: float = 0.0) -> int:
+    """The most frames on end in which a bright target that had a track has none, those counted in which no other is nearer
+    than `alone`, px.
+    """
     sensor = scene.settings.sensor
     side = np.array([sensor.width, sensor.height]) - 1 - MARGIN
     lost: dict[int, int] = {}
     longest = 0
     for tracks, truth in pairs:
         _, theirs, _ = matched(tracks, truth, radius)
-        inside = ((truth.xy > MARGIN) & (truth.xy < side)).all(axis=1) & (truth.amplitude > bright)
+        counts = ((truth.xy > MARGIN) & (truth.xy < side)).all(axis=1) & (truth.amplitude > bright)
+        apart = np.linalg.norm(truth.xy[:, None] - truth.xy, axis=-1) + np.where(np.eye(len(truth)), np.inf, 0.0)
+        counts &= apart.min(axis=1, initial=np.inf) >= alone
         for k, number in enumerate(truth.id.tolist()):
             if k in theirs:
                 lost[number] = 0
-            elif number in lost and inside[k]:
+            elif number in lost and counts[k]:
                 lost[number] += 1
                 longest = max(longest, lost[number])
     return longest
