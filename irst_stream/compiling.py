@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 def compiled(function):  # type: ignore[no-untyped-def]
     """Compiles a function on its first call, and keeps the result for later runs where there is a place to keep it."""
     # No "contract": what is compiled anew would round other than what is loaded. Nor may NaN and infinity be disregarded.
-    function = njit(fastmath={"reassoc", "arcp", "nsz"}, nogil=True)(function)
+    # Division by 0 gives infinity, as in NumPy: to raise an error each division would be looked at, one by one.
+    function = njit(fastmath={"reassoc", "arcp", "nsz"}, error_model="numpy", nogil=True)(function)
     with suppress(RuntimeError):  # neither the package's folder nor the user's can be written
         function._cache = _Kept(function.py_func)
     return function

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.resolve.compiled.light import is_within, line, residuals
+from irst_stream.resolve.compiled.light import is_within, line, residuals, shine
 
 __all__ = ["normal_equations"]
 
@@ -17,21 +17,24 @@ def normal_equations(p, images, times, sigma, noise, shot, limits, priors, matri
     """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit."""
     frames, height, width = images.shape
     targets = len(p)
-    row, row_slope = np.empty((targets, height)), np.empty((targets, height))
-    column, column_slope = np.empty((targets, width)), np.empty((targets, width))
-    residual, excess = np.empty((height, width)), np.empty((height, width))
+    row, row_slope = np.empty((frames, targets, height)), np.empty((frames, targets, height))
+    column, column_slope = np.empty((frames, targets, width)), np.empty((frames, targets, width))
+    lights, residual, excess = np.empty(images.shape), np.empty(images.shape), np.empty(images.shape)
     frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
+    within = np.empty(frames, np.bool_)
+    for t in range(frames):
+        for k in range(targets):
+            line(p[k, 0] + p[k, 2] * times[t], sigma, column[t, k], column_slope[t, k])
+            line(p[k, 1] + p[k, 3] * times[t], sigma, row[t, k], row_slope[t, k])
+        shine(p[:, 4], row[t], column[t], lights[t])
+        within[t] = is_within(images[t], limits)
     matrix[:] = 0.0
     vector[:] = 0.0
     misfit = _add_priors(p, priors, matrix, vector)
+    misfit += residuals(images, lights, within, limits, noise, shot, residual, excess)
     for t in range(frames):
-        for k in range(targets):
-            line(p[k, 0] + p[k, 2] * times[t], sigma, column[k], column_slope[k])
-            line(p[k, 1] + p[k, 3] * times[t], sigma, row[k], row_slope[k])
-        within = is_within(images[t], limits)
-        misfit += residuals(images[t], within, p[:, 4], limits, noise, shot, row, column, residual, excess)
-        even = within and shot == 0.0
-        _frame_equations(p, even, noise, row, row_slope, column, column_slope, residual, excess, frame_matrix, frame_vector)
+        even, lines = within[t] and shot == 0.0, (row[t], row_slope[t], column[t], column_slope[t])
+        _frame_equations(p, even, noise, *lines, residual[t], excess[t], frame_matrix, frame_vector)
         _add_frame(times[t], frame_matrix, frame_vector, matrix, vector)
     return misfit
 

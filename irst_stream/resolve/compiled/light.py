@@ -7,15 +7,32 @@ import math
 import numpy as np
 
 from irst_stream.compiling import compiled
+from irst_stream.types import Floats
 
-__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "is_within", "line", "residuals"]
+__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "is_within", "line", "residuals", "shine"]
 
 PARAMETERS = 5  # x, y, vx, vy, a
 SQRT2 = math.sqrt(2.0)
+LEAST_PRODUCT = 1e-200
 SQRT_PI_2 = math.sqrt(2.0 / math.pi)
 FAR_OUT = 4.3  # standard deviations, times the root of 2
 UNKNOWN = -1e29  # DN: a pixel below this holds no measurement
 NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what cannot be
+NODES, TERMS = 32, 8  # of erf's Taylor series: how many a unit, and how long, for 1e-15
+MIDDLE = math.ceil(FAR_OUT * NODES)
+PER_SLOPE = math.sqrt(math.pi) / 2  # exp(-u^2) by the slope of erf(u)
+
+
+def _series() -> Floats:
+    """(2 MIDDLE + 1, TERMS): the coefficients of erf's Taylor series about -MIDDLE / NODES and so on."""
+    u = np.arange(-MIDDLE, MIDDLE + 1) / NODES
+    terms = [np.array([math.erf(v) for v in u]), np.exp(-u * u) / PER_SLOPE, -u * np.exp(-u * u) / PER_SLOPE]
+    for n in range(3, TERMS):
+        terms.append(-2.0 / n * (u * terms[n - 1] + (n - 2) / (n - 1) * terms[n - 2]))
+    return np.stack(terms, axis=1)
+
+
+SERIES = _series()
 
 
 @compiled
@@ -38,7 +55,13 @@ def _edge(u):  # type: ignore[no-untyped-def]
         return 1.0, 0.0
     if u < -FAR_OUT:
         return -1.0, 0.0
-    return math.erf(u), math.exp(-u * u)
+    node = int(u * NODES + (MIDDLE + 0.5))
+    away, series = u - (node - MIDDLE) / NODES, SERIES[node]
+    value, slope = series[TERMS - 1], 0.0
+    for n in range(TERMS - 2, -1, -1):
+        slope = slope * away + value
+        value = value * away + series[n]
+    return value, PER_SLOPE * slope
 
 
 @compiled
@@ -52,31 +75,48 @@ def is_within(image, limits):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def residuals(image, within, amplitudes, limits, noise, shot, row, column, residual, excess):  # type: ignore[no-untyped-def]
-    """Fills residual (H, W), half the misfit's slope by each pixel's light, in units of 1 / noise, and excess (H, W), what
-    a curvature of 1 / noise^2 overrates; gives the misfit.
-
-    within: whether all pixels are known and within the limits; if so, and without shot noise, excess is 0 and not filled.
-    """
-    misfit, per_noise = 0.0, 1.0 / noise
-    width = image.shape[1]
-    lights = np.empty(width)
-    for r in range(image.shape[0]):
-        lights[:] = 0.0
-        for k in range(len(amplitudes)):
+def shine(amplitudes, row, column, lights):  # type: ignore[no-untyped-def]
+    """Fills lights (H, W) with those of targets that have these shares (K, H) and (K, W) along the axes."""
+    lights[:] = 0.0
+    for k in range(len(amplitudes)):
+        for r in range(lights.shape[0]):
             if row[k, r] != 0.0:
                 share = amplitudes[k] * row[k, r]
-                for c in range(width):
-                    lights[c] += share * column[k, c]
-        if not within:
-            misfit += _at_limits(image[r], lights, limits, noise, shot, residual[r], excess[r])
+                for c in range(lights.shape[1]):
+                    lights[r, c] += share * column[k, c]
+
+
+@compiled
+def residuals(images, lights, within, limits, noise, shot, residual, excess):  # type: ignore[no-untyped-def]
+    """Fills residual (T, H, W), half the misfit's slope by each pixel's light, in units of 1 / noise, and excess (T, H, W),
+    what a curvature of 1 / noise^2 overrates; gives the misfit.
+
+    within (T,): whether all pixels of a frame are known and within the limits; if so, and without shot noise, its excess is
+    0 and not filled.
+    """
+    misfit = 0.0
+    parts = 1 if within.all() else len(within)  # the longer the loops the better
+    size = lights.size // parts
+    seen, light = images.reshape((parts, size)), lights.reshape((parts, size))
+    left, over = residual.reshape((parts, size)), excess.reshape((parts, size))
+    for k in range(parts):
+        if not within[k]:
+            misfit += _at_limits(seen[k], light[k], limits, noise, shot, left[k], over[k])
         elif shot == 0.0:
-            for c in range(width):
-                away = (lights[c] - image[r, c]) * per_noise
-                misfit += away * away
-                residual[r, c] = away
+            misfit += _even(seen[k], light[k], noise, left[k])
         else:
-            misfit += _with_shot_noise(image[r], lights, noise, shot, residual[r], excess[r])
+            misfit += _with_shot_noise(seen[k], light[k], noise, shot, left[k], over[k])
+    return misfit
+
+
+@compiled
+def _even(seen, lights, noise, residual):  # type: ignore[no-untyped-def]
+    """Some pixels of residuals, none of them at a limit."""
+    misfit, per_noise = 0.0, 1.0 / noise
+    for c in range(len(seen)):
+        away = (lights[c] - seen[c]) * per_noise
+        misfit += away * away
+        residual[c] = away
     return misfit
 
 
@@ -95,8 +135,8 @@ def _by_light(light, away, slope):  # type: ignore[no-untyped-def]
 
 @compiled
 def _with_shot_noise(seen, lights, noise, shot, residual, excess):  # type: ignore[no-untyped-def]
-    """A row of _residuals, none of it at a limit."""
-    misfit, sharper = 0.0, 1.0  # all of the row, multiplied: one logarithm does for them
+    """The same of pixels with shot noise."""
+    misfit, sharper = 0.0, 1.0  # of all of them, multiplied: one logarithm does for them
     per_noise, slope = 1.0 / noise, shot / noise
     for c in range(len(seen)):
         light = lights[c] * per_noise
@@ -108,16 +148,30 @@ def _with_shot_noise(seen, lights, noise, shot, residual, excess):  # type: igno
         sharper *= sharpness
         residual[c] = (away - bend * (square - 1.0)) * sharpness
         excess[c] = 1.0 - (1.0 + bend * slope * sharpness) * sharpness
-    return misfit - math.log(sharper)
+    return misfit - _log_sharpness(sharper, lights, slope * per_noise)
+
+
+@compiled
+def _log_sharpness(product, lights, slope):  # type: ignore[no-untyped-def]
+    """The logarithm of the product of some pixels' sharpness, which may be too small a number."""
+    if product > LEAST_PRODUCT:
+        return math.log(product)
+    total = 0.0
+    for c in range(len(lights)):
+        total -= math.log(1.0 + slope * max(lights[c], 0.0))
+    return total
 
 
 @compiled
 def _at_limits(seen, lights, limits, noise, shot, residual, excess):  # type: ignore[no-untyped-def]
-    """A row of _residuals of which some pixels are unknown or at a limit."""
+    """The same of pixels of which some are unknown or at a limit."""
     floor, ceiling = limits
     misfit, sharper, slope = 0.0, 1.0, shot / noise
     for c in range(len(seen)):
         value, light, away = seen[c], lights[c] / noise, (lights[c] - seen[c]) / noise
+        if sharper < LEAST_PRODUCT:
+            misfit -= math.log(sharper)
+            sharper = 1.0
         if value < UNKNOWN:
             residual[c], excess[c] = 0.0, 1.0
         elif floor < value < ceiling:
