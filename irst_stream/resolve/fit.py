@@ -27,6 +27,7 @@ __all__ = ["FitSettings", "Fitter", "check_fit"]
 
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
+FROM_SCRATCH = 3  # times the work of a fit that goes on
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
 
@@ -124,7 +125,8 @@ class Fitter:
         begin = np.where(anew, 0, held.best)
         solutions = np.where(anew[:, None, None, None], 0, held.solutions)
         answers = nothing_found(len(images), self.settings.most_targets)
-        hardest_first = lit[np.argsort(-(hinted + begin)[lit], kind="stable")]
+        effort = np.where(begin == 0, FROM_SCRATCH * np.maximum(hinted, 1), hinted + begin)
+        hardest_first = lit[np.argsort(-effort[lit], kind="stable")]
         regions = Regions(images, times, levels, limits, starts, hinted, solutions, begin, held.odds)
         self._search(hardest_first, regions, answers)
         then = Held(answers.solutions, answers.number, np.where(anew, 0, age), answers.odds)

@@ -63,8 +63,9 @@ def gather(window: Window, found: Sequence[Found]) -> Detections:
     """What was found in each region of a window as the detections of its centre frame, in px of the sensor's frame."""
     found = found or [NOTHING_FOUND]
     row = np.repeat(np.arange(len(found)), [len(f.xy) for f in found])
-    xy, cov, amplitude, amplitude_sd = (np.concatenate([f[k] for f in found]) for k in range(4))
-    score, factor = np.concatenate([f.score for f in found]), one_above_another([f.factor for f in found])
+    xy, cov, amplitude, amplitude_sd, probability = (np.concatenate([f[k] for f in found]) for k in range(5))
+    score = Found.alone(xy, cov, amplitude, amplitude_sd, probability).score
+    factor = one_above_another([f.factor for f in found])
     xy += window.corners[row]
     return Detections(window.stamp, xy, cov, amplitude, amplitude_sd, score, window.region[row], factor)
 

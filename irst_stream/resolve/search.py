@@ -92,9 +92,11 @@ class CpuSearch:
         self._helpers = ThreadPoolExecutor(self._threads - 1, "fit") if self._threads > 1 else None
 
     def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
-        """Fills the rows `which` (n,) of the answers, dealt out to the threads one by one."""
+        """Fills the rows `which` (n,) of the answers, each thread taking the next one when it is done with its last."""
         known, (images, times, noise, limits, *rest) = self._known, regions
         work = (
+            np.ascontiguousarray(which),
+            np.zeros(1, np.int64),
             images,
             times.copy(),
             known.sigma,
@@ -106,11 +108,12 @@ class CpuSearch:
             *rest,
             tuple(answers),
         )
-        shares = [np.ascontiguousarray(which[k :: self._threads]) for k in range(self._threads)]
-        others = [self._helpers.submit(search_each, share, *work) for share in shares[1:] if len(share) and self._helpers]
-        search_each(shares[0], *work)
+        helpers = min(self._threads, len(which)) - 1 if self._helpers else 0
+        others = [self._helpers.submit(search_each, *work) for _ in range(helpers) if self._helpers]
+        search_each(*work)
         for other in others:
-            other.result()
+            if not other.cancel():  # it has begun, and may still be at its last row
+                other.result()
 
 
 class Fallback:

@@ -65,3 +65,11 @@ def test_only_the_rows_that_are_asked_for_are_filled():
     some = Answers(*(np.full_like(column, 7) for column in every))
     CpuSearch(LOOSE, threads=2)(np.array([4, 1, 5]), regions, some)
     assert some.number.tolist() == [7, every.number[1], 7, 7, *every.number[4:]]
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_threads_share_the_rows_and_answer_as_one_does(threads: int):
+    regions = random_regions(LOOSE, 7, seed=3)
+    alone = answers_of(CpuSearch(LOOSE), regions, LOOSE.most)
+    for one, other in zip(answers_of(CpuSearch(LOOSE, threads), regions, LOOSE.most), alone, strict=True):
+        np.testing.assert_array_equal(one, other)

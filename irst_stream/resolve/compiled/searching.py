@@ -11,6 +11,7 @@ from irst_stream.resolve.compiled.equations import normal_equations
 from irst_stream.resolve.compiled.evidence import certainty, evidence, too_bright_or_dim
 from irst_stream.resolve.compiled.fitting import fit
 from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS
+from irst_stream.resolve.compiled.sharing import take_one
 from irst_stream.resolve.compiled.starts import ellipses, merged, moments, split, with_one_more
 
 __all__ = ["search", "search_each"]
@@ -26,16 +27,24 @@ FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the nu
 
 
 @compiled
-def search_each(which, images, times, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out):  # type: ignore[no-untyped-def]
+def search_each(  # type: ignore[no-untyped-def]
+    which, taken, images, times, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out
+):
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
 
+    taken (1,): how many of them have been begun with; threads that are given the same one share the work, each taking the
+    next row when it is done with its last.
     noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5), begin (N,)
     and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, most, 2, 2),
     amplitude_sd (N, most) and probability (N, most), and what to hold the next time, solutions and odds.
     """
     number, points, cov, amplitude_sd, probability, solutions, odds_then = out
     most, sides = points.shape[1], (images.shape[3], images.shape[2])
-    for k in which:
+    while True:
+        place = take_one(taken)
+        if place >= len(which):
+            break
+        k = which[place]
         bounds = (limits[k, 0], limits[k, 1])
         hint = hints[k, : hinted[k]].copy()
         p, matrix, agreed, logs, solutions[k] = search(
@@ -117,7 +126,7 @@ def _best_of(points, images, times, sigma, noise, shot, limits, priors, needed):
         )
     best = int(misfits.argmin())
     area = float(images.shape[1] * images.shape[2])
-    if evidence(points[best], misfits[best], matrices[best], priors, area) >= needed - OUT_OF_REACH:
+    if not done.all() and evidence(points[best], misfits[best], matrices[best], priors, area) >= needed - OUT_OF_REACH:
         first, reach = best, np.inf
         for turn in range(-1, variants):
             v = first if turn < 0 else turn
