@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from irst_stream.types import Detections, Floats, Stamp, Window
 
-__all__ = ["NOTHING_FOUND", "Found", "gather"]
+__all__ = ["NOTHING_FOUND", "Found", "gather", "one_above_another", "side_by_side"]
 
 CLOSE = 0.15  # px: a detection's score estimates the probability that a target is this close
 

@@ -8,6 +8,7 @@ that two steps of dt / 2 give what one of dt gives.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -41,6 +42,7 @@ def acceleration_noise(dt: float) -> Floats:
     return _both_axes(line)
 
 
+@cache
 def window_noise(frames: int) -> float:
     """By what variance, px^2, a target's mean place over a window strays from its place in the middle frame, if frames are
     1 s apart and its acceleration is white, of 1 px^2/s^3.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.track.compiled import NEW, PARTS, WORTH
+from irst_stream.track.compiled import NEW, PARTS, SIZE, WORTH
 from irst_stream.track.motion import window_noise
 from irst_stream.track.settings import TrackSettings
 from irst_stream.types import Detections, Floats, Ints
@@ -20,7 +20,7 @@ MOST_PARTS = 20  # of which errors are made; of those made of more it is not kno
 
 
 class Seen(NamedTuple):
-    """See compiled.advance: rows (N, 7 + 2 R), sources (N,), lights (N, 2)."""
+    """See compiled.advance: rows (N, 8 + 2 R), sources (N,), lights (N, 2)."""
 
     rows: Floats
     sources: Ints
@@ -44,13 +44,15 @@ def look(detections: Detections, first: int, frame_s: float, settings: TrackSett
     rows[:, :2] = detections.xy
     rows[:, 2:NEW] = cov.reshape(-1, 4)[:, [0, 1, 3]] * (COMPARED if coloured else 1.0)
     rows[:, NEW], rows[:, WORTH] = _doubts(detections.score, s)
+    rows[:, SIZE] = cov[:, 0, 0] + cov[:, 1, 1]
     sources = first + np.arange(n)
     if coloured:
         rows[:, [2, 4]] += window_noise(s.overlap) * frame_s**3 * (s.sway_px_s**2 + s.own_sway_px_s**2)
         parts, shared = _parts(detections.factor, cov, known)
         rows[:, PARTS:] = parts.reshape(n, 2 * MOST_PARTS)
-        _, begin, region = np.unique(detections.region, return_index=True, return_inverse=True)
-        sources[shared] = first + begin[region[shared]]
+        begin: dict[int, int] = {}
+        rows_of_region = [begin.setdefault(region, row) for row, region in enumerate(detections.region.tolist())]
+        sources = first + np.where(shared, rows_of_region, np.arange(n))
     return Seen(rows, sources, lights)
 
 
@@ -58,7 +60,7 @@ def _doubts(score: Floats, s: TrackSettings) -> tuple[Floats, Floats]:
     """Of each detection (N,), by what it says of itself: the chance that it is a new target, if nobody explains it; the log
     of how much likelier it is to be seen of a target than of clutter, px^2.
     """
-    sure = np.clip(np.nan_to_num(score, nan=1.0), 0.0, 1.0)
+    sure = np.minimum(np.maximum(np.where(np.isnan(score), 1.0, score), 0.0), 1.0)
     false = s.false_alarms + s.mistakes * (1 - sure)
     new = np.maximum(s.births * sure / (s.births * sure + false), 1e-12)
     return new, np.log(s.detected / (false + s.births))
@@ -68,6 +70,10 @@ def _parts(factor: Floats, cov: Floats, known: Flags) -> tuple[Floats, Flags]:
     """Each error's parts (N, 2, MOST_PARTS), and of which it is known what they share with others of their region (N,)."""
     out, given = np.zeros((len(cov), 2, MOST_PARTS)), factor.shape[2]
     shared = known & (0 < given <= MOST_PARTS) & factor.any(axis=(1, 2)) & np.isfinite(factor).all(axis=(1, 2))
-    out[shared, :, :given] = factor[shared]
-    out[~shared, :, :2] = np.linalg.cholesky(cov[~shared])
+    if shared.any():
+        out[shared, :, :given] = factor[shared]
+    own = cov[~shared]
+    out[~shared, 0, 0] = along = np.sqrt(own[:, 0, 0])
+    out[~shared, 1, 0] = aside = own[:, 0, 1] / along
+    out[~shared, 1, 1] = np.sqrt(np.maximum(own[:, 1, 1] - aside**2, 0.0))
     return out, shared

@@ -145,18 +145,22 @@ def test_a_restart_begins_anew_and_what_is_late_is_counted():
     assert len(tracker.step(detections(10**6, [], epoch=1))) == 0, "hours of silence"
 
 
-def test_odd_detections_do_no_harm():
-    tracker = Tracker()
+@pytest.mark.parametrize("overlap", [0, 1, 5])
+def test_odd_detections_do_no_harm(overlap):
+    tracker = Tracker(TrackSettings(overlap=overlap))
     rng = np.random.default_rng(0)
     for k in range(5):
         tracker.step(detections(k, [[5, 5], [5, 5], [5, 5]]))  # identical
-    broken = np.array([np.full((2, 2), np.nan), np.zeros((2, 2)), [[1.0, 2.0], [2.0, 1.0]]])
-    tracker.step(detections(5, [[5, 5], [9, 9], [12, 12]], cov=broken))
-    for k in range(6, 9):
+    broken = np.array([np.full((2, 2), np.nan), np.zeros((2, 2)), [[1.0, 2.0], [2.0, 1.0]], [[1.0, 1 - 2e-16], [1.0, 1.0]]])
+    seen = detections(5, [[5, 5], [9, 9], [12, 12], [5, 6]], cov=broken)
+    odd = seen.factor, np.full((4, 2, 3), np.nan), np.full((4, 2, 3), np.inf), np.ones((4, 2, 999))
+    for k, factor in enumerate(odd):
+        tracker.step(replace(seen, factor=factor, stamp=stamp(5 + k)))
+    for k in range(9, 12):
         tracks = tracker.step(detections(k, rng.uniform(0, 11, (1000, 2))))  # a thousand false alarms in one patch
         assert np.isfinite(tracks.state).all()
         assert (np.linalg.eigvalsh(tracks.cov) > 0).all()
-    for k in range(9, 60):
+    for k in range(12, 63):
         tracks = tracker.step(detections(k, [], amplitude=[]))
     assert len(tracks) == 0
 

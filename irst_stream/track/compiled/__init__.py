@@ -14,12 +14,16 @@ given starts a new target (lives.py). Then those that say the same become one, w
 the heaviest stay (hypotheses.py). Groups that come near are joined, hypothesis by hypothesis, and fall apart when their
 targets do (groups.py). What is published of all that is in tracks.py.
 
+The error of the detection that a target was last seen by can be part of its state, whose last two numbers it then is: what
+windows that overlap say errs alike, which fades from frame to frame, and the errors of targets that share light have parts
+in common, so that two may be known to be where only their middle is certain.
+
 Beliefs (beliefs.py) are ragged arrays: groups have hypotheses, hypotheses have rows, one for each target.
 
     group (G + 1,)  first hypothesis of each      hypothesis (H + 1,)  first row of each    block (H + 1,)  first of `cov`
     log_weight (H,)                               chance (H, M)        of each motion model
     x (R, M, D)     state under each model        cov                  (M, n D, n D) of each hypothesis' n rows, flat
-    real (R, 5 and a factor), whole (R, 7)        see the names of their columns in beliefs.py
+    real (R, 6 and a factor), whole (R, 7)        see the names of their columns in beliefs.py
 """
 
 from irst_stream.track.compiled.beliefs import (
@@ -30,6 +34,7 @@ from irst_stream.track.compiled.beliefs import (
     PARENT,
     PARTS,
     REALS,
+    SIZE,
     WHOLES,
     WORTH,
     Beliefs,
@@ -48,6 +53,7 @@ __all__ = [
     "PARENT",
     "PARTS",
     "REALS",
+    "SIZE",
     "WHOLES",
     "WORTH",
     "Beliefs",

@@ -15,6 +15,7 @@ __all__ = [
     "AMPLITUDE_VAR",
     "CONFIRMED",
     "DETECTION",
+    "ERRS",
     "EXISTS",
     "FACTOR",
     "FAINT",
@@ -27,6 +28,7 @@ __all__ = [
     "REALS",
     "SCORE",
     "SEEN_S",
+    "SIZE",
     "SOURCE",
     "TINY",
     "WHOLES",
@@ -42,10 +44,10 @@ __all__ = [
     "store",
 ]
 
-AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, FACTOR = range(6)  # columns of `real`; the factor is all from there on
+AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, ERRS, FACTOR = range(7)  # columns of `real`; the factor: all from there on
 ID, HITS, AGE, CONFIRMED, DETECTION, PARENT, SOURCE = range(7)  # columns of `whole`; HITS: a bit a frame, the last lowest
 REALS, WHOLES = FACTOR, 7  # how many there are, the factor apart
-NEW, WORTH, PARTS = 5, 6, 7  # columns of `seen`, see frame.advance; the parts are all from there on
+NEW, WORTH, SIZE, PARTS = 5, 6, 7, 8  # columns of `seen`, see frame.advance; the parts are all from there on
 MOST_TARGETS = 10  # of a group; what is near beyond that is a group of its own
 TINY = 1e-300
 FAINT = 12.0  # of log weight: hypotheses this much less likely than the best are dropped

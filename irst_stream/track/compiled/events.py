@@ -10,7 +10,7 @@ import numpy as np
 from irst_stream.compiling import compiled
 from irst_stream.track.compiled.beliefs import FAINT, WORTH
 from irst_stream.track.compiled.places import chi_squared, log_normal, measured
-from irst_stream.track.compiled.sight import brightness, chance_of_one, chances_merged, fates, shares_of, size_of, surprise
+from irst_stream.track.compiled.sight import brightness, chance_of_one, chances_merged, fates, shares_of, size_of, widening
 
 __all__ = ["MOST_SEEN", "Best", "empty_work", "explain", "gain_of"]
 
@@ -96,7 +96,7 @@ def _options(seen, light, clutter, real, places, spread, merging, fate, odds, ru
     candidates = 0
     for i in range(n):
         dx, dy = seen[0] - places[i, 0], seen[1] - places[i, 1]
-        wider = surprise(1 << i, real, seen)
+        wider = widening(1 << i, real, seen)
         xx, xy = spread[i, i, 0, 0] + wider * seen[2], spread[i, i, 0, 1] + wider * seen[3]
         yy = spread[i, i, 1, 1] + wider * seen[4]
         if chi_squared(dx, dy, xx, xy, yy) < rules.gate and count < OPTIONS:
@@ -136,7 +136,7 @@ def _mergeable(mask, n, merging):  # type: ignore[no-untyped-def]
 def _mean_density(mask, seen, real, places, spread):  # type: ignore[no-untyped-def]
     """Log density of a detection, and its chi^2, if it is the weighted mean of these targets."""
     share = shares_of(mask, real)
-    wider = surprise(mask, real, seen)
+    wider = widening(mask, real, seen)
     dx, dy, xx, xy, yy = seen[0], seen[1], wider * seen[2], wider * seen[3], wider * seen[4]
     for i in range(len(real)):
         if share[i] > 0:

@@ -20,12 +20,12 @@ __all__ = ["advance"]
 def advance(beliefs, seen, sources, lights, clutter, numbers, now_s, rules, out):  # type: ignore[no-untyped-def]
     """One frame: predicted beliefs and its detections to beliefs, which are written into the first part of `out`.
 
-    seen (N, 7 + 2 R): x, y px, the covariance with which they are compared (xx, xy, yy), the chance that each is a new
-    target, if nobody explains it, the log of how much likelier it is to be seen of a target than of clutter, px^2, and the
-    parts of its error (2, R), 0 of them where that is no part of the state; sources (N,): a number that those share whose
-    errors share their parts; lights (N, 2): brightness and its variance, DN, NaN where unknown; clutter (N,): log
-    density of that brightness among all; numbers: the id of what the first detection may start, the others' follow. Returns
-    groups, hypotheses and rows used; -1 where it has no room.
+    seen (N, 8 + 2 R): x, y px, the covariance with which they are compared (xx, xy, yy), the chance that each is a new
+    target, if nobody explains it, the log of how much likelier it is to be seen of a target than of clutter, px^2, the
+    variance of its error, of both axes, and the parts of that (2, R), 0 where it is no part of the state; sources (N,): a
+    number that those share whose errors share their parts; lights (N, 2): brightness and its variance, DN, NaN where
+    unknown; clutter (N,): log density of that brightness among all; numbers: the id of what the first detection may start,
+    the others' follow. Returns groups, hypotheses and rows used; -1 where it has no room.
     """
     parent, owner = regroup(beliefs, seen, rules)
     pool = 2 * rules.most

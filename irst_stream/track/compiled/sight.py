@@ -14,12 +14,12 @@ from irst_stream.compiling import compiled
 from irst_stream.track.compiled.beliefs import (
     AMPLITUDE,
     AMPLITUDE_VAR,
+    ERRS,
     EXISTS,
-    FACTOR,
     MOST_TARGETS,
     PARTS,
+    SIZE,
     TINY,
-    covary,
 )
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
     "fates",
     "shares_of",
     "size_of",
-    "surprise",
     "unusual",
+    "widening",
 ]
 
 MOST_LEARNT = 50  # detections of a frame, of the brightness that is usual
@@ -125,23 +125,18 @@ def size_of(mask):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def surprise(mask, real, seen):  # type: ignore[no-untyped-def]
-    """By how much more a detection may err than what is left of its error once that of these targets, which is part of
-    their states, is allowed for: 1, or more where it errs more than they were last seen to.
+def widening(mask, real, seen):  # type: ignore[no-untyped-def]
+    """By how much to widen the covariance with which a detection is compared to these targets: it leaves out the error that
+    is part of their states, which is one as large as that of what they were last seen by; so more than 1 where this one is
+    larger.
     """
     if len(seen) == PARTS:
         return 1.0
-    own, before = _variance(seen[PARTS:]), 0.0
+    before = 0.0
     for i in range(len(real)):
         if mask >> i & 1:
-            before += _variance(real[i, FACTOR:]) / size_of(mask)
-    return 1.0 + max(1.0 - before / own, 0.0) * own / (seen[2] + seen[4])
-
-
-@compiled
-def _variance(factor):  # type: ignore[no-untyped-def]
-    """Of an error along both axes, by its factor, flat."""
-    return covary(factor, factor, 0, 0) + covary(factor, factor, 1, 1)
+            before += real[i, ERRS] / size_of(mask)
+    return 1.0 + max(seen[SIZE] - before, 0.0) / (seen[2] + seen[4])
 
 
 @compiled

@@ -13,12 +13,14 @@ from irst_stream.track.compiled.beliefs import (
     AMPLITUDE_VAR,
     CONFIRMED,
     DETECTION,
+    ERRS,
     EXISTS,
     FACTOR,
     HITS,
     PARTS,
     SCORE,
     SEEN_S,
+    SIZE,
     SOURCE,
     TINY,
     WORTH,
@@ -26,7 +28,7 @@ from irst_stream.track.compiled.beliefs import (
 from irst_stream.track.compiled.events import gain_of
 from irst_stream.track.compiled.lives import confirms
 from irst_stream.track.compiled.places import log_normal, place_of
-from irst_stream.track.compiled.sight import brightness, shares_of, size_of, surprise
+from irst_stream.track.compiled.sight import brightness, shares_of, size_of, widening
 
 __all__ = ["apply", "update"]
 
@@ -49,14 +51,14 @@ def apply(masks, rows, seen, sources, lights, clutter, now_s, room, c, view, h, 
             continue
         hit |= mask
         more = brightness(mask, before, lights[j], clutter[j], rules)
-        wider = surprise(mask, real, seen[j])
+        wider = widening(mask, real, seen[j])
         density = update(x, cov, chance, mask, shares_of(mask, before), seen[j], wider, rules.coloured)
         weight += gain_of(mask, n, odds, fate, merging, seen[j, WORTH] + density, more)
         _lighten(mask, real, lights[j])
         for i in range(n):
             if mask >> i & 1:
                 real[i, SCORE] += seen[j, WORTH] + density + more
-                real[i, FACTOR:] = seen[j, PARTS:]
+                real[i, ERRS], real[i, FACTOR:] = seen[j, SIZE], seen[j, PARTS:]
                 whole[i, DETECTION], whole[i, SOURCE] = rows[j], sources[j]
     for i in range(n):
         whole[i, HITS] = (whole[i, HITS] << 1) & 0xFFFFFFFF
