@@ -14,6 +14,12 @@ from irst_stream.sim import Scene, SceneSettings
 from irst_stream.track import Tracker, TrackSettings
 
 
+def faults_of(path):
+    with pytest.raises(FormatError) as caught:
+        read_config(path)
+    return str(caught.value).removeprefix(f"{path}: ").split("; ")
+
+
 def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("[sensor]\nwidth = 320\n[groups]\nsnr = [5.0, 9.0]\nmembers = [2, 3]\n")
@@ -42,9 +48,7 @@ def test_what_is_wrong_of_its_kind_does_not_hide_what_is_wrong_beside_it(tmp_pat
         'policy = "lively"\nbackend = 3\nthreads = -3\nwindow = 4\n[[receive]]\nbind = true\n[[receive]]\n'
         'endpoint = "udp://x"\n[[write]]\n[fit]\nanew = 0\n'
     )
-    with pytest.raises(FormatError) as caught:
-        read_config(path)
-    assert sorted(str(caught.value).removeprefix(f"{path}: ").split("; ")) == [
+    assert sorted(faults_of(path)) == [
         "backend: expected auto, tensorrt, tensorrt-fp32, tensorrt-int8, onnx, openvino, openvino-bf16 or numpy, got 3",
         "fit.anew: expected 1 to 1,000,000 windows, got 0",
         "policy: expected live or lossless, got 'lively'",
@@ -62,9 +66,7 @@ def test_all_settings_that_make_no_fit_search_or_tracker_are_named_at_once(tmp_p
         "[fit]\nanew = 0\nsigma_px = -1.0\nshot_dn = -1.0\n[propose]\naverage = 2\nmost_regions = 0\n"
         "[track]\nleast = 0.5\nhits = 4\nlag = -1\ngate = 0.0\n"
     )
-    with pytest.raises(FormatError) as caught:
-        read_config(path)
-    assert str(caught.value).removeprefix(f"{path}: ").split("; ") == [
+    assert faults_of(path) == [
         "fit.sigma_px: expected a number above 0, got -1.0",
         "fit.anew: expected 1 to 1,000,000 windows, got 0",
         "fit.shot_dn: expected 0 or more, got -1.0",

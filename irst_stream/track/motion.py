@@ -49,7 +49,7 @@ def window_noise(frames: int) -> float:
     """
     half = frames // 2
     pairs = [(min(j, k), max(j, k)) for j in range(1, half + 1) for k in range(1, half + 1)]
-    return 2 / max(frames, 1) ** 2 * sum(near**2 * (3 * far - near) / 6 for near, far in pairs)
+    return 2 / frames**2 * sum(near**2 * (3 * far - near) / 6 for near, far in pairs)
 
 
 def turn(dt: float, rate: float) -> Floats:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.track.compiled import NEW, PARTS, SIZE, WORTH
+from irst_stream.track.compiled import ERROR_VAR, NEW, PARTS, WORTH
 from irst_stream.track.motion import window_noise
 from irst_stream.track.settings import TrackSettings
 from irst_stream.types import Detections, Floats, Ints
@@ -44,7 +44,7 @@ def look(detections: Detections, first: int, frame_s: float, settings: TrackSett
     rows[:, :2] = detections.xy
     rows[:, 2:NEW] = cov.reshape(-1, 4)[:, [0, 1, 3]] * (COMPARED if coloured else 1.0)
     rows[:, NEW], rows[:, WORTH] = _doubts(detections.score, s)
-    rows[:, SIZE] = cov[:, 0, 0] + cov[:, 1, 1]
+    rows[:, ERROR_VAR] = cov[:, 0, 0] + cov[:, 1, 1]
     sources = first + np.arange(n)
     if coloured:
         rows[:, [2, 4]] += window_noise(s.overlap) * frame_s**3 * (s.sway_px_s**2 + s.own_sway_px_s**2)

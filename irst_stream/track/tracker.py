@@ -36,7 +36,9 @@ from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 __all__ = ["Tracker"]
 
 EXISTS_FRAMES = 1000.0  # that a target stays in view, roughly
-LINGERS = 1.7  # how the errors of windows that overlap fade: 1 is that of the next window, by how long the filter errs
+LINGERS = (
+    1.7  # by this power of what the next window is new in do errors fade, so that the filter is as sure as it should be
+)
 MEMORY = 0.05  # of what brightness is usual: what each detection adds to it
 LONGEST_S = 10.0  # without detections: whatever was in view has moved on
 CALM = 0.5  # of what moves each target by itself: a group that flies on calmly may still swing within

@@ -22,6 +22,13 @@ def test_a_line_is_what_each_pixel_integrates(sigma: float) -> None:
         np.testing.assert_allclose(slope, -np.diff(density), rtol=0, atol=2e-8 / sigma)
 
 
+def test_a_place_that_is_no_number_gives_no_number() -> None:
+    p = np.array([[math.nan, 4.0, 0.0, 0.0, 200.0]])
+    matrix, vector = np.empty((5, 5)), np.empty(5)
+    images = np.ones((1, 11, 11))
+    assert math.isnan(normal_equations(p, images, np.zeros(1), 0.5, 1.0, 0.0, (NOTHING, 1e30), PRIORS, matrix, vector))
+
+
 @pytest.mark.parametrize("amplitude", [100.0, 1e6])
 def test_shot_noise_costs_the_same_however_bright_the_light(amplitude: float) -> None:
     p = np.array([[x, y, 0.1, 0.0, amplitude] for x, y in ((4.0, 4.0), (5.2, 5.1), (6.1, 7.0), (3.0, 6.5), (7.2, 3.1))])

@@ -110,7 +110,8 @@ def factors(number, cov):  # type: ignore[no-untyped-def]
                 for j in range(n):
                     if i // 2 != j // 2:
                         joint[i, j] = 0.0
-            cholesky(joint[:n, :n], 0.0, factor)
+            if not cholesky(joint[:n, :n], 0.0, factor):
+                continue
         for i in range(n):
             for j in range(i + 1):
                 out[r, known[i // 2], i % 2, j] = factor[i, j]

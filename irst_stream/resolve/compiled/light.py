@@ -50,11 +50,13 @@ def line(centre, sigma, value, slope):  # type: ignore[no-untyped-def]
 
 @compiled
 def _edge(u):  # type: ignore[no-untyped-def]
-    """erf(u) and exp(-u^2); so far out that both are at their ends to 1e-8, these."""
+    """erf(u) and exp(-u^2); so far out that both are at their ends to 1e-8, these; NaN where u is."""
     if u > FAR_OUT:
         return 1.0, 0.0
     if u < -FAR_OUT:
         return -1.0, 0.0
+    if math.isnan(u):  # of a fit gone astray: no place in the series
+        return u, u
     node = int(u * NODES + (MIDDLE + 0.5))
     away, series = u - (node - MIDDLE) / NODES, SERIES[node]
     value, slope = series[TERMS - 1], 0.0

@@ -15,12 +15,13 @@ __all__ = [
     "AMPLITUDE_VAR",
     "CONFIRMED",
     "DETECTION",
-    "ERRS",
+    "ERROR_VAR",
     "EXISTS",
     "FACTOR",
     "FAINT",
     "HITS",
     "ID",
+    "LAST_ERROR_VAR",
     "MOST_TARGETS",
     "NEW",
     "PARENT",
@@ -28,7 +29,6 @@ __all__ = [
     "REALS",
     "SCORE",
     "SEEN_S",
-    "SIZE",
     "SOURCE",
     "TINY",
     "WHOLES",
@@ -44,10 +44,12 @@ __all__ = [
     "store",
 ]
 
-AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, ERRS, FACTOR = range(7)  # columns of `real`; the factor: all from there on
+AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, LAST_ERROR_VAR, FACTOR = range(
+    7
+)  # columns of `real`; from the last on: the factor
 ID, HITS, AGE, CONFIRMED, DETECTION, PARENT, SOURCE = range(7)  # columns of `whole`; HITS: a bit a frame, the last lowest
 REALS, WHOLES = FACTOR, 7  # how many there are, the factor apart
-NEW, WORTH, SIZE, PARTS = 5, 6, 7, 8  # columns of `seen`, see frame.advance; the parts are all from there on
+NEW, WORTH, ERROR_VAR, PARTS = 5, 6, 7, 8  # columns of `seen`, see frame.advance; the parts are all from there on
 MOST_TARGETS = 10  # of a group; what is near beyond that is a group of its own
 TINY = 1e-300
 FAINT = 12.0  # of log weight: hypotheses this much less likely than the best are dropped

@@ -11,18 +11,18 @@ from irst_stream.track.compiled.beliefs import (
     AMPLITUDE_VAR,
     CONFIRMED,
     DETECTION,
-    ERRS,
+    ERROR_VAR,
     EXISTS,
     FACTOR,
     HITS,
     ID,
+    LAST_ERROR_VAR,
     MOST_TARGETS,
     NEW,
     PARENT,
     PARTS,
     SCORE,
     SEEN_S,
-    SIZE,
     SOURCE,
     covary,
 )
@@ -88,6 +88,6 @@ def _born(row, seen, light, number, now_s, rules, x, cov, real, whole):  # type:
                     cov[m, a, b] += error
     real[AMPLITUDE], real[AMPLITUDE_VAR] = light[0], light[1]
     real[EXISTS], real[SCORE], real[SEEN_S] = seen[NEW], math.log(seen[NEW]), now_s
-    real[ERRS], real[FACTOR:] = seen[SIZE], seen[PARTS:]
+    real[LAST_ERROR_VAR], real[FACTOR:] = seen[ERROR_VAR], seen[PARTS:]
     whole[ID], whole[HITS], whole[AGE], whole[CONFIRMED], whole[DETECTION], whole[PARENT] = number, 1, 1, 0, row, -1
     whole[CONFIRMED] = confirms(real, whole, rules)

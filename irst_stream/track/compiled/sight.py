@@ -14,11 +14,11 @@ from irst_stream.compiling import compiled
 from irst_stream.track.compiled.beliefs import (
     AMPLITUDE,
     AMPLITUDE_VAR,
-    ERRS,
+    ERROR_VAR,
     EXISTS,
+    LAST_ERROR_VAR,
     MOST_TARGETS,
     PARTS,
-    SIZE,
     TINY,
 )
 
@@ -135,8 +135,8 @@ def widening(mask, real, seen):  # type: ignore[no-untyped-def]
     before = 0.0
     for i in range(len(real)):
         if mask >> i & 1:
-            before += real[i, ERRS] / size_of(mask)
-    return 1.0 + max(seen[SIZE] - before, 0.0) / (seen[2] + seen[4])
+            before += real[i, LAST_ERROR_VAR] / size_of(mask)
+    return 1.0 + max(seen[ERROR_VAR] - before, 0.0) / (seen[2] + seen[4])
 
 
 @compiled

@@ -13,14 +13,14 @@ from irst_stream.track.compiled.beliefs import (
     AMPLITUDE_VAR,
     CONFIRMED,
     DETECTION,
-    ERRS,
+    ERROR_VAR,
     EXISTS,
     FACTOR,
     HITS,
+    LAST_ERROR_VAR,
     PARTS,
     SCORE,
     SEEN_S,
-    SIZE,
     SOURCE,
     TINY,
     WORTH,
@@ -58,7 +58,7 @@ def apply(masks, rows, seen, sources, lights, clutter, now_s, room, c, view, h, 
         for i in range(n):
             if mask >> i & 1:
                 real[i, SCORE] += seen[j, WORTH] + density + more
-                real[i, ERRS], real[i, FACTOR:] = seen[j, SIZE], seen[j, PARTS:]
+                real[i, LAST_ERROR_VAR], real[i, FACTOR:] = seen[j, ERROR_VAR], seen[j, PARTS:]
                 whole[i, DETECTION], whole[i, SOURCE] = rows[j], sources[j]
     for i in range(n):
         whole[i, HITS] = (whole[i, HITS] << 1) & 0xFFFFFFFF
