@@ -76,8 +76,7 @@ def test_silence_is_noticed_and_the_link_opened_anew():
             until(lambda: taken.source.stalled)
             assert taken.source.links["stalled"] == 1
             until(lambda: send(publisher, patch(0)) or taken.frames)
-            until(lambda: not taken.source.stalled)
-            until(lambda: taken.source.links["stalled"] == 2, "a second stall")
+            until(lambda: taken.source.links["stalled"] >= 2, "a second stall: the first had ended")
     finally:
         listener.destroy(0)
 
