@@ -32,7 +32,8 @@ batch = 16
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(validation, "VALIDATED", 2)
+    monkeypatch.setattr(validation, "VALIDATED", 1)
+    monkeypatch.setattr(train, "GUESSED", 500)
     (tmp_path / "tiny.toml").write_text(CONFIG)
     threads = torch.get_num_threads()
     yield tmp_path

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the dev extra into .venv and runs all tests; further arguments go to pytest (bash tools/test.sh -k optics).
+# Installs the dev extra into .venv and runs all tests, on as many cores as there are up to four; further arguments go to
+# pytest (bash tools/test.sh -k optics; -n 0 for all in one process).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up dev
 cd "$root"
 echo "test: pytest $*"
-exec "$venv/bin/python" -m pytest "$@"
+exec "$venv/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"

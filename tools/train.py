@@ -37,6 +37,7 @@ from irst_stream.unmix.graph import build_all
 
 ROOT = Path("out/train")
 AVERAGE = 0.999  # of the weights: what is kept each step; the average is what is validated and shipped
+GUESSED = 20_000  # images that the first guess of Qinit is made from
 LONGEST_GRADIENT = 1.0
 WEIGHT_DECAY = 1e-5
 STAGES = ("head", "unfold", "whole")
@@ -313,13 +314,13 @@ def begin_from(network: DeRefNet, weights: dict[str, np.ndarray]) -> None:
     network.load_state_dict(own | taken)
 
 
-def first_guess(draw: Draw, config: Training, images: int = 20_000) -> np.ndarray:
+def first_guess(draw: Draw, config: Training) -> np.ndarray:
     """Qinit (cells, pixels): the linear map from images to labels with the least squared error."""
-    clips = shown(draw, config, 0, images, 1)
-    y = clips.frames[:, 0].reshape(images, -1).astype(np.float64)
+    clips = shown(draw, config, 0, GUESSED, 1)
+    y = clips.frames[:, 0].reshape(GUESSED, -1).astype(np.float64)
     if config.by_peak:
         y *= UNIT / np.maximum(y.max(1, keepdims=True), FAINTEST)
-    x = grid_of(config).label(clips.xy[:, 0], clips.amplitude).reshape(images, -1)
+    x = grid_of(config).label(clips.xy[:, 0], clips.amplitude).reshape(GUESSED, -1)
     ridge = 1e-6 * np.trace(y.T @ y) / y.shape[1] * np.eye(y.shape[1])
     return np.linalg.solve(y.T @ y + ridge, y.T @ x).T
 
