@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 from irst_stream.clocks import Clocks
 from irst_stream.errors import WireError
 from irst_stream.resolve.readouts import Resolver
-from irst_stream.stabilise import View, Views, put_right
+from irst_stream.stabilise import View, Views
 from irst_stream.types import Answer, Detections, Frame, Tracks, Window
 from irst_stream.window import Windows
 
@@ -92,13 +92,12 @@ class Pipeline:
         with self.clocks("unmix"):
             answers = self._unmix(windows)
         with self.clocks("resolve"):
-            views = [self._views.of(window.stamp) for window in windows]
-            found = [self._read(*window) for window in zip(windows, answers, views, strict=True)]
+            found = [self._resolve(*pair) for pair in zip(windows, answers, strict=True)]
         if self._track is None:
             return [*results, *found]
         with self.clocks("track"):
-            for detections, view in zip(found, views, strict=True):
-                results += (detections, *self._track(detections, view))
+            for detections in found:
+                results += (detections, *self._track(detections, self._views.of(detections.stamp)))
             return results
 
     def finish(self) -> list[Result]:
@@ -110,11 +109,8 @@ class Pipeline:
             self._views.look(frame)
         except WireError as error:
             self.windows.count(frame, error.reason)
-        return self.windows.push(frame)
-
-    def _read(self, window: Window, answers: list[Answer], view: View | None) -> Detections:
-        found = self._resolve(window, answers)
-        return found if view is None else put_right(found, view)
+        window = self.windows.push(frame)
+        return None if window is None else self._views.put_in(window)
 
     def forget(self, sensor: str) -> list[Result]:
         """Drops what is held of a sensor that will not come back; what waited for more of its frames."""

@@ -10,19 +10,19 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from irst_stream.types import Detections, Floats, Frame, Pose, Stamp
+from irst_stream.types import Floats, Frame, Pose, Stamp, Window
 from irst_stream.wire import pose_of
 
-__all__ = ["View", "Views", "is_known", "middle", "put_right", "to_frame", "to_world"]
+__all__ = ["View", "Views", "is_known", "middle", "to_frame", "to_world"]
 
 HELD = 256  # frames of each sensor: windows have fewer
+FARTHEST = 1e4  # px, of a shift: one that is larger is a mistake
 
 
 class View(NamedTuple):
-    """Where the platform pointed at a frame of that shape (H, W), and on the average of the window about it."""
+    """Where the platform pointed at a frame of that shape (H, W)."""
 
     pose: Pose
-    average: Pose
     shape: tuple[int, int]
 
 
@@ -40,34 +40,41 @@ class Views:
         if pose is not None:
             stamp = pose.stamp
             seen = self._seen.setdefault(stamp.sensor, OrderedDict())
-            seen[stamp.epoch, stamp.index] = View(pose, pose, (frame.pixels.shape[0], frame.pixels.shape[1]))
+            seen[stamp.epoch, stamp.index] = View(pose, (frame.pixels.shape[0], frame.pixels.shape[1]))
             seen.move_to_end((stamp.epoch, stamp.index))
             if len(seen) > HELD:
                 seen.popitem(last=False)
 
     def of(self, stamp: Stamp) -> View | None:
-        """What is known of a window by its centre frame's stamp; None where any of its frames says nothing."""
-        held: Mapping[tuple[int, int], View] = self._seen.get(stamp.sensor, {})
-        around = range(stamp.index - self._reach, stamp.index + self._reach + 1)
-        seen = [view for index in around if (view := held.get((stamp.epoch, index))) is not None]
-        if len(seen) != len(around):
-            return None
-        x, y, roll = np.mean([(view.pose.x, view.pose.y, view.pose.roll_rad) for view in seen], axis=0).tolist()
-        return seen[self._reach]._replace(average=Pose(stamp, x, y, roll))
+        """What is known of a window's centre frame, by its stamp; None where any frame of the window says nothing."""
+        around = self._around(stamp)
+        return around[self._reach] if around else None
+
+    def put_in(self, window: Window) -> Window:
+        """The window with what is known of the platform in its course."""
+        around = self._around(window.stamp)
+        if not around or not len(window.corners):
+            return window
+        course, middles = window.course.copy(), window.corners + (np.array(window.patches.shape[:1:-1]) - 1) / 2
+        here = around[self._reach]
+        centre = middle(here.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            still = _seen_at_rest(here.pose, centre, middles)
+            for t, view in enumerate(around):
+                course[:, t, 1:] = _seen_by(view.pose, centre, still) - middles
+        course[:, self._reach, 1:] = 0.0
+        return replace(window, course=course) if (np.abs(course) < FARTHEST).all() else window
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self._seen.pop(sensor, None)
 
-
-def put_right(detections: Detections, view: View) -> Detections:
-    """Detections as the centre frame alone sees them: a window sees its targets where they are on its frames' average."""
-    xy, cov, factor = to_world(view.average, middle(view.shape), detections.xy, detections.cov, detections.factor)
-    state = np.hstack([xy, np.zeros_like(xy)])
-    both = np.zeros((len(xy), 4, 4))
-    both[:, :2, :2] = cov
-    state, both = to_frame(view.pose, middle(view.shape), state, both)
-    return replace(detections, xy=state[:, :2], cov=both[:, :2, :2], factor=_turn(view.pose) @ factor)
+    def _around(self, stamp: Stamp) -> list[View]:
+        """What the frames of a window say, by its centre frame's stamp; nothing where any of them says nothing."""
+        held: Mapping[tuple[int, int], View] = self._seen.get(stamp.sensor, {})
+        around = range(stamp.index - self._reach, stamp.index + self._reach + 1)
+        seen = [view for index in around if (view := held.get((stamp.epoch, index))) is not None]
+        return seen if len(seen) == len(around) else []
 
 
 def middle(shape: tuple[int, int]) -> Floats:
@@ -85,7 +92,7 @@ def to_world(pose: Pose, centre: Floats, xy: Floats, cov: Floats, factor: Floats
     of their errors, stabilised.
     """
     turn = _turn(pose)
-    return (xy - centre - (pose.x, pose.y)) @ turn + centre, turn.T @ cov @ turn, turn.T @ factor
+    return _seen_at_rest(pose, centre, xy), turn.T @ cov @ turn, turn.T @ factor
 
 
 def to_frame(pose: Pose, centre: Floats, state: Floats, cov: Floats) -> tuple[Floats, Floats]:
@@ -95,8 +102,18 @@ def to_frame(pose: Pose, centre: Floats, state: Floats, cov: Floats) -> tuple[Fl
     """
     turn = _turn(pose)
     both = np.kron(np.eye(2), turn)
-    xy = (state[:, :2] - centre) @ turn.T + centre + (pose.x, pose.y)
+    xy = _seen_by(pose, centre, state[:, :2])
     return np.hstack([xy, state[:, 2:] @ turn.T]), both @ cov @ both.T
+
+
+def _seen_at_rest(pose: Pose, centre: Floats, xy: Floats) -> Floats:
+    """(N, 2) px: places of a frame, stabilised."""
+    return np.asarray((xy - centre - (pose.x, pose.y)) @ _turn(pose) + centre)
+
+
+def _seen_by(pose: Pose, centre: Floats, xy: Floats) -> Floats:
+    """(N, 2) px: stabilised places as a frame sees them."""
+    return np.asarray((xy - centre) @ _turn(pose).T + centre + (pose.x, pose.y))
 
 
 def _turn(pose: Pose) -> Floats:

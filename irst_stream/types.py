@@ -29,6 +29,7 @@ __all__ = [
     "Truth",
     "Unmixed",
     "Window",
+    "at_rest",
 ]
 
 Floats = NDArray[np.float64]
@@ -88,7 +89,8 @@ class Window:
     """The same regions of several frames around a centre frame, whose stamp it bears.
 
     corners (N, 2) x, y of each region's first pixel, px of the sensor's frame; patches (N, T, H, W) DN, NaN or infinite
-    where a pixel holds no measurement; times (T,) when each frame was taken, in frames from the centre one. region (N,):
+    where a pixel holds no measurement. course (N, T, 3): when each frame was taken, in frames from the centre one, and how
+    far what stands still is shifted in it from where the centre frame sees it, x, y px, 0 where nobody knows. region (N,):
     the same number in the next window is the same region, at the same place; noise (N,) a pixel's standard deviation, DN,
     NaN where nobody measured it; ceiling (N,) DN from which a pixel is saturated, infinite where none ever is.
     """
@@ -96,18 +98,24 @@ class Window:
     stamp: Stamp
     corners: Floats
     patches: NDArray[np.float32]
-    times: Floats
+    course: Floats
     region: Ints
     noise: Floats
     ceiling: Floats
 
     def __post_init__(self) -> None:
-        if self.patches.ndim != 4 or self.times.shape != self.patches.shape[1:2]:
-            raise ValueError(f"patches: expected (N, {len(self.times)}, H, W), got {self.patches.shape}")
-        _shape(self, corners=(2,), noise=(), ceiling=())
+        if self.patches.ndim != 4:
+            raise ValueError(f"patches: expected (N, T, H, W), got {self.patches.shape}")
+        _shape(self, corners=(2,), course=(self.patches.shape[1], 3), noise=(), ceiling=())
         _shape(self, np.int64, region=())
         object.__setattr__(self, "patches", _read_only(self.patches))
-        object.__setattr__(self, "times", _read_only(self.times))
+
+
+def at_rest(regions: int, frames: int) -> Floats:
+    """(N, T, 3): the course of so many regions in so many frames in a row, of a platform that stands still."""
+    course = np.zeros((regions, frames, 3))
+    course[:, :, 0] = np.arange(frames) - frames // 2
+    return course
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,7 +31,7 @@ import numpy as np
 from irst_stream.errors import UsageError
 from irst_stream.optics import PATCH
 from irst_stream.propose import Prepared, Proposer, ProposeSettings, corners_of, cut_out, warm_up
-from irst_stream.types import Floats, Frame, Ints, Stamp, Window
+from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest
 
 __all__ = ["Order", "Regions", "Windows"]
 
@@ -215,16 +215,12 @@ class _Sensor(NamedTuple):
     cutter: _Cutter | None
 
 
-def _times(length: int) -> Floats:
-    return np.arange(float(length)) - length // 2
-
-
 def _patch_window(frames: deque[Frame]) -> Window:
     """Frames that are one region each, as they are."""
     patches = np.stack([f.pixels for f in frames]).astype(np.float32, copy=False)[None]
     middle = frames[len(frames) // 2]
     region, unknown, ceiling = np.zeros(1, np.int64), np.full(1, np.nan), np.full(1, middle.full_scale)
-    return Window(middle.stamp, np.zeros((1, 2)), patches, _times(len(frames)), region, unknown, ceiling)
+    return Window(middle.stamp, np.zeros((1, 2)), patches, at_rest(1, len(frames)), region, unknown, ceiling)
 
 
 class _Cutter:
@@ -233,7 +229,6 @@ class _Cutter:
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
         self.proposer, self.regions = proposer, Regions(shape)
         self._prepared: deque[Prepared] = deque(maxlen=length)
-        self._times = _times(length)
 
     def prepare(self, frame: Frame) -> None:
         """Takes the next frame."""
@@ -251,8 +246,9 @@ class _Cutter:
         found = self.proposer.propose(self._prepared[middle], near)
         corners, numbers = self.regions.follow(found.middles)
         ceiling = frames[middle].full_scale - found.background
-        patches, stamp = cut_out(frames, self._prepared, corners, ceiling), frames[middle].stamp
-        return Window(stamp, corners.astype(float), patches, self._times, numbers, found.noise, ceiling), found.left_out
+        patches, course = cut_out(frames, self._prepared, corners, ceiling), at_rest(len(corners), len(frames))
+        window = Window(frames[middle].stamp, corners.astype(float), patches, course, numbers, found.noise, ceiling)
+        return window, found.left_out
 
 
 class Regions:

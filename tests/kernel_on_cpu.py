@@ -49,7 +49,7 @@ class ProgramSearch:
 
     def __call__(self, which, regions, answers):
         look, packed = np.zeros(1, self.kernel.look), np.zeros(len(which), self.kernel.region)
-        self.kernel.write_look(regions.times, look)
+        self.kernel.write_look(look)
         self.kernel.write_regions(which, regions, packed)
         (self.folder / "in").write_bytes(look.tobytes() + packed.tobytes())
         command = [self.program, self.folder / "in", self.folder / "out"]

@@ -1,7 +1,7 @@
 """From pixels to tracks: the covariances that come out hold what they promise, whether windows overlap or not.
 
 Two targets 2.5 px apart, of whose amplitudes next to nothing is known; and two 1 px apart, which trade light in the fit, so
-that their errors are alike, under a tight prior.
+that their errors are alike, under a tight prior, of a sensor at rest and of one that shakes, whose poses are known.
 """
 
 from dataclasses import replace
@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from irst_stream import Detections, Frame, Stamp, Tracks
+from irst_stream import Detections, Frame, Pose, Stamp, Tracks
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config
 from irst_stream.optics import render
 from irst_stream.resolve.fit import FitSettings
 from irst_stream.track import TrackSettings
 from irst_stream.track.motion import velocity, velocity_noise
+from irst_stream.wire import pose_metadata
 
 RATE_HZ, FRAMES, RUNS = 100.0, 41, 60
 NOISE, AMPLITUDE = 2.0, 235.0
@@ -43,22 +44,25 @@ def pair_that_sways(rng, spacing):
     return 5 + apart + np.cumsum(speed - speed.mean(axis=(0, 1)), axis=0) / RATE_HZ
 
 
-def followed(window, spacing, amplitude_sd):
-    """Each run's images through the whole chain."""
+def followed(window, spacing, amplitude_sd, shake=0.0):
+    """Each run's images through the whole chain; shake: px, of the platform, which its poses tell."""
     fit = replace(FIT, amplitude_sd_dn=amplitude_sd)
     pipeline = build_pipeline(Config(window=window, fit=fit, track=TRACK), tracks=True)
     for seed in range(RUNS):
         rng = np.random.default_rng(seed)
-        xy = pair_that_sways(rng, spacing)
+        poses = shake * np.random.default_rng([seed, 1]).standard_normal((FRAMES, 2))
+        xy = pair_that_sways(rng, spacing) + poses[:, None]
         light = np.tile(AMPLITUDE + 8 * rng.standard_normal(2), (FRAMES, 1))
         images = render(xy, light) + NOISE * rng.standard_normal((FRAMES, 11, 11))
         stamps = [Stamp(f"run {seed}", 0, t, round(t * 1e9 / RATE_HZ)) for t in range(FRAMES)]
-        frames = [Frame(*pair) for pair in zip(stamps, images.astype(np.float32), strict=True)]
+        said = [pose_metadata(Pose(stamp, *pose, 0.0)) for stamp, pose in zip(stamps, poses.tolist(), strict=True)]
+        seen = zip(stamps, images.astype(np.float32), said, strict=True)
+        frames = [Frame(stamp, image, metadata=pose) for stamp, image, pose in seen]
         results = [result for frame in frames for result in pipeline.step([frame])]
         yield Followed(results[::2], results[1::2], xy)
 
 
-@pytest.fixture(scope="module", params=[(1, *FAR), (5, *FAR), (1, *NEAR), (5, *NEAR)], ids=str)
+@pytest.fixture(scope="module", params=[(1, *FAR), (5, *FAR), (1, *NEAR), (5, *NEAR), (5, *NEAR, 0.15)], ids=str)
 def runs(request):
     return list(followed(*request.param))
 

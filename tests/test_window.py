@@ -28,7 +28,7 @@ def test_a_window_is_centred_two_frames_ago():
     window = windows.push(frame(8))
     assert window.patches.shape == (1, 5, 11, 11)
     assert window.patches[0, :, 0, 0].tolist() == [4, 5, 6, 7, 8]
-    assert window.times.tolist() == [-2, -1, 0, 1, 2]
+    assert window.course.tolist() == [[[t, 0, 0] for t in (-2, -1, 0, 1, 2)]]
     assert window.stamp == frame(6).stamp
     assert window.region.tolist() == [0]
     assert windows.events == {}

@@ -29,7 +29,7 @@ from irst_stream.resolve.claims import ClaimSettings
 from irst_stream.resolve.fit import FitSettings, Fitter
 from irst_stream.resolve.readouts import Unmixing
 from irst_stream.resources import find_engine
-from irst_stream.types import Stamp, Window
+from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.drawing import Style
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine
@@ -193,7 +193,7 @@ def steps(engine: Engine, unmixer: Any, regions: int, readout: Any = None, devic
     def step() -> None:
         index[0] += 1
         stamp = Stamp("gpu", 0, index[0] + 2, index[0] * 10_000_000)
-        window = Window(stamp, np.zeros((regions, 2)), windows, np.arange(5.0) - 2, numbers, unknown, unknown + np.inf)
+        window = Window(stamp, np.zeros((regions, 2)), windows, at_rest(regions, 5), numbers, unknown, unknown + np.inf)
         answers = look_at([window])[0]
         if resolve:
             resolve(window, answers)

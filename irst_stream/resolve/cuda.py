@@ -156,7 +156,7 @@ class CudaSearch:
         kernel, count, there = loaded.kernel, len(which), self._there
         sent, received = LOOK_ROOM + count * kernel.region.itemsize, count * kernel.answer.itemsize
         there.make_room(loaded, sent, received, count)
-        kernel.write_look(regions.times, there.sent.array[: kernel.look.itemsize].view(kernel.look))
+        kernel.write_look(there.sent.array[: kernel.look.itemsize].view(kernel.look))
         kernel.write_regions(which, regions, there.sent.array[LOOK_ROOM:sent].view(kernel.region))
         memories = there.answers.address, there.scratch.address, there.outside.address
         self._arguments[:] = there.regions.address, there.regions.address + LOOK_ROOM, *memories

@@ -74,16 +74,17 @@
 #define TILE (WIDTH < TILE_MOST ? WIDTH : TILE_MOST)
 #define AT(i, j) ((i) * ((i) + 1) / 2 + (j)) /* of such a matrix, i >= j */
 
-/* What is the same for all regions: times in frames, priors as in compiled.py. */
+/* What is the same for all regions: priors as in compiled.py. */
 typedef struct {
   int turns;
-  REAL sigma, shot, priors[4], times[FRAMES];
+  REAL sigma, shot, priors[4];
 } Look;
 
-/* What is known of one region; hint, held and odds as in compiled.search. */
+/* What is known of one region; course: of each frame its time and its shift along x and y; hint, held and odds as in
+   compiled.search. */
 typedef struct {
   int hinted, begin;
-  REAL noise, limits[2], hint[MOST][PARAMETERS], held[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
+  REAL course[FRAMES][3], noise, limits[2], hint[MOST][PARAMETERS], held[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
   REAL images[FRAMES][HEIGHT][WIDTH];
 } Region;
 
@@ -185,12 +186,13 @@ DEVICE void edge(REAL u, REAL *erf_u, REAL *density) {
 }
 
 /* The shares and slopes of all targets along both axes of the first frames. */
-APART void lines(const Look *look, const REAL *p, int targets, int frames) {
-  const REAL scale = R(1.0) / (SQRT_2 * look->sigma), height = R(1.0) / (SQRT_2PI * look->sigma);
+APART void lines(Job job, const REAL *p, int targets, int frames) {
+  const REAL scale = R(1.0) / (SQRT_2 * job.look->sigma), height = R(1.0) / (SQRT_2PI * job.look->sigma);
   for (int i = LANE; i < frames * targets * (SIDES + 2); i += LANES) {
     const int t = i / (targets * (SIDES + 2)), k = i / (SIDES + 2) % targets, s = i % (SIDES + 2);
     const int axis = s > WIDTH, pixel = axis ? s - WIDTH - 1 : s;
-    const REAL centre = p[PARAMETERS * k + axis] + p[PARAMETERS * k + 2 + axis] * look->times[t];
+    const REAL *course = job.region->course[t];
+    const REAL centre = p[PARAMETERS * k + axis] + p[PARAMETERS * k + 2 + axis] * course[0] + course[1 + axis];
     edge(((REAL)pixel - R(0.5) - centre) * scale, &work->now.edges.erf[t][k][s], &work->now.edges.density[t][k][s]);
   }
   SYNC();
@@ -348,7 +350,7 @@ DEVICE void add_frames(Job job, const REAL *p, int targets, REAL *matrix, REAL *
     const int pair = AT(i / PARAMETERS, j / PARAMETERS), u = kind(i), v = kind(j);
     REAL total = R(0.0);
     for (int t = 0; t < FRAMES; t++) {
-      const REAL time = job.look->times[t];
+      const REAL time = job.region->course[t][0];
       const REAL moves = (is_velocity(i) ? time : R(1.0)) * (is_velocity(j) ? time : R(1.0));
       total += moves * work->now.frames.matrix[t][pair][u][v];
     }
@@ -357,7 +359,7 @@ DEVICE void add_frames(Job job, const REAL *p, int targets, REAL *matrix, REAL *
   for (int i = LANE; i < n; i += LANES) {
     REAL total = R(0.0);
     for (int t = 0; t < FRAMES; t++)
-      total += (is_velocity(i) ? job.look->times[t] : R(1.0)) * work->now.frames.vector[t][i / PARAMETERS][kind(i)];
+      total += (is_velocity(i) ? job.region->course[t][0] : R(1.0)) * work->now.frames.vector[t][i / PARAMETERS][kind(i)];
     vector[i] = height_of(p, i, noise) * total;
   }
 }
@@ -401,7 +403,7 @@ DEVICE REAL add_priors(const Look *look, const REAL *p, int targets, REAL *matri
 APART REAL normal_equations(Job job, int targets, int at) {
   const REAL *p = work->points[at].p;
   REAL *matrix = work->points[at].matrix, *vector = work->points[at].vector;
-  lines(job.look, p, targets, FRAMES);
+  lines(job, p, targets, FRAMES);
   REAL misfit = residuals(job.look, job.region, p, targets, FRAMES);
   frame_equations(targets);
   add_frames(job, p, targets, matrix, vector);
@@ -501,11 +503,11 @@ typedef struct {
 APART Moments moments(Job job) {
   const REAL threshold = R(3.0) * job.region->noise;
   for (int i = LANE; i < FRAMES * HEIGHT; i += LANES) {
-    const REAL *pixels = job.region->images[i / HEIGHT][i % HEIGHT];
+    const REAL *pixels = job.region->images[i / HEIGHT][i % HEIGHT], shift = job.region->course[i / HEIGHT][1];
     REAL *row = work->now.light.rows[i / HEIGHT][i % HEIGHT];
     row[0] = row[1] = row[2] = R(0.0);
     ROLLED for (int c = 0; c < WIDTH; c++) {
-      const REAL value = pixels[c] > threshold ? pixels[c] : R(0.0), x = (REAL)c;
+      const REAL value = pixels[c] > threshold ? pixels[c] : R(0.0), x = (REAL)c - shift;
       row[0] += value, row[1] += value * x, row[2] += value * x * x;
     }
   }
@@ -515,7 +517,7 @@ APART Moments moments(Job job) {
     const int by_y = which == 5 ? 2 : which == 2 || which == 4;
     REAL total = R(0.0);
     ROLLED for (int r = 0; r < HEIGHT; r++) {
-      const REAL y = (REAL)r;
+      const REAL y = (REAL)r - job.region->course[t][2];
       total += work->now.light.rows[t][r][by_x] * (by_y == 2 ? y * y : by_y ? y : R(1.0));
     }
     work->now.light.frames[t][which] = total;
@@ -523,9 +525,9 @@ APART Moments moments(Job job) {
   SYNC();
   REAL mean_time = R(0.0), steps = R(0.0), sums[6] = {R(0.0), R(0.0), R(0.0), R(0.0), R(0.0), R(0.0)};
   Moments found = {R(0.0), R(WIDTH - 1) / 2, R(HEIGHT - 1) / 2, R(0.0), R(0.0), R(0.0), R(0.0), R(0.0)};
-  for (int t = 0; t < FRAMES; t++) mean_time += job.look->times[t] / FRAMES;
+  for (int t = 0; t < FRAMES; t++) mean_time += job.region->course[t][0] / FRAMES;
   for (int t = 0; t < FRAMES; t++) {
-    const REAL time = job.look->times[t] - mean_time, flux = work->now.light.frames[t][0];
+    const REAL time = job.region->course[t][0] - mean_time, flux = work->now.light.frames[t][0];
     if (flux > R(0.0)) {
       found.vx += time * work->now.light.frames[t][1] / flux;
       found.vy += time * work->now.light.frames[t][2] / flux;
@@ -796,7 +798,7 @@ DEVICE void leave(Job job, int best) {
     if (work->logs[k] > NOTHING && solution[4] != R(0.0)) {
       copy(solution, work->points[0].p, PARAMETERS * k);
       SYNC();
-      lines(job.look, work->points[0].p, k, 1);
+      lines(job, work->points[0].p, k, 1);
       said = R(-0.5) * residuals(job.look, job.region, work->points[0].p, k, 1) - WORTH * (REAL)k / R(FRAMES);
     }
     if (LANE == 0) work->said[k] = said;

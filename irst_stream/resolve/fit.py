@@ -21,7 +21,7 @@ from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.held import Held
 from irst_stream.resolve.search import Answers, CpuSearch, Fallback, Known, Regions, Search, nothing_found
 from irst_stream.settings import refuse
-from irst_stream.types import Floats, Ints
+from irst_stream.types import Floats, Ints, at_rest
 
 __all__ = ["FitSettings", "Fitter", "check_fit"]
 
@@ -85,13 +85,14 @@ class Fitter:
         noise_dn: float = math.nan,
         ceiling: float = math.inf,
     ) -> Found:
-        """The targets at time 0 in one region's images (T, H, W) DN, taken at these times, in frames.
+        """The targets at time 0 in one region's images (T, H, W) DN, taken at these times, in frames, by a sensor at rest.
 
         hint: what something else found there, one more start for the fit; noise_dn: a pixel's standard deviation, NaN where
         it is to be measured on the dark pixels; ceiling: DN from which pixels are saturated.
         """
-        held = self.nothing(np.zeros(1, np.int64))
-        return self.follow(patches[None], times, [hint], np.array([noise_dn]), np.array([ceiling]), held)[0][0]
+        held, course = self.nothing(np.zeros(1, np.int64)), at_rest(1, len(times))
+        course[0, :, 0] = times
+        return self.follow(patches[None], course, [hint], np.array([noise_dn]), np.array([ceiling]), held)[0][0]
 
     def nothing(self, age: Ints) -> Held:
         """Nothing held, of N regions of that age (N,)."""
@@ -104,9 +105,11 @@ class Fitter:
         )
 
     def follow(
-        self, patches: Images, times: Floats, hints: Sequence[Found], noise: Floats, ceiling: Floats, held: Held
+        self, patches: Images, course: Floats, hints: Sequence[Found], noise: Floats, ceiling: Floats, held: Held
     ) -> tuple[list[Found], Held]:
         """The same of N regions (N, T, H, W), going on from what is held of their last window; what to hold of this one.
+
+        course (N, T, 3): see types.Window.
 
         Every so many windows, as the settings say, a region is fitted from scratch, with what is held as one more start.
         """
@@ -117,7 +120,9 @@ class Fitter:
         dark = np.where(known, patches, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
         limits = np.stack([np.where(dark, 0.0, NOTHING), np.minimum(ceiling, -NOTHING)], axis=1)
         starts, hinted, age = self._starts(hints, held), np.array([len(hint.xy) for hint in hints], np.int64), held.age + 1
-        stays = (len(times) - 1) * self.settings.fixed_dn**2  # the mean of the frames is no better for it than one frame
+        stays = (
+            images.shape[1] - 1
+        ) * self.settings.fixed_dn**2  # the mean of the frames is no better for it than one frame
         levels = np.sqrt(levels**2 + stays)
         anew = age >= self.settings.anew
         again = anew & (hinted == 0)
@@ -127,7 +132,7 @@ class Fitter:
         answers = nothing_found(len(images), self.settings.most_targets)
         effort = np.where(begin == 0, FROM_SCRATCH * np.maximum(hinted, 1), hinted + begin)
         hardest_first = lit[np.argsort(-effort[lit], kind="stable")]
-        regions = Regions(images, times, levels, limits, starts, hinted, solutions, begin, held.odds)
+        regions = Regions(images, np.array(course), levels, limits, starts, hinted, solutions, begin, held.odds)
         self._search(hardest_first, regions, answers)
         then = Held(answers.solutions, answers.number, np.where(anew, 0, age), answers.odds)
         return _found(answers, patches.shape[:1:-1]), then

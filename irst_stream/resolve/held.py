@@ -24,10 +24,12 @@ class Held(NamedTuple):
     age: Ints
     odds: Floats
 
-    def later(self, frames: float) -> Held:
-        """The same after so many frames, the targets having gone on as they went."""
+    def later(self, frames: float, shift: Floats) -> Held:
+        """The same after so many frames, the targets having gone on as they went, and the platform having moved what stands
+        still by these shifts (N, 2) px.
+        """
         solutions = self.solutions.copy()
-        solutions[..., :2] += frames * solutions[..., 2:4]
+        solutions[..., :2] += frames * solutions[..., 2:4] + shift[:, None, None] * (solutions[..., 4:] != 0)
         return self._replace(solutions=solutions)
 
     def of(self, which: Ints, offset: Floats | None = None) -> Held:

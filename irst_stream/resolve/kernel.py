@@ -60,14 +60,22 @@ class Kernel:
     @cached_property
     def look(self) -> np.dtype[Any]:
         """The Look of fit.cu."""
-        return self._record(("turns", "i4"), ("sigma",), ("shot",), ("priors", 4), ("times", self.shape[0]))
+        return self._record(("turns", "i4"), ("sigma",), ("shot",), ("priors", 4))
 
     @cached_property
     def region(self) -> np.dtype[Any]:
         """The Region of fit.cu."""
         most = self.known.most
         hint, held = (most, PARAMETERS), (most + 1, most, PARAMETERS)
-        fields = ("noise",), ("limits", 2), ("hint", hint), ("held", held), ("odds", most + 1), ("images", self.shape)
+        fields = (
+            ("course", (self.shape[0], 3)),
+            ("noise",),
+            ("limits", 2),
+            ("hint", hint),
+            ("held", held),
+            ("odds", most + 1),
+            ("images", self.shape),
+        )
         return self._record(("hinted", "i4"), ("begin", "i4"), *fields)
 
     @cached_property
@@ -83,18 +91,17 @@ class Kernel:
         typed = [f if f[1:] == ("i4",) else (f[0], self.precision, *f[1:]) for f in fields]
         return np.dtype(typed, align=True)
 
-    def write_look(self, times: NDArray[Any], into: NDArray[Any]) -> None:
-        """Fills into (1,) of Look; times (T,)."""
+    def write_look(self, into: NDArray[Any]) -> None:
+        """Fills into (1,) of Look."""
         for name in ("turns", "sigma", "shot", "priors"):
             into[name] = getattr(self.known, name)
-        into["times"] = times
 
     def write_regions(self, which: Ints, regions: Regions, into: NDArray[Any]) -> None:
         """Fills into (n,) of Region from the regions `which` (n,)."""
         hinted = regions.hinted[which]
         into["hinted"] = np.where(hinted <= self.known.most, hinted, 0)  # of more targets than there may be
         into["hint"] = regions.hints[which, : self.known.most]
-        for name in ("begin", "noise", "limits", "held", "odds", "images"):
+        for name in ("begin", "course", "noise", "limits", "held", "odds", "images"):
             into[name] = getattr(regions, name)[which]
 
     def read_answers(self, found: NDArray[Any], which: Ints, answers: Answers) -> None:

@@ -12,7 +12,7 @@ from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.found import NOTHING_FOUND, Found, gather
 from irst_stream.resolve.nearest import moved_to_nearest, of_nearest
 from irst_stream.resolve.regions import RegionFits
-from irst_stream.types import Answer, Detections, Window
+from irst_stream.types import Answer, Detections, Floats, Window
 
 __all__ = ["Fitted", "Readout", "Resolver", "Unmixing"]
 
@@ -75,7 +75,9 @@ class Unmixing:
 
     def __call__(self, window: Window, answers: list[Answer]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        found = of_nearest(window, [self._read(answer) for answer in answers])
+        found = of_nearest(
+            window, [_centred(self._read(one), course) for one, course in zip(answers, window.course, strict=True)]
+        )
         if self._fits is not None:
             fitted = moved_to_nearest(window, self._fits(window, found))
             found = [choose(*pair) for pair in zip(found, fitted, strict=True)]
@@ -95,3 +97,8 @@ class Unmixing:
         else:
             found = read_claims(unmixed.claims[0], self._grid, self._claims)
         return found._replace(xy=found.xy + corner)
+
+
+def _centred(found: Found, course: Floats) -> Found:
+    """What a network has found, where the centre frame has it: it sees targets where they are on the frames' average."""
+    return found._replace(xy=found.xy - course[:, 1:].mean(axis=0))

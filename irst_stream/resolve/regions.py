@@ -12,7 +12,7 @@ from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.groups import Groups, overlapping, placed, united
 from irst_stream.resolve.held import Held
 from irst_stream.resolve.shared import Patches, fit_in_turns
-from irst_stream.types import Ints, Stamp, Window
+from irst_stream.types import Floats, Ints, Stamp, Window
 
 __all__ = ["RegionFits"]
 
@@ -59,7 +59,8 @@ class RegionFits:
         if held is None or held[0].epoch != window.stamp.epoch or not 0 < passed <= LONGEST or not len(rows):
             return self._new(window, rows)
         sides, groups = window.patches.shape[:1:-1], held[1]
-        known = placed(groups._replace(held=groups.held.later(passed)), window.corners, sides)
+        held_now = groups.held.later(passed, _shift(window, groups.corner, passed))
+        known = placed(groups._replace(held=held_now), window.corners, sides)
         known = united(known, self._fitter.settings.own_speed_px, sides)
         free = np.bincount(known.region, minlength=len(rows)) == 0
         return known.beside(self._new(window, rows[free])) if free.any() else known
@@ -78,14 +79,23 @@ class RegionFits:
 
         def fit(rows: Ints, patches: Patches, held: Held) -> tuple[list[Found], Held]:
             given = [hints[k] for k in rows.tolist()]
-            return self._fitter.follow(patches.images, window.times, given, patches.noise, patches.ceiling, held)
+            return self._fitter.follow(patches.images, patches.course, given, patches.noise, patches.ceiling, held)
 
-        patches = Patches(window.patches, window.noise, window.ceiling)
+        patches = Patches(window.patches, window.course, window.noise, window.ceiling)
         patches = patches if one_each else patches.of(groups.region)
         beside = overlapping(groups.corner, window.patches.shape[:1:-1])
         if not beside.any():
             return fit(np.arange(len(beside)), patches, groups.held)
-        return fit_in_turns(fit, patches, window.times, groups, beside, self._fitter.settings.sigma_px)
+        return fit_in_turns(fit, patches, groups, beside, self._fitter.settings.sigma_px)
+
+
+def _shift(window: Window, corners: Floats, passed: int) -> Floats:
+    """(G, 2) px: by how much the platform has moved what stands still at these corners (G, 2) in the last frames."""
+    reach = window.course.shape[1] // 2
+    if passed > reach:
+        return np.zeros_like(corners)
+    nearest = np.abs(corners[:, None] - window.corners).max(-1).argmin(1)
+    return -window.course[nearest, reach - passed, 1:]
 
 
 def _by_region(found: Sequence[Found], region: Ints, regions: int) -> list[Found]:

@@ -34,14 +34,15 @@ class Known(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """N regions' images (N, T, H, W) DN, taken at the same times (T,), in frames, and what is known of each region.
+    """N regions' images (N, T, H, W) DN, and what is known of each region.
 
-    noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, M, 5), the first hinted (N,) of each count; held
-    (N, most + 1, most, 5), begin (N,) and odds (N, most + 1): see compiled.search. All of float64 and int64.
+    course (N, T, 3): see types.Window; noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, M, 5), the first
+    hinted (N,) of each count; held (N, most + 1, most, 5), begin (N,) and odds (N, most + 1): see compiled.search. All of
+    float64 and int64.
     """
 
     images: Floats
-    times: Floats
+    course: Floats
     noise: Floats
     limits: Floats
     hints: Floats
@@ -93,12 +94,12 @@ class CpuSearch:
 
     def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
         """Fills the rows `which` (n,) of the answers, each thread taking the next one when it is done with its last."""
-        known, (images, times, noise, limits, *rest) = self._known, regions
+        known, (images, course, noise, limits, *rest) = self._known, regions
         work = (
             np.ascontiguousarray(which),
             np.zeros(1, np.int64),
             images,
-            times.copy(),
+            course,
             known.sigma,
             noise,
             known.shot,

@@ -29,15 +29,18 @@ TURNS = 3  # of a group, at most
 
 
 class Patches(NamedTuple):
-    """The patches (N, T, H, W) DN that N groups are looked at in, and noise and ceiling (N,) of each: see types.Window."""
+    """The patches (N, T, H, W) DN that N groups are looked at in, and their course (N, T, 3), noise and ceiling (N,): see
+    types.Window.
+    """
 
     images: NDArray[np.float32]
+    course: Floats
     noise: Floats
     ceiling: Floats
 
     def of(self, which: Ints) -> Patches:
         """Some of them."""
-        return Patches(self.images[which], self.noise[which], self.ceiling[which])
+        return Patches(self.images[which], self.course[which], self.noise[which], self.ceiling[which])
 
     def without(self, light: Floats) -> Patches:
         """The same without other groups' light (N, T, H, W), NaN where what a saturated pixel has left is unknown."""
@@ -50,15 +53,13 @@ class Patches(NamedTuple):
 Fit: TypeAlias = Callable[[Ints, Patches, Held], tuple[list[Found], Held]]  # of these rows
 
 
-def fit_in_turns(
-    fit: Fit, patches: Patches, times: Floats, groups: Groups, beside: Flags, sigma: float
-) -> tuple[list[Found], Held]:
+def fit_in_turns(fit: Fit, patches: Patches, groups: Groups, beside: Flags, sigma: float) -> tuple[list[Found], Held]:
     """What is found in N groups' patches, and what to hold of it.
 
-    fit: of single groups; times (T,): of the frames; beside (N, N): which groups' patches share pixels; sigma: px, of the
+    fit: of single groups; beside (N, N): which groups' patches share pixels; sigma: px, of the
     optics.
     """
-    work = _Work(patches, times, groups, beside, sigma)
+    work = _Work(patches, groups, beside, sigma)
     turns = list(_turns(beside, np.argsort(groups.held.best > 0, kind="stable")))
     for _ in range(TURNS):
         fitted = [work.take_turn(fit, rows) for rows in turns]
@@ -79,9 +80,9 @@ def _turns(beside: Flags, order: Ints) -> Iterator[Ints]:
 class _Work:
     """How far the fits of groups beside each other have come."""
 
-    def __init__(self, patches: Patches, times: Floats, groups: Groups, beside: Flags, sigma: float) -> None:
+    def __init__(self, patches: Patches, groups: Groups, beside: Flags, sigma: float) -> None:
         self.found, self.held = [NOTHING_FOUND] * len(beside), groups.held.of(np.arange(len(beside)))
-        self._patches, self._times, self._corners = patches, times, groups.corner
+        self._patches, self._corners = patches, groups.corner
         self._beside, self._sigma, self._shape = beside, sigma, (patches.images.shape[2], patches.images.shape[3])
         self._taken_off = np.full(patches.images.shape, np.inf)  # the others' light when each was last fitted
         self._fitted = np.zeros(len(beside), np.bool_)
@@ -119,7 +120,8 @@ class _Work:
             return np.zeros(self._patches.images.shape[1:])
         p = np.concatenate([self.held.targets(j) for j in others.tolist()])
         xy = p[:, :2] + np.repeat(offsets, self.held.best[others], axis=0)
-        return render(xy + self._times[:, None, None] * p[:, 2:4], p[:, 4], self._shape, self._sigma)
+        course = self._patches.course[k, :, None]
+        return render(xy + course[..., :1] * p[:, 2:4] + course[..., 1:], p[:, 4], self._shape, self._sigma)
 
     def _left_to_others(self, k: int) -> Flags:
         """(H, W): the pixels of group k's patch nearer to the middle of another, of neither of which anything is known."""

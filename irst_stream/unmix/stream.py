@@ -92,7 +92,7 @@ class WindowUnmixer:
         self._streams.move_to_end(stamp.sensor)
         if len(self._streams) > MOST_SENSORS:
             self._streams.popitem(last=False)
-        numbers = np.broadcast_to(stamp.index + window.times.astype(np.int64), WINDOW).tolist()
+        numbers = np.broadcast_to(stamp.index + np.arange(frames) - frames // 2, WINDOW).tolist()
         shape = (WINDOW, *window.patches.shape[2:])
         return [
             (stream, np.broadcast_to(patches, shape), numbers)

@@ -16,7 +16,7 @@ from irst_stream.resolve.found import NOTHING_FOUND, Found, one_above_another, s
 from irst_stream.resolve.readouts import Fitted
 from irst_stream.score import cso_map
 from irst_stream.sim import csist100k, seqcsist
-from irst_stream.types import Window
+from irst_stream.types import Window, at_rest
 
 TIMES = np.arange(5.0) - 2
 STAMP = Stamp("a", 0, 2, 0)
@@ -40,9 +40,9 @@ def window(patches, corner=(0.0, 0.0), full_scale=65535.0):
 
 def regions(patches, corners, full_scale=65535.0):
     n, frames = patches.shape[:2]
-    times, region, unknown = np.arange(float(frames)) - frames // 2, np.arange(n), np.full(n, np.nan)
+    course, region, unknown = at_rest(n, frames), np.arange(n), np.full(n, np.nan)
     corners = np.array(corners, float).reshape(n, 2)
-    return Window(STAMP, corners, patches, times, region, unknown, np.full(n, full_scale))
+    return Window(STAMP, corners, patches, course, region, unknown, np.full(n, full_scale))
 
 
 def images(xy, velocity, amplitude, noise=0.0, seed=0, depth=True):
@@ -67,13 +67,14 @@ def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling,
     p = np.array([[5.1, 4.9, 0.03, 0.01, 230.0], [5.4, 5.2, 0.03, 0.0, 240.0], [4.9, 5.3, 0.02, 0.01, 225.0]])
     seen = np.minimum(images(p[:, :2], (0.03, 0.01), p[:, 4], 2.0), ceiling)
     seen[0, 3, 3] = 10 * compiled.UNKNOWN
-    q = p + rng.normal(0, 0.02, p.shape)
+    q, course = p + rng.normal(0, 0.02, p.shape), at_rest(1, 5)[0]
+    course[:, 1:] = rng.normal(0, 0.1, (5, 2))
     n = p.size
     matrix, gradient, spare = np.empty((n, n)), np.empty(n), np.empty(n)
     priors = (235.0, 1 / 8.7**2, 1 / 0.05**2, 1 / 0.01**2)
 
     def misfit(at, vector):
-        return compiled.normal_equations(at, seen, TIMES, 0.5, 2.0, shot, (0.0, ceiling), priors, matrix, vector)
+        return compiled.normal_equations(at, seen, course, 0.5, 2.0, shot, (0.0, ceiling), priors, matrix, vector)
 
     misfit(q, gradient)
     steps = 1e-5 * np.eye(n).reshape(n, *q.shape)

@@ -6,6 +6,7 @@ import pytest
 from irst_stream.optics import render
 from irst_stream.resolve.compiled import NOTHING, normal_equations
 from irst_stream.resolve.compiled.light import line
+from irst_stream.types import at_rest
 
 PRIORS = (0.0, 0.0, 0.0, 0.0)
 
@@ -26,17 +27,17 @@ def test_a_place_that_is_no_number_gives_no_number() -> None:
     p = np.array([[math.nan, 4.0, 0.0, 0.0, 200.0]])
     matrix, vector = np.empty((5, 5)), np.empty(5)
     images = np.ones((1, 11, 11))
-    assert math.isnan(normal_equations(p, images, np.zeros(1), 0.5, 1.0, 0.0, (NOTHING, 1e30), PRIORS, matrix, vector))
+    assert math.isnan(normal_equations(p, images, np.zeros((1, 3)), 0.5, 1.0, 0.0, (NOTHING, 1e30), PRIORS, matrix, vector))
 
 
 @pytest.mark.parametrize("amplitude", [100.0, 1e6])
 def test_shot_noise_costs_the_same_however_bright_the_light(amplitude: float) -> None:
     p = np.array([[x, y, 0.1, 0.0, amplitude] for x, y in ((4.0, 4.0), (5.2, 5.1), (6.1, 7.0), (3.0, 6.5), (7.2, 3.1))])
-    times, noise, shot = np.arange(-2.0, 3.0), 0.1, 100.0
-    light = render(p[:, :2] + times[:, None, None] * p[:, 2:4], p[:, 4], (11, 11), 0.5)
+    course, noise, shot = at_rest(1, 5)[0], 0.1, 100.0
+    light = render(p[:, :2] + course[:, None, :1] * p[:, 2:4], p[:, 4], (11, 11), 0.5)
     images = 1.3 * light + 1.0
     variance = noise**2 + shot * light
     expected = np.sum((light - images) ** 2 / variance + np.log(variance / noise**2))
     matrix, vector = np.empty((25, 25)), np.empty(25)
-    misfit = normal_equations(p, images, times, 0.5, noise, shot, (NOTHING, 1e30), PRIORS, matrix, vector)
+    misfit = normal_equations(p, images, course, 0.5, noise, shot, (NOTHING, 1e30), PRIORS, matrix, vector)
     assert misfit == pytest.approx(expected, rel=5e-3)  # light below 1e-8 of a target is left out

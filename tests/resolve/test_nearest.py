@@ -5,14 +5,14 @@ import numpy as np
 from irst_stream import Stamp
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.nearest import moved_to_nearest, of_nearest
-from irst_stream.types import Window
+from irst_stream.types import Window, at_rest
 
 
 def window(*corners):
     n = len(corners)
     patches, unknown, stamp = np.zeros((n, 5, 11, 11), np.float32), np.full(n, np.nan), Stamp("a", 0, 2, 0)
     xy = np.array(corners, float).reshape(n, 2)
-    return Window(stamp, xy, patches, np.arange(5.0) - 2, np.arange(n), unknown, unknown)
+    return Window(stamp, xy, patches, at_rest(n, 5), np.arange(n), unknown, unknown)
 
 
 def found(*xy):

@@ -8,9 +8,8 @@ from irst_stream.optics import render
 from irst_stream.resolve.fit import FitSettings, Fitter
 from irst_stream.resolve.found import NOTHING_FOUND
 from irst_stream.resolve.regions import RegionFits
-from irst_stream.types import Window
+from irst_stream.types import Window, at_rest
 
-TIMES = np.arange(5.0) - 2
 SETTINGS = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005, "starts": 1}
 START = np.array([[[3.5, 5.0], [4.5, 5.2], [4.0, 4.2]], [[6.0, 6.0], [5.2, 5.4], [0, 0]]])
 AMPLITUDE = np.array([[180.0, 220.0, 150.0], [200.0, 170.0, 0.0]])
@@ -30,7 +29,7 @@ def windows(frames=60, sensor="a", epoch=1, noise=2.0):
         stamp = Stamp(sensor, epoch, k, k * 10_000_000)
         level, ceiling = np.full(2, noise), np.full(2, np.inf)
         yield Window(
-            stamp, np.array([[0.0, 0.0], [40.0, 0.0]]), seen[:, k : k + 5], TIMES, np.array([4, 7]), level, ceiling
+            stamp, np.array([[0.0, 0.0], [40.0, 0.0]]), seen[:, k : k + 5], at_rest(2, 5), np.array([4, 7]), level, ceiling
         )
 
 
@@ -83,7 +82,7 @@ def test_what_is_held_is_another_sensors_epochs_and_regions_to_none():
 
 
 def rest(window):
-    return window.corners, window.patches, window.times, window.region, window.noise, window.ceiling
+    return window.corners, window.patches, window.course, window.region, window.noise, window.ceiling
 
 
 def test_regions_that_come_and_go_keep_what_is_theirs():
@@ -92,8 +91,8 @@ def test_regions_that_come_and_go_keep_what_is_theirs():
     for k, window in enumerate(windows(12)):
         both = whole(window)
         keep = np.array([0, 1]) if k % 3 else np.array([1])
-        corners, patches, times, region, noise, ceiling = rest(window)
-        part = Window(window.stamp, corners[keep], patches[keep], times, region[keep], noise[keep], ceiling[keep])
+        corners, patches, course, region, noise, ceiling = rest(window)
+        part = Window(window.stamp, corners[keep], patches[keep], course[keep], region[keep], noise[keep], ceiling[keep])
         np.testing.assert_array_equal(fit(part)[-1].xy, both[1].xy)
 
 
@@ -114,7 +113,7 @@ def apart_by_one_pixel(frames, light, noise=5.0, seed=0):
     seen = np.stack([render(at, np.array(light)) for at in xy])
     seen = (seen + noise * rng.standard_normal(seen.shape)).astype(np.float32)
     for k in range(frames):
-        one = np.zeros((1, 2)), seen[None, k : k + 5], TIMES, np.array([4]), np.full(1, noise), np.full(1, np.inf)
+        one = np.zeros((1, 2)), seen[None, k : k + 5], at_rest(1, 5), np.array([4]), np.full(1, noise), np.full(1, np.inf)
         yield Window(Stamp("a", 1, k, k * 10_000_000), *one)
 
 
@@ -138,9 +137,28 @@ def test_a_region_that_is_moved_after_its_group_goes_on_from_where_it_was():
     """Its number is another then, and its corner some whole pixels on."""
     stays, moves = fits(1000)[0], fits(1000)[0]
     for k, window in enumerate(windows(12)):
-        corners, patches, times, region, noise, ceiling = rest(window)
+        corners, patches, course, region, noise, ceiling = rest(window)
         step = np.array([2.0, -1.0]) if k >= 6 else np.zeros(2)
         rolled = np.roll(patches, (int(-step[1]), int(-step[0])), axis=(2, 3))
-        moved = Window(window.stamp, corners + step, rolled, times, region + (10 if k >= 6 else 0), noise, ceiling)
+        moved = Window(window.stamp, corners + step, rolled, course, region + (10 if k >= 6 else 0), noise, ceiling)
         for a, b in zip(stays(window), moves(moved), strict=True):
             np.testing.assert_allclose(b.xy + step, a.xy, atol=0.02)
+
+
+def test_a_platform_that_jumps_between_windows_takes_what_is_held_along():
+    """Told of the jumps, a fit that goes on finds what it finds of a sensor at rest; from the wrong place it would not."""
+    rng = np.random.default_rng(3)
+    jumps = np.cumsum(rng.choice([-1.0, 1.0], (24, 2)) * 0.4, axis=0) * (np.arange(24) >= 4)[:, None]
+    jumps -= jumps.mean(axis=0)
+    xy = np.array([[4.6, 5.2], [5.4, 4.8]])
+    light = np.stack([render(xy + jump, np.full(2, 235.0)) for jump in jumps])
+    seen = (light + 2.0 * rng.standard_normal(light.shape)).astype(np.float32)
+    fit, _ = fits(1000)
+    for k in range(20):
+        course = at_rest(1, 5)
+        course[0, :, 1:] = jumps[k : k + 5] - jumps[k + 2]
+        one = np.zeros((1, 2)), seen[None, k : k + 5], course, np.array([4]), np.full(1, 2.0), np.full(1, np.inf)
+        found = fit(Window(Stamp("a", 1, k, k * 10_000_000), *one))[0]
+        away = np.linalg.norm(found.xy[:, None] - (xy + jumps[k + 2]), axis=-1).min(axis=1)
+        assert len(away) == 2
+        assert away.max() < 0.06

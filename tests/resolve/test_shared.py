@@ -9,7 +9,7 @@ from irst_stream.resolve.fit import FitSettings, Fitter
 from irst_stream.resolve.found import NOTHING_FOUND
 from irst_stream.resolve.regions import RegionFits
 from irst_stream.resolve.shared import Patches
-from irst_stream.types import Window
+from irst_stream.types import Window, at_rest
 
 TIMES = np.arange(5.0) - 2
 SETTINGS = {"amplitude_dn": 235.0, "amplitude_sd_dn": 12.0, "speed_px": 0.3, "own_speed_px": 0.005}
@@ -28,7 +28,9 @@ def window(places, corners, index=0, seed=0):
         for k, (x, y) in enumerate(corners):
             patches[k, t] = image[y : y + 11, x : x + 11]
     n, stamp = len(corners), Stamp("a", 0, 1000 + index, index * 10**7)
-    return Window(stamp, np.array(corners, float), patches, TIMES, np.arange(n), np.full(n, NOISE), np.full(n, np.inf))
+    return Window(
+        stamp, np.array(corners, float), patches, at_rest(n, 5), np.arange(n), np.full(n, NOISE), np.full(n, np.inf)
+    )
 
 
 def still(xy):
@@ -105,5 +107,5 @@ def test_a_region_over_light_that_others_own_finds_nothing():
 def test_what_saturated_pixels_have_left_is_unknown_where_others_shine():
     images = np.array([100.0, 100.0, 99.0, 50.0], np.float32).reshape(1, 1, 1, 4)
     light = np.array([40.0, 0.1, 40.0, 40.0]).reshape(1, 1, 1, 4)
-    left = Patches(images, np.array([1.0]), np.array([100.0])).without(light)
+    left = Patches(images, at_rest(1, 1), np.array([1.0]), np.array([100.0])).without(light)
     np.testing.assert_allclose(left.images.ravel(), [np.nan, 100.0, 59.0, 10.0])

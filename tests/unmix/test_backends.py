@@ -11,7 +11,7 @@ from networks import random_engine
 from irst_stream.cuda_driver import CudaReport, Gpu
 from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.sim import seqcsist
-from irst_stream.types import Stamp, Window
+from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix import backends, tensorrt_here
 from irst_stream.unmix.backends import TENSORRT, Backend, build_unmixer, choose_backend, spare_unmixers
 from irst_stream.unmix.numpy import NumpyUnmixer
@@ -171,9 +171,7 @@ def windows(count):
     for k in range(count):
         stamp = Stamp("a", 0, k + 2, k * 10_000_000)
         nothing = np.full(3, np.nan)
-        yield Window(
-            stamp, np.zeros((3, 2)), clips[:, k : k + 5], np.arange(5.0) - 2, np.arange(3), nothing, nothing + np.inf
-        )
+        yield Window(stamp, np.zeros((3, 2)), clips[:, k : k + 5], at_rest(3, 5), np.arange(3), nothing, nothing + np.inf)
 
 
 def test_a_gpu_that_fails_is_replaced_and_no_window_is_lost(engine, caplog):

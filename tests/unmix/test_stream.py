@@ -6,7 +6,7 @@ from networks import random_engine
 
 from irst_stream import Stamp, UsageError
 from irst_stream.sim import seqcsist
-from irst_stream.types import Unmixed, Window
+from irst_stream.types import Unmixed, Window, at_rest
 from irst_stream.unmix.engine import WINDOW
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
@@ -89,9 +89,9 @@ def test_at_the_border_the_part_stays_inside(engine):
 
 def window(index, frames=5, sensor="a", epoch=0, regions=1, first=0):
     patches = np.repeat(spots(*[5] * frames)[None], regions, axis=0)
-    times, region = np.arange(float(frames)) - frames // 2, first + np.arange(regions)
+    course, region = at_rest(regions, frames), first + np.arange(regions)
     unknown, ceiling = np.full(regions, np.nan), np.full(regions, np.inf)
-    return Window(Stamp(sensor, epoch, index, 0), np.zeros((regions, 2)), patches, times, region, unknown, ceiling)
+    return Window(Stamp(sensor, epoch, index, 0), np.zeros((regions, 2)), patches, course, region, unknown, ceiling)
 
 
 def test_windows_of_several_sensors_do_not_mix(engine):
@@ -130,10 +130,10 @@ def test_a_region_keeps_its_maps_while_others_come_and_go(engine):
 def test_windows_of_all_sensors_go_through_the_network_together(engine):
     patches = seqcsist(3, seed=6, noise=(2.0, 2.0)).frames[:, :6]
     together, alone = (WindowUnmixer(OnnxUnmixer(engine, 1), engine.manifest) for _ in range(2))
-    times, one = np.arange(5.0) - 2, np.zeros(1, np.int64)
+    course, one = at_rest(1, 5), np.zeros(1, np.int64)
     for t in range(2):
         windows = [
-            Window(Stamp(f"{k}", 0, t + 2, 0), np.zeros((1, 2)), p[None, t : t + 5], times, one, np.ones(1), np.ones(1))
+            Window(Stamp(f"{k}", 0, t + 2, 0), np.zeros((1, 2)), p[None, t : t + 5], course, one, np.ones(1), np.ones(1))
             for k, p in enumerate(patches.astype(np.float32))
         ]
         for window_, answers in zip(windows, together(windows), strict=True):

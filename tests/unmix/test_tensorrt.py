@@ -9,7 +9,7 @@ from rounding import bounds, rounded
 from irst_stream.cli import main
 from irst_stream.commands.trials import accuracy, fresh_windows, look, random_windows, usual_windows
 from irst_stream.resources import find_engine
-from irst_stream.types import Stamp, Window
+from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend, spare_unmixers
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.parity import apart
@@ -106,7 +106,7 @@ def stream(engine, unmix, steps, regions=5):
         stamp = Stamp("a", 0, k + 2, k * 10_000_000)
         shown = np.roll(windows, -k, axis=1)
         yield unmix(
-            [Window(stamp, np.zeros((regions, 2)), shown, np.arange(5.0) - 2, np.arange(regions), unknown, no_ceiling)]
+            [Window(stamp, np.zeros((regions, 2)), shown, at_rest(regions, 5), np.arange(regions), unknown, no_ceiling)]
         )
 
 

@@ -1,7 +1,9 @@
 """The fit of the imaging model to a window's images, and the search for how many targets there are. Compiled.
 
 K targets move in straight lines over T frames; each has x, y (px, at time 0), vx, vy (px a unit of time) and an
-amplitude a (DN). What is minimised is the misfit: chi^2 plus the priors' share, in units of the noise.
+amplitude a (DN). A region's course (T, 3) gives each frame's time, and the shift, x and y px, of all that is in it: at time
+t a target stands at x + vx t + its frame's shift. What is minimised is the misfit: chi^2 plus the priors' share, in units
+of the noise.
 
 A pixel's variance is noise^2, and where there is shot noise it grows with the light that the model gives the pixel, whose
 share of the misfit is then away^2 / variance + log(variance / noise^2), as by its likelihood.

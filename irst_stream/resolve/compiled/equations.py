@@ -13,7 +13,7 @@ FAINT = 1e-2  # of a pixel's weight: less is not put right
 
 
 @compiled
-def normal_equations(p, images, times, sigma, noise, shot, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
+def normal_equations(p, images, course, sigma, noise, shot, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
     """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit."""
     frames, height, width = images.shape
     targets = len(p)
@@ -24,8 +24,8 @@ def normal_equations(p, images, times, sigma, noise, shot, limits, priors, matri
     within = np.empty(frames, np.bool_)
     for t in range(frames):
         for k in range(targets):
-            line(p[k, 0] + p[k, 2] * times[t], sigma, column[t, k], column_slope[t, k])
-            line(p[k, 1] + p[k, 3] * times[t], sigma, row[t, k], row_slope[t, k])
+            line(p[k, 0] + p[k, 2] * course[t, 0] + course[t, 1], sigma, column[t, k], column_slope[t, k])
+            line(p[k, 1] + p[k, 3] * course[t, 0] + course[t, 2], sigma, row[t, k], row_slope[t, k])
         shine(p[:, 4], row[t], column[t], lights[t])
         within[t] = is_within(images[t], limits)
     matrix[:] = 0.0
@@ -35,7 +35,7 @@ def normal_equations(p, images, times, sigma, noise, shot, limits, priors, matri
     for t in range(frames):
         even, lines = within[t] and shot == 0.0, (row[t], row_slope[t], column[t], column_slope[t])
         _frame_equations(p, even, noise, *lines, residual[t], excess[t], frame_matrix, frame_vector)
-        _add_frame(times[t], frame_matrix, frame_vector, matrix, vector)
+        _add_frame(course[t, 0], frame_matrix, frame_vector, matrix, vector)
     return misfit
 
 

@@ -28,15 +28,16 @@ FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the nu
 
 @compiled
 def search_each(  # type: ignore[no-untyped-def]
-    which, taken, images, times, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out
+    which, taken, images, course, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out
 ):
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
 
     taken (1,): how many of them have been begun with; threads that are given the same one share the work, each taking the
     next row when it is done with its last.
-    noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1, most, 5), begin (N,)
-    and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov (N, most, most, 2, 2),
-    amplitude_sd (N, most) and probability (N, most), and what to hold the next time, solutions and odds.
+    course (N, T, 3), noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1,
+    most, 5), begin (N,) and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov
+    (N, most, most, 2, 2), amplitude_sd (N, most) and probability (N, most), and what to hold the next time, solutions and
+    odds.
     """
     number, points, cov, amplitude_sd, probability, solutions, odds_then = out
     most, sides = points.shape[1], (images.shape[3], images.shape[2])
@@ -48,7 +49,7 @@ def search_each(  # type: ignore[no-untyped-def]
         bounds = (limits[k, 0], limits[k, 1])
         hint = hints[k, : hinted[k]].copy()
         p, matrix, agreed, logs, solutions[k] = search(
-            images[k], times, sigma, noise[k], shot, bounds, priors, most, turns, hint, held[k], begin[k], odds[k]
+            images[k], course[k], sigma, noise[k], shot, bounds, priors, most, turns, hint, held[k], begin[k], odds[k]
         )
         n = len(p)
         number[k], points[k, :n] = n, p
@@ -57,11 +58,11 @@ def search_each(  # type: ignore[no-untyped-def]
         probability[k, :n] = agreed * (share[n:].sum() / share.sum())
         if n > 0:
             odds_then[k] = odds[k]
-            _leave(images[k], times, sigma, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])
+            _leave(images[k], course[k], sigma, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])
 
 
 @compiled
-def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint, held, guess, odds):  # type: ignore[no-untyped-def]
+def search(images, course, sigma, noise, shot, limits, priors, most, turns, hint, held, guess, odds):  # type: ignore[no-untyped-def]
     """Fits the likely numbers of targets.
 
     hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
@@ -71,7 +72,7 @@ def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint,
     target (K,), the log evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, and what to hold
     the next time.
     """
-    found = moments(images, times, sigma, noise)
+    found = moments(images, course, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
     logs, solutions = np.full(most + 1, NOTHING), np.zeros(held.shape)
     if guess == 0:
@@ -81,7 +82,7 @@ def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint,
         starts = ellipses(guess, found, priors[0], turns)
     if len(hint) == guess:
         starts = with_one_more(starts, hint)
-    p, misfit, matrix, agreed = _best_of(starts, images, times, sigma, noise, shot, limits, priors, NOTHING)
+    p, misfit, matrix, agreed = _best_of(starts, images, course, sigma, noise, shot, limits, priors, NOTHING)
     logs[guess] = evidence(p, misfit, matrix, priors, area) + odds[guess]
     solutions[guess, :guess] = first = p
     for direction in (1, -1):
@@ -96,7 +97,7 @@ def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint,
             if len(hint) == targets:
                 starts = with_one_more(starts, hint)
             needed = logs[targets - direction] - odds[targets]
-            q, misfit, other, agrees = _best_of(starts, images, times, sigma, noise, shot, limits, priors, needed)
+            q, misfit, other, agrees = _best_of(starts, images, course, sigma, noise, shot, limits, priors, needed)
             solutions[targets, :targets] = q
             logs[targets] = evidence(q, misfit, other, priors, area) + odds[targets]
             if logs[targets] <= logs[targets - direction]:
@@ -106,14 +107,14 @@ def search(images, times, sigma, noise, shot, limits, priors, most, turns, hint,
             targets += direction
     none = np.empty((0, PARAMETERS))
     empty, nobody = np.empty((0, 0)), np.empty(0)
-    logs[0] = -0.5 * normal_equations(none, images, times, sigma, noise, shot, limits, priors, empty, nobody)
+    logs[0] = -0.5 * normal_equations(none, images, course, sigma, noise, shot, limits, priors, empty, nobody)
     if logs[0] > logs[1:].max():
         return none, empty, nobody, logs, solutions
     return p, matrix, agreed, logs, solutions
 
 
 @compiled
-def _best_of(points, images, times, sigma, noise, shot, limits, priors, needed):  # type: ignore[no-untyped-def]
+def _best_of(points, images, course, sigma, noise, shot, limits, priors, needed):  # type: ignore[no-untyped-def]
     """A few steps from every start (V, K, 5), all that may still win to the end; the best, and how the others agree.
 
     needed: log evidence; where the first steps leave it far out of reach, they are all.
@@ -122,7 +123,7 @@ def _best_of(points, images, times, sigma, noise, shot, limits, priors, needed):
     misfits, done, matrices = np.empty(variants), np.empty(variants, np.bool_), np.empty((variants, n, n))
     for v in range(variants):
         points[v], misfits[v], matrices[v], done[v] = fit(
-            points[v], images, times, sigma, noise, shot, limits, priors, FIRST_STEPS
+            points[v], images, course, sigma, noise, shot, limits, priors, FIRST_STEPS
         )
     best = int(misfits.argmin())
     area = float(images.shape[1] * images.shape[2])
@@ -132,7 +133,7 @@ def _best_of(points, images, times, sigma, noise, shot, limits, priors, needed):
             v = first if turn < 0 else turn
             if not done[v] and misfits[v] < reach:
                 points[v], misfits[v], matrices[v], done[v] = fit(
-                    points[v], images, times, sigma, noise, shot, limits, priors, STEPS
+                    points[v], images, course, sigma, noise, shot, limits, priors, STEPS
                 )
             reach = misfits.min() + NEAR
         best = int(misfits.argmin())
@@ -140,7 +141,7 @@ def _best_of(points, images, times, sigma, noise, shot, limits, priors, needed):
 
 
 @compiled
-def _leave(images, times, sigma, noise, shot, limits, logs, solutions, best, odds):  # type: ignore[no-untyped-def]
+def _leave(images, course, sigma, noise, shot, limits, logs, solutions, best, odds):  # type: ignore[no-untyped-def]
     """Moves the odds (most + 1,) on by the window's first frame, which leaves it next: what that says of each number.
 
     They are relative to the best number's; of a number that was not tried nothing new is known. A solution of more targets
@@ -151,7 +152,7 @@ def _leave(images, times, sigma, noise, shot, limits, logs, solutions, best, odd
         if logs[k] > NOTHING and solutions[k, 0, 4] != 0.0:
             matrix, vector = np.empty((PARAMETERS * k, PARAMETERS * k)), np.empty(PARAMETERS * k)
             p = solutions[k, :k]
-            misfit = normal_equations(p, images[:1], times[:1], sigma, noise, shot, limits, nothing, matrix, vector)
+            misfit = normal_equations(p, images[:1], course[:1], sigma, noise, shot, limits, nothing, matrix, vector)
             said[k] = -0.5 * misfit - WORTH * k / len(images)
     before = odds.copy()
     for k in range(1, len(odds)):

@@ -16,29 +16,31 @@ SPLIT = 0.25  # px: how far from a target the two start that it is split into
 
 
 @compiled
-def moments(images, times, sigma, noise):  # type: ignore[no-untyped-def]
+def moments(images, course, sigma, noise):  # type: ignore[no-untyped-def]
     """Light, mean x, y, velocity vx, vy, and the excess over the optics of the spread: xx, xy, yy."""
     frames, height, width = images.shape
     light = sx = sy = 0.0
     steps = drift_x = drift_y = 0.0
     sxx = sxy = syy = 0.0
-    mean_time = times.mean()
+    mean_time = course[:, 0].mean()
     for t in range(frames):
+        time, dx, dy = course[t, 0] - mean_time, course[t, 1], course[t, 2]
         flux = fx = fy = 0.0
         for r in range(height):
             for c in range(width):
                 value = images[t, r, c]
                 if value > 3.0 * noise:
                     flux += value
-                    fx += value * c
-                    fy += value * r
-                    sxx += value * c * c
-                    sxy += value * c * r
-                    syy += value * r * r
+                    x, y = c - dx, r - dy
+                    fx += value * x
+                    fy += value * y
+                    sxx += value * x * x
+                    sxy += value * x * y
+                    syy += value * y * y
         if flux > 0:
-            drift_x += (times[t] - mean_time) * fx / flux
-            drift_y += (times[t] - mean_time) * fy / flux
-        steps += (times[t] - mean_time) ** 2
+            drift_x += time * fx / flux
+            drift_y += time * fy / flux
+        steps += time**2
         light, sx, sy = light + flux, sx + fx, sy + fy
     if light <= 0.0:
         return 0.0, (width - 1) / 2, (height - 1) / 2, 0.0, 0.0, 0.0, 0.0, 0.0
