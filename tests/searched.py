@@ -88,6 +88,7 @@ def same(answers, others, within):
         for name in ("amplitude_sd", "probability"):
             one, other = getattr(answers, name)[k, :n], getattr(others, name)[k, closest]
             agree[k] &= np.allclose(one, other, rtol=2 * within, atol=1e-3 * within, equal_nan=True)
+        agree[k] &= np.allclose(answers.strain[k], others.strain[k], rtol=2 * within, atol=1e-3 * within)
         # Where a number of targets is too many, its fit may end anywhere, and its odds with it.
         alike = np.abs(answers.solutions[k] - others.solutions[k]).max(axis=(1, 2)) < within
         agree[k] &= np.allclose(answers.odds[k, alike], others.odds[k, alike], atol=10 * within)

@@ -58,6 +58,7 @@
 #define SAME R(0.03)
 #define AGREES R(0.1)
 #define FAINT R(1e-2)
+#define LIT R(0.1)
 #define ROOM R(0.2)
 #define WORTH R(2.5)
 #define KEEP R(0.95)
@@ -91,7 +92,7 @@ typedef struct {
 /* What is found there: see compiled.search_each. */
 typedef struct {
   int number;
-  REAL points[MOST][PARAMETERS], cov[MOST][MOST][2][2], amplitude_sd[MOST], probability[MOST];
+  REAL points[MOST][PARAMETERS], cov[MOST][MOST][2][2], amplitude_sd[MOST], probability[MOST], strain[2];
   REAL solutions[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
 } Answer;
 
@@ -238,6 +239,13 @@ DEVICE ByLight at_limit(REAL light, REAL away, REAL slope, REAL side) {
   return by;
 }
 
+/* What all targets shine into a pixel. */
+DEVICE REAL light_at(const REAL *p, int targets, int t, int r, int c) {
+  REAL total = R(0.0);
+  for (int k = 0; k < targets; k++) total += p[PARAMETERS * k + 4] * work->share[t][k][WIDTH + r] * work->share[t][k][c];
+  return total;
+}
+
 /* Fills residual and weight, 1 less what a curvature of 1 / noise^2 overrates, of the first frames; gives the misfit. */
 APART REAL residuals(const Look *look, const Region *region, const REAL *p, int targets, int frames) {
   const REAL noise = region->noise, floor = region->limits[0], ceiling = region->limits[1], slope = look->shot / noise;
@@ -245,10 +253,7 @@ APART REAL residuals(const Look *look, const Region *region, const REAL *p, int 
   for (int i = LANE; i < frames * HEIGHT * WIDTH; i += LANES) {
     const int t = i / (HEIGHT * WIDTH), r = i / WIDTH % HEIGHT, c = i % WIDTH;
     const REAL seen = region->images[t][r][c];
-    REAL total = R(0.0);
-    for (int k = 0; k < targets; k++)
-      total += p[PARAMETERS * k + 4] * work->share[t][k][WIDTH + r] * work->share[t][k][c];
-    const REAL light = total / noise, away = (total - seen) / noise;
+    const REAL total = light_at(p, targets, t, r, c), light = total / noise, away = (total - seen) / noise;
     ByLight by = {R(0.0), R(1.0), R(0.0), R(0.0)};
     if (seen < UNKNOWN)
       by.excess = R(1.0);
@@ -851,6 +856,32 @@ APART void certainty(Job job, int targets) {
   }
 }
 
+/* Fills the answer's strain. */
+APART void strain(Job job, int targets) {
+  const REAL *p = job.scratch->best.p, noise = job.region->noise;
+  const REAL floor = most(job.region->limits[0], UNKNOWN), ceiling = job.region->limits[1];
+  REAL alone = R(0.0), together = R(0.0), seen_pixels = R(0.0), pixels = R(0.0);
+  SYNC();
+  lines(job, p, targets, FRAMES);
+  for (int i = LANE; i < HEIGHT * WIDTH; i += LANES) {
+    REAL left = R(0.0), variance = R(0.0);
+    ROLLED for (int t = 0; t < FRAMES; t++) {
+      const REAL seen = job.region->images[t][i / WIDTH][i % WIDTH], light = light_at(p, targets, t, i / WIDTH, i % WIDTH);
+      if (light > LIT * noise && floor < seen && seen < ceiling) {
+        const REAL away = seen - light, spread = noise * noise + job.look->shot * light;
+        alone += away * away / spread;
+        left += away, variance += spread, seen_pixels += R(1.0);
+      }
+    }
+    if (variance > R(0.0)) together += left * left / variance, pixels += R(1.0);
+  }
+  alone = sum(alone), together = sum(together), seen_pixels = sum(seen_pixels), pixels = sum(pixels);
+  if (LANE == 0) {
+    job.answer->strain[0] = alone / most(seen_pixels, R(1.0));
+    job.answer->strain[1] = together / most(pixels, R(1.0));
+  }
+}
+
 /* Which entry of a triangle is in which row and column of its matrix. */
 DEVICE void number_entries(void) {
   for (int i = LANE; i <= ALL; i += LANES)
@@ -865,6 +896,7 @@ DEVICE void clear(Answer *answer) {
   for (int i = LANE; i < MOST * MOST * 4; i += LANES) (&answer->cov[0][0][0][0])[i] = R(0.0);
   for (int i = LANE; i < MOST; i += LANES) answer->amplitude_sd[i] = answer->probability[i] = R(0.0);
   for (int i = LANE; i <= MOST; i += LANES) answer->odds[i] = R(0.0);
+  if (LANE == 0) answer->strain[0] = answer->strain[1] = R(0.0);
   for (int i = LANE; i < (MOST + 1) * MOST * PARAMETERS; i += LANES) (&answer->solutions[0][0][0])[i] = R(0.0);
 }
 
@@ -884,7 +916,9 @@ DEVICE void search_region(Job job) {
   copy(job.scratch->best.p, &job.answer->points[0][0], PARAMETERS * number);
   for (int k = LANE; k < number; k += LANES) job.answer->probability[k] = work->best_agreed[k] * (enough / total);
   if (LANE == 0) job.answer->number = number;
-  if (number > 0) leave(job, number);
+  if (number == 0) return;
+  strain(job, number);
+  leave(job, number);
 }
 
 #ifdef __CUDACC__

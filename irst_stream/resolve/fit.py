@@ -27,6 +27,8 @@ __all__ = ["FitSettings", "Fitter", "check_fit"]
 
 DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
+STRANGE = 2.5  # strain of a fit: beyond that its light is rather something else's than its targets'
+CHANCE = 1.7  # the strain that noise alone may leave
 FROM_SCRATCH = 3  # times the work of a fit that goes on
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
@@ -171,12 +173,20 @@ class Fitter:
 
 
 def _found(answers: Answers, sides: tuple[int, ...]) -> list[Found]:
-    """The targets of each region that lie within its patch."""
+    """The targets of each region that lie within its patch. Of light that they do not explain they are less certain, for
+    it may be none of theirs: a cloud's edge is no group of targets, whatever its parts are taken for.
+    """
     p, most = answers.points, answers.points.shape[1]
     inside = ((p[..., :2] > -0.5) & (p[..., :2] < np.array(sides) - 0.5)).all(axis=2) & (p[..., 4] > 0)
     inside &= np.arange(most) < answers.number[:, None]
-    alone, factor = answers.cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), factors(answers.number, answers.cov)
-    each = p[..., :2], alone, p[..., 4], answers.amplitude_sd, answers.probability, factor
+    strain = answers.strain.max(axis=1)
+    worse = np.where(strain > CHANCE, strain, 1.0)
+    with np.errstate(over="ignore"):
+        explained = 1 / (1 + (answers.strain[:, 1:] / STRANGE) ** 8)
+    cov = answers.cov * worse[:, None, None, None, None]
+    alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), factors(answers.number, cov)
+    deviation = answers.amplitude_sd * np.sqrt(worse)[:, None]
+    each = p[..., :2], alone, p[..., 4], deviation, np.nan_to_num(answers.probability * explained), factor
     columns = [column[inside] for column in each]
     ends = inside.sum(axis=1).cumsum().tolist()
     return [Found(*(column[a:b] for column in columns)) for a, b in zip([0, *ends], ends, strict=False)]

@@ -83,7 +83,13 @@ class Kernel:
         """The Answer of fit.cu."""
         most = self.known.most
         points, solutions = (most, PARAMETERS), (most + 1, most, PARAMETERS)
-        fields = ("points", points), ("cov", (most, most, 2, 2)), ("amplitude_sd", most), ("probability", most)
+        fields = (
+            ("points", points),
+            ("cov", (most, most, 2, 2)),
+            ("amplitude_sd", most),
+            ("probability", most),
+            ("strain", 2),
+        )
         return self._record(("number", "i4"), *fields, ("solutions", solutions), ("odds", most + 1))
 
     def _record(self, *fields: tuple[Any, ...]) -> np.dtype[Any]:

@@ -56,8 +56,8 @@ class Answers(NamedTuple):
     """What is found in N regions.
 
     number (N,) of targets, their points (N, most, 5), cov (N, most, most, 2, 2) px^2 of each two places, amplitude_sd
-    (N, most) DN and probability (N, most), 0 beyond their number; solutions (N, most + 1, most, 5) and odds (N, most + 1),
-    to be held for the next window.
+    (N, most) DN and probability (N, most), 0 beyond their number; strain (N, 2): see compiled.evidence; solutions
+    (N, most + 1, most, 5) and odds (N, most + 1), to be held for the next window.
     """
 
     number: Ints
@@ -65,15 +65,17 @@ class Answers(NamedTuple):
     cov: Floats
     amplitude_sd: Floats
     probability: Floats
+    strain: Floats
     solutions: Floats
     odds: Floats
 
 
 def nothing_found(regions: int, most: int) -> Answers:
     """The answers of regions without a target."""
-    n = regions
-    columns = np.zeros((n, most, PARAMETERS)), np.zeros((n, most, most, 2, 2)), np.zeros((n, most)), np.zeros((n, most))
-    return Answers(np.zeros(n, np.int64), *columns, np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1)))
+    n, each = regions, (regions, most)
+    points, cov, deviation, probability = (np.zeros((*each, *more)) for more in ((PARAMETERS,), (most, 2, 2), (), ()))
+    held = np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1))
+    return Answers(np.zeros(n, np.int64), points, cov, deviation, probability, np.zeros((n, 2)), *held)
 
 
 class Search(Protocol):

@@ -377,3 +377,40 @@ def test_errors_are_as_large_as_the_covariances_say_where_part_of_the_noise_stay
     assert len(squares[fixed]) == 300
     assert np.mean(squares[fixed]) == pytest.approx(2, abs=0.35)  # three standard deviations
     assert np.mean(squares[0.0]) > 3
+
+
+@pytest.mark.parametrize("wide", [1.5, 3.0])
+def test_a_cloud_is_no_group_of_targets_and_a_group_of_targets_no_cloud(wide):
+    """A broad patch of light can be had of five targets too, but not exactly."""
+    rng, fit = np.random.default_rng(6), Fitter(FitSettings(**UNKNOWN_BRIGHTNESS))
+    rows, columns = np.indices((11, 11))
+    cloud = 300 * np.exp(-((columns - 5.3) ** 2 / 8 + (rows - 4.8) ** 2 / 2) / wide**2)
+    group = render(np.array([[4.6, 4.7], [5.5, 5.6], [6.3, 4.5]]), np.array([150.0, 230.0, 200.0]))
+    for _ in range(10):
+        noise = 5 * rng.standard_normal((5, 11, 11))
+        assert fit(cloud + noise, TIMES, noise_dn=5.0).probability.max() < 0.1
+        targets = fit(group + noise, TIMES, noise_dn=5.0)
+        assert len(targets.xy) == 3
+        assert targets.probability.min() > 0.9
+
+
+def test_light_that_targets_do_not_explain_makes_their_places_less_certain():
+    rng, fit, beyond = np.random.default_rng(7), Fitter(FitSettings(most_targets=1)), []
+    for _ in range(100):
+        clean = render(np.full((5, 1, 2), 5.2), np.full((5, 1), 235.0)) + 2 * rng.standard_normal((5, 11, 11))
+        sure, unsure = (fit(seen, TIMES, noise_dn=2.0) for seen in (clean, clean + 6 * rng.standard_normal((11, 11))))
+        assert unsure.cov[0].trace() > 4 * sure.cov[0].trace()
+        assert unsure.amplitude_sd[0] > 2 * sure.amplitude_sd[0]
+        np.testing.assert_allclose(unsure.factor[0] @ unsure.factor[0].T, unsure.cov[0], rtol=1e-6)
+        away = unsure.xy[0] - 5.2
+        beyond.append(away @ np.linalg.solve(unsure.cov[0], away))
+    assert np.mean(np.array(beyond) > CHI2_95) < 0.25, "how wrong it is, the fit knows but from some twenty pixels"
+
+
+def test_a_platform_that_shakes_does_not_make_targets_strange():
+    rng, fit = np.random.default_rng(8), Fitter(FitSettings())
+    scores = []
+    for _ in range(30):
+        xy = 5.0 + rng.normal(0, 0.1, (5, 1, 2))
+        scores += list(fit(render(xy, np.full((5, 1), 235.0)) + 4 * rng.standard_normal((5, 11, 11)), TIMES).probability)
+    assert np.quantile(scores, 0.1) > 0.9

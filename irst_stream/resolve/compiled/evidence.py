@@ -1,4 +1,4 @@
-"""What the sharpness of a fit says: its evidence, its covariances, and which numbers of targets need no trial. Compiled."""
+"""What a fit says of itself: evidence, covariances, what it leaves unexplained, which numbers need no trial. Compiled."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 
 from irst_stream.compiling import compiled
 from irst_stream.resolve.compiled.fitting import cholesky, solve
-from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS
+from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS, UNKNOWN, line, shine
 
-__all__ = ["certainty", "evidence", "factors", "too_bright_or_dim"]
+__all__ = ["certainty", "evidence", "factors", "strain", "too_bright_or_dim"]
 
 LOG_2PI = math.log(2.0 * math.pi)
 RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
+LIT = 0.1  # of the noise: where targets shine less, a fit explains nothing
 ROOM = 0.2  # px: of two targets on top of each other, each may be so far (1 sd) from where it is said to be, and no farther
 
 
@@ -89,6 +90,40 @@ def certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
         cov[k, k, 0, 1] = cov[k, k, 1, 0] = both
         if not cov[k, k, 0, 0] * cov[k, k, 1, 1] > both**2 or not cov[k, k].max() < -NOTHING:
             cov[k, k] = np.nan
+
+
+@compiled
+def strain(p, images, course, sigma, noise, shot, limits):  # type: ignore[no-untyped-def]
+    """Mean square, in units of its variance, of what the fit p (K, 5) leaves of the pixels that its targets shine into: in
+    each frame by itself, and in all frames together. 0 where there are none.
+
+    About 1 where the light is that of point targets, and more the less it is. What a platform that shakes leaves one way in
+    this frame and the other way in the next counts in the first only.
+    """
+    targets, (frames, height, width) = len(p), images.shape
+    row, column, lights = np.empty((targets, height)), np.empty((targets, width)), np.empty((height, width))
+    slope, left, variance = np.empty(max(height, width)), np.zeros((height, width)), np.zeros((height, width))
+    alone, together, seen_pixels, pixels = 0.0, 0.0, 0, 0
+    for t in range(frames):
+        for k in range(targets):
+            line(p[k, 0] + p[k, 2] * course[t, 0] + course[t, 1], sigma, column[k], slope[:width])
+            line(p[k, 1] + p[k, 3] * course[t, 0] + course[t, 2], sigma, row[k], slope[:height])
+        shine(p[:, 4], row, column, lights)
+        for r in range(height):
+            for c in range(width):
+                seen, light = images[t, r, c], lights[r, c]
+                if light > LIT * noise and seen > max(limits[0], UNKNOWN) and seen < limits[1]:
+                    away, spread = seen - light, noise**2 + shot * light
+                    alone += away * away / spread
+                    left[r, c] += away
+                    variance[r, c] += spread
+                    seen_pixels += 1
+    for r in range(height):
+        for c in range(width):
+            if variance[r, c] > 0.0:
+                together += left[r, c] ** 2 / variance[r, c]
+                pixels += 1
+    return alone / max(seen_pixels, 1), together / max(pixels, 1)
 
 
 @compiled

@@ -8,7 +8,7 @@ import numpy as np
 
 from irst_stream.compiling import compiled
 from irst_stream.resolve.compiled.equations import normal_equations
-from irst_stream.resolve.compiled.evidence import certainty, evidence, too_bright_or_dim
+from irst_stream.resolve.compiled.evidence import certainty, evidence, strain, too_bright_or_dim
 from irst_stream.resolve.compiled.fitting import fit
 from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS
 from irst_stream.resolve.compiled.sharing import take_one
@@ -36,10 +36,10 @@ def search_each(  # type: ignore[no-untyped-def]
     next row when it is done with its last.
     course (N, T, 3), noise (N,), limits (N, 2); hints (N, M, 5), the first hinted (N,) of each count; held (N, most + 1,
     most, 5), begin (N,) and odds (N, most + 1): see search. out: number of targets (N,), their p (N, most, 5), cov
-    (N, most, most, 2, 2), amplitude_sd (N, most) and probability (N, most), and what to hold the next time, solutions and
-    odds.
+    (N, most, most, 2, 2), amplitude_sd (N, most) and probability (N, most), their strain (N, 2), and what to hold the next
+    time, solutions and odds.
     """
-    number, points, cov, amplitude_sd, probability, solutions, odds_then = out
+    number, points, cov, amplitude_sd, probability, strains, solutions, odds_then = out
     most, sides = points.shape[1], (images.shape[3], images.shape[2])
     while True:
         place = take_one(taken)
@@ -57,6 +57,7 @@ def search_each(  # type: ignore[no-untyped-def]
         share = np.exp(logs - logs.max())
         probability[k, :n] = agreed * (share[n:].sum() / share.sum())
         if n > 0:
+            strains[k, 0], strains[k, 1] = strain(p, images[k], course[k], sigma, noise[k], shot, bounds)
             odds_then[k] = odds[k]
             _leave(images[k], course[k], sigma, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])
 
