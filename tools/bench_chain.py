@@ -26,6 +26,7 @@ from irst_stream.config import Config, read_config
 from irst_stream.optics import peak_response
 from irst_stream.resources import find_config
 from irst_stream.score import score_tracks
+from irst_stream.settings import read_settings
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings
 from irst_stream.sim.motion import Life, formation
 from irst_stream.types import Floats, Frame, Tracks, Truth
@@ -64,6 +65,9 @@ CASES = {
     ),
     "on a moving platform, poses known": Case(
         SceneSettings(groups=Groups(spacing_px=APART), platform=SWAYING), (235.0, 12.0), poses=True
+    ),
+    "under broken cloud on a moving platform, poses known, brightness unknown": Case(
+        read_settings(find_config("scene-cloud", "scene"), SceneSettings), (350.0, 150.0), poses=True
     ),
     "groups of three that meet": Case(SceneSettings(), (235.0, 12.0), meeting=True),
 }
