@@ -92,7 +92,7 @@ class Pipeline:
         with self.clocks("unmix"):
             answers = self._unmix(windows)
         with self.clocks("resolve"):
-            found = [self._resolve(*pair) for pair in zip(windows, answers, strict=True)]
+            found = [self._views.put_right(self._resolve(*pair), pair[0]) for pair in zip(windows, answers, strict=True)]
         if self._track is None:
             return [*results, *found]
         with self.clocks("track"):

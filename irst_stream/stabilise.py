@@ -10,13 +10,12 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from irst_stream.types import Floats, Frame, Pose, Stamp, Window
+from irst_stream.types import Detections, Floats, Frame, Pose, Stamp, Window
 from irst_stream.wire import pose_of
 
 __all__ = ["View", "Views", "is_known", "middle", "to_frame", "to_world"]
 
 HELD = 256  # frames of each sensor: windows have fewer
-FARTHEST = 1e4  # px, of a shift: one that is larger is a mistake
 
 
 class View(NamedTuple):
@@ -51,19 +50,34 @@ class Views:
         return around[self._reach] if around else None
 
     def put_in(self, window: Window) -> Window:
-        """The window with what is known of the platform in its course."""
+        """The window with what is known of the platform in its course: how far the middles of its regions are shifted."""
         around = self._around(window.stamp)
         if not around or not len(window.corners):
             return window
         course, middles = window.course.copy(), window.corners + (np.array(window.patches.shape[:1:-1]) - 1) / 2
+        course[:, :, 1:] = self._shifts(around, middles)
+        return replace(window, course=course)
+
+    def put_right(self, detections: Detections, window: Window) -> Detections:
+        """Detections of a window where the centre frame sees them: as the platform rolls, what is not in the middle of its
+        region is shifted otherwise than that, and is seen where it is on the frames' average.
+        """
+        around = self._around(window.stamp)
+        if not len(detections) or len({view.pose.roll_rad for view in around}) < 2:
+            return detections
+        row = {number: k for k, number in enumerate(window.region.tolist())}
+        regions = [row[number] for number in detections.region.tolist()]
+        beyond = self._shifts(around, detections.xy) - window.course[regions, :, 1:]
+        return replace(detections, xy=detections.xy - beyond.mean(axis=1))
+
+    def _shifts(self, around: list[View], places: Floats) -> Floats:
+        """(N, T, 2) px: how far what stands still at these places (N, 2) of the centre frame is shifted in each frame."""
         here = around[self._reach]
         centre = middle(here.shape)
-        with np.errstate(over="ignore", invalid="ignore"):
-            still = _seen_at_rest(here.pose, centre, middles)
-            for t, view in enumerate(around):
-                course[:, t, 1:] = _seen_by(view.pose, centre, still) - middles
-        course[:, self._reach, 1:] = 0.0
-        return replace(window, course=course) if (np.abs(course) < FARTHEST).all() else window
+        still = _seen_at_rest(here.pose, centre, places)
+        shifts = np.stack([_seen_by(view.pose, centre, still) - places for view in around], axis=1)
+        shifts[:, self._reach] = 0.0
+        return shifts
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""

@@ -7,7 +7,6 @@ pixels of foreign byte order.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +37,7 @@ PROTOCOL = 1
 LARGEST_HEADER = 1 << 16  # bytes
 LARGEST_SIDE = 1 << 15  # px, and columns of a table
 MOST_ROWS = 1 << 20  # of a table
+FARTHEST = 1e6  # px or rad, of a pose
 PARTS = 3
 Buffer: TypeAlias = bytes | memoryview
 ByteOrder = Literal["little", "big"]
@@ -167,8 +167,8 @@ def pose_of(frame: Frame) -> Pose | None:
         raise WireError("pose", f"metadata: {error}") from error
     if pose is None:
         return None
-    if not all(map(math.isfinite, (pose.x, pose.y, pose.roll_rad))):
-        raise WireError("pose", f"pose: expected finite numbers, got {pose.x}, {pose.y}, {pose.roll_rad}")
+    if not all(abs(number) <= FARTHEST for number in (pose.x, pose.y, pose.roll_rad)):
+        raise WireError("pose", f"pose: expected numbers up to {FARTHEST:g}, got {pose.x}, {pose.y}, {pose.roll_rad}")
     return Pose(frame.stamp, pose.x, pose.y, pose.roll_rad)
 
 

@@ -222,7 +222,10 @@ def longest_loss(
 
 
 def told(scene: Scene, known: Known, noise: float, truth: Truth, row: int) -> bool:
-    """Whether a window's images without noise would tell that the target of that row is there; known: to the fit."""
+    """Whether a window's images without noise would tell that the target of that row is there; known: to the fit.
+
+    Its light is given to each of its neighbours in turn; where another start led to a better one, yes is said too often.
+    """
     index = truth.stamp.index
     near = truth.id[np.abs(truth.xy - truth.xy[row]).max(axis=1) < BESIDE].tolist()
     around = [places(scene, k, index) for k in range(max(index - 2, 0), min(index + 3, scene.frames))]
@@ -250,7 +253,9 @@ def told(scene: Scene, known: Known, noise: float, truth: Truth, row: int) -> bo
 
 
 def places(scene: Scene, index: int, centre: int) -> dict[int, Floats]:
-    """Where the targets of a frame would be had the platform stood as in another one, px, by their numbers."""
+    """Where the targets of a frame would be had the platform pointed where it did in another one, px, by their numbers; its
+    roll, which moves them by some hundredths of a pixel here, is left out.
+    """
     truth, now, then = scene.truth(index), scene.pose(index), scene.pose(centre)
     moved = np.array([then.x - now.x, then.y - now.y])
     return dict(zip(truth.id.tolist(), truth.xy + moved, strict=True))

@@ -29,6 +29,7 @@ DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
 FEWEST_DARK = 20
 STRANGE = 2.5  # strain of a fit: beyond that its light is rather something else's than its targets'
 CHANCE = 1.7  # the strain that noise alone may leave
+WORST = 1e6  # the strain beyond which nothing is known of places anyhow
 FROM_SCRATCH = 3  # times the work of a fit that goes on
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
@@ -41,11 +42,14 @@ class FitSettings:
     sigma_px: float = SIGMA
     amplitude_dn: float = 235.0  # mean and standard deviation of a target's amplitude
     amplitude_sd_dn: float = 8.7
-    speed_px: float = 0.05  # px a frame: standard deviation of the group's common velocity, along each axis
+    # px a frame: standard deviation of the group's common velocity, along each axis; without poses, with the platform's
+    speed_px: float = 0.05
     own_speed_px: float = 0.001  # px a frame: of each target's velocity about that
     most_targets: int = 5
     starts: int = 2  # arrangements from which the fit of each number of targets begins
     anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
+    # Scores fall where a pixel's noise, or what of it stays in all frames, is said to be less than it is, as they do of a
+    # cloud's light: what is left unexplained looks the same.
     noise_dn: float | None = None  # standard deviation of a pixel; None: measured on the dark pixels of each window
     least_noise_dn: float = 0.3  # what the model itself is not better than
     fixed_dn: float = 0.0  # standard deviation of what a pixel errs by in all frames alike, the noise that stays
@@ -122,9 +126,8 @@ class Fitter:
         dark = np.where(known, patches, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
         limits = np.stack([np.where(dark, 0.0, NOTHING), np.minimum(ceiling, -NOTHING)], axis=1)
         starts, hinted, age = self._starts(hints, held), np.array([len(hint.xy) for hint in hints], np.int64), held.age + 1
-        stays = (
-            images.shape[1] - 1
-        ) * self.settings.fixed_dn**2  # the mean of the frames is no better for it than one frame
+        # The mean of the frames is no better than one of them for what stays.
+        stays = (images.shape[1] - 1) * self.settings.fixed_dn**2
         levels = np.sqrt(levels**2 + stays)
         anew = age >= self.settings.anew
         again = anew & (hinted == 0)
@@ -180,7 +183,7 @@ def _found(answers: Answers, sides: tuple[int, ...]) -> list[Found]:
     inside = ((p[..., :2] > -0.5) & (p[..., :2] < np.array(sides) - 0.5)).all(axis=2) & (p[..., 4] > 0)
     inside &= np.arange(most) < answers.number[:, None]
     strain = answers.strain.max(axis=1)
-    worse = np.where(strain > CHANCE, strain, 1.0)
+    worse = np.where(strain > CHANCE, np.minimum(strain, WORST), 1.0)
     with np.errstate(over="ignore"):
         explained = 1 / (1 + (answers.strain[:, 1:] / STRANGE) ** 8)
     cov = answers.cov * worse[:, None, None, None, None]

@@ -58,9 +58,12 @@ class RegionFits:
         passed = 0 if held is None else window.stamp.index - held[0].index
         if held is None or held[0].epoch != window.stamp.epoch or not 0 < passed <= LONGEST or not len(rows):
             return self._new(window, rows)
+        reach = window.course.shape[1] // 2
+        if passed > reach and window.course[:, :, 1:].any():  # how far the platform has moved since, no frame here tells
+            return self._new(window, rows)
         sides, groups = window.patches.shape[:1:-1], held[1]
-        held_now = groups.held.later(passed, _shift(window, groups.corner, passed))
-        known = placed(groups._replace(held=held_now), window.corners, sides)
+        shift = _shift(window, groups.corner, min(passed, reach))
+        known = placed(groups._replace(held=groups.held.later(passed, shift)), window.corners, sides)
         known = united(known, self._fitter.settings.own_speed_px, sides)
         free = np.bincount(known.region, minlength=len(rows)) == 0
         return known.beside(self._new(window, rows[free])) if free.any() else known
@@ -91,11 +94,8 @@ class RegionFits:
 
 def _shift(window: Window, corners: Floats, passed: int) -> Floats:
     """(G, 2) px: by how much the platform has moved what stands still at these corners (G, 2) in the last frames."""
-    reach = window.course.shape[1] // 2
-    if passed > reach:
-        return np.zeros_like(corners)
     nearest = np.abs(corners[:, None] - window.corners).max(-1).argmin(1)
-    return -window.course[nearest, reach - passed, 1:]
+    return -window.course[nearest, window.course.shape[1] // 2 - passed, 1:]
 
 
 def _by_region(found: Sequence[Found], region: Ints, regions: int) -> list[Found]:

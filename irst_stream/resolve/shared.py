@@ -56,8 +56,7 @@ Fit: TypeAlias = Callable[[Ints, Patches, Held], tuple[list[Found], Held]]  # of
 def fit_in_turns(fit: Fit, patches: Patches, groups: Groups, beside: Flags, sigma: float) -> tuple[list[Found], Held]:
     """What is found in N groups' patches, and what to hold of it.
 
-    fit: of single groups; beside (N, N): which groups' patches share pixels; sigma: px, of the
-    optics.
+    fit: of single groups; beside (N, N): which groups' patches share pixels; sigma: px, of the optics.
     """
     work = _Work(patches, groups, beside, sigma)
     turns = list(_turns(beside, np.argsort(groups.held.best > 0, kind="stable")))
