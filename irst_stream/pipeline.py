@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 from irst_stream.clocks import Clocks
 from irst_stream.errors import WireError
 from irst_stream.resolve.readouts import Resolver
-from irst_stream.stabilise import View, Views
+from irst_stream.stabilise import View, Views, put_in, put_right
 from irst_stream.types import Answer, Detections, Frame, Tracks, Window
 from irst_stream.window import Windows
 
@@ -85,32 +85,39 @@ class Pipeline:
         The regions of all of them go through the network in one call.
         """
         with self.clocks("window"):
-            windows = [window for frame in frames if (window := self._take(frame)) is not None]
+            taken = [pair for frame in frames if (pair := self._take(frame)) is not None]
             results = [result for sensor in self.windows.restarted() for result in self._forget_sights(sensor)]
-        if not windows:
+        if not taken:
             return results
         with self.clocks("unmix"):
-            answers = self._unmix(windows)
+            answers = self._unmix([window for window, _ in taken])
         with self.clocks("resolve"):
-            found = [self._views.put_right(self._resolve(*pair), pair[0]) for pair in zip(windows, answers, strict=True)]
+            found = [
+                put_right(self._resolve(window, answer), window, around)
+                for (window, around), answer in zip(taken, answers, strict=True)
+            ]
         if self._track is None:
             return [*results, *found]
         with self.clocks("track"):
-            for detections in found:
-                results += (detections, *self._track(detections, self._views.of(detections.stamp)))
+            for detections, (_, around) in zip(found, taken, strict=True):
+                results += (detections, *self._track(detections, around[len(around) // 2] if around else None))
             return results
 
     def finish(self) -> list[Result]:
         """What waited for frames that will not come."""
         return [] if self._track is None else list(self._track.finish())
 
-    def _take(self, frame: Frame) -> Window | None:
+    def _take(self, frame: Frame) -> tuple[Window, list[View]] | None:
+        """The window that a frame completes, and what its frames say of the platform."""
         try:
             self._views.look(frame)
         except WireError as error:
             self.windows.count(frame, error.reason)
         window = self.windows.push(frame)
-        return None if window is None else self._views.put_in(window)
+        if window is None:
+            return None
+        around = self._views.around(window.stamp)
+        return put_in(window, around), around
 
     def forget(self, sensor: str) -> list[Result]:
         """Drops what is held of a sensor that will not come back; what waited for more of its frames."""

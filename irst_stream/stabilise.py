@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeGuard
 
@@ -13,7 +13,7 @@ import numpy as np
 from irst_stream.types import Detections, Floats, Frame, Pose, Stamp, Window
 from irst_stream.wire import pose_of
 
-__all__ = ["View", "Views", "is_known", "middle", "to_frame", "to_world"]
+__all__ = ["View", "Views", "is_known", "middle", "put_in", "put_right", "to_frame", "to_world"]
 
 HELD = 256  # frames of each sensor: windows have fewer
 
@@ -44,51 +44,48 @@ class Views:
             if len(seen) > HELD:
                 seen.popitem(last=False)
 
-    def of(self, stamp: Stamp) -> View | None:
-        """What is known of a window's centre frame, by its stamp; None where any frame of the window says nothing."""
-        around = self._around(stamp)
-        return around[self._reach] if around else None
-
-    def put_in(self, window: Window) -> Window:
-        """The window with what is known of the platform in its course: how far the middles of its regions are shifted."""
-        around = self._around(window.stamp)
-        if not around or not len(window.corners):
-            return window
-        course, middles = window.course.copy(), window.corners + (np.array(window.patches.shape[:1:-1]) - 1) / 2
-        course[:, :, 1:] = self._shifts(around, middles)
-        return replace(window, course=course)
-
-    def put_right(self, detections: Detections, window: Window) -> Detections:
-        """Detections of a window where the centre frame sees them: as the platform rolls, what is not in the middle of its
-        region is shifted otherwise than that, and is seen where it is on the frames' average.
-        """
-        around = self._around(window.stamp)
-        if not len(detections) or len({view.pose.roll_rad for view in around}) < 2:
-            return detections
-        row = {number: k for k, number in enumerate(window.region.tolist())}
-        regions = [row[number] for number in detections.region.tolist()]
-        beyond = self._shifts(around, detections.xy) - window.course[regions, :, 1:]
-        return replace(detections, xy=detections.xy - beyond.mean(axis=1))
-
-    def _shifts(self, around: list[View], places: Floats) -> Floats:
-        """(N, T, 2) px: how far what stands still at these places (N, 2) of the centre frame is shifted in each frame."""
-        here = around[self._reach]
-        centre = middle(here.shape)
-        still = _seen_at_rest(here.pose, centre, places)
-        shifts = np.stack([_seen_by(view.pose, centre, still) - places for view in around], axis=1)
-        shifts[:, self._reach] = 0.0
-        return shifts
+    def around(self, stamp: Stamp) -> list[View]:
+        """What the frames of a window say, by its centre frame's stamp; nothing where any of them says nothing."""
+        held: Mapping[tuple[int, int], View] = self._seen.get(stamp.sensor, {})
+        indices = range(stamp.index - self._reach, stamp.index + self._reach + 1)
+        seen = [view for index in indices if (view := held.get((stamp.epoch, index))) is not None]
+        return seen if len(seen) == len(indices) else []
 
     def forget(self, sensor: str) -> None:
         """Drops what is held of a sensor that will not come back."""
         self._seen.pop(sensor, None)
 
-    def _around(self, stamp: Stamp) -> list[View]:
-        """What the frames of a window say, by its centre frame's stamp; nothing where any of them says nothing."""
-        held: Mapping[tuple[int, int], View] = self._seen.get(stamp.sensor, {})
-        around = range(stamp.index - self._reach, stamp.index + self._reach + 1)
-        seen = [view for index in around if (view := held.get((stamp.epoch, index))) is not None]
-        return seen if len(seen) == len(around) else []
+
+def put_in(window: Window, around: Sequence[View]) -> Window:
+    """The window with what its frames say of the platform in its course: how far the middles of its regions are shifted."""
+    if not around or not len(window.corners):
+        return window
+    course, middles = window.course.copy(), window.corners + (np.array(window.patches.shape[:1:-1]) - 1) / 2
+    course[:, :, 1:] = _shifts(around, middles)
+    return replace(window, course=course)
+
+
+def put_right(detections: Detections, window: Window, around: Sequence[View]) -> Detections:
+    """Detections of a window where the centre frame sees them: as the platform rolls, what is not in the middle of its
+    region is shifted otherwise than that, and is seen where it is on the frames' average.
+    """
+    if not len(detections) or len({view.pose.roll_rad for view in around}) < 2:
+        return detections
+    row = {number: k for k, number in enumerate(window.region.tolist())}
+    regions = [row[number] for number in detections.region.tolist()]
+    beyond = _shifts(around, detections.xy) - window.course[regions, :, 1:]
+    return replace(detections, xy=detections.xy - beyond.mean(axis=1))
+
+
+def _shifts(around: Sequence[View], places: Floats) -> Floats:
+    """(N, T, 2) px: how far what stands still at these places (N, 2) of the centre frame is shifted in each frame."""
+    reach = len(around) // 2
+    here = around[reach]
+    centre = middle(here.shape)
+    still = _seen_at_rest(here.pose, centre, places)
+    shifts = np.stack([_seen_by(view.pose, centre, still) - places for view in around], axis=1)
+    shifts[:, reach] = 0.0
+    return shifts
 
 
 def middle(shape: tuple[int, int]) -> Floats:

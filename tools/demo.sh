@@ -46,7 +46,7 @@ what = "tracks"
 path = "$out/live.mcap"
 keep_free_mb = 500.0
 TOML
-"$venv/bin/irst-stream" feed "$out/scene" --to "$feed" --epoch 0 --wait 60 >"$out/feed.log" 2>&1 &
+"$venv/bin/irst-stream" feed "$out/scene" --to "$feed" --epoch 0 --wait 300 >"$out/feed.log" 2>&1 &
 feeding=$!
 trap 'kill "$feeding" 2>/dev/null || true' EXIT
 run run "$out/live.toml" --seconds 34

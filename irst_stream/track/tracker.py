@@ -36,9 +36,8 @@ from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 __all__ = ["Tracker"]
 
 EXISTS_FRAMES = 1000.0  # that a target stays in view, roughly
-LINGERS = (
-    1.7  # by this power of what the next window is new in do errors fade, so that the filter is as sure as it should be
-)
+# By this power of what the next window is new in do errors fade, so that the filter is as sure as it should be.
+LINGERS = 1.7
 MEMORY = 0.05  # of what brightness is usual: what each detection adds to it
 LONGEST_S = 10.0  # without detections: whatever was in view has moved on
 CALM = 0.5  # of what moves each target by itself: a group that flies on calmly may still swing within

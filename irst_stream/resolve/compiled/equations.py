@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.resolve.compiled.light import is_within, line, residuals, shine
+from irst_stream.resolve.compiled.light import is_within, residuals, shares, shine
 
 __all__ = ["normal_equations"]
 
@@ -23,9 +23,7 @@ def normal_equations(p, images, course, sigma, noise, shot, limits, priors, matr
     frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
     within = np.empty(frames, np.bool_)
     for t in range(frames):
-        for k in range(targets):
-            line(p[k, 0] + p[k, 2] * course[t, 0] + course[t, 1], sigma, column[t, k], column_slope[t, k])
-            line(p[k, 1] + p[k, 3] * course[t, 0] + course[t, 2], sigma, row[t, k], row_slope[t, k])
+        shares(p, course[t], sigma, row[t], row_slope[t], column[t], column_slope[t])
         shine(p[:, 4], row[t], column[t], lights[t])
         within[t] = is_within(images[t], limits)
     matrix[:] = 0.0

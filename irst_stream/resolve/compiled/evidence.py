@@ -8,7 +8,7 @@ import numpy as np
 
 from irst_stream.compiling import compiled
 from irst_stream.resolve.compiled.fitting import cholesky, solve
-from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS, UNKNOWN, line, shine
+from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS, UNKNOWN, shares, shine
 
 __all__ = ["certainty", "evidence", "factors", "strain", "too_bright_or_dim"]
 
@@ -101,13 +101,12 @@ def strain(p, images, course, sigma, noise, shot, limits):  # type: ignore[no-un
     this frame and the other way in the next counts in the first only.
     """
     targets, (frames, height, width) = len(p), images.shape
-    row, column, lights = np.empty((targets, height)), np.empty((targets, width)), np.empty((height, width))
-    slope, left, variance = np.empty(max(height, width)), np.zeros((height, width)), np.zeros((height, width))
+    row, row_slope = np.empty((targets, height)), np.empty((targets, height))
+    column, column_slope = np.empty((targets, width)), np.empty((targets, width))
+    lights, left, variance = np.empty((height, width)), np.zeros((height, width)), np.zeros((height, width))
     alone, together, seen_pixels, pixels = 0.0, 0.0, 0, 0
     for t in range(frames):
-        for k in range(targets):
-            line(p[k, 0] + p[k, 2] * course[t, 0] + course[t, 1], sigma, column[k], slope[:width])
-            line(p[k, 1] + p[k, 3] * course[t, 0] + course[t, 2], sigma, row[k], slope[:height])
+        shares(p, course[t], sigma, row, row_slope, column, column_slope)
         shine(p[:, 4], row, column, lights)
         for r in range(height):
             for c in range(width):

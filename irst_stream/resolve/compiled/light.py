@@ -9,7 +9,7 @@ import numpy as np
 from irst_stream.compiling import compiled
 from irst_stream.types import Floats
 
-__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "is_within", "line", "residuals", "shine"]
+__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "is_within", "line", "residuals", "shares", "shine"]
 
 PARAMETERS = 5  # x, y, vx, vy, a
 SQRT2 = math.sqrt(2.0)
@@ -64,6 +64,17 @@ def _edge(u):  # type: ignore[no-untyped-def]
         slope = slope * away + value
         value = value * away + series[n]
     return value, PER_SLOPE * slope
+
+
+@compiled
+def shares(p, moment, sigma, row, row_slope, column, column_slope):  # type: ignore[no-untyped-def]
+    """Fills row and its slopes (K, H), column and its slopes (K, W), with line of targets p (K, 5) in one frame.
+
+    moment (3,): that frame's row of the course.
+    """
+    for k in range(len(p)):
+        line(p[k, 0] + p[k, 2] * moment[0] + moment[1], sigma, column[k], column_slope[k])
+        line(p[k, 1] + p[k, 3] * moment[0] + moment[2], sigma, row[k], row_slope[k])
 
 
 @compiled

@@ -44,9 +44,8 @@ __all__ = [
     "store",
 ]
 
-AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, LAST_ERROR_VAR, FACTOR = range(
-    7
-)  # columns of `real`; from the last on: the factor
+# Columns of `real`; from the last on: the factor.
+AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, LAST_ERROR_VAR, FACTOR = range(7)
 ID, HITS, AGE, CONFIRMED, DETECTION, PARENT, SOURCE = range(7)  # columns of `whole`; HITS: a bit a frame, the last lowest
 REALS, WHOLES = FACTOR, 7  # how many there are, the factor apart
 NEW, WORTH, ERROR_VAR, PARTS = 5, 6, 7, 8  # columns of `seen`, see frame.advance; the parts are all from there on
