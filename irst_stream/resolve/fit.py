@@ -184,12 +184,11 @@ def _found(answers: Answers, sides: tuple[int, ...]) -> list[Found]:
     inside &= np.arange(most) < answers.number[:, None]
     strain = answers.strain.max(axis=1)
     worse = np.where(strain > CHANCE, np.minimum(strain, WORST), 1.0)
-    with np.errstate(over="ignore"):
-        explained = 1 / (1 + (answers.strain[:, 1:] / STRANGE) ** 8)
+    strange = np.clip((answers.strain[:, 1:] - CHANCE) / (STRANGE - CHANCE), 0, WORST)
     cov = answers.cov * worse[:, None, None, None, None]
     alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), factors(answers.number, cov)
     deviation = answers.amplitude_sd * np.sqrt(worse)[:, None]
-    each = p[..., :2], alone, p[..., 4], deviation, np.nan_to_num(answers.probability * explained), factor
+    each = p[..., :2], alone, p[..., 4], deviation, np.nan_to_num(answers.probability / (1 + strange**4)), factor
     columns = [column[inside] for column in each]
     ends = inside.sum(axis=1).cumsum().tolist()
     return [Found(*(column[a:b] for column in columns)) for a, b in zip([0, *ends], ends, strict=False)]
