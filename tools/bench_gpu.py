@@ -30,7 +30,7 @@ from irst_stream.resolve.fit import FitSettings, Fitter
 from irst_stream.resolve.readouts import Unmixing
 from irst_stream.resources import find_engine
 from irst_stream.types import Stamp, Window, at_rest
-from irst_stream.unmix.backends import build_unmixer, choose_backend
+from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend
 from irst_stream.unmix.drawing import Style
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
@@ -39,7 +39,7 @@ from irst_stream.unmix.tensorrt_build import Build, build_plan, recipe_of, versi
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 OUT = Path("out/bench_gpu.json")
-BACKENDS = {"fp32": "tensorrt-fp32", "fp16": "tensorrt", "int8": "tensorrt-int8"}
+BACKENDS = {precision: backend for backend, precision in TENSORRT.items()}
 REGIONS = 64
 WARM_UP = 50  # runs
 SIDE, CHAIN, ROWS = 4096, 32, 4096  # of the products that measure the matrix units

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
 import onnxruntime
 from bench_data import describe_machine
@@ -26,7 +27,6 @@ from irst_stream.unmix.tensorrt_build import recipe_of, version_of
 
 OUT = Path("out/bench_precision.json")
 NOWHERE = Place("10.13.3", "none", "0.0", "none")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 def measure(engine: Engine, count: int) -> dict[str, dict[str, float]]:
     trial, found, exact = fresh_windows(engine.manifest, count), {}, None
-    for precision in PRECISIONS:
+    for precision in get_args(Precision):
         order = Order(engine, NOWHERE, precision, (1,), recipe_of(version_of(NOWHERE.tensorrt), precision))
         seen = look(WholeOnCpu({build.part: build.graph for build in draw_builds(order)}), trial.windows)
         exact = exact or seen

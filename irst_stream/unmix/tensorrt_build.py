@@ -36,6 +36,7 @@ Report = Callable[[str, int, int], None]  # what is being done; how many steps o
 
 OLDEST, DEFORMS, TYPED = (8, 6), (10, 1), (10, 0)
 TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")  # cuBLAS and cuDNN are not needed, and need not be there
+SHARED = ("PROFILE_SHARING_0806",)  # without it only one context may use a batch size; newer versions need not be told
 WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
 FIRST_MAPS, MOST_MAPS = 1 << 12, 1 << 16  # places of a store, which grows
 LEAST_SHARE = {"fp32": 0.9, "fp16": 0.9, "int8": 0.35}  # of the convolutions, that must run as asked
@@ -56,8 +57,8 @@ log = logging.getLogger(__name__)
 class Recipe:
     """How a version of TensorRT is to make plans of a precision.
 
-    form, half, quantised: of the graphs, see drawing.Style; network, builder: flags by their names; held: layers of single
-    precision must be held there.
+    form, half, quantised: of the graphs, see drawing.Style; network, builder, previews: flags by their names; held: layers
+    of single precision must be held there.
     """
 
     form: str
@@ -65,6 +66,7 @@ class Recipe:
     quantised: bool
     network: tuple[str, ...]
     builder: tuple[str, ...] = ()
+    previews: tuple[str, ...] = ()
     held: bool = False
 
 
@@ -96,7 +98,7 @@ def recipe_of(version: tuple[int, ...], precision: Precision, form: str = "") ->
         return Recipe(form, half, quantised, network=("STRONGLY_TYPED",))
     flags = {"fp32": (), "fp16": ("FP16", "OBEY_PRECISION_CONSTRAINTS")}
     builder = flags.get(precision, ("INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"))
-    return Recipe(form, False, quantised, ("EXPLICIT_BATCH",), builder, held=precision != "fp32")
+    return Recipe(form, False, quantised, ("EXPLICIT_BATCH",), builder, SHARED, held=precision != "fp32")
 
 
 def listen(trt: Any) -> Any:
@@ -129,6 +131,8 @@ def build_plan(
         raise IrstError(f"TensorRT {trt.__version__} does not take the {build.part} graph: {why}")
     config = builder.create_builder_config()
     config.flags = _mask(trt.BuilderFlag, recipe.builder)  # without TF32, which holds fewer digits than a float16
+    for name in recipe.previews:
+        config.set_preview_feature(getattr(trt.PreviewFeature, name), True)
     config.set_tactic_sources(_mask(trt.TacticSource, TACTICS))
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

@@ -23,6 +23,7 @@ def test_every_flag_is_one_that_the_version_has(name, precision):
     recipe = recipe_of(VERSIONS[name], precision)
     assert set(recipe.network) <= set(NAMES["flags"]["NetworkDefinitionCreationFlag"][name])
     assert set(recipe.builder) <= set(NAMES["flags"]["BuilderFlag"][name])
+    assert all(name in NAMES["not_everywhere"][preview] for preview in recipe.previews)
     assert set(tensorrt_build.TACTICS) <= set(NAMES["flags"]["TacticSource"][name])
 
 
@@ -60,6 +61,11 @@ def test_what_a_version_does_not_do_is_refused():
         recipe_of((8, 5, 3), "fp16")
     with pytest.raises(UsageError, match=r"TensorRT 8.6.1: has no DeformConv; expected form portable"):
         recipe_of((8, 6, 1), "fp16", "deform")
+
+
+def test_two_lanes_may_share_a_batch_size():
+    assert recipe_of((8, 6, 1), "fp16").previews == ("PROFILE_SHARING_0806",)
+    assert recipe_of((10, 0, 1), "fp16").previews == ()  # they always may
 
 
 def test_only_versions_that_can_be_told_so_hold_layers():
