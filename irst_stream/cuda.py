@@ -1,7 +1,7 @@
 """CUDA's driver API, as much of it as short batches need: memory, streams, events and recorded work.
 
 Everything here belongs to one GPU's primary context, which TensorRT uses too. What fails is a DeviceError that names the
-call; after most failures nothing of the context works any more until it is reset.
+call. After a fault in a kernel nothing of the context works any more for as long as the process lives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def call(function: Callable[..., Any], *given: Any) -> Any:
     """What a function of the driver gives beside its code; a DeviceError where that is not success."""
     try:
         code, *found = function(*given)
-    except RuntimeError as error:  # the driver is not there, or is too old to know the function
+    except (RuntimeError, ValueError) as error:  # no driver; one that lacks the function, or gives codes we do not know
         raise DeviceError(f"{function.__name__}: {error}") from error
     if int(code):
         raise DeviceError(f"{function.__name__}: {getattr(code, 'name', code)}")
@@ -37,12 +37,7 @@ def call(function: Callable[..., Any], *given: Any) -> Any:
 
 
 class Device:
-    """A GPU's primary context; use() makes it the calling thread's.
-
-    resets: how many there have been in this process; what was made before the last one is gone, host memory too.
-    """
-
-    resets = 0
+    """A GPU's primary context; use() makes it the calling thread's."""
 
     def __init__(self, ordinal: int = 0) -> None:
         call(driver.cuInit, 0)
@@ -54,11 +49,6 @@ class Device:
         """Makes it the calling thread's."""
         call(driver.cuCtxSetCurrent, self._context)
 
-    def reset(self) -> None:
-        """Drops all that is held on it, by anybody in this process; after that it works again, if the GPU does."""
-        Device.resets += 1
-        call(driver.cuDevicePrimaryCtxReset, self._device)
-
     def about(self, attribute: str) -> int:
         """What the driver knows of the GPU: CU_DEVICE_ATTRIBUTE_..."""
         name = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{attribute}")
@@ -66,9 +56,18 @@ class Device:
 
 
 def _free_with(owner: Any, function: Callable[[Any], Any], held: Any) -> None:
-    """Has a function free what an owner holds, when that goes; after a reset it is gone, or somebody else's."""
-    made = Device.resets
-    weakref.finalize(owner, lambda: function(held) if Device.resets == made else None)
+    """Has a function free what an owner holds, when that goes, in whatever thread.
+
+    Not at the end of the process, where other threads may still use it: all of it goes with that.
+    """
+    context = call(driver.cuCtxGetCurrent)
+
+    def free() -> None:
+        if not int(driver.cuCtxPushCurrent(context)[0]):
+            function(held)
+            driver.cuCtxPopCurrent()
+
+    weakref.finalize(owner, free).atexit = False
 
 
 class Pinned:
@@ -161,7 +160,7 @@ class Recording:
 @contextmanager
 def _captured(stream: Stream) -> Iterator[list[Any]]:
     """Gives a list that holds the graph of what was put into the stream in between; ends the capture whatever happens."""
-    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED  # what is let go meanwhile may be freed
     graphs: list[Any] = []
     call(driver.cuStreamBeginCapture, stream.handle, mode)
     try:

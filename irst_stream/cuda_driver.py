@@ -1,4 +1,6 @@
-"""Asks the CUDA driver which GPUs there are, in a process of its own, so that a broken driver cannot take ours down."""
+"""Asks the CUDA driver which GPUs there are, in a process of its own, so that a broken driver cannot take ours down; and
+what its version asks of the packages.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,19 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["CudaReport", "Gpu", "ask_cuda_driver"]
+__all__ = ["Child", "CudaReport", "Gpu", "ask_child", "ask_cuda_driver", "compiler_fault", "extra_for"]
 
 LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76  # attributes of cuDeviceGetAttribute
-LONGEST_S = 20.0
+LONGEST_S = 60.0  # a machine of many GPUs takes long to wake them
+LONGEST_END_S = 1.0  # what is killed may hang in its driver, and never end
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +46,57 @@ class CudaReport:
     version: str = ""
 
 
+class Child(NamedTuple):
+    """How a program ended, and what it said."""
+
+    code: int
+    said: str
+    complained: str
+
+
+def ask_child(command: Sequence[str], longest_s: float) -> Child:
+    """Runs a program to its end. Raises OSError, or TimeoutExpired, also where it does not even end when it is killed."""
+    pipe = subprocess.PIPE
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace")
+    try:
+        said, complained = running.communicate(timeout=longest_s)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(LONGEST_END_S)
+        for stream in filter(None, (running.stdout, running.stderr)):
+            stream.close()
+        raise
+    return Child(running.returncode, said, complained)
+
+
+def extra_for(cuda: str, name: str) -> str:
+    """The extra of that name for a driver that speaks this version of CUDA, such as "12.8"; "" where there is none."""
+    return f"{name}12" if cuda.startswith("12.") else name
+
+
+def compiler_fault(nvrtc: Sequence[int], cuda: str) -> str:
+    """Why a driver that speaks this version of CUDA loads nothing that this version of NVRTC makes; "" where it does."""
+    major, minor = nvrtc
+    if major <= int(cuda.partition(".")[0]):
+        return ""
+    return (
+        f"NVRTC {major}.{minor} makes kernels for drivers of CUDA {major}, this one is of CUDA {cuda}: "
+        f"pip uninstall nvidia-cuda-nvrtc, then pip install 'irst-stream[{extra_for(cuda, 'cuda')}]'"
+    )
+
+
 @lru_cache(maxsize=1)
 def ask_cuda_driver() -> CudaReport:
     """Loads and initialises the driver in a child process, once in this one. Never raises, never hangs."""
     try:
-        child = subprocess.run(
-            [sys.executable, "-I", __file__], capture_output=True, text=True, timeout=LONGEST_S, check=False
-        )
+        child = ask_child([sys.executable, "-I", __file__], LONGEST_S)
     except (subprocess.TimeoutExpired, OSError) as error:
         return CudaReport((), "", f"the driver did not answer ({error})")
-    if child.returncode:
-        return CudaReport((), "", f"the driver crashed when asked (exit code {child.returncode})")
+    if child.code:
+        return CudaReport((), "", f"the driver crashed when asked (exit code {child.code})")
     try:
-        answer = json.loads(child.stdout.splitlines()[-1])
+        answer = json.loads(child.said.splitlines()[-1])
         gpus = tuple(Gpu(**gpu) for gpu in answer["gpus"])
         return CudaReport(gpus, answer["cuda"], answer["reason"], _driver_version())
     except (ValueError, IndexError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from irst_stream.cuda_driver import CudaReport, ask_cuda_driver
+from irst_stream.cuda_driver import CudaReport, ask_child, ask_cuda_driver, compiler_fault, extra_for
 from irst_stream.errors import IrstError
 from irst_stream.machine import usable_cores
 from irst_stream.resources import engines_folder
@@ -43,7 +43,10 @@ PACKAGES = (
     "onnxruntime-gpu",
     "openvino",
     "tensorrt",
+    "tensorrt-cu12",
     "cuda-bindings",
+    "nvidia-cuda-nvrtc",
+    "nvidia-cuda-nvrtc-cu12",
 )
 VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx512_vnni", "avx2", "asimd", "sve")  # instruction sets worth naming
 LONGEST_S = 30.0
@@ -78,7 +81,7 @@ def diagnose() -> Diagnosis:
         ("GPU", _describe(cuda)),
         ("NVIDIA driver", cuda.version or "not loaded"),
         ("ONNX Runtime", _providers() if packages["onnxruntime"] or packages["onnxruntime-gpu"] else "not installed"),
-        ("TensorRT", packages["tensorrt"] or "not installed"),
+        ("TensorRT", packages["tensorrt"] or packages["tensorrt-cu12"] or "not installed"),
         ("networks run by", _backend()),
     )
     return Diagnosis(facts, tuple(packages.items()), tuple(_abilities(packages)))
@@ -96,6 +99,7 @@ def _abilities(packages: dict[str, str]) -> list[Ability]:
         Ability("train and import engines, run them by PyTorch", need("torch", "train")),
         Ability("export engines", need("onnx", "train")),
         Ability("run engines by OpenVINO, in half precision too", need("openvino", "openvino")),
+        Ability("fit many regions on an NVIDIA GPU", _fit_on_gpu()),
         Ability("build TensorRT plans and run them", tensorrt and f"a GPU that TensorRT works on: {tensorrt}"),
     ]
 
@@ -156,16 +160,31 @@ def _describe(cuda: CudaReport) -> str:
     return f"{'; '.join(gpus)}; CUDA {cuda.cuda}"
 
 
+def _fit_on_gpu() -> str:
+    """What is missing for that."""
+    cuda = ask_cuda_driver()
+    if not cuda.gpus:
+        return f"a GPU: {cuda.reason}"
+    told = _told("from cuda.bindings import nvrtc; print(*nvrtc.nvrtcVersion()[1:])")
+    if isinstance(told, str):
+        return f"cuda-bindings and NVRTC: pip install 'irst-stream[{extra_for(cuda.cuda, 'cuda')}]'"
+    fault = compiler_fault([int(part) for part in told], cuda.cuda)
+    return fault and f"another NVRTC: {fault}"
+
+
 def _providers() -> str:
-    """ONNX Runtime's execution providers, asked in a child process."""
-    code = "import onnxruntime as o; print(o.__version__, *o.get_available_providers())"
-    try:
-        child = subprocess.run(
-            [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=LONGEST_S, check=False
-        )
-    except (subprocess.TimeoutExpired, OSError) as error:
-        return f"installed, but does not start ({error})"
-    if child.returncode:
-        return f"installed, but does not start (exit code {child.returncode})"
-    version, *providers = child.stdout.split() or ["installed"]
+    """ONNX Runtime's execution providers."""
+    told = _told("import onnxruntime as o; print(o.__version__, *o.get_available_providers())")
+    if isinstance(told, str):
+        return f"installed, but does not start ({told})"
+    version, *providers = told or ["installed"]
     return f"{version}: {', '.join(providers)}"
+
+
+def _told(code: str) -> list[str] | str:
+    """The words that a few lines of Python print in a process of their own; why they print none, as one string."""
+    try:
+        child = ask_child([sys.executable, "-I", "-c", code], LONGEST_S)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return str(error)
+    return f"exit code {child.code}" if child.code else child.said.split()

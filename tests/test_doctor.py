@@ -6,9 +6,11 @@ import sys
 import pytest
 
 from irst_stream import cuda_driver, doctor
-from irst_stream.cuda_driver import CudaReport, Gpu, ask_cuda_driver
-from irst_stream.unmix import backends
+from irst_stream.cuda_driver import CudaReport, Gpu, ask_child, ask_cuda_driver, compiler_fault, extra_for
+from irst_stream.unmix import backends, tensorrt_here
 from irst_stream.unmix.tensorrt_here import TensorRt, look_for_tensorrt
+
+ON_12 = CudaReport((Gpu("NVIDIA L40S", 48 * 2**30, "8.9"),), "12.8", "")
 
 
 @pytest.fixture(autouse=True)
@@ -20,12 +22,8 @@ def ask_anew():
 
 
 def answer_with(monkeypatch, code):
-    real = subprocess.run
-
-    def run(_, **options):
-        return real([sys.executable, "-c", code], **options)
-
-    monkeypatch.setattr(cuda_driver.subprocess, "run", run)
+    real = cuda_driver.ask_child
+    monkeypatch.setattr(cuda_driver, "ask_child", lambda _, longest_s: real([sys.executable, "-c", code], longest_s))
 
 
 def test_a_driver_that_crashes_takes_only_its_own_process_down(monkeypatch):
@@ -39,19 +37,34 @@ def test_a_driver_that_hangs_is_given_up(monkeypatch):
     assert "did not answer" in ask_cuda_driver().reason
 
 
+def test_a_child_that_does_not_end_when_it_is_killed_is_not_waited_for(monkeypatch):
+    kill, children = subprocess.Popen.kill, []
+
+    def hang(child):
+        children.append(child)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", hang)
+    monkeypatch.setattr(cuda_driver, "LONGEST_END_S", 0.1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        ask_child([sys.executable, "-c", "while True: pass"], 0.1)
+    kill(children[0])
+    assert children[0].wait() < 0
+
+
 def test_the_real_driver_or_the_lack_of_one_is_told():
     report = ask_cuda_driver()
     assert bool(report.gpus) == (not report.reason)
 
 
 def test_the_driver_is_asked_by_one_child_however_many_want_to_know(monkeypatch):
-    real, children = subprocess.run, []
+    real, children = cuda_driver.ask_child, []
 
-    def run(command, **options):
+    def ask(command, longest_s):
         children.append(command)
-        return real(command, **options)
+        return real(command, longest_s)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    for module in (cuda_driver, doctor, tensorrt_here):
+        monkeypatch.setattr(module, "ask_child", ask)
     look_for_tensorrt.cache_clear()
     doctor.diagnose()
     assert sum(cuda_driver.__file__ in command for command in children) == 1
@@ -109,6 +122,7 @@ def test_each_ability_names_what_it_lacks(monkeypatch):
     monkeypatch.setattr(doctor, "look_for_tensorrt", lambda: TensorRt(None, "no NVIDIA driver is installed"))
     missing = {ability.name: ability.missing for ability in doctor.diagnose().abilities}
     assert missing["draw pictures"] == "matplotlib: pip install 'irst-stream[plot]'"
+    assert missing["fit many regions on an NVIDIA GPU"] == "a GPU: no NVIDIA driver is installed"
     needed = missing["build TensorRT plans and run them"]
     assert needed == "a GPU that TensorRT works on: no NVIDIA driver is installed"
     assert missing["generate, read, record and score data; find targets by network and fit, live too"] == ""
@@ -117,6 +131,30 @@ def test_each_ability_names_what_it_lacks(monkeypatch):
 def test_what_runs_networks_is_told_as_backend_auto_would_choose(monkeypatch):
     monkeypatch.setattr(backends, "look_for_tensorrt", lambda: TensorRt(None, "tensorrt is not installed"))
     assert dict(doctor.diagnose().facts)["networks run by"] == "ONNX Runtime on the CPU, since tensorrt is not installed"
+
+
+def test_a_driver_of_cuda_12_is_given_its_own_packages():
+    assert [extra_for(cuda, "tensorrt") for cuda in ("12.2", "13.0", "")] == ["tensorrt12", "tensorrt", "tensorrt"]
+    assert compiler_fault((13, 0), "13.0") == compiler_fault((12, 9), "12.2") == compiler_fault((12, 9), "13.0") == ""
+    assert compiler_fault((13, 5), "12.8") == (
+        "NVRTC 13.5 makes kernels for drivers of CUDA 13, this one is of CUDA 12.8: "
+        "pip uninstall nvidia-cuda-nvrtc, then pip install 'irst-stream[cuda12]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cuda", "told", "missing"),
+    [
+        (CudaReport((), "", "no NVIDIA driver is installed"), [], "a GPU: no NVIDIA driver is installed"),
+        (ON_12, "exit code 1", "cuda-bindings and NVRTC: pip install 'irst-stream[cuda12]'"),
+        (ON_12, ["13", "5"], "another NVRTC: " + compiler_fault((13, 5), "12.8")),
+        (ON_12, ["12", "9"], ""),
+    ],
+)
+def test_what_the_fit_lacks_on_a_gpu_is_told(monkeypatch, cuda, told, missing):
+    monkeypatch.setattr(doctor, "ask_cuda_driver", lambda: cuda)
+    monkeypatch.setattr(doctor, "_told", lambda _: told)
+    assert doctor._fit_on_gpu() == missing
 
 
 def test_a_gpu_is_described(monkeypatch):

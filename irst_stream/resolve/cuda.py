@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 
 from irst_stream.cache import cache_folder, read_private, write_private
 from irst_stream.cuda import Device, Memory, Pinned, Stream, call, driver
+from irst_stream.cuda_driver import ask_cuda_driver, compiler_fault, extra_for
 from irst_stream.errors import DeviceError, IrstError, MissingPackageError
 from irst_stream.resolve.kernel import Kernel, Precision, read_source
 from irst_stream.resolve.search import Answers, Known, Regions
 from irst_stream.types import Ints
 
-__all__ = ["CudaSearch", "compile_kernel"]
+__all__ = ["CudaSearch", "architecture_of", "compile_kernel"]
 
 LANES = 128  # of a block, which searches one region
 FULL_RATE = 4  # a GPU whose float64 is slower than its float32 by more than that is given float32
@@ -32,7 +34,10 @@ Held = TypeVar("Held", Pinned, Memory)
 
 
 def compile_kernel(kernel: Kernel, architecture: str, *more: str) -> tuple[bytes, str]:
-    """The cubin of a kernel for an architecture such as "sm_90", and the compiler's log; more: options of NVRTC."""
+    """A kernel for an architecture, and the compiler's log: the cubin for one such as "sm_90", the PTX for "compute_90".
+
+    more: options of NVRTC.
+    """
     nvrtc = _nvrtc()
     program = call(nvrtc.nvrtcCreateProgram, read_source().encode(), b"fit.cu", 0, [], [])
     options = [word.encode() for word in (f"-arch={architecture}", *OPTIONS, *kernel.macros, *more)]
@@ -42,10 +47,12 @@ def compile_kernel(kernel: Kernel, architecture: str, *more: str) -> tuple[bytes
     said = text.decode(errors="replace").strip("\0 \n")
     if int(code):
         raise DeviceError(f"nvrtcCompileProgram: {code.name}: {said.partition(chr(10))[0]}")
-    cubin = bytearray(call(nvrtc.nvrtcGetCUBINSize, program))
-    call(nvrtc.nvrtcGetCUBIN, program, cubin)
+    is_ptx = architecture.startswith("compute_")
+    size, get = (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX) if is_ptx else (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
+    image = bytearray(call(size, program))
+    call(get, program, image)
     call(nvrtc.nvrtcDestroyProgram, program)
-    return bytes(cubin), said
+    return bytes(image), said
 
 
 def _nvrtc() -> Any:
@@ -54,25 +61,47 @@ def _nvrtc() -> Any:
     try:
         nvrtc.nvrtcVersion()
     except RuntimeError as error:
-        raise MissingPackageError("nvidia-cuda-nvrtc", "cuda", "the fit on a GPU") from error
+        raise MissingPackageError("NVRTC", extra_for(ask_cuda_driver().cuda, "cuda"), "the fit on a GPU") from error
     return nvrtc
 
 
-def _kept(kernel: Kernel, architecture: str) -> bytes:
-    """The same cubin, from this user's cache where it was compiled before."""
+def architecture_of(capability: int) -> str:
+    """What NVRTC is to compile for, by a GPU's compute capability, such as 90.
+
+    For a GPU that is newer than it knows, the newest that is older, in PTX, which the driver compiles for this one.
+    """
+    known: list[int] = call(_nvrtc().nvrtcGetSupportedArchs)
+    if capability in known:
+        return f"sm_{capability}"
+    if capability < min(known):
+        raise DeviceError(f"compute capability {capability / 10:.1f}: NVRTC expects {min(known) / 10:.1f} or newer")
+    return f"compute_{max(one for one in known if one < capability)}"
+
+
+def _kept(kernel: Kernel, architecture: str, *, again: bool = False) -> bytes:
+    """The same, from this user's cache where it was compiled before; again: compiled anew."""
     facts = (read_source(), repr(call(_nvrtc().nvrtcVersion)), architecture, *OPTIONS, *kernel.macros)
     key = hashlib.sha256("\0".join(facts).encode()).hexdigest()
     path = cache_folder() / "kernels" / f"fit-{architecture}-{key}.cubin"
+    if not again:
+        with suppress(IrstError):
+            return read_private(path)
+    log.info("compiling the fit for %s and regions of %s, once on this machine", architecture, kernel.shape)
+    image, _ = compile_kernel(kernel, architecture)
     try:
-        return read_private(path)
-    except IrstError:
-        log.info("compiling the fit for %s and regions of %s, once on this machine", architecture, kernel.shape)
-    cubin, _ = compile_kernel(kernel, architecture)
-    try:
-        write_private(path, cubin)
+        write_private(path, image)
     except IrstError as error:
         log.info("the fit is compiled anew at each start: %s", error)
-    return cubin
+    return image
+
+
+def _module(kernel: Kernel, architecture: str) -> Any:
+    """The kernel, loaded; compiled anew where what was kept does not load."""
+    try:
+        return call(driver.cuModuleLoadData, _kept(kernel, architecture))
+    except DeviceError as error:
+        log.info("%s", error)
+        return call(driver.cuModuleLoadData, _kept(kernel, architecture, again=True))
 
 
 class _Loaded(NamedTuple):
@@ -87,13 +116,15 @@ class _Loaded(NamedTuple):
 
 
 class _OnDevice:
-    """All that a search has on a GPU; a reset takes it."""
+    """All that a search has on a GPU."""
 
     def __init__(self) -> None:
-        self.device, self.made = Device(), Device.resets
-        self.architecture = "sm_{}{}".format(
-            *(self.device.about(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
-        )
+        self.device = Device()
+        fault = compiler_fault(call(_nvrtc().nvrtcVersion), ask_cuda_driver().cuda)
+        if fault:
+            raise DeviceError(fault)
+        major, minor = (self.device.about(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
+        self.architecture = architecture_of(10 * major + minor)
         self.stream = Stream()
         self.sent, self.received = Pinned((SMALLEST_ROOM,), np.uint8), Pinned((SMALLEST_ROOM,), np.uint8)
         self.regions, self.answers, self.scratch, self.outside = (Memory(SMALLEST_ROOM) for _ in range(4))
@@ -143,10 +174,7 @@ class CudaSearch:
         """Fills the rows `which` (n,) of the answers; none where it raises DeviceError."""
         if not len(which):
             return
-        if self._there.made == Device.resets:
-            self._there.device.use()
-        else:  # somebody else has put the GPU right again
-            self._there = _OnDevice()
+        self._there.device.use()
         shape = regions.images.shape[1:]
         loaded = self._there.loaded.get(shape) or self._load(shape)
         loaded.kernel.read_answers(self._run(loaded, which, regions), which, answers)
@@ -173,7 +201,7 @@ class CudaSearch:
         room = self._there.device.about("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN")
         for in_shared in (True, False):
             kernel = Kernel(self._known, (frames, height, width), self._precision, self._lanes, in_shared)
-            module = call(driver.cuModuleLoadData, _kept(kernel, self._there.architecture))
+            module = _module(kernel, self._there.architecture)
             scratch, work = _sizes(module, kernel)
             if work <= room or not in_shared:
                 break

@@ -259,7 +259,7 @@ APART REAL residuals(const Look *look, const Region *region, const REAL *p, int 
       by.excess = R(1.0);
     else if (floor < seen && seen < ceiling)
       by = by_light(light, away, slope);
-    else if (!(seen <= floor && total - floor < R(1e-3) * noise))
+    else if (!(seen <= floor && away < R(1e-3)))
       by = at_limit(light, away, slope, seen <= floor ? R(1.0) : R(-1.0));
     misfit += by.square;
     sharper *= by.sharpness;

@@ -77,16 +77,9 @@ def spare_unmixers(
     """What takes over when a GPU fails, one after the other, and what that is: the same once more, then the CPU."""
     if choice.plans is None:
         return
-    yield "built anew", lambda: _anew(engine, choice, threads, with_map)
+    yield "built anew", lambda: build_unmixer(engine, choice, threads, with_map=with_map)
     cpu = choose_backend(engine, "onnx" if engine.manifest.graphs else "numpy")
     yield f"from now on by {cpu.words}", lambda: build_unmixer(engine, cpu, threads)
-
-
-def _anew(engine: Engine, choice: Choice, threads: int, with_map: bool) -> Unmixer:
-    from irst_stream.cuda import Device
-
-    Device().reset()
-    return build_unmixer(engine, choice, threads, with_map=with_map)
 
 
 def _tensorrt(engine: Engine, backend: Backend) -> Choice:

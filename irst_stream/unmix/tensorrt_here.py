@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from irst_stream.cuda_driver import ask_cuda_driver
+from irst_stream.cuda_driver import ask_child, ask_cuda_driver, extra_for
 from irst_stream.unmix.plans import Place
 
 __all__ = ["TensorRt", "look_for_tensorrt"]
@@ -42,7 +42,8 @@ def look_for_tensorrt() -> TensorRt:
     gpu = cuda.gpus[0]
     for package, wheel in (("tensorrt", "tensorrt"), ("cuda.bindings", "cuda-bindings")):
         if not _is_installed(package):
-            return TensorRt(None, f"{wheel} is not installed: pip install 'irst-stream[tensorrt]'")
+            extra = extra_for(cuda.cuda, "tensorrt")
+            return TensorRt(None, f"{wheel} is not installed: pip install 'irst-stream[{extra}]'")
     version, fault = _ask_tensorrt()
     if fault:
         return TensorRt(None, fault)
@@ -60,11 +61,11 @@ def _is_installed(package: str) -> bool:
 def _ask_tensorrt() -> tuple[str, str]:
     """Its version, or why it does not work."""
     try:
-        child = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=LONGEST_S, check=False)
+        child = ask_child([sys.executable, "-c", ASK], LONGEST_S)
     except (subprocess.TimeoutExpired, OSError) as error:
         return "", f"TensorRT did not answer ({error})"
-    said = (child.stdout if child.returncode == 0 else child.stderr).split("\n")
+    said = (child.complained if child.code else child.said).split("\n")
     last = next((line.strip() for line in reversed(said) if line.strip()), "")
-    if child.returncode:
-        return "", f"TensorRT does not start ({last or 'no word'}; exit code {child.returncode})"
+    if child.code:
+        return "", f"TensorRT does not start ({last or 'no word'}; exit code {child.code})"
     return last, ""

@@ -10,7 +10,7 @@ pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 from cuda.bindings import driver, nvrtc
 from searched import LOOSE, SHAPE, STRICT, answers_of, later, random_regions, same, settled
 
-from irst_stream.cuda import Device, Memory, Pinned, call
+from irst_stream.cuda import Memory, Pinned, call
 from irst_stream.errors import DeviceError
 from irst_stream.resolve import cuda
 from irst_stream.resolve.kernel import Kernel
@@ -49,16 +49,6 @@ def test_regions_go_to_the_device_and_answers_come_back_in_any_number_and_shape(
 
 
 @pytest.mark.gpu
-def test_after_a_reset_by_somebody_else_it_begins_anew():
-    search, regions = cuda.CudaSearch(STRICT, SHAPE), random_regions(STRICT, 9, seed=7)
-    before = answers_of(search, regions, STRICT.most)
-    Device().reset()
-    after = answers_of(search, regions, STRICT.most)
-    for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.gpu
 def test_only_the_regions_that_are_asked_for_are_searched():
     search, regions = cuda.CudaSearch(STRICT, SHAPE), random_regions(STRICT, 9, seed=7)
     every, which = answers_of(search, regions, STRICT.most), np.array([7, 2, 4])
@@ -86,6 +76,14 @@ def test_what_fails_is_one_line_with_the_call_and_its_code():
         call(cuStreamSynchronize)
 
 
+def test_a_code_that_nobody_knows_is_a_fault_of_the_device_too():
+    def cuLaunchKernel():  # noqa: N802 - as the driver names it
+        return (driver.CUresult(9999),)
+
+    with pytest.raises(DeviceError, match=r"^cuLaunchKernel: 9999 is not a valid CUresult$"):
+        call(cuLaunchKernel)
+
+
 def test_a_kernel_is_compiled_once_and_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiled = []
@@ -94,6 +92,33 @@ def test_a_kernel_is_compiled_once_and_kept(monkeypatch, tmp_path):
     assert [cuda._kept(kernel, architecture) for architecture in ("sm_90", "sm_90", "sm_87")] == [b"cubin"] * 3
     assert len(compiled) == 2
     assert sorted(file.name[:10] for file in tmp_path.rglob("*.cubin")) == ["fit-sm_87-", "fit-sm_90-"]
+
+
+def test_a_kept_kernel_that_does_not_load_is_compiled_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    images = iter((b"torn", b"whole"))
+    monkeypatch.setattr(cuda, "compile_kernel", lambda *_: (next(images), ""))
+
+    def load(function, *given):
+        if function is not driver.cuModuleLoadData:
+            return call(function, *given)
+        if given == (b"torn",):
+            raise DeviceError("cuModuleLoadData: CUDA_ERROR_INVALID_IMAGE")
+        return given
+
+    monkeypatch.setattr(cuda, "call", load)
+    kernel = Kernel(STRICT, SHAPE, "float64", 32)
+    assert cuda._module(kernel, "sm_90") == cuda._module(kernel, "sm_90") == (b"whole",)
+
+
+def test_gpus_that_are_newer_than_the_compiler_are_given_what_their_driver_compiles():
+    assert cuda.architecture_of(90) == "sm_90"
+    newest = cuda.architecture_of(999)
+    assert newest.startswith("compute_")
+    code, _ = cuda.compile_kernel(Kernel(STRICT, SHAPE, "float32", cuda.LANES), newest)
+    assert f".target sm_{newest.removeprefix('compute_')}".encode() in code
+    with pytest.raises(DeviceError, match=r"^compute capability 3.5: NVRTC expects \d+\.\d or newer$"):
+        cuda.architecture_of(35)
 
 
 def test_a_kernel_that_does_not_compile_is_one_line():

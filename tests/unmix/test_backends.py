@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -120,6 +121,7 @@ def test_the_driver_is_asked_before_tensorrt(asked):
 
 def test_a_driver_without_tensorrt(asked):
     assert asked(GPU, installed=False).missing == "tensorrt is not installed: pip install 'irst-stream[tensorrt]'"
+    assert asked(replace(GPU, cuda="12.8"), installed=False).missing.endswith("pip install 'irst-stream[tensorrt12]'")
 
 
 def test_both(asked):
