@@ -86,7 +86,7 @@ def main() -> int:
 
 def flop(engine: Engine) -> dict[str, float]:
     """Floating point operations for one frame and one window, of convolutions and products."""
-    drawings = build_for_gpu(engine.manifest, engine.data, Style("portable", whole=True))
+    drawings = build_for_gpu(engine.manifest, engine.data, Style(whole=True))
     return {part: _flop(onnx.load_from_string(drawing.serialise(part))) for part, drawing in drawings.items()}
 
 

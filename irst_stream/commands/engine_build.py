@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,7 +19,7 @@ from irst_stream.resources import find_engine
 from irst_stream.types import Unmixed
 from irst_stream.unmix.backends import TENSORRT, Choice, build_unmixer
 from irst_stream.unmix.calibration import ranges_of
-from irst_stream.unmix.drawing import Form, Style
+from irst_stream.unmix.drawing import Style
 from irst_stream.unmix.engine import Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
 from irst_stream.unmix.parity import apart
@@ -32,7 +33,7 @@ from irst_stream.unmix.plans import (
     read_plans,
     write_plans,
 )
-from irst_stream.unmix.tensorrt_build import Build, Recipe, build_plan, check_layers, recipe_of, version_of
+from irst_stream.unmix.tensorrt_build import Build, Recipe, build_plan, check_layers, layers_of, recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 __all__ = ["DESCRIPTION", "Order", "draw_builds", "set_up"]
@@ -43,7 +44,7 @@ DESCRIPTION = (
 )
 
 BATCHES = (1, 8, 64, 512)
-LARGEST_BATCH = 4096
+LARGEST_BATCH = 1024  # a layer of `general` has 2^31 numbers at 1,730, more than TensorRT counts
 CALIBRATED = 256  # windows that an engine is quantised by
 COMPARED = 24  # windows of each kind, on which plans are compared with ONNX Runtime
 SCORED = 600  # windows
@@ -69,7 +70,6 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=_batches, default=BATCHES, metavar="N,N,...", help="batch sizes (default 1,8,64,512)"
     )
-    parser.add_argument("--form", choices=("deform", "portable"), default="", help="of the operators (default by version)")
     parser.add_argument("--accuracy", action="store_true", help="measure CSO-mAP against single precision; int8 always is")
     parser.add_argument("--again", action="store_true", help="build even where there are such plans")
     parser.set_defaults(run=_run)
@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
     here = look_for_tensorrt()
     if here.place is None:
         raise UsageError(f"engine build: {here.missing}; plans are built on the GPU that they are for")
-    recipe = recipe_of(version_of(here.place.tensorrt), args.precision, args.form)
+    recipe = recipe_of(version_of(here.place.tensorrt), args.precision)
     order = Order(engine, here.place, args.precision, args.batch, recipe)
     builds = draw_builds(order)
     graphs = {build.part: hashlib.sha256(build.graph).hexdigest() for build in builds}
@@ -113,13 +113,13 @@ def _folder(name: str) -> Path:
 def draw_builds(order: Order) -> list[Build]:
     """Both graphs as the recipe wants them; quantised by generated windows where it says so."""
     engine, recipe = order.engine, order.recipe
-    form = cast("Form", recipe.form)
     ranges = None
     if recipe.quantised:
         windows = usual_windows(engine.manifest, CALIBRATED)
-        ranges = ranges_of(engine, form, windows, places_of(len(windows)))
-    drawings = build_for_gpu(engine.manifest, engine.data, Style(form, whole=True, half=recipe.half, ranges=ranges))
-    halves = Style(form, whole=True, half=True, ranges=ranges)  # tells by its nodes' names what is to stay single
+        ranges = ranges_of(engine, windows, places_of(len(windows)))
+    style = Style(whole=True, half=recipe.half, ranges=ranges, opset=recipe.opset)
+    drawings = build_for_gpu(engine.manifest, engine.data, style)
+    halves = replace(style, half=True)  # tells by its nodes' names what is to stay single
     kept = build_for_gpu(engine.manifest, engine.data, halves) if recipe.held else {}
     singles = {part: frozenset(drawing.singles) for part, drawing in kept.items()}
     return [
@@ -136,9 +136,9 @@ def _build(order: Order, builds: list[Build], graphs: dict[str, str]) -> Plans:
     plans, layers = {}, {}
     for build in builds:
         with phases(f"build {build.part}") as report:
-            known = _timings(timings)
-            plans[build.part], layers[build.part], known = build_plan(trt, order.recipe, build, known, report)
+            plans[build.part], known = build_plan(trt, order.recipe, build, _timings(timings), report)
             write_private(timings, known)
+            layers[build.part] = layers_of(trt, plans[build.part])
     check_layers(layers, order.precision)
     hashes = {part: hashlib.sha256(plan).hexdigest() for part, plan in plans.items()}
     limit = order.engine.manifest.limits[order.precision]
@@ -146,7 +146,6 @@ def _build(order: Order, builds: list[Build], graphs: dict[str, str]) -> Plans:
         order.engine.manifest.sha256,
         order.place,
         order.precision,
-        order.recipe.form,
         order.batches,
         graphs,
         hashes,
@@ -198,9 +197,7 @@ def _lost(engine: Engine, trial: Trial, seen: Unmixed, expected: Unmixed) -> flo
 
 def _print(plans: Plans, costs: dict[str, dict[int, float]]) -> None:
     m = plans.manifest
-    print_line(
-        f"TensorRT {m.place.tensorrt} in {m.precision}, {m.form} operators, on {m.place.gpu} (driver {m.place.driver})"
-    )
+    print_line(f"TensorRT {m.place.tensorrt} in {m.precision} on {m.place.gpu} (driver {m.place.driver})")
     print_line(f"differs from ONNX Runtime on the CPU by {m.apart:.1e} of the range, {m.limit:g} at most")
     rows = []
     for part in ("unfold", "fuse"):

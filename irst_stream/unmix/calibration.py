@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.types import Ints
-from irst_stream.unmix.drawing import Drawing, Form, Style
+from irst_stream.unmix.drawing import Drawing, Style
 from irst_stream.unmix.engine import WINDOW, Engine
 from irst_stream.unmix.graph import build_for_gpu
 
@@ -20,12 +20,12 @@ KEPT = "head."  # the continuous head is not quantised: it cost `general` 0.95 o
 BATCH = 32  # windows
 
 
-def ranges_of(engine: Engine, form: Form, windows: NDArray[np.float32], places: Ints) -> dict[str, float]:
+def ranges_of(engine: Engine, windows: NDArray[np.float32], places: Ints) -> dict[str, float]:
     """The largest magnitude that comes into each convolution that is to be quantised, by the name of its weight.
 
     windows (N, 5, h, w) DN, as the network sees them, of all that it was made for; places (N, 5) of their frames.
     """
-    drawings = build_for_gpu(engine.manifest, engine.data, Style(form, whole=True))
+    drawings = build_for_gpu(engine.manifest, engine.data, Style(whole=True))
     unfold, fuse = (_Look(drawings[part], part) for part in ("unfold", "fuse"))
     for first in range(0, len(windows), BATCH):
         some = slice(first, first + BATCH)

@@ -27,7 +27,8 @@ except ImportError as error:
 __all__ = ["FORMS", "Drawing", "Form", "Style"]
 
 Form = Literal["deform", "portable"]
-FORMS: dict[Form, tuple[int, int]] = {"deform": (19, 9), "portable": (17, 8)}  # opset, and the file format's version
+FORMS: dict[Form, int] = {"deform": 19, "portable": 17}  # opset
+FORMATS = {17: 8, 19: 9}  # the file format's version, by opset
 FEWEST_CHANNELS = 8  # of a convolution that is quantised
 LARGEST_INT8 = 127
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
@@ -38,13 +39,15 @@ class Style:
     """How a graph is drawn.
 
     whole: it holds its weights, folded, and takes its maps from a store; half: in half precision; ranges: the largest
-    magnitude that comes into each quantised convolution, by the name of its weight; None where none is.
+    magnitude that comes into each quantised convolution, by the name of its weight; None where none is; opset: 0 for the
+    form's own.
     """
 
     form: Form = "portable"
     whole: bool = False
     half: bool = False
     ranges: Mapping[str, float] | None = None
+    opset: int = 0
 
 
 class Drawing:
@@ -56,7 +59,7 @@ class Drawing:
 
     def __init__(self, data: bytes, manifest: EngineManifest, style: Style) -> None:
         self.manifest, self.style = manifest, style
-        self.opset, self.format = FORMS[style.form]
+        self.opset = style.opset or FORMS[style.form]
         self.patch = manifest.patch
         self.cells = manifest.cells
         self.inputs_of: dict[str, list[str]] = {}
@@ -212,7 +215,7 @@ class Drawing:
         held = [tensor for tensor in self._initialisers.values() if tensor.name in used]
         graph = helper.make_graph(self._nodes, name, self._inputs, outputs, held)
         opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=self.format, producer_name="irst-stream")
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=FORMATS[self.opset], producer_name="irst-stream")
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         data: bytes = inferred.SerializeToString()
         return data

@@ -41,9 +41,7 @@ def build(manifest: EngineManifest, data: bytes, form: Form) -> dict[str, bytes]
 def build_all(manifest: EngineManifest, data: bytes) -> dict[tuple[str, Form, int], bytes]:
     """Both graphs in both forms, by part, form and opset, as engine.write_graphs takes them."""
     return {
-        (part, form, opset): graph
-        for form, (opset, _) in FORMS.items()
-        for part, graph in build(manifest, data, form).items()
+        (part, form, opset): graph for form, opset in FORMS.items() for part, graph in build(manifest, data, form).items()
     }
 
 

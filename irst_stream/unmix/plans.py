@@ -59,7 +59,6 @@ class PlanManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str
     place: Place
     precision: Precision
-    form: str
     batches: tuple[int, ...]
     graphs: dict[str, str]
     plans: dict[str, str]

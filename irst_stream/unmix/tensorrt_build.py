@@ -1,7 +1,8 @@
 """TensorRT's builder: from ONNX graphs to plans, on any version from 8.6 on, and what they really run in.
 
-What differs from version to version is all in recipe_of: 8.6 knows no DeformConv, and chooses precisions by flags, so those
-layers that must stay in single precision are held there one by one; from 10 on a graph's own types decide. All that is
+What differs from version to version is all in recipe_of: 8.6 chooses precisions by flags, so layers are held in theirs one
+by one; from 10 on a graph's own types decide. All are given graphs that sample by GridSample: TensorRT's DeformConv is a
+plugin that needs cuBLAS, takes the images of a batch one by one, and rounds the places that it samples. All that is
 TensorRT's is reached through the module that is handed in.
 """
 
@@ -10,9 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from irst_stream.errors import DeviceError, IrstError, UsageError
@@ -23,10 +25,11 @@ __all__ = [
     "MOST_MAPS",
     "Build",
     "Recipe",
+    "ask",
     "build_plan",
     "check_layers",
     "count_layers",
-    "last_error",
+    "layers_of",
     "listen",
     "recipe_of",
     "version_of",
@@ -34,7 +37,7 @@ __all__ = [
 
 Report = Callable[[str, int, int], None]  # what is being done; how many steps of how many
 
-OLDEST, DEFORMS, TYPED = (8, 6), (10, 1), (10, 0)
+OLDEST, TYPED = (8, 6), (10, 0)
 TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")  # cuBLAS and cuDNN are not needed, and need not be there
 SHARED = ("PROFILE_SHARING_0806",)  # without it only one context may use a batch size; newer versions need not be told
 WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
@@ -48,7 +51,9 @@ DATA_TYPES = (  # as TensorRT 8.6, 10 and 11 name them
     ("fp32", re.compile(r"\bfp32\b|\bfloat\b", re.IGNORECASE)),
 )
 TF32 = re.compile(r"tf32", re.IGNORECASE)  # in a tactic's name: it multiplies single precision as if it were half
-CONVOLUTION = re.compile(r"conv", re.IGNORECASE)
+CONVOLUTION = re.compile(r"conv(?!ert|_\d+\.(half|single))", re.IGNORECASE)  # such names have the casts about one
+FROM_ONE = re.compile(r"\[ONNX Layer: Conv_\d+\]")
+MOVES = ("reformat", "kgen", "noop", "signal", "wait", "constant", "shuffle")  # layers that compute no convolution
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +62,11 @@ log = logging.getLogger(__name__)
 class Recipe:
     """How a version of TensorRT is to make plans of a precision.
 
-    form, half, quantised: of the graphs, see drawing.Style; network, builder, previews: flags by their names; held: layers
-    of single precision must be held there.
+    opset, half, quantised: of the graphs, see drawing.Style; network, builder, previews: flags by their names; held: layers
+    must be held in their precisions.
     """
 
-    form: str
+    opset: int
     half: bool
     quantised: bool
     network: tuple[str, ...]
@@ -85,50 +90,66 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def recipe_of(version: tuple[int, ...], precision: Precision, form: str = "") -> Recipe:
-    """form: "deform" or "portable", "" for what suits the version."""
+def recipe_of(version: tuple[int, ...], precision: Precision) -> Recipe:
+    """What suits the version; quantised, all that is not is in half precision."""
     if version < OLDEST:
         raise UsageError(f"TensorRT {'.'.join(map(str, version))}: expected 8.6 or newer")
-    if form == "deform" and version < DEFORMS:
-        raise UsageError(f"TensorRT {'.'.join(map(str, version))}: has no DeformConv; expected form portable")
-    form = form or ("deform" if version >= DEFORMS else "portable")
     quantised = precision == "int8"
-    if version >= TYPED:  # portable graphs are of an opset whose quantised values are float32
-        half = precision == "fp16" or (quantised and form == "deform")
-        return Recipe(form, half, quantised, network=("STRONGLY_TYPED",))
+    if version >= TYPED:  # opset 19 is the first in which what was quantised comes back in half precision
+        return Recipe(19, precision != "fp32", quantised, network=("STRONGLY_TYPED",))
     flags = {"fp32": (), "fp16": ("FP16", "OBEY_PRECISION_CONSTRAINTS")}
     builder = flags.get(precision, ("INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"))
-    return Recipe(form, False, quantised, ("EXPLICIT_BATCH",), builder, SHARED, held=precision != "fp32")
+    return Recipe(17, False, quantised, ("EXPLICIT_BATCH",), builder, SHARED, held=precision != "fp32")
 
 
+@cache
 def listen(trt: Any) -> Any:
-    """TensorRT's logger, which passes on what it says; `errors` holds what went wrong, for the one line that is printed."""
+    """TensorRT's logger, which passes on what it says: one a process, since TensorRT keeps the first that it is given.
+
+    `errors` holds what last went wrong, for the one line that is printed; `heard` counts all of it.
+    """
 
     class Listener(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.errors: list[str] = []
+            self.errors: deque[str] = deque(maxlen=8)
+            self.heard = 0
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.errors.append(message.strip().splitlines()[0] if message.strip() else "no word")
+                self.heard += 1
             log.debug("TensorRT: %s", message)
 
     return Listener()
 
 
+def ask(trt: Any, refusal: str, function: Callable[..., Any], *given: Any) -> Any:
+    """What TensorRT answers. A DeviceError, in its own words, where it refuses: gives nothing, or False, or raises.
+
+    refusal: what it does not do then, in words.
+    """
+    heard, why = listen(trt).heard, "it does not say why"
+    try:
+        answer = function(*given)
+    except (RuntimeError, TypeError) as error:
+        answer, why = None, str(error).strip().partition("\n")[0] or why
+    if answer is None or answer is False:
+        why = listen(trt).errors[-1] if listen(trt).heard > heard else why
+        raise DeviceError(f"TensorRT {trt.__version__} {refusal}: {why}")
+    return answer
+
+
 def build_plan(
     trt: Any, recipe: Recipe, build: Build, timing: bytes, report: Report = lambda *_: None
-) -> tuple[bytes, dict[str, int], bytes]:
-    """A plan, its convolutions by what they run in, and what TensorRT has measured; timing: that of an earlier build."""
-    listener = listen(trt)
-    builder = trt.Builder(listener)
+) -> tuple[bytes, bytes]:
+    """A plan, and what TensorRT has measured; timing: that of an earlier build."""
+    builder = ask(trt, "makes no builder", trt.Builder, listen(trt))
     network = builder.create_network(_mask(trt.NetworkDefinitionCreationFlag, recipe.network))
-    parser = trt.OnnxParser(network, listener)
+    parser = trt.OnnxParser(network, listen(trt))
     if not parser.parse(build.graph):
         faults = "; ".join(str(parser.get_error(k)).splitlines()[0] for k in range(min(parser.num_errors, 3)))
-        why = faults or last_error(listener)
-        raise IrstError(f"TensorRT {trt.__version__} does not take the {build.part} graph: {why}")
+        raise IrstError(f"TensorRT {trt.__version__} does not take the {build.part} graph: {faults or 'no word'}")
     config = builder.create_builder_config()
     config.flags = _mask(trt.BuilderFlag, recipe.builder)  # without TF32, which holds fewer digits than a float16
     for name in recipe.previews:
@@ -140,22 +161,32 @@ def build_plan(
         config.add_optimization_profile(_profile(builder, network, batch))
     if recipe.held:
         _hold(trt, network, build.singles)
-    cache = config.create_timing_cache(timing)
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    measured = config.create_timing_cache(timing) or config.create_timing_cache(b"")  # none, of what is damaged
+    if not config.set_timing_cache(measured, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
     if hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _monitor(trt, build.part, report)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise DeviceError(f"TensorRT {trt.__version__} builds no plan of the {build.part} graph: {last_error(listener)}")
-    data = bytes(plan)
-    return data, _layers(trt, listener, data), bytes(config.get_timing_cache().serialize())
+    plan = ask(trt, f"builds no plan of the {build.part} graph", builder.build_serialized_network, network, config)
+    return bytes(plan), bytes(config.get_timing_cache().serialize())
+
+
+def layers_of(trt: Any, plan: bytes) -> dict[str, int]:
+    """The convolutions of a plan by what they run in."""
+    runtime = ask(trt, "makes no runtime", trt.Runtime, listen(trt))
+    engine = ask(trt, "does not load what it has built", runtime.deserialize_cuda_engine, plan)
+    context = ask(trt, "makes no context of what it has built", engine.create_execution_context)
+    _set_shapes(trt, engine, context)
+    inspector = engine.create_engine_inspector()
+    inspector.execution_context = context
+    return count_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def count_layers(information: str) -> dict[str, int]:
     """The engine inspector's report, JSON: its convolutions, or all its layers where none goes by that name, by what
     they compute in.
     """
-    layers = [layer for layer in json.loads(information)["Layers"] if isinstance(layer, dict)]
+    told = json.loads(information, strict=False)  # 8.6 parts the names of a layer's nodes by control characters
+    layers = [layer for layer in told["Layers"] if isinstance(layer, dict)]
     convolutions = [layer for layer in layers if _is_convolution(layer)]
     return dict(sorted(Counter(_type_of(layer) for layer in convolutions or layers).items()))
 
@@ -187,11 +218,20 @@ def _profile(builder: Any, network: Any, batch: int) -> Any:
 
 
 def _hold(trt: Any, network: Any, singles: frozenset[str]) -> None:
-    """Keeps the layers of these nodes in single precision; the parser names a node's layer after it."""
+    """Keeps the layers of these nodes in single precision, and convolutions that are not quantised in half precision, which
+    TensorRT takes or leaves otherwise; the parser names a node's layer after it.
+    """
+    restored = set()
     for k in range(network.num_layers):
         layer = network.get_layer(k)
         outputs = [layer.get_output(i) for i in range(layer.num_outputs)]
-        if layer.name in singles and layer.type != trt.LayerType.CONSTANT and all(o.dtype == trt.float32 for o in outputs):
+        if layer.type == trt.LayerType.CONSTANT:
+            continue
+        if layer.type == trt.LayerType.DEQUANTIZE:
+            restored |= {output.name for output in outputs}
+        if layer.type == trt.LayerType.CONVOLUTION and layer.get_input(0).name not in restored:
+            layer.precision = trt.float16
+        elif layer.name in singles and all(output.dtype == trt.float32 for output in outputs):
             layer.precision = trt.float32
             for i in range(len(outputs)):
                 layer.set_output_type(i, trt.float32)
@@ -218,19 +258,6 @@ def _monitor(trt: Any, part: str, report: Report) -> Any:
     return Monitor()
 
 
-def _layers(trt: Any, listener: Any, plan: bytes) -> dict[str, int]:
-    engine = trt.Runtime(listener).deserialize_cuda_engine(plan)
-    if engine is None:
-        raise DeviceError(f"TensorRT {trt.__version__} does not load what it has built: {last_error(listener)}")
-    context = engine.create_execution_context()
-    if context is None:
-        raise DeviceError(f"TensorRT {trt.__version__} makes no context of what it has built: {last_error(listener)}")
-    _set_shapes(trt, engine, context)
-    inspector = engine.create_engine_inspector()
-    inspector.execution_context = context
-    return count_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-
-
 def _set_shapes(trt: Any, engine: Any, context: Any) -> None:
     """Those of the first batch size: where they are open, the inspector knows no types."""
     for name in (engine.get_tensor_name(k) for k in range(engine.num_io_tensors)):
@@ -240,8 +267,12 @@ def _set_shapes(trt: Any, engine: Any, context: Any) -> None:
 
 
 def _is_convolution(layer: dict[str, Any]) -> bool:
-    text = " ".join(str(layer.get(key, "")) for key in ("LayerType", "ParameterType", "Name", "Metadata"))
-    return bool(CONVOLUTION.search(text)) and "reformat" not in str(layer.get("LayerType", "")).lower()
+    """By its type or its name, else by the nodes that it came from."""
+    kind = str(layer.get("LayerType", ""))
+    if kind.lower() in MOVES:
+        return False
+    told = " ".join((kind, str(layer.get("ParameterType", "")), str(layer.get("Name", ""))))
+    return bool(CONVOLUTION.search(told) or FROM_ONE.search(str(layer.get("Metadata", ""))))
 
 
 def _type_of(layer: dict[str, Any]) -> str:
@@ -254,8 +285,3 @@ def _type_of(layer: dict[str, Any]) -> str:
             if pattern.search(told):
                 return "tf32" if name == "fp32" and TF32.search(str(layer.get("TacticName", ""))) else name
     return "other"
-
-
-def last_error(listener: Any) -> str:
-    """What TensorRT last said went wrong."""
-    return str(listener.errors[-1]) if listener.errors else "it does not say why"

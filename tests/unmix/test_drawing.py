@@ -24,7 +24,7 @@ SUPPORTED = {
     *("GridSample", "Identity", "MatMul", "Max", "Mul", "QuantizeLinear", "ReduceMax", "ReduceMean", "Relu", "Reshape"),
     *("Sigmoid", "Sign", "SpaceToDepth", "Sub", "Tile", "Transpose"),
 }
-"""By the ONNX parsers of TensorRT 8.6 and all later ones; DeformConv from 10.1 on."""
+"""By the ONNX parsers of TensorRT 8.6 and all later ones."""
 
 OPSETS = {(8, 6, 0): 17, (10, 0, 1): 20, (10, 13, 3): 20, (11, 4, 0): 20}
 FLOAT, HALF, INT8 = 1, 10, 3
@@ -42,7 +42,7 @@ def windows(engine):
 
 @pytest.fixture(scope="module")
 def ranges(engine, windows):
-    return ranges_of(engine, "portable", windows, places_of(len(windows)))
+    return ranges_of(engine, windows, places_of(len(windows)))
 
 
 def serialised(engine, style):
@@ -57,23 +57,23 @@ def seen(engine, style, windows):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_each_version_is_given_what_it_supports(engine, ranges, version, precision):
     recipe = recipe_of(version, precision)
-    style = Style(recipe.form, whole=True, half=recipe.half, ranges=ranges if recipe.quantised else None)
+    style = Style(whole=True, half=recipe.half, ranges=ranges if recipe.quantised else None, opset=recipe.opset)
     for part, data in serialised(engine, style).items():
         model = onnx.load_from_string(data)
         used = {node.op_type for node in model.graph.node}
-        assert used <= SUPPORTED | ({"DeformConv"} if version >= (10, 1) else set()), part
+        assert used <= SUPPORTED, part
         assert all(o.domain == "" and o.version <= OPSETS[version] for o in model.opset_import)
         assert ("QuantizeLinear" in used) == (precision == "int8")
 
 
-def test_whole_graphs_hold_the_numbers_and_give_the_same(engine, windows):
-    for form in ("deform", "portable"):
-        far = apart(seen(engine, Style(form, whole=True), windows), seen(engine, Style("portable", whole=True), windows))
-        assert max(far.values()) < 1e-4
+def test_both_forms_and_both_opsets_give_the_same(engine, windows):
+    wanted = seen(engine, Style(whole=True), windows)
+    for style in (Style("deform", whole=True), Style(whole=True, opset=19)):
+        assert max(apart(seen(engine, style, windows), wanted).values()) < 1e-4
 
 
 def test_half_precision_is_that_of_the_convolutions_and_of_nothing_that_is_given_or_found(engine):
-    for data in serialised(engine, Style("portable", whole=True, half=True)).values():
+    for data in serialised(engine, Style(whole=True, half=True)).values():
         model = onnx.load_from_string(data)
         types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
         types |= {one.name: one.data_type for one in model.graph.initializer}
@@ -87,15 +87,15 @@ def test_half_precision_is_that_of_the_convolutions_and_of_nothing_that_is_given
 
 def test_half_precision_costs_a_hundredth_of_the_range_at_most(engine, windows):
     far = apart(
-        seen(engine, Style("portable", whole=True, half=True), windows),
-        seen(engine, Style("portable", whole=True), windows),
+        seen(engine, Style(whole=True, half=True), windows),
+        seen(engine, Style(whole=True), windows),
     )
     assert max(far.values()) < 0.02
     assert far["map"] > 0
 
 
 def test_quantised_convolutions_take_whole_numbers_by_calibrated_steps(engine, ranges):
-    data = serialised(engine, Style("portable", whole=True, ranges=ranges))["unfold"]
+    data = serialised(engine, Style(whole=True, ranges=ranges))["unfold"]
     model = onnx.load_from_string(data)
     arrays = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
     made = {node.output[0]: node for node in model.graph.node}
@@ -114,7 +114,7 @@ def test_quantised_convolutions_take_whole_numbers_by_calibrated_steps(engine, r
 
 
 def test_quantised_in_half_precision_the_steps_are_too(engine, ranges):
-    for data in serialised(engine, Style("deform", whole=True, half=True, ranges=ranges)).values():
+    for data in serialised(engine, Style(whole=True, half=True, ranges=ranges, opset=19)).values():
         model = onnx.load_from_string(data)
         kinds = {one.name: one.data_type for one in model.graph.initializer}
         for node in model.graph.node:
@@ -123,7 +123,7 @@ def test_quantised_in_half_precision_the_steps_are_too(engine, ranges):
 
 
 def test_quantised_answers_stay_near(engine, ranges, windows):
-    exact, near = (seen(engine, Style("portable", whole=True, ranges=r), windows) for r in (None, ranges))
+    exact, near = (seen(engine, Style(whole=True, ranges=r), windows) for r in (None, ranges))
     span = np.ptp(exact.map)
     assert 0 < np.sqrt(np.mean((near.map - exact.map) ** 2)) < 0.05 * span
 
@@ -140,7 +140,7 @@ def test_precisions_are_told_apart_by_how_they_round():
 def test_the_store_may_be_larger_than_what_a_window_takes_of_it(engine, windows):
     import onnxruntime as ort
 
-    graphs = serialised(engine, Style("portable", whole=True))
+    graphs = serialised(engine, Style(whole=True))
     fuse = ort.InferenceSession(graphs["fuse"], providers=["CPUExecutionProvider"])
     maps = WholeOnCpu(graphs, threads=1).unfold(np.ascontiguousarray(windows[0]))
     store = np.full((20, *engine.manifest.cells), np.nan, np.float32)
@@ -148,4 +148,4 @@ def test_the_store_may_be_larger_than_what_a_window_takes_of_it(engine, windows)
     store[rows[0]] = maps
     given = {"store": store, "rows": rows, "patches": windows[:1], "places": np.arange(5, dtype=np.float32)[None]}
     found = fuse.run(None, {node.name: given[node.name] for node in fuse.get_inputs()})
-    np.testing.assert_allclose(found[0], seen(engine, Style("portable", whole=True), windows[:1]).map, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found[0], seen(engine, Style(whole=True), windows[:1]).map, rtol=1e-4, atol=1e-3)

@@ -24,7 +24,7 @@ def some_plans(engine="e" * 64, precision="fp16", place=HERE, unfold=b"unfold pl
     hashes = {"unfold": hashlib.sha256(unfold).hexdigest(), "fuse": hashlib.sha256(fuse).hexdigest()}
     layers = {"unfold": {"fp16": 36}, "fuse": {"fp16": 35}}
     graphs = {"unfold": "a", "fuse": "b"}
-    manifest = PlanManifest(engine, place, precision, "deform", (1, 8), graphs, hashes, layers, 0.004, 0.02)
+    manifest = PlanManifest(engine, place, precision, (1, 8), graphs, hashes, layers, 0.004, 0.02)
     return Plans(manifest, unfold, fuse)
 
 

@@ -3,17 +3,21 @@
 import ast
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from irst_stream.errors import DeviceError, IrstError, UsageError
 from irst_stream.unmix import tensorrt_build
-from irst_stream.unmix.tensorrt_build import check_layers, count_layers, recipe_of, version_of
+from irst_stream.unmix.tensorrt_build import ask, check_layers, count_layers, layers_of, listen, recipe_of, version_of
 
 NAMES = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())
 VERSIONS = {"8.6": (8, 6, 1), "10.13": (10, 13, 3), "11.4": (11, 4, 0)}
-GUARDED = {"IProgressMonitor", "progress_monitor", "precision", "set_output_type"}  # used only where they are
+GUARDED = {  # used only where they are
+    *("IProgressMonitor", "progress_monitor", "precision", "set_output_type"),
+    *("ExecutionContextAllocationStrategy", "USER_MANAGED"),
+    *("create_execution_context_without_device_memory", "set_device_memory", "device_memory_size", "device_memory_size_v2"),
+}
 OTHERS = {"free", "int64"}  # names of our own and of NumPy's
 
 
@@ -37,8 +41,8 @@ def test_nothing_is_used_that_some_supported_version_lacks():
 def test_old_versions_choose_by_flags_and_hold_what_must_stay():
     assert recipe_of((8, 6, 0), "fp32").builder == ()
     half = recipe_of((8, 6, 0), "fp16")
-    assert (half.form, half.half, half.held, half.builder) == (
-        "portable",
+    assert (half.opset, half.half, half.held, half.builder) == (
+        17,
         False,
         True,
         ("FP16", "OBEY_PRECISION_CONSTRAINTS"),
@@ -52,15 +56,13 @@ def test_newer_versions_take_the_types_from_the_graph(version):
         recipe = recipe_of(version, precision)
         assert (recipe.network, recipe.builder, recipe.held) == (("STRONGLY_TYPED",), (), False)
         assert recipe.quantised == (precision == "int8")
-    assert recipe_of(version, "fp16").half
-    assert recipe_of(version, "fp16").form == ("deform" if version >= (10, 1) else "portable")
+        assert recipe.half == (precision != "fp32")
+        assert recipe.opset == 19
 
 
 def test_what_a_version_does_not_do_is_refused():
     with pytest.raises(UsageError, match=r"TensorRT 8.5.3: expected 8.6 or newer"):
         recipe_of((8, 5, 3), "fp16")
-    with pytest.raises(UsageError, match=r"TensorRT 8.6.1: has no DeformConv; expected form portable"):
-        recipe_of((8, 6, 1), "fp16", "deform")
 
 
 def test_two_lanes_may_share_a_batch_size():
@@ -125,6 +127,23 @@ def test_a_tactic_for_single_precision_says_nothing_of_half():
     assert count_layers(report(one)) == {"fp16": 1}
 
 
+def test_the_nodes_that_a_layer_came_from_are_read_as_8_6_parts_them():
+    nodes = "[ONNX Layer: Conv_3]\x1e[ONNX Layer: Relu_4]"
+    told = report(layer("gemm", "__myl_Fc_0", "Half") | {"Metadata": nodes}, layer("kgen", "__myl_Add_1", "Float"))
+    assert "\\u001e" in told
+    assert count_layers(told.replace("\\u001e", "\x1e")) == {"fp16": 1}
+
+
+def test_what_only_moves_a_convolutions_numbers_is_none():
+    moved = [
+        layer("kgen", "__myl_Cast_0", "Float") | {"Metadata": "[ONNX Layer: Conv_34]"},
+        layer("Reformat", "Reformatting CopyNode for Conv_3", "Row major linear FP32"),
+        layer("cast", "Conv_34.single", "Float") | {"Metadata": "[ONNX Layer: Conv_34.single]"},
+        layer("convert", "Convert_1", "Float"),
+    ]
+    assert count_layers(report(layer("CaskConvolution", "Conv_34", "Half"), *moved)) == {"fp16": 1}
+
+
 OPEN = "N/A due to dynamic shapes"
 
 
@@ -166,20 +185,87 @@ class Inspected:
         return report(layer("CaskConvolution", "Conv_3", "Half" if known else OPEN))
 
 
+def stand_in(**more):
+    """Stands for the module, as far as it is asked without a GPU."""
+    trt = ModuleType("tensorrt")
+    trt.ILogger = type("ILogger", (), {"INTERNAL_ERROR": 0, "ERROR": 1})
+    vars(trt).update({"__version__": "10.13.3", **more})
+    return trt
+
+
 def inspect(engine):
-    trt = SimpleNamespace(
+    trt = stand_in(
         Runtime=lambda _: SimpleNamespace(deserialize_cuda_engine=lambda _: engine),
         TensorIOMode=SimpleNamespace(INPUT="in"),
         LayerInformationFormat=SimpleNamespace(JSON="json"),
-        __version__="10.13.3",
     )
-    return tensorrt_build._layers(trt, SimpleNamespace(errors=["out of memory"]), b"plan")
+    return layers_of(trt, b"plan")
 
 
 def test_a_plan_is_inspected_with_shapes_since_it_has_no_types_without():
     assert inspect(Inspected()) == {"fp16": 1}
-    with pytest.raises(DeviceError, match=r"TensorRT 10.13.3 makes no context of what it has built: out of memory"):
+    with pytest.raises(DeviceError, match=r"^TensorRT 10.13.3 makes no context of what it has built: it does not say why$"):
         inspect(Inspected(memory=False))
+
+
+def test_however_tensorrt_refuses_it_is_one_line():
+    trt = stand_in()
+
+    def complain(answer):
+        listen(trt).log(1, "out of memory\nand more")
+        return answer
+
+    def throw(error):
+        raise error
+
+    assert ask(trt, "does not run", complain, 0) == 0  # a profile's number, say
+    for answer in (None, False):
+        with pytest.raises(DeviceError, match=r"^TensorRT 10.13.3 does not run: out of memory$"):
+            ask(trt, "does not run", complain, answer)
+        with pytest.raises(DeviceError, match=r"^TensorRT 10.13.3 does not run: it does not say why$"):
+            ask(trt, "does not run", lambda: answer)  # noqa: B023 - called at once
+    for error in (RuntimeError("no such profile\nbacktrace"), TypeError("no such profile")):
+        with pytest.raises(DeviceError, match=r"^TensorRT 10.13.3 does not run: no such profile$"):
+            ask(trt, "does not run", throw, error)
+
+
+class Layer:
+    """Stands for a layer of TensorRT's network: it has one output of its name."""
+
+    num_outputs = 1
+
+    def __init__(self, name, kind, *inputs, dtype="float32"):
+        self.name, self.type, self.inputs, self.dtype = name, kind, inputs, dtype
+        self.precision, self.output_type = None, None
+
+    def get_input(self, k):
+        return SimpleNamespace(name=self.inputs[k])
+
+    def get_output(self, _):
+        return SimpleNamespace(name=self.name, dtype=self.dtype)
+
+    def set_output_type(self, _, kind):
+        self.output_type = kind
+
+
+def test_layers_are_held_in_the_precision_that_was_asked_for():
+    layers = [
+        Layer("Conv_0", "convolution", "patches"),
+        Layer("Mul_1", "elementwise", "Conv_0"),
+        Layer("step", "constant"),
+        Layer("Shape_2", "shape", "Mul_1", dtype="int32"),
+        Layer("DequantizeLinear_3", "dequantize", "Mul_1"),
+        Layer("Conv_4", "convolution", "DequantizeLinear_3"),
+    ]
+    trt = SimpleNamespace(
+        LayerType=SimpleNamespace(CONSTANT="constant", CONVOLUTION="convolution", DEQUANTIZE="dequantize"),
+        float16="float16",
+        float32="float32",
+    )
+    network = SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
+    tensorrt_build._hold(trt, network, frozenset({"Mul_1", "step", "Shape_2"}))
+    assert [one.precision for one in layers] == ["float16", "float32", None, None, None, None]
+    assert [one.output_type for one in layers] == [None, "float32", None, None, None, None]
 
 
 def test_where_no_layer_is_called_a_convolution_all_are_counted():
