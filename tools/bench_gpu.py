@@ -2,12 +2,14 @@
 
 Proves TensorRT with a small plan, which measures what the GPU's matrix units give; builds plans of an engine in each
 precision (irst-stream engine build: parity and CSO-mAP are checked on the way), and times them: as many windows as
-possible, one region host to host, 64 regions host to host with everything that is read from them. Where TensorRT does not
-work it says where it failed, and measures the same network by PyTorch with CUDA graphs and by torch.compile instead, under
-those names. Beside them, the network as the reference writes it, where PyTorch has CUDA. Writes out/bench_gpu.json.
+possible, one region host to host, 64 regions host to host with everything that is read from them; and the fit by itself.
+Where TensorRT does not work it says where it failed, and measures the same network by PyTorch with CUDA graphs and by
+torch.compile instead, under those names. Beside them, the network as the reference writes it, where PyTorch has CUDA.
+Writes out/bench_gpu.json after each figure.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -27,7 +29,7 @@ from irst_stream.errors import IrstError
 from irst_stream.optics import FineGrid
 from irst_stream.resolve.claims import ClaimSettings
 from irst_stream.resolve.fit import FitSettings, Fitter
-from irst_stream.resolve.readouts import Unmixing
+from irst_stream.resolve.readouts import Fitted, Unmixing
 from irst_stream.resources import find_engine
 from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend
@@ -35,7 +37,7 @@ from irst_stream.unmix.drawing import Style
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
 from irst_stream.unmix.stream import WindowUnmixer
-from irst_stream.unmix.tensorrt_build import Build, build_plan, recipe_of, version_of
+from irst_stream.unmix.tensorrt_build import Build, build_plan, listen, recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 OUT = Path("out/bench_gpu.json")
@@ -68,20 +70,26 @@ def main() -> int:
     work = flop(engine)
     print(f"arithmetic: {work['unfold'] / 1e9:.3f} GFLOP a frame, {work['fuse'] / 1e9:.3f} GFLOP a window")
     results: dict[str, Any] = {"machine": machine, "flop": work}
-    results["reference"] = reference(args.seconds)
+    keep(results, "reference", reference(args.seconds))
+    keep(results, "fit", fit_alone(engine, args.seconds))
     if here.place:
-        results["matrix_flop_s"] = matrix_rate()
-        print(f"matrix units, fp16, measured: {results['matrix_flop_s'] / 1e12:.0f} TFLOP/s")
+        keep(results, "matrix_flop_s", matrix_rate())
+        print(f"large products in fp16 by TensorRT without cuBLAS: {results['matrix_flop_s'] / 1e12:.0f} TFLOP/s")
         for precision in args.precision:
-            results[precision] = measure(engine, precision, args.batch, args.seconds)
-        compare(results, args.precision, sum(work.values()))
+            keep(results, precision, measure(engine, precision, args.batch, args.seconds))
+        keep(results, "compared", compare(results, args.precision, sum(work.values())))
     else:
         print(f"TensorRT does not work here: {here.missing}. Measured by PyTorch instead:")
-        results["pytorch"] = by_pytorch(engine, args.seconds)
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(results, indent=2) + "\n")
+        keep(results, "pytorch", by_pytorch(engine, args.seconds))
     print(f"\n{OUT}")
     return 0
+
+
+def keep(results: dict[str, Any], name: str, found: Any) -> None:
+    """Takes in what was found, and writes all that there is so far: a run that is cut short has its first figures."""
+    results[name] = found
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def flop(engine: Engine) -> dict[str, float]:
@@ -108,18 +116,18 @@ def _flop(model: Any) -> float:
 
 
 def matrix_rate() -> float:
-    """Floating point operations a second of large products in half precision, by TensorRT."""
+    """Floating point operations a second of large products of random numbers in half precision, by TensorRT."""
     import tensorrt as trt
 
-    from irst_stream.cuda import Device, Stream
-    from irst_stream.unmix.tensorrt import PlanLanes
+    from irst_stream.cuda import Device, Memory, Stream
+    from irst_stream.unmix.tensorrt import PlanLanes, scratch_bytes
 
     rng = np.random.default_rng(0)
     weight = numpy_helper.from_array((rng.standard_normal((SIDE, SIDE)) / SIDE**0.5).astype(np.float16), "w")
-    row = numpy_helper.from_array(np.ones((1, SIDE), np.float16), "row")
-    nodes = [
+    many = numpy_helper.from_array(rng.standard_normal((ROWS, SIDE)).astype(np.float16), "many")
+    nodes = [  # zeros would take less power, and so less time
         helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
-        helper.make_node("MatMul", ["half", "row"], ["v0"]),
+        helper.make_node("Add", ["half", "many"], ["v0"]),
     ]
     nodes += [helper.make_node("MatMul", [f"v{k}", "w"], [f"v{k + 1}"]) for k in range(CHAIN)]
     nodes += [
@@ -127,14 +135,13 @@ def matrix_rate() -> float:
         helper.make_node("Cast", ["mean"], ["y"], to=1),
     ]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 1]) for name in "xy"]
-    graph = helper.make_graph(nodes, "matrix", ends[:1], ends[1:], [weight, row])
+    graph = helper.make_graph(nodes, "matrix", ends[:1], ends[1:], [weight, many])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     recipe = recipe_of(version_of(trt.__version__), "fp16")
-    plan, _, _ = build_plan(trt, recipe, Build("matrix", model.SerializeToString(), frozenset(), (ROWS,)), b"")
+    plan, _ = build_plan(trt, recipe, Build("matrix", model.SerializeToString(), frozenset(), (ROWS,)), b"")
     Device()
-    lanes = PlanLanes(
-        trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan), (ROWS,), [Stream()], frozenset(), str
-    )
+    loaded = trt.Runtime(listen(trt)).deserialize_cuda_engine(plan)
+    lanes = PlanLanes(loaded, (ROWS,), [(Stream(), Memory(scratch_bytes(loaded)))], frozenset())
     lanes.make({})
     return CHAIN * 2.0 * ROWS * SIDE * SIDE / (lanes.costs[ROWS] / 1e3)
 
@@ -148,8 +155,8 @@ def measure(engine: Engine, precision: str, batch: str, seconds: float) -> dict[
     trial = fresh_windows(engine.manifest, 4000)
     found: dict[str, Any] = {"CSO-mAP": accuracy(look(unmixer, trial.windows, 512), trial.truths, engine.manifest)}
     rates = {size: throughput(unmixer, engine, int(size), seconds) for size in batch.split(",")}
-    found["windows_s"], found["best_batch"] = max((rate, size) for size, rate in rates.items())
-    found["rates"] = rates
+    found["windows_s"], found["best_at_once"] = max((rate, size) for size, rate in rates.items())
+    found["rates"], found["costs_ms"] = rates, unmixer.costs
     found["one region"] = latency(steps(engine, unmixer, 1), seconds)
     found[f"{REGIONS} regions"] = latency(steps(engine, unmixer, REGIONS, "network"), seconds)
     for device in ("cpu", "gpu"):
@@ -170,9 +177,33 @@ def throughput(unmixer: Any, engine: Engine, size: int, seconds: float) -> float
     return count / (time.perf_counter() - began)
 
 
-def fit_on(device: str) -> Fitter:
+def fit_alone(engine: Engine, seconds: float) -> dict[str, Any] | str:
+    """p50 and p99 of the fit on the GPU, which needs no TensorRT, of regions that go on and of such that begin anew."""
+    try:
+        fitters = {"going on": fit_on("gpu"), "begun anew in each frame": fit_on("gpu", anew=1)}
+    except IrstError as error:
+        print(f"the fit on the GPU: not measured: {error}")
+        return f"not measured: {error}"
+    found: dict[str, Any] = {}
+    for name, fitter in fitters.items():
+        found[name] = latency(fitting(engine, fitter), seconds)
+        print(f"the fit on the GPU, {REGIONS} regions {name}: {told(found[name])}")
+    return found
+
+
+def fitting(engine: Engine, fitter: Fitter) -> Callable[[], None]:
+    """What the fit does for each frame of a stream with so many regions."""
+    numbers, windows, resolve = itertools.count(), usual_windows(engine.manifest, REGIONS), Fitted(fitter)
+
+    def step() -> None:
+        resolve(window_of(next(numbers), windows), [])
+
+    return step
+
+
+def fit_on(device: str, anew: int = 8) -> Fitter:
     """The fit on the CPU's threads, or on the GPU."""
-    settings = FitSettings(anew=8)
+    settings = FitSettings(anew=anew)
     if device == "cpu":
         return Fitter(settings, threads=0)
     from irst_stream.resolve.cuda import CudaSearch
@@ -187,18 +218,22 @@ def steps(engine: Engine, unmixer: Any, regions: int, readout: Any = None, devic
     grid = FineGrid(engine.manifest.division, engine.manifest.patch)
     fitter = fit_on(device) if readout == "best" else None
     resolve = Unmixing(readout, grid, ClaimSettings(), 235.0, fitter) if readout else None
-    numbers, unknown = np.arange(regions), np.full(regions, np.nan)
-    index = [0]
+    numbers = itertools.count()
 
     def step() -> None:
-        index[0] += 1
-        stamp = Stamp("gpu", 0, index[0] + 2, index[0] * 10_000_000)
-        window = Window(stamp, np.zeros((regions, 2)), windows, at_rest(regions, 5), numbers, unknown, unknown + np.inf)
+        window = window_of(next(numbers), windows)
         answers = look_at([window])[0]
         if resolve:
             resolve(window, answers)
 
     return step
+
+
+def window_of(number: int, patches: Any) -> Window:
+    """That one of a stream, of regions that stay where they are, (N, 5, h, w) DN."""
+    stamp, unknown = Stamp("gpu", 0, number + 2, number * 10_000_000), np.full(len(patches), np.nan)
+    corners, course = np.zeros((len(patches), 2)), at_rest(len(patches), WINDOW)
+    return Window(stamp, corners, patches, course, np.arange(len(patches)), unknown, unknown + np.inf)
 
 
 def latency(step: Callable[[], None], seconds: float) -> dict[str, float]:
@@ -212,6 +247,11 @@ def latency(step: Callable[[], None], seconds: float) -> dict[str, float]:
         taken.append((time.perf_counter() - start) * 1e3)
     middle, late = np.percentile(taken, (50, 99))
     return {"p50_ms": float(middle), "p99_ms": float(late), "samples": len(taken)}
+
+
+def told(times: dict[str, float]) -> str:
+    """What latency() found, in words."""
+    return f"p50 {times['p50_ms']:.3f} ms, p99 {times['p99_ms']:.3f} ms of {times['samples']:.0f}"
 
 
 def reference(seconds: float) -> dict[str, float] | str:
@@ -272,32 +312,34 @@ def by_pytorch(engine: Engine, seconds: float) -> dict[str, float] | str:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         windows()
-    found["PyTorch, fp16, CUDA graph"] = torch_rate(lambda: graph.replay() or size, seconds)
+    found["PyTorch, fp16, CUDA graph"] = torch_rate(lambda: (graph.replay(), size)[1], seconds)
     found["PyTorch, fp16, torch.compile"] = torch_rate(torch.compile(windows), seconds)
     for name, rate in found.items():
         print(f"{name}: {rate:.0f} windows/s at batch {size}")
     return found
 
 
-def compare(results: dict[str, Any], precisions: list[str], work: float) -> None:
-    """Prints the table."""
+def compare(results: dict[str, Any], precisions: list[str], work: float) -> dict[str, dict[str, float]]:
+    """Prints the table; of each precision the times of the reference's rate, and the share of the matrix units'."""
     print()
     base = results["reference"]["frames_s"] if isinstance(results["reference"], dict) else np.nan
+    compared = {}
     for precision in precisions:
         found = results[precision]
         if "refused" in found:
             print(f"{precision}: refused")
             continue
-        found["times_the_reference"] = found["windows_s"] / base
-        found["share_of_matrix_rate"] = found["windows_s"] * work / results["matrix_flop_s"]
+        times, share = found["windows_s"] / base, found["windows_s"] * work / results["matrix_flop_s"]
+        compared[precision] = {"times_the_reference": times, "share_of_matrix_rate": share}
         print(
-            f"{precision}: {found['windows_s']:.0f} windows/s at batch {found['best_batch']} (>= {WINDOWS_S}),"
-            f" {found['times_the_reference']:.1f} x the reference, {100 * found['share_of_matrix_rate']:.1f} % of what"
-            f" products in fp16 reach; CSO-mAP {found['CSO-mAP']:.2f}"
+            f"{precision}: {found['windows_s']:.0f} windows/s, {found['best_at_once']} at once (>= {WINDOWS_S}),"
+            f" {times:.1f} x the reference, {100 * share:.1f} % of what products in fp16 reach;"
+            f" CSO-mAP {found['CSO-mAP']:.2f}"
         )
-        for name, times in found.items():
-            if isinstance(times, dict) and "p50_ms" in times:
-                print(f"    {name}: p50 {times['p50_ms']:.3f} ms, p99 {times['p99_ms']:.3f} ms   {PROMISED.get(name, '')}")
+        for name, taken in found.items():
+            if isinstance(taken, dict) and "p50_ms" in taken:
+                print(f"    {name}: {told(taken)}   {PROMISED.get(name, '')}")
+    return compared
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ LANES = 128  # of a block, which searches one region
 FULL_RATE = 4  # a GPU whose float64 is slower than its float32 by more than that is given float32
 LOOK_ROOM = 1024  # bytes: where the regions begin in what is uploaded
 SMALLEST_ROOM = 2**16  # bytes
+READY = 64  # regions: so many, of the shape that is known beforehand, need no more memory
 OPTIONS = ("-std=c++17",)
 log = logging.getLogger(__name__)
 Held = TypeVar("Held", Pinned, Memory)
@@ -130,12 +131,14 @@ class _OnDevice:
         self.regions, self.answers, self.scratch, self.outside = (Memory(SMALLEST_ROOM) for _ in range(4))
         self.loaded: dict[tuple[int, ...], _Loaded] = {}
 
-    def make_room(self, loaded: _Loaded, sent: int, received: int, count: int) -> None:
-        """Room for so many bytes and so many blocks; what is larger already stays."""
+    def make_room(self, loaded: _Loaded, count: int) -> tuple[int, int]:
+        """Room for so many regions; what is larger already stays. The bytes that are sent and received for them."""
+        sent, received = LOOK_ROOM + count * loaded.kernel.region.itemsize, count * loaded.kernel.answer.itemsize
         self.sent, self.received = _grown(self.sent, sent, _pinned), _grown(self.received, received, _pinned)
         self.regions, self.answers = _grown(self.regions, sent, Memory), _grown(self.answers, received, Memory)
         self.scratch = _grown(self.scratch, count * loaded.scratch, Memory)
         self.outside = _grown(self.outside, count * loaded.outside, Memory)
+        return sent, received
 
 
 def _grown(held: Held, size: int, make: Callable[[int], Held]) -> Held:
@@ -168,7 +171,7 @@ class CudaSearch:
         self._arguments = np.zeros(5, np.uint64)  # what the kernel is called with, and where each of these stands
         self._pointers = self._arguments.ctypes.data + self._arguments.itemsize * np.arange(5, dtype=np.uint64)
         if shape is not None:
-            self._load(shape)
+            self._there.make_room(self._load(shape), READY)
 
     def __call__(self, which: Ints, regions: Regions, answers: Answers) -> None:
         """Fills the rows `which` (n,) of the answers; none where it raises DeviceError."""
@@ -182,8 +185,7 @@ class CudaSearch:
     def _run(self, loaded: _Loaded, which: Ints, regions: Regions) -> NDArray[Any]:
         """The answers (n,), in pinned memory, of the regions `which` (n,)."""
         kernel, count, there = loaded.kernel, len(which), self._there
-        sent, received = LOOK_ROOM + count * kernel.region.itemsize, count * kernel.answer.itemsize
-        there.make_room(loaded, sent, received, count)
+        sent, received = there.make_room(loaded, count)
         kernel.write_look(there.sent.array[: kernel.look.itemsize].view(kernel.look))
         kernel.write_regions(which, regions, there.sent.array[LOOK_ROOM:sent].view(kernel.region))
         memories = there.answers.address, there.scratch.address, there.outside.address

@@ -248,12 +248,12 @@ DEVICE REAL light_at(const REAL *p, int targets, int t, int r, int c) {
 
 /* Fills residual and weight, 1 less what a curvature of 1 / noise^2 overrates, of the first frames; gives the misfit. */
 APART REAL residuals(const Look *look, const Region *region, const REAL *p, int targets, int frames) {
-  const REAL noise = region->noise, floor = region->limits[0], ceiling = region->limits[1], slope = look->shot / noise;
+  const REAL floor = region->limits[0], ceiling = region->limits[1], per = R(1.0) / region->noise, slope = look->shot * per;
   REAL misfit = R(0.0), sharper = R(1.0); /* of many pixels, multiplied: one logarithm does for them */
   for (int i = LANE; i < frames * HEIGHT * WIDTH; i += LANES) {
     const int t = i / (HEIGHT * WIDTH), r = i / WIDTH % HEIGHT, c = i % WIDTH;
     const REAL seen = region->images[t][r][c];
-    const REAL total = light_at(p, targets, t, r, c), light = total / noise, away = (total - seen) / noise;
+    const REAL total = light_at(p, targets, t, r, c), light = total * per, away = (total - seen) * per;
     ByLight by = {R(0.0), R(1.0), R(0.0), R(0.0)};
     if (seen < UNKNOWN)
       by.excess = R(1.0);
@@ -340,15 +340,15 @@ DEVICE int kind(int parameter) {
   return u == 4 ? 2 : u % 2;
 }
 
-DEVICE REAL height_of(const REAL *p, int parameter, REAL noise) {
-  return (parameter % PARAMETERS == 4 ? R(1.0) : p[parameter / PARAMETERS * PARAMETERS + 4]) / noise;
+DEVICE REAL height_of(const REAL *p, int parameter, REAL per) {
+  return (parameter % PARAMETERS == 4 ? R(1.0) : p[parameter / PARAMETERS * PARAMETERS + 4]) * per;
 }
 
 DEVICE int is_velocity(int parameter) { return parameter % PARAMETERS == 2 || parameter % PARAMETERS == 3; }
 
 /* The sum of the frames' equations, by (x, y, vx, vy, a), where d/dv = time d/dx. */
 DEVICE void add_frames(Job job, const REAL *p, int targets, REAL *matrix, REAL *vector) {
-  const REAL noise = job.region->noise;
+  const REAL per = R(1.0) / job.region->noise;
   const int n = PARAMETERS * targets;
   for (int e = LANE; e < n * (n + 1) / 2; e += LANES) {
     const int i = work->row_of[e], j = work->column_of[e];
@@ -359,13 +359,13 @@ DEVICE void add_frames(Job job, const REAL *p, int targets, REAL *matrix, REAL *
       const REAL moves = (is_velocity(i) ? time : R(1.0)) * (is_velocity(j) ? time : R(1.0));
       total += moves * work->now.frames.matrix[t][pair][u][v];
     }
-    matrix[e] = height_of(p, i, noise) * height_of(p, j, noise) * total;
+    matrix[e] = height_of(p, i, per) * height_of(p, j, per) * total;
   }
   for (int i = LANE; i < n; i += LANES) {
     REAL total = R(0.0);
     for (int t = 0; t < FRAMES; t++)
       total += (is_velocity(i) ? job.region->course[t][0] : R(1.0)) * work->now.frames.vector[t][i / PARAMETERS][kind(i)];
-    vector[i] = height_of(p, i, noise) * total;
+    vector[i] = height_of(p, i, per) * total;
   }
 }
 
