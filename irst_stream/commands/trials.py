@@ -39,7 +39,7 @@ def usual_windows(manifest: EngineManifest, count: int) -> NDArray[np.float32]:
     clips = seqcsist(moving, seed=11, noise=NOISE_DN).frames
     first = np.random.default_rng(11).integers(0, clips.shape[1] - WINDOW + 1, moving)
     chosen = clips[np.arange(moving)[:, None], first[:, None] + np.arange(WINDOW)]
-    images = csist100k(still, seed=11, noise=NOISE_DN).frames
+    images = csist100k(max(still, 1), seed=11, noise=NOISE_DN).frames[:still]
     return _seen(np.concatenate([chosen, np.repeat(images, WINDOW, axis=1)]), manifest)[0]
 
 

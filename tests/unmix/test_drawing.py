@@ -53,6 +53,11 @@ def seen(engine, style, windows):
     return look(WholeOnCpu(serialised(engine, style), threads=1), windows)
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_as_many_windows_are_drawn_as_are_wanted(engine, count):
+    assert usual_windows(engine.manifest, count).shape == (count, 5, *engine.manifest.patch)
+
+
 @pytest.mark.parametrize("version", OPSETS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_each_version_is_given_what_it_supports(engine, ranges, version, precision):
