@@ -72,26 +72,30 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Looks around. Takes a second or two, since the driver and ONNX Runtime are asked in child processes."""
     packages = {name: _version(name) for name in PACKAGES}
-    cuda = ask_cuda_driver()
+    cuda, here = ask_cuda_driver(), look_for_tensorrt()
     facts = (
         ("irst-stream", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"),
         ("processor", _processor()),
         ("cores", f"{usable_cores()} usable of {os.cpu_count()}"),
         ("memory", _memory()),
         ("GPU", _describe(cuda)),
-        ("NVIDIA driver", cuda.version or "not loaded"),
+        ("NVIDIA driver", cuda.version or ("of no known version" if cuda.gpus else "not loaded")),
         ("ONNX Runtime", _providers() if packages["onnxruntime"] or packages["onnxruntime-gpu"] else "not installed"),
-        ("TensorRT", packages["tensorrt"] or packages["tensorrt-cu12"] or "not installed"),
+        (
+            "TensorRT",
+            here.place.tensorrt if here.place else packages["tensorrt"] or packages["tensorrt-cu12"] or "not installed",
+        ),
         ("networks run by", _backend()),
     )
-    return Diagnosis(facts, tuple(packages.items()), tuple(_abilities(packages)))
+    return Diagnosis(facts, tuple(packages.items()), tuple(_abilities(packages, here.missing)))
 
 
-def _abilities(packages: dict[str, str]) -> list[Ability]:
+def _abilities(packages: dict[str, str], tensorrt: str) -> list[Ability]:
+    """tensorrt: what is missing for that."""
+
     def need(package: str, extra: str) -> str:
         return "" if packages[package] else f"{package}: pip install 'irst-stream[{extra}]'"
 
-    tensorrt = look_for_tensorrt().missing
     return [
         Ability("generate, read, record and score data; find targets by network and fit, live too", ""),
         Ability("draw pictures", need("matplotlib", "plot")),

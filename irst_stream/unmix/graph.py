@@ -1,7 +1,7 @@
 """DeRefNet as ONNX graphs: `unfold` for single frames and `fuse` for windows, in two forms.
 
-The form "deform" has ONNX's own DeformConv (opset 19: ONNX Runtime from 1.31, TensorRT from 10.1); "portable" samples with
-GridSample (opset 17) for anything older. All dimensions but the batch are fixed.
+The form "deform" has ONNX's own DeformConv (opset 19: ONNX Runtime from 1.31); "portable" samples with GridSample (opset
+17) for all others, TensorRT among them. All dimensions but the batch are fixed.
 
     unfold: patches (B, h, w) DN -> maps (B, H, W) DN
     fuse:   maps (B, 5, H, W) DN[, patches (B, 5, h, w) DN][, places (B, 5)] -> map (B, H, W) DN[, claims (B, 7, H, W)]
