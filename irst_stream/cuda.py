@@ -91,8 +91,9 @@ class Memory:
         self.bytes = max(size, 1)
         self.address = int(call(driver.cuMemAlloc, self.bytes))
         _free_with(self, driver.cuMemFree, self.address)
-        call(driver.cuMemsetD8Async, self.address, 0, self.bytes, 0)
-        call(driver.cuStreamSynchronize, 0)
+        stream = Stream()  # the usual one waits for all others, which spoils what another thread may be recording
+        call(driver.cuMemsetD8Async, self.address, 0, self.bytes, stream.handle)
+        stream.synchronize()
 
 
 class Event:

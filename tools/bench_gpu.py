@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from irst_stream.unmix.drawing import Style
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
 from irst_stream.unmix.stream import WindowUnmixer
-from irst_stream.unmix.tensorrt_build import Build, build_plan, listen, recipe_of, version_of
+from irst_stream.unmix.tensorrt_build import Build, ask, build_plan, listen, recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 OUT = Path("out/bench_gpu.json")
@@ -71,18 +72,27 @@ def main() -> int:
     print(f"arithmetic: {work['unfold'] / 1e9:.3f} GFLOP a frame, {work['fuse'] / 1e9:.3f} GFLOP a window")
     results: dict[str, Any] = {"machine": machine, "flop": work}
     keep(results, "reference", reference(args.seconds))
-    keep(results, "fit", fit_alone(engine, args.seconds))
+    keep(results, "fit", tried("the fit on the GPU", lambda: fit_alone(engine, args.seconds)))
     if here.place:
-        keep(results, "matrix_flop_s", matrix_rate())
-        print(f"large products in fp16 by TensorRT without cuBLAS: {results['matrix_flop_s'] / 1e12:.0f} TFLOP/s")
+        keep(results, "matrix_flop_s", tried("large products", matrix_rate))
         for precision in args.precision:
-            keep(results, precision, measure(engine, precision, args.batch, args.seconds))
+            keep(results, precision, {})
+            tried(precision, partial(measure, engine, precision, args.batch, args.seconds, partial(keep, results)))
         keep(results, "compared", compare(results, args.precision, sum(work.values())))
     else:
         print(f"TensorRT does not work here: {here.missing}. Measured by PyTorch instead:")
         keep(results, "pytorch", by_pytorch(engine, args.seconds))
     print(f"\n{OUT}")
     return 0
+
+
+def tried(what: str, measured: Callable[[], Any]) -> Any:
+    """What was measured; where that is refused why, in words, which are printed too: what comes next is measured yet."""
+    try:
+        return measured()
+    except IrstError as error:
+        print(f"{what}: not measured: {error}")
+        return f"not measured: {error}"
 
 
 def keep(results: dict[str, Any], name: str, found: Any) -> None:
@@ -140,17 +150,20 @@ def matrix_rate() -> float:
     recipe = recipe_of(version_of(trt.__version__), "fp16")
     plan, _ = build_plan(trt, recipe, Build("matrix", model.SerializeToString(), frozenset(), (ROWS,)), b"")
     Device()
-    loaded = trt.Runtime(listen(trt)).deserialize_cuda_engine(plan)
+    loaded = ask(trt, "does not load its own plan", trt.Runtime(listen(trt)).deserialize_cuda_engine, plan)
     lanes = PlanLanes(loaded, (ROWS,), [(Stream(), Memory(scratch_bytes(loaded)))], frozenset())
     lanes.make({})
-    return CHAIN * 2.0 * ROWS * SIDE * SIDE / (lanes.costs[ROWS] / 1e3)
+    rate = CHAIN * 2.0 * ROWS * SIDE * SIDE / (lanes.costs[ROWS] / 1e3)
+    print(f"large products in fp16 by TensorRT without cuBLAS: {rate / 1e12:.0f} TFLOP/s")
+    return rate
 
 
-def measure(engine: Engine, precision: str, batch: str, seconds: float) -> dict[str, Any]:
-    """Builds plans, if need be, and times them."""
+def measure(engine: Engine, precision: str, batch: str, seconds: float, keep: Callable[[str, Any], None]) -> None:
+    """Builds plans, if need be, and times them; keep: takes what there is so far, by the precision's name."""
     print(f"\n{precision}")
     if irst_stream(["engine", "build", str(engine.folder), "--precision", precision, "--batch", batch, "--accuracy"]):
-        return {"refused": True}
+        keep(precision, {"refused": True})
+        return
     unmixer = build_unmixer(engine, choose_backend(engine, BACKENDS[precision]), with_map=False)
     trial = fresh_windows(engine.manifest, 4000)
     found: dict[str, Any] = {"CSO-mAP": accuracy(look(unmixer, trial.windows, 512), trial.truths, engine.manifest)}
@@ -159,10 +172,11 @@ def measure(engine: Engine, precision: str, batch: str, seconds: float) -> dict[
     found["rates"], found["costs_ms"] = rates, unmixer.costs
     found["one region"] = latency(steps(engine, unmixer, 1), seconds)
     found[f"{REGIONS} regions"] = latency(steps(engine, unmixer, REGIONS, "network"), seconds)
+    keep(precision, found)
     for device in ("cpu", "gpu"):
-        step = steps(engine, unmixer, REGIONS, "best", device)
-        found[f"{REGIONS} regions, the fit on the {device.upper()}"] = latency(step, seconds)
-    return found
+        name = f"{REGIONS} regions, the fit on the {device.upper()}"
+        found[name] = tried(name, lambda: latency(steps(engine, unmixer, REGIONS, "best", device), seconds))  # noqa: B023
+        keep(precision, found)
 
 
 def throughput(unmixer: Any, engine: Engine, size: int, seconds: float) -> float:
@@ -177,16 +191,11 @@ def throughput(unmixer: Any, engine: Engine, size: int, seconds: float) -> float
     return count / (time.perf_counter() - began)
 
 
-def fit_alone(engine: Engine, seconds: float) -> dict[str, Any] | str:
+def fit_alone(engine: Engine, seconds: float) -> dict[str, Any]:
     """p50 and p99 of the fit on the GPU, which needs no TensorRT, of regions that go on and of such that begin anew."""
-    try:
-        fitters = {"going on": fit_on("gpu"), "begun anew in each frame": fit_on("gpu", anew=1)}
-    except IrstError as error:
-        print(f"the fit on the GPU: not measured: {error}")
-        return f"not measured: {error}"
     found: dict[str, Any] = {}
-    for name, fitter in fitters.items():
-        found[name] = latency(fitting(engine, fitter), seconds)
+    for name, anew in (("going on", 8), ("begun anew in each frame", 1)):
+        found[name] = latency(fitting(engine, fit_on("gpu", anew)), seconds)
         print(f"the fit on the GPU, {REGIONS} regions {name}: {told(found[name])}")
     return found
 
@@ -323,22 +332,22 @@ def compare(results: dict[str, Any], precisions: list[str], work: float) -> dict
     """Prints the table; of each precision the times of the reference's rate, and the share of the matrix units'."""
     print()
     base = results["reference"]["frames_s"] if isinstance(results["reference"], dict) else None
-    compared = {}
+    compared: dict[str, dict[str, float]] = {}
     for precision in precisions:
         found = results[precision]
-        if "refused" in found:
-            print(f"{precision}: refused")
+        if "windows_s" not in found:
+            print(f"{precision}: {'refused' if 'refused' in found else 'not measured'}")
             continue
-        share = found["windows_s"] * work / results["matrix_flop_s"]
-        compared[precision] = {"share_of_matrix_rate": share}
-        beside = ""
+        rate, matrix = found["windows_s"], results["matrix_flop_s"]
+        compared[precision] = beside = {}
+        words = f"{precision}: {rate:.0f} windows/s, {found['best_at_once']} at once (>= {WINDOWS_S})"
         if base:
-            compared[precision]["times_the_reference"] = found["windows_s"] / base
-            beside = f" {found['windows_s'] / base:.1f} x the reference (>= {TIMES}),"
-        print(
-            f"{precision}: {found['windows_s']:.0f} windows/s, {found['best_at_once']} at once (>= {WINDOWS_S}),{beside}"
-            f" {100 * share:.1f} % of what products in fp16 reach; CSO-mAP {found['CSO-mAP']:.2f}"
-        )
+            beside["times_the_reference"] = rate / base
+            words += f", {rate / base:.1f} x the reference (>= {TIMES})"
+        if isinstance(matrix, float):
+            beside["share_of_matrix_rate"] = rate * work / matrix
+            words += f", {100 * rate * work / matrix:.1f} % of what products in fp16 reach"
+        print(f"{words}; CSO-mAP {found['CSO-mAP']:.2f}")
         for name, taken in found.items():
             if isinstance(taken, dict) and "p50_ms" in taken:
                 print(f"    {name}: {told(taken)}   {PROMISED.get(name, '')}")

@@ -31,6 +31,7 @@ FORMS: dict[Form, int] = {"deform": 19, "portable": 17}  # opset
 FORMATS = {17: 8, 19: 9}  # the file format's version, by opset
 FEWEST_CHANNELS = 8  # of a convolution that is quantised
 LARGEST_INT8 = 127
+SMALLEST_STEP = {False: 1e-14, True: 2.0**-20}  # in single and in half precision, where a channel holds next to nothing
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -249,7 +250,7 @@ class Drawing:
 
     def _quantised(self, value: str, limit: float) -> str:
         """The value in 256 steps over plus and minus the limit."""
-        step = self.constant(limit / LARGEST_INT8)
+        step = self.constant(self._steps(limit))
         zero = self._hold(np.zeros((), np.int8), f"{step}.zero")
         steps = self.op("QuantizeLinear", value, step, zero)
         self._halves.discard(steps)
@@ -259,10 +260,15 @@ class Drawing:
     def _quantised_kernel(self, name: str) -> str:
         """A kernel in 256 steps, those of each channel that comes out its own."""
         array = self._fixed[name]
-        steps = np.maximum(np.abs(array).max(axis=(1, 2, 3)), 1e-12) / LARGEST_INT8
+        steps = self._steps(np.abs(array).max(axis=(1, 2, 3)))
         held = self._hold(np.rint(array / steps[:, None, None, None]).astype(np.int8), f"{name}.steps")
         step = self._hold(steps.astype(np.float32), f"{name}.step")
         return self._restored(held, step, self.style.half, axis=0)
+
+    def _steps(self, limits: NDArray[np.float32] | float) -> NDArray[np.float32]:
+        """The steps that reach these limits, as the style's precision holds them."""
+        steps = np.maximum(np.asarray(limits, np.float32) / LARGEST_INT8, SMALLEST_STEP[self.style.half])
+        return steps.astype(np.float16 if self.style.half else np.float32).astype(np.float32)
 
     def _restored(self, steps: str, step: str, half: bool, **attributes: int) -> str:
         step = self._as_half(step) if half else step

@@ -37,7 +37,7 @@ __all__ = [
 
 Report = Callable[[str, int, int], None]  # what is being done; how many steps of how many
 
-OLDEST, TYPED = (8, 6), (10, 0)
+OLDEST, NEXT, TYPED = (8, 6), (9, 0), (10, 1)  # what lies between the last two is not supported
 TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")  # cuBLAS and cuDNN are not needed, and need not be there
 SHARED = ("PROFILE_SHARING_0806",)  # without it only one context may use a batch size; newer versions need not be told
 WORKSPACE = 2 << 30  # bytes that a layer may take while it runs
@@ -51,9 +51,9 @@ DATA_TYPES = (  # as TensorRT 8.6, 10 and 11 name them
     ("fp32", re.compile(r"\bfp32\b|\bfloat\b", re.IGNORECASE)),
 )
 TF32 = re.compile(r"tf32", re.IGNORECASE)  # in a tactic's name: it multiplies single precision as if it were half
-CONVOLUTION = re.compile(r"conv(?!ert|_\d+\.(half|single))", re.IGNORECASE)  # such names have the casts about one
-FROM_ONE = re.compile(r"\[ONNX Layer: Conv_\d+\]")
-MOVES = ("reformat", "kgen", "noop", "signal", "wait", "constant", "shuffle")  # layers that compute no convolution
+CONVOLUTION = re.compile(r"conv(?!ert)", re.IGNORECASE)  # among types
+NAMED_SO = re.compile(r"Conv_\d+(?![\d.])")  # after its node; such as Conv_3.half are the casts about one
+OTHERS = ("reformat", "kgen", "noop", "signal", "wait", "constant", "shuffle", "quantize", "dequantize", "scale", "myelin")
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +92,8 @@ def version_of(text: str) -> tuple[int, ...]:
 
 def recipe_of(version: tuple[int, ...], precision: Precision) -> Recipe:
     """What suits the version; quantised, all that is not is in half precision."""
-    if version < OLDEST:
-        raise UsageError(f"TensorRT {'.'.join(map(str, version))}: expected 8.6 or newer")
+    if version < OLDEST or NEXT <= version < TYPED:
+        raise UsageError(f"TensorRT {'.'.join(map(str, version))}: expected 8.6, or 10.1 or newer")
     quantised = precision == "int8"
     if version >= TYPED:  # opset 19 is the first in which what was quantised comes back in half precision
         return Recipe(19, precision != "fp32", quantised, network=("STRONGLY_TYPED",))
@@ -158,7 +158,8 @@ def build_plan(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for batch in build.batches:
-        config.add_optimization_profile(_profile(builder, network, batch))
+        if config.add_optimization_profile(_profile(builder, network, batch)) < 0:
+            raise DeviceError(f"TensorRT {trt.__version__} takes no batches of {batch} by the {build.part} graph")
     if recipe.held:
         _hold(trt, network, build.singles)
     measured = config.create_timing_cache(timing) or config.create_timing_cache(b"")  # none, of what is damaged
@@ -267,12 +268,11 @@ def _set_shapes(trt: Any, engine: Any, context: Any) -> None:
 
 
 def _is_convolution(layer: dict[str, Any]) -> bool:
-    """By its type or its name, else by the nodes that it came from."""
-    kind = str(layer.get("LayerType", ""))
-    if kind.lower() in MOVES:
+    """By its type, by its name, or by the nodes that it came from; those of OTHERS may be named after one too."""
+    kind, kernel, *names = (str(layer.get(key, "")) for key in ("LayerType", "ParameterType", "Name", "Metadata"))
+    if kind.lower() in OTHERS:
         return False
-    told = " ".join((kind, str(layer.get("ParameterType", "")), str(layer.get("Name", ""))))
-    return bool(CONVOLUTION.search(told) or FROM_ONE.search(str(layer.get("Metadata", ""))))
+    return bool(CONVOLUTION.search(f"{kind} {kernel}") or any(NAMED_SO.search(name) for name in names))
 
 
 def _type_of(layer: dict[str, Any]) -> str:

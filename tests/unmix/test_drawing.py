@@ -26,7 +26,7 @@ SUPPORTED = {
 }
 """By the ONNX parsers of TensorRT 8.6 and all later ones."""
 
-OPSETS = {(8, 6, 0): 17, (10, 0, 1): 20, (10, 13, 3): 20, (11, 4, 0): 20}
+OPSETS = {(8, 6, 0): 17, (10, 1, 0): 20, (10, 13, 3): 20, (11, 4, 0): 20}
 FLOAT, HALF, INT8 = 1, 10, 3
 
 
@@ -125,6 +125,12 @@ def test_quantised_in_half_precision_the_steps_are_too(engine, ranges):
         for node in model.graph.node:
             if node.op_type == "DequantizeLinear":
                 assert kinds[node.input[1]] == HALF
+
+
+def test_a_kernel_of_next_to_nothing_has_steps_all_the_same(engine, ranges):
+    drawing = build_for_gpu(engine.manifest, engine.data, Style(whole=True, half=True, ranges=ranges, opset=19))["fuse"]
+    steps = drawing._steps(np.array([0.0, 1e-9, 1.0], np.float32))
+    np.testing.assert_array_equal(steps, np.float32([2.0**-20, 2.0**-20, np.float16(1 / 127)]))
 
 
 def test_quantised_answers_stay_near(engine, ranges, windows):

@@ -50,7 +50,7 @@ def test_old_versions_choose_by_flags_and_hold_what_must_stay():
     assert "INT8" in recipe_of((8, 6, 0), "int8").builder
 
 
-@pytest.mark.parametrize("version", [(10, 0, 1), (10, 13, 3), (11, 4, 0)])
+@pytest.mark.parametrize("version", [(10, 1, 0), (10, 13, 3), (11, 4, 0)])
 def test_newer_versions_take_the_types_from_the_graph(version):
     for precision in ("fp32", "fp16", "int8"):
         recipe = recipe_of(version, precision)
@@ -61,13 +61,14 @@ def test_newer_versions_take_the_types_from_the_graph(version):
 
 
 def test_what_a_version_does_not_do_is_refused():
-    with pytest.raises(UsageError, match=r"TensorRT 8.5.3: expected 8.6 or newer"):
-        recipe_of((8, 5, 3), "fp16")
+    for version in ((8, 5, 3), (9, 3, 0), (10, 0, 1)):
+        with pytest.raises(UsageError, match=rf"TensorRT {'.'.join(map(str, version))}: expected 8.6, or 10.1 or newer"):
+            recipe_of(version, "fp16")
 
 
 def test_two_lanes_may_share_a_batch_size():
     assert recipe_of((8, 6, 1), "fp16").previews == ("PROFILE_SHARING_0806",)
-    assert recipe_of((10, 0, 1), "fp16").previews == ()  # they always may
+    assert recipe_of((10, 1, 0), "fp16").previews == ()  # they always may
 
 
 def test_only_versions_that_can_be_told_so_hold_layers():
@@ -140,6 +141,9 @@ def test_what_only_moves_a_convolutions_numbers_is_none():
         layer("Reformat", "Reformatting CopyNode for Conv_3", "Row major linear FP32"),
         layer("cast", "Conv_34.single", "Float") | {"Metadata": "[ONNX Layer: Conv_34.single]"},
         layer("convert", "Convert_1", "Float"),
+        layer("Scale", "fuse.conv.weight.steps + QuantizeLinear_3", "Float"),
+        layer("PointWiseV2", "PWN(fuse.conv.bias, Mul_3)", "Float"),
+        layer("Myelin", "{ForeignNode[Conv_3...Mul_9]}", "Float"),
     ]
     assert count_layers(report(layer("CaskConvolution", "Conv_34", "Half"), *moved)) == {"fp16": 1}
 
