@@ -20,6 +20,7 @@ __all__ = ["Child", "CudaReport", "Gpu", "ask_child", "ask_cuda_driver", "compil
 
 LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76  # attributes of cuDeviceGetAttribute
+OLDEST_CUDA = 12
 LONGEST_S = 60.0  # a machine of many GPUs takes long to wake them
 LONGEST_END_S = 1.0  # what is killed may hang in its driver, and never end
 
@@ -77,8 +78,10 @@ def extra_for(cuda: str, name: str) -> str:
 
 def compiler_fault(nvrtc: Sequence[int], cuda: str) -> str:
     """Why a driver that speaks this version of CUDA loads nothing that this version of NVRTC makes; "" where it does."""
-    major, minor = nvrtc
-    if major <= int(cuda.partition(".")[0]):
+    (major, minor), spoken = nvrtc, int(cuda.partition(".")[0])
+    if spoken < OLDEST_CUDA:
+        return f"the driver is of CUDA {cuda}; expected {OLDEST_CUDA} or newer"
+    if major <= spoken:
         return ""
     return (
         f"NVRTC {major}.{minor} makes kernels for drivers of CUDA {major}, this one is of CUDA {cuda}: "

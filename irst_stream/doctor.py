@@ -173,7 +173,7 @@ def _fit_on_gpu() -> str:
     if isinstance(told, str):
         return f"cuda-bindings and NVRTC: pip install 'irst-stream[{extra_for(cuda.cuda, 'cuda')}]'"
     fault = compiler_fault([int(part) for part in told], cuda.cuda)
-    return fault and f"another NVRTC: {fault}"
+    return fault and f"a driver and an NVRTC that go together: {fault}"
 
 
 def _providers() -> str:

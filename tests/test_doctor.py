@@ -136,6 +136,7 @@ def test_what_runs_networks_is_told_as_backend_auto_would_choose(monkeypatch):
 def test_a_driver_of_cuda_12_is_given_its_own_packages():
     assert [extra_for(cuda, "tensorrt") for cuda in ("12.2", "13.0", "")] == ["tensorrt12", "tensorrt", "tensorrt"]
     assert compiler_fault((13, 0), "13.0") == compiler_fault((12, 9), "12.2") == compiler_fault((12, 9), "13.0") == ""
+    assert compiler_fault((12, 9), "11.8") == "the driver is of CUDA 11.8; expected 12 or newer"
     assert compiler_fault((13, 5), "12.8") == (
         "NVRTC 13.5 makes kernels for drivers of CUDA 13, this one is of CUDA 12.8: "
         "pip uninstall nvidia-cuda-nvrtc, then pip install 'irst-stream[cuda12]'"
@@ -147,7 +148,7 @@ def test_a_driver_of_cuda_12_is_given_its_own_packages():
     [
         (CudaReport((), "", "no NVIDIA driver is installed"), [], "a GPU: no NVIDIA driver is installed"),
         (ON_12, "exit code 1", "cuda-bindings and NVRTC: pip install 'irst-stream[cuda12]'"),
-        (ON_12, ["13", "5"], "another NVRTC: " + compiler_fault((13, 5), "12.8")),
+        (ON_12, ["13", "5"], "a driver and an NVRTC that go together: " + compiler_fault((13, 5), "12.8")),
         (ON_12, ["12", "9"], ""),
     ],
 )

@@ -53,6 +53,7 @@ DATA_TYPES = (  # as TensorRT 8.6, 10 and 11 name them
 TF32 = re.compile(r"tf32", re.IGNORECASE)  # in a tactic's name: it multiplies single precision as if it were half
 CONVOLUTION = re.compile(r"conv(?!ert)", re.IGNORECASE)  # among types
 NAMED_SO = re.compile(r"Conv_\d+(?![\d.])")  # after its node; such as Conv_3.half are the casts about one
+# types of layers that are no convolution, or of which nobody tells what the convolutions among them run in
 OTHERS = ("reformat", "kgen", "noop", "signal", "wait", "constant", "shuffle", "quantize", "dequantize", "scale", "myelin")
 
 log = logging.getLogger(__name__)
