@@ -73,6 +73,7 @@ def diagnose() -> Diagnosis:
     """Looks around. Takes a second or two, since the driver and ONNX Runtime are asked in child processes."""
     packages = {name: _version(name) for name in PACKAGES}
     cuda, here = ask_cuda_driver(), look_for_tensorrt()
+    tensorrt = here.place.tensorrt if here.place else packages["tensorrt"] or packages["tensorrt-cu12"]
     facts = (
         ("irst-stream", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"),
         ("processor", _processor()),
@@ -81,10 +82,7 @@ def diagnose() -> Diagnosis:
         ("GPU", _describe(cuda)),
         ("NVIDIA driver", cuda.version or ("of no known version" if cuda.gpus else "not loaded")),
         ("ONNX Runtime", _providers() if packages["onnxruntime"] or packages["onnxruntime-gpu"] else "not installed"),
-        (
-            "TensorRT",
-            here.place.tensorrt if here.place else packages["tensorrt"] or packages["tensorrt-cu12"] or "not installed",
-        ),
+        ("TensorRT", tensorrt or "not installed"),
         ("networks run by", _backend()),
     )
     return Diagnosis(facts, tuple(packages.items()), tuple(_abilities(packages, here.missing)))
@@ -101,7 +99,7 @@ def _abilities(packages: dict[str, str], tensorrt: str) -> list[Ability]:
         Ability("draw pictures", need("matplotlib", "plot")),
         Ability("read compressed TIFF", need("imagecodecs", "tiff")),
         Ability("train and import engines, run them by PyTorch", need("torch", "train")),
-        Ability("export engines", need("onnx", "train")),
+        Ability("export engines", need("onnx", "onnx")),
         Ability("run engines by OpenVINO, in half precision too", need("openvino", "openvino")),
         Ability("fit many regions on an NVIDIA GPU", _fit_on_gpu()),
         Ability("build TensorRT plans and run them", tensorrt and f"a GPU that TensorRT works on: {tensorrt}"),
@@ -169,26 +167,26 @@ def _fit_on_gpu() -> str:
     cuda = ask_cuda_driver()
     if not cuda.gpus:
         return f"a GPU: {cuda.reason}"
-    told = _told("from cuda.bindings import nvrtc; print(*nvrtc.nvrtcVersion()[1:])")
-    if isinstance(told, str):
+    version, missing = _told("from cuda.bindings import nvrtc; print(*nvrtc.nvrtcVersion()[1:])")
+    if missing:
         return f"cuda-bindings and NVRTC: pip install 'irst-stream[{extra_for(cuda.cuda, 'cuda')}]'"
-    fault = compiler_fault([int(part) for part in told], cuda.cuda)
+    fault = compiler_fault([int(part) for part in version], cuda.cuda)
     return fault and f"a driver and an NVRTC that go together: {fault}"
 
 
 def _providers() -> str:
     """ONNX Runtime's execution providers."""
-    told = _told("import onnxruntime as o; print(o.__version__, *o.get_available_providers())")
-    if isinstance(told, str):
-        return f"installed, but does not start ({told})"
+    told, fault = _told("import onnxruntime as o; print(o.__version__, *o.get_available_providers())")
+    if fault:
+        return f"installed, but does not start ({fault})"
     version, *providers = told or ["installed"]
     return f"{version}: {', '.join(providers)}"
 
 
-def _told(code: str) -> list[str] | str:
-    """The words that a few lines of Python print in a process of their own; why they print none, as one string."""
+def _told(code: str) -> tuple[list[str], str]:
+    """The words that a few lines of Python print in a process of their own, or why they print none."""
     try:
         child = ask_child([sys.executable, "-I", "-c", code], LONGEST_S)
     except (subprocess.TimeoutExpired, OSError) as error:
-        return str(error)
-    return f"exit code {child.code}" if child.code else child.said.split()
+        return [], str(error)
+    return ([], f"exit code {child.code}") if child.code else (child.said.split(), "")

@@ -146,10 +146,10 @@ def test_a_driver_of_cuda_12_is_given_its_own_packages():
 @pytest.mark.parametrize(
     ("cuda", "told", "missing"),
     [
-        (CudaReport((), "", "no NVIDIA driver is installed"), [], "a GPU: no NVIDIA driver is installed"),
-        (ON_12, "exit code 1", "cuda-bindings and NVRTC: pip install 'irst-stream[cuda12]'"),
-        (ON_12, ["13", "5"], "a driver and an NVRTC that go together: " + compiler_fault((13, 5), "12.8")),
-        (ON_12, ["12", "9"], ""),
+        (CudaReport((), "", "no NVIDIA driver is installed"), ([], ""), "a GPU: no NVIDIA driver is installed"),
+        (ON_12, ([], "exit code 1"), "cuda-bindings and NVRTC: pip install 'irst-stream[cuda12]'"),
+        (ON_12, (["13", "5"], ""), "a driver and an NVRTC that go together: " + compiler_fault((13, 5), "12.8")),
+        (ON_12, (["12", "9"], ""), ""),
     ],
 )
 def test_what_the_fit_lacks_on_a_gpu_is_told(monkeypatch, cuda, told, missing):

@@ -19,9 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from bench_data import describe_machine
-from onnx import TensorProto, helper, numpy_helper
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError:
+    print("bench_gpu: onnx is not installed: pip install 'irst-stream[onnx]'", file=sys.stderr)
+    sys.exit(2)
 
 from irst_stream.cli import main as irst_stream
 from irst_stream.commands.trials import accuracy, fresh_windows, look, usual_windows

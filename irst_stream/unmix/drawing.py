@@ -22,7 +22,7 @@ try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise MissingPackageError("onnx", "train", "writing ONNX graphs") from error
+    raise MissingPackageError("onnx", "onnx", "writing ONNX graphs") from error
 
 __all__ = ["FORMS", "Drawing", "Form", "Style"]
 
