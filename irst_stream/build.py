@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -29,9 +30,10 @@ from irst_stream.types import Detections, Tracks
 from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
 from irst_stream.unmix.engine import EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
+from irst_stream.unmix.told import UNTOLD, Told
 from irst_stream.window import Windows
 
-__all__ = ["build_pipeline", "build_resolver", "build_runner"]
+__all__ = ["build_pipeline", "build_resolver", "build_runner", "told_of"]
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +80,18 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
     with_map = config.readout in ("cells", "peaks")
     spares = spare_unmixers(engine, choice, config.threads, with_map=with_map)
     unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
-    unmix = WindowUnmixer(unmixer, engine.manifest, spares)
+    unmix = WindowUnmixer(unmixer, engine.manifest, spares, told_of(config))
     windows = Windows(config.window, config.propose, engine.manifest.patch)
     return Pipeline(windows, unmix, resolver, follow)
+
+
+def told_of(config: Config) -> Told:
+    """What a configuration has its network know of the sensor."""
+    if not config.tell_network:
+        return UNTOLD
+    fit = config.fit
+    noise = math.nan if fit.noise_dn is None else math.hypot(fit.noise_dn, fit.fixed_dn)
+    return noise, fit.sigma_px, fit.amplitude_dn, fit.amplitude_sd_dn
 
 
 def _tracking(config: Config) -> TrackSettings:

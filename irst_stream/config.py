@@ -58,6 +58,7 @@ class Config:
 
     window: int = 5
     readout: Readout = "fit"
+    tell_network: bool = True  # what [fit] says of noise, optics and brightness; false where that is a guess
     engine: str = ""  # a folder, or the name of an engine that comes with the package
     backend: Backend = "auto"  # what runs the engine; auto: TensorRT where plans of it work, else ONNX Runtime, else NumPy
     fit_on: Literal["cpu", "gpu"] = "cpu"  # what searches regions for targets; a GPU is worth it where these are many
@@ -111,6 +112,8 @@ def _faults(config: Config) -> Iterator[str]:
         yield f"window: expected an odd number of frames, got {config.window}"
     if config.readout != "fit" and not config.engine:
         yield f"engine: missing; readout {config.readout!r} needs one"
+    if config.fit_on == "gpu" and (config.fit.formation.seats_px or config.fit.least_apart_px):
+        yield 'fit_on: fit.formation and fit.least_apart_px are known to the CPU alone; expected "cpu"'
     for name, links in (("receive", config.receive), ("publish", config.publish)):
         for k, link in enumerate(links):
             key, fault = link_fault(link)

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,7 +30,7 @@ from irst_stream.io.images import encode_png
 from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name, write_manifest
 from irst_stream.optics import PATCH, SIGMA
 from irst_stream.sim import FRAMES_PER_TRAJECTORY, Scene, SceneSettings, csist100k, seqcsist
-from irst_stream.sim.datasets import BLOCK_IMAGES, RULES, check_draw
+from irst_stream.sim.datasets import BLOCK_IMAGES, DEFAULT_RULES, SeqCsistRules, check_draw, rules_of
 from irst_stream.version import __version__
 
 __all__ = ["GeneratedSet", "Job", "patch_set", "scene_set"]
@@ -114,10 +114,11 @@ def patch_set(
     noise: tuple[float, float] = (0.0, 0.0),
     depth: int = 16,
     saturate: bool = False,
+    rules: SeqCsistRules = DEFAULT_RULES,
 ) -> GeneratedSet:
     """One split of SeqCSIST (`count` trajectories) or CSIST-100K (`count` images) in the published layout.
 
-    An 8-bit file saturates at 255 DN; `saturate` makes a 16-bit one do the same.
+    An 8-bit file saturates at 255 DN; `saturate` makes a 16-bit one do the same. rules: of SeqCSIST.
     """
     if depth not in (8, 16):
         raise UsageError(f"depth: expected 8 or 16 bits, got {depth}")
@@ -127,10 +128,10 @@ def patch_set(
     ceiling = 255 if saturate or depth == 8 else 2**depth - 1
     length = FRAMES_PER_TRAJECTORY if dataset == "seqcsist" else 1
     drawn = {"seed": seed, "split": split, "noise_dn": list(noise), "depth_bits": depth, "ceiling_dn": ceiling}
-    manifest = Manifest(dataset, __version__, count * length, {"count": count, **drawn, **RULES[dataset]})
+    manifest = Manifest(dataset, __version__, count * length, {"count": count, **drawn, **rules_of(dataset, rules)})
     size = BLOCK_IMAGES // length
     pieces = [(first, min(size, count - first)) for first in range(0, count, size)]
-    jobs = [_PatchJob(dataset, first, n, length, seed, split, noise, depth, ceiling) for first, n in pieces]
+    jobs = [_PatchJob(dataset, first, n, length, seed, split, noise, depth, ceiling, rules) for first, n in pieces]
     return GeneratedSet(folder, manifest, jobs)
 
 
@@ -155,6 +156,7 @@ class _PatchJob:
     noise: tuple[float, float]
     depth: int
     ceiling: int
+    rules: SeqCsistRules
 
     @property
     def frames(self) -> int:
@@ -166,7 +168,7 @@ class _PatchJob:
             yield csist.annotation_name(number)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        draw = seqcsist if self.dataset == "seqcsist" else csist100k
+        draw = partial(seqcsist, rules=self.rules) if self.dataset == "seqcsist" else csist100k
         drawn: dict[str, Any] = {"seed": self.seed, "split": self.split, "noise": self.noise}
         patches = draw(self.count, first=self.first, depth=self.depth, ceiling=self.ceiling, **drawn)
         for k, n in enumerate(patches.count):

@@ -76,14 +76,20 @@ def psf_with_derivatives(xy: Floats, shape: tuple[int, int] = PATCH, sigma: Sigm
     )
 
 
-def render(xy: Floats, amplitude: Floats, shape: tuple[int, int] = PATCH, sigma: Sigma = SIGMA) -> Floats:
+def render(
+    xy: Floats,
+    amplitude: Floats,
+    shape: tuple[int, int] = PATCH,
+    sigma: Sigma = SIGMA,
+    sigma_y: Sigma | None = None,
+) -> Floats:
     """(..., N, 2) positions px and (..., N) amplitudes DN to (..., H, W) DN: the sum of N targets' images.
 
-    Targets of amplitude 0 add nothing, wherever they are; N may be 0.
+    Targets of amplitude 0 add nothing, wherever they are; N may be 0. sigma_y: px, where the optics are not round.
     """
     xy = np.asarray(xy, np.float64)
     rows, columns = shape
-    row = line_response(xy[..., 1], rows, sigma)
+    row = line_response(xy[..., 1], rows, sigma if sigma_y is None else sigma_y)
     column = line_response(xy[..., 0], columns, sigma) * np.asarray(amplitude, np.float64)[..., None]
     image: Floats = np.swapaxes(row, -1, -2) @ column
     return image

@@ -65,4 +65,6 @@ class Unmixer(Protocol):
         """Patches (B, h, w) of single frames to their B maps, each by itself."""
 
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
-        """The five maps of each of B windows, their patches (B, 5, h, w), and their frames' places in time (B, 5)."""
+        """The five maps of each of B windows, their patches (B, 5, h, w), with the planes of what the network is told after
+        them where it is told anything (unmix.told), and their frames' places in time (B, 5).
+        """

@@ -9,7 +9,8 @@ from irst_stream.resolve.search import Regions, nothing_found
 from irst_stream.types import at_rest
 
 STRICT = FitSettings(own_speed_px=0.001).known  # of amplitudes that are known well, two starts
-LOOSE = FitSettings(amplitude_dn=150.0, amplitude_sd_dn=100.0, speed_px=0.3, own_speed_px=0.005, starts=1).known
+WIDE = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005}
+LOOSE = FitSettings(**WIDE, starts=1, company_odds=0.1).known
 SHOT = LOOSE._replace(shot=0.3)
 SHAPE = 5, 11, 11
 CHANGES = 1e-13, 1e-12, 1e-11, 1e-10, 1e-9  # of the noise, below what matters
@@ -28,7 +29,7 @@ def random_regions(known, count, seed, shape=SHAPE):
     for k in range(count):
         p = np.zeros((k % room, PARAMETERS))
         p[:, :2], p[:, 2:4] = middle + rng.uniform(-1.2, 1.2, (len(p), 2)), rng.normal(0, 0.04, 2)
-        p[:, 4] = rng.normal(known.priors[0], 8, len(p))
+        p[:, 4] = rng.normal(known.priors.amplitude_dn, 8, len(p))
         course[k, :, 1:] = (k % 2) * np.random.default_rng([seed, k]).normal(0, 0.2, (frames, 2))
         moving = p[:, :2] + course[k, :, None, :1] * p[:, 2:4] + course[k, :, None, 1:]
         seen = render(moving, np.tile(p[:, 4], (frames, 1)), (height, width)) + noise[k] * rng.standard_normal(shape)
@@ -41,7 +42,7 @@ def random_regions(known, count, seed, shape=SHAPE):
             images[k].reshape(-1)[rng.integers(0, seen.size, 8)] = 10 * UNKNOWN
         if told:
             hinted[k] = len(p) if told == 1 else rng.integers(1, room + 1)
-            hints[k, : hinted[k]] = (*middle, 0, 0, known.priors[0])
+            hints[k, : hinted[k]] = (*middle, 0, 0, known.priors.amplitude_dn)
             hints[k, : len(p), :] = p
             hints[k, :, :2] += rng.normal(0, 0.05, (room, 2))
             hints[k, 0, 4] *= k % 7 > 0  # a target without light leaves the normal equations without a solution

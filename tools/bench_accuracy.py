@@ -19,7 +19,7 @@ import numpy as np
 from bench_data import describe_machine
 
 from irst_stream import Detections, Frame, Stamp, Truth
-from irst_stream.build import build_resolver
+from irst_stream.build import build_resolver, told_of
 from irst_stream.config import read_config
 from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
@@ -97,7 +97,7 @@ def read(test_set: TestSet, seed: int, piece: tuple[int, int]) -> dict[str, list
     """What each readout finds; the network looks once, and its time counts for each readout that needs it."""
     config = read_config(find_config(test_set.config))
     engine, grid = read_engine(find_engine(config.engine)), FineGrid()
-    unmix = WindowUnmixer(build_unmixer(engine, choose_backend(engine, config.backend), 1), engine.manifest)
+    unmix = WindowUnmixer(build_unmixer(engine, choose_backend(engine, config.backend), 1), engine.manifest, told=told_of(config))
     resolvers = {
         label: build_resolver(replace(config, readout=readout), engine.manifest)
         for label, readout in READOUTS.items()

@@ -37,7 +37,7 @@ from irst_stream.sim import Groups, Scene, SceneSettings, seqcsist
 from irst_stream.status import Status
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
-from irst_stream.unmix.stream import MapStream, see
+from irst_stream.unmix.stream import Look, MapStream, see
 
 OUT = Path("out/bench_live.json")
 LOCAL = "tcp://127.0.0.1:*"
@@ -257,7 +257,7 @@ def bare_engine(config: Config, patches: np.ndarray) -> tuple[float, float]:
     stream = MapStream(engine.manifest)
     times = [time.perf_counter()]
     for first in range(len(patches) - WINDOW + 1):
-        see(unmixer, [(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
+        see(unmixer, [Look(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
         times.append(time.perf_counter())
     median, slow = np.percentile(np.diff(times), (50, 99))
     return (len(times) - 2) / (times[-1] - times[1]), slow / median

@@ -28,7 +28,7 @@ from irst_stream.sim import seqcsist
 from irst_stream.unmix.backends import Backend, build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
-from irst_stream.unmix.stream import MapStream, run_sequence, see
+from irst_stream.unmix.stream import Look, MapStream, run_sequence, see
 
 OUT = Path("out/bench_speed.json")
 REFERENCE = "reference as written, PyTorch, all cores"
@@ -144,7 +144,7 @@ class Stream:
         stream, outputs = MapStream(self.engine.manifest), 0
         for first in range(len(patches) - WINDOW + 1):
             began = time.perf_counter()
-            see(self.unmixer, [(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
+            see(self.unmixer, [Look(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
             if first:  # the first window has five frames to unfold
                 self.latencies.append(time.perf_counter() - began)
             outputs += 1

@@ -27,7 +27,7 @@ from irst_stream.errors import IrstError, UsageError
 from irst_stream.learn.data import Clips, Draw, anything, benchmark, crop, from_folder
 from irst_stream.learn.losses import Targets, by_cell, by_mixture, map_error
 from irst_stream.learn.network import DeRefNet
-from irst_stream.learn.validation import calibrate, validate, validation_sets
+from irst_stream.learn.validation import calibrate, validate, validation_sets, with_told
 from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
 from irst_stream.resources import find_engine
@@ -208,8 +208,7 @@ def unfold_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.T
 def head_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Tensor) -> Any:
     patches = to(clips.frames, centres)  # B 5 h w
     scale = network.scale(patches)
-    assert network.head is not None
-    raw = network.head(patches / scale, None)  # B 7 H W
+    raw = network.look(with_told(network, patches, clips.told), scale, None)  # B 7 H W
     part = HEAD_LOSSES[weights.head](raw, scale, targets_of(clips, slice(WINDOW // 2, WINDOW // 2 + 1), centres), centres)
     return part, {"head": part}
 
@@ -220,7 +219,8 @@ def whole_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Te
     maps = maps.view(*frames.shape[:2], *maps.shape[1:])
     windows = maps.unfold(1, WINDOW, 1).movedim(-1, 2).flatten(0, 1)  # B(T-4) 5 H W
     patches = frames.unfold(1, WINDOW, 1).movedim(-1, 2).flatten(0, 1)  # B(T-4) 5 h w
-    found = network.merge(windows, torch.arange(WINDOW), patches)
+    told = np.repeat(clips.told, frames.shape[1] - WINDOW + 1, axis=0)  # B(T-4) 4
+    found = network.merge(windows, torch.arange(WINDOW), with_told(network, patches, told))
     middle = slice(WINDOW // 2, frames.shape[1] - WINDOW // 2)
     targets = targets_of(clips, middle, centres)
     parts = {
@@ -284,7 +284,7 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
     """The run as its checkpoint left it, or a new one."""
     torch.manual_seed(config.seed)
     network, average = (
-        DeRefNet(grid_of(config), head=True, by_peak=config.by_peak).to(device, memory_format=torch.channels_last)
+        DeRefNet(grid_of(config), head=True, by_peak=config.by_peak, told=True).to(device, memory_format=torch.channels_last)
         for _ in "ab"
     )
     run = Run(network, average, optimizer_of(network, STAGES[0]))
@@ -308,8 +308,13 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
 
 
 def begin_from(network: DeRefNet, weights: dict[str, np.ndarray]) -> None:
-    """Takes over what another engine has learnt; what depends on its patch's size stays this network's own."""
+    """Takes over what another engine has learnt; what depends on its patch's size stays this network's own, and what it was
+    not told counts for nothing to begin with.
+    """
     own = network.state_dict()
+    seen, wanted = weights["head.patches.weight"], own["head.patches.weight"].shape
+    beside = np.zeros((wanted[0], wanted[1] - seen.shape[1], *wanted[2:]), np.float32)
+    weights = weights | {"head.patches.weight": np.concatenate([seen, beside], axis=1)}
     taken = {name: torch.from_numpy(array.copy()) for name, array in weights.items() if own[name].shape == array.shape}
     network.load_state_dict(own | taken)
 
@@ -365,7 +370,7 @@ def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None
     made_by = f"tools/train.py, configuration {config.name}, commit {commit()}"
     scale = "peak" if config.by_peak else "none"
     patch = (config.patch, config.patch)
-    write_engine(folder / "engine", weights, made_by=made_by, head="continuous", scale=scale, patch=patch)
+    write_engine(folder / "engine", weights, made_by=made_by, head="continuous", scale=scale, patch=patch, told=True)
     engine = read_engine(folder / "engine")
     write_graphs(folder / "engine", engine, build_all(engine.manifest, engine.data))
     record = {"config": as_kept(config), "commit": commit(), "machine": machine(device)}

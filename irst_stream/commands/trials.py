@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.optics import FineGrid
+from irst_stream.optics import SIGMA, FineGrid
 from irst_stream.protocols import Unmixer
 from irst_stream.resolve.cells import read_cells
 from irst_stream.resolve.claims import ClaimSettings, read_claims
@@ -16,50 +16,53 @@ from irst_stream.sim import csist100k, mixed, seqcsist
 from irst_stream.types import Floats, Ints, Unmixed
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 from irst_stream.unmix.stream import corner_of, light_centre
+from irst_stream.unmix.told import UNTOLD, with_told
 
 __all__ = ["Trial", "accuracy", "fresh_windows", "look", "places_of", "random_windows", "usual_windows"]
 
 AT_ONCE = 64  # windows
 NOISE_DN = (0.0, 5.0)
+BENCHMARK = (np.nan, SIGMA, 235.0, 8.7)  # what its rules say of a sensor whose noise nobody knows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """N windows (N, 5, h, w) DN as a network sees them; the truth of their centre frames, each (n, 2) x, y px in them."""
+    """N windows (N, 5, h, w) DN as a network sees them, with what it is told (unmix.told); the truth of their centre frames, each (n, 2) x, y px in them."""
 
     windows: NDArray[np.float32]
     truths: list[Floats]
 
 
 def usual_windows(manifest: EngineManifest, count: int) -> NDArray[np.float32]:
-    """(count, 5, h, w) DN of all that the network was made for, to calibrate it by."""
+    """(count, 5, h, w) DN, with what it is told, of all that the network was made for, to calibrate it by."""
     if manifest.scale == "peak":
-        return _seen(mixed(count, WINDOW, seed=11, number=0).frames, manifest)[0]
+        groups, told = mixed(count, WINDOW, seed=11, number=0)
+        return _seen(groups.frames, told, manifest)[0]
     moving, still = count - count // 4, count // 4
     clips = seqcsist(moving, seed=11, noise=NOISE_DN).frames
     first = np.random.default_rng(11).integers(0, clips.shape[1] - WINDOW + 1, moving)
     chosen = clips[np.arange(moving)[:, None], first[:, None] + np.arange(WINDOW)]
     images = csist100k(max(still, 1), seed=11, noise=NOISE_DN).frames[:still]
-    return _seen(np.concatenate([chosen, np.repeat(images, WINDOW, axis=1)]), manifest)[0]
+    return _seen(np.concatenate([chosen, np.repeat(images, WINDOW, axis=1)]), np.tile(BENCHMARK, (count, 1)), manifest)[0]
 
 
 def random_windows(manifest: EngineManifest, count: int) -> NDArray[np.float32]:
-    """(count, 5, h, w) DN of nothing but noise."""
+    """(count, 5, h, w) DN of nothing but noise, of which nothing is told."""
     drawn = np.random.default_rng(0).uniform(0, 250, (count, WINDOW, *manifest.patch))
-    return drawn.astype(np.float32)
+    return with_told(drawn.astype(np.float32), np.tile(UNTOLD, (count, 1)), manifest)
 
 
 def fresh_windows(manifest: EngineManifest, count: int) -> Trial:
     """Windows that nothing was calibrated by, with their truth."""
     if manifest.scale == "peak":
-        made = mixed(count, WINDOW, seed=12, number=0)
+        made, told = mixed(count, WINDOW, seed=12, number=0)
         frames, xy = made.frames, made.xy[:, WINDOW // 2]
     else:
         clips = seqcsist(-(-count // 4), seed=12, noise=(2.0, 2.0))
         starts = range(0, clips.frames.shape[1] - WINDOW + 1, WINDOW)
         frames = np.concatenate([clips.frames[:, k : k + WINDOW] for k in starts])[:count]
-        xy = np.concatenate([clips.xy[:, k + WINDOW // 2] for k in starts])[:count]
-    windows, corner = _seen(frames, manifest)
+        xy, told = np.concatenate([clips.xy[:, k + WINDOW // 2] for k in starts])[:count], np.tile(BENCHMARK, (count, 1))
+    windows, corner = _seen(frames, told, manifest)
     return Trial(windows, [all_[~np.isnan(all_[:, 0])] - at for all_, at in zip(xy, corner, strict=True)])
 
 
@@ -85,16 +88,16 @@ def places_of(count: int) -> Ints:
 
 
 def _look(unmixer: Unmixer, windows: NDArray[np.float32]) -> Unmixed:
-    frames = np.ascontiguousarray(windows.reshape(-1, *windows.shape[2:]))
+    frames = np.ascontiguousarray(windows[:, :WINDOW].reshape(-1, *windows.shape[2:]))
     maps = list(unmixer.unfold(frames))
     stacks = [maps[k : k + WINDOW] for k in range(0, len(maps), WINDOW)]
     return unmixer.fuse(stacks, np.ascontiguousarray(windows), places_of(len(windows)))
 
 
-def _seen(frames: NDArray[np.float32], manifest: EngineManifest) -> tuple[NDArray[np.float32], Ints]:
-    """The part of each window's frames around the light, as a stream cuts it, and its corner (N, 2) x, y."""
+def _seen(frames: NDArray[np.float32], told: Floats, manifest: EngineManifest) -> tuple[NDArray[np.float32], Ints]:
+    """The part of each window's frames around the light, as a stream cuts it, with what is told (N, 4); its corner (N, 2)."""
     frames = frames.astype(np.float32, copy=False)
     corner = corner_of(light_centre(frames.mean(axis=1)), frames.shape[2:], manifest.patch)
     rows, columns = manifest.patch
     parts = [clip[:, y : y + rows, x : x + columns] for clip, (x, y) in zip(frames, corner, strict=True)]
-    return np.stack(parts), corner
+    return with_told(np.stack(parts), told, manifest), corner

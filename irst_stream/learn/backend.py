@@ -20,7 +20,7 @@ def load(engine: Engine) -> DeRefNet:
     """The engine's network, ready to be run."""
     m = engine.manifest
     grid = FineGrid(m.division, m.patch)
-    network = DeRefNet(grid, m.code_length, head=m.head == "continuous", by_peak=m.scale == "peak")
+    network = DeRefNet(grid, m.code_length, head=m.head == "continuous", by_peak=m.scale == "peak", told=m.told)
     try:
         network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in engine.weights.items()})
     except RuntimeError as error:

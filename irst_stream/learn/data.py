@@ -6,7 +6,8 @@ rounded and clipped as a sensor does it; a share of them by 8 bits, where the br
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 
 from irst_stream.errors import SourceError
 from irst_stream.io.files import open_source
-from irst_stream.sim import Patches, csist100k, mixed, seqcsist
+from irst_stream.optics import SIGMA
+from irst_stream.sim import Patches, SeqCsistRules, csist100k, mixed, seqcsist
+from irst_stream.sim.datasets import AMPLITUDE
 from irst_stream.types import Floats, Truth
 from irst_stream.unmix.stream import corner_of, light_centre
 
@@ -24,16 +27,22 @@ __all__ = ["Clips", "Draw", "anything", "benchmark", "crop", "cut", "from_folder
 
 EIGHT_BIT = 0.2  # of the images
 PLACES = 5  # for targets
+NOISE_TOLD = 0.5  # of the benchmark's clips
+WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
+LEARNT = SeqCsistRules(slope=2.0, curvature_per_px=1.0, arm_px=(0.29, 0.31))  # wider than the defaults: no curve is learnt by heart
 POOLED = 8  # batches drawn at once, since the generator works in blocks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clips:
-    """B clips: frames (B, T, h, w) float32 DN, xy (B, T, 5, 2) px, NaN where there is no target, amplitude (B, 5) DN."""
+    """B clips: frames (B, T, h, w) float32 DN, xy (B, T, 5, 2) px, NaN where there is no target, amplitude (B, 5) DN, and
+    what the network is told of each, (B, 4): see unmix.told.
+    """
 
     frames: NDArray[np.float32]
     xy: Floats
     amplitude: Floats
+    told: Floats
 
 
 class Draw(Protocol):
@@ -57,7 +66,7 @@ def benchmark(seed: int, noise: tuple[float, float], still: float, split: str = 
         first, parts = number * size, []
         for depth, count in counts.items():
             if count:
-                made = seqcsist(count, seed=seed, split=split, first=first, noise=noise, depth=depth)
+                made = seqcsist(count, seed=seed, split=split, first=first, noise=noise, depth=depth, rules=LEARNT)
                 parts.append(cut(made, frames, rng))
                 first += count
         if single:
@@ -76,7 +85,7 @@ def benchmark(seed: int, noise: tuple[float, float], still: float, split: str = 
 
 def _pick(parts: list[Clips], rows: NDArray[np.int64]) -> Clips:
     """Some rows of several sets of clips taken as one."""
-    columns = [np.concatenate([getattr(p, name) for p in parts])[rows] for name in ("frames", "xy", "amplitude")]
+    columns = [np.concatenate([getattr(p, name) for p in parts])[rows] for name in ("frames", "xy", "amplitude", "told")]
     return Clips(*columns)
 
 
@@ -84,8 +93,8 @@ def anything(seed: int) -> Draw:
     """Groups of every kind: sim.mixed."""
 
     def draw(number: int, size: int, frames: int) -> Clips:
-        made = mixed(size, frames, seed=seed, number=number)
-        return Clips(made.frames, made.xy, made.amplitude)
+        made, told = mixed(size, frames, seed=seed, number=number)
+        return Clips(made.frames, made.xy, made.amplitude, told)
 
     return draw
 
@@ -101,7 +110,7 @@ def from_folder(folder: Path, seed: int, noise: tuple[float, float]) -> Draw:
         clips = cut(Patches(**kept), frames, rng)
         level = rng.uniform(*noise, (size, 1, 1, 1)).astype(np.float32)
         noisy = clips.frames + level * rng.standard_normal(clips.frames.shape, np.float32)
-        return Clips(noisy, clips.xy, clips.amplitude)
+        return replace(clips, frames=noisy)
 
     return draw
 
@@ -140,7 +149,7 @@ def crop(clips: Clips, size: tuple[int, int], rng: np.random.Generator) -> Clips
     rows, columns = (corner[:, k, None] + np.arange(size[1 - k]) for k in (1, 0))
     at = np.arange(len(corner))[:, None, None, None], np.arange(clips.frames.shape[1])[:, None, None]
     frames = clips.frames[at[0], at[1], rows[:, None, :, None], columns[:, None, None, :]]
-    return Clips(frames, clips.xy - corner[:, None, None], clips.amplitude)
+    return replace(clips, frames=frames, xy=clips.xy - corner[:, None, None])
 
 
 def cut(patches: Patches, frames: int, rng: np.random.Generator) -> Clips:
@@ -153,4 +162,11 @@ def cut(patches: Patches, frames: int, rng: np.random.Generator) -> Clips:
     xy[:, :, :places] = patches.xy[rows, at]
     amplitude = np.zeros((n, PLACES))
     amplitude[:, :places] = patches.amplitude
-    return Clips(patches.frames[rows, at].astype(np.float32), xy, amplitude)
+    return Clips(patches.frames[rows, at].astype(np.float32), xy, amplitude, _told_of_benchmark(patches.noise, rng))
+
+
+def _told_of_benchmark(noise: Floats, rng: np.random.Generator) -> Floats:
+    """(B, 4): the noise (B,) DN of some, and what the benchmark's rules say of optics and brightness."""
+    known = np.where(rng.random(len(noise)) < NOISE_TOLD, np.hypot(noise, WHOLE), np.nan)
+    mean, deviation = (AMPLITUDE[0] + AMPLITUDE[1]) / 2, (AMPLITUDE[1] - AMPLITUDE[0]) / math.sqrt(12)
+    return np.column_stack([known, *(np.full(len(noise), value) for value in (SIGMA, mean, deviation))])

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from irst_stream.learn.deform import deform_conv
 from irst_stream.optics import SIGMA, FineGrid
-from irst_stream.unmix.engine import CLAIMS, FAINTEST, LOG_SD, UNIT, WINDOW
+from irst_stream.unmix.engine import CLAIMS, FAINTEST, LOG_SD, PLANES, UNIT, WINDOW
 
 __all__ = ["DeRefNet", "Fuse", "Fused", "Head", "Unfold", "claims"]
 
@@ -201,11 +201,12 @@ class Fuse(nn.Module):
 class Head(nn.Module):
     """What each fine cell holds, from the fused features and the window's patches; works on whole pixels, being cheaper."""
 
-    def __init__(self, division: int) -> None:
+    def __init__(self, division: int, planes: int) -> None:
+        """planes: beside the window's patches, of what the network is told."""
         super().__init__()
         self.division = division
         cells = division**2
-        self.patches = nn.Conv2d(WINDOW, HEAD_WIDTH, 3, padding=1)
+        self.patches = nn.Conv2d(WINDOW + planes, HEAD_WIDTH, 3, padding=1)
         self.features = nn.Conv2d(WIDTH * cells, HEAD_WIDTH, 3, padding=1, bias=False)
         nn.init.zeros_(self.features.weight)  # so that a head trained on patches alone is a good beginning
         self.blocks = nn.Sequential(*(Block(HEAD_WIDTH) for _ in range(HEAD_BLOCKS)))
@@ -217,7 +218,9 @@ class Head(nn.Module):
             self.tail.bias.copy_(torch.tensor([RARE, 0, 0, 0, 0, BRIGHTNESS, 0]).repeat_interleave(cells))  # type: ignore[union-attr]
 
     def forward(self, patches: Tensor, features: Tensor | None) -> Tensor:
-        """Patches (B, 5, h, w) in units, features (B, 32, H, W) in units or None, to raw claims (B, 7, H, W)."""
+        """Patches (B, 5, h, w) in units, with planes beside them where there are any, and features (B, 32, H, W) in units or
+        None, to raw claims (B, 7, H, W).
+        """
         x = self.patches(patches)
         if features is not None:
             x = x + self.features(F.pixel_unshuffle(features, self.division))
@@ -238,17 +241,24 @@ class DeRefNet(nn.Module):
     """The whole network, over windows or over clips; code_length 5 for streams, 20 for the reference's clips.
 
     head: whether it has the continuous head. by_peak: whether light is counted in shares of the brightest pixel, for
-    targets of any brightness, rather than in DN, as the reference does.
+    targets of any brightness, rather than in DN, as the reference does. told: whether the head is told of the sensor; then
+    the patches of a window come with the planes of unmix.told, (B, 5 + 7, h, w).
     """
 
     def __init__(
-        self, grid: FineGrid | None = None, code_length: int = WINDOW, *, head: bool = False, by_peak: bool = False
+        self,
+        grid: FineGrid | None = None,
+        code_length: int = WINDOW,
+        *,
+        head: bool = False,
+        by_peak: bool = False,
+        told: bool = False,
     ) -> None:
         super().__init__()
         self.unfold = Unfold(grid)
         self.code = TimeCode(1 if code_length == WINDOW else self.unfold.phi.shape[1], code_length)
         self.fuse = Fuse()
-        self.head = Head(self.unfold.grid.division) if head else None
+        self.head = Head(self.unfold.grid.division, PLANES if told else 0) if head else None
         self.by_peak = by_peak
 
     def forward(self, patches: Tensor) -> Fused:
@@ -272,10 +282,16 @@ class DeRefNet(nn.Module):
         """The maps and patches (B, 5, ...) of windows, and their frames' places (5,) or (B, 5), to what is seen in them."""
         gates = self.code(places.to(maps))
         maps = maps * gates.view(*places.shape, *(self.unfold.grid.shape if gates.shape[-1] > 1 else (1, 1)))
-        scale = self.scale(patches)
+        scale = self.scale(patches[:, :WINDOW])
         found: Fused = self.fuse(maps / (scale / UNIT))
-        raw = None if self.head is None else self.head(patches / scale, found.features / UNIT)
+        raw = None if self.head is None else self.look(patches, scale, found.features)
         return found._replace(map=found.map * (scale[:, 0] / UNIT), raw=raw, scale=scale)
+
+    def look(self, patches: Tensor, scale: Tensor, features: Tensor | None) -> Tensor:
+        """The head's raw claims (B, 7, H, W) of windows' patches (B, 5, ...), with their planes, by this scale, DN."""
+        assert self.head is not None
+        light = torch.cat([patches[:, :WINDOW] / scale, patches[:, WINDOW:]], dim=1)
+        return self.head(light, None if features is None else features / UNIT)  # type: ignore[no-any-return]
 
     def scale(self, patches: Tensor) -> Tensor:
         """What light is counted in, (B, ..., 1, 1) DN: UNIT, or the brightest pixel of each patch (B, ..., h, w)."""

@@ -21,8 +21,9 @@ from irst_stream.score import score_detections
 from irst_stream.sim import csist100k, mixed, seqcsist
 from irst_stream.types import Detections, Floats, Stamp, Truth
 from irst_stream.unmix.engine import WINDOW
+from irst_stream.unmix.told import told_planes
 
-__all__ = ["Seen", "calibrate", "validate", "validation_sets"]
+__all__ = ["Seen", "calibrate", "validate", "validation_sets", "with_told"]
 
 CHI2_95 = (3.841, 5.991)  # of one and of two degrees of freedom
 VALIDATED = 40  # trajectories at each level of noise
@@ -79,12 +80,12 @@ def validation_sets(data: str, patch: int) -> dict[str, Clips]:
     """SeqCSIST's trajectories at three levels of noise, DN, and CSIST-100K's images; or every kind in three SNR ranges."""
     if data == "anything":
         ranges = {"faint": (3.0, 10.0), "clear": (10.0, 50.0), "bright": (50.0, 300.0)}
-        made = {name: mixed(16 * VALIDATED, split="val", snr=snr) for name, snr in ranges.items()}
+        drawn = {name: mixed(16 * VALIDATED, split="val", snr=snr) for name, snr in ranges.items()}
+        clips = {name: Clips(m.frames, m.xy, m.amplitude, told) for name, (m, told) in drawn.items()}
     else:
         levels = {"0": 0.0, "2": 2.0, "5": 5.0}
         made = {name: seqcsist(VALIDATED, split="val", noise=(dn, dn), depth=16) for name, dn in levels.items()}
-    clips = {name: Clips(m.frames.astype(np.float32), m.xy, m.amplitude) for name, m in made.items()}
-    if data != "anything":
+        clips = {name: cut(m, m.frames.shape[1], np.random.default_rng(0)) for name, m in made.items()}
         clips["still"] = cut(csist100k(16 * VALIDATED, split="val"), WINDOW, np.random.default_rng(0))
     return {name: crop(c, (patch, patch), np.random.default_rng(0)) for name, c in clips.items()}
 
@@ -100,18 +101,18 @@ class Seen(NamedTuple):
 def _answers(network: DeRefNet, clips: Clips, stage: str) -> Iterator[tuple[Seen, Truth]]:
     """What this stage's part of the network gives for each whole window of the clips, and the truth of its centre frame."""
     network.eval()
-    head, length, middle = _head(network), clips.frames.shape[1], WINDOW // 2
+    length, middle = clips.frames.shape[1], WINDOW // 2
     for k, frames in enumerate(clips.frames):
         patches = torch.from_numpy(frames).to(network.unfold.phi)
-        windows = patches.unfold(0, WINDOW, 1).movedim(-1, 1)
+        windows = with_told(network, patches.unfold(0, WINDOW, 1).movedim(-1, 1), clips.told[[k]])
         if stage == "whole":
             found = network.merge(
                 network.maps(patches)[0].unfold(0, WINDOW, 1).movedim(-1, 1), torch.arange(WINDOW), windows
             )
             maps, raw, scale = found.map, cast("Tensor", found.raw), cast("Tensor", found.scale)
         else:
-            maps, scale = network.maps(patches[middle : length - middle])[0], network.scale(windows)
-            raw = head(windows / scale, None)
+            maps, scale = network.maps(patches[middle : length - middle])[0], network.scale(windows[:, :WINDOW])
+            raw = network.look(windows, scale, None)
         there, n = clips.amplitude[k] > 0, int((clips.amplitude[k] > 0).sum())
         for t, seen in enumerate(zip(maps.cpu().numpy(), claims(raw, scale).cpu().numpy(), strict=True), middle):
             stamp = Stamp(f"{k}", 0, t, 0)
@@ -119,6 +120,15 @@ def _answers(network: DeRefNet, clips: Clips, stage: str) -> Iterator[tuple[Seen
                 Seen(*seen),
                 Truth(stamp, np.arange(n), np.zeros(n, np.int64), clips.xy[k, t, there], clips.amplitude[k, there]),
             )
+
+
+def with_told(network: DeRefNet, windows: Tensor, told: Floats) -> Tensor:
+    """Windows (B, 5, h, w) DN with the planes of what is told, (B, 4) or (1, 4) of all of them, where the network has any."""
+    if network.head is None or network.head.patches.in_channels == WINDOW:
+        return windows
+    scale = network.scale(windows).flatten().cpu().numpy().astype(np.float64)
+    planes = told_planes(np.broadcast_to(told, (len(windows), told.shape[1])), scale, (windows.shape[2], windows.shape[3]))
+    return torch.cat([windows, torch.from_numpy(np.ascontiguousarray(planes)).to(windows)], dim=1)
 
 
 def _paired(rows: Iterable[tuple[Seen, Truth]], read: Callable[[Seen], Found]) -> Read:

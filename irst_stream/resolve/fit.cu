@@ -59,7 +59,10 @@
 #define AGREES R(0.1)
 #define FAINT R(1e-2)
 #define LIT R(0.1)
-#define ROOM R(0.2)
+#define SPREADS 6
+#define BEND R(0.24430125595145995)
+#define QUARTIC R(1.48)
+#define FADE R(25.0)
 #define WORTH R(2.5)
 #define KEEP R(0.95)
 #define FIRM R(10.0)
@@ -78,7 +81,7 @@
 /* What is the same for all regions: priors as in compiled.py. */
 typedef struct {
   int turns;
-  REAL sigma, shot, priors[4];
+  REAL sigma, shot, amplitude_dn, amplitude, common, own, least_spread, greatest_spread, company;
 } Look;
 
 /* What is known of one region; course: of each frame its time and its shift along x and y; hint, held and odds as in
@@ -117,7 +120,7 @@ typedef struct {
   struct {
     REAL p[ALL], matrix[TRIANGLE], vector[ALL];
   } points[2]; /* where the fit is, and where it tries to go */
-  REAL factor[TRIANGLE + ALL + 1], per_pivot[ALL], solution[ALL];
+  REAL factor[TRIANGLE + ALL + 1], per_pivot[ALL], solution[ALL], known[ALL];
   REAL share[FRAMES][MOST][SIDES], slope[FRAMES][MOST][SIDES];
   REAL residual[FRAMES][HEIGHT][WIDTH], weight[FRAMES][HEIGHT][WIDTH];
   union { /* each in use for a while only */
@@ -369,13 +372,38 @@ DEVICE void add_frames(Job job, const REAL *p, int targets, REAL *matrix, REAL *
   }
 }
 
+/* How surely targets keep to their middle, 1/px^2; their places' share of the misfit. */
+DEVICE REAL spread(const Look *look, REAL square, int targets, REAL *misfit) {
+  const REAL first = MATH(log)(look->least_spread);
+  const REAL step = MATH(log)(look->greatest_spread / look->least_spread) / R(SPREADS - 1);
+  REAL misfits[SPREADS], lowest = ENDLESS, total = R(0.0), precision = R(0.0);
+  for (int i = 0; i < SPREADS; i++) {
+    const REAL log = first + (REAL)i * step;
+    misfits[i] = square * MATH(exp)(R(-2.0) * log) + R(2.0) * (REAL)(targets - 1) * (LOG_2PI + R(2.0) * log);
+    lowest = least(lowest, misfits[i]);
+  }
+  for (int i = 0; i < SPREADS; i++) {
+    const REAL weight = MATH(exp)(R(0.5) * (lowest - misfits[i]));
+    total += weight;
+    precision += weight * MATH(exp)(R(-2.0) * (first + (REAL)i * step));
+  }
+  *misfit = lowest - R(2.0) * MATH(log)(total / R(SPREADS));
+  return precision / total;
+}
+
 /* Adds to what the same lane has filled; gives the priors' share of the misfit. */
 DEVICE REAL add_priors(const Look *look, const REAL *p, int targets, REAL *matrix, REAL *vector) {
-  const REAL mean = look->priors[0], amplitude = look->priors[1], common = look->priors[2], own = look->priors[3];
+  const REAL mean = look->amplitude_dn, amplitude = look->amplitude, common = look->common, own = look->own;
   const REAL share = R(1.0) / (REAL)(targets ? targets : 1);
   const int n = PARAMETERS * targets;
-  REAL misfit = R(0.0), middle[2];
+  REAL misfit = R(0.0), middle[2], centre[2], square = R(0.0), places = R(0.0);
   for (int axis = 0; axis < 2; axis++) {
+    centre[axis] = R(0.0);
+    for (int k = 0; k < targets; k++) centre[axis] += p[PARAMETERS * k + axis] * share;
+    for (int k = 0; k < targets; k++) {
+      const REAL away = p[PARAMETERS * k + axis] - centre[axis];
+      square += away * away;
+    }
     middle[axis] = R(0.0);
     for (int k = 0; k < targets; k++) middle[axis] += p[PARAMETERS * k + 2 + axis] * share;
     misfit += common * middle[axis] * middle[axis];
@@ -388,14 +416,18 @@ DEVICE REAL add_priors(const Look *look, const REAL *p, int targets, REAL *matri
     const REAL away = p[PARAMETERS * k + 4] - mean;
     misfit += amplitude * away * away;
   }
+  const REAL keeps = targets > 1 ? spread(look, square, targets, &places) : R(0.0);
+  misfit += places;
   for (int e = LANE; e < n * (n + 1) / 2; e += LANES) {
     const int i = work->row_of[e], j = work->column_of[e];
     if (i == j && i % PARAMETERS == 4) matrix[e] += amplitude;
+    if (i % PARAMETERS < 2 && i % PARAMETERS == j % PARAMETERS) matrix[e] += keeps * ((i == j ? R(1.0) : R(0.0)) - share);
     if (is_velocity(i) && i % PARAMETERS == j % PARAMETERS)
       matrix[e] += own * ((i == j ? R(1.0) : R(0.0)) - share) + common * share * share;
   }
   for (int i = LANE; i < n; i += LANES) {
     if (i % PARAMETERS == 4) vector[i] += amplitude * (p[i] - mean);
+    if (i % PARAMETERS < 2) vector[i] += keeps * (p[i] - centre[i % PARAMETERS]);
     if (is_velocity(i)) {
       const REAL at = middle[i % PARAMETERS - 2];
       vector[i] += own * (p[i] - at) + common * at * share;
@@ -418,13 +450,13 @@ APART REAL normal_equations(Job job, int targets, int at) {
 }
 
 /* Fills work's factor, L D where the matrix + damping x its diagonal is L D L', and 1 / D; 0 where that is not positive.
-   by_x, by_y: what else is known of each target's place, 1 / px^2. vector, where it is given, becomes one more row of it: L Z = vector. */
-APART int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping, REAL by_x, REAL by_y) {
+   bounded: whether work's known is added to the diagonal. vector, where it is given, becomes one more row of it: L Z = vector. */
+APART int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping, int bounded) {
   const int rows = vector ? n + 1 : n, entries = n * (n + 1) / 2;
   for (int e = LANE; e < rows * (rows + 1) / 2; e += LANES)
     if (e < entries) {
-      const int i = work->row_of[e], u = i % PARAMETERS;
-      const REAL known = damping * matrix[e] + (u == 0 ? by_x : u == 1 ? by_y : R(0.0));
+      const int i = work->row_of[e];
+      const REAL known = damping * matrix[e] + (bounded ? work->known[i] : R(0.0));
       work->factor[e] = matrix[e] + (i == work->column_of[e] ? known : R(0.0));
     } else {
       work->factor[e] = e < entries + n ? vector[e - entries] : R(0.0);
@@ -476,7 +508,7 @@ APART End fit(Job job, int targets, int steps) {
   End end = {normal_equations(job, targets, 0), 0, 0};
   for (int step = 0; step < steps; step++) {
     const int at = end.at, to = 1 - at;
-    if (!cholesky(work->points[at].matrix, work->points[at].vector, n, damping, R(0.0), R(0.0))) {
+    if (!cholesky(work->points[at].matrix, work->points[at].vector, n, damping, 0)) {
       damping = most(damping, DAMPING) * TIGHTEN;
       continue;
     }
@@ -574,16 +606,34 @@ APART void start(int targets, REAL turn, int filled, Moments found, REAL amplitu
   }
 }
 
-APART REAL evidence(const Look *look, REAL misfit, const REAL *matrix, int targets) {
-  const REAL amplitude = look->priors[1], common = look->priors[2], own = look->priors[3], count = (REAL)targets;
+/* Fills work's known: how far each target may part from one that is on top of it, 1 / px^2. */
+DEVICE void bound_places(Job job, const REAL *p, int targets) {
+  const REAL width = job.look->sigma * job.look->sigma + R(1.0) / R(12.0), bend = BEND / (width * MATH(sqrt)(width));
+  const REAL parting = QUARTIC * job.region->noise / (job.look->amplitude_dn * bend * MATH(sqrt)(R(FRAMES)));
+  for (int i = LANE; i < PARAMETERS * targets; i += LANES) {
+    const REAL *own = p + PARAMETERS * (i / PARAMETERS);
+    REAL close = R(0.0);
+    for (int j = 0; j < targets && i % PARAMETERS < 2; j++) {
+      const REAL x = p[PARAMETERS * j] - own[0], y = p[PARAMETERS * j + 1] - own[1];
+      if (j != i / PARAMETERS) close = most(close, MATH(exp)(-(x * x + y * y) / (FADE * parting)));
+    }
+    work->known[i] = close / parting;
+  }
+  SYNC();
+}
+
+APART REAL evidence(Job job, const Solution *solution, REAL misfit, int targets) {
+  const Look *look = job.look;
+  const REAL count = (REAL)targets;
   REAL share = R(0.0), numberings = R(0.0);
-  const REAL known = targets > 1 ? R(1.0) / (ROOM * ROOM) : R(0.0);
-  if (!cholesky(matrix, 0, PARAMETERS * targets, R(0.0), known, known)) return NOTHING;
+  bound_places(job, solution->p, targets);
+  if (!cholesky(solution->matrix, 0, PARAMETERS * targets, R(0.0), 1)) return NOTHING;
   ROLLED for (int i = LANE; i < PARAMETERS * targets; i += LANES) share += R(0.5) * MATH(log)(work->per_pivot[i]);
   ROLLED for (int k = 2; k <= targets; k++) numberings += MATH(log)((REAL)k);
-  REAL total = R(-0.5) * misfit - count * MATH(log)(R(HEIGHT * WIDTH)) + R(0.5) * count * (MATH(log)(amplitude) - LOG_2PI);
-  total += (count - R(1.0)) * MATH(log)(own) + MATH(log)(common / count) - count * LOG_2PI;
-  total += R(0.5 * PARAMETERS) * count * LOG_2PI + numberings;
+  REAL total = R(-0.5) * misfit - MATH(log)(R(HEIGHT * WIDTH)) - MATH(log)(count);
+  total += R(0.5) * count * (MATH(log)(look->amplitude) - LOG_2PI);
+  total += (count - R(1.0)) * MATH(log)(look->own) + MATH(log)(look->common / count) - count * LOG_2PI;
+  total += R(0.5 * PARAMETERS) * count * LOG_2PI + numberings + (count - R(1.0)) * look->company;
   return total + sum(share);
 }
 
@@ -592,7 +642,7 @@ DEVICE int ellipses(Job job, int targets, Moments found) {
   const int turns = job.look->turns, variants = targets == 1 ? 1 : turns + (targets >= 4);
   for (int v = 0; v < variants; v++) {
     const REAL turn = (REAL)v / (REAL)turns;
-    start(targets, turn, v == turns, found, job.look->priors[0], job.scratch->starts[v].p);
+    start(targets, turn, v == turns, found, job.look->amplitude_dn, job.scratch->starts[v].p);
   }
   return variants;
 }
@@ -659,7 +709,7 @@ DEVICE int least_misfit(int variants) {
 APART int best_of(Job job, int targets, int variants, REAL needed) {
   for (int v = 0; v < variants; v++) fit_start(job, targets, v, FIRST_STEPS);
   int best = least_misfit(variants);
-  if (evidence(job.look, work->misfits[best], job.scratch->starts[best].matrix, targets) >= needed - OUT_OF_REACH) {
+  if (evidence(job, &job.scratch->starts[best], work->misfits[best], targets) >= needed - OUT_OF_REACH) {
     const int first = best;
     REAL reach = ENDLESS;
     for (int turn = -1; turn < variants; turn++) {
@@ -675,12 +725,12 @@ APART int best_of(Job job, int targets, int variants, REAL needed) {
 
 /* p, matrix: of `found` targets; whether their light is not that of `targets`. */
 APART int too_bright_or_dim(const Look *look, const Solution *solution, int found, int targets) {
-  const REAL mean = look->priors[0], precision = look->priors[1];
+  const REAL mean = look->amplitude_dn, precision = look->amplitude;
   const int n = PARAMETERS * found;
   REAL *light = work->points[0].vector;
   for (int i = LANE; i < n; i += LANES) light[i] = i % PARAMETERS == 4 ? R(1.0) : R(0.0);
   SYNC();
-  if (!cholesky(solution->matrix, light, n, R(0.0), R(0.0), R(0.0))) return 0;
+  if (!cholesky(solution->matrix, light, n, R(0.0), 0)) return 0;
   solve(n);
   REAL away = -(REAL)targets * mean, variance = (REAL)targets / precision;
   for (int k = 0; k < found; k++) {
@@ -728,14 +778,18 @@ APART int starts_of(Job job, int targets, int direction, Moments found) {
   int variants = 1;
   if (region->held[targets][0][4] != R(0.0))
     copy(&region->held[targets][0][0], first, PARAMETERS * targets);
-  else if (direction && job.look->turns == 1 && region->hinted != targets) {
-    const REAL *p = &job.answer->solutions[targets - direction][0][0];
-    if (direction > 0)
-      split(p, targets - 1, found, first);
-    else
-      merged(p, targets + 1, first);
-  } else
-    variants = ellipses(job, targets, found);
+  else {
+    const int grown = direction && region->hinted != targets;
+    variants = grown && job.look->turns == 1 ? 0 : ellipses(job, targets, found);
+    if (grown) {
+      const REAL *p = &job.answer->solutions[targets - direction][0][0];
+      REAL *one_more = job.scratch->starts[variants++].p;
+      if (direction > 0)
+        split(p, targets - 1, found, one_more);
+      else
+        merged(p, targets + 1, one_more);
+    }
+  }
   if (region->hinted == targets) copy(&region->hint[0][0], job.scratch->starts[variants++].p, PARAMETERS * targets);
   SYNC();
   return variants;
@@ -747,7 +801,7 @@ APART int try_number(Job job, int targets, int direction, Moments found) {
   const REAL odds = job.region->odds[targets], needed = direction ? work->logs[targets - direction] - odds : NOTHING;
   const int best = best_of(job, targets, variants, needed);
   const Solution *solution = &job.scratch->starts[best];
-  const REAL log = evidence(job.look, work->misfits[best], solution->matrix, targets) + odds;
+  const REAL log = evidence(job, solution, work->misfits[best], targets) + odds;
   copy(solution->p, &job.answer->solutions[targets][0][0], PARAMETERS * targets);
   if (LANE == 0) work->logs[targets] = log;
   SYNC();
@@ -773,7 +827,7 @@ DEVICE int search(Job job) {
   const Moments found = moments(job);
   for (int k = LANE; k <= MOST; k += LANES) work->logs[k] = NOTHING;
   int guess = job.region->begin;
-  if (guess == 0) guess = (int)least(most(MATH(rint)(found.light / job.look->priors[0]), R(1.0)), R(MOST));
+  if (guess == 0) guess = (int)least(most(MATH(rint)(found.light / job.look->amplitude_dn), R(1.0)), R(MOST));
   int number = guess;
   keep(job, try_number(job, guess, 0, found), guess);
   for (int direction = 1; direction >= -1; direction -= 2) {
@@ -819,7 +873,10 @@ DEVICE void leave(Job job, int best) {
 /* Fills the answer's cov and amplitude_sd; a lane solves for one column of the inverse. */
 APART void certainty(Job job, int targets) {
   const REAL nan_ = MATH(nan)(""), by_x = R(12.0) / R(WIDTH * WIDTH), by_y = R(12.0) / R(HEIGHT * HEIGHT);
-  const int n = PARAMETERS * targets, certain = cholesky(job.scratch->best.matrix, 0, n, R(0.0), by_x, by_y);
+  const int n = PARAMETERS * targets;
+  for (int i = LANE; i < n; i += LANES) work->known[i] = i % PARAMETERS == 0 ? by_x : i % PARAMETERS == 1 ? by_y : R(0.0);
+  SYNC();
+  const int certain = cholesky(job.scratch->best.matrix, 0, n, R(0.0), 1);
   ROLLED for (int c = LANE; c < 3 * targets && certain; c += LANES) {
     REAL *column = work->now.columns[c];
     const int k = c / 3, at = PARAMETERS * k + (c % 3 == 2 ? 4 : c % 3);

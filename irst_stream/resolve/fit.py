@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from irst_stream.compiling import compile_elsewhere
 from irst_stream.optics import SIGMA
-from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, factors, search_each
+from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN, Priors, factors, search_each
+from irst_stream.resolve.formation import FormationSettings, formation_faults, ways_to_sit
 from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.held import Held
 from irst_stream.resolve.search import Answers, CpuSearch, Fallback, Known, Regions, Search, nothing_found
@@ -45,7 +46,13 @@ class FitSettings:
     # px a frame: standard deviation of the group's common velocity, along each axis; without poses, with the platform's
     speed_px: float = 0.05
     own_speed_px: float = 0.001  # px a frame: of each target's velocity about that
+    # px: the least and the greatest spread, 1 sd along each axis, of a group's targets about its middle; within these nothing
+    # is known of it. Wider limits take several targets on one spot more readily for one.
+    spread_px: tuple[float, float] = (0.5, 3.0)
+    company_odds: float = 1.0  # beforehand, that a region has one target more; below 1 where most targets fly alone
+    least_apart_px: float = 0.0  # no two targets are closer than this; 0 where nothing is known of it
     most_targets: int = 5
+    formation: FormationSettings = field(default_factory=FormationSettings)  # an arrangement that is known
     starts: int = 2  # arrangements from which the fit of each number of targets begins
     anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
     # Scores fall where a pixel's noise, or what of it stays in all frames, is said to be less than it is, as they do of a
@@ -60,8 +67,9 @@ class FitSettings:
         """What a search is made for."""
         deviations = self.amplitude_sd_dn, self.speed_px, self.own_speed_px
         amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
-        priors = self.amplitude_dn, amplitude, common, own
-        return Known(self.sigma_px, float(self.shot_dn), priors, self.starts, self.most_targets)
+        priors = Priors(float(self.amplitude_dn), amplitude, common, own, *map(float, self.spread_px), float(self.least_apart_px), math.log(self.company_odds))
+        formation = ways_to_sit(self.formation, self.most_targets)
+        return Known(self.sigma_px, float(self.shot_dn), priors, formation, self.starts, self.most_targets)
 
 
 class Fitter:
@@ -205,18 +213,21 @@ def check_fit(settings: FitSettings) -> None:
 
 
 def _faults(settings: FitSettings) -> Iterator[str]:
-    for name in ("sigma_px", "amplitude_dn", "amplitude_sd_dn", "speed_px", "own_speed_px", "least_noise_dn"):
+    for name in ("sigma_px", "amplitude_dn", "amplitude_sd_dn", "speed_px", "own_speed_px", "least_noise_dn", "company_odds"):
         value = getattr(settings, name)
         if not 0 < value < 1e9:
             yield f"fit.{name}: expected a number above 0, got {value}"
     if not 1 <= settings.most_targets <= 8:
         yield f"fit.most_targets: expected 1 to 8, got {settings.most_targets}"
+    if not 0 < settings.spread_px[0] <= settings.spread_px[1] < 1e3:
+        yield f"fit.spread_px: expected the least, above 0, then the greatest, got {list(settings.spread_px)}"
+    yield from formation_faults(settings.formation, settings.most_targets)
     if not 1 <= settings.starts <= 50:
         yield f"fit.starts: expected 1 to 50, got {settings.starts}"
     if not 1 <= settings.anew <= 1_000_000:
         yield f"fit.anew: expected 1 to 1,000,000 windows, got {settings.anew}"
     if settings.noise_dn is not None and not 0 <= settings.noise_dn < 1e9:
         yield f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}"
-    for name in ("fixed_dn", "shot_dn"):
+    for name in ("fixed_dn", "shot_dn", "least_apart_px"):
         if not 0 <= getattr(settings, name) < 1e6:
             yield f"fit.{name}: expected 0 or more, got {getattr(settings, name)}"

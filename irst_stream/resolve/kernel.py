@@ -19,7 +19,8 @@ __all__ = ["Kernel", "Precision", "read_source"]
 Precision = Literal["float64", "float32"]
 REALS = {"float64": "double", "float32": "float"}
 SOURCE = "fit.cu"
-SPARE_VARIANTS = 2  # starts of one number of targets beside the turns: one with a target in the middle, the hint
+SPARE_VARIANTS = 2  # starts of one number of targets besides the turns: with a target in the middle; grown, or the hint
+PRIORS = ("amplitude_dn", "amplitude", "common", "own", "least_spread", "greatest_spread", "company")  # of Look, in its order
 
 
 def read_source() -> str:
@@ -60,7 +61,7 @@ class Kernel:
     @cached_property
     def look(self) -> np.dtype[Any]:
         """The Look of fit.cu."""
-        return self._record(("turns", "i4"), ("sigma",), ("shot",), ("priors", 4))
+        return self._record(("turns", "i4"), ("sigma",), ("shot",), *((name,) for name in PRIORS))
 
     @cached_property
     def region(self) -> np.dtype[Any]:
@@ -99,8 +100,10 @@ class Kernel:
 
     def write_look(self, into: NDArray[Any]) -> None:
         """Fills into (1,) of Look."""
-        for name in ("turns", "sigma", "shot", "priors"):
+        for name in ("turns", "sigma", "shot"):
             into[name] = getattr(self.known, name)
+        for name in PRIORS:
+            into[name] = getattr(self.known.priors, name)
 
     def write_regions(self, which: Ints, regions: Regions, into: NDArray[Any]) -> None:
         """Fills into (n,) of Region from the regions `which` (n,)."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from irst_stream.errors import DeviceError, MissingPackageError
 from irst_stream.machine import usable_cores
-from irst_stream.resolve.compiled import PARAMETERS, search_each
+from irst_stream.resolve.compiled import PARAMETERS, Formation, Priors, search_each
 from irst_stream.types import Floats, Ints
 
 __all__ = ["Answers", "CpuSearch", "Fallback", "Known", "Regions", "Search", "nothing_found"]
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 class Known(NamedTuple):
     """What is known of all regions beforehand.
 
-    sigma: of the optics, px; shot: DN^2 by which a pixel's variance grows with a DN of light; priors: amplitude (mean DN,
-    1/sd^2), common velocity (1/sd^2), own velocities (1/sd^2); turns: arrangements from which the fit of each number of
-    targets begins; most: targets.
+    sigma: of the optics, px; shot: DN^2 by which a pixel's variance grows with a DN of light; priors and formation: see
+    compiled.light; turns: arrangements from which the fit of each number of targets begins; most: targets.
     """
 
     sigma: float
     shot: float
-    priors: tuple[float, float, float, float]
+    priors: Priors
+    formation: Formation
     turns: int
     most: int
 
@@ -107,6 +107,7 @@ class CpuSearch:
             known.shot,
             limits,
             known.priors,
+            known.formation,
             known.turns,
             *rest,
             tuple(answers),

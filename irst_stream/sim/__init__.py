@@ -1,7 +1,7 @@
 """Generated data with known truth: the two published patch sets, groups of every kind, and full-frame sensor scenes."""
 
-from irst_stream.sim.datasets import FRAMES_PER_TRAJECTORY, Patches, csist100k, seqcsist
-from irst_stream.sim.mixed import mixed
+from irst_stream.sim.datasets import FRAMES_PER_TRAJECTORY, Patches, SeqCsistRules, csist100k, seqcsist
+from irst_stream.sim.mixed import Mixed, mixed
 from irst_stream.sim.scene import Background, Groups, Platform, Scene, SceneSettings
 from irst_stream.sim.sensor import Sensor
 
@@ -9,10 +9,12 @@ __all__ = [
     "FRAMES_PER_TRAJECTORY",
     "Background",
     "Groups",
+    "Mixed",
     "Patches",
     "Platform",
     "Scene",
     "SceneSettings",
+    "SeqCsistRules",
     "Sensor",
     "csist100k",
     "mixed",

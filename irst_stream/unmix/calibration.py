@@ -30,7 +30,7 @@ def ranges_of(engine: Engine, windows: NDArray[np.float32], places: Ints) -> dic
     for first in range(0, len(windows), BATCH):
         some = slice(first, first + BATCH)
         patches = np.ascontiguousarray(windows[some])
-        maps = unfold({"patches": patches.reshape(-1, *patches.shape[2:])})
+        maps = unfold({"patches": patches[:, :WINDOW].reshape(-1, *patches.shape[2:])})
         rows = np.arange(len(maps), dtype=np.int32).reshape(-1, WINDOW)
         fuse({"store": maps, "rows": rows, "patches": patches, "places": places[some].astype(np.float32)})
     return {name: size for name, size in (unfold.largest | fuse.largest).items() if not name.startswith(KEPT)}

@@ -32,6 +32,7 @@ __all__ = [
     "CLAIMS",
     "FAINTEST",
     "LOG_SD",
+    "PLANES",
     "UNIT",
     "WEIGHTS",
     "WINDOW",
@@ -47,6 +48,7 @@ WINDOW = 5  # frames
 UNIT = 100.0  # DN: about the peak of a benchmark's target; the continuous head counts light in it
 FAINTEST = 1.0  # DN: what the brightest pixel is taken for at least, where light is counted by it
 LOG_SD = (-6.0, 1.0)  # the bounds of the continuous head's log deviations
+PLANES = 7  # beside a window's patches, of what a network is told: see unmix.told
 CLAIMS = 7  # numbers of each fine cell's claim: see types.Unmixed
 MANIFEST, WEIGHTS = "manifest.toml", "weights.safetensors"
 LIMITS: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.02, "int8": 1.0}  # int8 by accuracy
@@ -66,7 +68,8 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """sha256 of the weights' file; network and head; time_code "window" (places 0 to 4) or "clip" (the frame's index in a
-    clip of code_length frames); scale "none" (light counts in DN) or "peak" (in shares of the brightest pixel); window
+    clip of code_length frames); scale "none" (light counts in DN) or "peak" (in shares of the brightest pixel); told: whether
+    it is told of the sensor, by the planes of unmix.told beside a window's patches; window
     (frames), division of the fine grid, patch (rows, columns); what made it, in words; by how much of the range what it
     gives in each precision may differ from ONNX Runtime on the CPU; its graphs, where exported.
     """
@@ -78,6 +81,7 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time_code: Literal["window", "clip"] = "window"
     code_length: Annotated[int, msgspec.Meta(ge=1, le=1000)] = WINDOW
     scale: Literal["none", "peak"] = "none"
+    told: bool = False
     window: Literal[5] = 5
     division: Annotated[int, msgspec.Meta(ge=1, le=31)] = 3
     patch: tuple[int, int] = (11, 11)
@@ -94,6 +98,11 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def claims(self) -> int:
         """How many numbers each fine cell's claim has; none of a plain head."""
         return CLAIMS if self.head == "continuous" else 0
+
+    @property
+    def planes(self) -> int:
+        """Of a window as it goes in: its patches, and beside them what it is told."""
+        return WINDOW + (PLANES if self.told else 0)
 
     def check_length(self, frames: int) -> None:
         """Raises a UsageError for a sequence of frames that has no whole window, or is longer than the time code."""

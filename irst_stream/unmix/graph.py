@@ -4,10 +4,11 @@ The form "deform" has ONNX's own DeformConv (opset 19: ONNX Runtime from 1.31); 
 17) for all others, TensorRT among them. All dimensions but the batch are fixed.
 
     unfold: patches (B, h, w) DN -> maps (B, H, W) DN
-    fuse:   maps (B, 5, H, W) DN[, patches (B, 5, h, w) DN][, places (B, 5)] -> map (B, H, W) DN[, claims (B, 7, H, W)]
+    fuse:   maps (B, 5, H, W) DN[, patches (B, 5 or 12, h, w) DN][, places (B, 5)] -> map (B, H, W) DN[, claims (B, 7, H, W)]
 
 patches go in and claims come out where the engine has the continuous head or counts light by its peak; places go in
-where the time code is by clip. Arrays and pieces are named as in learn.network, whose restatement this is.
+where the time code is by clip. An engine that is told of the sensor has seven planes of that after its patches (unmix.told).
+Arrays and pieces are named as in learn.network, whose restatement this is.
 
 What an engine is exported with refers to its weights, so that it has its numbers once, under one hash. For a GPU
 (build_for_gpu) a graph holds its weights, in half precision or in whole numbers where that is asked for, and takes
@@ -91,7 +92,8 @@ def _shrink(g: Drawing, x: str, threshold: float) -> str:
 def _fuse(g: Drawing) -> Drawing:
     maps = g.op("Mul", _held_maps(g), _gates(g))
     with_patches = g.manifest.head == "continuous" or g.manifest.scale == "peak"
-    patches = g.input("patches", WINDOW, *g.patch) if with_patches else ""
+    given = g.input("patches", g.manifest.planes, *g.patch) if with_patches else ""
+    patches = g.take(given, *range(WINDOW)) if g.manifest.told else given
     scale = g.scale(patches, 1, 2, 3) if patches else None
     if scale:
         maps = g.op("Div", maps, scale)
@@ -101,7 +103,7 @@ def _fuse(g: Drawing) -> Drawing:
     image = g.wide(g.conv(x, "fuse.tail"))
     g.output(g.reshape(g.op("Mul", image, scale) if scale else image, *g.cells), "map", *g.cells)
     if g.manifest.head == "continuous":
-        g.output(_head(g, x, patches, scale), "claims", 7, *g.cells)
+        g.output(_head(g, x, patches, given, scale), "claims", 7, *g.cells)
     return g
 
 
@@ -177,11 +179,13 @@ def _across(g: Drawing, offset: str, place: NDArray[Any], size: int) -> str:
     return g.reshape(moved, 9, *place.shape[1:], 1)
 
 
-def _head(g: Drawing, features: str, patches: str, scale: str | None) -> str:
-    """Claims (B, 7, H, W) of the continuous head."""
+def _head(g: Drawing, features: str, patches: str, given: str, scale: str | None) -> str:
+    """Claims (B, 7, H, W) of the continuous head; given: the patches, with the planes of what is told beside them."""
     division = g.manifest.division
     unit = g.op("Mul", scale, g.constant(UNIT)) if scale else g.constant(UNIT)
     light = g.op("Div", patches, unit)
+    if g.manifest.told:
+        light = g.op("Concat", light, g.take(given, *range(WINDOW, g.manifest.planes)), axis=1)
     wide = g.op("SpaceToDepth", g.op("Div", features, g.constant(UNIT)), blocksize=division)
     x = g.op("Add", g.conv(light, "head.patches"), g.convolve(wide, _by_block(g), pads=[1] * 4))
     x = g.op("Relu", x)

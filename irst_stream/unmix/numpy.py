@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from irst_stream.errors import FormatError
 from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
-from irst_stream.unmix.engine import FAINTEST, LOG_SD, UNIT, Engine
+from irst_stream.unmix.engine import FAINTEST, LOG_SD, UNIT, WINDOW, Engine
 
 __all__ = ["NumpyUnmixer", "fuse", "gates", "head", "unfold"]
 
@@ -43,12 +43,14 @@ class NumpyUnmixer:
         """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
         gate = gates(places.ravel(), self._manifest.code_length, self._weights)
         gate = gate.reshape(*places.shape, *gate.shape[1:])
+        patches, planes = patches[:, :WINDOW], patches[:, WINDOW:]
         scale = self._scale(patches)
         image, features = fuse(np.asarray(maps) * gate / (scale / UNIT), self._weights)
         image = np.asarray(image * (scale[:, 0] / UNIT), np.float32)
         if self._manifest.head == "map":
             return Unmixed.plain(image)
-        return Unmixed(image, np.asarray(head(patches / scale, features / UNIT, scale, self._weights), np.float32))
+        light = np.concatenate([patches / scale, planes], axis=1)
+        return Unmixed(image, np.asarray(head(light, features / UNIT, scale, self._weights), np.float32))
 
     def _scale(self, patches: Array) -> Array:
         """What light is counted in, DN: UNIT or each B's brightest pixel, (B, ..., 1, 1)."""
@@ -93,7 +95,9 @@ def fuse(maps: Array, weights: Weights) -> tuple[Array, Array]:
 
 
 def head(light: Array, features: Array, scale: Array, weights: Weights) -> Array:
-    """Patches (B, 5, h, w) and features (B, 32, H, W) in shares of the scale (B, 1, 1, 1) DN to claims (B, 7, H, W)."""
+    """Patches (B, 5, h, w), with the planes of what is told after them, and features (B, 32, H, W) in shares of the scale
+    (B, 1, 1, 1) DN to claims (B, 7, H, W).
+    """
     w = _part(weights, "head.")
     division = features.shape[-1] // light.shape[-1]
     x = _conv(light, w, "patches") + _conv(_by_pixel(features, division), w, "features")

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,9 @@ from irst_stream.errors import DeviceError, IrstError, UsageError
 from irst_stream.protocols import Map, Unmixer
 from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
+from irst_stream.unmix.told import UNTOLD, Told, with_told
 
-__all__ = ["MapStream", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
+__all__ = ["Look", "MapStream", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
 
 MOST_SENSORS = 256  # whose maps are held; a sensor that comes back after more others costs five maps again
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
@@ -36,12 +37,15 @@ log = logging.getLogger(__name__)
 class WindowUnmixer:
     """A network over the windows of any number of sensors, each with any number of regions."""
 
-    def __init__(self, unmixer: Unmixer, manifest: EngineManifest, spares: Spares = ()) -> None:
-        """spares: what makes another unmixer, and what that is in words, for each time that one fails on its GPU.
+    def __init__(
+        self, unmixer: Unmixer, manifest: EngineManifest, spares: Spares = (), told: Told = UNTOLD
+    ) -> None:
+        """spares: what makes another unmixer, and what that is in words, for each time that one fails on its GPU; told: what
+        is known of the sensor; where the noise is not, that of each window counts.
 
         `alarm` says what has failed, and what works in its place; "" while nothing has.
         """
-        self.manifest, self.alarm = manifest, ""
+        self.manifest, self.alarm, self._told = manifest, "", told
         self._unmixer, self._spares = unmixer, iter(spares)
         self._streams: OrderedDict[str, tuple[int, dict[int, MapStream]]] = OrderedDict()
 
@@ -94,9 +98,10 @@ class WindowUnmixer:
             self._streams.popitem(last=False)
         numbers = np.broadcast_to(stamp.index + np.arange(frames) - frames // 2, WINDOW).tolist()
         shape = (WINDOW, *window.patches.shape[2:])
+        noise = window.noise if np.isnan(self._told[0]) else np.full(len(window.noise), self._told[0])
         return [
-            (stream, np.broadcast_to(patches, shape), numbers)
-            for stream, patches in zip(streams.values(), window.patches, strict=True)
+            Look(stream, np.broadcast_to(patches, shape), numbers, (level, *self._told[1:]))
+            for stream, patches, level in zip(streams.values(), window.patches, noise.tolist(), strict=True)
         ]
 
 
@@ -104,7 +109,7 @@ class MapStream:
     """The maps of one region's last frames, and the part of it that the network sees."""
 
     def __init__(self, manifest: EngineManifest) -> None:
-        self._manifest = manifest
+        self.manifest = manifest
         self._part = _Part(manifest.patch)
         self._maps: dict[int, Map] = {}
 
@@ -133,29 +138,38 @@ class MapStream:
 
     def places(self, numbers: Sequence[int]) -> Ints:
         """(5,): the frames' places in time, as the engine counts them."""
-        places: Ints = _places(self._manifest, numbers)[0]
+        places: Ints = _places(self.manifest, numbers)[0]
         return places
 
 
 def see(unmixer: Unmixer, looks: Sequence[Look]) -> list[Answer]:
-    """Windows of any regions, through the network together.
-
-    Each is a region's stream, its patches (5, h, w) DN, its frames' numbers; a number seen before is the same frame again.
-    """
+    """Windows of any regions, through the network together."""
     if not looks:
         return []
-    parts, new = zip(*(stream.follow(patches, numbers) for stream, patches, numbers in looks), strict=True)
+    parts, new = zip(*(look.stream.follow(look.patches, look.numbers) for look in looks), strict=True)
     fresh = np.concatenate([part[k] for part, k in zip(parts, new, strict=True)])
     unfolded = iter(unmixer.unfold(fresh) if len(fresh) else ())
-    maps = [look[0].hold(look[2], k, list(islice(unfolded, len(k)))) for look, k in zip(looks, new, strict=True)]
-    places = np.stack([stream.places(numbers) for stream, _, numbers in looks])
-    seen = unmixer.fuse(maps, np.stack(parts), places)
+    maps = [look.stream.hold(look.numbers, k, list(islice(unfolded, len(k)))) for look, k in zip(looks, new, strict=True)]
+    places = np.stack([look.stream.places(look.numbers) for look in looks])
+    given = with_told(np.stack(parts), np.array([look.told for look in looks]), looks[0].stream.manifest)
+    seen = unmixer.fuse(maps, given, places)
     return [
-        Answer(Unmixed(seen.map[k : k + 1], seen.claims[k : k + 1]), look[0].corner.copy()) for k, look in enumerate(looks)
+        Answer(Unmixed(seen.map[k : k + 1], seen.claims[k : k + 1]), look.stream.corner.copy())
+        for k, look in enumerate(looks)
     ]
 
 
-Look = tuple[MapStream, NDArray[Any], Sequence[int]]
+class Look(NamedTuple):
+    """A region's stream, its patches (5, h, w) DN, its frames' numbers, and what is told of its sensor; a number seen before
+    is the same frame again.
+    """
+
+    stream: MapStream
+    patches: NDArray[Any]
+    numbers: Sequence[int]
+    told: Told = UNTOLD
+
+
 Spares = Iterable[tuple[str, Callable[[], Unmixer]]]
 
 
@@ -214,7 +228,8 @@ def corner_of(middle: Floats, shape: tuple[int, ...], size: tuple[int, int]) -> 
 
 
 def run_sequence(unmixers: Sequence[Unmixer], manifest: EngineManifest, patches: NDArray[Any]) -> Unmixed:
-    """A sequence of patches (frames, h, w) DN to what its frames - 4 whole windows show, on the whole patch's fine grid.
+    """A sequence of patches (frames, h, w) DN, of a sensor of which nothing is told, to what its frames - 4 whole windows
+    show, on the whole patch's fine grid.
 
     Each frame is unfolded once for each part that it is seen in; as many threads work as there are unmixers.
     """
@@ -237,7 +252,8 @@ def run_sequence(unmixers: Sequence[Unmixer], manifest: EngineManifest, patches:
         window, corner = seen[k]
         stack = [maps[k + t, corner] for t in range(WINDOW)]
         with _borrowed(spare) as unmixer:
-            return unmixer.fuse([stack], window[None], _places(manifest, range(k, k + WINDOW)))
+            given = with_told(window[None], np.array([UNTOLD]), manifest)
+            return unmixer.fuse([stack], given, _places(manifest, range(k, k + WINDOW)))
 
     with ThreadPoolExecutor(len(unmixers)) as pool:
         maps = dict(zip(wanted, pool.map(unfold, wanted.values()), strict=True))

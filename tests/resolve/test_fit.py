@@ -60,9 +60,10 @@ def match(found, xy):
     return order
 
 
+@pytest.mark.parametrize("seated", [False, True])
 @pytest.mark.parametrize("shot", [0.0, 0.3])
 @pytest.mark.parametrize("ceiling", [255.0, 1e30])
-def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling, shot):
+def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling, shot, seated):
     rng = np.random.default_rng(1)
     p = np.array([[5.1, 4.9, 0.03, 0.01, 230.0], [5.4, 5.2, 0.03, 0.0, 240.0], [4.9, 5.3, 0.02, 0.01, 225.0]])
     seen = np.minimum(images(p[:, :2], (0.03, 0.01), p[:, 4], 2.0), ceiling)
@@ -71,10 +72,12 @@ def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling,
     course[:, 1:] = rng.normal(0, 0.1, (5, 2))
     n = p.size
     matrix, gradient, spare = np.empty((n, n)), np.empty(n), np.empty(n)
-    priors = (235.0, 1 / 8.7**2, 1 / 0.05**2, 1 / 0.01**2)
+    priors = compiled.Priors(235.0, 1 / 8.7**2, 1 / 0.05**2, 1 / 0.01**2, 0.2, 2.0, 0.45, 0.0)  # one pair is closer than that
+    arms = np.array([[0.0, 0.3, 1 / 0.02**2], [0.3, 0.0, 1 / 0.02**2], [-0.3, 0.0, 1 / 0.02**2]])[: 3 * seated]
 
     def misfit(at, vector):
-        return compiled.normal_equations(at, seen, course, 0.5, 2.0, shot, (0.0, ceiling), priors, matrix, vector)
+        limits = (0.0, ceiling)
+        return compiled.normal_equations(at, seen, course, 0.5, 2.0, shot, limits, priors, arms, matrix, vector)
 
     misfit(q, gradient)
     steps = 1e-5 * np.eye(n).reshape(n, *q.shape)
@@ -329,7 +332,7 @@ def test_light_that_is_no_target_by_what_is_known_of_them_is_none(light):
         assert len(fit(images, times, noise_dn=5.0).xy) == 0
 
 
-UNKNOWN_BRIGHTNESS = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005, "starts": 1}
+UNKNOWN_BRIGHTNESS = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005, "starts": 1, "company_odds": 0.1}
 
 
 def test_one_bright_target_is_not_many_faint_ones_in_its_place():

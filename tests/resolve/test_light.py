@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from irst_stream.optics import render
-from irst_stream.resolve.compiled import NOTHING, normal_equations
+from irst_stream.resolve.compiled import NO_PRIORS, NOTHING, normal_equations
 from irst_stream.resolve.compiled.light import line
 from irst_stream.types import at_rest
 
-PRIORS = (0.0, 0.0, 0.0, 0.0)
+FREE = np.empty((0, 3))  # no seats
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.5, 1.2])
@@ -27,7 +27,9 @@ def test_a_place_that_is_no_number_gives_no_number() -> None:
     p = np.array([[math.nan, 4.0, 0.0, 0.0, 200.0]])
     matrix, vector = np.empty((5, 5)), np.empty(5)
     images = np.ones((1, 11, 11))
-    assert math.isnan(normal_equations(p, images, np.zeros((1, 3)), 0.5, 1.0, 0.0, (NOTHING, 1e30), PRIORS, matrix, vector))
+    limits = (NOTHING, 1e30)
+    misfit = normal_equations(p, images, np.zeros((1, 3)), 0.5, 1.0, 0.0, limits, NO_PRIORS, FREE, matrix, vector)
+    assert math.isnan(misfit)
 
 
 @pytest.mark.parametrize("amplitude", [100.0, 1e6])
@@ -39,5 +41,6 @@ def test_shot_noise_costs_the_same_however_bright_the_light(amplitude: float) ->
     variance = noise**2 + shot * light
     expected = np.sum((light - images) ** 2 / variance + np.log(variance / noise**2))
     matrix, vector = np.empty((25, 25)), np.empty(25)
-    misfit = normal_equations(p, images, course, 0.5, noise, shot, (NOTHING, 1e30), PRIORS, matrix, vector)
+    limits = (NOTHING, 1e30)
+    misfit = normal_equations(p, images, course, 0.5, noise, shot, limits, NO_PRIORS, FREE, matrix, vector)
     assert misfit == pytest.approx(expected, rel=5e-3)  # light below 1e-8 of a target is left out

@@ -3,7 +3,7 @@ import pytest
 
 from irst_stream import UsageError
 from irst_stream.optics import RAYLEIGH_PER_SIGMA, SIGMA, render
-from irst_stream.sim import csist100k, seqcsist
+from irst_stream.sim import SeqCsistRules, csist100k, seqcsist
 
 DRAWS = {"seqcsist": seqcsist, "csist100k": csist100k}
 
@@ -48,14 +48,37 @@ def test_seqcsist_targets_stand_in_their_own_direction_and_move_outward(sequence
     assert growth.max() <= 2 * 0.0014
 
 
-def test_seqcsist_paths_start_on_integers_and_step_towards_the_middle(sequences):
+def test_seqcsist_paths_start_anywhere_and_step_towards_the_middle(sequences):
     four = sequences.count == 4
     start = middles(sequences)
-    np.testing.assert_allclose(start, np.rint(start), atol=1e-12)
+    within_a_pixel = np.histogram(start % 1, np.linspace(0, 1, 11))[0] / start.size
+    np.testing.assert_allclose(within_a_pixel, 0.1, atol=0.03)
     up_down = np.argsort(sequences.xy[four, 0, :, 0], axis=1)[:, 1:3]  # the two targets on the reference point's column
     x = np.take_along_axis(sequences.xy[four][..., 0], up_down[:, None], axis=2).mean(-1)
     expected = np.where(start[:, :1] < 5, 0.04, -0.04) * np.arange(20)
     np.testing.assert_allclose(x - start[:, :1], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("start", "whole"), [("columns", [True, False]), ("lattice", [True, True])])
+def test_seqcsist_paths_start_at_whole_pixels_where_that_is_asked_for(start, whole):
+    first = middles(seqcsist(300, seed=3, rules=SeqCsistRules(start=start)))
+    np.testing.assert_array_equal((np.abs(first - np.rint(first)) < 1e-12).mean(0) == 1, whole)
+
+
+def test_what_the_publication_leaves_open_can_be_set():
+    rules = SeqCsistRules(
+        paths=("wave",), step_px=0.07, rotated=True, arm_px=(0.2, 0.6), amplitude_dn=(100, 500), sigma_px=(0.6, 0.4)
+    )
+    made = seqcsist(400, seed=3, rules=rules)
+    four = made.xy[made.count == 4]
+    arms = four[:, 0] - (four[:, 0].max(1) + four[:, 0].min(1))[:, None] / 2
+    assert 0.19 < np.linalg.norm(arms, axis=-1).min() < 0.3
+    angle = np.arctan2(*np.moveaxis(four[:, 0, 0] - four[:, 0, 1], -1, 0)) % (np.pi / 4)
+    assert np.histogram(angle, np.linspace(0, np.pi / 4, 5))[0].min() > 0, "arms point anywhere"
+    light = made.amplitude[made.amplitude > 0]
+    assert (light.min() < 105) & (light.max() > 495)
+    image = render(made.xy[0, 3, : made.count[0]], made.amplitude[0, : made.count[0]], (11, 11), 0.6, 0.4)
+    np.testing.assert_allclose(made.frames[0, 3], image, rtol=1e-6, atol=1e-4)
 
 
 def test_seqcsist_paths_are_lines_parabolas_and_circles(sequences):
@@ -142,6 +165,9 @@ def test_depth_rounds_and_clips():
         ({"seed": -1}, "seed"),
         ({"first": -1}, "from number 0 on"),
         ({"depth": 20}, "depth: expected 1 to 16 bits"),
+        ({"rules": SeqCsistRules(paths=("spiral",))}, "paths: expected some of line, parabola, circle, wave, got spiral"),
+        ({"rules": SeqCsistRules(start="here")}, "start: expected anywhere, columns or lattice, got 'here'"),
+        ({"rules": SeqCsistRules(targets=(2, 5))}, "targets: expected 1 to 4, got 2 to 5"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, message):

@@ -10,7 +10,7 @@ from irst_stream.types import Unmixed, Window, at_rest
 from irst_stream.unmix.engine import WINDOW
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
-from irst_stream.unmix.stream import MapStream, WindowUnmixer, light_centre, run_sequence, see
+from irst_stream.unmix.stream import Look, MapStream, WindowUnmixer, light_centre, run_sequence, see
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def engine(tmp_path_factory):
 
 def look(unmixer, stream, patches, numbers):
     """One region's window, by itself."""
-    return see(unmixer, [(stream, patches, numbers)])[0]
+    return see(unmixer, [Look(stream, patches, numbers)])[0]
 
 
 class Counting(NumpyUnmixer):

@@ -19,7 +19,17 @@ leaves of the priors' room, and the K! ways to number the targets.
 
 from irst_stream.resolve.compiled.equations import normal_equations
 from irst_stream.resolve.compiled.evidence import factors
-from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS, UNKNOWN
+from irst_stream.resolve.compiled.light import NO_PRIORS, NOTHING, PARAMETERS, UNKNOWN, Formation, Priors
 from irst_stream.resolve.compiled.searching import search_each
 
-__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "factors", "normal_equations", "search_each"]
+__all__ = [
+    "NOTHING",
+    "NO_PRIORS",
+    "PARAMETERS",
+    "UNKNOWN",
+    "Formation",
+    "Priors",
+    "factors",
+    "normal_equations",
+    "search_each",
+]

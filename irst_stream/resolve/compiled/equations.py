@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.resolve.compiled.light import is_within, residuals, shares, shine
+from irst_stream.resolve.compiled.light import NOTHING, is_within, residuals, shares, shine
 
 __all__ = ["normal_equations"]
 
+LOG_2PI = math.log(2.0 * math.pi)
+APART_SD = 0.03  # px: how far within their least distance targets may seem to be
+SPREADS = 6  # of a group, from the least to the greatest, that stand for all between
 FAINT = 1e-2  # of a pixel's weight: less is not put right
 
 
 @compiled
-def normal_equations(p, images, course, sigma, noise, shot, limits, priors, matrix, vector):  # type: ignore[no-untyped-def]
-    """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit."""
+def normal_equations(p, images, course, sigma, noise, shot, limits, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit.
+
+    seats (K, 3): where each target sits about the group's middle, x and y px, and how surely, 1/sd^2; no row where the
+    arrangement is free.
+    """
     frames, height, width = images.shape
     targets = len(p)
     row, row_slope = np.empty((frames, targets, height)), np.empty((frames, targets, height))
@@ -28,7 +37,7 @@ def normal_equations(p, images, course, sigma, noise, shot, limits, priors, matr
         within[t] = is_within(images[t], limits)
     matrix[:] = 0.0
     vector[:] = 0.0
-    misfit = _add_priors(p, priors, matrix, vector)
+    misfit = _add_priors(p, priors, seats, matrix, vector)
     misfit += residuals(images, lights, within, limits, noise, shot, residual, excess)
     for t in range(frames):
         even, lines = within[t] and shot == 0.0, (row[t], row_slope[t], column[t], column_slope[t])
@@ -131,26 +140,104 @@ def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignor
 
 
 @compiled
-def _add_priors(p, priors, matrix, vector):  # type: ignore[no-untyped-def]
-    """Gaussian priors: amplitude (mean, 1/sd^2), the targets' common velocity (1/sd^2), each one's own (1/sd^2)."""
-    mean, amplitude, common, own = priors
+def _add_priors(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """Gaussian priors of amplitudes, of the targets' common velocity, of each one's own, and that of their places."""
     targets = len(p)
     misfit = 0.0
     for k in range(targets):
-        away = p[k, 4] - mean
-        misfit += amplitude * away * away
-        vector[5 * k + 4] += amplitude * away
-        matrix[5 * k + 4, 5 * k + 4] += amplitude
+        away = p[k, 4] - priors.amplitude_dn
+        misfit += priors.amplitude * away * away
+        vector[5 * k + 4] += priors.amplitude * away
+        matrix[5 * k + 4, 5 * k + 4] += priors.amplitude
     for axis in (2, 3):
-        middle = 0.0
-        for k in range(targets):
-            middle += p[k, axis] / targets
-        misfit += common * middle * middle
+        middle = p[:, axis].sum() / max(targets, 1)
+        misfit += priors.common * middle * middle
         for k in range(targets):
             away = p[k, axis] - middle
-            misfit += own * away * away
-            vector[5 * k + axis] += own * away + common * middle / targets
+            misfit += priors.own * away * away
+            vector[5 * k + axis] += priors.own * away + priors.common * middle / targets
             for j in range(targets):
                 same = 1.0 if j == k else 0.0
-                matrix[5 * k + axis, 5 * j + axis] += own * (same - 1.0 / targets) + common / targets**2
+                share = priors.own * (same - 1.0 / targets) + priors.common / targets**2
+                matrix[5 * k + axis, 5 * j + axis] += share
+    return misfit + _add_places(p, priors, seats, matrix, vector)
+
+
+@compiled
+def _add_places(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """The prior of the targets' places about their middle: on their seats, or spread as groups are."""
+    targets = len(p)
+    if targets < 2:
+        return 0.0
+    middle_x, middle_y, square = 0.0, 0.0, 0.0
+    away = p[:, :2].copy()
+    if len(seats):
+        away -= seats[:, :2]
+    for k in range(targets):
+        middle_x += away[k, 0] / targets
+        middle_y += away[k, 1] / targets
+    for k in range(targets):
+        away[k, 0] -= middle_x
+        away[k, 1] -= middle_y
+        square += away[k, 0] ** 2 + away[k, 1] ** 2
+    if len(seats):
+        precision, misfit = seats[0, 2], seats[0, 2] * square
+    else:
+        precision, misfit = _spread(square, targets, priors.least_spread, priors.greatest_spread)
+    for axis in (0, 1):
+        for k in range(targets):
+            vector[5 * k + axis] += precision * away[k, axis]
+            for j in range(targets):
+                same = 1.0 if j == k else 0.0
+                matrix[5 * k + axis, 5 * j + axis] += precision * (same - 1.0 / targets)
+    if priors.least_apart > 0.0 and not len(seats):
+        misfit += _keep_apart(p, priors.least_apart, matrix, vector)
     return misfit
+
+
+@compiled
+def _keep_apart(p, least, matrix, vector):  # type: ignore[no-untyped-def]
+    """Adds what keeps two targets from being closer than the least distance, px; its share of the misfit."""
+    misfit = 0.0
+    for k in range(len(p)):
+        for j in range(k):
+            x, y = p[k, 0] - p[j, 0], p[k, 1] - p[j, 1]
+            apart = math.sqrt(x * x + y * y)
+            if apart >= least:
+                continue
+            near = (least - apart) / APART_SD
+            misfit += near * near
+            slope = np.array([x, y]) / (max(apart, 1e-6) * APART_SD)  # of what is missing, by k's place, the sign turned
+            for u in range(2):
+                vector[5 * k + u] -= near * slope[u]
+                vector[5 * j + u] += near * slope[u]
+                for v in range(2):
+                    share = slope[u] * slope[v]
+                    matrix[5 * k + u, 5 * k + v] += share
+                    matrix[5 * j + u, 5 * j + v] += share
+                    matrix[5 * k + u, 5 * j + v] -= share
+                    matrix[5 * j + u, 5 * k + v] -= share
+    return misfit
+
+
+@compiled
+def _spread(square, targets, least, greatest):  # type: ignore[no-untyped-def]
+    """The precision, 1/px^2, by which targets keep to their middle, and their places' -2 log density, of a Gaussian whose
+    spread may be anything between the least and the greatest, evenly on a logarithmic scale.
+
+    square: the sum of their squared distances from their middle, px^2. No spread, of a least of 0, is no prior.
+    """
+    if not least > 0.0:
+        return 0.0, 0.0
+    step, lowest = math.log(greatest / least) / (SPREADS - 1), -NOTHING
+    misfits = np.empty(SPREADS)
+    for i in range(SPREADS):
+        log = math.log(least) + i * step
+        misfits[i] = square * math.exp(-2.0 * log) + 2.0 * (targets - 1) * (LOG_2PI + 2.0 * log)
+        lowest = min(lowest, misfits[i])
+    total = precision = 0.0
+    for i in range(SPREADS):
+        weight = math.exp(0.5 * (lowest - misfits[i]))
+        total += weight
+        precision += weight * math.exp(-2.0 * (math.log(least) + i * step))
+    return precision / total, lowest - 2.0 * math.log(total / SPREADS)

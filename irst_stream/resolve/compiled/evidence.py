@@ -15,37 +15,60 @@ __all__ = ["certainty", "evidence", "factors", "strain", "too_bright_or_dim"]
 LOG_2PI = math.log(2.0 * math.pi)
 RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
 LIT = 0.1  # of the noise: where targets shine less, a fit explains nothing
-ROOM = 0.2  # px: of two targets on top of each other, each may be so far (1 sd) from where it is said to be, and no farther
+BEND = math.sqrt(3.0 / (16.0 * math.pi))  # norm of a unit Gaussian's second derivative by x, at a width of 1 px
+FADE = 25.0
+QUARTIC = 1.48  # the variance of a Gaussian of the same area as exp(-d^4 / 2), for each of the two
 
 
 @compiled
-def evidence(p, misfit, matrix, priors, area):  # type: ignore[no-untyped-def]
+def evidence(p, misfit, matrix, images, sigma, noise, priors, area, seated, precision):  # type: ignore[no-untyped-def]
     """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum.
 
+    area: px^2, in which the group's middle is anywhere; seated: how many targets have seats, whose precision this is, 0
+    where the arrangement is free.
+
     What two targets on top of each other share in light leaves their places open, by the matrix without end. Yet a pair
-    that spreads changes its light by the square of that, which ROOM stands for: without it many faint targets in one place
+    that spreads changes its light by the square of that, which _room stands for: without it many faint targets in one place
     would always be likelier than one bright one.
     """
     targets = len(p)
     factor, bounded = np.zeros(matrix.shape), matrix.copy()
-    for k in range(targets if targets > 1 else 0):
+    room = _room(len(images), sigma, noise, priors)
+    for k in range(targets):
+        close = 0.0
+        for j in range(targets):
+            if j != k:
+                apart = (p[j, 0] - p[k, 0]) ** 2 + (p[j, 1] - p[k, 1]) ** 2
+                close = max(close, math.exp(-apart / (FADE * room)))
         for axis in range(2):
-            bounded[PARAMETERS * k + axis, PARAMETERS * k + axis] += 1.0 / ROOM**2
+            bounded[PARAMETERS * k + axis, PARAMETERS * k + axis] += close / room
     if not cholesky(bounded, 0.0, factor):
         return NOTHING
-    _, amplitude, common, own = priors
-    log = -0.5 * misfit - targets * math.log(area) + 0.5 * targets * (math.log(amplitude) - LOG_2PI)
-    log += (targets - 1) * math.log(own) + math.log(common / targets) - targets * LOG_2PI
-    log += 0.5 * PARAMETERS * targets * LOG_2PI + math.lgamma(targets + 1.0)
+    log = -0.5 * misfit - math.log(area) - math.log(targets) + 0.5 * targets * (math.log(priors.amplitude) - LOG_2PI)
+    log += (targets - 1) * math.log(priors.own) + math.log(priors.common / targets) - targets * LOG_2PI
+    log += 0.5 * PARAMETERS * targets * LOG_2PI + (0.0 if seated else (targets - 1) * priors.company)
+    log += (targets - 1) * (math.log(precision) - LOG_2PI) if seated else math.lgamma(targets + 1.0)
     for i in range(len(matrix)):
         log -= math.log(factor[i, i])
     return log
 
 
 @compiled
+def _room(frames, sigma, noise, priors):  # type: ignore[no-untyped-def]
+    """Px^2: the variance of a target's place of two that are on top of each other, by how far they may part unseen.
+
+    A pair of amplitude a each, d px apart, differs from one in its middle by a d^2 / 4 times the second derivative of the
+    optics, whose norm is BEND over the cube of their width.
+    """
+    width = sigma * sigma + 1.0 / 12.0
+    bend = BEND / (width * math.sqrt(width))
+    return QUARTIC * noise / (priors.amplitude_dn * bend * math.sqrt(frames))
+
+
+@compiled
 def too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-def]
     """Whether the light of a fit is far beyond what this many targets could give by the amplitude prior."""
-    mean, precision = priors[0], priors[1]
+    mean, precision = priors.amplitude_dn, priors.amplitude
     n = len(matrix)
     factor, ones, spread = np.zeros((n, n)), np.zeros(n), np.empty(n)
     if not cholesky(matrix, 0.0, factor):

@@ -18,14 +18,17 @@ DAMPING, EASE, TIGHTEN, HOPELESS = 1e-2, 0.1, 8.0, 1e6
 
 
 @compiled
-def fit(start, images, course, sigma, noise, shot, limits, priors, steps):  # type: ignore[no-untyped-def]
-    """Levenberg-Marquardt from start (K, 5): p (K, 5) at its end, the misfit and matrix (5K, 5K) there, if it is done."""
+def fit(start, images, course, sigma, noise, shot, limits, priors, seats, steps):  # type: ignore[no-untyped-def]
+    """Levenberg-Marquardt from start (K, 5): p (K, 5) at its end, the misfit and matrix (5K, 5K) there, if it is done.
+
+    seats: see normal_equations.
+    """
     n = start.size
     p, trial = start.copy(), start.copy()
     matrix, vector = np.empty((n, n)), np.empty(n)
     trial_matrix, trial_vector = np.empty((n, n)), np.empty(n)
     factor, step = np.zeros((n, n)), np.empty(n)
-    misfit = normal_equations(p, images, course, sigma, noise, shot, limits, priors, matrix, vector)
+    misfit = normal_equations(p, images, course, sigma, noise, shot, limits, priors, seats, matrix, vector)
     damping = DAMPING
     for _ in range(steps):
         if not cholesky(matrix, damping, factor):
@@ -36,7 +39,9 @@ def fit(start, images, course, sigma, noise, shot, limits, priors, steps):  # ty
             for u in range(PARAMETERS):
                 moved = step[PARAMETERS * k + u]
                 trial[k, u] = p[k, u] - (min(max(moved, -LARGEST_STEP), LARGEST_STEP) if u < 4 else moved)
-        found = normal_equations(trial, images, course, sigma, noise, shot, limits, priors, trial_matrix, trial_vector)
+        found = normal_equations(
+            trial, images, course, sigma, noise, shot, limits, priors, seats, trial_matrix, trial_vector
+        )
         if found < misfit:
             gained = misfit - found
             p[:] = trial

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from irst_stream.compiling import compiled
-from irst_stream.types import Floats
+from irst_stream.types import Floats, Ints
 
-__all__ = ["NOTHING", "PARAMETERS", "UNKNOWN", "is_within", "line", "residuals", "shares", "shine"]
+__all__ = [
+    "NOTHING",
+    "NO_PRIORS",
+    "PARAMETERS",
+    "UNKNOWN",
+    "Formation",
+    "Priors",
+    "is_within",
+    "line",
+    "residuals",
+    "shares",
+    "shine",
+]
 
 PARAMETERS = 5  # x, y, vx, vy, a
 SQRT2 = math.sqrt(2.0)
@@ -21,6 +34,38 @@ NOTHING = -1e30  # a limit that no pixel reaches, and the log evidence of what c
 NODES, TERMS = 32, 8  # of erf's Taylor series: how many a unit, and how long, for 1e-15
 MIDDLE = math.ceil(FAR_OUT * NODES)
 PER_SLOPE = math.sqrt(math.pi) / 2  # exp(-u^2) by the slope of erf(u)
+
+
+class Priors(NamedTuple):
+    """What is known of targets beforehand: the amplitudes' mean, DN; how surely that, 1/sd^2, the common velocity and each
+    target's own; the least and the greatest spread, px, of a group about its middle, 0 where nothing is known of that; the least
+    distance, px, of two targets; the log odds of one more target.
+    """
+
+    amplitude_dn: float
+    amplitude: float
+    common: float
+    own: float
+    least_spread: float
+    greatest_spread: float
+    least_apart: float
+    company: float
+
+
+NO_PRIORS = Priors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class Formation(NamedTuple):
+    """Arrangements known beforehand, F of them: seats (F, most, 2), x and y px about a middle, the first of sizes (F,) of
+    each; how surely a target is on its seat, 1/sd^2; log prior weight (F,) of each, and of each number of targets in any
+    other arrangement.
+    """
+
+    seats: Floats
+    sizes: Ints
+    precision: float
+    weights: Floats
+    free: float
 
 
 def _series() -> Floats:

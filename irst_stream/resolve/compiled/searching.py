@@ -10,7 +10,8 @@ from irst_stream.compiling import compiled
 from irst_stream.resolve.compiled.equations import normal_equations
 from irst_stream.resolve.compiled.evidence import certainty, evidence, strain, too_bright_or_dim
 from irst_stream.resolve.compiled.fitting import fit
-from irst_stream.resolve.compiled.light import NOTHING, PARAMETERS
+from irst_stream.resolve.compiled.formations import nearest, seat_all, shared_belief
+from irst_stream.resolve.compiled.light import NO_PRIORS, NOTHING, PARAMETERS
 from irst_stream.resolve.compiled.sharing import take_one
 from irst_stream.resolve.compiled.starts import ellipses, merged, moments, split, with_one_more
 
@@ -28,7 +29,7 @@ FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the nu
 
 @compiled
 def search_each(  # type: ignore[no-untyped-def]
-    which, taken, images, course, sigma, noise, shot, limits, priors, turns, hints, hinted, held, begin, odds, out
+    which, taken, images, course, sigma, noise, shot, limits, priors, formation, turns, hints, hinted, held, begin, odds, out
 ):
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
 
@@ -48,14 +49,12 @@ def search_each(  # type: ignore[no-untyped-def]
         k = which[place]
         bounds = (limits[k, 0], limits[k, 1])
         hint = hints[k, : hinted[k]].copy()
-        p, matrix, agreed, logs, solutions[k] = search(
-            images[k], course[k], sigma, noise[k], shot, bounds, priors, most, turns, hint, held[k], begin[k], odds[k]
+        p, matrix, likely, logs, solutions[k] = search(
+            images[k], course[k], sigma, noise[k], shot, bounds, priors, formation, most, turns, hint, held[k], begin[k], odds[k]
         )
         n = len(p)
-        number[k], points[k, :n] = n, p
+        number[k], points[k, :n], probability[k, :n] = n, p, likely
         certainty(matrix, sides, cov[k, :n, :n], amplitude_sd[k, :n])
-        share = np.exp(logs - logs.max())
-        probability[k, :n] = agreed * (share[n:].sum() / share.sum())
         if n > 0:
             strains[k, 0], strains[k, 1] = strain(p, images[k], course[k], sigma, noise[k], shot, bounds)
             odds_then[k] = odds[k]
@@ -63,36 +62,37 @@ def search_each(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def search(images, course, sigma, noise, shot, limits, priors, most, turns, hint, held, guess, odds):  # type: ignore[no-untyped-def]
+def search(  # type: ignore[no-untyped-def]
+    images, course, sigma, noise, shot, limits, priors, formation, most, turns, hint, held, guess, odds
+):
     """Fits the likely numbers of targets.
 
     hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
     which alone that number is fitted anew; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what
     the light says. odds (most + 1,): log evidence of each number from frames before the window's. Gives the best p (K, 5),
-    without a row where noise alone explains the light better, its matrix (5K, 5K), how far other solutions agree with each
-    target (K,), the log evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, and what to hold
-    the next time.
+    without a row where noise alone explains the light better, its matrix (5K, 5K), how likely each target is (K,), the log
+    evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, and what to hold the next time.
     """
     found = moments(images, course, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
     logs, solutions = np.full(most + 1, NOTHING), np.zeros(held.shape)
     if guess == 0:
-        guess = int(min(max(round(found[0] / priors[0]), 1), most))
+        guess = int(min(max(round(found[0] / priors.amplitude_dn), 1), most))
     starts = held[guess : guess + 1, :guess].copy()
     if held[guess, 0, 4] == 0.0:
-        starts = ellipses(guess, found, priors[0], turns)
+        starts = ellipses(guess, found, priors.amplitude_dn, turns)
     if len(hint) == guess:
         starts = with_one_more(starts, hint)
     p, misfit, matrix, agreed = _best_of(starts, images, course, sigma, noise, shot, limits, priors, NOTHING)
-    logs[guess] = evidence(p, misfit, matrix, priors, area) + odds[guess]
+    logs[guess] = evidence(p, misfit, matrix, images, sigma, noise, priors, area, 0, 0.0) + odds[guess]
     solutions[guess, :guess] = first = p
     for direction in (1, -1):
         targets, q = guess + direction, first
         while 1 <= targets <= most and not too_bright_or_dim(p, matrix, priors, targets):
             starts = held[targets : targets + 1, :targets].copy()
             if held[targets, 0, 4] == 0.0:
-                grown = turns == 1 and len(hint) != targets
-                starts = ellipses(targets, found, priors[0], 0 if grown else turns)
+                grown = len(hint) != targets
+                starts = ellipses(targets, found, priors.amplitude_dn, 0 if grown and turns == 1 else turns)
                 if grown:
                     starts = with_one_more(starts, split(q, found) if direction > 0 else merged(q))
             if len(hint) == targets:
@@ -100,18 +100,31 @@ def search(images, course, sigma, noise, shot, limits, priors, most, turns, hint
             needed = logs[targets - direction] - odds[targets]
             q, misfit, other, agrees = _best_of(starts, images, course, sigma, noise, shot, limits, priors, needed)
             solutions[targets, :targets] = q
-            logs[targets] = evidence(q, misfit, other, priors, area) + odds[targets]
+            logs[targets] = evidence(q, misfit, other, images, sigma, noise, priors, area, 0, 0.0) + odds[targets]
             if logs[targets] <= logs[targets - direction]:
                 break
             if logs[targets] >= logs.max():
                 p, matrix, agreed = q, other, agrees
             targets += direction
-    none = np.empty((0, PARAMETERS))
+    none, free = np.empty((0, PARAMETERS)), np.empty((0, 3))
     empty, nobody = np.empty((0, 0)), np.empty(0)
-    logs[0] = -0.5 * normal_equations(none, images, course, sigma, noise, shot, limits, priors, empty, nobody)
+    logs[0] = -0.5 * normal_equations(none, images, course, sigma, noise, shot, limits, priors, free, empty, nobody)
+    if len(formation.sizes) and logs[0] <= logs[1:].max():
+        possible = np.array([n > 0 and not too_bright_or_dim(p, matrix, priors, n) for n in range(most + 1)])
+        logs[1:] = np.where(logs[1:] > NOTHING, logs[1:] + formation.free, NOTHING)
+        points, seated, seated_matrix = seat_all(
+            images, course, sigma, noise, shot, limits, priors, formation, possible, found
+        )
+        way = int(seated.argmax())
+        own, n = len(p), formation.sizes[way]
+        if seated[way] > logs.max():
+            p, matrix, agreed, own = points[way, :n].copy(), seated_matrix, np.ones(n), len(logs) + way
+            solutions[n, :n] = p
+        return p, matrix, shared_belief(p, agreed, own, solutions, logs, points, seated), logs, solutions
     if logs[0] > logs[1:].max():
         return none, empty, nobody, logs, solutions
-    return p, matrix, agreed, logs, solutions
+    share = np.exp(logs - logs.max())
+    return p, matrix, agreed * (share[len(p) :].sum() / share.sum()), logs, solutions
 
 
 @compiled
@@ -120,21 +133,22 @@ def _best_of(points, images, course, sigma, noise, shot, limits, priors, needed)
 
     needed: log evidence; where the first steps leave it far out of reach, they are all.
     """
-    variants, n = len(points), points[0].size
+    variants, n, free = len(points), points[0].size, np.empty((0, 3))
     misfits, done, matrices = np.empty(variants), np.empty(variants, np.bool_), np.empty((variants, n, n))
     for v in range(variants):
         points[v], misfits[v], matrices[v], done[v] = fit(
-            points[v], images, course, sigma, noise, shot, limits, priors, FIRST_STEPS
+            points[v], images, course, sigma, noise, shot, limits, priors, free, FIRST_STEPS
         )
     best = int(misfits.argmin())
     area = float(images.shape[1] * images.shape[2])
-    if not done.all() and evidence(points[best], misfits[best], matrices[best], priors, area) >= needed - OUT_OF_REACH:
+    log = evidence(points[best], misfits[best], matrices[best], images, sigma, noise, priors, area, 0, 0.0)
+    if not done.all() and log >= needed - OUT_OF_REACH:
         first, reach = best, np.inf
         for turn in range(-1, variants):
             v = first if turn < 0 else turn
             if not done[v] and misfits[v] < reach:
                 points[v], misfits[v], matrices[v], done[v] = fit(
-                    points[v], images, course, sigma, noise, shot, limits, priors, STEPS
+                    points[v], images, course, sigma, noise, shot, limits, priors, free, STEPS
                 )
             reach = misfits.min() + NEAR
         best = int(misfits.argmin())
@@ -148,12 +162,14 @@ def _leave(images, course, sigma, noise, shot, limits, logs, solutions, best, od
     They are relative to the best number's; of a number that was not tried nothing new is known. A solution of more targets
     fits more of the noise too, which WORTH makes up for.
     """
-    said, nothing = np.full(len(odds), NOTHING), (0.0, 0.0, 0.0, 0.0)
+    said, free = np.full(len(odds), NOTHING), np.empty((0, 3))
     for k in range(1, len(odds)):
         if logs[k] > NOTHING and solutions[k, 0, 4] != 0.0:
             matrix, vector = np.empty((PARAMETERS * k, PARAMETERS * k)), np.empty(PARAMETERS * k)
             p = solutions[k, :k]
-            misfit = normal_equations(p, images[:1], course[:1], sigma, noise, shot, limits, nothing, matrix, vector)
+            misfit = normal_equations(
+                p, images[:1], course[:1], sigma, noise, shot, limits, NO_PRIORS, free, matrix, vector
+            )
             said[k] = -0.5 * misfit - WORTH * k / len(images)
     before = odds.copy()
     for k in range(1, len(odds)):
@@ -178,7 +194,7 @@ def _agreement(points, misfits, best):  # type: ignore[no-untyped-def]
         counted[v] = weight > 0.0
         total += weight
         for k in range(targets):
-            if _nearest(points[best, k], points[v]) < AGREES:
+            if nearest(points[best, k], points[v]) < AGREES:
                 shared[k] += weight
     return shared / total
 
@@ -188,13 +204,5 @@ def _farthest(p, q):  # type: ignore[no-untyped-def]
     """How far the target of p that is farthest from all of q is from them."""
     farthest = 0.0
     for k in range(len(p)):
-        farthest = max(farthest, _nearest(p[k], q))
+        farthest = max(farthest, nearest(p[k], q))
     return farthest
-
-
-@compiled
-def _nearest(target, others):  # type: ignore[no-untyped-def]
-    nearest = -NOTHING
-    for k in range(len(others)):
-        nearest = min(nearest, math.hypot(target[0] - others[k, 0], target[1] - others[k, 1]))
-    return nearest
