@@ -51,7 +51,8 @@ class MetricsSettings:
 class Config:
     """What is known of the scene, how it is read, where frames come from and where results go.
 
-    window: frames of a window, odd. readout: "best", the network's answer or the fit's, whichever is surer; "network", its
+    window: frames of a window, odd. readout: "best", the fit, which is tried from the
+    network's answer too, and the network's where no targets explain the light; "network", its
     continuous head alone; "peaks" or "cells", its plain head; "fit", the imaging model alone, which needs no engine.
     policy: "live", where the newest frames win, or "lossless", where whoever sends too fast waits.
     """

@@ -30,7 +30,7 @@ from irst_stream.io.images import encode_png
 from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name, write_manifest
 from irst_stream.optics import PATCH, SIGMA
 from irst_stream.sim import FRAMES_PER_TRAJECTORY, Scene, SceneSettings, csist100k, seqcsist
-from irst_stream.sim.datasets import BLOCK_IMAGES, DEFAULT_RULES, SeqCsistRules, check_draw, rules_of
+from irst_stream.sim.datasets import BLOCK_IMAGES, DEFAULT_RULES, SeqCsistRules, check_draw, check_rules, rules_of
 from irst_stream.version import __version__
 
 __all__ = ["GeneratedSet", "Job", "patch_set", "scene_set"]
@@ -125,6 +125,7 @@ def patch_set(
     if count < 1:
         raise UsageError(f"expected at least one {'trajectory' if dataset == 'seqcsist' else 'image'}, got {count}")
     check_draw(seed, split, noise)
+    check_rules(rules)
     ceiling = 255 if saturate or depth == 8 else 2**depth - 1
     length = FRAMES_PER_TRAJECTORY if dataset == "seqcsist" else 1
     drawn = {"seed": seed, "split": split, "noise_dn": list(noise), "depth_bits": depth, "ceiling_dn": ceiling}

@@ -1,7 +1,10 @@
-"""How good the detections are, on fresh generated test sets; run it with .venv/bin/python tools/bench_accuracy.py.
+"""How good the detections are, in the worlds of tools/worlds.py; run it with .venv/bin/python tools/bench_accuracy.py.
 
-Prints a table of CSO-mAP by the legacy scorer for each readout and set, then what stands beside it, and writes
-out/bench_accuracy.json. SeqCSIST: the windows' centre frames 2 to 17 of every trajectory.
+For each world and readout: CSO-mAP by the legacy scorer, how often the number of targets is right, GOSPA, milliseconds a
+window, and calibration: by how much, in the worst decile of scores, the share of detections with a target within 0.15 px
+differs from their mean score. Beside them the yardsticks of tools/yardsticks.py. Writes out/bench_accuracy.json.
+
+--baseline FILE writes the CSO-mAP of small draws, which tests/test_accuracy.py holds every later state against.
 """
 
 import argparse
@@ -9,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,107 +20,121 @@ from typing import Any
 
 import numpy as np
 from bench_data import describe_machine
+from worlds import GROUPS, WORLDS, World
+from yardsticks import ArmsModel, truth_started
 
 from irst_stream import Detections, Frame, Stamp, Truth
 from irst_stream.build import build_resolver, told_of
-from irst_stream.config import read_config
+from irst_stream.config import Config
 from irst_stream.machine import usable_cores
-from irst_stream.optics import FineGrid
-from irst_stream.resolve import read_cells
-from irst_stream.resources import find_config, find_engine
+from irst_stream.resolve.fit import Fitter
+from irst_stream.resolve.found import CLOSE, NOTHING_FOUND, Found
+from irst_stream.resources import find_engine
 from irst_stream.score import score_detections
-from irst_stream.sim import Patches, csist100k, seqcsist
+from irst_stream.sim import Patches
+from irst_stream.types import Window
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.window import Windows
 
 OUT = Path("out/bench_accuracy.json")
-Answer = tuple[Detections, Truth, float]  # and the seconds it took
+READOUTS = ("cells", "network", "fit", "best")
+TRUTH_STARTED, ARMS = "truth-started fit", "arrangement as a model"
+SMALL, SMALL_SEED = 1, 200  # trajectories a world, and the seed, of the baseline's draws
+FEWEST = 50  # detections that a decile must hold to be judged
+WHOLE = 1 / np.sqrt(12)  # DN: what rounding adds to the noise
 
 
-@dataclass(frozen=True)
-class TestSet:
-    name: str
-    config: str
-    draw: Callable[..., Patches]
-    share: int  # sequences for each of --trajectories
-    noise: float = 0.0
-    depth: int = 16
+@dataclass
+class Answers:
+    """What one readout gave, and the seconds it took for each window."""
 
-    def patches(self, count: int, first: int, seed: int) -> Patches:
-        noise = (self.noise, self.noise)
-        return self.draw(count, first=first, seed=seed, split="test", noise=noise, depth=self.depth)
+    pairs: list[tuple[Detections, Truth]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
-
-SETS = (
-    TestSet("SeqCSIST 0 DN", "seqcsist", seqcsist, 1),
-    TestSet("2 DN", "seqcsist", seqcsist, 1, noise=2.0),
-    TestSet("5 DN", "seqcsist", seqcsist, 1, noise=5.0),
-    TestSet("0 DN, 8 bit", "seqcsist", seqcsist, 1, depth=8),
-    TestSet("CSIST-100K 0 DN", "csist100k", csist100k, 13),
-)
-PERFECT = "perfect labels, cell centres"
-READOUTS: dict[str, Any] = {
-    PERFECT: "",
-    "cell centres, DeRefNet, plain head": "cells",
-    "peaks, DeRefNet, plain head": "peaks",
-    "continuous head alone": "network",
-    "default: the surer of both": "best",
-    "physics alone": "fit",
-}
-PUBLISHED = ("51.55", "49.09", "47.23", "-", "72.84 (c=7)")
+    def add(self, found: Detections, truth: Truth, seconds: float) -> None:
+        self.pairs.append((found, truth))
+        self.seconds.append(seconds)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trajectories", type=int, default=750, help="of each SeqCSIST set (default 750)")
-    parser.add_argument("--seed", type=int, default=100, help="of the test sets (default 100)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trajectories", type=int, default=60, help="of each SeqCSIST world (default 60)")
+    parser.add_argument("--seed", type=int, default=100, help="of the draws (default 100)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORLD", help="groups (a, b, c) or parts of worlds' names")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="measure small draws and write them here")
     args = parser.parse_args()
+    if args.baseline:
+        args.baseline.write_text(json.dumps(small_scores(WORLDS), indent=1) + "\n")
+        return 0
     machine = describe_machine()
     print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
+    chosen = [w for w in WORLDS if not args.only or any(part == w.group or part in w.name for part in args.only)]
     results = []
     with get_context("spawn").Pool(usable_cores()) as pool:
-        for test_set in SETS:
-            count = args.trajectories * test_set.share
-            size = -(-count // (8 * usable_cores()))
+        for world in chosen:
+            count = max(round(args.trajectories * world.sequences), 1)
+            size = -(-count // (4 * usable_cores()))
             pieces = [(first, min(size, count - first)) for first in range(0, count, size)]
-            parts = pool.map(partial(read, test_set, args.seed), pieces)
-            for label in READOUTS:
-                answers = [answer for part in parts for answer in part[label]]
-                results.append({"readout": label, "set": test_set.name, **measure(answers)})
-                print(f"{label}, {test_set.name}: {results[-1]['legacy']['cso_map']:.4f}", file=sys.stderr)
-    report(results)
+            results += report(world, pool.map(partial(answer, world, args.seed), pieces))
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps({"machine": machine, "arguments": vars(args), "results": results}, indent=2) + "\n")
+    written = {"machine": machine, "trajectories": args.trajectories, "seed": args.seed, "results": results}
+    OUT.write_text(json.dumps(written, indent=2) + "\n")
     return 0
 
 
-def read(test_set: TestSet, seed: int, piece: tuple[int, int]) -> dict[str, list[Answer]]:
-    """What each readout finds; the network looks once, and its time counts for each readout that needs it."""
-    config = read_config(find_config(test_set.config))
-    engine, grid = read_engine(find_engine(config.engine)), FineGrid()
-    unmix = WindowUnmixer(build_unmixer(engine, choose_backend(engine, config.backend), 1), engine.manifest, told=told_of(config))
-    resolvers = {
-        label: build_resolver(replace(config, readout=readout), engine.manifest)
-        for label, readout in READOUTS.items()
-        if readout
-    }
-    windows, truths = Windows(config.window), {}
-    answers: dict[str, list[Answer]] = {label: [] for label in READOUTS}
-    for truth, frame in frames(test_set.patches(piece[1], piece[0], seed), 2.0**test_set.depth - 1):
-        truths[truth.stamp.sensor, truth.stamp.index] = truth
+def small_scores(worlds: tuple[World, ...]) -> dict[str, dict[str, float]]:
+    """CSO-mAP, %, of small draws: by world and readout."""
+    scores = {}
+    for world in worlds:
+        found = answer(world, SMALL_SEED, (0, max(round(SMALL * world.sequences), 1)), yardsticks=False)
+        scores[world.name] = {name: round(measure(one)["cso_map"], 2) for name, one in found.items()}
+    return scores
+
+
+def answer(world: World, seed: int, piece: tuple[int, int], *, yardsticks: bool = True) -> dict[str, Answers]:
+    """What each readout finds in some sequences; the network looks once, and its time counts for each that needs it."""
+    config = world.settings()
+    engine = read_engine(find_engine(config.engine))
+    unmixer = build_unmixer(engine, choose_backend(engine, config.backend), 1)
+    unmix = WindowUnmixer(unmixer, engine.manifest, told=told_of(config))
+    resolvers = {name: build_resolver(replace(config, readout=name), engine.manifest) for name in READOUTS}
+    fitter, arms, windows = Fitter(config.fit), ArmsModel(), Windows(config.window)
+    found = {name: Answers() for name in READOUTS}
+    truths: dict[tuple[str, int], Truth] = {}
+    for truth, frame in frames(world.draw(piece[1], piece[0], seed), world.full_scale):
+        truths[frame.stamp.sensor, frame.stamp.index] = truth
         window = windows.push(frame)
         if window is None:
             continue
         truth = truths[window.stamp.sensor, window.stamp.index]
         looked, (seen,) = timed(unmix, [window])
-        for label, resolve in resolvers.items():
-            seconds, found = timed(resolve, window, seen)
-            answers[label].append((found, truth, seconds + (looked if READOUTS[label] != "fit" else 0)))
-        seconds, found = timed(read_cells, grid.label(truth.xy, truth.amplitude), grid)
-        answers[PERFECT].append((found.detections(truth.stamp), truth, seconds))
-    return answers
+        for name, resolve in resolvers.items():
+            seconds, detections = timed(resolve, window, seen)
+            found[name].add(detections, truth, seconds + (looked if name != "fit" else 0))
+        for name, work in _yardsticks(world, config, fitter, arms, window, truth).items() if yardsticks else ():
+            seconds, best = timed(work)
+            found.setdefault(name, Answers()).add(best.detections(truth.stamp), truth, seconds)
+    return found
+
+
+def _yardsticks(
+    world: World, config: Config, fitter: Fitter, arms: ArmsModel, window: Window, truth: Truth
+) -> dict[str, Callable[[], Found]]:
+    images = window.patches[0].astype(np.float64)
+    noise = float(fitter.levels(window.patches, window.noise)[0])
+    work = {TRUTH_STARTED: partial(truth_started, window, truth.xy, truth.amplitude, config.fit, noise)}
+    if world.arms:
+        work[ARMS] = lambda: _of_model(*arms(images, noise, 0.0, world.full_scale))
+    return work
+
+
+def _of_model(xy: np.ndarray, probability: float) -> Found:
+    if not len(xy):
+        return NOTHING_FOUND
+    unknown = np.full(len(xy), np.nan)
+    return Found.alone(xy, np.full((len(xy), 2, 2), np.nan), unknown, unknown, np.full(len(xy), probability))
 
 
 def timed(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -135,27 +152,49 @@ def frames(patches: Patches, full_scale: float) -> Iterator[tuple[Truth, Frame]]
             yield truth, Frame(stamp, patches.frames[k, t], full_scale)
 
 
-def measure(answers: list[Answer]) -> dict[str, Any]:
-    pairs = [(found, truth) for found, truth, _ in answers]
-    seconds = np.array([s for _, _, s in answers])
-    scores = {mode: score_detections(pairs, mode).as_dict() for mode in ("legacy", "standard")}
-    return {**scores, "ms": {"p50": 1e3 * float(np.median(seconds)), "p99": 1e3 * float(np.percentile(seconds, 99))}}
+def measure(answers: Answers) -> dict[str, Any]:
+    """The figures of one readout: CSO-mAP and right numbers in %, GOSPA px, ms a window, the worst decile's error."""
+    scores = score_detections(answers.pairs, "legacy")
+    ms = 1e3 * np.array(answers.seconds)
+    return {
+        "cso_map": 100 * scores.cso_map.map,
+        "ap": [100 * float(ap) for ap in scores.cso_map.ap],
+        "count": 100 * scores.errors.count_accuracy,
+        "gospa": scores.gospa.total,
+        "ms": {"p50": float(np.median(ms)), "p99": float(np.percentile(ms, 99))},
+        "deciles": deciles(answers.pairs) if all(found.score.max(initial=0) <= 1 for found, _ in answers.pairs) else [],
+    }
 
 
-def report(results: list[dict[str, Any]]) -> None:
-    names = [s.name for s in SETS]
-    print(f"{'CSO-mAP, legacy':<36}" + "".join(f"{name:>18}" for name in names))
-    print(f"{'published best':<36}" + "".join(f"{text:>18}" for text in PUBLISHED))
-    for readout in dict.fromkeys(r["readout"] for r in results):
-        rows = [r for r in results if r["readout"] == readout]
-        for label, value in (
-            (readout, lambda r: f"{100 * r['legacy']['cso_map']:.2f}"),
-            ("  standard mode", lambda r: f"{100 * r['standard']['cso_map']:.2f}"),
-            ("  right number of targets, %", lambda r: f"{100 * r['legacy']['errors']['count_accuracy']:.2f}"),
-            ("  GOSPA, px", lambda r: f"{r['legacy']['gospa']['total']:.4f}"),
-            ("  ms a window, p50 / p99", lambda r: f"{r['ms']['p50']:.2f} / {r['ms']['p99']:.2f}"),
-        ):
-            print(f"{label:<36}" + "".join(f"{value(r):>18}" for r in rows))
+def deciles(pairs: list[tuple[Detections, Truth]]) -> list[dict[str, float]]:
+    """Of each tenth of the scores from 0 to 1 that holds enough: mean score, share of hits, how many."""
+    score, hit = [np.zeros(0)], [np.zeros(0, bool)]
+    for found, truth in pairs:
+        score.append(found.score)
+        away = np.linalg.norm(found.xy[:, None] - truth.xy, axis=-1) if len(truth) else np.full((len(found), 1), np.inf)
+        hit.append(away.min(1) < CLOSE)
+    scores, hits = np.concatenate(score), np.concatenate(hit)
+    tenth = np.clip((10 * scores).astype(int), 0, 9)
+    rows = [(tenth == k) for k in range(10) if (tenth == k).sum() >= FEWEST]
+    return [{"score": float(scores[r].mean()), "hits": float(hits[r].mean()), "of": int(r.sum())} for r in rows]
+
+
+def report(world: World, parts: list[dict[str, Answers]]) -> list[dict[str, Any]]:
+    """Prints a world's rows; gives them."""
+    results = []
+    print(f"{world.group}: {world.name} ({GROUPS[world.group]})")
+    for name in parts[0]:
+        pairs = [pair for part in parts for pair in part[name].pairs]
+        whole = Answers(pairs, [s for part in parts for s in part[name].seconds])
+        row = {"group": world.group, "world": world.name, "readout": name, "windows": len(pairs), **measure(whole)}
+        worst = max((abs(d["score"] - d["hits"]) for d in row["deciles"]), default=float("nan"))  # cells' are no probabilities
+        print(
+            f"  {name:<24} CSO-mAP {row['cso_map']:6.2f}   right number {row['count']:6.2f} %   GOSPA {row['gospa']:.3f} px"
+            f"   {row['ms']['p50']:6.2f} / {row['ms']['p99']:6.2f} ms   worst decile {worst:.2f}",
+            flush=True,
+        )
+        results.append(row)
+    return results
 
 
 if __name__ == "__main__":

@@ -302,6 +302,8 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
     else:
         if config.start:
             begin_from(network, read_engine(find_engine(config.start)).weights)
+            if config.head.windows:  # it learns on patches alone, and the trunk's features would come as a surprise
+                torch.nn.init.zeros_(network.head.features.weight)
         network.unfold.qinit.copy_(to(first_guess(draw, config), network.unfold.qinit))
         average.load_state_dict(network.state_dict())
     return run

@@ -26,6 +26,7 @@ Draw = Callable[[int, int, int], Patches]  # of so many sequences, from this num
 FREE_FRAMES = 8  # of a free group: four windows
 SPREAD = 1.3  # times the spacing: how far a target's nearest neighbour is at most
 FREE_NOISE = 5.0  # DN, of groups of no benchmark
+TOLD = {"amplitude_dn": 235.0, "amplitude_sd_dn": 8.7}
 COMMON_SPEED, OWN_SPEED = 0.05, 0.001  # px a frame: standard deviations
 
 
@@ -121,6 +122,11 @@ def _arms(name: str, group: str, noise: tuple[float, float], depth: int = 16, **
     return World(name, group, draw, full_scale=2.0**depth - 1, arms=True)
 
 
+def _other_arms(name: str, noise: tuple[float, float], **rules: Any) -> World:
+    draw = partial(trajectories, rules=SeqCsistRules(**rules), noise=noise)
+    return World(name, "b", draw, "general", {"readout": "best"}, {**TOLD, "speed_px": 0.05})
+
+
 def _free(name: str, known: Mapping[str, Any], sequences: float = 4.0, **options: Any) -> World:
     draw = partial(free_groups, **{"spacing": 0.5, "amplitude": (220.0, 250.0), "share": (0.88, 1.0), **options})
     return World(name, "b", draw, "general", {"readout": "best"}, known, sequences)
@@ -136,7 +142,6 @@ def _no_benchmark(snr: float, spacing: float, *, known: bool) -> World:
     return World(name, "c", draw, "general", {"readout": "best"} if known else {}, told if known else {}, 4.0)
 
 
-TOLD = {"amplitude_dn": 235.0, "amplitude_sd_dn": 8.7}
 SLANTED = {"paths": ("wave",), "step_px": 0.07}
 WORLDS = (
     _arms("SeqCSIST 0 DN", "a", (0, 0)),
@@ -146,7 +151,8 @@ WORLDS = (
     World("CSIST-100K 0 DN", "a", evenly_counted, "csist100k", sequences=13.0),
     _arms("waves at 0.07 px, 0 to 10 DN", "b", (0, 10), **SLANTED),
     _arms("whole columns, 2 DN", "b", (2, 2), start="columns"),
-    _free("arms at any angle, 3 DN", TOLD, 1.0),
+    _other_arms("arms at any angle, 3 DN", (3, 3), rotated=True),
+    _other_arms("arms of 0.2 to 0.6 px, 3 DN", (3, 3), rotated=True, arm_px=(0.2, 0.6)),
     _free("no arrangement, 0 DN", TOLD, depth=16),
     _free("no arrangement, 3 DN", TOLD, noise=(3.0, 3.0)),
     _free("100 to 500 DN, 3 DN", {"amplitude_dn": 300.0, "amplitude_sd_dn": 115.0}, amplitude=(250.0, 500.0), share=(0.4, 1.0), noise=(3.0, 3.0)),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from irst_stream.commands.console import count, noun, number, pair, positive, print_line, progress, size, split_range
 from irst_stream.errors import OutputError, UsageError
@@ -18,7 +18,7 @@ from irst_stream.resources import find_config
 from irst_stream.settings import read_settings
 from irst_stream.sim import SceneSettings
 from irst_stream.sim.background import BACKGROUNDS
-from irst_stream.sim.datasets import SPLITS
+from irst_stream.sim.datasets import DEFAULT_RULES, SPLITS, Start
 
 __all__ = ["set_up"]
 
@@ -58,8 +58,30 @@ def _add_patches(kinds: Any, dataset: str, amount: str, summary: str) -> None:
     )  # fmt: skip
     parser.add_argument("--depth", type=int, choices=(8, 16), default=16, help="bits of a file's pixel (default 16)")
     parser.add_argument("--saturate", action="store_true", help="saturate at 255 DN in 16-bit files too, as 8 bits do")
+    if dataset == "seqcsist":
+        _add_rules(parser)
     _add_common(parser)
     parser.set_defaults(run=_run_patches, dataset=dataset)
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    """What the publication of SeqCSIST leaves open."""
+    rules = DEFAULT_RULES
+    group = parser.add_argument_group("rules that the publication leaves open; the manifest states them")
+    group.add_argument(
+        "--start", choices=get_args(Start), default=rules.start,
+        help="where paths start: anywhere; at whole pixels in x, as published (columns); in x and y (lattice)"
+        f" (default {rules.start})",
+    )  # fmt: skip
+    group.add_argument(
+        "--paths", type=lambda text: tuple(text.split(",")), default=rules.paths, metavar="KINDS",
+        help=f"some of line, parabola, circle, wave (default {','.join(rules.paths)})",
+    )  # fmt: skip
+    group.add_argument("--step", type=positive, default=rules.step_px, metavar="PX", help="along x, a frame (default 0.04)")
+    group.add_argument("--slope", type=number, default=rules.slope, help="of lines, at most (default 1)")
+    group.add_argument(
+        "--curvature", type=number, default=rules.curvature_per_px, metavar="PER_PX", help="of parabolas, at most (default 0.25)"
+    )
 
 
 def _add_scene(kinds: Any) -> None:
@@ -118,6 +140,10 @@ SCENE_OPTIONS: list[tuple[str, Callable[[str], Any], str, tuple[str, ...], str]]
 
 def _run_patches(args: argparse.Namespace) -> int:
     drawn = {"seed": args.seed, "noise": args.noise, "depth": args.depth, "saturate": args.saturate}
+    if args.dataset == "seqcsist":
+        drawn["rules"] = replace(
+            DEFAULT_RULES, start=args.start, paths=args.paths, step_px=args.step, slope=args.slope, curvature_per_px=args.curvature
+        )
     counts = {args.split: args.amount} if args.split else _shares(args.dataset, args.amount)
     sets = [patch_set(args.out / split, args.dataset, n, split=split, **drawn) for split, n in counts.items() if n]
     return _fill(args.out, sets, args.workers)

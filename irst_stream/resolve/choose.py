@@ -1,38 +1,18 @@
-"""Two answers to one region, the network's and the fit's: which of them is the better."""
+"""A network's answer to a region and the fit's: the light decides."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from irst_stream.resolve.found import Found
-from irst_stream.types import Floats
 
 __all__ = ["choose"]
 
-ELSEWHERE = 0.15  # px: how far off a target is taken to be that may not be where it is said to be
-MARGIN = 2.0  # how many times surer than the network the fit must be of itself, which knows less of rival arrangements
+EXPLAINED = 0.5  # of a fit: below that its targets do not explain the light, and it has no say over the network
 
 
 def choose(network: Found, fit: Found) -> Found:
-    """The surer of the two; both know how sure they are.
-
-    The network has learnt how groups are arranged, and wins where noise hides that; the fit knows no grid and no training,
-    and wins where the light speaks clearly. Numbers of targets that differ are decided by how likely each answer is to have
-    the right one.
+    """The fit's answer, which was also tried from the network's and has ranked that by the light like any other; but where
+    no targets of the imaging model explain the light, the answer that is surer of more targets.
     """
-    if len(network.xy) != len(fit.xy):
-        return network if _certainty(network) > _certainty(fit) else fit
-    if not len(fit.xy):
+    if not len(fit.xy) or fit.explained.min() >= EXPLAINED:
         return fit
-    return fit if MARGIN * _spread(fit) < _spread(network) else network
-
-
-def _certainty(found: Found) -> float:
-    """How likely it is that all targets are there, and no other."""
-    return float(np.prod(found.probability)) if len(found.xy) else 0.0
-
-
-def _spread(found: Found) -> float:
-    """The standard deviation of a place, px, mean over the targets; one that may be elsewhere counts as that."""
-    variance: Floats = (found.cov[:, 0, 0] + found.cov[:, 1, 1]) / 2
-    return float(np.sqrt(np.mean(variance + (1 - found.probability) * ELSEWHERE**2)))
+    return network if network.score.sum() > fit.score.sum() else fit

@@ -108,6 +108,11 @@ class Fitter:
         course[0, :, 0] = times
         return self.follow(patches[None], course, [hint], np.array([noise_dn]), np.array([ceiling]), held)[0][0]
 
+    def levels(self, patches: Images, measured: Floats) -> Floats:
+        """(N,) DN: a pixel's noise in N regions (N, T, H, W), as the fit takes it; measured (N,): DN, NaN where unknown."""
+        known = np.isfinite(patches)
+        return self._levels(np.where(known, patches, 10 * UNKNOWN).astype(np.float64), known, measured)
+
     def nothing(self, age: Ints) -> Held:
         """Nothing held, of N regions of that age (N,)."""
         most = self.settings.most_targets
@@ -196,7 +201,8 @@ def _found(answers: Answers, sides: tuple[int, ...]) -> list[Found]:
     cov = answers.cov * worse[:, None, None, None, None]
     alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), factors(answers.number, cov)
     deviation = answers.amplitude_sd * np.sqrt(worse)[:, None]
-    each = p[..., :2], alone, p[..., 4], deviation, np.nan_to_num(answers.probability / (1 + strange**4)), factor
+    explained = np.broadcast_to(1 / (1 + strange**4), inside.shape)
+    each = p[..., :2], alone, p[..., 4], deviation, np.nan_to_num(answers.probability * explained), explained, factor
     columns = [column[inside] for column in each]
     ends = inside.sum(axis=1).cumsum().tolist()
     return [Found(*(column[a:b] for column in columns)) for a, b in zip([0, *ends], ends, strict=False)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from irst_stream.types import Detections, Floats, Stamp, Window
 
-__all__ = ["NOTHING_FOUND", "Found", "gather", "one_above_another", "side_by_side"]
+__all__ = ["CLOSE", "NOTHING_FOUND", "Found", "gather", "one_above_another", "side_by_side"]
 
 CLOSE = 0.15  # px: a detection's score estimates the probability that a target is this close
 
@@ -19,7 +19,8 @@ class Found(NamedTuple):
     """The targets of one region.
 
     xy (K, 2) px of the patch, cov (K, 2, 2) px^2, amplitude and its deviation (K,) DN, and how likely each is to be there
-    at all (K,); or, where cov is NaN and nothing of the kind is known, what ranks them. factor: see Detections.
+    at all (K,); or, where cov is NaN and nothing of the kind is known, what ranks them. explained (K,): 1 where the targets
+    explain the light, falling to 0 the less they do. factor: see Detections.
     """
 
     xy: Floats
@@ -27,18 +28,19 @@ class Found(NamedTuple):
     amplitude: Floats
     amplitude_sd: Floats
     probability: Floats
+    explained: Floats
     factor: Floats
 
     @classmethod
     def alone(cls, xy: Floats, cov: Floats, amplitude: Floats, amplitude_sd: Floats, probability: Floats) -> Found:
         """Targets whose errors have nothing to do with each other, as far as is known."""
-        return cls(xy, cov, amplitude, amplitude_sd, probability, np.zeros((len(xy), 2, 0)))
+        return cls(xy, cov, amplitude, amplitude_sd, probability, np.ones(len(xy)), np.zeros((len(xy), 2, 0)))
 
     @classmethod
     def joined(cls, parts: Sequence[Found]) -> Found:
         """All that was found in these parts, each on its own."""
         columns = map(np.concatenate, zip(*(part[:-1] for part in parts), strict=True))
-        return cls.alone(*columns)._replace(factor=side_by_side([part.factor for part in parts]))
+        return cls(*columns, side_by_side([part.factor for part in parts]))
 
     def of(self, which: NDArray[Any]) -> Found:
         """Some of them."""
@@ -52,7 +54,7 @@ class Found(NamedTuple):
 
     def detections(self, stamp: Stamp) -> Detections:
         """As the detections of a frame that is one region, the highest score first."""
-        xy, cov, amplitude, sd, _, factor = ranked = self.of(np.argsort(-self.score, kind="stable"))
+        xy, cov, amplitude, sd, *_, factor = ranked = self.of(np.argsort(-self.score, kind="stable"))
         return Detections(stamp, xy, cov, amplitude, sd, ranked.score, np.zeros(len(xy), np.int64), factor)
 
 

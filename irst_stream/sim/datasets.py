@@ -35,6 +35,7 @@ __all__ = [
     "SeqCsistRules",
     "Start",
     "check_draw",
+    "check_rules",
     "csist100k",
     "rules_of",
     "seqcsist",
@@ -145,7 +146,7 @@ def seqcsist(
     each trajectory's own drawn uniformly from this range; depth: 8 or 16 bits, or None to keep float32 DN; ceiling: DN
     at which the sensor saturates, None for the depth's own; rules: where they are not the published ones.
     """
-    _check_rules(rules)
+    check_rules(rules)
     blocks = _Blocks("seqcsist", seed, split, FRAMES_PER_TRAJECTORY, noise, depth, ceiling, rules.sigma_px)
     return blocks.draw(partial(_draw_trajectories, rules), first, trajectories)
 
@@ -175,13 +176,16 @@ def check_draw(seed: int, split: str, noise: tuple[float, float]) -> None:
         raise UsageError(f"seed: expected 0 or more, got {seed}")
 
 
-def _check_rules(rules: SeqCsistRules) -> None:
+def check_rules(rules: SeqCsistRules) -> None:
     """Raises a UsageError that names what makes no rule."""
     unknown = [path for path in rules.paths if path not in ("line", "parabola", "circle", "wave")]
     if unknown or not rules.paths:
         raise UsageError(f"paths: expected some of line, parabola, circle, wave, got {', '.join(rules.paths) or 'none'}")
     if rules.start not in ("anywhere", "columns", "lattice"):
         raise UsageError(f"start: expected anywhere, columns or lattice, got {rules.start!r}")
+    for name in ("step_px", "slope", "curvature_per_px"):
+        if not 0 <= getattr(rules, name) <= 10:
+            raise UsageError(f"{name}: expected 0 to 10, got {getattr(rules, name):g}")
     if not 1 <= rules.targets[0] <= rules.targets[1] <= len(DIRECTIONS):
         raise UsageError(f"targets: expected 1 to {len(DIRECTIONS)}, got {rules.targets[0]} to {rules.targets[1]}")
 
