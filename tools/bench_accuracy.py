@@ -187,7 +187,9 @@ def report(world: World, parts: list[dict[str, Answers]]) -> list[dict[str, Any]
         pairs = [pair for part in parts for pair in part[name].pairs]
         whole = Answers(pairs, [s for part in parts for s in part[name].seconds])
         row = {"group": world.group, "world": world.name, "readout": name, "windows": len(pairs), **measure(whole)}
-        worst = max((abs(d["score"] - d["hits"]) for d in row["deciles"]), default=float("nan"))  # cells' are no probabilities
+        worst = max(
+            (abs(d["score"] - d["hits"]) for d in row["deciles"]), default=float("nan")
+        )  # cells' are no probabilities
         print(
             f"  {name:<24} CSO-mAP {row['cso_map']:6.2f}   right number {row['count']:6.2f} %   GOSPA {row['gospa']:.3f} px"
             f"   {row['ms']['p50']:6.2f} / {row['ms']['p99']:6.2f} ms   worst decile {worst:.2f}",

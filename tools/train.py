@@ -284,7 +284,9 @@ def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> 
     """The run as its checkpoint left it, or a new one."""
     torch.manual_seed(config.seed)
     network, average = (
-        DeRefNet(grid_of(config), head=True, by_peak=config.by_peak, told=True).to(device, memory_format=torch.channels_last)
+        DeRefNet(grid_of(config), head=True, by_peak=config.by_peak, told=True).to(
+            device, memory_format=torch.channels_last
+        )
         for _ in "ab"
     )
     run = Run(network, average, optimizer_of(network, STAGES[0]))

@@ -32,9 +32,10 @@ COMMON_SPEED, OWN_SPEED = 0.05, 0.001  # px a frame: standard deviations
 
 @dataclass(frozen=True)
 class World:
-    """name and group ("a", "b" or "c"); draw; config: the shipped one that reads it, with these changes to its fields and to
-    [fit]; sequences: drawn for each of the benchmark's --trajectories; arms: whether the arrangement's own model is a
-    yardstick in it.
+    """How a world is drawn and read.
+
+    group: "a", "b" or "c"; config: the shipped configuration that reads it, with `changes` to its fields and `fit` to its
+    [fit]; sequences: drawn for each of the benchmark's --trajectories; arms: the arrangement's own model is a yardstick.
     """
 
     name: str
@@ -97,7 +98,9 @@ def free_groups(
     start = places - middle[:, None] + 5 + rng.uniform(-0.5, 0.5, (count, 1, 2))
     velocity = rng.normal(0, COMMON_SPEED, (count, 1, 2)) + rng.normal(0, OWN_SPEED, (count, 5, 2))
     xy = start[:, None] + velocity[:, None] * (np.arange(FREE_FRAMES) - FREE_FRAMES / 2)[:, None, None]
-    light = rng.uniform(*amplitude, (count, 1)) * np.column_stack([np.ones(count), rng.uniform(*share, (count, 4))]) * exists
+    light = (
+        rng.uniform(*amplitude, (count, 1)) * np.column_stack([np.ones(count), rng.uniform(*share, (count, 4))]) * exists
+    )
     level = rng.uniform(*noise, count)
     frames = render(xy, light[:, None], PATCH, *sigma)
     frames = (frames + level[:, None, None, None] * rng.standard_normal(frames.shape)).astype(np.float32)
@@ -134,9 +137,7 @@ def _free(name: str, known: Mapping[str, Any], sequences: float = 4.0, **options
 
 def _no_benchmark(snr: float, spacing: float, *, known: bool) -> World:
     brightest = snr * FREE_NOISE / peak_response()
-    draw = partial(
-        free_groups, spacing=spacing, amplitude=(brightest, brightest), noise=(FREE_NOISE, FREE_NOISE)
-    )
+    draw = partial(free_groups, spacing=spacing, amplitude=(brightest, brightest), noise=(FREE_NOISE, FREE_NOISE))
     told = {"amplitude_dn": 0.75 * brightest, "amplitude_sd_dn": 0.25 * brightest, "noise_dn": FREE_NOISE}
     name = f"SNR {snr:g}, {spacing:g} px" + ("" if known else ", unknown")
     return World(name, "c", draw, "general", {"readout": "best"} if known else {}, told if known else {}, 4.0)
@@ -155,7 +156,13 @@ WORLDS = (
     _other_arms("arms of 0.2 to 0.6 px, 3 DN", (3, 3), rotated=True, arm_px=(0.2, 0.6)),
     _free("no arrangement, 0 DN", TOLD, depth=16),
     _free("no arrangement, 3 DN", TOLD, noise=(3.0, 3.0)),
-    _free("100 to 500 DN, 3 DN", {"amplitude_dn": 300.0, "amplitude_sd_dn": 115.0}, amplitude=(250.0, 500.0), share=(0.4, 1.0), noise=(3.0, 3.0)),
+    _free(
+        "100 to 500 DN, 3 DN",
+        {"amplitude_dn": 300.0, "amplitude_sd_dn": 115.0},
+        amplitude=(250.0, 500.0),
+        share=(0.4, 1.0),
+        noise=(3.0, 3.0),
+    ),
     _free("optics 10 % wider, 3 DN", TOLD, noise=(3.0, 3.0), sigma=(0.55, 0.55)),
     _free("optics 10 % narrower, 3 DN", TOLD, noise=(3.0, 3.0), sigma=(0.45, 0.45)),
     _free("optics 15 % elliptical, 3 DN", TOLD, noise=(3.0, 3.0), sigma=(0.535, 0.465)),

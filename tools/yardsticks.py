@@ -57,7 +57,9 @@ class ArmsModel:
         best = int(logs.argmax())
         return fits[best][1], float(1 / np.exp(logs - logs[best]).sum())
 
-    def _fit(self, way: tuple[int, ...], images: Floats, noise: float, floor: float, ceiling: float) -> tuple[float, Floats]:
+    def _fit(
+        self, way: tuple[int, ...], images: Floats, noise: float, floor: float, ceiling: float
+    ) -> tuple[float, Floats]:
         n, times = len(way), np.arange(len(images)) - len(images) // 2
         light = np.maximum(images - 3 * noise, 0).sum(0)
         rows, columns = np.indices(light.shape)

@@ -80,7 +80,11 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--step", type=positive, default=rules.step_px, metavar="PX", help="along x, a frame (default 0.04)")
     group.add_argument("--slope", type=number, default=rules.slope, help="of lines, at most (default 1)")
     group.add_argument(
-        "--curvature", type=number, default=rules.curvature_per_px, metavar="PER_PX", help="of parabolas, at most (default 0.25)"
+        "--curvature",
+        type=number,
+        default=rules.curvature_per_px,
+        metavar="PER_PX",
+        help="of parabolas, at most (default 0.25)",
     )
 
 
@@ -142,7 +146,12 @@ def _run_patches(args: argparse.Namespace) -> int:
     drawn = {"seed": args.seed, "noise": args.noise, "depth": args.depth, "saturate": args.saturate}
     if args.dataset == "seqcsist":
         drawn["rules"] = replace(
-            DEFAULT_RULES, start=args.start, paths=args.paths, step_px=args.step, slope=args.slope, curvature_per_px=args.curvature
+            DEFAULT_RULES,
+            start=args.start,
+            paths=args.paths,
+            step_px=args.step,
+            slope=args.slope,
+            curvature_per_px=args.curvature,
         )
     counts = {args.split: args.amount} if args.split else _shares(args.dataset, args.amount)
     sets = [patch_set(args.out / split, args.dataset, n, split=split, **drawn) for split, n in counts.items() if n]

@@ -27,7 +27,9 @@ BENCHMARK = (np.nan, SIGMA, 235.0, 8.7)  # what its rules say of a sensor whose 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """N windows (N, 5, h, w) DN as a network sees them, with what it is told (unmix.told); the truth of their centre frames, each (n, 2) x, y px in them."""
+    """N windows as a network takes them: patches (N, 5, h, w) DN, followed by the planes of unmix.told where it has any; the
+    truth of their centre frames, each (n, 2) x, y px in them.
+    """
 
     windows: NDArray[np.float32]
     truths: list[Floats]
@@ -95,7 +97,7 @@ def _look(unmixer: Unmixer, windows: NDArray[np.float32]) -> Unmixed:
 
 
 def _seen(frames: NDArray[np.float32], told: Floats, manifest: EngineManifest) -> tuple[NDArray[np.float32], Ints]:
-    """The part of each window's frames around the light, as a stream cuts it, with what is told (N, 4); its corner (N, 2)."""
+    """The part of each window's frames around the light, as a stream cuts it, with what is told (N, 4); corners (N, 2)."""
     frames = frames.astype(np.float32, copy=False)
     corner = corner_of(light_centre(frames.mean(axis=1)), frames.shape[2:], manifest.patch)
     rows, columns = manifest.patch

@@ -29,7 +29,9 @@ EIGHT_BIT = 0.2  # of the images
 PLACES = 5  # for targets
 NOISE_TOLD = 0.5  # of the benchmark's clips
 WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
-LEARNT = SeqCsistRules(slope=2.0, curvature_per_px=1.0, arm_px=(0.29, 0.31))  # wider than the defaults: no curve is learnt by heart
+LEARNT = SeqCsistRules(
+    slope=2.0, curvature_per_px=1.0, arm_px=(0.29, 0.31)
+)  # wider than the defaults: no curve is learnt by heart
 POOLED = 8  # batches drawn at once, since the generator works in blocks
 
 

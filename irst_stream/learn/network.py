@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
+from irst_stream.errors import UsageError
 from irst_stream.learn.deform import deform_conv
 from irst_stream.optics import SIGMA, FineGrid
 from irst_stream.unmix.engine import CLAIMS, FAINTEST, LOG_SD, PLANES, UNIT, WINDOW
@@ -218,9 +219,7 @@ class Head(nn.Module):
             self.tail.bias.copy_(torch.tensor([RARE, 0, 0, 0, 0, BRIGHTNESS, 0]).repeat_interleave(cells))  # type: ignore[union-attr]
 
     def forward(self, patches: Tensor, features: Tensor | None) -> Tensor:
-        """Patches (B, 5, h, w) in units, with planes beside them where there are any, and features (B, 32, H, W) in units or
-        None, to raw claims (B, 7, H, W).
-        """
+        """Patches (B, 5 + planes, h, w) and features (B, 32, H, W) or None, in units, to raw claims (B, 7, H, W)."""
         x = self.patches(patches)
         if features is not None:
             x = x + self.features(F.pixel_unshuffle(features, self.division))
@@ -288,10 +287,12 @@ class DeRefNet(nn.Module):
         return found._replace(map=found.map * (scale[:, 0] / UNIT), raw=raw, scale=scale)
 
     def look(self, patches: Tensor, scale: Tensor, features: Tensor | None) -> Tensor:
-        """The head's raw claims (B, 7, H, W) of windows' patches (B, 5, ...), with their planes, by this scale, DN."""
-        assert self.head is not None
+        """The head's raw claims (B, 7, H, W) of windows' patches and planes (B, 5 + planes, h, w), by this scale, DN."""
+        if self.head is None:
+            raise UsageError("expected a network with a continuous head")
         light = torch.cat([patches[:, :WINDOW] / scale, patches[:, WINDOW:]], dim=1)
-        return self.head(light, None if features is None else features / UNIT)  # type: ignore[no-any-return]
+        raw: Tensor = self.head(light, None if features is None else features / UNIT)
+        return raw
 
     def scale(self, patches: Tensor) -> Tensor:
         """What light is counted in, (B, ..., 1, 1) DN: UNIT, or the brightest pixel of each patch (B, ..., h, w)."""

@@ -123,7 +123,7 @@ def _answers(network: DeRefNet, clips: Clips, stage: str) -> Iterator[tuple[Seen
 
 
 def with_told(network: DeRefNet, windows: Tensor, told: Floats) -> Tensor:
-    """Windows (B, 5, h, w) DN with the planes of what is told, (B, 4) or (1, 4) of all of them, where the network has any."""
+    """Windows (B, 5, h, w) DN as the network takes them; told: (B, 4), or (1, 4) of all of them."""
     if network.head is None or network.head.patches.in_channels == WINDOW:
         return windows
     scale = network.scale(windows).flatten().cpu().numpy().astype(np.float64)

@@ -46,13 +46,13 @@ class FitSettings:
     # px a frame: standard deviation of the group's common velocity, along each axis; without poses, with the platform's
     speed_px: float = 0.05
     own_speed_px: float = 0.001  # px a frame: of each target's velocity about that
-    # px: the least and the greatest spread, 1 sd along each axis, of a group's targets about its middle; within these nothing
-    # is known of it. Wider limits take several targets on one spot more readily for one.
+    # px: smallest and largest standard deviation of a group's targets about its middle, along each axis. Smaller limits
+    # resolve tight groups into more targets; larger ones report fewer, brighter targets.
     spread_px: tuple[float, float] = (0.5, 3.0)
-    company_odds: float = 1.0  # beforehand, that a region has one target more; below 1 where most targets fly alone
-    least_apart_px: float = 0.0  # no two targets are closer than this; 0 where nothing is known of it
+    company_odds: float = 1.0  # prior odds of one more target in a region; below 1 where most targets fly alone
+    least_apart_px: float = 0.0  # smallest distance between two targets; 0: unknown
     most_targets: int = 5
-    formation: FormationSettings = field(default_factory=FormationSettings)  # an arrangement that is known
+    formation: FormationSettings = field(default_factory=FormationSettings)  # a known arrangement; none by default
     starts: int = 2  # arrangements from which the fit of each number of targets begins
     anew: int = 1  # every how many windows a region is fitted from these; in between the fit goes on from its last window
     # Scores fall where a pixel's noise, or what of it stays in all frames, is said to be less than it is, as they do of a
@@ -67,7 +67,18 @@ class FitSettings:
         """What a search is made for."""
         deviations = self.amplitude_sd_dn, self.speed_px, self.own_speed_px
         amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
-        priors = Priors(float(self.amplitude_dn), amplitude, common, own, *map(float, self.spread_px), float(self.least_apart_px), math.log(self.company_odds))
+        least, greatest = self.spread_px
+        odds = math.log(self.company_odds)
+        priors = Priors(
+            float(self.amplitude_dn),
+            amplitude,
+            common,
+            own,
+            float(least),
+            float(greatest),
+            float(self.least_apart_px),
+            odds,
+        )
         formation = ways_to_sit(self.formation, self.most_targets)
         return Known(self.sigma_px, float(self.shot_dn), priors, formation, self.starts, self.most_targets)
 
@@ -219,7 +230,15 @@ def check_fit(settings: FitSettings) -> None:
 
 
 def _faults(settings: FitSettings) -> Iterator[str]:
-    for name in ("sigma_px", "amplitude_dn", "amplitude_sd_dn", "speed_px", "own_speed_px", "least_noise_dn", "company_odds"):
+    for name in (
+        "sigma_px",
+        "amplitude_dn",
+        "amplitude_sd_dn",
+        "speed_px",
+        "own_speed_px",
+        "least_noise_dn",
+        "company_odds",
+    ):
         value = getattr(settings, name)
         if not 0 < value < 1e9:
             yield f"fit.{name}: expected a number above 0, got {value}"

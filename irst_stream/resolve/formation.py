@@ -18,10 +18,12 @@ MOST_SEATS = 8
 
 @dataclass(frozen=True)
 class FormationSettings:
-    """seats_px: x, y of each seat from any common point, in the frame's directions; none: no formation is known. sd_px: how far
-    a target is off its seat, along each axis, 1 sd; members: the fewest and the most seats that are taken, each number as
-    likely as another, and all its choices of seats too; probability: that a group flies this formation at all; the closer to
-    1, the clearer must the light speak against it.
+    """A formation in the frame's own directions, of which some seats are taken.
+
+    seats_px: x, y of each seat from any common point; none: no formation is known. sd_px: standard deviation of a target
+    about its seat, along each axis. members: fewest and most seats taken; each number is equally likely, and each choice of
+    seats of one number. probability: prior probability that a group flies this formation; the closer to 1, the stronger
+    the evidence against it must be.
     """
 
     seats_px: tuple[tuple[float, float], ...] = ()
@@ -31,7 +33,7 @@ class FormationSettings:
 
 
 def ways_to_sit(settings: FormationSettings, most: int) -> Formation:
-    """Every way in which seats can be taken by up to `most` targets, with its prior weight."""
+    """Every choice of seats for up to `most` targets, with its log prior probability."""
     seats = np.array(settings.seats_px, np.float64).reshape(-1, 2)
     fewest, last = settings.members[0], min(settings.members[1], len(seats), most)
     numbers = range(fewest, last + 1) if len(seats) else range(0)

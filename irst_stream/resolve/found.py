@@ -40,7 +40,9 @@ class Found(NamedTuple):
     def joined(cls, parts: Sequence[Found]) -> Found:
         """All that was found in these parts, each on its own."""
         columns = map(np.concatenate, zip(*(part[:-1] for part in parts), strict=True))
-        return cls(*columns, side_by_side([part.factor for part in parts]))
+        xy, cov, amplitude, amplitude_sd, probability, explained = columns
+        factor = side_by_side([part.factor for part in parts])
+        return cls(xy, cov, amplitude, amplitude_sd, probability, explained, factor)
 
     def of(self, which: NDArray[Any]) -> Found:
         """Some of them."""

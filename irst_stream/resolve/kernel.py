@@ -20,7 +20,15 @@ Precision = Literal["float64", "float32"]
 REALS = {"float64": "double", "float32": "float"}
 SOURCE = "fit.cu"
 SPARE_VARIANTS = 2  # starts of one number of targets besides the turns: with a target in the middle; grown, or the hint
-PRIORS = ("amplitude_dn", "amplitude", "common", "own", "least_spread", "greatest_spread", "company")  # of Look, in its order
+PRIORS = (
+    "amplitude_dn",
+    "amplitude",
+    "common",
+    "own",
+    "least_spread",
+    "greatest_spread",
+    "company",
+)  # of Look, in its order
 
 
 def read_source() -> str:

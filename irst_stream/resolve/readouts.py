@@ -1,4 +1,4 @@
-"""The ways to read a window: by the fit alone, by the network alone, by the fit beginning from the network's answer too, or as the field does."""
+"""The ways to read a window: the fit alone, the network alone, the fit with the network's hypotheses, the field's own."""
 
 from __future__ import annotations
 

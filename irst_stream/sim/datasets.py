@@ -1,8 +1,8 @@
 """The two published patch sets, by their published rules.
 
 The publication of SeqCSIST leaves rules open: where paths start in y, the shapes of the curves, how often each kind of path
-and each number of targets comes. SeqCsistRules names them all. Its defaults give nothing away that a network could learn and
-the originals may not have: a path starts at any sub-pixel place.
+and each number of targets occurs. SeqCsistRules names them all. Its defaults hold no regularity that a network could learn and
+the originals may lack: a path starts at any sub-pixel place.
 
 Both are drawn in blocks of a thousand images, each block from its own random streams, which depend on the seed, the
 split and the block's number only. So the splits of one seed never share a draw, a small set is the beginning of a large
@@ -73,9 +73,9 @@ class SeqCsistRules:
     published, and at any place in y; "lattice", at whole pixels in both. paths: the kinds of curve, each as frequent as the
     others; step_px: along x from frame to frame; slope: a line's is uniform(-slope, slope); curvature_per_px: a parabola is
     y0 + uniform(-c, c) (x - x0)^2; radius_px: a circle's, uniform; lean_rad: a circle starts within so much of its top or
-    bottom. targets: fewest and most; arm_px: from the reference point to each target at the start, uniform; rotated: whether
-    a trajectory's arms point up, down, left and right (False) or are turned by any angle (True); amplitude_dn: uniform;
-    sigma_px: of the optics along x and y.
+    bottom. targets: fewest and most; arm_px: from the reference point to each target at the start, uniform; rotated: arms
+    point at any angle instead of up, down, left and right; amplitude_dn: uniform; sigma_px: of the optics along x
+    and y.
     """
 
     start: Start = "anywhere"
@@ -247,7 +247,7 @@ def _draw_trajectories(rules: SeqCsistRules, rng: np.random.Generator, n: int) -
     steps = rng.uniform(0, DRIFT, (n, FRAMES_PER_TRAJECTORY, 4))
     steps[:, 0] = 0
     path = _draw_paths(rules, rng, n)[:, :, None]
-    arm = (rng.uniform(*rules.arm_px, (n, 4)) if rules.arm_px[0] < rules.arm_px[1] else np.full((n, 4), rules.arm_px[0]))
+    arm = rng.uniform(*rules.arm_px, (n, 4)) if rules.arm_px[0] < rules.arm_px[1] else np.full((n, 4), rules.arm_px[0])
     if rules.rotated:
         turn = rng.uniform(0, np.pi / 2, (n, 1))
         x, y = direction[..., 0], direction[..., 1]
@@ -290,7 +290,7 @@ def _circle(rules: SeqCsistRules, rng: np.random.Generator, along: Floats) -> Fl
 
 def _wave(rules: SeqCsistRules, rng: np.random.Generator, along: Floats) -> Floats:  # noqa: ARG001, its shape is its own
     n = len(along)
-    height, length, phase = (rng.uniform(*limits, (n, 1)) for limits in (WAVE, WAVELENGTH, (0, 2 * np.pi)))
+    height, length, phase = (rng.uniform(*limits, (n, 1)) for limits in (WAVE, WAVELENGTH, (0.0, 2 * np.pi)))
     return np.asarray(height * (np.sin(2 * np.pi * along / length + phase) - np.sin(phase)))
 
 

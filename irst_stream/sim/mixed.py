@@ -1,9 +1,9 @@
 """Groups of every kind, for networks that must not know one benchmark only.
 
-1 to 5 targets, scattered, evenly spaced, on the arms of a cross at any angle, or crowded into one pixel; brightness over two
-decades of signal-to-noise ratio; optics of 0.4 to 0.8 px, not quite round; common and own motion in straight lines; what a
-background estimate leaves over; some sensors that saturate, or clip at 0. Frames are float32 DN with the background removed.
-With each group comes what a user would tell the network about the sensor, or not.
+1 to 5 targets, scattered, evenly spaced, on the arms of a cross at any angle, or crowded into one pixel; brightness over
+two decades of signal-to-noise ratio; optics of 0.4 to 0.8 px, not quite round; common and own motion in straight lines;
+residual background; some sensors saturate, some clip at 0. Frames are float32 DN with the background removed. Each group
+comes with what a user would tell the network about the sensor.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ def mixed(
     oval = np.exp(OVALITY / 2 * rng.standard_normal((groups, 1, 1)))
     light = render(xy, amplitude[:, None], PATCH, sigma[:, None, None] * oval, sigma[:, None, None] / oval)
     light += noise[:, None, None, None] * (_background(rng, groups) + rng.standard_normal(light.shape))
-    patches = Patches(
-        _sensed(rng, light), np.where(exists[:, None, :, None], xy, np.nan), amplitude, count, noise
-    )
+    patches = Patches(_sensed(rng, light), np.where(exists[:, None, :, None], xy, np.nan), amplitude, count, noise)
     return Mixed(patches, _tell(rng, noise, sigma, mean, spread))
 
 

@@ -4,11 +4,11 @@ The form "deform" has ONNX's own DeformConv (opset 19: ONNX Runtime from 1.31); 
 17) for all others, TensorRT among them. All dimensions but the batch are fixed.
 
     unfold: patches (B, h, w) DN -> maps (B, H, W) DN
-    fuse:   maps (B, 5, H, W) DN[, patches (B, 5 or 12, h, w) DN][, places (B, 5)] -> map (B, H, W) DN[, claims (B, 7, H, W)]
+    fuse:   maps (B, 5, H, W) DN[, patches (B, 5, h, w) DN][, places (B, 5)] -> map (B, H, W) DN[, claims (B, 7, H, W)]
 
 patches go in and claims come out where the engine has the continuous head or counts light by its peak; places go in
-where the time code is by clip. An engine that is told of the sensor has seven planes of that after its patches (unmix.told).
-Arrays and pieces are named as in learn.network, whose restatement this is.
+where the time code is by clip. An engine that is told of the sensor takes seven more planes after the five patches
+(unmix.told). Arrays and pieces are named as in learn.network, whose restatement this is.
 
 What an engine is exported with refers to its weights, so that it has its numbers once, under one hash. For a GPU
 (build_for_gpu) a graph holds its weights, in half precision or in whole numbers where that is asked for, and takes

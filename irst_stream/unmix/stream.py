@@ -37,11 +37,9 @@ log = logging.getLogger(__name__)
 class WindowUnmixer:
     """A network over the windows of any number of sensors, each with any number of regions."""
 
-    def __init__(
-        self, unmixer: Unmixer, manifest: EngineManifest, spares: Spares = (), told: Told = UNTOLD
-    ) -> None:
-        """spares: what makes another unmixer, and what that is in words, for each time that one fails on its GPU; told: what
-        is known of the sensor; where the noise is not, that of each window counts.
+    def __init__(self, unmixer: Unmixer, manifest: EngineManifest, spares: Spares = (), told: Told = UNTOLD) -> None:
+        """spares: what makes another unmixer, and what that is in words, for each time that one fails on its GPU. told:
+        what the network is told of the sensor; an unknown noise is replaced by each window's measured one.
 
         `alarm` says what has failed, and what works in its place; "" while nothing has.
         """
@@ -160,8 +158,8 @@ def see(unmixer: Unmixer, looks: Sequence[Look]) -> list[Answer]:
 
 
 class Look(NamedTuple):
-    """A region's stream, its patches (5, h, w) DN, its frames' numbers, and what is told of its sensor; a number seen before
-    is the same frame again.
+    """A region's stream, its patches (5, h, w) DN, its frames' numbers (a number seen before is the same frame again), and
+    what is told of its sensor.
     """
 
     stream: MapStream

@@ -1,6 +1,6 @@
-"""What a network is told of the sensor, as planes beside its patches; what nobody knows is told to be unknown.
+"""What a network is told of the sensor: constant planes that follow a window's patches; unknown values are marked unknown.
 
-Light counts in the network's scale, so that a sensor of another gain is told the same.
+Light is counted in the network's scale, so a sensor of another gain is described by the same numbers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ TINY = 1e-6
 
 
 def told_planes(told: Floats, scale: Floats, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """(B, 4) of what is told, NaN where unknown, and (B,) scales DN to (B, 7, h, w), constant over the patch: for noise,
-    optics and brightness whether they are known, then the numbers, 0 where they are not.
+    """Told (B, 4), NaN where unknown, and scales (B,) DN to planes (B, 7, h, w), each constant over the patch.
+
+    For noise, optics and brightness: whether it is known, then its value, 0 where it is not.
     """
     noise, sigma, mean, deviation = np.asarray(told, np.float64).T
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -38,9 +39,7 @@ def told_planes(told: Floats, scale: Floats, shape: tuple[int, int]) -> NDArray[
 
 
 def with_told(windows: NDArray[np.float32], told: Floats, manifest: EngineManifest) -> NDArray[np.float32]:
-    """Windows (B, 5, h, w) DN as they go into an engine's network: with the planes of what is told (B, 4), where it is told
-    anything.
-    """
+    """Windows (B, 5, h, w) DN as an engine's network takes them: followed by the planes of told (B, 4) if it takes any."""
     if not manifest.told:
         return windows
     usual = np.full(len(windows), UNIT)

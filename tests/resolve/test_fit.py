@@ -72,7 +72,9 @@ def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling,
     course[:, 1:] = rng.normal(0, 0.1, (5, 2))
     n = p.size
     matrix, gradient, spare = np.empty((n, n)), np.empty(n), np.empty(n)
-    priors = compiled.Priors(235.0, 1 / 8.7**2, 1 / 0.05**2, 1 / 0.01**2, 0.2, 2.0, 0.45, 0.0)  # one pair is closer than that
+    priors = compiled.Priors(
+        235.0, 1 / 8.7**2, 1 / 0.05**2, 1 / 0.01**2, 0.2, 2.0, 0.45, 0.0
+    )  # one pair is closer than that
     arms = np.array([[0.0, 0.3, 1 / 0.02**2], [0.3, 0.0, 1 / 0.02**2], [-0.3, 0.0, 1 / 0.02**2]])[: 3 * seated]
 
     def misfit(at, vector):
@@ -332,7 +334,14 @@ def test_light_that_is_no_target_by_what_is_known_of_them_is_none(light):
         assert len(fit(images, times, noise_dn=5.0).xy) == 0
 
 
-UNKNOWN_BRIGHTNESS = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005, "starts": 1, "company_odds": 0.1}
+UNKNOWN_BRIGHTNESS = {
+    "amplitude_dn": 150.0,
+    "amplitude_sd_dn": 100.0,
+    "speed_px": 0.3,
+    "own_speed_px": 0.005,
+    "starts": 1,
+    "company_odds": 0.1,
+}
 
 
 def test_one_bright_target_is_not_many_faint_ones_in_its_place():

@@ -3,7 +3,7 @@ import pytest
 
 from irst_stream import UsageError
 from irst_stream.optics import render
-from irst_stream.resolve.fit import Fitter, FitSettings
+from irst_stream.resolve.fit import FitSettings, Fitter
 from irst_stream.resolve.formation import FormationSettings, ways_to_sit
 
 ARMS = ((0.0, -0.307), (0.0, 0.307), (-0.307, 0.0), (0.307, 0.0))

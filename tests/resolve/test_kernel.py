@@ -10,7 +10,6 @@ from searched import LOOSE, SHAPE, SHOT, STRICT, answers_of, later, random_regio
 from irst_stream.resolve.kernel import Kernel
 from irst_stream.resolve.search import CpuSearch
 
-
 KNOWN = {"strict": STRICT, "loose": LOOSE, "shot": SHOT}
 
 

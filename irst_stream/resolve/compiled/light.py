@@ -37,9 +37,11 @@ PER_SLOPE = math.sqrt(math.pi) / 2  # exp(-u^2) by the slope of erf(u)
 
 
 class Priors(NamedTuple):
-    """What is known of targets beforehand: the amplitudes' mean, DN; how surely that, 1/sd^2, the common velocity and each
-    target's own; the least and the greatest spread, px, of a group about its middle, 0 where nothing is known of that; the least
-    distance, px, of two targets; the log odds of one more target.
+    """What is known of targets before the images are seen.
+
+    amplitude_dn: mean; amplitude, common, own: precisions, 1/sd^2, of amplitudes, of a group's common velocity and of each
+    target's own; least_spread, greatest_spread: px, of a group about its middle, 0 where nothing is known of that;
+    least_apart: px, of two targets, 0 where nothing is known of that; company: log odds of one more target.
     """
 
     amplitude_dn: float
@@ -56,9 +58,10 @@ NO_PRIORS = Priors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class Formation(NamedTuple):
-    """Arrangements known beforehand, F of them: seats (F, most, 2), x and y px about a middle, the first of sizes (F,) of
-    each; how surely a target is on its seat, 1/sd^2; log prior weight (F,) of each, and of each number of targets in any
-    other arrangement.
+    """The F ways in which a known formation can be flown; F is 0 where none is known.
+
+    seats (F, most, 2): x and y px about a middle, the first sizes (F,) of each taken; precision: 1/sd^2 of a target about its
+    seat; weights (F,): log prior probability; free: that of each number of targets in any other arrangement.
     """
 
     seats: Floats

@@ -29,7 +29,23 @@ FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the nu
 
 @compiled
 def search_each(  # type: ignore[no-untyped-def]
-    which, taken, images, course, sigma, noise, shot, limits, priors, formation, turns, hints, hinted, held, begin, odds, out
+    which,
+    taken,
+    images,
+    course,
+    sigma,
+    noise,
+    shot,
+    limits,
+    priors,
+    formation,
+    turns,
+    hints,
+    hinted,
+    held,
+    begin,
+    odds,
+    out,
 ):
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
 
@@ -50,7 +66,20 @@ def search_each(  # type: ignore[no-untyped-def]
         bounds = (limits[k, 0], limits[k, 1])
         hint = hints[k, : hinted[k]].copy()
         p, matrix, likely, logs, solutions[k] = search(
-            images[k], course[k], sigma, noise[k], shot, bounds, priors, formation, most, turns, hint, held[k], begin[k], odds[k]
+            images[k],
+            course[k],
+            sigma,
+            noise[k],
+            shot,
+            bounds,
+            priors,
+            formation,
+            most,
+            turns,
+            hint,
+            held[k],
+            begin[k],
+            odds[k],
         )
         n = len(p)
         number[k], points[k, :n], probability[k, :n] = n, p, likely
