@@ -27,7 +27,7 @@ BENCHMARK = (np.nan, SIGMA, 235.0, 8.7)  # what its rules say of a sensor whose 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """N windows as a network takes them: patches (N, 5, h, w) DN, followed by the planes of unmix.told where it has any; the
+    """N windows as a network takes them: patches (N, 5, h, w) DN, followed by the planes of unmix.told if it takes any; the
     truth of their centre frames, each (n, 2) x, y px in them.
     """
 

@@ -56,7 +56,7 @@
 #define RULED_OUT R(30.0)
 #define NEAR R(20.0)
 #define SAME R(0.03)
-#define AGREES R(0.1)
+#define AGREES R(0.15)
 #define FAINT R(1e-2)
 #define LIT R(0.1)
 #define SPREADS 6
@@ -957,21 +957,31 @@ DEVICE void clear(Answer *answer) {
   for (int i = LANE; i < (MOST + 1) * MOST * PARAMETERS; i += LANES) (&answer->solutions[0][0][0])[i] = R(0.0);
 }
 
+/* Fills the answer's probability: the weight of all numbers of targets whose solutions have each target of the best one. */
+DEVICE void shared_belief(Job job, int number) {
+  const REAL highest = highest_log(0);
+  REAL total = R(0.0);
+  for (int n = 0; n <= MOST; n++) total += work->logs[n] > NOTHING ? MATH(exp)(work->logs[n] - highest) : R(0.0);
+  for (int k = LANE; k < number; k += LANES) {
+    const REAL *target = job.scratch->best.p + PARAMETERS * k;
+    REAL shared = R(0.0);
+    for (int n = 1; n <= MOST; n++) {
+      if (!(work->logs[n] > NOTHING)) continue;
+      const REAL there = nearest(target, &job.answer->solutions[n][0][0], n) < AGREES ? R(1.0) : R(0.0);
+      shared += MATH(exp)(work->logs[n] - highest) * (n == number ? work->best_agreed[k] : there);
+    }
+    job.answer->probability[k] = shared / total;
+  }
+}
+
 DEVICE void search_region(Job job) {
   number_entries();
   clear(job.answer);
   SYNC();
   const int number = search(job);
   certainty(job, number);
-  const REAL highest = highest_log(0);
-  REAL total = R(0.0), enough = R(0.0);
-  for (int k = 0; k <= MOST; k++) {
-    const REAL share = MATH(exp)(work->logs[k] - highest);
-    total += share;
-    enough += k >= number ? share : R(0.0);
-  }
   copy(job.scratch->best.p, &job.answer->points[0][0], PARAMETERS * number);
-  for (int k = LANE; k < number; k += LANES) job.answer->probability[k] = work->best_agreed[k] * (enough / total);
+  shared_belief(job, number);
   if (LANE == 0) job.answer->number = number;
   if (number == 0) return;
   strain(job, number);

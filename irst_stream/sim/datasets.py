@@ -1,8 +1,8 @@
 """The two published patch sets, by their published rules.
 
 The publication of SeqCSIST leaves rules open: where paths start in y, the shapes of the curves, how often each kind of path
-and each number of targets occurs. SeqCsistRules names them all. Its defaults hold no regularity that a network could learn and
-the originals may lack: a path starts at any sub-pixel place.
+and each number of targets occurs. SeqCsistRules names them all. Its defaults hold no regularity that a network could learn
+and the originals may lack: a path starts at any sub-pixel place.
 
 Both are drawn in blocks of a thousand images, each block from its own random streams, which depend on the seed, the
 split and the block's number only. So the splits of one seed never share a draw, a small set is the beginning of a large

@@ -15,7 +15,7 @@ __all__ = ["nearest", "seat_all", "shared_belief"]
 
 FIRST_STEPS, STEPS = 6, 40
 OUT_OF_REACH = 12.0  # of log evidence: what no fit makes good after its first steps
-AGREES = 0.1  # px: a hypothesis that has a target this close has it too
+AGREES = 0.15  # px: a hypothesis that has a target this close has it too, as the score counts it
 
 
 @compiled
@@ -70,7 +70,7 @@ def shared_belief(p, agreed, own, solutions, logs, points, seated):  # type: ign
     the former, points (F, most, 5) and seated (F,) of the latter.
     """
     free = len(logs)
-    highest = max(logs.max(), seated.max())
+    highest = max(logs.max(), seated.max()) if len(seated) else logs.max()
     total, shared = 0.0, np.zeros(len(p))
     for h in range(free + len(seated)):
         log = logs[h] if h < free else seated[h - free]

@@ -60,8 +60,8 @@ NO_PRIORS = Priors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 class Formation(NamedTuple):
     """The F ways in which a known formation can be flown; F is 0 where none is known.
 
-    seats (F, most, 2): x and y px about a middle, the first sizes (F,) of each taken; precision: 1/sd^2 of a target about its
-    seat; weights (F,): log prior probability; free: that of each number of targets in any other arrangement.
+    seats (F, most, 2): x and y px about a middle, the first sizes (F,) of each taken; precision: 1/sd^2 of a target about
+    its seat; weights (F,): log prior probability; free: that of each number of targets in any other arrangement.
     """
 
     seats: Floats

@@ -21,7 +21,7 @@ STEPS, FIRST_STEPS = 40, 6
 OUT_OF_REACH = 10.0  # of log evidence: what no fit makes good after its first steps
 NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
 SAME = 0.03  # px: two solutions whose targets are all this close are one
-AGREES = 0.1  # px: a solution that has a target this close has it too
+AGREES = 0.15  # px: a solution that has a target this close has it too, as the score counts it
 WORTH = 2.5  # of log evidence: what a target that is not there would gain on its own by fitting the noise of a window
 KEEP = 0.95  # of the odds of numbers of targets, from frame to frame: groups come apart and draw together
 FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the number may change
@@ -152,8 +152,8 @@ def search(  # type: ignore[no-untyped-def]
         return p, matrix, shared_belief(p, agreed, own, solutions, logs, points, seated), logs, solutions
     if logs[0] > logs[1:].max():
         return none, empty, nobody, logs, solutions
-    share = np.exp(logs - logs.max())
-    return p, matrix, agreed * (share[len(p) :].sum() / share.sum()), logs, solutions
+    nowhere, never = np.empty((0, most, PARAMETERS)), np.empty(0)
+    return p, matrix, shared_belief(p, agreed, len(p), solutions, logs, nowhere, never), logs, solutions
 
 
 @compiled
