@@ -67,11 +67,12 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """sha256 of the weights' file; network and head; time_code "window" (places 0 to 4) or "clip" (the frame's index in a
-    clip of code_length frames); scale "none" (light counts in DN) or "peak" (in shares of the brightest pixel); told: takes
-    the planes of unmix.told after a window's patches; window (frames), division of the fine grid, patch (rows, columns);
-    what made it, in words; by how much of the range what it gives in each precision may differ from ONNX Runtime on the CPU; its
-    graphs, where exported.
+    """What an engine is.
+
+    sha256: of the weights' file; made_by: in words; time_code: "window" (places 0 to 4) or "clip" (the frame's index in a clip
+    of code_length frames); scale: "none" (light counts in DN) or "peak" (in shares of the brightest pixel); told: takes the
+    planes of unmix.told after a window's patches; window: frames; division: of the fine grid; patch: rows, columns; limits:
+    by how much of the range what it gives in each precision may differ from ONNX Runtime on the CPU; graphs: where exported.
     """
 
     sha256: str
