@@ -103,9 +103,11 @@ def test_the_manifest_states_every_parameter_and_the_version(tmp_path):
         "depth_bits": 8,
         "ceiling_dn": 255,
         "count": 2,
-        "arm_px": 0.3,
+        "arm_px": [0.3, 0.3],
+        "start": "anywhere",
+        "paths": ["line", "parabola", "circle"],
     }
-    assert wanted.items() <= manifest["parameters"].items()
+    assert {key: manifest["parameters"].get(key) for key in wanted} == wanted
 
 
 def test_saturation_is_known_to_the_reader(tmp_path):

@@ -91,7 +91,7 @@ def test_the_first_round_of_the_help_works(run, tmp_path):
     assert "in 300 frames" in out
     code, out, _ = run("score", "cells.jsonl", "data/test", "--plot", "pr.png", "--json", "score.json", "--mode", "legacy")
     assert code == 0
-    assert "240 images, 700 detections, 704 truths, frames 2:-2, legacy matching" in out
+    assert "240 images, 701 detections, 704 truths, frames 2:-2, legacy matching" in out
     scores = json.loads((tmp_path / "score.json").read_text())
     assert (scores["truth"], scores["frames"], scores["irst_stream"]) == ("data/test", "2:-2", __version__)
     cso_map = scores["scores"]["cso_map"]
