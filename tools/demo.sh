@@ -20,7 +20,7 @@ run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1 --nois
 echo 'As far as a perfect network gets when it is read at cell centres:'
 run baseline "$out/data/test" "$out/cell-centres.jsonl"
 run score "$out/cell-centres.jsonl" "$out/data/test" --mode legacy
-echo 'The network, and the fit of the imaging model where that is surer:'
+echo 'The fit of the imaging model, with the network for hypotheses:'
 run replay "$out/data/test" --detections "$out/irst-stream.jsonl"
 run score "$out/irst-stream.jsonl" "$out/data/test" --mode legacy --json "$out/score.json" --plot "$out/precision-recall.png"
 run inspect "$out/data/test" --png "$out/compared.png" --detections "$out/cell-centres.jsonl" "$out/irst-stream.jsonl"
