@@ -95,8 +95,8 @@ def test_single_images_are_read_too():
 def test_groups_of_every_kind_are_read():
     groups = mixed(80, 5, seed=21, split="test", snr=(50.0, 300.0)).patches
     report = score_detections(answers(configured("general"), groups, np.inf), "legacy")
-    assert report.cso_map.map > 0.6
-    assert report.errors.count_accuracy > 0.6
+    assert report.cso_map.map > 0.55
+    assert report.errors.count_accuracy > 0.5
 
 
 def test_brightness_does_not_matter_to_the_general_engine():

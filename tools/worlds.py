@@ -26,6 +26,7 @@ Draw = Callable[[int, int, int], Patches]  # of so many sequences, from this num
 FREE_FRAMES = 8  # of a free group: four windows
 SPREAD = 1.3  # times the spacing: how far a target's nearest neighbour is at most
 FREE_NOISE = 5.0  # DN, of groups of no benchmark
+KNOWN = {"readout": "best", "tell_network": True}
 TOLD = {"amplitude_dn": 235.0, "amplitude_sd_dn": 8.7}
 COMMON_SPEED, OWN_SPEED = 0.05, 0.001  # px a frame: standard deviations
 
@@ -127,12 +128,12 @@ def _arms(name: str, group: str, noise: tuple[float, float], depth: int = 16, **
 
 def _other_arms(name: str, noise: tuple[float, float], **rules: Any) -> World:
     draw = partial(trajectories, rules=SeqCsistRules(**rules), noise=noise)
-    return World(name, "b", draw, "general", {"readout": "best"}, {**TOLD, "speed_px": 0.05})
+    return World(name, "b", draw, "general", KNOWN, TOLD)
 
 
 def _free(name: str, known: Mapping[str, Any], sequences: float = 4.0, **options: Any) -> World:
     draw = partial(free_groups, **{"spacing": 0.5, "amplitude": (220.0, 250.0), "share": (0.88, 1.0), **options})
-    return World(name, "b", draw, "general", {"readout": "best"}, known, sequences)
+    return World(name, "b", draw, "general", KNOWN, known, sequences)
 
 
 def _no_benchmark(snr: float, spacing: float, *, known: bool) -> World:
@@ -140,7 +141,7 @@ def _no_benchmark(snr: float, spacing: float, *, known: bool) -> World:
     draw = partial(free_groups, spacing=spacing, amplitude=(brightest, brightest), noise=(FREE_NOISE, FREE_NOISE))
     told = {"amplitude_dn": 0.75 * brightest, "amplitude_sd_dn": 0.25 * brightest, "noise_dn": FREE_NOISE}
     name = f"SNR {snr:g}, {spacing:g} px" + ("" if known else ", unknown")
-    return World(name, "c", draw, "general", {"readout": "best"} if known else {}, told if known else {}, 4.0)
+    return World(name, "c", draw, "general", KNOWN if known else {}, told if known else {}, 4.0)
 
 
 SLANTED = {"paths": ("wave",), "step_px": 0.07}

@@ -70,8 +70,8 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an engine is.
 
     sha256: of the weights' file; made_by: in words; time_code: "window" (places 0 to 4) or "clip" (the frame's index in a
-    clip of code_length frames); scale: "none" (light counts in DN) or "peak" (in shares of the brightest pixel); told: takes
-    the planes of unmix.told after a window's patches; window: frames; division: of the fine grid; patch: rows, columns;
+    clip of code_length frames); scale: "none" (light counts in DN) or "peak" (in shares of the brightest pixel); told:
+    takes the planes of unmix.told after the patches; window: frames; division: of the fine grid; patch: rows, columns;
     limits: by how much of the range its output in each precision may differ from ONNX Runtime on the CPU; graphs: where
     exported.
     """
