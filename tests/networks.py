@@ -12,12 +12,13 @@ ENGINES = {
     "imported": {"code_length": 20},
     "continuous": {"head": True},
     "any brightness": {"head": True, "by_peak": True, "side": 7},
+    "told of the sensor": {"head": True, "by_peak": True, "side": 7, "told": True},
 }
 
 
-def random_network(seed, dtype=torch.float32, *, code_length=WINDOW, head=False, by_peak=False, side=11):
+def random_network(seed, dtype=torch.float32, *, code_length=WINDOW, side=11, **parts):
     torch.manual_seed(seed)
-    made = DeRefNet(FineGrid(3, (side, side)), code_length, head=head, by_peak=by_peak).to(dtype).eval()
+    made = DeRefNet(FineGrid(3, (side, side)), code_length, **parts).to(dtype).eval()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if "conv_offset" in name or "head.features" in name:
@@ -36,6 +37,7 @@ def random_engine(folder, seed=0, *, exported=True, **kind):
         "scale": "peak" if kind.get("by_peak") else "none",
         "time_code": "window" if length == WINDOW else "clip",
         "code_length": length,
+        "told": kind.get("told", False),
         "patch": (side, side),
     }
     write_engine(folder, weights, made_by="test", **facts)

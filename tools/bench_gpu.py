@@ -190,7 +190,7 @@ def throughput(unmixer: Any, engine: Engine, size: int, seconds: float) -> float
     held = [list(unmixer.unfold(np.ascontiguousarray(windows[:, t]))) for t in range(WINDOW)]
     places, count, began = np.tile(np.arange(WINDOW), (size, 1)), 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        held = [*held[1:], list(unmixer.unfold(np.ascontiguousarray(windows[:, -1])))]
+        held = [*held[1:], list(unmixer.unfold(np.ascontiguousarray(windows[:, WINDOW - 1])))]
         unmixer.fuse(list(zip(*held, strict=True)), windows, places)
         count += size
     return count / (time.perf_counter() - began)

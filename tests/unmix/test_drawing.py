@@ -55,7 +55,7 @@ def seen(engine, style, windows):
 
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
 def test_as_many_windows_are_drawn_as_are_wanted(engine, count):
-    assert usual_windows(engine.manifest, count).shape == (count, 5, *engine.manifest.patch)
+    assert usual_windows(engine.manifest, count).shape == (count, engine.manifest.planes, *engine.manifest.patch)
 
 
 @pytest.mark.parametrize("version", OPSETS)
@@ -153,7 +153,7 @@ def test_the_store_may_be_larger_than_what_a_window_takes_of_it(engine, windows)
 
     graphs = serialised(engine, Style(whole=True))
     fuse = ort.InferenceSession(graphs["fuse"], providers=["CPUExecutionProvider"])
-    maps = WholeOnCpu(graphs, threads=1).unfold(np.ascontiguousarray(windows[0]))
+    maps = WholeOnCpu(graphs, threads=1).unfold(np.ascontiguousarray(windows[0, :5]))
     store = np.full((20, *engine.manifest.cells), np.nan, np.float32)
     rows = np.array([[3, 17, 0, 9, 4]], np.int32)
     store[rows[0]] = maps

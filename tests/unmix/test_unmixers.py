@@ -15,7 +15,9 @@ from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer, forms
 from irst_stream.unmix.openvino import OpenVinoUnmixer
+from irst_stream.unmix.stream import corner_of, light_centre
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
+from irst_stream.unmix.told import UNTOLD, with_told
 
 
 def by_tensorrt(engine):
@@ -54,7 +56,9 @@ def unmixer(request, engine, tmp_path_factory):
 @pytest.fixture(scope="module")
 def windows(engine):
     rows, columns = engine.manifest.patch
-    return np.ascontiguousarray(seqcsist(2, seed=8, noise=(2.0, 2.0)).frames[:, :WINDOW, :rows, :columns])
+    patches = seqcsist(2, seed=8, noise=(2.0, 2.0)).frames[:, :WINDOW, :rows, :columns]
+    told = np.array([[2.0, 0.5, 235.0, 8.7], UNTOLD])
+    return np.ascontiguousarray(with_told(patches, told, engine.manifest))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,8 @@ def places(engine):
 @pytest.fixture(scope="module")
 def expected(engine, windows, places):
     oracle = NumpyUnmixer(engine)
-    maps = oracle.unfold(windows.reshape(-1, *windows.shape[2:])).reshape(2, WINDOW, *engine.manifest.cells)
+    frames = windows[:, :WINDOW].reshape(-1, *windows.shape[2:])
+    maps = oracle.unfold(frames).reshape(2, WINDOW, *engine.manifest.cells)
     return maps, oracle.fuse(maps, windows, places)
 
 
@@ -75,18 +80,20 @@ def near(got, wanted, least=1e-6):
 
 def test_half_precision_finds_the_same_cells():
     engine = read_engine(find_engine("seqcsist"))
-    windows = np.ascontiguousarray(seqcsist(1, seed=8).frames[:, :WINDOW, 2:9, 2:9])
+    patches = seqcsist(1, seed=8).frames[:, :WINDOW]
+    ((x, y),) = corner_of(light_centre(patches[:, WINDOW // 2]), patches.shape[2:], engine.manifest.patch)
+    windows = with_told(patches[:, :, y : y + 7, x : x + 7], np.array([UNTOLD]), engine.manifest)
     places = np.arange(WINDOW)[None]
     found = []
     for precision in ("fp32", "bf16"):
         unmixer = OpenVinoUnmixer(engine, threads=1, precision=precision)
-        found.append(unmixer.fuse(unmixer.unfold(windows[0])[None], windows, places))
+        found.append(unmixer.fuse(unmixer.unfold(windows[0, :WINDOW])[None], windows, places))
     np.testing.assert_allclose(found[1].claims[0, 0], found[0].claims[0, 0], atol=0.1)
 
 
 def unfolded(unmixer, windows):
     """The maps of windows, each frame by itself."""
-    return [list(unmixer.unfold(window)) for window in windows]
+    return [list(unmixer.unfold(window[:WINDOW])) for window in windows]
 
 
 def test_maps_are_the_oracles(unmixer, windows, expected):
@@ -98,7 +105,7 @@ def test_maps_are_the_oracles(unmixer, windows, expected):
 
 
 def test_a_frames_map_does_not_depend_on_its_company(unmixer, windows, places, expected):
-    alone = [[next(iter(unmixer.unfold(frame[None]))) for frame in window] for window in windows]
+    alone = [[next(iter(unmixer.unfold(frame[None]))) for frame in window[:WINDOW]] for window in windows]
     near(unmixer.fuse(alone, windows, places).map, expected[1].map)
 
 
