@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from irst_stream.config import Config, engine_faults
+from irst_stream.config import Config, engine_faults, gpu_faults
 from irst_stream.cuda_driver import ask_cuda_driver
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import LinesSink
@@ -113,6 +113,7 @@ def _fitter(config: Config) -> Fitter:
     """The fit, on the GPU where that is asked for, until it fails there."""
     if config.fit_on == "cpu":
         return Fitter(config.fit, config.threads)
+    refuse(gpu_faults(config))
     missing = ask_cuda_driver().reason
     if missing:
         raise UsageError(f'fit_on: {missing}; expected an NVIDIA GPU, or "cpu"')

@@ -26,7 +26,16 @@ from irst_stream.types import Policy
 from irst_stream.unmix.backends import Backend
 from irst_stream.unmix.engine import EngineManifest, read_engine
 
-__all__ = ["Config", "MetricsSettings", "WriteSettings", "config_schema", "engine_faults", "parse_config", "read_config"]
+__all__ = [
+    "Config",
+    "MetricsSettings",
+    "WriteSettings",
+    "config_schema",
+    "engine_faults",
+    "gpu_faults",
+    "parse_config",
+    "read_config",
+]
 
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 
@@ -107,14 +116,19 @@ def engine_faults(config: Config, manifest: EngineManifest) -> Iterator[str]:
         yield f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one"
 
 
+def gpu_faults(config: Config) -> Iterator[str]:
+    """What the fit on a GPU cannot do of a configuration."""
+    if config.fit_on == "gpu" and (config.fit.formation.seats_px or config.fit.least_apart_px):
+        yield 'fit_on: fit.formation and fit.least_apart_px are known to the CPU alone; expected "cpu"'
+
+
 def _faults(config: Config) -> Iterator[str]:
     """What no single value shows."""
     if config.window < 1 or config.window % 2 == 0:
         yield f"window: expected an odd number of frames, got {config.window}"
     if config.readout != "fit" and not config.engine:
         yield f"engine: missing; readout {config.readout!r} needs one"
-    if config.fit_on == "gpu" and (config.fit.formation.seats_px or config.fit.least_apart_px):
-        yield 'fit_on: fit.formation and fit.least_apart_px are known to the CPU alone; expected "cpu"'
+    yield from gpu_faults(config)
     for name, links in (("receive", config.receive), ("publish", config.publish)):
         for k, link in enumerate(links):
             key, fault = link_fault(link)

@@ -9,6 +9,7 @@ from irst_stream import Frame, Stamp, Truth, UsageError, build
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config, read_config
 from irst_stream.cuda_driver import CudaReport
+from irst_stream.resolve.fit import FitSettings
 from irst_stream.resources import engines_folder, find_config, find_engine
 from irst_stream.score import score_detections
 from irst_stream.sim import csist100k, mixed, seqcsist
@@ -50,6 +51,12 @@ def test_without_a_gpu_a_fit_that_is_to_run_on_one_is_refused(monkeypatch):
     monkeypatch.setattr(build, "ask_cuda_driver", lambda: CudaReport((), "", "no NVIDIA driver is installed"))
     with pytest.raises(UsageError, match=r'fit_on: no NVIDIA driver is installed; expected an NVIDIA GPU, or "cpu"'):
         build_pipeline(Config(fit_on="gpu"))
+
+
+def test_what_the_fit_on_a_gpu_does_not_know_is_refused():
+    config = Config(fit_on="gpu", fit=FitSettings(least_apart_px=0.5))
+    with pytest.raises(UsageError, match="fit_on: fit.formation and fit.least_apart_px are known to the CPU alone"):
+        build_pipeline(config)
 
 
 def test_the_default_may_not_fall_below_its_accuracy(found):

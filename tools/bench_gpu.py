@@ -247,7 +247,7 @@ def window_of(number: int, patches: Any) -> Window:
     """That one of a stream, of regions that stay where they are, (N, 5, h, w) DN."""
     stamp, unknown = Stamp("gpu", 0, number + 2, number * 10_000_000), np.full(len(patches), np.nan)
     corners, course = np.zeros((len(patches), 2)), at_rest(len(patches), WINDOW)
-    return Window(stamp, corners, patches, course, np.arange(len(patches)), unknown, unknown + np.inf)
+    return Window(stamp, corners, patches[:, :WINDOW], course, np.arange(len(patches)), unknown, unknown + np.inf)
 
 
 def latency(step: Callable[[], None], seconds: float) -> dict[str, float]:
