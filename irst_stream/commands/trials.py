@@ -49,7 +49,7 @@ def usual_windows(manifest: EngineManifest, count: int) -> NDArray[np.float32]:
 
 
 def random_windows(manifest: EngineManifest, count: int) -> NDArray[np.float32]:
-    """(count, 5, h, w) DN of nothing but noise, of which nothing is told."""
+    """(count, 5, h, w) DN of noise alone; the network is told nothing about it."""
     drawn = np.random.default_rng(0).uniform(0, 250, (count, WINDOW, *manifest.patch))
     return with_told(drawn.astype(np.float32), np.tile(UNTOLD, (count, 1)), manifest)
 

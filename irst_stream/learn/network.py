@@ -203,7 +203,7 @@ class Head(nn.Module):
     """What each fine cell holds, from the fused features and the window's patches; works on whole pixels, being cheaper."""
 
     def __init__(self, division: int, planes: int) -> None:
-        """planes: beside the window's patches, of what the network is told."""
+        """planes: input planes after the window's patches, which describe the sensor."""
         super().__init__()
         self.division = division
         cells = division**2

@@ -18,7 +18,7 @@ MOST_SEATS = 8
 
 @dataclass(frozen=True)
 class FormationSettings:
-    """A formation in the frame's own directions, of which some seats are taken.
+    """A formation whose seats, or some of them, are taken by targets; it keeps its orientation in the frame.
 
     seats_px: x, y of each seat from any common point; none: no formation is known. sd_px: standard deviation of a target
     about its seat, along each axis. members: fewest and most seats taken; each number is equally likely, and each choice of

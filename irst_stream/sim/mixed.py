@@ -145,7 +145,7 @@ def _cross(rng: np.random.Generator, groups: int) -> Floats:
 
 
 def _sensed(rng: np.random.Generator, light: Floats) -> np.ndarray:
-    """Light as sensors give it, some of which saturate, or clip at 0; float32."""
+    """Light as recorded, float32: some sensors saturate, some clip at 0."""
     groups = len(light)
     ceiling = light.max((1, 2, 3)) * np.where(rng.random(groups) < SATURATED, rng.uniform(0.6, 1.0, groups), 1)
     floor = np.where(rng.random(groups) < CLIPPED, 0.0, -np.inf)

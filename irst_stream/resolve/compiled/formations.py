@@ -28,7 +28,8 @@ def seat_all(images, course, sigma, noise, shot, limits, priors, formation, poss
     ways, most = formation.seats.shape[:2]
     points, logs = np.zeros((ways, most, PARAMETERS)), np.full(ways, NOTHING)
     area, best = float(images.shape[1] * images.shape[2]), np.empty((0, 0))
-    finished = np.zeros(ways, np.bool_)
+    if not ways:
+        return points, logs, best
     for steps in (FIRST_STEPS, STEPS):
         reach = logs.max() - OUT_OF_REACH
         best_log = NOTHING
@@ -40,9 +41,7 @@ def seat_all(images, course, sigma, noise, shot, limits, priors, formation, poss
             seats[:, :2], seats[:, 2] = formation.seats[way, :n], formation.precision
             if steps == FIRST_STEPS:
                 _sit_down(seats, found, priors, points[way, :n])
-            p, misfit, matrix, finished[way] = fit(
-                points[way, :n], images, course, sigma, noise, shot, limits, priors, seats, steps
-            )
+            p, misfit, matrix, _ = fit(points[way, :n], images, course, sigma, noise, shot, limits, priors, seats, steps)
             points[way, :n] = p
             logs[way] = evidence(p, misfit, matrix, images, sigma, noise, priors, area, n, formation.precision)
             logs[way] += formation.weights[way]

@@ -138,22 +138,20 @@ def search(  # type: ignore[no-untyped-def]
     none, free = np.empty((0, PARAMETERS)), np.empty((0, 3))
     empty, nobody = np.empty((0, 0)), np.empty(0)
     logs[0] = -0.5 * normal_equations(none, images, course, sigma, noise, shot, limits, priors, free, empty, nobody)
-    if len(formation.sizes) and logs[0] <= logs[1:].max():
-        possible = np.array([n > 0 and not too_bright_or_dim(p, matrix, priors, n) for n in range(most + 1)])
-        logs[1:] = np.where(logs[1:] > NOTHING, logs[1:] + formation.free, NOTHING)
-        points, seated, seated_matrix = seat_all(
-            images, course, sigma, noise, shot, limits, priors, formation, possible, found
-        )
-        way = int(seated.argmax())
-        own, n = len(p), formation.sizes[way]
-        if seated[way] > logs.max():
-            p, matrix, agreed, own = points[way, :n].copy(), seated_matrix, np.ones(n), len(logs) + way
-            solutions[n, :n] = p
-        return p, matrix, shared_belief(p, agreed, own, solutions, logs, points, seated), logs, solutions
     if logs[0] > logs[1:].max():
         return none, empty, nobody, logs, solutions
-    nowhere, never = np.empty((0, most, PARAMETERS)), np.empty(0)
-    return p, matrix, shared_belief(p, agreed, len(p), solutions, logs, nowhere, never), logs, solutions
+    possible = np.zeros(most + 1, np.bool_)
+    for n in range(1, most + 1 if len(formation.sizes) else 1):
+        possible[n] = not too_bright_or_dim(p, matrix, priors, n)
+    points, seated, best = seat_all(images, course, sigma, noise, shot, limits, priors, formation, possible, found)
+    logs[1:] = np.where(logs[1:] > NOTHING, logs[1:] + formation.free, NOTHING)
+    own = len(p)
+    if len(seated) and seated.max() > logs.max():
+        way = int(seated.argmax())
+        n, own = formation.sizes[way], len(logs) + way
+        p, matrix, agreed = points[way, :n].copy(), best, np.ones(n)
+        solutions[n, :n] = p
+    return p, matrix, shared_belief(p, agreed, own, solutions, logs, points, seated), logs, solutions
 
 
 @compiled
