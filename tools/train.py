@@ -316,9 +316,10 @@ def begin_from(network: DeRefNet, weights: dict[str, np.ndarray]) -> None:
     not told counts for nothing to begin with.
     """
     own = network.state_dict()
-    seen, wanted = weights["head.patches.weight"], own["head.patches.weight"].shape
-    beside = np.zeros((wanted[0], wanted[1] - seen.shape[1], *wanted[2:]), np.float32)
-    weights = weights | {"head.patches.weight": np.concatenate([seen, beside], axis=1)}
+    if (seen := weights.get("head.patches.weight")) is not None:
+        wanted = own["head.patches.weight"].shape
+        untold = np.zeros((wanted[0], wanted[1] - seen.shape[1], *wanted[2:]), np.float32)
+        weights = weights | {"head.patches.weight": np.concatenate([seen, untold], axis=1)}
     taken = {name: torch.from_numpy(array.copy()) for name, array in weights.items() if own[name].shape == array.shape}
     network.load_state_dict(own | taken)
 

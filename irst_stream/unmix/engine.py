@@ -103,7 +103,7 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def planes(self) -> int:
-        """Of a window as it goes in: its patches, and beside them what it is told."""
+        """Input planes of a window: its patches, then those that describe the sensor."""
         return WINDOW + (PLANES if self.told else 0)
 
     def check_length(self, frames: int) -> None:

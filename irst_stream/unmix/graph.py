@@ -180,7 +180,7 @@ def _across(g: Drawing, offset: str, place: NDArray[Any], size: int) -> str:
 
 
 def _head(g: Drawing, features: str, patches: str, given: str, scale: str | None) -> str:
-    """Claims (B, 7, H, W) of the continuous head; given: the patches, with the planes of what is told beside them."""
+    """Claims (B, 7, H, W) of the continuous head; given: the patches, then the sensor's planes."""
     division = g.manifest.division
     unit = g.op("Mul", scale, g.constant(UNIT)) if scale else g.constant(UNIT)
     light = g.op("Div", patches, unit)

@@ -226,8 +226,9 @@ def corner_of(middle: Floats, shape: tuple[int, ...], size: tuple[int, int]) -> 
 
 
 def run_sequence(unmixers: Sequence[Unmixer], manifest: EngineManifest, patches: NDArray[Any]) -> Unmixed:
-    """A sequence of patches (frames, h, w) DN, of a sensor of which nothing is told, to what its frames - 4 whole windows
-    show, on the whole patch's fine grid.
+    """A sequence of patches (frames, h, w) DN to what its frames - 4 whole windows show, on the whole patch's fine grid.
+
+    The network is told nothing of the sensor.
 
     Each frame is unfolded once for each part that it is seen in; as many threads work as there are unmixers.
     """
