@@ -118,8 +118,12 @@ def engine_faults(config: Config, manifest: EngineManifest) -> Iterator[str]:
 
 def gpu_faults(config: Config) -> Iterator[str]:
     """What the fit on a GPU cannot do of a configuration."""
-    if config.fit_on == "gpu" and (config.fit.formation.seats_px or config.fit.least_apart_px):
-        yield 'fit_on: fit.formation and fit.least_apart_px are known to the CPU alone; expected "cpu"'
+    if config.fit_on == "gpu":
+        fit = config.fit
+        if fit.formation.seats_px or fit.least_apart_px:
+            yield 'fit_on: fit.formation and fit.least_apart_px are known to the CPU alone; expected "cpu"'
+        if fit.sigma_doubt:
+            yield f"fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0, got {fit.sigma_doubt}"
 
 
 def _faults(config: Config) -> Iterator[str]:

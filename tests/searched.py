@@ -8,9 +8,9 @@ from irst_stream.resolve.fit import FitSettings
 from irst_stream.resolve.search import Regions, nothing_found
 from irst_stream.types import at_rest
 
-STRICT = FitSettings(own_speed_px=0.001).known  # of amplitudes that are known well, two starts
+STRICT = FitSettings(own_speed_px=0.001, sigma_doubt=0.0).known  # of amplitudes that are known well, two starts
 WIDE = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005}
-LOOSE = FitSettings(**WIDE, starts=1, company_odds=0.1).known
+LOOSE = FitSettings(**WIDE, starts=1, company_odds=0.1, sigma_doubt=0.0).known
 SHOT = LOOSE._replace(shot=0.3)
 SHAPE = 5, 11, 11
 CHANGES = 1e-13, 1e-12, 1e-11, 1e-10, 1e-9  # of the noise, below what matters

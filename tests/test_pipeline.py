@@ -50,13 +50,14 @@ def found(trajectories):
 def test_without_a_gpu_a_fit_that_is_to_run_on_one_is_refused(monkeypatch):
     monkeypatch.setattr(build, "ask_cuda_driver", lambda: CudaReport((), "", "no NVIDIA driver is installed"))
     with pytest.raises(UsageError, match=r'fit_on: no NVIDIA driver is installed; expected an NVIDIA GPU, or "cpu"'):
-        build_pipeline(Config(fit_on="gpu"))
+        build_pipeline(Config(fit_on="gpu", fit=FitSettings(sigma_doubt=0.0)))
 
 
 def test_what_the_fit_on_a_gpu_does_not_know_is_refused():
-    config = Config(fit_on="gpu", fit=FitSettings(least_apart_px=0.5))
-    with pytest.raises(UsageError, match="are known to the CPU alone"):
+    config = Config(fit_on="gpu", fit=FitSettings(least_apart_px=0.5, sigma_doubt=0.1))
+    with pytest.raises(UsageError, match="are known to the CPU alone") as refused:
         build_pipeline(config)
+    assert "fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0" in str(refused.value)
 
 
 def test_the_default_may_not_fall_below_its_accuracy(found):

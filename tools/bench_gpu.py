@@ -217,7 +217,7 @@ def fitting(engine: Engine, fitter: Fitter) -> Callable[[], None]:
 
 def fit_on(device: str, anew: int = 8) -> Fitter:
     """The fit on the CPU's threads, or on the GPU."""
-    settings = FitSettings(anew=anew)
+    settings = FitSettings(anew=anew, sigma_doubt=0.0)
     if device == "cpu":
         return Fitter(settings, threads=0)
     from irst_stream.resolve.cuda import CudaSearch

@@ -41,6 +41,9 @@ class FitSettings:
     """What is known beforehand, and how hard to look."""
 
     sigma_px: float = SIGMA
+    # Standard deviation, as a share of sigma_px, of the width of optics that are not as said; 0: they always are. Larger
+    # values find such widths farther off, and cost time where the light is none of targets.
+    sigma_doubt: float = 0.1
     amplitude_dn: float = 235.0  # mean and standard deviation of a target's amplitude
     amplitude_sd_dn: float = 8.7
     # px a frame: standard deviation of the group's common velocity, along each axis; without poses, with the platform's
@@ -80,7 +83,9 @@ class FitSettings:
             odds,
         )
         formation = ways_to_sit(self.formation, self.most_targets)
-        return Known(self.sigma_px, float(self.shot_dn), priors, formation, self.starts, self.most_targets)
+        return Known(
+            self.sigma_px, float(self.shot_dn), priors, formation, self.starts, self.most_targets, float(self.sigma_doubt)
+        )
 
 
 class Fitter:
@@ -242,6 +247,8 @@ def _faults(settings: FitSettings) -> Iterator[str]:
         value = getattr(settings, name)
         if not 0 < value < 1e9:
             yield f"fit.{name}: expected a number above 0, got {value}"
+    if not 0 <= settings.sigma_doubt <= 0.5:
+        yield f"fit.sigma_doubt: expected 0 to 0.5, got {settings.sigma_doubt}"
     if not 1 <= settings.most_targets <= 8:
         yield f"fit.most_targets: expected 1 to 8, got {settings.most_targets}"
     if not 0 < settings.spread_px[0] <= settings.spread_px[1] < 1e3:

@@ -22,7 +22,8 @@ class Known(NamedTuple):
     """What is known of all regions beforehand.
 
     sigma: of the optics, px; shot: DN^2 by which a pixel's variance grows with a DN of light; priors and formation: see
-    compiled.light; turns: arrangements from which the fit of each number of targets begins; most: targets.
+    compiled.light; turns: arrangements from which the fit of each number of targets begins; most: targets;
+    doubt: standard deviation of the logarithm of sigma where that is not as said, 0 where it always is.
     """
 
     sigma: float
@@ -31,6 +32,7 @@ class Known(NamedTuple):
     formation: Formation
     turns: int
     most: int
+    doubt: float
 
 
 class Regions(NamedTuple):
@@ -110,6 +112,7 @@ class CpuSearch:
             known.formation,
             known.turns,
             *rest,
+            known.doubt,
             tuple(answers),
         )
         helpers = min(self._threads, len(which)) - 1 if self._helpers else 0

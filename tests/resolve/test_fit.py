@@ -282,6 +282,7 @@ def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
     [
         ({"sigma_px": 0.0}, "fit.sigma_px: expected a number above 0"),
         ({"amplitude_sd_dn": float("nan")}, "fit.amplitude_sd_dn"),
+        ({"sigma_doubt": 0.6}, "fit.sigma_doubt: expected 0 to 0.5, got 0.6"),
         ({"most_targets": 9}, "fit.most_targets: expected 1 to 8"),
         ({"starts": 0}, "fit.starts: expected 1 to 50"),
         ({"fixed_dn": -1.0}, "fit.fixed_dn: expected 0 or more, got -1.0"),
@@ -426,3 +427,36 @@ def test_a_platform_that_shakes_does_not_make_targets_strange():
         xy = 5.0 + rng.normal(0, 0.1, (5, 1, 2))
         scores += list(fit(render(xy, np.full((5, 1), 235.0)) + 4 * rng.standard_normal((5, 11, 11)), TIMES).probability)
     assert np.quantile(scores, 0.1) > 0.9
+
+
+@pytest.mark.parametrize("wider", [0.9, 1.1])
+def test_optics_that_are_not_as_said_are_seen_in_the_light(wider):
+    """Two targets 1 px apart at 3 DN: their number and places right, with ellipses that hold the truth."""
+    doubting, trusting = (Fitter(FitSettings(sigma_doubt=doubt)) for doubt in (0.1, 0.0))
+    xy, rng, far, away = np.array([[4.6, 5.2], [5.5, 5.6]]), np.random.default_rng(12), [], []
+    for _ in range(40):
+        clean = render(np.tile(xy, (5, 1, 1)), np.full((5, 2), 235.0), (11, 11), 0.5 * wider)
+        seen = clean + 3 * rng.standard_normal(clean.shape)
+        found, blind = doubting(seen, TIMES, noise_dn=3.0), trusting(seen, TIMES, noise_dn=3.0)
+        order = match(found, xy)
+        error = found.xy[order] - xy
+        far += [d @ np.linalg.solve(c, d) for d, c in zip(error, found.cov[order], strict=True)]
+        away.append((np.linalg.norm(error, axis=1).max(), wrong_by(blind.xy, xy)))
+    ours, blinds = np.mean(away, axis=0)
+    assert ours < 0.06
+    assert blinds > 1.5 * ours
+    assert 0.85 < np.mean(np.array(far) < CHI2_95) <= 1.0
+
+
+def test_optics_that_are_as_said_are_believed():
+    doubting, trusting = (Fitter(FitSettings(sigma_doubt=doubt)) for doubt in (0.1, 0.0))
+    same = []
+    for seed in range(60):
+        seen = images([(4.6, 5.2), (5.5, 5.6), (5.2, 4.6)], (0.02, 0.01), np.full(3, 235.0), noise=3.0, seed=seed)
+        same.append(np.array_equal(doubting(seen, TIMES, noise_dn=3.0).xy, trusting(seen, TIMES, noise_dn=3.0).xy))
+    assert np.mean(same) > 0.95
+
+
+def wrong_by(found, xy):
+    """Px from the true target that is worst found to what was found nearest to it."""
+    return np.linalg.norm(found[:, None] - xy, axis=-1).min(axis=0).max()

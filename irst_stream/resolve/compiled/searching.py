@@ -14,6 +14,7 @@ from irst_stream.resolve.compiled.formations import nearest, seat_all, shared_be
 from irst_stream.resolve.compiled.light import NO_PRIORS, NOTHING, PARAMETERS
 from irst_stream.resolve.compiled.sharing import take_one
 from irst_stream.resolve.compiled.starts import ellipses, merged, moments, split, with_one_more
+from irst_stream.resolve.compiled.widths import width_tells
 
 __all__ = ["search", "search_each"]
 
@@ -24,6 +25,10 @@ SAME = 0.03  # px: two solutions whose targets are all this close are one
 AGREES = 0.15  # px: a solution that has a target this close has it too, as the score counts it
 WORTH = 2.5  # of log evidence: what a target that is not there would gain on its own by fitting the noise of a window
 KEEP = 0.95  # of the odds of numbers of targets, from frame to frame: groups come apart and draw together
+LONG_ODDS = 3.0  # of log evidence: that the optics are as said
+LOOKS = 3  # widths that are tried besides the one that is said
+ENOUGH, LONGEST_STEP = 0.01, 0.15  # of the logarithm of a width: the smallest step worth a search, the largest one
+HOPE = 1.0  # of log evidence: a width is tried where it may gain that little less than it has to
 FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the number may change
 
 
@@ -45,6 +50,7 @@ def search_each(  # type: ignore[no-untyped-def]
     held,
     begin,
     odds,
+    doubt,
     out,
 ):
     """Searches some of N regions (N, T, H, W), the rows `which`; fills these rows of the arrays in `out`.
@@ -64,43 +70,69 @@ def search_each(  # type: ignore[no-untyped-def]
             break
         k = which[place]
         bounds = (limits[k, 0], limits[k, 1])
-        hint = hints[k, : hinted[k]].copy()
-        p, matrix, likely, logs, solutions[k] = search(
-            images[k],
-            course[k],
-            sigma,
-            noise[k],
-            shot,
-            bounds,
-            priors,
-            formation,
-            most,
-            turns,
-            hint,
-            held[k],
-            begin[k],
-            odds[k],
+        rest = most, turns, hints[k, : hinted[k]].copy(), held[k], begin[k], odds[k], doubt
+        p, matrix, likely, logs, solutions[k], width = search(
+            images[k], course[k], sigma, noise[k], shot, bounds, priors, formation, *rest
         )
         n = len(p)
         number[k], points[k, :n], probability[k, :n] = n, p, likely
         certainty(matrix, sides, cov[k, :n, :n], amplitude_sd[k, :n])
         if n > 0:
-            strains[k, 0], strains[k, 1] = strain(p, images[k], course[k], sigma, noise[k], shot, bounds)
+            strains[k, 0], strains[k, 1] = strain(p, images[k], course[k], width, noise[k], shot, bounds)
             odds_then[k] = odds[k]
-            _leave(images[k], course[k], sigma, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])
+            _leave(images[k], course[k], width, noise[k], shot, bounds, logs, solutions[k], n, odds_then[k])
 
 
 @compiled
 def search(  # type: ignore[no-untyped-def]
+    images, course, sigma, noise, shot, limits, priors, formation, most, turns, hint, held, guess, odds, doubt
+):
+    """Fits the likely numbers of targets with optics of the width that is said and, where the light tells of another, with
+    that; the evidence chooses.
+
+    doubt: standard deviation of the logarithm of a width that is not as said; 0: it always is. The more light is left
+    unexplained, the less the evidence counts. All else, and what it gives but for the width, px: see _search_at.
+    """
+    p, matrix, likely, logs, solutions, log = _search_at(
+        images, course, sigma, noise, shot, limits, priors, formation, most, turns, hint, held, guess, odds
+    )
+    width, off, q, other, belief, more, answers = sigma, 0.0, p, matrix, likely, logs, solutions
+    if doubt == 0.0:
+        return p, matrix, likely, logs, solutions, width
+    as_said, best = log, 0.0
+    for turn in range(LOOKS + 1):
+        if not len(q):
+            break
+        tried = sigma * math.exp(off)
+        step, precision, loose = width_tells(q, other, images, course, tried, noise, shot, limits, off, doubt)
+        if not precision > 0.0:
+            break
+        unexplained = max(1.0, *strain(q, images, course, tried, noise, shot, limits))
+        gain = (log - as_said) / unexplained - LONG_ODDS
+        gain -= math.log(doubt) + 0.5 * ((off / doubt) ** 2 + math.log(precision))
+        if turn > 0 and gain > best:
+            best, width, p, matrix, likely, logs, solutions = gain, tried, q, loose, belief, more, answers
+        hoped = gain + 0.5 * step * step * precision / unexplained
+        if turn == LOOKS or abs(step) < ENOUGH or hoped < best - HOPE:
+            break
+        off += min(max(step, -LONGEST_STEP), LONGEST_STEP)
+        q, other, belief, more, answers, log = _search_at(
+            images, course, sigma * math.exp(off), noise, shot, limits, priors, formation, most, turns, q, held, guess, odds
+        )
+    return p, matrix, likely, logs, solutions, width
+
+
+@compiled
+def _search_at(  # type: ignore[no-untyped-def]
     images, course, sigma, noise, shot, limits, priors, formation, most, turns, hint, held, guess, odds
 ):
-    """Fits the likely numbers of targets.
+    """Fits the likely numbers of targets with optics of this width.
 
     hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, from
     which alone that number is fitted anew; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what
     the light says. odds (most + 1,): log evidence of each number from frames before the window's. Gives the best p (K, 5),
     without a row where noise alone explains the light better, its matrix (5K, 5K), how likely each target is (K,), the log
-    evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, and what to hold the next time.
+    evidence of each number (most + 1,), odds and all, NOTHING where it was not tried, what to hold next, and that of p.
     """
     found = moments(images, course, sigma, noise)
     area = float(images.shape[1] * images.shape[2])
@@ -139,19 +171,19 @@ def search(  # type: ignore[no-untyped-def]
     empty, nobody = np.empty((0, 0)), np.empty(0)
     logs[0] = -0.5 * normal_equations(none, images, course, sigma, noise, shot, limits, priors, free, empty, nobody)
     if logs[0] > logs[1:].max():
-        return none, empty, nobody, logs, solutions
+        return none, empty, nobody, logs, solutions, logs[0]
     possible = np.zeros(most + 1, np.bool_)
     for n in range(1, most + 1 if len(formation.sizes) else 1):
         possible[n] = not too_bright_or_dim(p, matrix, priors, n)
     points, seated, best = seat_all(images, course, sigma, noise, shot, limits, priors, formation, possible, found)
     logs[1:] = np.where(logs[1:] > NOTHING, logs[1:] + formation.free, NOTHING)
-    own = len(p)
+    own, highest = len(p), logs.max()
     if len(seated) and seated.max() > logs.max():
         way = int(seated.argmax())
-        n, own = formation.sizes[way], len(logs) + way
+        n, own, highest = formation.sizes[way], len(logs) + way, seated[way]
         p, matrix, agreed = points[way, :n].copy(), best, np.ones(n)
         solutions[n, :n] = p
-    return p, matrix, shared_belief(p, agreed, own, solutions, logs, points, seated), logs, solutions
+    return p, matrix, shared_belief(p, agreed, own, solutions, logs, points, seated), logs, solutions, highest
 
 
 @compiled
