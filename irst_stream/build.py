@@ -10,30 +10,34 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from irst_stream.chain.pipeline import Pipeline, Result
+from irst_stream.chain.platform import PoseHistory
+from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
+from irst_stream.chain.window import Events, WindowBuilder
 from irst_stream.config import Config, engine_faults, gpu_faults
-from irst_stream.cuda_driver import ask_cuda_driver
 from irst_stream.errors import UsageError
+from irst_stream.fit.fitter import Fitter, priors_of
 from irst_stream.io.jsonl import LinesSink
-from irst_stream.io.recording import Recorder
-from irst_stream.io.zeromq import ZmqSink, ZmqSource
+from irst_stream.io.recording.recorder import Recorder
+from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource
+from irst_stream.live.runner import Runner
 from irst_stream.optics import PATCH, FineGrid
-from irst_stream.pipeline import NoNetwork, Pipeline, Result
+from irst_stream.propose.proposer import warm_up as warm_up_search
 from irst_stream.protocols import Sink, Source
-from irst_stream.resolve.fit import Fitter
 from irst_stream.resolve.readouts import Fitted, Resolver, Unmixing
-from irst_stream.resources import find_engine
-from irst_stream.runner import Runner
 from irst_stream.settings import refuse
+from irst_stream.system.gpu_probe import ask_cuda_driver
+from irst_stream.system.shipped import find_engine
 from irst_stream.track.settings import TrackSettings
-from irst_stream.track.trackers import Trackers
+from irst_stream.track.tracker import Tracker
+from irst_stream.track.tracker import warm_up as warm_up_tracker
 from irst_stream.types import Detections, Tracks
 from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
-from irst_stream.unmix.engine import EngineManifest, read_engine
+from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.told import UNTOLD, Told
-from irst_stream.window import Windows
 
-__all__ = ["build_pipeline", "build_resolver", "build_runner", "told_of"]
+__all__ = ["build_pipeline", "build_runner", "reader_maker", "told_of"]
 
 log = logging.getLogger(__name__)
 
@@ -68,21 +72,34 @@ def _wants_tracks(config: Config) -> bool:
 
 def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
     """All that stands between frames and detections, or tracks where these are asked for."""
-    follow = Trackers(_tracking(config)) if tracks else None
-    if config.readout == "fit":
-        return Pipeline(Windows(config.window, config.propose), NoNetwork(), build_resolver(config, None), follow)
-    if not config.engine:
-        raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or one that comes along")
-    engine = read_engine(find_engine(config.engine))
-    resolver = build_resolver(config, engine.manifest)
+    warm_up_search()
+    if tracks:
+        warm_up_tracker()
+    network: Network = NoNetwork()
+    manifest = None
+    if config.readout != "fit":
+        if not config.engine:
+            raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or a bundled engine")
+        engine = read_engine(find_engine(config.engine))
+        manifest, network = engine.manifest, _network(config, engine)
+    new_reader = reader_maker(config, manifest)
+    smallest = manifest.patch if manifest else (1, 1)
+
+    def new_sensor(events: Events, first_id: int) -> SensorChain:
+        windows = WindowBuilder(config.window, config.propose, smallest, events)
+        tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
+        return SensorChain(windows, PoseHistory(config.window), network.new_maps(), new_reader(), tracker)
+
+    return Pipeline(network, new_sensor)
+
+
+def _network(config: Config, engine: Engine) -> WindowUnmixer:
     choice = choose_backend(engine, config.backend)
     log.info("network: %s", choice.words)
     with_map = config.readout in ("cells", "peaks")
     spares = spare_unmixers(engine, choice, config.threads, with_map=with_map)
     unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
-    unmix = WindowUnmixer(unmixer, engine.manifest, spares, told_of(config))
-    windows = Windows(config.window, config.propose, engine.manifest.patch)
-    return Pipeline(windows, unmix, resolver, follow)
+    return WindowUnmixer(unmixer, engine.manifest, spares, told_of(config))
 
 
 def told_of(config: Config) -> Told:
@@ -96,17 +113,17 @@ def told_of(config: Config) -> Told:
 
 def _tracking(config: Config) -> TrackSettings:
     """Neighbouring windows share all their frames but one, and come in order."""
-    return replace(config.track, overlap=config.track.overlap or config.window, late_s=0.0)
+    return replace(config.track, shared_frames=config.track.shared_frames or config.window, late_s=0.0)
 
 
-def build_resolver(config: Config, manifest: EngineManifest | None) -> Resolver:
-    """What reads a window's detections; manifest: of the engine that looked at it, None where there is none."""
+def reader_maker(config: Config, manifest: EngineManifest | None) -> Callable[[], Resolver]:
+    """What makes a sensor's reader; all readers share one fit. manifest: of the engine, None where there is none."""
     if config.readout == "fit" or manifest is None:
-        return Fitted(_fitter(config))
+        return partial(Fitted, _fitter(config))
     refuse(engine_faults(config, manifest))
     fitter = _fitter(config) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
-    return Unmixing(config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
+    return partial(Unmixing, config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
 
 
 def _fitter(config: Config) -> Fitter:
@@ -117,6 +134,6 @@ def _fitter(config: Config) -> Fitter:
     missing = ask_cuda_driver().reason
     if missing:
         raise UsageError(f'fit_on: {missing}; expected an NVIDIA GPU, or "cpu"')
-    from irst_stream.resolve.cuda import CudaSearch
+    from irst_stream.fit.cuda_search import CudaSearch
 
-    return Fitter(config.fit, config.threads, CudaSearch(config.fit.known, (config.window, *PATCH)))
+    return Fitter(config.fit, config.threads, CudaSearch(priors_of(config.fit), (config.window, *PATCH)))

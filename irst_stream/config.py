@@ -7,24 +7,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from irst_stream.errors import IrstError, UsageError
-from irst_stream.io.access import allowed_keys, read_keys
-from irst_stream.io.recording import RecordSettings
-from irst_stream.io.zeromq import PublishSettings, ReceiveSettings, link_fault
-from irst_stream.propose import ProposeSettings, check_search
-from irst_stream.resolve.claims import ClaimSettings
-from irst_stream.resolve.fit import FitSettings, check_fit
-from irst_stream.resolve.readouts import Readout
-from irst_stream.resources import find_engine
-from irst_stream.settings import parse_settings, read_settings
+from irst_stream.fit.settings import FitSettings, check_fit
+from irst_stream.io.recording.settings import RecordSettings
+from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, link_fault
+from irst_stream.propose.settings import ProposeSettings, check_search
+from irst_stream.resolve.settings import ClaimSettings, Readout
+from irst_stream.settings import about, parse_settings, read_settings
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
-from irst_stream.unmix.backends import Backend
-from irst_stream.unmix.engine import EngineManifest, read_engine
+from irst_stream.unmix.settings import Backend
+
+if TYPE_CHECKING:
+    from irst_stream.unmix.engine import EngineManifest
 
 __all__ = [
     "Config",
@@ -37,52 +36,69 @@ __all__ = [
     "read_config",
 ]
 
-Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
-
 
 @dataclass(frozen=True)
 class WriteSettings:
-    """A file of JSON lines, made anew: of detections, or of tracks."""
+    """A file of JSON lines, begun from nothing."""
 
-    path: str
-    what: Literal["detections", "tracks"] = "detections"
+    path: Annotated[str, about("OUT.jsonl; a file of that name is written over.")]
+    what: Annotated[Literal["detections", "tracks"], about("What is written.")] = "detections"
 
 
 @dataclass(frozen=True)
 class MetricsSettings:
-    """Where Prometheus asks; port 0 switches it off."""
+    """Where Prometheus fetches metrics."""
 
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    host: str = "127.0.0.1"
+    port: Annotated[int, about("TCP port; 0 switches metrics off.", ge=0, le=65535)] = 0
+    host: Annotated[str, about("Address to listen on.")] = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is known of the scene, how it is read, where frames come from and where results go.
+    """What is known of the scene, how frames are read, where they come from and where results go."""
 
-    window: frames of a window, odd. readout: "best", the fit, which is tried from the
-    network's answer too, and the network's where no targets explain the light; "network", its
-    continuous head alone; "peaks" or "cells", its plain head; "fit", the imaging model alone, which needs no engine.
-    policy: "live", where the newest frames win, or "lossless", where whoever sends too fast waits.
-    """
-
-    window: int = 5
-    readout: Readout = "fit"
-    tell_network: bool = True  # what [fit] says of noise, optics and brightness; false where that is a guess
-    engine: str = ""  # a folder, or the name of an engine that comes with the package
-    backend: Backend = "auto"  # what runs the engine; auto: TensorRT where plans of it work, else ONNX Runtime, else NumPy
-    fit_on: Literal["cpu", "gpu"] = "cpu"  # what searches regions for targets; a GPU is worth it where these are many
-    threads: Threads = 1  # that the engine, and the fit of several regions, may take; 0 for all cores
-    policy: Policy = "live"
-    queue: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = (
-        16  # frames that wait: of each sensor if live, of all if lossless
-    )
-    most_sensors: Annotated[int, msgspec.Meta(ge=1, le=256)] = 64  # frames of more are dropped
-    forget_s: Annotated[float, msgspec.Meta(gt=0, le=1e7)] = 600.0  # a sensor silent for so long is forgotten
-    claims: ClaimSettings = field(default_factory=ClaimSettings)  # how the continuous head is read
-    fit: FitSettings = field(default_factory=FitSettings)  # what is known of the targets, and how hard to look
-    propose: ProposeSettings = field(default_factory=ProposeSettings)  # how full frames are searched
-    track: TrackSettings = field(default_factory=TrackSettings)  # how targets are followed, where tracks are asked for
+    window: Annotated[
+        int, about("Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.")
+    ] = 5
+    readout: Annotated[
+        Readout,
+        about(
+            '"fit": the imaging model alone, without a network; "best": the fit, started from the network\'s answer too,'
+            ' and the network\'s answer where no targets explain the light; "network": its continuous head alone; "peaks",'
+            ' "cells": its fine map.'
+        ),
+    ] = "fit"
+    tell_network: Annotated[
+        bool, about("Tell the network what [fit] says of noise, PSF and brightness. false where these are guesses.")
+    ] = True
+    engine: Annotated[str, about("A folder, or the name of a bundled engine.")] = ""
+    backend: Annotated[
+        Backend,
+        about('What runs the engine. "auto": TensorRT where plans of it work, else ONNX Runtime, else NumPy.'),
+    ] = "auto"
+    fit_on: Annotated[
+        Literal["cpu", "gpu"], about('Where regions are fitted; "gpu" pays where a frame has dozens of them.')
+    ] = "cpu"
+    threads: Annotated[
+        int, about("Threads for the engine, and for the fit of several regions; 0: one for each core.", ge=0, le=1024)
+    ] = 1
+    policy: Annotated[
+        Policy, about('"live": the newest frames win, older ones are dropped; "lossless": whoever sends too fast waits.')
+    ] = "live"
+    queue: Annotated[
+        int,
+        about(
+            "Frames that wait: of each sensor if live, of all if lossless. More bridge longer pauses, with later answers.",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 16
+    most_sensors: Annotated[int, about("Sensors served; frames of others are dropped and counted.", ge=1, le=256)] = 64
+    forget_s: Annotated[float, about("Silence after which a sensor is forgotten, s.", gt=0, le=1e7)] = 600.0
+    claims: ClaimSettings = field(default_factory=ClaimSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+    propose: ProposeSettings = field(default_factory=ProposeSettings)
+    track: TrackSettings = field(default_factory=TrackSettings)
     receive: tuple[ReceiveSettings, ...] = ()
     publish: tuple[PublishSettings, ...] = ()
     write: tuple[WriteSettings, ...] = ()
@@ -120,8 +136,8 @@ def gpu_faults(config: Config) -> Iterator[str]:
     """What the fit on a GPU cannot do of a configuration."""
     if config.fit_on == "gpu":
         fit = config.fit
-        if fit.formation.seats_px or fit.least_apart_px:
-            yield 'fit_on: fit.formation and fit.least_apart_px are known to the CPU alone; expected "cpu"'
+        if fit.formation.seats_px or fit.min_spacing_px:
+            yield 'fit_on: fit.formation and fit.min_spacing_px are known to the CPU alone; expected "cpu"'
         if fit.sigma_doubt:
             yield f"fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0, got {fit.sigma_doubt}"
 
@@ -153,7 +169,11 @@ def _faults(config: Config) -> Iterator[str]:
 
 
 def _lacks(config: Config) -> Iterator[str]:
-    """What it names and this machine does not have, or has otherwise than it must be."""
+    """What it names and this machine lacks, or has in a state in which it cannot be used."""
+    from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys
+    from irst_stream.system.shipped import find_engine
+    from irst_stream.unmix.engine import read_engine
+
     if config.readout != "fit" and config.engine:
         try:
             yield from engine_faults(config, read_engine(find_engine(config.engine)).manifest)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from irst_stream.clocks import PERCENTILES
 from irst_stream.errors import MissingPackageError
-from irst_stream.ladder import Rung
+from irst_stream.live.load_test import LoadStep
 from irst_stream.score import Report, TrackReport
+from irst_stream.system.latency import PERCENTILES
 from irst_stream.types import Detections, Floats, Frame, Ints, Pixels, Stamp, Tracks, Truth
 
 try:
@@ -282,7 +282,7 @@ def training_curves(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
     _save(figure, path)
 
 
-def latency_ladder(path: Path, rungs: Sequence[Rung]) -> None:
+def latency_ladder(path: Path, rungs: Sequence[LoadStep]) -> None:
     """Draws latency from the sensor's stamp to the publication over the frame rate into a PNG, and the stages beside it."""
     rungs = sorted(rungs, key=lambda rung: rung.offered)
     figure = Figure(figsize=(11, 4.6), layout="constrained")

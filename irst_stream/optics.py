@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import erf
 
 from irst_stream.types import Floats, Ints
 
@@ -52,6 +51,8 @@ class Psf(NamedTuple):
 def line_response(centre: Floats, size: int, sigma: Sigma) -> Floats:
     """(...) positions px to (..., size): the share of a unit 1-D Gaussian that each of `size` pixels integrates."""
     edges = (np.arange(size + 1) - 0.5 - np.asarray(centre, np.float64)[..., None]) / (np.sqrt(2) * _column(sigma))
+    from scipy.special import erf  # loads slowly, and many who need the constants do not need it
+
     return np.asarray(np.diff(erf(edges), axis=-1) / 2)
 
 
@@ -152,6 +153,8 @@ def _line_derivatives(centre: Floats, size: int, sigma: Sigma) -> tuple[Floats, 
     """(...) to the line response and its derivatives by centre and by sigma, each (..., size)."""
     offset, sigma = np.arange(size + 1) - 0.5 - centre[..., None], _column(sigma)
     density = np.exp(-0.5 * (offset / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
+    from scipy.special import erf
+
     response = np.diff(erf(offset / (np.sqrt(2) * sigma)), axis=-1) / 2
     return np.asarray(response), -np.diff(density, axis=-1), -np.diff(density * offset, axis=-1) / sigma
 

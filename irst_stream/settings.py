@@ -8,7 +8,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -19,9 +19,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["parse_settings", "read_settings", "refuse", "to_toml"]
+__all__ = ["about", "parse_settings", "read_settings", "refuse", "to_toml"]
 
 Settings = TypeVar("Settings")
+
+
+def about(text: str, **limits: Any) -> msgspec.Meta:
+    """What a setting is, with its unit and the effect of larger and smaller values, for the JSON schema and the docs.
+
+    limits: those of msgspec.Meta, which are checked where a file is read.
+    """
+    return msgspec.Meta(description=text, **limits)
 
 
 def read_settings(path: Path, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()) -> Settings:
@@ -140,8 +148,9 @@ def _row_type(kind: Any) -> Any:
 
 
 def _value_fault(value: Any, kind: Any, dotted: str) -> Iterator[str]:
-    if typing.get_origin(kind) is Literal:
-        *others, last = map(str, choices := typing.get_args(kind))
+    plain = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    if typing.get_origin(plain) is Literal:
+        *others, last = map(str, choices := typing.get_args(plain))
         if value not in choices:
             yield f"{dotted}: expected {' or '.join([', '.join(others), last] if others else [last])}, got {value!r}"
         return

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 __all__ = [
     "PIXEL_TYPES",
-    "Answer",
     "Clock",
     "Detections",
     "Floats",
@@ -24,6 +23,7 @@ __all__ = [
     "Pixels",
     "Policy",
     "Pose",
+    "RegionOutput",
     "Stamp",
     "Tracks",
     "Truth",
@@ -67,14 +67,16 @@ class Stamp:
 class Frame:
     """One image: pixels (H, W) uint8, uint16 or float32, DN.
 
-    full_scale: DN from which a pixel is saturated, infinite where none ever is; metadata: what the sensor says beside it,
-    msgpack as it came, b"" for nothing.
+    full_scale: DN from which a pixel is saturated, infinite where none ever is. metadata: the sensor's own, msgpack as it
+    came, b"" for none. pose: where the platform pointed, None where nobody says; its numbers are NaN where what the sensor
+    says of it cannot be used.
     """
 
     stamp: Stamp
     pixels: Pixels
     full_scale: float = math.inf
     metadata: bytes = b""
+    pose: Pose | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype not in PIXEL_TYPES:
@@ -89,16 +91,18 @@ class Window:
     """The same regions of several frames around a centre frame, whose stamp it bears.
 
     corners (N, 2) x, y of each region's first pixel, px of the sensor's frame; patches (N, T, H, W) DN, NaN or infinite
-    where a pixel holds no measurement. course (N, T, 3): when each frame was taken, in frames from the centre one, and how
-    far what stands still is shifted in it from where the centre frame sees it, x, y px, 0 where nobody knows. region (N,):
-    the same number in the next window is the same region, at the same place; noise (N,) a pixel's standard deviation, DN,
-    NaN where nobody measured it; ceiling (N,) DN from which a pixel is saturated, infinite where none ever is.
+    where a pixel holds no measurement. frame_times (T,): when each frame was taken, in frames from the centre one.
+    platform_shifts (N, T, 2): x, y px by which the platform's motion moves still objects in each frame from their place in
+    the centre frame, 0 where nobody knows. region (N,): the same number in the next window is the same region, at the same
+    place; noise (N,) a pixel's standard deviation, DN, NaN where nobody measured it; ceiling (N,) DN from which a pixel is
+    saturated, infinite where none ever is.
     """
 
     stamp: Stamp
     corners: Floats
     patches: NDArray[np.float32]
-    course: Floats
+    frame_times: Floats
+    platform_shifts: Floats
     region: Ints
     noise: Floats
     ceiling: Floats
@@ -106,16 +110,17 @@ class Window:
     def __post_init__(self) -> None:
         if self.patches.ndim != 4:
             raise ValueError(f"patches: expected (N, T, H, W), got {self.patches.shape}")
-        _shape(self, corners=(2,), course=(self.patches.shape[1], 3), noise=(), ceiling=())
+        frames = self.patches.shape[1]
+        if self.frame_times.shape != (frames,):
+            raise ValueError(f"frame_times: expected ({frames},), got {self.frame_times.shape}")
+        _shape(self, corners=(2,), platform_shifts=(frames, 2), noise=(), ceiling=())
         _shape(self, np.int64, region=())
         object.__setattr__(self, "patches", _read_only(self.patches))
 
 
-def at_rest(regions: int, frames: int) -> Floats:
-    """(N, T, 3): the course of so many regions in so many frames in a row, of a platform that stands still."""
-    course = np.zeros((regions, frames, 3))
-    course[:, :, 0] = np.arange(frames) - frames // 2
-    return course
+def at_rest(regions: int, frames: int) -> tuple[Floats, Floats]:
+    """Of an odd number of consecutive frames and a platform at rest, a window's times (T,) and shifts (N, T, 2), px."""
+    return np.arange(float(frames)) - frames // 2, np.zeros((regions, frames, 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +148,7 @@ class Unmixed:
         return cls(fine_map, np.zeros((len(fine_map), 0, *fine_map.shape[1:]), np.float32))
 
 
-class Answer(NamedTuple):
+class RegionOutput(NamedTuple):
     """What a network sees in one region's window; corner (2,), x and y px, of the part of the patch that it was shown."""
 
     unmixed: Unmixed

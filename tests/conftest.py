@@ -3,9 +3,9 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, settings
 
-from irst_stream import propose
-from irst_stream.cuda_driver import ask_cuda_driver
-from irst_stream.resolve import fit
+from irst_stream.fit import fitter
+from irst_stream.propose import proposer
+from irst_stream.system.gpu_probe import ask_cuda_driver
 from irst_stream.track import tracker
 
 # The same examples on every machine and in every run: a failure is the change's, not the day's.
@@ -13,11 +13,20 @@ settings.register_profile("fixed", derandomize=True, deadline=None, suppress_hea
 settings.load_profile("fixed")
 
 
-@pytest.fixture(scope="session", autouse=True)
+HURRIED = ("chain", "commands", "faults", "live")  # folders whose tests wait for answers for a limited time
+
+
+@pytest.fixture(scope="session")
 def compiled():
-    """Has all compiled that is compiled on its first use, which takes a while, before anybody waits for an answer."""
-    for part in (propose, fit, tracker):
+    """Compile everything that is compiled on its first use, or load it, before anybody waits for an answer."""
+    for part in (proposer, fitter, tracker):
         part.warm_up()
+
+
+@pytest.fixture(autouse=True)
+def _compiled_before_the_clock_runs(request):
+    if request.path.parent.name in HURRIED:
+        request.getfixturevalue("compiled")
 
 
 @cache

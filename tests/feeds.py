@@ -11,12 +11,17 @@ from contextlib import contextmanager
 import numpy as np
 import zmq
 
-from irst_stream import Detections, Frame, Stamp, wire
-from irst_stream.io.recording import Recorder, RecordSettings
-from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
-from irst_stream.pipeline import NoNetwork, Pipeline
-from irst_stream.runner import Runner
-from irst_stream.window import Windows
+from irst_stream import Detections, Frame, Stamp
+from irst_stream.chain.pipeline import Pipeline
+from irst_stream.chain.platform import PoseHistory
+from irst_stream.chain.sensor import NoNetwork, SensorChain
+from irst_stream.chain.window import WindowBuilder
+from irst_stream.io.recording.recorder import Recorder
+from irst_stream.io.recording.settings import RecordSettings
+from irst_stream.io.zeromq import wire
+from irst_stream.io.zeromq.settings import ReceiveSettings
+from irst_stream.io.zeromq.sockets import ZmqSource
+from irst_stream.live.runner import Runner
 
 LOCAL = "tcp://127.0.0.1:*"
 PATIENCE_S = 20.0
@@ -114,9 +119,6 @@ class Reading:
     def __call__(self, window, answers):
         return self._read(window, answers)
 
-    def forget(self, sensor):
-        pass
-
 
 class Noted:
     """A sink that keeps the stamps of what is published."""
@@ -142,7 +144,10 @@ def running(policy="lossless", sinks=(), read=one_target, most_sensors=64, **rec
     """A runner behind a bound socket, its .source, that answers windows of five frames; .noted keeps what it published."""
     source = ZmqSource(ReceiveSettings(**{"endpoint": LOCAL, "bind": True, **receive}), policy)
     noted = Noted()
-    pipeline = Pipeline(Windows(5), NoNetwork(), Reading(read))
+    reader = Reading(read)
+    pipeline = Pipeline(
+        NoNetwork(), lambda events, _: SensorChain(WindowBuilder(5, events=events), PoseHistory(5), None, reader, None)
+    )
     runner = Runner(pipeline, {"in": source}, {"noted": noted, **dict(sinks)}, policy, most_sensors=most_sensors)
     runner.source, runner.noted, runner.events = source, noted, pipeline.events
     runner.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irst_stream.resolve import kernel as kernel_module
+from irst_stream.fit import cuda_layout
 
 SOURCE = Path(__file__).with_name("kernel_on_cpu.c")
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Wdouble-promotion", "-Werror"]
@@ -17,7 +17,7 @@ def compile_by_gcc(kernel, out, *flags):
     """The kernel as a program, or with -shared as a library."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
-    include = ["-I", Path(kernel_module.__file__).parent]
+    include = ["-I", Path(cuda_layout.__file__).parent]
     command = [
         "gcc",
         "-std=c11",

@@ -6,9 +6,9 @@ import numpy as np
 import scipy.io
 import tifffile
 
-from irst_stream.io.images import encode_png
-from irst_stream.io.raw import write_raw
-from irst_stream.io.sidecar import Sidecar, write_sidecar
+from irst_stream.io.media.images import encode_png
+from irst_stream.io.media.raw import write_raw
+from irst_stream.io.media.sidecar import Sidecar, write_sidecar
 
 
 def png_folder(path, frames):

@@ -6,6 +6,7 @@ from irst_stream.learn.network import DeRefNet
 from irst_stream.optics import FineGrid
 from irst_stream.unmix.engine import WINDOW, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
+from irst_stream.unmix.stream import WindowUnmixer
 
 ENGINES = {
     "plain": {},
@@ -45,3 +46,20 @@ def random_engine(folder, seed=0, *, exported=True, **kind):
     if exported:
         write_graphs(folder, engine, build_all(engine.manifest, engine.data))
     return read_engine(folder)
+
+
+class BySensor:
+    """A network over windows of any sensors, each with maps of its own, as a pipeline has it."""
+
+    def __init__(self, unmixer, manifest, spares=(), **named):
+        self.unmix, self.maps = WindowUnmixer(unmixer, manifest, spares, **named), {}
+
+    @property
+    def alarm(self):
+        return self.unmix.alarm
+
+    def __call__(self, windows):
+        for window in windows:
+            if window.stamp.sensor not in self.maps:
+                self.maps[window.stamp.sensor] = self.unmix.new_maps()
+        return self.unmix([(window, self.maps[window.stamp.sensor]) for window in windows])

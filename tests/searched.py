@@ -2,15 +2,16 @@
 
 import numpy as np
 
+from irst_stream.fit.compiled import NOTHING, PARAMETERS, UNKNOWN
+from irst_stream.fit.fitter import priors_of
+from irst_stream.fit.search import RegionBatch, nothing_found
+from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import render
-from irst_stream.resolve.compiled import NOTHING, PARAMETERS, UNKNOWN
-from irst_stream.resolve.fit import FitSettings
-from irst_stream.resolve.search import Regions, nothing_found
 from irst_stream.types import at_rest
 
-STRICT = FitSettings(own_speed_px=0.001, sigma_doubt=0.0).known  # of amplitudes that are known well, two starts
+STRICT = priors_of(FitSettings(own_speed_px=0.001, sigma_doubt=0.0))  # of amplitudes that are known well, two starts
 WIDE = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005}
-LOOSE = FitSettings(**WIDE, starts=1, company_odds=0.1, sigma_doubt=0.0).known
+LOOSE = priors_of(FitSettings(**WIDE, starts=1, extra_target_odds=0.1, sigma_doubt=0.0))
 SHOT = LOOSE._replace(shot=0.3)
 SHAPE = 5, 11, 11
 CHANGES = 1e-13, 1e-12, 1e-11, 1e-10, 1e-9  # of the noise, below what matters
@@ -22,7 +23,7 @@ def random_regions(known, count, seed, shape=SHAPE):
     """
     rng = np.random.default_rng(seed)
     frames, height, width = shape
-    course, middle = at_rest(count, frames), np.array([width - 1, height - 1]) / 2
+    (times, shifts), middle = at_rest(count, frames), np.array([width - 1, height - 1]) / 2
     room = known.most + 1  # hints may tell of more targets than there may be
     images, noise, limits = np.empty((count, *shape)), rng.choice([0.3, 1.0, 2.0, 5.0], count), np.zeros((count, 2))
     hints, hinted = np.zeros((count, room, PARAMETERS)), np.zeros(count, np.int64)
@@ -30,8 +31,8 @@ def random_regions(known, count, seed, shape=SHAPE):
         p = np.zeros((k % room, PARAMETERS))
         p[:, :2], p[:, 2:4] = middle + rng.uniform(-1.2, 1.2, (len(p), 2)), rng.normal(0, 0.04, 2)
         p[:, 4] = rng.normal(known.priors.amplitude_dn, 8, len(p))
-        course[k, :, 1:] = (k % 2) * np.random.default_rng([seed, k]).normal(0, 0.2, (frames, 2))
-        moving = p[:, :2] + course[k, :, None, :1] * p[:, 2:4] + course[k, :, None, 1:]
+        shifts[k] = (k % 2) * np.random.default_rng([seed, k]).normal(0, 0.2, (frames, 2))
+        moving = p[:, :2] + times[:, None, None] * p[:, 2:4] + shifts[k, :, None]
         seen = render(moving, np.tile(p[:, 4], (frames, 1)), (height, width)) + noise[k] * rng.standard_normal(shape)
         kind, told = k // room % 4, k // room % 3
         images[k], limits[k] = seen, (NOTHING, -NOTHING)
@@ -48,7 +49,7 @@ def random_regions(known, count, seed, shape=SHAPE):
             hints[k, 0, 4] *= k % 7 > 0  # a target without light leaves the normal equations without a solution
     nothing = nothing_found(count, known.most)
     odds = np.where(rng.random((count, 1)) < 0.3, rng.normal(0, 3, (count, room)), 0)
-    return Regions(images, course, noise, limits, hints, hinted, nothing.solutions, nothing.number, odds)
+    return RegionBatch(images, times, shifts, noise, limits, hints, hinted, nothing.solutions, nothing.number, odds)
 
 
 def changed(regions, by, seed):

@@ -14,11 +14,10 @@ from scipy.optimize import linear_sum_assignment
 from irst_stream import Detections, Frame, Pose, Stamp, Tracks
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config
+from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import render
-from irst_stream.resolve.fit import FitSettings
 from irst_stream.track import TrackSettings
 from irst_stream.track.motion import velocity, velocity_noise
-from irst_stream.wire import pose_metadata
 
 RATE_HZ, FRAMES, RUNS = 100.0, 41, 60
 NOISE, AMPLITUDE = 2.0, 235.0
@@ -55,9 +54,9 @@ def followed(window, spacing, amplitude_sd, shake=0.0):
         light = np.tile(AMPLITUDE + 8 * rng.standard_normal(2), (FRAMES, 1))
         images = render(xy, light) + NOISE * rng.standard_normal((FRAMES, 11, 11))
         stamps = [Stamp(f"run {seed}", 0, t, round(t * 1e9 / RATE_HZ)) for t in range(FRAMES)]
-        said = [pose_metadata(Pose(stamp, *pose, 0.0)) for stamp, pose in zip(stamps, poses.tolist(), strict=True)]
+        said = [Pose(stamp, *pose, 0.0) for stamp, pose in zip(stamps, poses.tolist(), strict=True)]
         seen = zip(stamps, images.astype(np.float32), said, strict=True)
-        frames = [Frame(stamp, image, metadata=pose) for stamp, image, pose in seen]
+        frames = [Frame(stamp, image, pose=pose) for stamp, image, pose in seen]
         results = [result for frame in frames for result in pipeline.step([frame])]
         yield Followed(results[::2], results[1::2], xy)
 

@@ -10,7 +10,7 @@ from irst_stream import Detections, Frame, Stamp, Tracks
 from irst_stream.build import build_pipeline
 from irst_stream.config import read_config
 from irst_stream.optics import peak_response, render
-from irst_stream.resources import find_config
+from irst_stream.system.shipped import find_config
 
 SHAPE, FRAMES, RATE_HZ = (96, 128), 120, 100.0
 NOISE, LEVEL, AMPLITUDE = 5.0, 100.0, (220.0, 250.0)

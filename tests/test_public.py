@@ -14,8 +14,8 @@ from irst_stream.errors import MissingPackageError
 
 NEED_A_GPU = {
     "irst_stream.unmix.tensorrt",
-    "irst_stream.cuda",
-    "irst_stream.resolve.cuda",
+    "irst_stream.system.cuda",
+    "irst_stream.fit.cuda_search",
 }  # or packages that only there make sense
 PACKAGE, TESTS = Path(irst_stream.__file__).parent, Path(__file__).parent
 TOOLS = TESTS.parent / "tools"

@@ -6,11 +6,13 @@ from irst_stream import FormatError, UsageError
 from irst_stream.build import build_pipeline
 from irst_stream.cli import main
 from irst_stream.config import read_config
-from irst_stream.propose import Proposer, ProposeSettings
-from irst_stream.resolve.fit import FitSettings, Fitter
-from irst_stream.resources import configs_folder, engines_folder, find_config
+from irst_stream.fit.fitter import Fitter
+from irst_stream.fit.settings import FitSettings
+from irst_stream.propose.proposer import Proposer
+from irst_stream.propose.settings import ProposeSettings
 from irst_stream.settings import read_settings
 from irst_stream.sim import Scene, SceneSettings
+from irst_stream.system.shipped import configs_folder, engines_folder, find_config
 from irst_stream.track import Tracker, TrackSettings
 
 
@@ -46,11 +48,11 @@ def test_what_is_wrong_of_its_kind_does_not_hide_what_is_wrong_beside_it(tmp_pat
     path = tmp_path / "a.toml"
     path.write_text(
         'policy = "lively"\nbackend = 3\nthreads = -3\nwindow = 4\n[[receive]]\nbind = true\n[[receive]]\n'
-        'endpoint = "udp://x"\n[[write]]\n[fit]\nanew = 0\n'
+        'endpoint = "udp://x"\n[[write]]\n[fit]\nrefit_every = 0\n'
     )
     assert sorted(faults_of(path)) == [
         "backend: expected auto, tensorrt, tensorrt-fp32, tensorrt-int8, onnx, openvino, openvino-bf16 or numpy, got 3",
-        "fit.anew: expected 1 to 1,000,000 windows, got 0",
+        "fit.refit_every: expected 1 to 1,000,000 windows, got 0",
         "policy: expected live or lossless, got 'lively'",
         "receive[0].endpoint: missing",
         "receive[1].endpoint: expected tcp://HOST:PORT or ipc://PATH, got 'udp://x'",
@@ -63,29 +65,29 @@ def test_what_is_wrong_of_its_kind_does_not_hide_what_is_wrong_beside_it(tmp_pat
 def test_all_settings_that_make_no_fit_search_or_tracker_are_named_at_once(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(
-        "[fit]\nanew = 0\nsigma_px = -1.0\nshot_dn = -1.0\n[propose]\naverage = 2\nmost_regions = 0\n"
-        "[track]\nleast = 0.5\nhits = 4\nlag = -1\ngate = 0.0\n"
+        "[fit]\nrefit_every = 0\nsigma_px = -1.0\nshot_dn = -1.0\n[propose]\naverage = 2\nmost_regions = 0\n"
+        "[track]\nmin_existence_probability = 0.5\nconfirm_hits = 4\nsmoothing_lag = -1\ngate_chi2 = 0.0\n"
     )
     assert faults_of(path) == [
         "fit.sigma_px: expected a number above 0, got -1.0",
-        "fit.anew: expected 1 to 1,000,000 windows, got 0",
+        "fit.refit_every: expected 1 to 1,000,000 windows, got 0",
         "fit.shot_dn: expected 0 or more, got -1.0",
         "propose.most_regions: expected 1 to 10,000, got 0",
         "propose.average: expected 1, 3 or 5 frames, got 2",
-        "track.gate: expected a number above 0, got 0.0",
-        "track.least: expected more than 0 and less than 0.5, got 0.5",
-        "track.hits, of: expected 1 <= hits <= of <= 32, got 4, 3",
-        "track.lag: expected 0 to 1000, got -1",
+        "track.gate_chi2: expected a number above 0, got 0.0",
+        "track.min_existence_probability: expected more than 0 and less than 0.5, got 0.5",
+        "track.confirm_hits: expected 1 <= confirm_hits <= confirm_window <= 32, got 4 of 3",
+        "track.smoothing_lag: expected 0 to 1000, got -1",
     ]
 
 
 def test_what_is_built_of_such_settings_names_all_of_them_too():
-    with pytest.raises(UsageError, match=r"^fit.starts: .*, got 0; fit.anew: .*, got 0$"):
-        Fitter(FitSettings(starts=0, anew=0))
+    with pytest.raises(UsageError, match=r"^fit.starts: .*, got 0; fit.refit_every: .*, got 0$"):
+        Fitter(FitSettings(starts=0, refit_every=0))
     with pytest.raises(UsageError, match=r"^propose.sigma_px: .*, got 0.0; propose.average: .*, got 2$"):
         Proposer(ProposeSettings(sigma_px=0.0, average=2), (64, 64))
-    with pytest.raises(UsageError, match=r"^track.gate: .*, got 0.0; track.lag: .*, got -1$"):
-        Tracker(TrackSettings(gate=0.0, lag=-1))
+    with pytest.raises(UsageError, match=r"^track.gate_chi2: .*, got 0.0; track.smoothing_lag: .*, got -1$"):
+        Tracker(TrackSettings(gate_chi2=0.0, smoothing_lag=-1))
 
 
 def test_what_a_configuration_names_must_be_there_where_it_runs(tmp_path):

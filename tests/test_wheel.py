@@ -26,7 +26,7 @@ def test_it_carries_its_data_and_says_that_it_is_typed(wheel):
         assert f"irst_stream/configs/{config.name}" in names
     assert "irst_stream/engines/README.md" in names
     assert "irst_stream/py.typed" in names
-    assert {"irst_stream/io/INTERCHANGE.md", "irst_stream/resolve/fit.cu"} <= names
+    assert {"irst_stream/io/INTERCHANGE.md", "irst_stream/fit/fit.cu"} <= names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "configs/", "engines/"))]
 
 

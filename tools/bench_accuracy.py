@@ -24,19 +24,19 @@ from worlds import GROUPS, WORLDS, World
 from yardsticks import ArmsModel, truth_started
 
 from irst_stream import Detections, Frame, Stamp, Truth
-from irst_stream.build import build_resolver, told_of
+from irst_stream.build import reader_maker, told_of
+from irst_stream.chain.window import WindowBuilder
 from irst_stream.config import Config
-from irst_stream.machine import usable_cores
-from irst_stream.resolve.fit import Fitter
-from irst_stream.resolve.found import CLOSE, NOTHING_FOUND, Found
-from irst_stream.resources import find_engine
+from irst_stream.fit.fitter import Fitter
+from irst_stream.fit.region_targets import CLOSE, NO_TARGETS, RegionTargets
 from irst_stream.score import score_detections
 from irst_stream.sim import Patches
+from irst_stream.system.machine import usable_cores
+from irst_stream.system.shipped import find_engine
 from irst_stream.types import Window
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import read_engine
 from irst_stream.unmix.stream import WindowUnmixer
-from irst_stream.window import Windows
 
 OUT = Path("out/bench_accuracy.json")
 READOUTS = ("cells", "network", "fit", "best")
@@ -99,19 +99,23 @@ def answer(world: World, seed: int, piece: tuple[int, int], *, yardsticks: bool 
     engine = read_engine(find_engine(config.engine))
     unmixer = build_unmixer(engine, choose_backend(engine, config.backend), 1)
     unmix = WindowUnmixer(unmixer, engine.manifest, told=told_of(config))
-    resolvers = {name: build_resolver(replace(config, readout=name), engine.manifest) for name in READOUTS}
-    fitter, arms, windows = Fitter(config.fit), ArmsModel(), Windows(config.window)
+    makers = {name: reader_maker(replace(config, readout=name), engine.manifest) for name in READOUTS}
+    fitter, arms = Fitter(config.fit), ArmsModel()
     found = {name: Answers() for name in READOUTS}
     truths: dict[tuple[str, int], Truth] = {}
+    sensor = ""
     for truth, frame in frames(world.draw(piece[1], piece[0], seed), world.full_scale):
+        if frame.stamp.sensor != sensor:  # each sequence is a sensor of its own
+            sensor, windows, maps = frame.stamp.sensor, WindowBuilder(config.window), unmix.new_maps()
+            readers = {name: make() for name, make in makers.items()}
         truths[frame.stamp.sensor, frame.stamp.index] = truth
         window = windows.push(frame)
         if window is None:
             continue
         truth = truths[window.stamp.sensor, window.stamp.index]
-        looked, (seen,) = timed(unmix, [window])
-        for name, resolve in resolvers.items():
-            seconds, detections = timed(resolve, window, seen)
+        looked, (seen,) = timed(unmix, [(window, maps)])
+        for name, read in readers.items():
+            seconds, detections = timed(read, window, seen)
             found[name].add(detections, truth, seconds + (looked if name != "fit" else 0))
         for name, work in _yardsticks(world, config, fitter, arms, window, truth).items() if yardsticks else ():
             seconds, best = timed(work)
@@ -121,7 +125,7 @@ def answer(world: World, seed: int, piece: tuple[int, int], *, yardsticks: bool 
 
 def _yardsticks(
     world: World, config: Config, fitter: Fitter, arms: ArmsModel, window: Window, truth: Truth
-) -> dict[str, Callable[[], Found]]:
+) -> dict[str, Callable[[], RegionTargets]]:
     images = window.patches[0].astype(np.float64)
     noise = float(fitter.levels(window.patches, window.noise)[0])
     work = {TRUTH_STARTED: partial(truth_started, window, truth.xy, truth.amplitude, config.fit, noise)}
@@ -130,11 +134,11 @@ def _yardsticks(
     return work
 
 
-def _of_model(xy: np.ndarray, probability: float) -> Found:
+def _of_model(xy: np.ndarray, probability: float) -> RegionTargets:
     if not len(xy):
-        return NOTHING_FOUND
+        return NO_TARGETS
     unknown = np.full(len(xy), np.nan)
-    return Found.alone(xy, np.full((len(xy), 2, 2), np.nan), unknown, unknown, np.full(len(xy), probability))
+    return RegionTargets.alone(xy, np.full((len(xy), 2, 2), np.nan), unknown, unknown, np.full(len(xy), probability))
 
 
 def timed(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:

@@ -25,17 +25,17 @@ from scipy.optimize import linear_sum_assignment
 
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config, read_config
+from irst_stream.fit.compiled import NOTHING, Model, Seen
+from irst_stream.fit.compiled.levenberg_marquardt import fit
+from irst_stream.fit.fitter import priors_of
+from irst_stream.fit.search import FitPriors
 from irst_stream.optics import peak_response, render
-from irst_stream.resolve.compiled import NOTHING
-from irst_stream.resolve.compiled.fitting import fit
-from irst_stream.resolve.search import Known
-from irst_stream.resources import find_config
 from irst_stream.score import score_tracks
 from irst_stream.settings import read_settings
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings
 from irst_stream.sim.motion import Life, formation
+from irst_stream.system.shipped import find_config
 from irst_stream.types import Floats, Frame, Tracks, Truth, at_rest
-from irst_stream.wire import pose_metadata
 
 TOLD = 25.0  # of misfit, as five standard deviations of one number have
 BESIDE = 4.0  # px: targets that are nearer to one are fitted with it
@@ -128,6 +128,7 @@ def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
     errors, nees = matched_errors(pairs, radius)
     noise = case.scene.sensor.noise_dn(case.scene.background.level_dn)
     bright = BRIGHT * noise / peak_response(case.scene.sensor.sigma_px)
+    follow_told = partial(told, scene, priors_of(config.fit), noise)
     return {
         "gospa": report.gospa.total,
         "hota": report.hota.hota,
@@ -137,7 +138,7 @@ def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
         "error": float(np.sqrt(np.mean(errors))),
         "nees": float(np.mean(nees)),
         "longest_loss": float(longest_loss(pairs, radius, bright, scene)),
-        "longest_told": float(longest_loss(pairs, radius, bright, scene, partial(told, scene, config.fit.known, noise))),
+        "longest_told": float(longest_loss(pairs, radius, bright, scene, follow_told)),
         "ms": float(np.median(took) * 1e3),
     }
 
@@ -174,7 +175,7 @@ def given(scene: Scene, *, poses: bool) -> Iterator[Frame]:
     """The scene's frames, with their poses where these are known."""
     for k in range(scene.frames):
         frame = scene.frame(k)
-        yield replace(frame, metadata=pose_metadata(scene.pose(k))) if poses else frame
+        yield replace(frame, pose=scene.pose(k)) if poses else frame
 
 
 def matched(tracks: Tracks, truth: Truth, radius: float) -> tuple[Any, Any, Floats]:
@@ -221,7 +222,7 @@ def longest_loss(
     return longest
 
 
-def told(scene: Scene, known: Known, noise: float, truth: Truth, row: int) -> bool:
+def told(scene: Scene, known: FitPriors, noise: float, truth: Truth, row: int) -> bool:
     """Whether a window's images without noise would tell that the target of that row is there; known: to the fit.
 
     Its light is given to each of its neighbours in turn; where another start led to a better one, yes is said too often.
@@ -234,15 +235,16 @@ def told(scene: Scene, known: Known, noise: float, truth: Truth, row: int) -> bo
     corner = np.round(truth.xy[row]) - SIDE // 2
     xy = np.array([[frame[number] for number in near] for frame in around]) - corner
     light = np.array([truth.amplitude[truth.id == number][0] for number in near])
-    images, course = render(xy, np.tile(light, (5, 1)), (SIDE, SIDE), known.sigma), at_rest(1, 5)[0]
+    times, shifts = at_rest(1, 5)
+    images = render(xy, np.tile(light, (5, 1)), (SIDE, SIDE), known.sigma)
+    seen = Seen(images, times, shifts[0], noise, (NOTHING, -NOTHING))
     whole = np.column_stack([xy[2], (xy[4] - xy[0]) / 4, light])
 
-    priors = known.priors._replace(least_spread=0.0)  # the misfits of other numbers are compared, not their priors
+    # The misfits of other numbers are compared, not their priors.
+    model = Model(known.sigma, known.shot, known.priors._replace(least_spread=0.0))
 
     def misfit(start: Floats) -> float:
-        found = fit(
-            start, images, course, known.sigma, noise, known.shot, (NOTHING, -NOTHING), priors, np.empty((0, 3)), 60
-        )
+        found = fit(start, seen, model, np.empty((0, 3)), 60)
         return float(found[1])
 
     me = near.index(int(truth.id[row]))

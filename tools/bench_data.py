@@ -22,12 +22,12 @@ import numpy as np
 import scipy
 
 from irst_stream import __version__, open_source
-from irst_stream.generate import GeneratedSet, patch_set, scene_set
-from irst_stream.io.images import encode_png
-from irst_stream.machine import usable_cores
+from irst_stream.io.media.images import encode_png
 from irst_stream.score import cso_map
 from irst_stream.sim import Groups, Scene, SceneSettings, csist100k, seqcsist
 from irst_stream.sim.background import BACKGROUNDS
+from irst_stream.sim.on_disk import GeneratedSet, patch_set, scene_set
+from irst_stream.system.machine import usable_cores
 
 OUT = Path("out/bench_data.json")
 Result = dict[str, Any]

@@ -30,18 +30,19 @@ except ImportError:
 
 from irst_stream.cli import main as irst_stream
 from irst_stream.commands.trials import accuracy, fresh_windows, look, usual_windows
-from irst_stream.cuda_driver import ask_cuda_driver
 from irst_stream.errors import IrstError
+from irst_stream.fit.fitter import Fitter, priors_of
+from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import FineGrid
-from irst_stream.resolve.claims import ClaimSettings
-from irst_stream.resolve.fit import FitSettings, Fitter
 from irst_stream.resolve.readouts import Fitted, Unmixing
-from irst_stream.resources import find_engine
+from irst_stream.resolve.settings import ClaimSettings
+from irst_stream.system.gpu_probe import ask_cuda_driver
+from irst_stream.system.shipped import find_engine
 from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend
-from irst_stream.unmix.drawing import Style
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
+from irst_stream.unmix.onnx_writer import Style
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.tensorrt_build import Build, ask, build_plan, listen, recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
@@ -134,7 +135,7 @@ def matrix_rate() -> float:
     """Floating point operations a second of large products of random numbers in half precision, by TensorRT."""
     import tensorrt as trt
 
-    from irst_stream.cuda import Device, Memory, Stream
+    from irst_stream.system.cuda import Device, Memory, Stream
     from irst_stream.unmix.tensorrt import PlanLanes, scratch_bytes
 
     rng = np.random.default_rng(0)
@@ -217,17 +218,18 @@ def fitting(engine: Engine, fitter: Fitter) -> Callable[[], None]:
 
 def fit_on(device: str, anew: int = 8) -> Fitter:
     """The fit on the CPU's threads, or on the GPU."""
-    settings = FitSettings(anew=anew, sigma_doubt=0.0)
+    settings = FitSettings(refit_every=anew, sigma_doubt=0.0)
     if device == "cpu":
         return Fitter(settings, threads=0)
-    from irst_stream.resolve.cuda import CudaSearch
+    from irst_stream.fit.cuda_search import CudaSearch
 
-    return Fitter(settings, 0, CudaSearch(settings.known))
+    return Fitter(settings, 0, CudaSearch(priors_of(settings)))
 
 
 def steps(engine: Engine, unmixer: Any, regions: int, readout: Any = None, device: str = "cpu") -> Callable[[], None]:
     """What is done for each frame of a stream with so many regions; device: that the fit runs on."""
     look_at = WindowUnmixer(unmixer, engine.manifest)
+    maps = look_at.new_maps()
     windows = usual_windows(engine.manifest, regions)
     grid = FineGrid(engine.manifest.division, engine.manifest.patch)
     fitter = fit_on(device) if readout == "best" else None
@@ -236,7 +238,7 @@ def steps(engine: Engine, unmixer: Any, regions: int, readout: Any = None, devic
 
     def step() -> None:
         window = window_of(next(numbers), windows)
-        answers = look_at([window])[0]
+        answers = look_at([(window, maps)])[0]
         if resolve:
             resolve(window, answers)
 
@@ -246,8 +248,8 @@ def steps(engine: Engine, unmixer: Any, regions: int, readout: Any = None, devic
 def window_of(number: int, patches: Any) -> Window:
     """That one of a stream, of regions that stay where they are, (N, 5, h, w) DN."""
     stamp, unknown = Stamp("gpu", 0, number + 2, number * 10_000_000), np.full(len(patches), np.nan)
-    corners, course = np.zeros((len(patches), 2)), at_rest(len(patches), WINDOW)
-    return Window(stamp, corners, patches[:, :WINDOW], course, np.arange(len(patches)), unknown, unknown + np.inf)
+    corners, still = np.zeros((len(patches), 2)), at_rest(len(patches), WINDOW)
+    return Window(stamp, corners, patches[:, :WINDOW], *still, np.arange(len(patches)), unknown, unknown + np.inf)
 
 
 def latency(step: Callable[[], None], seconds: float) -> dict[str, float]:

@@ -23,21 +23,24 @@ import psutil
 import zmq
 from bench_data import describe_machine
 
-from irst_stream import Detections, Frame, Stamp, wire
+from irst_stream import Detections, Frame, Stamp
 from irst_stream.build import build_pipeline
-from irst_stream.clocks import Summary
 from irst_stream.config import Config, read_config
-from irst_stream.io.raw import write_raw
-from irst_stream.io.recording import Recorder, RecordSettings
-from irst_stream.io.zeromq import Link, PublishSettings, ReceiveSettings, ZmqSink, ZmqSource, open_socket
+from irst_stream.io.media.raw import write_raw
+from irst_stream.io.recording.recorder import Recorder
+from irst_stream.io.recording.settings import RecordSettings
+from irst_stream.io.zeromq import wire
+from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings
+from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource, open_socket
+from irst_stream.live.runner import Runner
+from irst_stream.live.status import Status
 from irst_stream.protocols import Sink
-from irst_stream.resources import find_config, find_engine
-from irst_stream.runner import Runner
 from irst_stream.sim import Groups, Scene, SceneSettings, seqcsist
-from irst_stream.status import Status
+from irst_stream.system.latency import Summary
+from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
-from irst_stream.unmix.stream import Look, MapStream, see
+from irst_stream.unmix.stream import MapStream, NetworkInput, see
 
 OUT = Path("out/bench_live.json")
 LOCAL = "tcp://127.0.0.1:*"
@@ -257,7 +260,7 @@ def bare_engine(config: Config, patches: np.ndarray) -> tuple[float, float]:
     stream = MapStream(engine.manifest)
     times = [time.perf_counter()]
     for first in range(len(patches) - WINDOW + 1):
-        see(unmixer, [Look(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
+        see(unmixer, [NetworkInput(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
         times.append(time.perf_counter())
     median, slow = np.percentile(np.diff(times), (50, 99))
     return (len(times) - 2) / (times[-1] - times[1]), slow / median

@@ -15,10 +15,10 @@ from typing import get_args
 import onnxruntime
 from bench_data import describe_machine
 
-from irst_stream.commands.engine_build import Order, draw_builds
+from irst_stream.commands.engine_build import BuildOrder, draw_builds
 from irst_stream.commands.trials import accuracy, fresh_windows, look
 from irst_stream.errors import IrstError
-from irst_stream.resources import find_engine
+from irst_stream.system.shipped import find_engine
 from irst_stream.unmix.engine import Engine, read_engine
 from irst_stream.unmix.onnx import WholeOnCpu
 from irst_stream.unmix.parity import apart
@@ -45,7 +45,7 @@ def main() -> int:
 def measure(engine: Engine, count: int) -> dict[str, dict[str, float]]:
     trial, found, exact = fresh_windows(engine.manifest, count), {}, None
     for precision in get_args(Precision):
-        order = Order(engine, NOWHERE, precision, (1,), recipe_of(version_of(NOWHERE.tensorrt), precision))
+        order = BuildOrder(engine, NOWHERE, precision, (1,), recipe_of(version_of(NOWHERE.tensorrt), precision))
         seen = look(WholeOnCpu({build.part: build.graph for build in draw_builds(order)}), trial.windows)
         exact = exact or seen
         row = {"CSO-mAP": accuracy(seen, trial.truths, engine.manifest), "apart": max(apart(seen, exact).values())}

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 from bench_data import describe_machine
 
-from irst_stream.propose import Proposals, Proposer, ProposeSettings
+from irst_stream.propose.proposer import Proposals, Proposer
+from irst_stream.propose.settings import ProposeSettings
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
 from irst_stream.sim.background import BACKGROUNDS
 from irst_stream.types import Truth

@@ -22,13 +22,14 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from irst_stream.learn.deform import deform_conv
 from irst_stream.learn.network import DeRefNet
-from irst_stream.machine import usable_cores
-from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.backends import Backend, build_unmixer, choose_backend
+from irst_stream.system.machine import usable_cores
+from irst_stream.system.shipped import find_engine
+from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
-from irst_stream.unmix.stream import Look, MapStream, run_sequence, see
+from irst_stream.unmix.settings import Backend
+from irst_stream.unmix.stream import MapStream, NetworkInput, run_sequence, see
 
 OUT = Path("out/bench_speed.json")
 REFERENCE = "reference as written, PyTorch, all cores"
@@ -144,7 +145,7 @@ class Stream:
         stream, outputs = MapStream(self.engine.manifest), 0
         for first in range(len(patches) - WINDOW + 1):
             began = time.perf_counter()
-            see(self.unmixer, [Look(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
+            see(self.unmixer, [NetworkInput(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
             if first:  # the first window has five frames to unfold
                 self.latencies.append(time.perf_counter() - began)
             outputs += 1

@@ -1,4 +1,4 @@
-/* An example sensor: sends frames to irst-stream over ZeroMQ, as irst_stream/io/PROTOCOL.md describes them.
+/* An example sensor: sends frames to irst-stream over ZeroMQ, as irst_stream/io/zeromq/PROTOCOL.md describes them.
 
    With libzmq and its header installed:
        cc -O2 sensor_client.c -o sensor_client -lzmq -lm

@@ -28,10 +28,10 @@ from irst_stream.learn.data import Clips, Draw, anything, benchmark, crop, from_
 from irst_stream.learn.losses import Targets, by_cell, by_mixture, map_error
 from irst_stream.learn.network import DeRefNet
 from irst_stream.learn.validation import calibrate, validate, validation_sets, with_told
-from irst_stream.machine import usable_cores
 from irst_stream.optics import FineGrid
-from irst_stream.resources import find_engine
 from irst_stream.settings import read_settings
+from irst_stream.system.machine import usable_cores
+from irst_stream.system.shipped import find_engine
 from irst_stream.unmix.engine import FAINTEST, UNIT, WINDOW, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from irst_stream.config import Config, read_config
 from irst_stream.optics import PATCH, SIGMA, peak_response, render
-from irst_stream.resources import find_config
 from irst_stream.sim import Patches, SeqCsistRules, csist100k, seqcsist
 from irst_stream.sim.sensor import digitise
+from irst_stream.system.shipped import find_config
 
 __all__ = ["GROUPS", "WORLDS", "World", "free_groups"]
 

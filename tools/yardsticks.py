@@ -11,11 +11,13 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import least_squares
 
+from irst_stream.fit.compiled import Model, Seen
+from irst_stream.fit.compiled.evidence import certainty
+from irst_stream.fit.compiled.levenberg_marquardt import fit
+from irst_stream.fit.fitter import priors_of
+from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
+from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import render
-from irst_stream.resolve.compiled.evidence import certainty
-from irst_stream.resolve.compiled.fitting import fit
-from irst_stream.resolve.fit import FitSettings
-from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.sim.datasets import DIRECTIONS
 from irst_stream.types import Floats, Window
 
@@ -25,19 +27,18 @@ FREE = np.empty((0, 3))  # seats
 STEPS = 100
 
 
-def truth_started(window: Window, xy: Floats, amplitude: Floats, settings: FitSettings, noise: float) -> Found:
+def truth_started(window: Window, xy: Floats, amplitude: Floats, settings: FitSettings, noise: float) -> RegionTargets:
     """The fit of a window's only region from its true targets, xy (N, 2) px and amplitude (N,) DN; noise: DN."""
     if not len(xy):
-        return NOTHING_FOUND
-    images, known, n = window.patches[0].astype(np.float64), settings.known, len(xy)
+        return NO_TARGETS
+    images, known, n = window.patches[0].astype(np.float64), priors_of(settings), len(xy)
     start = np.column_stack([xy - window.corners[0], np.zeros((n, 2)), amplitude])
     limits = (0.0 if images.min() == 0 else -1e30, min(float(window.ceiling[0]), 1e30))
-    p, _, matrix, _ = fit(
-        start, images, window.course[0], known.sigma, noise, known.shot, limits, known.priors, FREE, STEPS
-    )
+    seen = Seen(images, np.array(window.frame_times), np.array(window.platform_shifts[0]), noise, limits)
+    p, _, matrix, _ = fit(start, seen, Model(known.sigma, known.shot, known.priors), FREE, STEPS)
     cov, deviation = np.zeros((n, n, 2, 2)), np.zeros(n)
     certainty(matrix, images.shape[:0:-1], cov, deviation)
-    return Found.alone(p[:, :2] + window.corners[0], cov[range(n), range(n)], p[:, 4], deviation, np.ones(n))
+    return RegionTargets.alone(p[:, :2] + window.corners[0], cov[range(n), range(n)], p[:, 4], deviation, np.ones(n))
 
 
 class ArmsModel:

@@ -11,7 +11,7 @@ from irst_stream.commands.sources import read_truths
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.optics import PATCH, FineGrid
-from irst_stream.resolve import THRESHOLD, read_cells
+from irst_stream.resolve.cells import THRESHOLD, read_cells
 from irst_stream.types import Truth
 
 __all__ = ["set_up"]

@@ -8,7 +8,7 @@ import msgspec
 
 from irst_stream.commands.console import print_line
 from irst_stream.config import config_schema, read_config
-from irst_stream.resources import find_config
+from irst_stream.system.shipped import find_config
 
 __all__ = ["set_up"]
 

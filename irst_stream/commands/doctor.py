@@ -8,7 +8,7 @@ from dataclasses import asdict
 import msgspec
 
 from irst_stream.commands.console import print_line
-from irst_stream.doctor import diagnose
+from irst_stream.commands.diagnosis import diagnose
 
 __all__ = ["set_up"]
 

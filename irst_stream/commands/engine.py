@@ -15,15 +15,16 @@ from irst_stream.commands.console import count, print_line, print_table
 from irst_stream.commands.outputs import check_output, replacing
 from irst_stream.commands.sources import load_array
 from irst_stream.errors import FormatError, MissingPackageError, OutputError, SourceError, UsageError
-from irst_stream.machine import usable_cores
 from irst_stream.protocols import Unmixer
-from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.backends import TENSORRT, Backend, build_unmixer, choose_backend
+from irst_stream.system.machine import usable_cores
+from irst_stream.system.shipped import find_engine
+from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend
 from irst_stream.unmix.engine import Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.onnx import forms
 from irst_stream.unmix.parity import apart
 from irst_stream.unmix.plans import find_plans
+from irst_stream.unmix.settings import Backend
 from irst_stream.unmix.stream import run_sequence
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 

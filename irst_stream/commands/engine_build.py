@@ -10,18 +10,18 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from irst_stream.cache import cache_folder, read_private, write_private
 from irst_stream.commands.console import phases, print_line, print_table
 from irst_stream.commands.trials import Trial, accuracy, fresh_windows, look, places_of, random_windows, usual_windows
 from irst_stream.errors import FormatError, SourceError, UsageError
 from irst_stream.protocols import Unmixer
-from irst_stream.resources import find_engine
+from irst_stream.system.private_files import cache_folder, read_private, write_private
+from irst_stream.system.shipped import find_engine
 from irst_stream.types import Unmixed
 from irst_stream.unmix.backends import TENSORRT, Choice, build_unmixer
 from irst_stream.unmix.calibration import ranges_of
-from irst_stream.unmix.drawing import Style
 from irst_stream.unmix.engine import Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
+from irst_stream.unmix.onnx_writer import Style
 from irst_stream.unmix.parity import apart
 from irst_stream.unmix.plans import (
     MANIFEST,
@@ -36,7 +36,7 @@ from irst_stream.unmix.plans import (
 from irst_stream.unmix.tensorrt_build import Build, Recipe, build_plan, check_layers, layers_of, recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
-__all__ = ["DESCRIPTION", "Order", "draw_builds", "set_up"]
+__all__ = ["DESCRIPTION", "BuildOrder", "draw_builds", "set_up"]
 
 DESCRIPTION = (
     "Builds TensorRT plans of an engine on the GPU that they are for, checks that they run in the precision that was asked"
@@ -51,7 +51,7 @@ SCORED = 600  # windows
 MOST_LOST = {"fp32": 0.1, "fp16": 0.1, "int8": 0.5}  # of CSO-mAP, where it is measured
 
 
-class Order(NamedTuple):
+class BuildOrder(NamedTuple):
     """What is to be built: an engine, for a place, in a precision, with these batch sizes, by a recipe."""
 
     engine: Engine
@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
     if here.place is None:
         raise UsageError(f"engine build: {here.missing}; plans are built on the GPU that they are for")
     recipe = recipe_of(version_of(here.place.tensorrt), args.precision)
-    order = Order(engine, here.place, args.precision, args.batch, recipe)
+    order = BuildOrder(engine, here.place, args.precision, args.batch, recipe)
     builds = draw_builds(order)
     graphs = {build.part: hashlib.sha256(build.graph).hexdigest() for build in builds}
     folder = folder_of(engine.manifest.sha256, *order[1:4], graphs)
@@ -110,7 +110,7 @@ def _folder(name: str) -> Path:
     return path.parent if path.name == "manifest.toml" and path.is_file() else find_engine(name)
 
 
-def draw_builds(order: Order) -> list[Build]:
+def draw_builds(order: BuildOrder) -> list[Build]:
     """Both graphs as the recipe wants them; quantised by generated windows where it says so."""
     engine, recipe = order.engine, order.recipe
     ranges = None
@@ -128,7 +128,7 @@ def draw_builds(order: Order) -> list[Build]:
     ]
 
 
-def _build(order: Order, builds: list[Build], graphs: dict[str, str]) -> Plans:
+def _build(order: BuildOrder, builds: list[Build], graphs: dict[str, str]) -> Plans:
     """Plans that run as was asked, not yet compared with anything."""
     import tensorrt as trt
 
@@ -164,7 +164,7 @@ def _timings(path: Path) -> bytes:
         return b""
 
 
-def _accepted(order: Order, plans: Plans, unmixer: Unmixer, scored: bool) -> Plans:
+def _accepted(order: BuildOrder, plans: Plans, unmixer: Unmixer, scored: bool) -> Plans:
     """The plans with what was found of them; a FormatError where they are not the network that they should be."""
     engine, precision = order.engine, order.precision
     oracle = build_unmixer(engine, Choice("onnx" if engine.manifest.graphs else "numpy", ""))

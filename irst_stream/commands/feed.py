@@ -13,13 +13,14 @@ from itertools import islice
 
 import zmq
 
-from irst_stream import wire
 from irst_stream.commands.console import count, noun, positive, print_line, progress, whole
 from irst_stream.commands.links import add_link_options, add_policy_option, checked, link_fields
 from irst_stream.commands.sources import add_source_options, open_any
 from irst_stream.errors import OutputError, UsageError
-from irst_stream.io.recording import Recording
-from irst_stream.io.zeromq import LINGER_MS, Context, Link, Socket, open_socket
+from irst_stream.io.recording.recorder import Recording
+from irst_stream.io.zeromq import wire
+from irst_stream.io.zeromq.settings import Link
+from irst_stream.io.zeromq.sockets import LINGER_MS, Context, Socket, open_socket
 from irst_stream.protocols import Source
 from irst_stream.types import Frame, Policy
 

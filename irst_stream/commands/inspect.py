@@ -17,8 +17,8 @@ from irst_stream.commands.sources import add_source_options, open_any
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.files import FileSource
-from irst_stream.io.medium import type_ceiling
-from irst_stream.io.recording import Recording
+from irst_stream.io.media.medium import type_ceiling
+from irst_stream.io.recording.recorder import Recording
 from irst_stream.types import Detections, Frame, Stamp, Truth
 
 __all__ = ["set_up"]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from irst_stream.commands.console import print_line
-from irst_stream.io.access import key_files, make_keys, read_keys
+from irst_stream.io.zeromq.curve_keys import key_files, make_keys, read_keys
 
 __all__ = ["set_up"]
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any, TypeVar
 
 from irst_stream.errors import UsageError
-from irst_stream.io.zeromq import Link, link_fault
+from irst_stream.io.zeromq.settings import Link, link_fault
 
 __all__ = ["add_link_options", "add_policy_option", "checked", "link_fields"]
 

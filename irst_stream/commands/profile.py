@@ -21,10 +21,10 @@ from irst_stream.commands.view import latency_rows
 from irst_stream.config import Config, read_config
 from irst_stream.errors import UsageError
 from irst_stream.io.files import open_source
-from irst_stream.io.raw import write_raw
-from irst_stream.ladder import Rung, climb, feed_command, step_on
-from irst_stream.machine import usable_cores
-from irst_stream.resources import find_config
+from irst_stream.io.media.raw import write_raw
+from irst_stream.live.load_test import LoadStep, feed_command, find_max_rate, measure_rate
+from irst_stream.system.machine import usable_cores
+from irst_stream.system.shipped import find_config
 from irst_stream.version import __version__
 
 __all__ = ["set_up"]
@@ -71,8 +71,8 @@ def _run(args: argparse.Namespace) -> int:
         options = {"seconds": args.seconds, "warm_up": args.warm_up}
         options |= {"policy": "live", "depth": config.queue, "window": config.window}
         print_line(f"{_machine()}; {path if frames else 'generated frames'}, {args.seconds:g} s a rate, open loop")
-        rungs: list[Rung] = []
-        for rung in climb(_ladder(args.rates), lambda rate: step_on(pipeline, load, rate, **options)):
+        rungs: list[LoadStep] = []
+        for rung in find_max_rate(_ladder(args.rates), lambda rate: measure_rate(pipeline, load, rate, **options)):
             _say(rung, first=not rungs)
             rungs.append(rung)
     _conclude(rungs)
@@ -117,7 +117,7 @@ def _ladder(rates: list[float] | None) -> Iterator[float]:
     return iter(rates) if rates else (10.0 * 2**k for k in counter())
 
 
-def _say(rung: Rung, first: bool) -> None:
+def _say(rung: LoadStep, first: bool) -> None:
     headings = ["frames/s", "answered/s", "not used", "p50", "p90", "p99", "p99.9", "max", "lag", "CPU", "MB"]
     whole = rung.end_to_end
     latencies = [f"{value:.1f}" for value in (*whole.percentiles, whole.longest, rung.lag_ms)]
@@ -129,7 +129,7 @@ def _say(rung: Rung, first: bool) -> None:
     print_line("  ".join(cell.rjust(10) for cell in row))
 
 
-def _conclude(rungs: list[Rung]) -> None:
+def _conclude(rungs: list[LoadStep]) -> None:
     good, bad = ([r for r in rungs if r.kept_up is kept] for kept in (True, False))
     if good:
         best = max(good, key=lambda r: r.offered)

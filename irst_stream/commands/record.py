@@ -10,10 +10,12 @@ from irst_stream.commands.links import add_link_options, add_policy_option, chec
 from irst_stream.commands.outputs import check_output
 from irst_stream.commands.view import attend
 from irst_stream.errors import OutputError
-from irst_stream.io.recording import Recorder, RecordSettings
-from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
-from irst_stream.runner import Runner, Watch
-from irst_stream.status import Status
+from irst_stream.io.recording.recorder import Recorder
+from irst_stream.io.recording.settings import RecordSettings
+from irst_stream.io.zeromq.settings import ReceiveSettings
+from irst_stream.io.zeromq.sockets import ZmqSource
+from irst_stream.live.runner import Runner, Watch
+from irst_stream.live.status import Status
 
 __all__ = ["set_up"]
 

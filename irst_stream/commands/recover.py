@@ -8,7 +8,7 @@ from pathlib import Path
 from irst_stream.commands.console import print_line
 from irst_stream.commands.outputs import check_output, replacing
 from irst_stream.errors import OutputError
-from irst_stream.io.recovery import Recovered, recover
+from irst_stream.io.recording.recovery import Recovered, recover
 
 __all__ = ["set_up"]
 

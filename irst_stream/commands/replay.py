@@ -13,13 +13,13 @@ from typing import get_args
 import numpy as np
 
 from irst_stream.build import build_pipeline
+from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.commands.console import noun, print_line, progress, show_log
 from irst_stream.commands.outputs import check_output
 from irst_stream.commands.sources import add_source_options, configuration, open_any
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.jsonl import JsonLines
-from irst_stream.pipeline import Pipeline, Result
-from irst_stream.resolve.readouts import Readout
+from irst_stream.resolve.settings import Readout
 from irst_stream.types import Detections, Frame, Tracks
 
 __all__ = ["set_up"]

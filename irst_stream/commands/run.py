@@ -12,17 +12,18 @@ from irst_stream.commands.console import positive, show_log
 from irst_stream.commands.view import attend
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
-from irst_stream.io.zeromq import ReceiveSettings, ZmqSource
-from irst_stream.metrics import MetricsServer
-from irst_stream.resources import find_config
-from irst_stream.runner import Runner
+from irst_stream.io.zeromq.settings import ReceiveSettings
+from irst_stream.io.zeromq.sockets import ZmqSource
+from irst_stream.live.prometheus import MetricsServer
+from irst_stream.live.runner import Runner
+from irst_stream.system.shipped import find_config
 
 __all__ = ["set_up"]
 
 EPILOG = """\
 CONFIG is a TOML file, or the name of one that comes along: live-patches, camera, two-sensors. Its [[receive]] tables say
 where frames come from, [[publish]], [[write]] and [[record]] where results go; irst-stream config schema says all that may
-stand there, irst_stream/io/PROTOCOL.md what travels.
+stand there, irst_stream/io/zeromq/PROTOCOL.md what travels.
 
 Ctrl-C or SIGTERM receive no more, finish what has come, close all files, print a summary and exit with 0; a second one
 leaves uncomputed what has come, but closes all files. SIGHUP reads the [[receive]] tables again and opens and closes what

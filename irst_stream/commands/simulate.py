@@ -11,14 +11,14 @@ from typing import Any, get_args
 
 from irst_stream.commands.console import count, noun, number, pair, positive, print_line, progress, size, split_range
 from irst_stream.errors import OutputError, UsageError
-from irst_stream.generate import GeneratedSet, patch_set, scene_set
 from irst_stream.io.manifest import Manifest, read_manifest
-from irst_stream.machine import usable_cores
-from irst_stream.resources import find_config
 from irst_stream.settings import read_settings
 from irst_stream.sim import SceneSettings
 from irst_stream.sim.background import BACKGROUNDS
 from irst_stream.sim.datasets import DEFAULT_RULES, SPLITS, Start
+from irst_stream.sim.on_disk import GeneratedSet, patch_set, scene_set
+from irst_stream.system.machine import usable_cores
+from irst_stream.system.shipped import find_config
 
 __all__ = ["set_up"]
 

@@ -14,10 +14,10 @@ from irst_stream.commands.console import positive
 from irst_stream.config import Config, parse_config, read_config
 from irst_stream.errors import SourceError, UsageError
 from irst_stream.io import jsonl
-from irst_stream.io.csist import KINDS
 from irst_stream.io.files import FileSource, open_source
-from irst_stream.io.recording import Recording, open_recording
-from irst_stream.resources import find_config
+from irst_stream.io.media.csist import KINDS
+from irst_stream.io.recording.recorder import Recording, open_recording
+from irst_stream.system.shipped import find_config
 from irst_stream.types import Truth
 
 __all__ = ["add_source_options", "configuration", "load_array", "open_any", "read_truths"]

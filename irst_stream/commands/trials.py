@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from irst_stream.optics import SIGMA, FineGrid
 from irst_stream.protocols import Unmixer
 from irst_stream.resolve.cells import read_cells
-from irst_stream.resolve.claims import ClaimSettings, read_claims
+from irst_stream.resolve.claims import read_claims
+from irst_stream.resolve.settings import ClaimSettings
 from irst_stream.score import cso_map
 from irst_stream.sim import csist100k, mixed, seqcsist
 from irst_stream.types import Floats, Ints, Unmixed

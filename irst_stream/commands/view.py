@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from rich.live import Live
 from rich.table import Table
 
-from irst_stream.clocks import PERCENTILES, Summary
 from irst_stream.commands.console import error_console, noun, print_line, print_table
-from irst_stream.runner import Runner
-from irst_stream.status import Status
+from irst_stream.live.runner import Runner
+from irst_stream.live.status import Status
+from irst_stream.system.latency import PERCENTILES, Summary
 
 __all__ = ["attend", "latency_rows"]
 

@@ -13,12 +13,12 @@ from typing import Annotated
 import msgspec
 
 from irst_stream.errors import FormatError, IrstError, SourceError
-from irst_stream.io import arrays, csist, images, jsonl, raw, tiff, video
+from irst_stream.io import jsonl
 from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name
-from irst_stream.io.medium import Clip, Medium, Page, gray_pixels, type_ceiling
-from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path
+from irst_stream.io.media import arrays, csist, images, raw, tiff, video
+from irst_stream.io.media.medium import Clip, Medium, Page, gray_pixels, type_ceiling
+from irst_stream.io.media.sidecar import Sidecar, read_sidecar, sidecar_path
 from irst_stream.types import Frame, Pixels, Pose, Stamp, Truth
-from irst_stream.wire import pose_metadata
 
 __all__ = ["DEFAULT_RATE_HZ", "FileSource", "open_source"]
 
@@ -78,8 +78,8 @@ class FileSource:
                 if self._stopped:
                     return
                 stamp = Stamp(clip.name, 0, index, self._time_ns(index, page), page.source)
-                metadata = poses.get((clip.name, index), b"")
-                yield Frame(stamp, pixels, self.full_scale or type_ceiling(pixels.dtype), metadata)
+                scale = self.full_scale or type_ceiling(pixels.dtype)
+                yield Frame(stamp, pixels, scale, pose=poses.get((clip.name, index)))
         if empty:
             raise SourceError(f"{self.path}: {self.kind} without a single frame")
 
@@ -102,13 +102,13 @@ class FileSource:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _poses(self) -> dict[tuple[str, int], bytes]:
-        """The metadata of frames, by sequence and index: where the platform pointed, if a file in the folder says so."""
+    def _poses(self) -> dict[tuple[str, int], Pose]:
+        """Where the platform pointed, by sequence and index, if a file in the folder says so."""
         path = self.path / POSES
         if not path.is_file():
             return {}
         with _named(str(path)):
-            return {(pose.stamp.sensor, pose.stamp.index): pose_metadata(pose) for pose in jsonl.read(path, Pose)}
+            return {(pose.stamp.sensor, pose.stamp.index): pose for pose in jsonl.read(path, Pose)}
 
     def _time_ns(self, index: int, page: Page | None) -> int:
         times = self._sidecar.times_ns

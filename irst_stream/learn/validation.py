@@ -13,10 +13,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from irst_stream.errors import UsageError
+from irst_stream.fit.region_targets import RegionTargets
 from irst_stream.learn.data import Clips, crop, cut
 from irst_stream.learn.network import DeRefNet, Head, claims
-from irst_stream.resolve import read_cells, read_claims
-from irst_stream.resolve.found import Found
+from irst_stream.resolve.cells import read_cells
+from irst_stream.resolve.claims import read_claims
 from irst_stream.score import score_detections
 from irst_stream.sim import csist100k, mixed, seqcsist
 from irst_stream.types import Detections, Floats, Stamp, Truth
@@ -131,7 +132,7 @@ def with_told(network: DeRefNet, windows: Tensor, told: Floats) -> Tensor:
     return torch.cat([windows, torch.from_numpy(np.ascontiguousarray(planes)).to(windows)], dim=1)
 
 
-def _paired(rows: Iterable[tuple[Seen, Truth]], read: Callable[[Seen], Found]) -> Read:
+def _paired(rows: Iterable[tuple[Seen, Truth]], read: Callable[[Seen], RegionTargets]) -> Read:
     return [(read(seen).detections(truth.stamp), truth) for seen, truth in rows]
 
 

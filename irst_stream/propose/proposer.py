@@ -23,7 +23,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from irst_stream.compiling import compile_elsewhere
 from irst_stream.optics import PATCH, psf
 from irst_stream.propose.bad_pixels import BadPixels
 from irst_stream.propose.coarse import CellMeans, Image, given, read_at
@@ -44,6 +43,7 @@ from irst_stream.propose.compiled import (
     take_off,
 )
 from irst_stream.propose.settings import ProposeSettings, check_search
+from irst_stream.system.numba_cache import compile_elsewhere
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
 __all__ = ["Prepared", "Proposals", "Proposer", "corners_of", "cut_out", "warm_up"]

@@ -1,12 +1,13 @@
-"""What is asked of the search."""
+"""What the search for regions in full frames is told beforehand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from irst_stream.optics import SIGMA
-from irst_stream.settings import refuse
+from irst_stream.settings import about, refuse
 
 __all__ = ["ProposeSettings", "check_search"]
 
@@ -15,14 +16,24 @@ __all__ = ["ProposeSettings", "check_search"]
 class ProposeSettings:
     """How groups are looked for in full frames."""
 
-    sigma_px: float = SIGMA
-    false_alarms: float = 0.5  # regions a frame that noise alone may raise
-    most_regions: int = 32  # a frame; of more, the strongest
-    average: int = 3  # frames about the one that is searched, in which targets should move by less than two pixels
+    sigma_px: Annotated[float, about("Width of the matched filter: standard deviation of the PSF, px.")] = SIGMA
+    false_alarms: Annotated[
+        float, about("Regions a frame that noise alone may raise. Smaller values miss fainter targets.")
+    ] = 0.5
+    most_regions: Annotated[
+        int, about("Regions looked at in a frame; of more, the strongest. Those left out are counted.")
+    ] = 32
+    average: Annotated[
+        int,
+        about(
+            "Frames averaged around the one searched: 1, 3 or 5. More find fainter targets, which must move by less than"
+            " 2 px in these frames."
+        ),
+    ] = 3
 
 
 def check_search(settings: ProposeSettings) -> None:
-    """Raises one UsageError that names all settings that make no search."""
+    """Raise one UsageError that names all settings that make no search."""
     refuse(_faults(settings))
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.optics import FineGrid
-from irst_stream.resolve.found import NOTHING_FOUND, Found
 from irst_stream.resolve.merge import merge
 
 __all__ = ["THRESHOLD", "read_cells", "read_peaks"]
@@ -20,7 +20,7 @@ FAINTEST = 0.3  # of the threshold: cells below it hold no part of a target
 BESIDE = 1.1  # cells: how far apart parts of one target are at most
 
 
-def read_cells(fine_map: NDArray[np.floating], grid: FineGrid, threshold: float = THRESHOLD) -> Found:
+def read_cells(fine_map: NDArray[np.floating], grid: FineGrid, threshold: float = THRESHOLD) -> RegionTargets:
     """A fine map (H c, W c) DN to one target for each cell at or above the threshold, at its centre, ranked by its value.
 
     There is no covariance. A map without such a cell gives none.
@@ -28,10 +28,12 @@ def read_cells(fine_map: NDArray[np.floating], grid: FineGrid, threshold: float 
     row, column = np.nonzero(fine_map >= threshold)
     value = np.asarray(fine_map[row, column], np.float64)
     unknown = np.full(len(value), np.nan)
-    return Found.alone(grid.centres[row, column], np.full((len(value), 2, 2), np.nan), value, unknown, value)
+    return RegionTargets.alone(grid.centres[row, column], np.full((len(value), 2, 2), np.nan), value, unknown, value)
 
 
-def read_peaks(fine_map: NDArray[np.floating], grid: FineGrid, amplitude: float, threshold: float = THRESHOLD) -> Found:
+def read_peaks(
+    fine_map: NDArray[np.floating], grid: FineGrid, amplitude: float, threshold: float = THRESHOLD
+) -> RegionTargets:
     """A fine map (H c, W c) DN to one target for each cell, or cells side by side, with the light of one, at the centroid.
 
     amplitude: what one target is known to have, DN; neighbours that hold much more together are on two. Targets whose light
@@ -42,11 +44,11 @@ def read_peaks(fine_map: NDArray[np.floating], grid: FineGrid, amplitude: float,
     row, column = row[order], column[order]
     light, xy, pitch = np.asarray(fine_map[row, column], np.float64), grid.centres[row, column], 1 / grid.division
     if not len(light):
-        return NOTHING_FOUND
+        return NO_TARGETS
     owner = merge(xy, light / amplitude, BESIDE * pitch)
     share = (owner == np.unique(owner)[:, None]) * light  # (targets, cells)
     total = share.sum(1)
     share, total = share[total >= threshold], total[total >= threshold]
     cov = np.broadcast_to(np.eye(2) * pitch**2 / 12, (len(total), 2, 2))
     unknown = np.full(len(total), np.nan)
-    return Found.alone(share @ xy / total[:, None], cov, total, unknown, np.minimum(total / amplitude, 1))
+    return RegionTargets.alone(share @ xy / total[:, None], cov, total, unknown, np.minimum(total / amplitude, 1))

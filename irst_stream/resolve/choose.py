@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from irst_stream.resolve.found import Found
+from irst_stream.fit.region_targets import RegionTargets
 
 __all__ = ["choose"]
 
 EXPLAINED = 0.5  # of a fit: below that its targets do not explain the light, and it has no say over the network
 
 
-def choose(network: Found, fit: Found) -> Found:
+def choose(network: RegionTargets, fit: RegionTargets) -> RegionTargets:
     """The fit's answer, which was also tried from the network's and has ranked that by the light like any other; but where
     no targets of the imaging model explain the light, the answer that is surer of more targets.
     """

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.fit.region_targets import RegionTargets
 from irst_stream.optics import FineGrid
-from irst_stream.resolve.found import Found
 from irst_stream.resolve.merge import merge
+from irst_stream.resolve.settings import ClaimSettings
 
-__all__ = ["ClaimSettings", "read_claims"]
+__all__ = ["read_claims"]
 
 FAINTEST = 0.01  # probability below which a cell claims nothing
 
 
-@dataclass(frozen=True)
-class ClaimSettings:
-    """presence: a target is reported from this probability on; merge_px: claims this close may be on the same target;
-    most_targets: in one region, the likeliest ones.
-    """
-
-    presence: float = 0.5
-    merge_px: float = 0.2
-    most_targets: int = 5
-
-
-def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSettings | None = None) -> Found:
+def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSettings | None = None) -> RegionTargets:
     """One window's claims (7, H c, W c), see types.Unmixed, to targets in px of the patch, the likeliest first.
 
     Claims that lie close together are on one target, as long as they do not add up to more than one: its place is their
@@ -55,4 +43,4 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     cov[:, 0, 0] += share @ x_sd**2
     cov[:, 1, 1] += share @ y_sd**2
     light_sd = np.sqrt(np.maximum(share @ (amplitude_sd**2 + amplitude**2) - light**2, 0))
-    return Found.alone(place, cov, light, light_sd, np.minimum(total, 1))
+    return RegionTargets.alone(place, cov, light, light_sd, np.minimum(total, 1))

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
+from irst_stream.fit.fitter import Fitter
+from irst_stream.fit.region_fits import RegionFits
+from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets, gather
 from irst_stream.optics import FineGrid
 from irst_stream.resolve.cells import read_cells, read_peaks
 from irst_stream.resolve.choose import choose
-from irst_stream.resolve.claims import ClaimSettings, read_claims
-from irst_stream.resolve.fit import Fitter
-from irst_stream.resolve.found import NOTHING_FOUND, Found, gather
+from irst_stream.resolve.claims import read_claims
 from irst_stream.resolve.nearest import moved_to_nearest, of_nearest
-from irst_stream.resolve.regions import RegionFits
-from irst_stream.types import Answer, Detections, Floats, Window
+from irst_stream.resolve.settings import ClaimSettings, Readout
+from irst_stream.types import Detections, Floats, RegionOutput, Window
 
-__all__ = ["Fitted", "Readout", "Resolver", "Unmixing"]
-
-Readout = Literal["best", "network", "peaks", "cells", "fit"]
+__all__ = ["Fitted", "Resolver", "Unmixing"]
 
 
 class Resolver(Protocol):
-    """What reads a window, and what a network has seen in each of its regions."""
+    """Reads the windows of one sensor, with what a network has seen in each of their regions."""
 
     @property
     def alarm(self) -> str:
         """What has failed of the fit, and what works in its place; "" while nothing has."""
 
-    def __call__(self, window: Window, answers: list[Answer]) -> Detections:
+    def __call__(self, window: Window, answers: list[RegionOutput]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
 
 
 class Fitted:
@@ -44,13 +40,9 @@ class Fitted:
         """What has failed of the fit, and what works in its place; "" while nothing has."""
         return self._fits.alarm
 
-    def __call__(self, window: Window, answers: list[Answer]) -> Detections:  # noqa: ARG002, for there is no network to answer
+    def __call__(self, window: Window, answers: list[RegionOutput]) -> Detections:  # noqa: ARG002, for there is no network to answer
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        return gather(window, self._fits(window, [NOTHING_FOUND] * len(window.patches)))
-
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
-        self._fits.forget(sensor)
+        return gather(window, self._fits(window, [NO_TARGETS] * len(window.patches)))
 
 
 class Unmixing:
@@ -73,22 +65,17 @@ class Unmixing:
         """What has failed of the fit, and what works in its place; "" while nothing has."""
         return "" if self._fits is None else self._fits.alarm
 
-    def __call__(self, window: Window, answers: list[Answer]) -> Detections:
+    def __call__(self, window: Window, answers: list[RegionOutput]) -> Detections:
         """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
         found = of_nearest(
-            window, [_centred(self._read(one), course) for one, course in zip(answers, window.course, strict=True)]
+            window, [_centred(self._read(one), s) for one, s in zip(answers, window.platform_shifts, strict=True)]
         )
         if self._fits is not None:
             fitted = moved_to_nearest(window, self._fits(window, found))
             found = [choose(*pair) for pair in zip(found, fitted, strict=True)]
         return gather(window, found)
 
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
-        if self._fits is not None:
-            self._fits.forget(sensor)
-
-    def _read(self, answer: Answer) -> Found:
+    def _read(self, answer: RegionOutput) -> RegionTargets:
         unmixed, corner = answer
         if self._readout == "cells":
             found = read_cells(unmixed.map[0], self._grid)
@@ -99,6 +86,6 @@ class Unmixing:
         return found._replace(xy=found.xy + corner)
 
 
-def _centred(found: Found, course: Floats) -> Found:
+def _centred(found: RegionTargets, shifts: Floats) -> RegionTargets:
     """What a network has found, where the centre frame has it: it sees targets where they are on the frames' average."""
-    return found._replace(xy=found.xy - course[:, 1:].mean(axis=0))
+    return found._replace(xy=found.xy - shifts.mean(axis=0))

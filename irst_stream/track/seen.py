@@ -12,14 +12,14 @@ from irst_stream.track.motion import window_noise
 from irst_stream.track.settings import TrackSettings
 from irst_stream.types import Detections, Floats, Ints
 
-__all__ = ["MOST_PARTS", "Seen", "look"]
+__all__ = ["MOST_PARTS", "Measurements", "look"]
 
 Flags = NDArray[np.bool_]
 COMPARED = 0.05  # of a detection's covariance: what is left of it where its error is part of the state
 MOST_PARTS = 20  # of which errors are made; of those made of more it is not known what they share
 
 
-class Seen(NamedTuple):
+class Measurements(NamedTuple):
     """See compiled.advance: rows (N, 8 + 2 R), sources (N,), lights (N, 2)."""
 
     rows: Floats
@@ -27,12 +27,12 @@ class Seen(NamedTuple):
     lights: Floats
 
 
-def look(detections: Detections, first: int, frame_s: float, settings: TrackSettings) -> Seen:
+def look(detections: Detections, first: int, frame_s: float, settings: TrackSettings) -> Measurements:
     """Detections in the stabilised frame, of which the first may start the track of that number, the others the next ones;
     frame_s: from frame to frame, s.
     """
     s, n = settings, len(detections)
-    coloured = s.overlap > 0
+    coloured = s.shared_frames > 0
     rows, lights = np.empty((n, PARTS + (2 * MOST_PARTS if coloured else 0))), np.empty((n, 2))
     light, deviation = detections.amplitude, detections.amplitude_sd
     lights[:, 0] = light
@@ -40,20 +40,20 @@ def look(detections: Detections, first: int, frame_s: float, settings: TrackSett
         lights[:, 1] = np.maximum(np.where(deviation > 0, deviation, s.brightness_sd * np.abs(light)), 1e-6) ** 2
         xx, xy, yy = detections.cov.reshape(-1, 4)[:, [0, 1, 3]].T
         known = (xx > 0) & (yy > 0) & (xx * yy > xy * xy) & np.isfinite(xx + yy)
-    cov = np.where(known[:, None, None], detections.cov, np.eye(2) * s.deviation_px**2)
+    cov = np.where(known[:, None, None], detections.cov, np.eye(2) * s.default_sd_px**2)
     rows[:, :2] = detections.xy
     rows[:, 2:NEW] = cov.reshape(-1, 4)[:, [0, 1, 3]] * (COMPARED if coloured else 1.0)
     rows[:, NEW], rows[:, WORTH] = _doubts(detections.score, s)
     rows[:, ERROR_VAR] = cov[:, 0, 0] + cov[:, 1, 1]
     sources = first + np.arange(n)
     if coloured:
-        rows[:, [2, 4]] += window_noise(s.overlap) * frame_s**3 * (s.sway_px_s**2 + s.own_sway_px_s**2)
+        rows[:, [2, 4]] += window_noise(s.shared_frames) * frame_s**3 * (s.sway_px_s**2 + s.own_sway_px_s**2)
         parts, shared = _parts(detections.factor, cov, known)
         rows[:, PARTS:] = parts.reshape(n, 2 * MOST_PARTS)
         begin: dict[int, int] = {}
         rows_of_region = [begin.setdefault(region, row) for row, region in enumerate(detections.region.tolist())]
         sources = first + np.where(shared, rows_of_region, np.arange(n))
-    return Seen(rows, sources, lights)
+    return Measurements(rows, sources, lights)
 
 
 def _doubts(score: Floats, s: TrackSettings) -> tuple[Floats, Floats]:
@@ -61,9 +61,9 @@ def _doubts(score: Floats, s: TrackSettings) -> tuple[Floats, Floats]:
     of how much likelier it is to be seen of a target than of clutter, px^2.
     """
     sure = np.minimum(np.maximum(np.where(np.isnan(score), 1.0, score), 0.0), 1.0)
-    false = s.false_alarms + s.mistakes * (1 - sure)
-    new = np.maximum(s.births * sure / (s.births * sure + false), 1e-12)
-    return new, np.log(s.detected / (false + s.births))
+    false = s.clutter_density + s.low_score_false_alarms * (1 - sure)
+    new = np.maximum(s.birth_density * sure / (s.birth_density * sure + false), 1e-12)
+    return new, np.log(s.detection_probability / (false + s.birth_density))
 
 
 def _parts(factor: Floats, cov: Floats, known: Flags) -> tuple[Floats, Flags]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from irst_stream.settings import refuse
+from irst_stream.settings import about, refuse
 
 __all__ = ["Motion", "TrackSettings", "check_tracking"]
 
@@ -15,70 +15,110 @@ Motion = Literal["velocity", "acceleration", "turn", "imm"]
 
 @dataclass(frozen=True)
 class TrackSettings:
-    """What is known of targets and detector, how tracks start and end, and how hard to think.
+    """What is known of targets and detector, how tracks start and end, and how many hypotheses are kept.
 
-    How members of a group move by themselves matters most. The default of own_sway_px_s is for members that swing about
-    their places or cross each other; where they are known to fly straight, 0.3 keeps their identity longer, and where they
-    manoeuvre hard one by one, 3 to 5 does. What is too small is worse than what is too large: tracks then stay behind, and
-    are surer than they should be. tools/bench_tracker.py has them, and motion "imm", which does well in all in twice the
-    time.
+    The motion of members within their group matters most, own_sway_px_s: a value that is too small is worse than one that
+    is too large, since tracks then lag behind and claim to be surer than they are.
     """
 
-    motion: Motion = "velocity"  # see track/motion.py; imm: calm, agile and turning either way, whichever fits
-    sway_px_s: float = 10.0  # px/s: by how much a group's common velocity wanders in a second, along each axis
-    own_sway_px_s: float = 1.5  # px/s: by how much each target's own velocity does beside that
-    turn_rad_s: float = 0.5  # of "turn" and "imm"
-    speed_px_s: float = 15.0  # standard deviation of a new target's velocity, along each axis
-    group_px: float = 3.0  # targets this near to each other are one group: they sway together, and are judged together
-    overlap: int = 0  # detections a row that share measurements, so that their errors are alike; a pipeline knows: 0
-    deviation_px: float = 0.1  # of detections that come without a covariance
-    detected: float = 0.95  # the chance that a target is seen in a frame
-    false_alarms: float = 4e-4  # a px^2 and frame, where detections come at all
-    mistakes: float = 1e-2  # the same of such as give themselves a score of 0, beside targets; those of 1 make none
-    births: float = 2e-5  # new targets a px^2 and frame
-    resolution_px: float = 0.5  # targets nearer to each other than this are detected as one
-    resolution_sd_px: float = 0.05  # how sharp that is
-    brightness: bool = True  # whether it tells targets apart
-    brightness_sd: float = 0.03  # of a detection that comes without a deviation, and of what changes in a second; relative
-    gate: float = 16.0  # chi^2, two degrees of freedom: what lies beyond belongs to another target
-    start: Literal["hits", "score"] = "hits"  # tracks are confirmed by hits of frames, or by their log-likelihood ratio
-    hits: int = 2  # 3 of 4 where false alarms are many and nobody is in a hurry
-    of: int = 3
-    score: float = 12.0  # log-likelihood ratio that confirms
-    end_s: float = 0.3  # a confirmed track that has not been seen for so long ends
-    least: float = 1e-3  # so does one that is less likely than this to exist
-    hypotheses: int = 3  # of each group, in how its detections belong to its targets
-    late_s: float = 0.1  # a frame that is so much older than the last is still put in order; a pipeline's come in order
-    lag: int = 0  # frames: tracks are published so much later, smoothed, and by what was learnt meanwhile
+    motion: Annotated[
+        Motion,
+        about(
+            'Motion model. "velocity" and "acceleration": nearly constant; "turn": nearly constant turn; "imm": calm, agile'
+            " and turning either way, whichever fits, in twice the time."
+        ),
+    ] = "velocity"
+    sway_px_s: Annotated[
+        float, about("Process noise of a group: how far its common velocity wanders in a second along each axis, px/s.")
+    ] = 10.0
+    own_sway_px_s: Annotated[
+        float,
+        about(
+            "Process noise of a target within its group, px/s in a second along each axis. 0.3 keeps identities longest"
+            " where members fly straight; 3 to 5 suits members that manoeuvre one by one."
+        ),
+    ] = 1.5
+    turn_rad_s: Annotated[float, about('Turn rate of the models "turn" and "imm", rad/s.')] = 0.5
+    speed_px_s: Annotated[
+        float,
+        about("Standard deviation of a new target's velocity along each axis, px/s. Larger: faster targets are caught."),
+    ] = 15.0
+    group_radius_px: Annotated[
+        float, about("Targets closer than this are one group: they sway and are associated together, px.")
+    ] = 3.0
+    shared_frames: Annotated[
+        int,
+        about(
+            "Consecutive detections that share frames, and so have correlated errors: the window's length."
+            " 0: a pipeline sets it; elsewhere, errors are independent."
+        ),
+    ] = 0
+    default_sd_px: Annotated[
+        float, about("Standard deviation along each axis of detections that come without a covariance, px.")
+    ] = 0.1
+    detection_probability: Annotated[float, about("Probability that a target is detected in a frame.")] = 0.95
+    clutter_density: Annotated[
+        float, about("False detections a px^2 and frame. Larger values start fewer false tracks, and true ones later.")
+    ] = 4e-4
+    low_score_false_alarms: Annotated[
+        float, about("Extra clutter density, a px^2 and frame, of detections of score 0; it falls to 0 at score 1.")
+    ] = 1e-2
+    birth_density: Annotated[
+        float, about("New targets a px^2 and frame. Larger values start tracks more readily, false ones too.")
+    ] = 2e-5
+    resolution_px: Annotated[float, about("Targets closer than this are detected as one, px.")] = 0.5
+    resolution_sd_px: Annotated[float, about("How gradually that sets in, px.")] = 0.05
+    brightness: Annotated[bool, about("Whether amplitudes help to tell targets apart.")] = True
+    brightness_sd: Annotated[
+        float,
+        about("Relative standard deviation of amplitudes that come without one, and of how far they change in a second."),
+    ] = 0.03
+    gate_chi2: Annotated[
+        float, about("Gate: squared Mahalanobis distance beyond which a detection cannot belong to a track.")
+    ] = 16.0
+    confirm_by: Annotated[
+        Literal["hits", "score"],
+        about('"hits": M-of-N confirmation, confirm_hits of confirm_window frames; "score": by log-likelihood ratio.'),
+    ] = "hits"
+    confirm_hits: Annotated[
+        int, about("M of M-of-N confirmation. 3 of 4 where clutter is dense and a later confirmation does no harm.")
+    ] = 2
+    confirm_window: Annotated[int, about("N of M-of-N confirmation, frames, at most 32.")] = 3
+    confirm_score: Annotated[float, about("Log-likelihood ratio that confirms a track by score.")] = 12.0
+    max_coast_s: Annotated[float, about("Seconds that a confirmed track coasts without a detection before it ends.")] = 0.3
+    min_existence_probability: Annotated[
+        float, about("A track that is less likely than this to exist ends. Larger values end tracks sooner.")
+    ] = 1e-3
+    max_hypotheses: Annotated[
+        int, about("Association hypotheses kept for each group. More keep identities longer, and take longer.")
+    ] = 3
+    late_s: Annotated[
+        float, about("A frame up to this much older than the last is still put in order, s; a pipeline's come in order.")
+    ] = 0.1
+    smoothing_lag: Annotated[
+        int, about("Frames by which tracks are published later, smoothed by what was learnt meanwhile.")
+    ] = 0
 
 
 def check_tracking(settings: TrackSettings) -> None:
-    """Raises one UsageError that names all settings that make no tracker."""
+    """Raise one UsageError that names all settings that make no tracker."""
     refuse(_faults(settings))
 
 
 def _faults(settings: TrackSettings) -> Iterator[str]:
-    positive = (
-        "sway_px_s",
-        "own_sway_px_s",
-        "turn_rad_s",
-        "speed_px_s",
-        "group_px",
-        "deviation_px",
-        "false_alarms",
-        "mistakes",
-    )
-    for name in (*positive, "births", "resolution_px", "resolution_sd_px", "brightness_sd", "gate", "score", "end_s"):
+    motion = ("sway_px_s", "own_sway_px_s", "turn_rad_s", "speed_px_s", "group_radius_px", "default_sd_px")
+    detector = ("clutter_density", "low_score_false_alarms", "birth_density", "resolution_px", "resolution_sd_px")
+    for name in (*motion, *detector, "brightness_sd", "gate_chi2", "confirm_score", "max_coast_s"):
         if not 0 < getattr(settings, name) < 1e9:
             yield f"track.{name}: expected a number above 0, got {getattr(settings, name)}"
-    if not 0 < settings.detected < 1:
-        yield f"track.detected: expected more than 0 and less than 1, got {settings.detected}"
-    if not 0 < settings.least < 0.5:
-        yield f"track.least: expected more than 0 and less than 0.5, got {settings.least}"
-    if not 1 <= settings.hits <= settings.of <= 32:
-        yield f"track.hits, of: expected 1 <= hits <= of <= 32, got {settings.hits}, {settings.of}"
+    for name, highest in (("detection_probability", 1), ("min_existence_probability", 0.5)):
+        if not 0 < getattr(settings, name) < highest:
+            yield f"track.{name}: expected more than 0 and less than {highest}, got {getattr(settings, name)}"
+    hits, window = settings.confirm_hits, settings.confirm_window
+    if not 1 <= hits <= window <= 32:
+        yield f"track.confirm_hits: expected 1 <= confirm_hits <= confirm_window <= 32, got {hits} of {window}"
     if not 0 <= settings.late_s <= 10:
         yield f"track.late_s: expected 0 to 10, got {settings.late_s}"
-    for name, low, high in (("overlap", 0, 101), ("hypotheses", 1, 200), ("lag", 0, 1000)):
+    for name, low, high in (("shared_frames", 0, 101), ("max_hypotheses", 1, 200), ("smoothing_lag", 0, 1000)):
         if not low <= getattr(settings, name) <= high:
             yield f"track.{name}: expected {low} to {high}, got {getattr(settings, name)}"

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irst_stream.compiling import compile_elsewhere
+from irst_stream.chain.platform import is_known, middle, to_frame, to_world
 from irst_stream.errors import UsageError
-from irst_stream.stabilise import is_known, middle, to_frame, to_world
+from irst_stream.system.numba_cache import compile_elsewhere
 from irst_stream.track.compiled import (
     CONFIRMED,
     DETECTION,
@@ -29,7 +29,7 @@ from irst_stream.track.compiled import (
     unusual,
 )
 from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
-from irst_stream.track.seen import MOST_PARTS, Seen, look
+from irst_stream.track.seen import MOST_PARTS, Measurements, look
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
@@ -48,7 +48,7 @@ MOST_HELD = 64  # moments beside those of the lag: what came before them is sett
 def warm_up() -> None:
     """Compiles, or loads what was compiled before, so that no later call waits for it."""
     compile_elsewhere("the tracker", smoothed, warm_up)
-    tracker = Tracker(TrackSettings(lag=1))
+    tracker = Tracker(TrackSettings(smoothing_lag=1))
     for k in range(3):
         tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
 
@@ -95,8 +95,8 @@ class Tracker:
         check_tracking(self.settings)
         self.late = 0
         self._late_ns = round(self.settings.late_s * 1e9)
-        self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.overlap > 0 else 0)
-        self._parts = MOST_PARTS if self.settings.overlap > 0 else 0
+        self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.shared_frames > 0 else 0)
+        self._parts = MOST_PARTS if self.settings.shared_frames > 0 else 0
         self._models = 4 if self.settings.motion == "imm" else 1
         self._rules = _rules(self.settings)
         self._switch = _switch(self._models)
@@ -129,23 +129,36 @@ class Tracker:
         place = self._place(stamp.time_ns)
         if place is None:
             self.late += 1
-            return self._tracks(self.settings.lag)
+            return self._tracks(self.settings.smoothing_lag)
         moments = self._moments[:place]
         for given in (_Given(detections, pose, self.next_id), *(moment.given for moment in self._moments[place:])):
             moments.append(self._advanced(moments[-1] if moments else None, given))
         self.next_id += len(detections)
         self._moments = moments
         self._settle()
-        return self._tracks(self.settings.lag)
+        return self._tracks(self.settings.smoothing_lag)
+
+    def settle(
+        self, detections: Detections, pose: Pose | None = None, shape: tuple[int, int] | None = None
+    ) -> list[Tracks]:
+        """The tracks that the next frame settles: usually its own, or those of the frame `smoothing_lag` before it.
+
+        Where it starts from nothing, those that waited come first. pose and shape (H, W): of that frame, where poses are
+        known.
+        """
+        ended = self.finish() if self.is_new_start(detections.stamp) else []
+        self.shape = shape or self.shape
+        tracks = self.step(detections, pose)
+        return ended if self.waits else [*ended, tracks]
 
     @property
     def waits(self) -> bool:
         """Whether fewer frames have come than the lag asks for; so long, `step` gives the first one's tracks each time."""
-        return len(self._moments) <= self.settings.lag
+        return len(self._moments) <= self.settings.smoothing_lag
 
     def finish(self) -> list[Tracks]:
         """The tracks of the frames within the lag, in order, of which no more will be known; forgets all targets."""
-        ended = [self._tracks(back) for back in range(min(self.settings.lag, len(self._moments)) - 1, -1, -1)]
+        ended = [self._tracks(back) for back in range(min(self.settings.smoothing_lag, len(self._moments)) - 1, -1, -1)]
         self.reset()
         return ended
 
@@ -171,7 +184,7 @@ class Tracker:
         """Lets go of moments that neither the lag nor a late frame can ask for, all but the last of them."""
         moments = self._moments
         open_ns = moments[-1].stamp.time_ns - self._late_ns
-        most = len(moments) - 1 - self.settings.lag
+        most = len(moments) - 1 - self.settings.smoothing_lag
         gone = max(most - MOST_HELD, 0)
         while gone < most and moments[gone + 1].stamp.time_ns <= open_ns:
             gone += 1
@@ -184,7 +197,7 @@ class Tracker:
         pose = given.pose if is_known(given.pose) else last.pose if last else None
         dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
-        fade = (1 - 1 / s.overlap) ** (LINGERS * frames) if s.overlap > 0 else -1.0
+        fade = (1 - 1 / s.shared_frames) ** (LINGERS * frames) if s.shared_frames > 0 else -1.0
         transitions, together, alone = _motion(s, dt, fade)
         seen = look(self._stabilised(given.detections, pose), given.first, dt / frames, s)
         clutter, *usual = unusual(seen.lights, *(last.usual if last else (math.nan, math.nan)), MEMORY)
@@ -193,7 +206,7 @@ class Tracker:
         beliefs = self._judged(moved, seen, clutter, given.first, stamp.time_ns / 1e9)
         return _Moment(given, pose, beliefs, (usual[0], usual[1]), transitions[0], together[0] + alone[0], fade)
 
-    def _judged(self, moved: Beliefs, seen: Seen, clutter: Floats, first: int, now_s: float) -> Beliefs:
+    def _judged(self, moved: Beliefs, seen: Measurements, clutter: Floats, first: int, now_s: float) -> Beliefs:
         while True:
             out = self._space
             groups, hypotheses, rows = advance(moved, *seen, clutter, first, now_s, self._rules, out)
@@ -257,23 +270,23 @@ class Tracker:
 
 def _rules(s: TrackSettings) -> Rules:
     return Rules(
-        detected=s.detected,
+        detected=s.detection_probability,
         resolution=s.resolution_px,
         softness=s.resolution_sd_px,
-        gate=s.gate,
-        near=s.group_px,
-        coloured=s.overlap > 0,
+        gate=s.gate_chi2,
+        near=s.group_radius_px,
+        coloured=s.shared_frames > 0,
         lights=s.brightness,
         drift=1e-5,
-        hits=s.hits,
-        of=s.of,
-        by_score=s.start == "score",
-        enough=s.score,
-        end_s=s.end_s,
-        least=s.least,
+        hits=s.confirm_hits,
+        of=s.confirm_window,
+        by_score=s.confirm_by == "score",
+        enough=s.confirm_score,
+        end_s=s.max_coast_s,
+        least=s.min_existence_probability,
         survives=1 - 1 / EXISTS_FRAMES,
         speed_var=s.speed_px_s**2,
-        most=s.hypotheses,
+        most=s.max_hypotheses,
     )
 
 
@@ -297,12 +310,12 @@ def _motion(s: TrackSettings, dt: float, fade: float) -> tuple[Floats, Floats, F
     if s.motion == "imm":
         moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
     n = len(move)
-    size = n + 2 if s.overlap > 0 else n
+    size = n + 2 if s.shared_frames > 0 else n
     out = np.zeros((3, len(moves), size, size))
     for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
         out[0, m, :n, :n] = each
         out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
         out[2, m, :n, :n] = (max(scale, CALM) * s.own_sway_px_s) ** 2 * noise
-    if s.overlap > 0:
+    if s.shared_frames > 0:
         out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
     return out[0], out[1], out[2]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from irst_stream.errors import UsageError
 from irst_stream.protocols import Unmixer
 from irst_stream.unmix.engine import Engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.plans import Place, Plans, Precision, find_plans, read_plans
+from irst_stream.unmix.settings import Backend
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
-__all__ = ["TENSORRT", "Backend", "Choice", "build_unmixer", "choose_backend", "spare_unmixers"]
+__all__ = ["TENSORRT", "Choice", "build_unmixer", "choose_backend", "spare_unmixers"]
 
-Backend = Literal["auto", "tensorrt", "tensorrt-fp32", "tensorrt-int8", "onnx", "openvino", "openvino-bf16", "numpy"]
 
 TENSORRT: Mapping[str, Precision] = {"tensorrt": "fp16", "tensorrt-fp32": "fp32", "tensorrt-int8": "int8"}  # its backends
 WORDS = {

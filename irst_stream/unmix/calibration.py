@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.types import Ints
-from irst_stream.unmix.drawing import Drawing, Style
 from irst_stream.unmix.engine import WINDOW, Engine
 from irst_stream.unmix.graph import build_for_gpu
+from irst_stream.unmix.onnx_writer import Drawing, Style
 
 __all__ = ["ranges_of"]
 

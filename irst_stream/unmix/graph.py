@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError
-from irst_stream.unmix.drawing import FORMS, Drawing, Form, Style
 from irst_stream.unmix.engine import LOG_SD, UNIT, WINDOW, EngineManifest
+from irst_stream.unmix.onnx_writer import FORMS, Drawing, Form, Style
 
 __all__ = ["build", "build_all", "build_for_gpu"]
 

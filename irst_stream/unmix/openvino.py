@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError, IrstError, MissingPackageError
-from irst_stream.machine import usable_cores
 from irst_stream.protocols import WindowMaps
+from irst_stream.system.machine import usable_cores
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import WEIGHTS, Engine
 

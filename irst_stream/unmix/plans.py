@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from irst_stream.cache import cache_folder, read_private, write_private
 from irst_stream.errors import FormatError, SourceError
+from irst_stream.system.private_files import cache_folder, read_private, write_private
 from irst_stream.version import __version__
 
 __all__ = [

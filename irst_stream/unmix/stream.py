@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import DeviceError, IrstError, UsageError
 from irst_stream.protocols import Map, Unmixer
-from irst_stream.types import Answer, Floats, Ints, Unmixed, Window
+from irst_stream.types import Floats, Ints, RegionOutput, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
 from irst_stream.unmix.told import UNTOLD, Told, with_told
 
-__all__ = ["Look", "MapStream", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
+__all__ = ["MapStream", "NetworkInput", "SensorMaps", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
 
-MOST_SENSORS = 256  # whose maps are held; a sensor that comes back after more others costs five maps again
 SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
 
 log = logging.getLogger(__name__)
@@ -45,30 +44,32 @@ class WindowUnmixer:
         """
         self.manifest, self.alarm, self._told = manifest, "", told
         self._unmixer, self._spares = unmixer, iter(spares)
-        self._streams: OrderedDict[str, tuple[int, dict[int, MapStream]]] = OrderedDict()
+        self._held: WeakSet[SensorMaps] = WeakSet()
 
-    def __call__(self, windows: Sequence[Window]) -> list[list[Answer]]:
+    def new_maps(self) -> SensorMaps:
+        """Room for the maps of one more sensor."""
+        maps = SensorMaps()
+        self._held.add(maps)
+        return maps
+
+    def __call__(self, windows: Sequence[tuple[Window, SensorMaps]]) -> list[list[RegionOutput]]:
         """What is seen in each region of each window, in one call of the network for all of them.
 
-        A window has five frames; a single frame is taken for a scene that stands still. Where the unmixer fails on its GPU,
-        the next one answers the same windows.
+        Each window comes with its sensor's maps. A window has five frames; a single frame is taken for a scene that stands
+        still. Where the unmixer fails on its GPU, the next one answers the same windows.
         """
-        looks = [look for window in windows for look in self._looks(window)]
+        looks = [look for window, maps in windows for look in self._looks(window, maps)]
         while True:
             try:
                 answers = iter(see(self._unmixer, looks))
-                return [list(islice(answers, len(window.patches))) for window in windows]
+                return [list(islice(answers, len(window.patches))) for window, _ in windows]
             except DeviceError as error:
                 self._replace(error.with_traceback(None))  # whose frames would keep the unmixer
 
-    def forget(self, sensor: str) -> None:
-        """Drops what is held of a sensor that will not come back."""
-        self._streams.pop(sensor, None)
-
     def _replace(self, error: IrstError) -> None:
         """Has the next unmixer answer from now on; the last one's maps are lost. Raises the error where there is none."""
-        for _, streams in self._streams.values():
-            for stream in streams.values():
+        for maps in self._held:
+            for stream in maps.streams.values():
                 stream.clear()
         del self._unmixer
         gc.collect()  # what it holds on its GPU must be free before another takes as much
@@ -83,24 +84,28 @@ class WindowUnmixer:
             return
         raise error
 
-    def _looks(self, window: Window) -> list[Look]:
+    def _looks(self, window: Window, maps: SensorMaps) -> list[NetworkInput]:
         stamp, frames = window.stamp, window.patches.shape[1]
         if frames not in (1, WINDOW):
             raise UsageError(f"window: this engine needs {WINDOW} frames, or 1, got {frames}")
-        epoch, held = self._streams.get(stamp.sensor, (stamp.epoch, {}))
-        known = held if epoch == stamp.epoch else {}
+        known = maps.streams if maps.epoch == stamp.epoch else {}
         streams = {region: known.get(region) or MapStream(self.manifest) for region in window.region.tolist()}
-        self._streams[stamp.sensor] = (stamp.epoch, streams)
-        self._streams.move_to_end(stamp.sensor)
-        if len(self._streams) > MOST_SENSORS:
-            self._streams.popitem(last=False)
+        maps.epoch, maps.streams = stamp.epoch, streams
         numbers = np.broadcast_to(stamp.index + np.arange(frames) - frames // 2, WINDOW).tolist()
         shape = (WINDOW, *window.patches.shape[2:])
         noise = window.noise if np.isnan(self._told[0]) else np.full(len(window.noise), self._told[0])
         return [
-            Look(stream, np.broadcast_to(patches, shape), numbers, (level, *self._told[1:]))
+            NetworkInput(stream, np.broadcast_to(patches, shape), numbers, (level, *self._told[1:]))
             for stream, patches, level in zip(streams.values(), window.patches, noise.tolist(), strict=True)
         ]
+
+
+class SensorMaps:
+    """The maps of one sensor's regions."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.streams: dict[int, MapStream] = {}  # by the region's number
 
 
 class MapStream:
@@ -140,7 +145,7 @@ class MapStream:
         return places
 
 
-def see(unmixer: Unmixer, looks: Sequence[Look]) -> list[Answer]:
+def see(unmixer: Unmixer, looks: Sequence[NetworkInput]) -> list[RegionOutput]:
     """Windows of any regions, through the network together."""
     if not looks:
         return []
@@ -152,12 +157,12 @@ def see(unmixer: Unmixer, looks: Sequence[Look]) -> list[Answer]:
     given = with_told(np.stack(parts), np.array([look.told for look in looks]), looks[0].stream.manifest)
     seen = unmixer.fuse(maps, given, places)
     return [
-        Answer(Unmixed(seen.map[k : k + 1], seen.claims[k : k + 1]), look.stream.corner.copy())
+        RegionOutput(Unmixed(seen.map[k : k + 1], seen.claims[k : k + 1]), look.stream.corner.copy())
         for k, look in enumerate(looks)
     ]
 
 
-class Look(NamedTuple):
+class NetworkInput(NamedTuple):
     """A region's stream, its patches (5, h, w) DN, its frames' numbers (a number seen before is the same frame again), and
     what is told of its sensor.
     """

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.cuda import Device, Event, Memory, Pinned, Recording, Stream
 from irst_stream.errors import DeviceError, MissingPackageError
+from irst_stream.system.cuda import CapturedGraph, Device, Event, Memory, Pinned, Stream
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.batches import Batches
 from irst_stream.unmix.engine import EngineManifest
@@ -215,7 +215,7 @@ class _Lane:
             _ask(f"does not take an address for {name}", self._context.set_tensor_address, name, address)
         self._work()  # once before it is recorded: TensorRT makes ready what it needs
         self.stream.synchronize()
-        self._recording = Recording(self.stream, self._work)
+        self._recording = CapturedGraph(self.stream, self._work)
         self.stream.mark(self.finished)
 
     def start(self) -> None:

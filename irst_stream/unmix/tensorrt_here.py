@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from irst_stream.cuda_driver import ask_child, ask_cuda_driver, extra_for
+from irst_stream.system.gpu_probe import ask_child, ask_cuda_driver, extra_for
 from irst_stream.unmix.plans import Place
 
 __all__ = ["TensorRt", "look_for_tensorrt"]

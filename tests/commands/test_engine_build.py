@@ -5,7 +5,7 @@ from networks import random_engine
 
 from irst_stream.cli import main
 from irst_stream.commands import engine_build
-from irst_stream.commands.engine_build import Order, draw_builds
+from irst_stream.commands.engine_build import BuildOrder, draw_builds
 from irst_stream.unmix.plans import Place
 from irst_stream.unmix.tensorrt_build import recipe_of, version_of
 from irst_stream.unmix.tensorrt_here import TensorRt
@@ -52,7 +52,7 @@ def test_half_precision_is_in_the_graph_or_what_must_be_held_single_is_named(eng
     import onnx
 
     place = Place(version, "GPU", "9.0", "CUDA 13.0")
-    order = Order(engine, place, "fp16", (1, 8), recipe_of(version_of(version), "fp16"))
+    order = BuildOrder(engine, place, "fp16", (1, 8), recipe_of(version_of(version), "fp16"))
     for build in draw_builds(order):
         model = onnx.load_from_string(build.graph)
         types = {one.name: one.data_type for one in model.graph.initializer}
@@ -70,7 +70,7 @@ def test_every_layer_that_an_old_tensorrt_must_hold_single_is_in_its_graph(engin
     import onnx
 
     monkeypatch.setattr(engine_build, "CALIBRATED", 16)
-    order = Order(engine, Place("8.6.1", "GPU", "9.0", "CUDA 12.2"), precision, (1,), recipe_of((8, 6, 1), precision))
+    order = BuildOrder(engine, Place("8.6.1", "GPU", "9.0", "CUDA 12.2"), precision, (1,), recipe_of((8, 6, 1), precision))
     for build in draw_builds(order):
         nodes = onnx.load_from_string(build.graph).graph.node
         assert build.singles

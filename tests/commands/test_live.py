@@ -9,11 +9,12 @@ import pytest
 import zmq
 from feeds import collecting, ended, film, free_port, lines, patch, send, sender, started, until
 
-from irst_stream import Detections, Tracks, wire
+from irst_stream import Detections, Tracks
 from irst_stream.cli import main
 from irst_stream.commands.feed import as_sent, paced
 from irst_stream.commands.replay import at_speed
-from irst_stream.io.recording import open_recording
+from irst_stream.io.recording.recorder import open_recording
+from irst_stream.io.zeromq import wire
 
 CONFIG = """
 policy = "{policy}"

@@ -7,7 +7,8 @@ import pytest
 
 from irst_stream import Detections, Frame, Stamp
 from irst_stream.cli import main
-from irst_stream.io.recording import Recorder, RecordSettings, open_recording
+from irst_stream.io.recording.recorder import Recorder, open_recording
+from irst_stream.io.recording.settings import RecordSettings
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 from feeds import PATIENCE_S, film, until
 
 from irst_stream.commands.view import attend
-from irst_stream.io.recording import Recorder, RecordSettings, open_recording
-from irst_stream.runner import Runner, Watch
+from irst_stream.io.recording.recorder import Recorder, open_recording
+from irst_stream.io.recording.settings import RecordSettings
+from irst_stream.live.runner import Runner, Watch
 
 
 class Stuck(Watch):

@@ -8,10 +8,11 @@ import pytest
 import zmq
 from feeds import ended, free_port, lines, sender, started, until
 
-from irst_stream import Tracks, wire
+from irst_stream import Tracks
 from irst_stream.cli import main
-from irst_stream.io.recording import open_recording
-from irst_stream.resources import find_engine
+from irst_stream.io.recording.recorder import open_recording
+from irst_stream.io.zeromq import wire
+from irst_stream.system.shipped import find_engine
 
 CONFIG = """
 policy = "lossless"

@@ -14,12 +14,14 @@ import pytest
 import zmq
 from feeds import LOCAL, PATIENCE_S, lines, patch, running, send, sender, until
 
-from irst_stream import Detections, Frame, WireError, wire
-from irst_stream.build import build_resolver
+from irst_stream import Detections, Frame, WireError
+from irst_stream.build import reader_maker
 from irst_stream.config import parse_config
-from irst_stream.io.access import make_keys
 from irst_stream.io.jsonl import LinesSink
-from irst_stream.io.zeromq import PublishSettings, ZmqSink
+from irst_stream.io.zeromq import wire
+from irst_stream.io.zeromq.curve_keys import make_keys
+from irst_stream.io.zeromq.settings import PublishSettings
+from irst_stream.io.zeromq.sockets import ZmqSink
 
 FUZZED = 100_000
 GOOD_EVERY = 100
@@ -290,7 +292,7 @@ def test_pixels_that_are_no_light_do_not_end_a_run():
     config = parse_config("[fit]\nsigma_px = 0.5\namplitude_dn = 200.0\namplitude_sd_dn = 10.0\n", "here")
     odd = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, 0.0]
     chance = np.random.default_rng(3)
-    with running(read=build_resolver(config, None)) as live, sender(live.source.endpoint) as socket:
+    with running(read=reader_maker(config, None)()) as live, sender(live.source.endpoint) as socket:
         for k in range(60):
             pixels = np.where(chance.random((11, 11)) < (k % 4) / 3, odd[k // 5 % len(odd)], 10).astype(np.float32)
             send(socket, Frame(patch(k, "odd").stamp, pixels))
@@ -301,7 +303,7 @@ def test_pixels_that_are_no_light_do_not_end_a_run():
 
 @pytest.mark.parametrize("policy", ["live", "lossless"])
 def test_a_listener_who_never_reads_costs_the_others_nothing(policy, tmp_path, monkeypatch):
-    monkeypatch.setattr("irst_stream.io.zeromq.SEND_TIMEOUT_MS", 50)
+    monkeypatch.setattr("irst_stream.io.zeromq.sockets.SEND_TIMEOUT_MS", 50)
     sink = ZmqSink(PublishSettings(LOCAL, high_water=2), policy)
     file = LinesSink(tmp_path / "found.jsonl", Detections)
     deaf = {"kind": zmq.SUB if policy == "live" else zmq.PULL, "rcvhwm": 1, "rcvbuf": 4096}

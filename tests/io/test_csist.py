@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irst_stream import FormatError, SourceError, open_source
-from irst_stream.generate import patch_set
-from irst_stream.io.csist import encode_annotation, read_annotation
+from irst_stream.io.media.csist import encode_annotation, read_annotation
 from irst_stream.sim import csist100k, seqcsist
+from irst_stream.sim.on_disk import patch_set
 
 coordinates = st.lists(st.tuples(*[st.floats(-20, 20)] * 2, st.floats(0, 1e4)), max_size=5)
 

@@ -15,16 +15,15 @@ import tifffile
 from endings import until_error
 
 from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, open_source
-from irst_stream.generate import scene_set
 from irst_stream.io import jsonl
 from irst_stream.io.files import DEFAULT_RATE_HZ
-from irst_stream.io.images import encode_png
 from irst_stream.io.manifest import Manifest, write_manifest
-from irst_stream.io.raw import write_raw
-from irst_stream.io.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
-from irst_stream.io.video import check_depth
+from irst_stream.io.media.images import encode_png
+from irst_stream.io.media.raw import write_raw
+from irst_stream.io.media.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from irst_stream.io.media.video import check_depth
 from irst_stream.sim import Platform, SceneSettings, Sensor
-from irst_stream.wire import pose_of
+from irst_stream.sim.on_disk import scene_set
 
 CASES = [pytest.param(w, d, id=f"{w.__name__}-{d}") for w, types in media.MEDIA.items() for d in types]
 
@@ -228,7 +227,7 @@ def test_frames_bear_the_poses_of_their_folder(tmp_path):
     settings = SceneSettings(sensor=Sensor(width=32, height=32), platform=Platform(drift_x_px_s=9.0, jitter_px=0.5))
     filled(tmp_path / "sc", settings)
     poses = list(jsonl.read(tmp_path / "sc/poses.jsonl", Pose))
-    found = [pose_of(frame) for frame in open_source(tmp_path / "sc")]
+    found = [frame.pose for frame in open_source(tmp_path / "sc")]
     assert [(p.x, p.y, p.roll_rad) for p in found] == [(p.x, p.y, p.roll_rad) for p in poses]
     (tmp_path / "sc/poses.jsonl").write_text("nonsense")
     with pytest.raises(FormatError, match=r"poses\.jsonl:1"):

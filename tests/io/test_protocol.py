@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import zmq
 
-from irst_stream import Detections, Frame, Stamp, wire
+from irst_stream import Detections, Frame, Stamp
+from irst_stream.io.zeromq import wire
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = ROOT / "irst_stream" / "io" / "PROTOCOL.md"

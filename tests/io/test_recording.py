@@ -20,9 +20,10 @@ from strategies import detections, frames, same, tracks
 
 from irst_stream import Detections, FormatError, Frame, OutputError, SourceError, Stamp, Tracks, WireError
 from irst_stream.io import jsonl
-from irst_stream.io.chunks import CHUNK_BYTES, CHUNK_NS
-from irst_stream.io.recording import Recorder, RecordSettings, open_recording
-from irst_stream.io.recovery import recover
+from irst_stream.io.recording.chunk_writer import CHUNK_BYTES, CHUNK_NS
+from irst_stream.io.recording.recorder import Recorder, open_recording
+from irst_stream.io.recording.recovery import recover
+from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.settings import parse_settings
 
 CONFIG = 'readout = "fit"  # é\n'
@@ -252,7 +253,8 @@ CHILD = """
 import os, resource, sys
 import numpy as np
 from irst_stream import Frame, OutputError, Stamp
-from irst_stream.io.recording import Recorder, RecordSettings
+from irst_stream.io.recording.recorder import Recorder
+from irst_stream.io.recording.settings import RecordSettings
 
 def frame(index):
     pixels = np.random.default_rng(index).integers(0, 4096, (8, 10), dtype=np.uint16)

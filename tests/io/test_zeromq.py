@@ -11,10 +11,12 @@ import pytest
 import zmq
 from feeds import LOCAL, collecting, patch, send, sender, until
 
-from irst_stream import Detections, OutputError, SourceError, Stamp, UsageError, wire
-from irst_stream.io.access import MOST_REJECTED, Doorkeeper, allowed_keys, is_local, key_files, make_keys, read_keys
-from irst_stream.io.zeromq import Link, PublishSettings, ReceiveSettings, ZmqSink, ZmqSource, link_fault
-from irst_stream.queues import OTHERS
+from irst_stream import Detections, OutputError, SourceError, Stamp, UsageError
+from irst_stream.io.zeromq import wire
+from irst_stream.io.zeromq.curve_keys import MOST_REJECTED, Doorkeeper, allowed_keys, key_files, make_keys, read_keys
+from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings, is_local, link_fault
+from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource
+from irst_stream.live.queues import OTHERS
 
 
 @pytest.mark.parametrize(("policy", "kind"), [("lossless", zmq.PUSH), ("live", zmq.PUB)])
@@ -82,8 +84,8 @@ def test_silence_is_noticed_and_the_link_opened_anew():
 
 
 def test_a_flood_does_not_keep_a_source_from_stopping(monkeypatch):
-    monkeypatch.setattr("irst_stream.io.zeromq.REST_S", 0.2)
-    monkeypatch.setattr("irst_stream.io.zeromq.GAP_MS", 5000)  # this machine may be busy
+    monkeypatch.setattr("irst_stream.io.zeromq.sockets.REST_S", 0.2)
+    monkeypatch.setattr("irst_stream.io.zeromq.sockets.GAP_MS", 5000)  # this machine may be busy
     with collecting() as taken, sender(taken.source.endpoint) as socket:
         send(socket, patch(0))
         taken.source.stop()
@@ -262,7 +264,7 @@ def test_results_go_out_encrypted_to_those_who_are_known(keys):
 
 
 def test_results_that_nobody_takes_are_counted(monkeypatch):
-    monkeypatch.setattr("irst_stream.io.zeromq.SEND_TIMEOUT_MS", 1)
+    monkeypatch.setattr("irst_stream.io.zeromq.sockets.SEND_TIMEOUT_MS", 1)
     sink = ZmqSink(PublishSettings(LOCAL), "lossless")
     found = Detections.bare(Stamp("cam", 0, 3, 0), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     sink.write(found, 0)

@@ -9,9 +9,9 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from irst_stream.optics import SIGMA, psf, render
-from irst_stream.propose import Proposer, ProposeSettings, cut_out
 from irst_stream.propose.compiled import STANDS_OUT, respond
-from irst_stream.propose.proposer import CELL, NOISE_CELL, TINY, WHOLE, _blind
+from irst_stream.propose.proposer import CELL, NOISE_CELL, TINY, WHOLE, Proposer, _blind, cut_out
+from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Frame, Stamp
 
 SHAPES = [(65, 65), (67, 131), (96, 128), (300, 257), (11, 100), (90, 12)]
@@ -144,11 +144,12 @@ def test_no_frame_waits_for_a_compiler():
     """In a process of its own: what other tests call is compiled here already."""
     code = """
 import numpy as np
-from irst_stream.propose import compiled, warm_up
+from irst_stream.propose import compiled
+from irst_stream.propose.proposer import warm_up
 from irst_stream.types import Frame, Stamp
-from irst_stream.window import Windows
+from irst_stream.chain.window import WindowBuilder
 kernels = [getattr(compiled, name) for name in compiled.__all__ if hasattr(getattr(compiled, name), "signatures")]
-windows = [Windows(length) for length in (1, 5)]
+windows = [WindowBuilder(length) for length in (1, 5)]
 known = [len(kernel.signatures) for kernel in kernels]
 rng = np.random.default_rng(0)
 for dtype in (np.uint8, np.uint16, np.float32):

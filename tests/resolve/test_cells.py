@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irst_stream.optics import FineGrid
-from irst_stream.resolve import read_cells, read_peaks
+from irst_stream.resolve.cells import read_cells, read_peaks
 
 GRID = FineGrid()
 

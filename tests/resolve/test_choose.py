@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.resolve.choose import choose
-from irst_stream.resolve.found import NOTHING_FOUND, Found
 
 
 def found(targets, probability=0.999, explained=1.0):
-    return Found.alone(
+    return RegionTargets.alone(
         np.zeros((targets, 2)),
         np.tile(np.eye(2) * 0.01**2, (targets, 1, 1)),
         np.full(targets, 235.0),
@@ -19,15 +19,15 @@ def found(targets, probability=0.999, explained=1.0):
 def test_a_fit_that_explains_the_light_is_taken_however_sure_the_network_is():
     network, fit = found(3, 0.999), found(2, 0.3)
     assert choose(network, fit) is fit
-    assert choose(NOTHING_FOUND, fit) is fit
+    assert choose(NO_TARGETS, fit) is fit
 
 
 def test_where_noise_alone_explains_the_light_there_is_nothing():
-    assert choose(found(3), NOTHING_FOUND) is NOTHING_FOUND
+    assert choose(found(3), NO_TARGETS) is NO_TARGETS
 
 
 def test_light_that_no_targets_explain_is_left_to_whoever_is_surer():
     network, fit = found(3, 0.9), found(4, 0.2, explained=0.3)
     assert choose(network, fit) is network
     assert choose(found(1, 0.1), fit) is fit
-    assert choose(NOTHING_FOUND, fit) is fit
+    assert choose(NO_TARGETS, fit) is fit

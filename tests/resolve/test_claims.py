@@ -5,7 +5,8 @@ import pytest
 
 from irst_stream import Stamp
 from irst_stream.optics import FineGrid
-from irst_stream.resolve import ClaimSettings, read_claims
+from irst_stream.resolve.claims import read_claims
+from irst_stream.resolve.settings import ClaimSettings
 
 STAMP, GRID = Stamp("s", 0, 3, 0), FineGrid(3, (7, 7))
 

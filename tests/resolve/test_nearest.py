@@ -3,7 +3,7 @@
 import numpy as np
 
 from irst_stream import Stamp
-from irst_stream.resolve.found import NOTHING_FOUND, Found
+from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.resolve.nearest import moved_to_nearest, of_nearest
 from irst_stream.types import Window, at_rest
 
@@ -12,12 +12,14 @@ def window(*corners):
     n = len(corners)
     patches, unknown, stamp = np.zeros((n, 5, 11, 11), np.float32), np.full(n, np.nan), Stamp("a", 0, 2, 0)
     xy = np.array(corners, float).reshape(n, 2)
-    return Window(stamp, xy, patches, at_rest(n, 5), np.arange(n), unknown, unknown)
+    return Window(stamp, xy, patches, *at_rest(n, 5), np.arange(n), unknown, unknown)
 
 
 def found(*xy):
     n = len(xy)
-    return Found.alone(np.array(xy, float), np.tile(np.eye(2), (n, 1, 1)), np.arange(n) + 1.0, np.ones(n), np.ones(n))
+    return RegionTargets.alone(
+        np.array(xy, float), np.tile(np.eye(2), (n, 1, 1)), np.arange(n) + 1.0, np.ones(n), np.ones(n)
+    )
 
 
 def test_what_two_regions_see_is_said_by_the_one_whose_middle_is_nearest():
@@ -31,7 +33,7 @@ def test_what_two_regions_see_is_said_by_the_one_whose_middle_is_nearest():
 
 def test_what_was_found_once_is_reported_where_it_is_nearest():
     pair = window((20, 30), (26, 30), (60, 60))
-    left, right, far = moved_to_nearest(pair, [found((5, 5), (9, 6), (4, 5)), NOTHING_FOUND, found((1, 1))])
+    left, right, far = moved_to_nearest(pair, [found((5, 5), (9, 6), (4, 5)), NO_TARGETS, found((1, 1))])
     assert left.xy.tolist() == [[5, 5], [4, 5]]
     assert right.xy.tolist() == [[3, 6]]
     assert right.amplitude.tolist() == [2]
@@ -39,7 +41,7 @@ def test_what_was_found_once_is_reported_where_it_is_nearest():
 
 
 def test_regions_apart_are_left_as_they_are():
-    given = [found((5, 5), (10, 10)), NOTHING_FOUND]
+    given = [found((5, 5), (10, 10)), NO_TARGETS]
     for settled in (of_nearest, moved_to_nearest):
         assert all(one is other for one, other in zip(settled(window((0, 0), (11, 0)), given), given, strict=True))
     assert of_nearest(window(), []) == []

@@ -3,7 +3,7 @@ import pytest
 
 from irst_stream import Detections, FormatError, Stamp, Truth, UsageError
 from irst_stream.optics import FineGrid
-from irst_stream.resolve import read_cells
+from irst_stream.resolve.cells import read_cells
 from irst_stream.score import cso_map, frame_range, pair_frames, score_detections, scored_truths
 from irst_stream.sim import SeqCsistRules, csist100k, seqcsist
 

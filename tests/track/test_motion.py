@@ -66,7 +66,9 @@ def test_prediction_and_update_are_filterpys():
 def test_interacting_models_are_filterpys():
     """One target that turns, seen at irregular times: calm, agile and turning either way, as the tracker mixes them."""
     rng = np.random.default_rng(4)
-    settings = TrackSettings(motion="imm", detected=0.999999, false_alarms=1e-9, hypotheses=1, gate=1e3, end_s=1.0)
+    settings = TrackSettings(
+        motion="imm", detection_probability=0.999999, clutter_density=1e-9, max_hypotheses=1, gate_chi2=1e3, max_coast_s=1.0
+    )
     scales, rates = (0.1, 2.0, 0.3, 0.3), (0.0, 0.0, settings.turn_rad_s, -settings.turn_rad_s)
     spread = np.array([[0.01, 0.003], [0.003, 0.02]])
     place = np.array([[20.0], [30.0]])

@@ -72,7 +72,7 @@ def test_targets_that_manoeuvre_one_by_one_ask_for_what_the_settings_say(rules):
 def test_covariances_are_honest():
     """Mean squared error in units of the covariance, over 40 targets of 60 frames, against its 95 % bounds, by chance."""
     rng, errors = np.random.default_rng(3), []
-    settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, detected=0.98)
+    settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, detection_probability=0.98)
     for seed in range(40):
         steps = settings.sway_px_s * np.sqrt(1 / RATE_HZ) * rng.standard_normal((61, 2))
         path = 50 + np.cumsum(np.cumsum(steps, axis=0) / RATE_HZ, axis=0)
@@ -87,7 +87,7 @@ def test_covariances_are_honest():
 def test_what_errors_have_in_common_is_made_use_of(overlap):
     """Two targets in formation, whose errors are nearly opposite, so that their middle is known far better than either."""
     rng = np.random.default_rng(8)
-    settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, overlap=overlap)
+    settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, shared_frames=overlap)
     parts = np.zeros((2, 2, 4))
     parts[:, :, :2] = 0.3 * SD * np.eye(2)
     parts[:, :, 2:] = SD * np.array([np.eye(2), -np.eye(2)])
@@ -114,7 +114,7 @@ def test_what_errors_have_in_common_is_made_use_of(overlap):
 def test_smoothed_output_is_later_and_better():
     path, light = crossing(), np.array([226.0, 244.0])
     at_once = follow(path, light)
-    later = follow(path, light, settings=TrackSettings(lag=8))
+    later = follow(path, light, settings=TrackSettings(smoothing_lag=8))
     truths = [truth for _, truth in at_once]
     pairs = [(tracks, truths[tracks.stamp.index]) for tracks, _ in later[20:]]
     assert [tracks.stamp.index for tracks, _ in pairs] == list(range(12, 192))
@@ -123,7 +123,7 @@ def test_smoothed_output_is_later_and_better():
 
 
 def test_tracks_are_confirmed_and_ended_and_ids_never_come_again():
-    tracker = Tracker(TrackSettings(end_s=0.05))
+    tracker = Tracker(TrackSettings(max_coast_s=0.05))
     first = tracker.step(detections(0, [[5, 5]]))
     assert first.confirmed.tolist() == [False]
     second = tracker.step(detections(1, [[5, 5]]))
@@ -147,7 +147,7 @@ def test_a_restart_begins_anew_and_what_is_late_is_counted():
 
 @pytest.mark.parametrize("overlap", [0, 1, 5])
 def test_odd_detections_do_no_harm(overlap):
-    tracker = Tracker(TrackSettings(overlap=overlap))
+    tracker = Tracker(TrackSettings(shared_frames=overlap))
     rng = np.random.default_rng(0)
     for k in range(5):
         tracker.step(detections(k, [[5, 5], [5, 5], [5, 5]]))  # identical
@@ -187,9 +187,12 @@ def test_every_model_follows_a_plain_flight(settings):
     ("settings", "message"),
     [
         ({"sway_px_s": 0.0}, "track.sway_px_s: expected a number above 0"),
-        ({"detected": 1.0}, "track.detected: expected more than 0 and less than 1"),
-        ({"hits": 4, "of": 3}, "track.hits, of: expected 1 <= hits <= of <= 32"),
-        ({"hypotheses": 0}, "track.hypotheses: expected 1 to 200"),
+        ({"detection_probability": 1.0}, "track.detection_probability: expected more than 0 and less than 1"),
+        (
+            {"confirm_hits": 4, "confirm_window": 3},
+            "track.confirm_hits: expected 1 <= confirm_hits <= confirm_window <= 32",
+        ),
+        ({"max_hypotheses": 0}, "track.max_hypotheses: expected 1 to 200"),
     ],
 )
 def test_settings_that_make_no_tracker_are_refused(settings, message):

@@ -7,18 +7,18 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from networks import random_engine
+from networks import BySensor, random_engine
 
-from irst_stream.cuda_driver import CudaReport, Gpu
 from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.sim import seqcsist
+from irst_stream.system.gpu_probe import CudaReport, Gpu
 from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix import backends, tensorrt_here
-from irst_stream.unmix.backends import TENSORRT, Backend, build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend, spare_unmixers
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
 from irst_stream.unmix.plans import Place, Precision
-from irst_stream.unmix.stream import WindowUnmixer
+from irst_stream.unmix.settings import Backend
 from irst_stream.unmix.tensorrt_here import TensorRt, look_for_tensorrt
 
 HERE = TensorRt(Place("10.13.3.9", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0"), "")
@@ -173,13 +173,13 @@ def windows(count):
     for k in range(count):
         stamp = Stamp("a", 0, k + 2, k * 10_000_000)
         nothing = np.full(3, np.nan)
-        yield Window(stamp, np.zeros((3, 2)), clips[:, k : k + 5], at_rest(3, 5), np.arange(3), nothing, nothing + np.inf)
+        yield Window(stamp, np.zeros((3, 2)), clips[:, k : k + 5], *at_rest(3, 5), np.arange(3), nothing, nothing + np.inf)
 
 
 def test_a_gpu_that_fails_is_replaced_and_no_window_is_lost(engine, caplog):
     cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
     spares = [("built anew", lambda: Failing(cpu, 3)), ("from now on by the CPU", lambda: cpu)]
-    guarded, plain = WindowUnmixer(Failing(cpu, 2), engine.manifest, spares), WindowUnmixer(cpu, engine.manifest)
+    guarded, plain = BySensor(Failing(cpu, 2), engine.manifest, spares), BySensor(cpu, engine.manifest)
     told = []
     for window in windows(8):
         got, wanted = guarded([window])[0], plain([window])[0]
@@ -199,7 +199,7 @@ def test_a_replacement_that_fails_at_once_is_passed_over(engine, fault):
         raise fault
 
     cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
-    guarded = WindowUnmixer(Failing(cpu, 0), engine.manifest, [("built anew", broken), ("the CPU", lambda: cpu)])
+    guarded = BySensor(Failing(cpu, 0), engine.manifest, [("built anew", broken), ("the CPU", lambda: cpu)])
     assert len(guarded(list(windows(1)))[0]) == 3
     assert guarded.alarm == f"the network failed ({fault}); the CPU"
 
@@ -207,7 +207,7 @@ def test_a_replacement_that_fails_at_once_is_passed_over(engine, fault):
 def test_without_a_replacement_the_failure_is_raised(engine):
     cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
     with pytest.raises(DeviceError, match="ILLEGAL_ADDRESS"):
-        WindowUnmixer(Failing(cpu, 0), engine.manifest)(list(windows(1)))
+        BySensor(Failing(cpu, 0), engine.manifest)(list(windows(1)))
 
 
 def test_what_takes_over_from_tensorrt_is_itself_once_and_then_the_cpu(engine, tmp_path):

@@ -6,8 +6,8 @@ import os
 import msgspec
 import pytest
 
-from irst_stream.cache import write_private
 from irst_stream.errors import FormatError, SourceError
+from irst_stream.system.private_files import write_private
 from irst_stream.unmix import plans as module
 from irst_stream.unmix.plans import Place, PlanManifest, Plans, find_plans, folder_of, read_plans, write_plans
 

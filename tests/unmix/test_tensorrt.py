@@ -4,17 +4,17 @@ import gc
 
 import numpy as np
 import pytest
+from networks import BySensor
 from rounding import bounds, rounded
 
 from irst_stream.cli import main
 from irst_stream.commands.trials import accuracy, fresh_windows, look, random_windows, usual_windows
-from irst_stream.resources import find_engine
+from irst_stream.system.shipped import find_engine
 from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend, spare_unmixers
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.parity import apart
 from irst_stream.unmix.plans import find_plans, read_plans
-from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.tensorrt_build import check_layers
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
@@ -106,12 +106,12 @@ def stream(engine, unmix, steps, regions=5):
         stamp = Stamp("a", 0, k + 2, k * 10_000_000)
         shown = np.roll(windows, -k, axis=1)
         yield unmix(
-            [Window(stamp, np.zeros((regions, 2)), shown, at_rest(regions, 5), np.arange(regions), unknown, no_ceiling)]
+            [Window(stamp, np.zeros((regions, 2)), shown, *at_rest(regions, 5), np.arange(regions), unknown, no_ceiling)]
         )
 
 
 def test_a_stream_holds_no_more_after_a_thousand_windows(engine, unmixer):
-    unmix = WindowUnmixer(unmixer, engine.manifest)
+    unmix = BySensor(unmixer, engine.manifest)
     free = []
     for k, _ in enumerate(stream(engine, unmix, 1000)):
         if k in (20, 999):

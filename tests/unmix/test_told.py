@@ -2,16 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from networks import random_engine
+from networks import BySensor, random_engine
 
 from irst_stream import Frame, Stamp
 from irst_stream.build import told_of
+from irst_stream.chain.window import WindowBuilder
 from irst_stream.config import Config
-from irst_stream.resolve.fit import FitSettings
+from irst_stream.fit.settings import FitSettings
 from irst_stream.unmix.numpy import NumpyUnmixer
-from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.told import UNTOLD, told_planes, with_told
-from irst_stream.window import Windows
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def engine(tmp_path_factory):
 
 
 def windows(noise):
-    rng, held = np.random.default_rng(1), Windows(5)
+    rng, held = np.random.default_rng(1), WindowBuilder(5)
     frames = [rng.normal(0, noise, (11, 11)).astype(np.float32) for _ in range(5)]
     for frame in frames:
         frame[5, 5] += 200
@@ -57,7 +56,7 @@ def test_an_engine_that_is_told_nothing_sees_the_patches_alone(tmp_path):
 def test_what_is_told_changes_what_the_network_answers(engine):
     (window,) = windows(3.0)
     answers = [
-        WindowUnmixer(NumpyUnmixer(engine), engine.manifest, told=told)([window])[0][0].unmixed.claims
+        BySensor(NumpyUnmixer(engine), engine.manifest, told=told)([window])[0][0].unmixed.claims
         for told in (UNTOLD, (3.0, 0.5, 200.0, 20.0))
     ]
     assert np.abs(answers[0] - answers[1]).max() > 1e-3

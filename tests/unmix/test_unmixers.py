@@ -8,8 +8,8 @@ from networks import ENGINES, random_engine
 
 from irst_stream.cli import main
 from irst_stream.learn.backend import TorchUnmixer
-from irst_stream.resources import find_engine
 from irst_stream.sim import seqcsist
+from irst_stream.system.shipped import find_engine
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer

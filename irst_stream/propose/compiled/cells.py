@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.types import Ints
 
 __all__ = ["NAN", "ONE", "ZERO", "Between", "Cells", "cell_means", "read_map"]

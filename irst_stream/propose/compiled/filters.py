@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from irst_stream.compiling import compiled
 from irst_stream.propose.compiled.cells import ONE, ZERO
 from irst_stream.propose.compiled.frames import size_at
+from irst_stream.system.numba_cache import compiled
 
 __all__ = ["REACH", "SPREAD", "inside", "peaks", "respond", "rims", "strengths"]
 

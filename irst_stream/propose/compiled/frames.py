@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from irst_stream.compiling import compiled
 from irst_stream.propose.compiled.cells import NAN, ONE, ZERO
+from irst_stream.system.numba_cache import compiled
 
 __all__ = ["cut", "mean_light", "size_at", "standing_out", "take_off", "two_rows"]
 

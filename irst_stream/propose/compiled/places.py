@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from irst_stream.compiling import compiled
 from irst_stream.propose.compiled.cells import ONE, ZERO
 from irst_stream.propose.compiled.filters import inside
 from irst_stream.propose.compiled.frames import two_rows
+from irst_stream.system.numba_cache import compiled
 
 __all__ = ["DOUBT", "STANDS_OUT", "cover", "light_middles", "surpluses"]
 

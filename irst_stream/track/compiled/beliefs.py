@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 
 __all__ = [
     "AGE",

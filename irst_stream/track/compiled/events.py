@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import FAINT, WORTH
 from irst_stream.track.compiled.places import chi_squared, log_normal, measured
 from irst_stream.track.compiled.sight import brightness, chance_of_one, chances_merged, fates, shares_of, size_of, widening

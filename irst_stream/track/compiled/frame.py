@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import FAINT, ID, NEW, copy, empty_room, keep_rows, load, store
 from irst_stream.track.compiled.events import MOST_SEEN, Best, empty_work, explain
 from irst_stream.track.compiled.groups import listed, parts, regroup, where

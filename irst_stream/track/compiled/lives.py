@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import (
     AGE,
     AMPLITUDE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import AMPLITUDE, AMPLITUDE_VAR, EXISTS, FACTOR, SOURCE, TINY, Beliefs, covary
 
 __all__ = ["predict"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import TINY
 
 __all__ = ["chi_squared", "cross_cov", "log_normal", "mean_place", "measured", "place_of"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import (
     AMPLITUDE,
     AMPLITUDE_VAR,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from irst_stream.compiling import compiled
+from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import EXISTS, FACTOR, ID, covary
 
 __all__ = ["published", "smoothed"]

@@ -1,0 +1,244 @@
+"""The normal equations of a window's images: the misfit of targets, its gradient, its Gauss-Newton matrix. Compiled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from irst_stream.fit.compiled.likelihood import NOTHING, is_within, residuals, shares, shine
+from irst_stream.system.numba_cache import compiled
+
+__all__ = ["normal_equations"]
+
+LOG_2PI = math.log(2.0 * math.pi)
+APART_SD = 0.03  # px: how far within their least distance targets may seem to be
+SPREADS = 6  # of a group, from the least to the greatest, that stand for all between
+FAINT = 1e-2  # of a pixel's weight: less is not put right
+
+
+@compiled
+def normal_equations(p, seen, model, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit.
+
+    seats (K, 3): where each target sits about the group's middle, x and y px, and how surely, 1/sd^2; no row where the
+    arrangement is free.
+    """
+    images, noise, limits, shot = seen.images, seen.noise, seen.limits, model.shot
+    frames, height, width = images.shape
+    targets = len(p)
+    row, row_slope = np.empty((frames, targets, height)), np.empty((frames, targets, height))
+    column, column_slope = np.empty((frames, targets, width)), np.empty((frames, targets, width))
+    lights, residual, excess = np.empty(images.shape), np.empty(images.shape), np.empty(images.shape)
+    frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
+    within = np.empty(frames, np.bool_)
+    for t in range(frames):
+        shares(p, seen.times[t], seen.shifts[t], model.sigma, row[t], row_slope[t], column[t], column_slope[t])
+        shine(p[:, 4], row[t], column[t], lights[t])
+        within[t] = is_within(images[t], limits)
+    matrix[:] = 0.0
+    vector[:] = 0.0
+    misfit = _add_priors(p, model.priors, seats, matrix, vector)
+    misfit += residuals(images, lights, within, limits, noise, shot, residual, excess)
+    for t in range(frames):
+        even, lines = within[t] and shot == 0.0, (row[t], row_slope[t], column[t], column_slope[t])
+        _frame_equations(p, even, noise, *lines, residual[t], excess[t], frame_matrix, frame_vector)
+        _add_frame(seen.times[t], frame_matrix, frame_vector, matrix, vector)
+    return misfit
+
+
+@compiled
+def _frame_equations(p, even, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
+    """One frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target."""
+    height, width = residual.shape
+    for i in range(len(p)):
+        by_x = by_y = by_a = 0.0
+        for r in range(height):
+            if row[i, r] == 0.0 and row_slope[i, r] == 0.0:
+                continue
+            along = along_slope = 0.0
+            for c in range(width):
+                along += residual[r, c] * column[i, c]
+                along_slope += residual[r, c] * column_slope[i, c]
+            by_x += row[i, r] * along_slope
+            by_y += row_slope[i, r] * along
+            by_a += row[i, r] * along
+        a = p[i, 4] / noise
+        vector[3 * i], vector[3 * i + 1], vector[3 * i + 2] = a * by_x, a * by_y, by_a / noise
+        for j in range(i + 1):
+            b = p[j, 4] / noise
+            rr, rs, sr, ss = _dots(row[i], row_slope[i], row[j], row_slope[j])
+            cc, cs, sc, tt = _dots(column[i], column_slope[i], column[j], column_slope[j])
+            m = matrix[3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
+            m[0, 0], m[0, 1], m[0, 2] = a * b * rr * tt, a * b * rs * sc, a / noise * rr * sc
+            m[1, 0], m[1, 1], m[1, 2] = a * b * sr * cs, a * b * ss * cc, a / noise * sr * cc
+            m[2, 0], m[2, 1], m[2, 2] = b / noise * rr * cs, b / noise * rs * cc, rr * cc / noise**2
+    if not even:
+        _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix)
+    for i in range(len(vector)):
+        for j in range(i):
+            matrix[j, i] = matrix[i, j]
+
+
+@compiled
+def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
+    ab = asl = sab = ss = 0.0
+    for i in range(len(a)):
+        ab += a[i] * b[i]
+        asl += a[i] * b_slope[i]
+        sab += a_slope[i] * b[i]
+        ss += a_slope[i] * b_slope[i]
+    return ab, asl, sab, ss
+
+
+@compiled
+def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
+    """Takes from the matrix's lower half what some pixels do not tell."""
+    n, pixels = 3 * len(p), 0
+    slopes, weighted = np.empty((n, excess.size)), np.empty((n, excess.size))  # by each of these pixels
+    for r in range(excess.shape[0]):
+        for c in range(excess.shape[1]):
+            weight = excess[r, c]
+            if abs(weight) < FAINT:
+                continue
+            for i in range(len(p)):
+                a = p[i, 4] / noise
+                slopes[3 * i, pixels] = a * row[i, r] * column_slope[i, c]
+                slopes[3 * i + 1, pixels] = a * row_slope[i, r] * column[i, c]
+                slopes[3 * i + 2, pixels] = row[i, r] * column[i, c] / noise
+            for i in range(n):
+                weighted[i, pixels] = weight * slopes[i, pixels]
+            pixels += 1
+    for i in range(n):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(pixels):
+                total += weighted[i, k] * slopes[j, k]
+            matrix[i, j] -= total
+
+
+@compiled
+def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignore[no-untyped-def]
+    """Adds one frame's equations by (x, y, a) to those by (x, y, vx, vy, a), where d/dv = time d/dx."""
+    targets = len(frame_vector) // 3
+    for i in range(targets):
+        for u in range(3):
+            p = 5 * i + (u if u < 2 else 4)
+            vector[p] += frame_vector[3 * i + u]
+            if u < 2:
+                vector[p + 2] += time * frame_vector[3 * i + u]
+            for j in range(targets):
+                for v in range(3):
+                    q = 5 * j + (v if v < 2 else 4)
+                    share = frame_matrix[3 * i + u, 3 * j + v]
+                    matrix[p, q] += share
+                    if u < 2:
+                        matrix[p + 2, q] += time * share
+                    if v < 2:
+                        matrix[p, q + 2] += time * share
+                    if u < 2 and v < 2:
+                        matrix[p + 2, q + 2] += time * time * share
+
+
+@compiled
+def _add_priors(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """Gaussian priors of amplitudes, of the targets' common velocity, of each one's own, and that of their places."""
+    targets = len(p)
+    misfit = 0.0
+    for k in range(targets):
+        away = p[k, 4] - priors.amplitude_dn
+        misfit += priors.amplitude * away * away
+        vector[5 * k + 4] += priors.amplitude * away
+        matrix[5 * k + 4, 5 * k + 4] += priors.amplitude
+    for axis in (2, 3):
+        middle = p[:, axis].sum() / max(targets, 1)
+        misfit += priors.common * middle * middle
+        for k in range(targets):
+            away = p[k, axis] - middle
+            misfit += priors.own * away * away
+            vector[5 * k + axis] += priors.own * away + priors.common * middle / targets
+            for j in range(targets):
+                same = 1.0 if j == k else 0.0
+                share = priors.own * (same - 1.0 / targets) + priors.common / targets**2
+                matrix[5 * k + axis, 5 * j + axis] += share
+    return misfit + _add_places(p, priors, seats, matrix, vector)
+
+
+@compiled
+def _add_places(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """The prior of the targets' places about their middle: on their seats, or spread as groups are."""
+    targets = len(p)
+    if targets < 2:
+        return 0.0
+    middle_x, middle_y, square = 0.0, 0.0, 0.0
+    away = p[:, :2].copy()
+    if len(seats):
+        away -= seats[:, :2]
+    for k in range(targets):
+        middle_x += away[k, 0] / targets
+        middle_y += away[k, 1] / targets
+    for k in range(targets):
+        away[k, 0] -= middle_x
+        away[k, 1] -= middle_y
+        square += away[k, 0] ** 2 + away[k, 1] ** 2
+    if len(seats):
+        precision, misfit = seats[0, 2], seats[0, 2] * square
+    else:
+        precision, misfit = _spread(square, targets, priors.least_spread, priors.greatest_spread)
+    for axis in (0, 1):
+        for k in range(targets):
+            vector[5 * k + axis] += precision * away[k, axis]
+            for j in range(targets):
+                same = 1.0 if j == k else 0.0
+                matrix[5 * k + axis, 5 * j + axis] += precision * (same - 1.0 / targets)
+    if priors.least_apart > 0.0 and not len(seats):
+        misfit += _keep_apart(p, priors.least_apart, matrix, vector)
+    return misfit
+
+
+@compiled
+def _keep_apart(p, least, matrix, vector):  # type: ignore[no-untyped-def]
+    """Adds what keeps two targets from being closer than the least distance, px; its share of the misfit."""
+    misfit = 0.0
+    for k in range(len(p)):
+        for j in range(k):
+            x, y = p[k, 0] - p[j, 0], p[k, 1] - p[j, 1]
+            apart = math.sqrt(x * x + y * y)
+            if apart >= least:
+                continue
+            near = (least - apart) / APART_SD
+            misfit += near * near
+            slope = np.array([x, y]) / (max(apart, 1e-6) * APART_SD)  # of what is missing, by k's place, the sign turned
+            for u in range(2):
+                vector[5 * k + u] -= near * slope[u]
+                vector[5 * j + u] += near * slope[u]
+                for v in range(2):
+                    share = slope[u] * slope[v]
+                    matrix[5 * k + u, 5 * k + v] += share
+                    matrix[5 * j + u, 5 * j + v] += share
+                    matrix[5 * k + u, 5 * j + v] -= share
+                    matrix[5 * j + u, 5 * k + v] -= share
+    return misfit
+
+
+@compiled
+def _spread(square, targets, least, greatest):  # type: ignore[no-untyped-def]
+    """The precision, 1/px^2, by which targets keep to their middle, and their places' -2 log density, of a Gaussian whose
+    spread may be anything between the least and the greatest, evenly on a logarithmic scale.
+
+    square: the sum of their squared distances from their middle, px^2. No spread, of a least of 0, is no prior.
+    """
+    if not least > 0.0:
+        return 0.0, 0.0
+    step, lowest = math.log(greatest / least) / (SPREADS - 1), -NOTHING
+    misfits = np.empty(SPREADS)
+    for i in range(SPREADS):
+        log = math.log(least) + i * step
+        misfits[i] = square * math.exp(-2.0 * log) + 2.0 * (targets - 1) * (LOG_2PI + 2.0 * log)
+        lowest = min(lowest, misfits[i])
+    total = precision = 0.0
+    for i in range(SPREADS):
+        weight = math.exp(0.5 * (lowest - misfits[i]))
+        total += weight
+        precision += weight * math.exp(-2.0 * (math.log(least) + i * step))
+    return precision / total, lowest - 2.0 * math.log(total / SPREADS)

@@ -1,0 +1,1 @@
+"""Files of frames, one medium a module."""

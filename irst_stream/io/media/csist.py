@@ -1,0 +1,246 @@
+"""The published layout of SeqCSIST and CSIST-100K: <split>/image/image_<id>.png, <split>/annotation/COS<id>.xml.
+
+In these files xc is the ROW and yc the COLUMN; ours is x = column, y = row, and this is where the two meet. Ids sort by
+number; in SeqCSIST, 20 consecutive ids are one trajectory.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from irst_stream.errors import FormatError, SourceError
+from irst_stream.io.manifest import read_manifest
+from irst_stream.io.media.images import read_pages
+from irst_stream.io.media.medium import Clip, Medium, Page
+from irst_stream.types import Floats, Stamp, Truth
+
+__all__ = [
+    "KINDS",
+    "annotation_name",
+    "encode_annotation",
+    "find_splits",
+    "image_name",
+    "open_csist",
+    "read_annotation",
+]
+
+KINDS = {"seqcsist": "SeqCSIST", "csist100k": "CSIST-100K"}
+TRAJECTORY = 20
+SPLITS = ("train", "val", "test")
+IMAGE_FOLDERS = ("image", "cso_img")  # cso_img and Annotations: the older toolkit's names
+ANNOTATION_FOLDERS = ("annotation", "Annotations")
+LARGEST_XML = 1 << 20  # bytes; a real annotation has less than 2,000
+ID = re.compile(r"(\d+)$")
+
+
+def image_name(number: int) -> str:
+    """An image's path within its split."""
+    return f"image/image_{number}.png"
+
+
+def annotation_name(number: int) -> str:
+    """An annotation's path within its split."""
+    return f"annotation/COS{number}.xml"
+
+
+def encode_annotation(number: int, xy: Floats, amplitude: Floats, shape: tuple[int, int], sigma: float) -> bytes:
+    """The XML of one image: xy (N, 2) px as x, y, which become yc, xc; numbers read back exactly."""
+    objects = [
+        f"""\
+  <object>
+    <name>target{k}</name>
+    <coordinate>
+      <xc>{y!r}</xc>
+      <yc>{x!r}</yc>
+      <brightness>{brightness!r}</brightness>
+    </coordinate>
+  </object>
+"""
+        for k, ((x, y), brightness) in enumerate(zip(xy.tolist(), amplitude.tolist(), strict=True))
+    ]
+    return f"""\
+<annotation>
+  <filename>image_{number}.png</filename>
+  <size>
+    <width>{shape[1]}</width>
+    <height>{shape[0]}</height>
+    <depth>1</depth>
+  </size>
+  <sigma>{sigma}</sigma>
+{"".join(objects)}</annotation>
+""".encode()
+
+
+def read_annotation(path: Path) -> tuple[Floats, Floats]:
+    """Xy (N, 2) px as x, y and amplitude (N,) DN of one annotation file."""
+    objects = _parse(path).findall("object")
+    values = np.array([_target(found, k, path) for k, found in enumerate(objects)], np.float64).reshape(-1, 3)
+    return values[:, 1::-1], values[:, 2]
+
+
+def find_splits(root: Path) -> list[Path]:
+    """The splits at a path: the path itself, or its train, val and test folders; none where it is not such a set."""
+    if root.name in IMAGE_FOLDERS and (root.parent / root.name).is_dir() and _find(root.parent, ANNOTATION_FOLDERS):
+        root = root.parent
+    if _find(root, IMAGE_FOLDERS):
+        return [root]
+    return [root / name for name in SPLITS if _find(root / name, IMAGE_FOLDERS)]
+
+
+def open_csist(splits: list[Path], kind: str | None) -> Medium:
+    """The given splits one after another; kind is "seqcsist", "csist100k", or None to tell by what is there."""
+    sets = [_Split.open(folder, kind) for folder in splits]
+    dataset = "seqcsist" if sets[0].length == TRAJECTORY else "csist100k"
+    annotated = all(s.annotations is not None for s in sets)
+    manifest = read_manifest(splits[0])
+    ceiling = manifest.parameters.get("ceiling_dn") if manifest else None
+    return Medium(
+        f"{KINDS[dataset]}, {' + '.join(s.folder.name for s in sets)}",
+        lambda: (clip for s in sets for clip in s.clips()),
+        sum(len(s.files) for s in sets),
+        full_scale=ceiling if isinstance(ceiling, int) else None,
+        dataset=dataset,
+        truths=(lambda: (truth for s in sets for truth in s.truths())) if annotated else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """One split's images by id, and how many of them make a sequence."""
+
+    folder: Path
+    files: dict[int, Path]
+    annotations: Path | None
+    length: int
+
+    @classmethod
+    def open(cls, folder: Path, kind: str | None) -> _Split:
+        folder = folder.resolve()
+        images, annotations = _find(folder, IMAGE_FOLDERS), _find(folder, ANNOTATION_FOLDERS)
+        found = _by_id(images) if images else {}
+        if not found:
+            raise SourceError(f"{images}: no images; expected image_<id>.png")
+        files = {number: found[number] for number in sorted(found)}
+        kind = kind or _tell_kind(folder, list(files), annotations)
+        return cls(folder, files, annotations, TRAJECTORY if kind == "seqcsist" else 1)
+
+    def clips(self) -> Iterator[Clip]:
+        for name, numbers in self._sequences():
+            yield Clip(name, partial(self._pages, numbers))
+
+    def truths(self) -> Iterator[Truth]:
+        for name, numbers in self._sequences():
+            for index, number in enumerate(self._present(numbers)):
+                xy, amplitude = read_annotation(self._annotation(number))
+                ids = np.arange(len(xy))
+                stamp = Stamp(name, 0, index, 0, self.files[number].name)
+                yield Truth(stamp, ids, np.zeros(len(xy), np.int64), xy, amplitude)
+
+    def _sequences(self) -> Iterator[tuple[str, list[int]]]:
+        """Names and ids of the sequences, told from the ids, so that a missing image shifts none of the others."""
+        smallest = min(self.files)
+        first = smallest if len(self.files) % self.length == 0 else smallest - smallest % self.length
+        for place, _ in groupby(self.files, lambda number: (number - first) // self.length):
+            start = first + place * self.length
+            yield f"{self.folder.name}/{place:05d}", list(range(start, start + self.length))
+
+    def _pages(self, numbers: list[int]) -> Iterator[Page]:
+        return read_pages(self.files[number] for number in self._present(numbers))
+
+    def _present(self, numbers: list[int]) -> Iterator[int]:
+        """The ids of a sequence, up to the first without an image."""
+        for number in numbers:
+            if number not in self.files:
+                folder = next(iter(self.files.values())).parent
+                raise SourceError(
+                    f"{folder / f'image_{number}.png'}: missing; expected {TRAJECTORY} consecutive ids for each trajectory"
+                )
+            yield number
+
+    def _annotation(self, number: int) -> Path:
+        folder = self.annotations or self.folder
+        names = [f"COS{number}.xml", f"CSO{number}.xml"]  # CSO: the older toolkit's name
+        return next((p for name in names if (p := folder / name).is_file()), folder / names[0])
+
+
+def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _by_id(images: Path) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    for path in images.iterdir():
+        if path.suffix.lower() == ".png" and not path.name.startswith("."):
+            number = _id(path)
+            if number in found:
+                raise SourceError(f"{path}: has the same id as {found[number].name}")
+            found[number] = path
+    return found
+
+
+def _id(path: Path) -> int:
+    match = ID.search(path.stem)
+    if match is None:
+        raise SourceError(f"{path}: no number in its name; expected image_<id>.png")
+    return int(match[1])
+
+
+def _tell_kind(folder: Path, numbers: list[int], annotations: Path | None) -> str:
+    """SeqCSIST where the manifest says so, or where brightness stays the same over the first 20 ids."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return manifest.dataset
+    if len(numbers) < TRAJECTORY:
+        return "csist100k"
+    if annotations is None:
+        return "csist100k" if len(numbers) % TRAJECTORY else "seqcsist"
+    split = _Split(folder, dict.fromkeys(numbers, folder), annotations, 1)
+    first, *rest = (read_annotation(split._annotation(n))[1].tolist() for n in numbers[:TRAJECTORY])
+    return "seqcsist" if all(amplitude == first for amplitude in rest) else "csist100k"
+
+
+def _parse(path: Path) -> ET.Element:
+    """A document's root. Only UTF-8 of bounded size, without a document type, so nothing in it can expand."""
+    try:
+        data = path.read_bytes() if path.stat().st_size <= LARGEST_XML else b""
+        text = data.decode("utf-8")
+    except FileNotFoundError:
+        raise SourceError(f"{path}: missing; every image needs its annotation") from None
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: expected UTF-8 ({error})") from error
+    if not data:
+        raise FormatError(f"{path}: expected an annotation of 1 to {LARGEST_XML} bytes, got {path.stat().st_size}")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise FormatError(f"{path}: declares a document type or entities; an annotation has none")
+    try:
+        root = ET.fromstring(text)  # noqa: S314 - nothing can expand without a document type
+    except (ET.ParseError, ValueError) as error:
+        raise FormatError(f"{path}: not well-formed XML ({error})") from error
+    if root.tag != "annotation":
+        raise FormatError(f"{path}: expected the root element <annotation>, got <{root.tag}>")
+    return root
+
+
+def _target(found: ET.Element, k: int, path: Path) -> tuple[float, float, float]:
+    """xc, yc and brightness of one object."""
+    values = []
+    for name in ("xc", "yc", "brightness"):
+        text = found.findtext(f"coordinate/{name}")
+        try:
+            value = float(text or "")
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            raise FormatError(f"{path}: object {k}: coordinate/{name}: expected a finite number, got {text!r}")
+        values.append(value)
+    return values[0], values[1], values[2]

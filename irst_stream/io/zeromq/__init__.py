@@ -1,0 +1,1 @@
+"""Live feeds over ZeroMQ; PROTOCOL.md says what travels."""

@@ -1,0 +1,114 @@
+"""What Prometheus reads of a running pipeline: the same figures that the console shows, on an endpoint of its own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+import numpy as np
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from irst_stream.errors import UsageError
+from irst_stream.live.runner import Runner
+from irst_stream.live.status import Status
+from irst_stream.system.latency import GROWTH, SHORTEST_NS, Histogram
+
+__all__ = ["MetricsServer"]
+
+BOUNDS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class MetricsServer:
+    """Answers Prometheus from a thread of its own, until it is closed; a context manager."""
+
+    def __init__(self, runner: Runner, host: str, port: int) -> None:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collector(lambda: _families(runner.status(), runner.clocks.stages)))
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise UsageError(f"metrics: {host}:{port} cannot be bound: {error.strerror or error}") from error
+        self.port = int(self._server.server_address[1])
+
+    @staticmethod
+    def check(host: str, port: int) -> None:
+        """Raises a UsageError where nothing can be answered at that address: better asked before any file is opened."""
+        try:
+            socket.create_server((host, port)).close()
+        except OSError as error:
+            raise UsageError(f"metrics: {host}:{port} cannot be bound: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Answers no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> MetricsServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class _Collector(Collector):
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        """Called at each request."""
+        return self._collect()
+
+
+def _families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
+    """All figures: counters since the start, gauges of now, latencies by stage in s."""
+    sensors, sinks = status.sensors, status.sinks
+    yield _counter("frames", "Frames received", "sensor", {n: s.frames for n, s in sensors.items()})
+    yield _counter(
+        "answered_frames", "Frames whose targets were published", "sensor", {n: s.answered for n, s in sensors.items()}
+    )
+    yield _counter("detections", "Targets found", "sensor", {n: s.detections for n, s in sensors.items()})
+    yield _gauge("tracks", "Confirmed tracks at the last frame", "sensor", {n: float(s.tracks) for n, s in sensors.items()})
+    yield _counter("events", "What happened to frames, dropped ones among it, by reason", "reason", status.dropped)
+    yield _counter("rejected_messages", "Messages that were no frames, and clients turned away", "reason", status.rejected)
+    yield _counter("link_events", "Connections made, lost, refused, stalled", "event", status.links)
+    yield _gauge(
+        "sensor_silent_seconds", "Since the sensor's last frame", "sensor", {n: s.silent_s for n, s in sensors.items()}
+    )
+    yield _counter("written_records", "Records written", "sink", {n: s.written for n, s in sinks.items()})
+    yield _counter("lost_records", "Records that a sink did not take", "sink", {n: s.lost for n, s in sinks.items()})
+    yield _gauge("sink_in_order", "1 while a sink takes records", "sink", {n: float(not s.alarm) for n, s in sinks.items()})
+    whole = GaugeMetricFamily("irst_stream_network_in_order", "1 while the network runs where it began", labels=[])
+    whole.add_metric([], float(not status.alarm))
+    yield whole
+    waiting = {"intake": float(status.waiting)} | {n: float(s.waiting) for n, s in sinks.items()}
+    yield _gauge("waiting", "Frames or records in a queue", "queue", waiting)
+    family = HistogramMetricFamily("irst_stream_latency_seconds", "Time that a stage takes", labels=["stage"])
+    for stage, histogram in list(stages.items()):
+        family.add_metric([stage], _buckets(histogram), histogram.total_ns / 1e9)
+    yield family
+
+
+def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(f"irst_stream_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _gauge(name: str, text: str, label: str, values: dict[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"irst_stream_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Cumulative counts at BOUNDS_S; our finer buckets are at most 2 % off them."""
+    counted = np.cumsum(histogram.buckets)
+    places = (np.log(np.array(BOUNDS_S) * 1e9 / SHORTEST_NS) / GROWTH).astype(int)
+    rows = [(str(bound), float(counted[place])) for bound, place in zip(BOUNDS_S, places, strict=True)]
+    return [*rows, ("+Inf", float(counted[-1]))]

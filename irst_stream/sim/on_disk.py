@@ -1,0 +1,300 @@
+"""Fills a folder with a generated set: in parallel, resumable, always with the same bytes.
+
+A set is a manifest and a list of jobs; a job names the files it makes. A file appears under its name only once it is
+whole, so whatever interrupted an earlier run, the jobs whose files are all there are done.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from irst_stream.errors import OutputError, UsageError
+from irst_stream.io import jsonl
+from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name, write_manifest
+from irst_stream.io.media import csist
+from irst_stream.io.media.images import encode_png
+from irst_stream.optics import PATCH, SIGMA
+from irst_stream.sim import FRAMES_PER_TRAJECTORY, Scene, SceneSettings, csist100k, seqcsist
+from irst_stream.sim.datasets import BLOCK_IMAGES, DEFAULT_RULES, SeqCsistRules, check_draw, check_rules, rules_of
+from irst_stream.version import __version__
+
+__all__ = ["GeneratedSet", "Job", "patch_set", "scene_set"]
+
+SCENE_JOB_FRAMES = 50
+
+
+class Job(Protocol):
+    """A piece of a set, made by itself in any process."""
+
+    @property
+    def frames(self) -> int:
+        """How many of the set's frames it makes."""
+
+    def names(self) -> Iterable[str]:
+        """The files it makes, relative to the set's folder."""
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Makes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSet:
+    """A set to be: where, what, and the jobs that make it."""
+
+    folder: Path
+    manifest: Manifest
+    jobs: Sequence[Job]
+
+    def claim(self) -> None:
+        """Makes the folder this set's, or raises an OutputError if it holds anything else; changes no file there."""
+        with _writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            found = read_manifest(self.folder)
+            if found is None and any(path.suffix != ".part" for path in self.folder.iterdir()):
+                raise OutputError(f"{self.folder}: holds files that are not a generated set's; choose an empty folder")
+            if found is None:
+                write_manifest(self.folder, self.manifest)
+            elif found != self.manifest:
+                difference = _difference(found, self.manifest)
+                raise OutputError(f"{self.folder}: holds a different set ({difference}); choose another folder")
+
+    def missing(self) -> list[Job]:
+        """The jobs of which a file is not there yet."""
+        folders = {name.rpartition("/")[0] for job in self.jobs for name in job.names()}
+        there = {f"{folder}/{name}".lstrip("/") for folder in folders for name in _listing(self.folder / folder)}
+        return [job for job in self.jobs if not there.issuperset(job.names())]
+
+    def fill(self, jobs: Sequence[Job], workers: int, done: Callable[[int], None]) -> None:
+        """Runs jobs; calls done(frames) as each ends. One run at a time may fill a folder."""
+        with _writing(self.folder), _alone(self.folder):
+            for folder in {name.rpartition("/")[0] for job in jobs for name in job.names()}:
+                (self.folder / folder).mkdir(parents=True, exist_ok=True)
+            if workers > 1 and len(jobs) > 1:
+                self._share_out(jobs, workers, done)
+            else:
+                for job in jobs:
+                    done(_run(self.folder, job))
+
+    def _share_out(self, jobs: Sequence[Job], workers: int, done: Callable[[int], None]) -> None:
+        with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _end_with_parent) as pool:
+            with _no_interrupts():  # workers are born deaf to Ctrl-C: it is for their parent to end them
+                futures = [pool.submit(_run, self.folder, job) for job in jobs]
+            try:
+                for future in as_completed(futures):
+                    done(future.result())
+            except BrokenProcessPool:
+                raise OutputError(f"{self.folder}: a worker process was killed; run the same command to go on") from None
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def patch_set(
+    folder: Path,
+    dataset: str,
+    count: int,
+    *,
+    seed: int = 0,
+    split: str = "train",
+    noise: tuple[float, float] = (0.0, 0.0),
+    depth: int = 16,
+    saturate: bool = False,
+    rules: SeqCsistRules = DEFAULT_RULES,
+) -> GeneratedSet:
+    """One split of SeqCSIST (`count` trajectories) or CSIST-100K (`count` images) in the published layout.
+
+    An 8-bit file saturates at 255 DN; `saturate` makes a 16-bit one do the same. rules: of SeqCSIST.
+    """
+    if depth not in (8, 16):
+        raise UsageError(f"depth: expected 8 or 16 bits, got {depth}")
+    if count < 1:
+        raise UsageError(f"expected at least one {'trajectory' if dataset == 'seqcsist' else 'image'}, got {count}")
+    check_draw(seed, split, noise)
+    check_rules(rules)
+    ceiling = 255 if saturate or depth == 8 else 2**depth - 1
+    length = FRAMES_PER_TRAJECTORY if dataset == "seqcsist" else 1
+    drawn = {"seed": seed, "split": split, "noise_dn": list(noise), "depth_bits": depth, "ceiling_dn": ceiling}
+    manifest = Manifest(dataset, __version__, count * length, {"count": count, **drawn, **rules_of(dataset, rules)})
+    size = BLOCK_IMAGES // length
+    pieces = [(first, min(size, count - first)) for first in range(0, count, size)]
+    jobs = [_PatchJob(dataset, first, n, length, seed, split, noise, depth, ceiling, rules) for first, n in pieces]
+    return GeneratedSet(folder, manifest, jobs)
+
+
+def scene_set(folder: Path, settings: SceneSettings, frames: int, *, seed: int = 0, name: str = "scene") -> GeneratedSet:
+    """A full-frame sequence: frames/ of PNG images, truth.jsonl, poses.jsonl and bad_pixels.json."""
+    whole = Scene(settings, frames, seed, name)  # says what is wrong with the settings before anything is written
+    manifest = Manifest("scene", __version__, frames, {"name": name, "seed": seed, **_plain(asdict(settings))})
+    starts = range(0, len(whole), SCENE_JOB_FRAMES)
+    jobs: list[Job] = [_TruthJob(settings, frames, seed, name)]
+    jobs += [_SceneJob(settings, frames, seed, name, k, min(SCENE_JOB_FRAMES, frames - k)) for k in starts]
+    return GeneratedSet(folder, manifest, jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _PatchJob:
+    dataset: str
+    first: int
+    count: int
+    length: int
+    seed: int
+    split: str
+    noise: tuple[float, float]
+    depth: int
+    ceiling: int
+    rules: SeqCsistRules
+
+    @property
+    def frames(self) -> int:
+        return self.count * self.length
+
+    def names(self) -> Iterator[str]:
+        for number in range(self.first * self.length, (self.first + self.count) * self.length):
+            yield csist.image_name(number)
+            yield csist.annotation_name(number)
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        draw = partial(seqcsist, rules=self.rules) if self.dataset == "seqcsist" else csist100k
+        drawn: dict[str, Any] = {"seed": self.seed, "split": self.split, "noise": self.noise}
+        patches = draw(self.count, first=self.first, depth=self.depth, ceiling=self.ceiling, **drawn)
+        for k, n in enumerate(patches.count):
+            for t in range(self.length):
+                number = (self.first + k) * self.length + t
+                xy, amplitude = patches.xy[k, t, :n], patches.amplitude[k, :n]
+                yield csist.image_name(number), encode_png(patches.frames[k, t])
+                yield csist.annotation_name(number), csist.encode_annotation(number, xy, amplitude, PATCH, SIGMA)
+
+
+@dataclass(frozen=True, slots=True)
+class _SceneJob:
+    settings: SceneSettings
+    length: int
+    seed: int
+    name: str
+    first: int
+    frames: int
+
+    def names(self) -> Iterator[str]:
+        return (scene_frame_name(index) for index in range(self.first, self.first + self.frames))
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        scene = _scene(self.settings, self.length, self.seed, self.name)
+        for index, name in enumerate(self.names(), self.first):
+            yield name, encode_png(scene.frame(index).pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class _TruthJob:
+    settings: SceneSettings
+    length: int
+    seed: int
+    name: str
+    frames: int = 0
+
+    def names(self) -> Iterator[str]:
+        return iter(["truth.jsonl", "poses.jsonl", "bad_pixels.json"])
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        scene = _scene(self.settings, self.length, self.seed, self.name)
+        yield "truth.jsonl", b"".join(jsonl.encode(scene.truth(index)) for index in range(self.length))
+        yield "poses.jsonl", b"".join(jsonl.encode(scene.pose(index)) for index in range(self.length))
+        yield "bad_pixels.json", msgspec.json.encode(scene.bad_pixels()) + b"\n"
+
+
+@lru_cache(1)
+def _scene(settings: SceneSettings, frames: int, seed: int, name: str) -> Scene:
+    return Scene(settings, frames, seed, name)
+
+
+def _run(folder: Path, job: Job) -> int:
+    for name, data in job.files():
+        path = folder / name
+        part = path.with_name(path.name + ".part")
+        with _writing(path):
+            part.write_bytes(data)
+            part.replace(path)
+    return job.frames
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the system refuses becomes one line with its place."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a lock on the folder's manifest, which the system releases however the run ends."""
+    with manifest_path(folder).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{folder}: another run is filling this folder; wait for it, or choose another") from None
+        yield
+
+
+def _listing(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ignores Ctrl-C for a moment, where this thread is the one that gets it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_with_parent() -> None:
+    """Makes a worker end when its parent has gone, however it went."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _difference(found: Manifest, wanted: Manifest) -> str:
+    """The first thing in which two manifests differ, in words."""
+    if found.dataset != wanted.dataset or found.irst_stream != wanted.irst_stream:
+        return f"{found.dataset} by irst-stream {found.irst_stream}, not {wanted.dataset} by {wanted.irst_stream}"
+    keys = [key for key in wanted.parameters if found.parameters.get(key) != wanted.parameters[key]]
+    if not keys:
+        return f"{found.frames} frames, not {wanted.frames}"
+    return f"{keys[0]} is {found.parameters.get(keys[0])}, not {wanted.parameters[keys[0]]}"
+
+
+def _plain(value: Any) -> Any:
+    """Dataclass contents as JSON gives them back: tuples become lists."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,9 @@
+"""What may run a network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["Backend"]
+
+Backend = Literal["auto", "tensorrt", "tensorrt-fp32", "tensorrt-int8", "onnx", "openvino", "openvino-bf16", "numpy"]

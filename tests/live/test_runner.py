@@ -1,0 +1,382 @@
+"""Threads and queues around a pipeline: nothing is lost unseen, the first failure is the one that is raised."""
+
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from feeds import LOCAL, collecting, patch, send, sender, until
+
+from irst_stream import Detections, Frame, OutputError, SourceError
+from irst_stream.io.zeromq.settings import ReceiveSettings
+from irst_stream.io.zeromq.sockets import ZmqSource
+from irst_stream.live.queues import OTHERS, Arrival, Intake, Item, Outbox
+from irst_stream.live.runner import Runner
+from irst_stream.system.latency import Clocks
+
+
+class Echo:
+    """Answers each frame at once; waits for `gate` before each step."""
+
+    def __init__(self, fails_at=None):
+        self.clocks, self.events, self.gate = Clocks(), Counter(), threading.Event()
+        self.seen, self.forgotten, self.fails_at, self.steps = [], [], fails_at, []
+        self.gate.set()
+        self.alarm = ""
+
+    def step(self, frames):
+        assert self.gate.wait(20)
+        self.steps.append(len(frames))
+        self.seen += [f.stamp for f in frames]
+        if self.fails_at is not None and self.fails_at in [f.stamp.index for f in frames]:
+            raise ZeroDivisionError("a bug")
+        return [Detections.bare(f.stamp, np.ones((1, 2)), np.ones(1), np.ones(1)) for f in frames]
+
+    def finish(self):
+        return []
+
+    def forget(self, sensor):
+        self.forgotten.append(sensor)
+        return []
+
+
+class Given:
+    """Gives frames, then fails or ends; or goes on until it is stopped."""
+
+    def __init__(self, frames, failure=None, endless=False):
+        self.frames, self.failure, self.endless = frames, failure, endless
+        self.rejected, self.closed, self.given, self.stopped = Counter(), False, 0, threading.Event()
+
+    def __iter__(self):
+        for frame in self.frames:
+            self.given += 1
+            yield frame
+        if self.failure:
+            raise self.failure
+        if self.endless:
+            assert self.stopped.wait(20)
+
+    def stop(self):
+        self.stopped.set()
+
+    def close(self):
+        self.closed = True
+
+
+class Kept:
+    """Keeps what is written; waits for `gate`; fails from a certain record on."""
+
+    alarm, lost = "", 0
+
+    def __init__(self, takes=(Detections,), fails_after=None, failure=None):
+        self.takes, self.records, self.closed, self.gate = takes, [], 0, threading.Event()
+        self.fails_after, self.failure = fails_after, failure
+        self.gate.set()
+
+    def write(self, record, published_ns):
+        assert self.gate.wait(20)
+        if self.fails_after is not None and len(self.records) >= self.fails_after:
+            raise self.failure
+        self.records.append((record, published_ns))
+
+    def close(self):
+        self.closed += 1
+
+
+def feed(n, sensor="cam", **options):
+    return [patch(i, sensor, **options) for i in range(n)]
+
+
+def indices(sink):
+    return [record.stamp.index for record, _ in sink.records]
+
+
+def test_every_frame_goes_through_and_is_timed():
+    echo, source, sink = Echo(), Given(feed(50, clock="unix", time_ns=time.time_ns())), Kept()
+    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless")
+    runner.run()
+    assert indices(sink) == list(range(50))
+    assert (source.closed, sink.closed) == (True, 1)
+    assert echo.steps == [1] * 50, "under lossless one frame is one step, so that a replay gives the same bytes"
+    status = runner.status()
+    assert status.frames == 50
+    assert status.sensors["cam"][:3] == (50, 50, 50)
+    assert status.sinks["out"] == (50, 0, 0, "")
+    assert (status.dropped, status.unused, status.rejected) == ({}, {}, {})
+    assert set(status.stages) == {"transport", "queue", "compute", "publish out", "end to end out"}
+    assert all(s.samples == 50 for s in status.stages.values())
+    assert all(0 < when <= time.time_ns() for _, when in sink.records)
+
+
+def test_raw_frames_go_to_the_sinks_that_want_them():
+    sink, other = Kept((Frame, Detections)), Kept()
+    Runner(Echo(), {"in": Given(feed(5))}, {"all": sink, "found": other}, "lossless").run()
+    assert sorted(type(r).__name__ for r, _ in sink.records) == ["Detections"] * 5 + ["Frame"] * 5
+    assert len(other.records) == 5
+
+
+def test_latency_counts_from_the_arrival_where_the_sensors_clock_is_its_own():
+    runner = Runner(Echo(), {"in": Given(feed(9))}, {"out": Kept()}, "lossless")
+    runner.run()
+    stages = runner.status().stages
+    assert "transport" not in stages
+    assert stages["end to end out"].samples == 9
+    assert stages["end to end out"].longest < 20_000
+
+
+def test_live_drops_all_that_waits_when_a_queue_is_full_and_counts_it():
+    echo, sink = Echo(), Kept()
+    echo.gate.clear()
+    source = Given(feed(11), endless=True)
+    runner = Runner(echo, {"in": source}, {"out": sink}, "live", depth=4)
+    runner.start()
+    until(lambda: source.given == 11 and runner.status().waiting <= 4)
+    echo.gate.set()
+    runner.stop()
+    assert runner.wait(20)
+    dropped = runner.status().dropped["overrun"]
+    assert dropped in (4, 8)
+    assert len(sink.records) == 11 - dropped
+    assert indices(sink)[-1] == 10, "the newest wins"
+    gaps = [b - a for a, b in zip(indices(sink), indices(sink)[1:], strict=False)]
+    assert set(gaps) <= {1, 5, 9}, "what is dropped is dropped at once, so that few windows are lost"
+
+
+def test_live_takes_one_frame_of_each_sensor_that_has_any():
+    echo = Echo()
+    echo.gate.clear()
+    sources = {name: Given(feed(3, name), endless=True) for name in "abc"}
+    runner = Runner(echo, sources, {}, "live")
+    runner.start()
+    until(lambda: runner.status().frames == 9)
+    echo.gate.set()
+    runner.stop()
+    assert runner.wait(20)
+    assert max(echo.steps) == 3
+    assert len(echo.seen) == 9
+    assert runner.status().stages["end to end"].samples == 9
+
+
+def test_lossless_makes_the_source_wait():
+    echo, sink, source = Echo(), Kept(), Given(feed(40))
+    echo.gate.clear()
+    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", depth=4)
+    runner.start()
+    until(lambda: runner.status().waiting == 4)
+    assert source.given <= 6, "four wait, one is being computed, one is at the door"
+    echo.gate.set()
+    assert runner.wait(20)
+    assert indices(sink) == list(range(40))
+
+
+def test_a_source_that_fails_loses_nothing_that_came_before():
+    sink = Kept()
+    other = Given(feed(3, "other"), endless=True)
+    runner = Runner(Echo(), {"bad": Given(feed(7), SourceError("gone")), "good": other}, {"out": sink}, "lossless")
+    with pytest.raises(SourceError, match="gone"):
+        runner.run()
+    assert sorted(indices(sink)) == sorted([*range(7), *range(3)])
+    assert other.stopped.is_set()
+    assert other.closed
+    assert sink.closed == 1
+
+
+def test_a_failure_of_the_computation_is_raised_as_itself_and_ends_everything():
+    sink, source = Kept(), Given(feed(30), endless=True)
+    runner = Runner(Echo(fails_at=5), {"in": source}, {"out": sink}, "lossless", depth=2)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        runner.run()
+    assert indices(sink) == list(range(5))
+    assert source.closed
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OutputError("no more"), KeyError("x")])
+def test_a_sink_that_fails_is_left_alone_and_the_others_go_on(failure, caplog):
+    good, bad = Kept(), Kept(fails_after=3, failure=failure)
+    runner = Runner(Echo(), {"in": Given(feed(20))}, {"good": good, "bad": bad}, "lossless")
+    runner.run()
+    assert indices(good) == list(range(20))
+    status = runner.status().sinks["bad"]
+    assert (status.written, status.lost) == (3, 17)
+    assert str(failure) in status.alarm
+    assert caplog.text.count("out of order") == 1
+    assert bad.closed == 1
+
+
+@pytest.mark.parametrize("policy", ["live", "lossless"])
+def test_a_sink_that_hangs_does_not_stop_the_pipeline(policy, monkeypatch):
+    monkeypatch.setattr("irst_stream.live.queues.PATIENCE_S", 0.05)
+    monkeypatch.setattr("irst_stream.live.outlets.Outbox", lambda policy: Outbox(policy, depth=8))
+    stuck, good, echo = Kept(), Kept(), Echo()
+    stuck.gate.clear()
+    runner = Runner(echo, {"in": Given(feed(60))}, {"stuck": stuck, "good": good}, policy, depth=100)
+    runner.start()
+    until(lambda: len(good.records) + runner.status().sinks["good"].lost == 60)
+    assert len(echo.seen) == 60
+    until(lambda: runner.status().sinks["stuck"].lost >= 60 - 9)
+    stuck.gate.set()
+    assert runner.wait(20)
+    status = runner.status().sinks["stuck"]
+    assert status.written + status.lost == 60
+
+
+def test_stopping_finishes_what_has_been_received():
+    echo, sink = Echo(), Kept()
+    echo.gate.clear()
+    source = Given(feed(10), endless=True)
+    runner = Runner(echo, {"in": source}, {"out": sink}, "live", depth=100)
+    runner.start()
+    until(lambda: runner.status().frames == 10)
+    runner.stop()
+    assert not runner.wait(0)
+    echo.gate.set()
+    assert runner.wait(20)
+    assert indices(sink) == list(range(10))
+
+
+def test_what_is_abandoned_is_not_computed_but_closed():
+    echo, sink, source = Echo(), Kept((Frame,)), Given(feed(10), endless=True)
+    echo.gate.clear()
+    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", depth=4)
+    runner.start()
+    until(lambda: source.given == 6, "one that is computed, four that wait, and one at the door")
+    assert runner.abandon(20) == []
+    assert (len(sink.records), sink.closed) == (10, 1), "those that waited at the door are kept too"
+    assert echo.seen == []
+    assert runner.status().unused == {"unanswered": 9}
+    echo.gate.set()
+    assert runner.wait(20)
+    assert len(echo.seen) == 1, "the one that was being computed"
+
+
+def test_a_sink_that_cannot_be_closed_in_time_is_named():
+    stuck = Kept((Frame,))
+    stuck.gate.clear()
+    runner = Runner(Echo(), {"in": Given(feed(3), endless=True)}, {"stuck": stuck, "good": Kept()}, "live")
+    runner.start()
+    until(lambda: runner.status().frames == 3)
+    assert runner.abandon(0.05) == ["stuck"]
+    stuck.gate.set()
+    assert runner.wait(20)
+
+
+def test_sources_come_and_go_while_it_runs():
+    echo, sink = Echo(), Kept()
+    first = Given(feed(3, "first"), endless=True)
+    runner = Runner(echo, {"first": first}, {"out": sink}, "live")
+    runner.start()
+    until(lambda: len(sink.records) == 3)
+    second = ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")
+    runner.remove("first")
+    assert first.closed
+    runner.add("second", second)
+    with pytest.raises(ValueError, match="there is one of that name"):
+        runner.add("second", second)
+    with sender(second.endpoint) as socket:
+        socket.send(b"nonsense")
+        send(socket, *feed(4, "second"))
+        until(lambda: len(sink.records) == 7)
+    runner.stop()
+    assert runner.wait(20)
+    assert runner.status().rejected == {"parts": 1}
+    assert {record.stamp.sensor for record, _ in sink.records} == {"first", "second"}
+    with pytest.raises(ValueError, match="stopping"):
+        runner.add("third", Given([]))
+
+
+def test_more_sensors_than_are_served_are_counted_and_silent_ones_forgotten(monkeypatch):
+    monkeypatch.setattr("irst_stream.live.runner.FORGET_EVERY_S", 0.0)
+    echo, sink = Echo(), Kept()
+    source = Given([patch(0, name) for name in "abcabd"], endless=True)
+    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", most_sensors=2, forget_s=1e-9)
+    echo.gate.clear()
+    runner.start()
+    until(lambda: source.given == 6)
+    echo.gate.set()
+    until(lambda: set(echo.forgotten) == {"a", "b"})
+    late = Given([patch(0, "e")])
+    runner.add("late", late)
+    until(lambda: "e" in {s.sensor for s in echo.seen})
+    runner.stop()
+    assert runner.wait(20)
+    assert runner.status().dropped == {"sensors": 2}
+
+
+def test_what_was_counted_of_forgotten_sensors_is_kept_without_their_names(monkeypatch):
+    monkeypatch.setattr("irst_stream.live.runner.FORGET_EVERY_S", 0.0)
+    echo, source = Echo(), Given([patch(0, f"s{k}") for k in range(50)], endless=True)
+    runner = Runner(echo, {"in": source}, {"out": Kept()}, "lossless", forget_s=1e-9)
+    echo.events.update({(f"s{k}", "late"): 2 for k in range(50)})
+    runner.start()
+    until(lambda: len(set(echo.forgotten)) == 50)
+    until(lambda: set(runner.status().sensors) == {OTHERS})
+    runner.stop()
+    assert runner.wait(20)
+    status = runner.status()
+    assert status.sensors[OTHERS][:3] == (50, 50, 50)
+    assert status.dropped == {"late": 100}
+    assert set(echo.events) == {(OTHERS, "late")}
+
+
+class Busy(Counter):
+    """Counts of something new whenever a loop looks, as if by another thread."""
+
+    def items(self):
+        for item in super().items():
+            self[(*item[0], len(self))] += 1
+            yield item
+
+
+def test_the_status_may_be_asked_for_while_others_count():
+    quiet, source, echo = Given([], endless=True), Given([], endless=True), Echo()
+    quiet.rejected["crc"], source.rejected, source.links = 1, Busy({("crc",): 1}), Busy({("stalled",): 2})
+    echo.events = Busy({("cam", "late"): 3})
+    with pytest.raises(RuntimeError, match="changed size"):
+        Counter("a").update(source.rejected)
+    runner = Runner(echo, {"quiet": quiet, "in": source}, {}, "live")
+    runner.start()
+    status = runner.status()
+    runner.stop()
+    assert runner.wait(20)
+    assert (status.links[("stalled",)], status.dropped["late"]) == (2, 3)
+
+
+def test_without_a_source_it_ends_at_once():
+    runner = Runner(Echo(), {}, {"out": (sink := Kept())}, "live")
+    runner.run()
+    assert sink.closed == 1
+
+
+def test_many_inventive_sensors_do_not_fill_the_memory():
+    intake = Intake("live", 4, most_sensors=3)
+    for k in range(1000):
+        intake.put(Arrival(patch(0, f"s{k}"), 0, 0))
+    assert len(intake.seen) == 3
+    assert len(intake.dropped) <= 4
+    assert sum(intake.dropped.values()) == 997
+
+
+def test_what_a_forgotten_sensor_has_overrun_stays_counted():
+    intake = Intake("live", 1, most_sensors=3)
+    for k in range(3):
+        intake.put(Arrival(patch(k, "a"), 0, 0))
+    intake.take()
+    assert intake.forget(0) == ["a"]
+    assert intake.dropped == {(OTHERS, "overrun"): 2}
+
+
+def test_an_outbox_is_bounded_in_bytes_too():
+    box = Outbox("live")
+    for k in range(10):
+        box.put(Item(patch(k, shape=(4096, 8192)), 0))  # 64 MiB each
+    assert (len(box), box.lost) == (4, 6)
+
+
+def test_frames_over_a_socket_reach_a_sink():
+    with collecting("lossless") as taken, sender(taken.source.endpoint) as socket:
+        send(socket, *feed(5))
+        until(lambda: len(taken.frames) == 5)
+    sink = Kept()
+    Runner(Echo(), {"again": Given(taken.frames)}, {"out": sink}, "lossless").run()
+    assert indices(sink) == list(range(5))
