@@ -14,30 +14,29 @@ from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
 from irst_stream.chain.window import Events, WindowBuilder
-from irst_stream.config import Config, engine_faults, gpu_faults
+from irst_stream.config import Config, engine_faults, gpu_faults, read_config
 from irst_stream.errors import UsageError
 from irst_stream.fit.fitter import Fitter, priors_of
-from irst_stream.io.jsonl import LinesSink
 from irst_stream.io.recording.recorder import Recorder
-from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource
+from irst_stream.io.registry import open_live_source, open_publisher, open_writer
 from irst_stream.live.runner import Runner
 from irst_stream.optics import PATCH, FineGrid
 from irst_stream.propose.proposer import warm_up as warm_up_search
 from irst_stream.protocols import Sink, Source
-from irst_stream.resolve.readouts import Fitted, Resolver, Unmixing
+from irst_stream.resolve.readouts import FitResolver, NetworkResolver, Resolver
 from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
-from irst_stream.system.shipped import find_engine
+from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.settings import TrackSettings
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
 from irst_stream.types import Detections, Tracks
-from irst_stream.unmix.backends import build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.backends import build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
-from irst_stream.unmix.told import UNTOLD, Told
+from irst_stream.unmix.told import UNKNOWN_SENSOR, SensorFacts
 
-__all__ = ["build_pipeline", "build_runner", "reader_maker", "told_of"]
+__all__ = ["build_pipeline", "build_runner", "open_pipeline", "resolver_maker", "told_of"]
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ def build_runner(config: Config, config_toml: str = "") -> Runner:
     with ExitStack() as opened:  # closed again where a later one fails
         sources: dict[str, Source] = {}
         for given in config.receive:
-            sources[given.endpoint] = opened.enter_context(closing(ZmqSource(given, config.policy)))
+            sources[given.endpoint] = opened.enter_context(closing(open_live_source(given, config.policy)))
         sinks = {name: opened.enter_context(closing(make())) for name, make in makers.items()}
         opened.pop_all()
     limits = {"depth": config.queue, "most_sensors": config.most_sensors}
@@ -61,13 +60,24 @@ def build_runner(config: Config, config_toml: str = "") -> Runner:
 def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sink]]:
     """What makes each sink, by the sink's name."""
     makers: dict[str, Callable[[], Sink]] = {}
-    makers |= {p.endpoint: partial(ZmqSink, p, config.policy) for p in config.publish}
+    makers |= {p.endpoint: partial(open_publisher, p, config.policy) for p in config.publish}
     makers |= {r.path: partial(Recorder, r, config_toml) for r in config.record}
-    return makers | {w.path: partial(LinesSink, Path(w.path), KINDS[w.what]) for w in config.write}  # last: they write over
+    return makers | {
+        w.path: partial(open_writer, Path(w.path), KINDS[w.what]) for w in config.write
+    }  # last: they write over
 
 
 def _wants_tracks(config: Config) -> bool:
     return bool(config.publish or config.record or any(KINDS[w.what] is Tracks for w in config.write))
+
+
+def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipeline:
+    """Make a pipeline of a bundled configuration's name, a TOML file, or a Config; tracks: follow targets too.
+
+    The first pipeline on a machine compiles the fit and the tracker, which takes up to two minutes.
+    """
+    known = config if isinstance(config, Config) else read_config(find_config(str(config)))
+    return build_pipeline(known, tracks=tracks)
 
 
 def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
@@ -82,30 +92,30 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
             raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or a bundled engine")
         engine = read_engine(find_engine(config.engine))
         manifest, network = engine.manifest, _network(config, engine)
-    new_reader = reader_maker(config, manifest)
-    smallest = manifest.patch if manifest else (1, 1)
+    new_resolver = resolver_maker(config, manifest)
+    min_shape = manifest.patch if manifest else (1, 1)
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
-        windows = WindowBuilder(config.window, config.propose, smallest, events)
+        windows = WindowBuilder(config.window, config.propose, min_shape, events)
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
-        return SensorChain(windows, PoseHistory(config.window), network.new_maps(), new_reader(), tracker)
+        return SensorChain(windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
 
     return Pipeline(network, new_sensor)
 
 
 def _network(config: Config, engine: Engine) -> WindowUnmixer:
     choice = choose_backend(engine, config.backend)
-    log.info("network: %s", choice.words)
+    log.info("network: %s", choice.description)
     with_map = config.readout in ("cells", "peaks")
-    spares = spare_unmixers(engine, choice, config.threads, with_map=with_map)
+    fallbacks = fallback_unmixers(engine, choice, config.threads, with_map=with_map)
     unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
-    return WindowUnmixer(unmixer, engine.manifest, spares, told_of(config))
+    return WindowUnmixer(unmixer, engine.manifest, fallbacks, told_of(config))
 
 
-def told_of(config: Config) -> Told:
+def told_of(config: Config) -> SensorFacts:
     """What a configuration has its network know of the sensor."""
     if not config.tell_network:
-        return UNTOLD
+        return UNKNOWN_SENSOR
     fit = config.fit
     noise = math.nan if fit.noise_dn is None else math.hypot(fit.noise_dn, fit.fixed_dn)
     return noise, fit.sigma_px, fit.amplitude_dn, fit.amplitude_sd_dn
@@ -116,14 +126,14 @@ def _tracking(config: Config) -> TrackSettings:
     return replace(config.track, shared_frames=config.track.shared_frames or config.window, late_s=0.0)
 
 
-def reader_maker(config: Config, manifest: EngineManifest | None) -> Callable[[], Resolver]:
+def resolver_maker(config: Config, manifest: EngineManifest | None) -> Callable[[], Resolver]:
     """What makes a sensor's reader; all readers share one fit. manifest: of the engine, None where there is none."""
     if config.readout == "fit" or manifest is None:
-        return partial(Fitted, _fitter(config))
+        return partial(FitResolver, _fitter(config))
     refuse(engine_faults(config, manifest))
     fitter = _fitter(config) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
-    return partial(Unmixing, config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
+    return partial(NetworkResolver, config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
 
 
 def _fitter(config: Config) -> Fitter:

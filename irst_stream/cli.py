@@ -17,11 +17,39 @@ from irst_stream.version import __version__
 
 __all__ = ["main"]
 
-DESCRIPTION = """\
-Closely spaced infrared targets: from frames to sub-pixel detections and scores.
+GROUPS = {
+    "see": {
+        "inspect": "say what a file or folder holds, and draw it",
+        "doctor": "say what this machine can do, and what is missing for what",
+        "docs": "print a page of the documentation: tutorial, settings, troubleshooting ...",
+        "config": "list what a configuration may hold, and check one",
+        "schema": "print the JSON Schema of detections, tracks, truth and poses",
+    },
+    "run": {
+        "run": "run a live pipeline, from sensor feeds to published detections and tracks",
+        "replay": "turn recorded frames into sub-pixel detections and tracks",
+        "feed": "send recorded frames as a live sensor would",
+        "record": "record a feed",
+        "recover": "save the readable part of a broken recording",
+    },
+    "measure": {
+        "score": "score detections or tracks against truth: CSO-mAP, GOSPA, HOTA, IDF1, errors",
+        "baseline": "detections of perfect labels read at cell centres, for comparison",
+        "profile": "measure latency and throughput under load",
+    },
+    "make": {
+        "simulate": "generate data sets with exact truth",
+        "engine": "import, export, build, check and run networks",
+        "keys": "make key pairs for feeds that cross a network",
+    },
+}
+"""Each command is a module of irst_stream.commands, loaded only when asked for: doctor must work where others break."""
 
-Infrared search-and-track sensors see far groups of small targets as one blurred spot. irst-stream generates
-such data with exact truth, reads it from whatever files it comes in, and scores what a method finds."""
+DESCRIPTION = """\
+Closely spaced infrared targets: from frames to sub-pixel detections, tracks and scores.
+
+Infrared search-and-track sensors see far groups of small targets as one blurred spot. irst-stream finds the
+targets of each group, live or in recordings, follows them, and scores what any method finds."""
 
 EPILOG = """\
 a first round:
@@ -29,29 +57,10 @@ a first round:
   irst-stream inspect data/test --png test.png             what it is, and how it looks
   irst-stream replay data/test --detections found.jsonl    sub-pixel detections with covariances
   irst-stream score found.jsonl data/test --plot pr.png    how good they are
-  irst-stream baseline data/test cells.jsonl               what a perfect network scores at cell centres
+  irst-stream docs tutorial                                from a recording to tracks, step by step
 
 x is the column, y the row, pixel centres are integers, in every file and every answer.
 Exit codes: 0 done, 2 bad input (one line says what, where, and what was expected), 130 interrupted."""
-
-COMMANDS = {
-    "run": "run a live pipeline, from sensor feeds to published detections",
-    "simulate": "generate data sets with exact truth",
-    "inspect": "say what a file or folder holds, and draw it",
-    "replay": "turn recorded frames into sub-pixel detections",
-    "baseline": "what a perfect network scores when read at cell centres",
-    "score": "score detections or tracks against truth: CSO-mAP, GOSPA, HOTA, IDF1, errors",
-    "feed": "send recorded frames as a live sensor would",
-    "record": "record what a feed sends",
-    "recover": "save what a broken recording still holds",
-    "profile": "measure latency and throughput under load",
-    "engine": "import networks and run them",
-    "keys": "make key pairs for feeds that cross a network",
-    "config": "say what may stand in a configuration, and check one",
-    "schema": "print the JSON Schema of detections, tracks, truth and poses",
-    "doctor": "say what this machine can do, and what is missing for what",
-}
-"""Each is a module of irst_stream.commands, imported only when it is asked for: doctor must work where others break."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,14 +108,25 @@ def _ending_at_once() -> Iterator[None]:
 
 def _parser(asked: str) -> argparse.ArgumentParser:
     """The whole parser, of which only the command that is asked for knows its own options."""
-    parser = _Parser("irst-stream", description=DESCRIPTION, epilog=EPILOG)
+    usage = "irst-stream [-h] [--version] COMMAND ..."
+    parser = _Parser("irst-stream", usage=usage, description=DESCRIPTION, epilog=f"{_listing()}\n\n{EPILOG}")
     parser.add_argument("--version", action="version", version=f"irst-stream {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", parser_class=_Parser)
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary)
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, help=argparse.SUPPRESS, prog=parser.prog, parser_class=_Parser
+    )
+    for name in (name for group in GROUPS.values() for name in group):
+        command = commands.add_parser(name)  # without help: argparse lists all in one row, _listing() in groups
         if name == asked:
             import_module(f"irst_stream.commands.{name}").set_up(command)
     return parser
+
+
+def _listing() -> str:
+    """The commands, by what a person wants."""
+    lines = []
+    for title, group in GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<10}{summary}" for name, summary in group.items())]
+    return "\n".join(lines)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Pictures, by matplotlib: frames with truth, detections and tracks marked, precision over recall, errors over time."""
+"""Matplotlib plots: frames with truth, detections and tracks; precision-recall; errors over time; latency; training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from irst_stream.errors import MissingPackageError
 from irst_stream.live.load_test import LoadStep
-from irst_stream.score import Report, TrackReport
+from irst_stream.score import DetectionReport, TrackReport
 from irst_stream.system.latency import PERCENTILES
 from irst_stream.types import Detections, Floats, Frame, Ints, Pixels, Stamp, Tracks, Truth
 
@@ -24,61 +24,61 @@ try:
 except ImportError as error:
     raise MissingPackageError("matplotlib", "plot", "a picture") from error
 
-__all__ = ["comparison", "latency_ladder", "precision_recall", "preview", "tracking", "training_curves"]
+__all__ = ["comparison", "latency_curves", "precision_recall", "preview", "tracking", "training_curves"]
 
-PATCH_WIDTH = 24  # px: wider frames are shown with enlarged groups beside them
+PATCH_WIDTH = 24  # px: wider frames are shown together with enlarged groups
 COLUMNS = 6
-GROUP_REACH = 3  # px: how much is shown around a group
-ZOOMS = 6  # enlarged groups of a full frame
-DIMMED = 3.0  # times the brightest pixel: what would be white behind marks
-CLOSE_UP = 0.5  # px: how much is shown around a group when methods are compared, at least
+GROUP_REACH = 3  # px shown around a group
+MAX_ZOOMS = 6  # enlarged groups of a full frame
+DIMMING = 3.0  # white is this many times the brightest pixel, so that marks stand out
+MIN_CLOSE_UP = 0.5  # px shown around a group when methods are compared, at least
 TRUTH_COLOUR, DETECTION_COLOUR = "#00b4ff", "#ff6a00"
-BRIGHTEN = 0.6  # exponent of the brightness scale, so that the skirts of a blur show beside its peak
-ELLIPSE_SCALE = 2 * 2.4477  # a 2-D Gaussian's 95 % ellipse has 2.4477 standard deviations on either side
+BRIGHTNESS_EXPONENT = 0.6  # below 1, so that the wings of a blurred group are visible
+ELLIPSE_SCALE = 2 * 2.4477  # diameter of the 95 % ellipse of a 2-D Gaussian, in standard deviations
 
 Truths = Mapping[Stamp, Truth]
-Answers = Mapping[Stamp, Detections]
+FrameDetections = Mapping[Stamp, Detections]
 
 
-def preview(path: Path, frames: Sequence[Frame], truths: Truths, detections: Answers) -> None:
-    """Draws frames into a PNG: patches side by side, or one full frame with its groups enlarged."""
+def preview(path: Path, frames: Sequence[Frame], truths: Truths, detections: FrameDetections) -> None:
+    """Draw frames into a PNG: patches side by side, or one full frame with its groups enlarged."""
     wide = max(frames[0].pixels.shape) > PATCH_WIDTH
-    figure = _full_frame(frames[0], truths, detections) if wide else _sheet(frames, truths, detections)
-    _add_key(figure, bool(truths), bool(detections))
+    figure = _full_frame(frames[0], truths, detections) if wide else _patch_sheet(frames, truths, detections)
+    _add_legend(figure, bool(truths), bool(detections))
     _save(figure, path)
 
 
-def comparison(path: Path, frames: Sequence[Frame], truths: Truths, answers: Mapping[str, Answers]) -> None:
-    """Draws a row for each frame into a PNG: what the sensor saw, then what each of several methods found, enlarged."""
-    figure = Figure(figsize=(2.6 * (len(answers) + 1), 2.6 * len(frames) + 0.6), layout="constrained")
-    panels = figure.subplots(len(frames), len(answers) + 1, squeeze=False)
+def comparison(path: Path, frames: Sequence[Frame], truths: Truths, methods: Mapping[str, FrameDetections]) -> None:
+    """Draw one row per frame into a PNG: the whole frame, then an enlarged panel per method with its detections."""
+    figure = Figure(figsize=(2.6 * (len(methods) + 1), 2.6 * len(frames) + 0.6), layout="constrained")
+    panels = figure.subplots(len(frames), len(methods) + 1, squeeze=False)
     for (sensor, *enlarged), frame in zip(panels, frames, strict=True):
-        points = _points(frame.stamp, truths, *answers.values())
+        points = _points(frame.stamp, truths, *methods.values())
         finite = frame.pixels[np.isfinite(frame.pixels)]
         brightest = max(float(finite.max(initial=1)), 1)
         _show(sensor, frame.pixels, 0, brightest)
         sensor.set_title(_title(frame.stamp), fontsize=9)
         sensor.set(xticks=[], yticks=[])
-        for axes, (name, found) in zip(enlarged, answers.items(), strict=True):
-            _show(axes, frame.pixels, 0, DIMMED * brightest)
+        for axes, (name, found) in zip(enlarged, methods.items(), strict=True):
+            _show(axes, frame.pixels, 0, DIMMING * brightest)
             axes.set_title(name, fontsize=9)
             axes.set(xticks=[], yticks=[])
             if len(points):
-                (x, y), side = points.mean(axis=0), max(CLOSE_UP, 0.75 * float(np.ptp(points, axis=0).max()))
+                (x, y), side = points.mean(axis=0), max(MIN_CLOSE_UP, 0.75 * float(np.ptp(points, axis=0).max()))
                 axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
             _mark(axes, frame.stamp, truths, found, cross=16, dot=4)
-    _add_key(figure, bool(truths), True)
+    _add_legend(figure, bool(truths), True)
     _save(figure, path)
 
 
-def _points(stamp: Stamp, *sets: Truths | Answers) -> Floats:
-    """(N, 2): the places in a frame by the first of the sets that knows of any."""
-    known = (places[stamp].xy for places in sets if stamp in places)
-    return next((xy for xy in known if len(xy)), np.zeros((0, 2)))
+def _points(stamp: Stamp, *sets: Truths | FrameDetections) -> Floats:
+    """Positions (N, 2) px in a frame, from the first set that has any there; (0, 2) if none has."""
+    found = (records[stamp].xy for records in sets if stamp in records)
+    return next((xy for xy in found if len(xy)), np.zeros((0, 2)))
 
 
-def precision_recall(path: Path, report: Report) -> None:
-    """Draws a curve for each distance into a PNG."""
+def precision_recall(path: Path, report: DetectionReport) -> None:
+    """Draw a precision-recall curve per distance threshold into a PNG."""
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.add_subplot()
     shades = np.linspace(0.15, 0.85, len(report.cso_map.curves))
@@ -94,18 +94,18 @@ def precision_recall(path: Path, report: Report) -> None:
 
 
 def tracking(path: Path, report: TrackReport, shown: Sequence[tuple[Tracks | None, Truth]], frame: Frame | None) -> None:
-    """Draws the paths of one sequence, over a frame of it where there is one, and all errors over time into a PNG."""
+    """Draw the paths of one sequence, over a frame if given, and all errors over time into a PNG."""
     figure = Figure(figsize=(14, 7), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1))  # type: ignore[misc]
     axes = left.add_subplot()
-    answers = [tracks for tracks, _ in shown if tracks is not None]
-    real = _lines([t.id for _, t in shown], [t.xy for _, t in shown])
-    found = _lines([t.id[t.confirmed] for t in answers], [t.state[t.confirmed, :2] for t in answers])
+    given = [tracks for tracks, _ in shown if tracks is not None]
+    real = _paths([t.id for _, t in shown], [t.xy for _, t in shown])
+    found = _paths([t.id[t.confirmed] for t in given], [t.state[t.confirmed, :2] for t in given])
     points = np.concatenate([np.zeros((0, 2)), *real, *found])
     axes.set_aspect("equal")
     if frame is not None:
         finite = frame.pixels[np.isfinite(frame.pixels)]
-        _show(axes, frame.pixels, 0, DIMMED * max(float(finite.max(initial=1)), 1))
+        _show(axes, frame.pixels, 0, DIMMING * max(float(finite.max(initial=1)), 1))
     if len(points):
         low, high = points.min(axis=0) - 1, points.max(axis=0) + 1
         axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
@@ -115,7 +115,7 @@ def tracking(path: Path, report: TrackReport, shown: Sequence[tuple[Tracks | Non
         axes.plot(*line.T, color=_viridis(0.35 + 0.65 * (k % 8) / 7), linewidth=1.1)
         axes.plot(*line[-1:].T, ".", color=DETECTION_COLOUR, markersize=5)
     axes.set(xlabel="x, px", ylabel="y, px")
-    axes.set_title(f"{_title(shown[0][1].stamp)} and on: {len(real)} targets, {len(found)} confirmed tracks", fontsize=9)
+    axes.set_title(f"{_title(shown[0][1].stamp)} onward: {len(real)} targets, {len(found)} confirmed tracks", fontsize=9)
     _over_time(right, report)
     entries = [
         Line2D([], [], color=TRUTH_COLOUR, linewidth=3, alpha=0.5, label="truth"),
@@ -126,21 +126,21 @@ def tracking(path: Path, report: TrackReport, shown: Sequence[tuple[Tracks | Non
             marker=".",
             markerfacecolor=DETECTION_COLOUR,
             markeredgecolor=DETECTION_COLOUR,
-            label="tracks and their ends",
+            label="tracks and their last positions",
         ),
     ]
     figure.legend(handles=entries, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     _save(figure, path)
 
 
-def _lines(ids: Sequence[Ints], xy: Sequence[Floats]) -> list[Floats]:
-    """(n, 2) for each identity: where it was, in order."""
-    who, where = np.concatenate([np.zeros(0, np.int64), *ids]), np.concatenate([np.zeros((0, 2)), *xy])
-    return [where[who == key] for key in np.unique(who)]
+def _paths(ids: Sequence[Ints], xy: Sequence[Floats]) -> list[Floats]:
+    """The path (n, 2) px of each identity, from the ids (N,) and positions (N, 2) of successive frames."""
+    all_ids, all_xy = np.concatenate([np.zeros(0, np.int64), *ids]), np.concatenate([np.zeros((0, 2)), *xy])
+    return [all_xy[all_ids == key] for key in np.unique(all_ids)]
 
 
 def _over_time(figure: SubFigure, report: TrackReport) -> None:
-    """GOSPA with its parts, the position error, and the counts, one below the other."""
+    """Plot GOSPA with its parts, the position error, and the counts, one below the other."""
     time = report.over_time
     gospa, error, count = figure.subplots(3, 1, sharex=True)
     gospa.plot(time.index, time.gospa, color="black", label="GOSPA, px")
@@ -167,8 +167,8 @@ def _viridis(shade: float) -> tuple[float, float, float, float]:
     return colormaps["viridis"](shade)
 
 
-def _sheet(frames: Sequence[Frame], truths: Truths, detections: Answers) -> Figure:
-    """Patches in rows, a sequence after another; one brightness scale for all, one view for each sequence."""
+def _patch_sheet(frames: Sequence[Frame], truths: Truths, detections: FrameDetections) -> Figure:
+    """Draw patches in rows, sequence after sequence, with one brightness scale for all and one view per sequence."""
     columns = min(COLUMNS, len(frames))
     rows = -(-len(frames) // columns)
     figure = Figure(figsize=(2.1 * columns, 2.25 * rows + 0.4), layout="constrained")
@@ -178,14 +178,14 @@ def _sheet(frames: Sequence[Frame], truths: Truths, detections: Answers) -> Figu
         _show(axes, frame.pixels, 0, top or 1)
         known = [truths[f.stamp].xy for f in frames if f.stamp.sensor == frame.stamp.sensor and f.stamp in truths]
         if sum(map(len, known)):
-            _look_at(axes, np.concatenate(known).mean(axis=0))
+            _zoom_to(axes, np.concatenate(known).mean(axis=0))
         _mark(axes, frame.stamp, truths, detections)
         axes.set_title(_title(frame.stamp), fontsize=8)
     return figure
 
 
-def _look_at(axes: Axes, centre: Floats) -> None:
-    """Shows the whole pixels around a point."""
+def _zoom_to(axes: Axes, centre: Floats) -> None:
+    """Limit the view to the pixels around a point."""
     x, y = np.rint(centre)
     side = GROUP_REACH + 0.5
     axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
@@ -193,10 +193,10 @@ def _look_at(axes: Axes, centre: Floats) -> None:
     axes.set_yticks(y + np.arange(-2, 3, 2))
 
 
-def _full_frame(frame: Frame, truths: Truths, detections: Answers) -> Figure:
-    """The frame at the left, up to six of its groups enlarged at the right, in boxes of the same number."""
+def _full_frame(frame: Frame, truths: Truths, detections: FrameDetections) -> Figure:
+    """Draw the frame at the left and up to MAX_ZOOMS of its groups enlarged at the right, in boxes of the same number."""
     centres = _centres(frame.stamp, truths, detections)
-    shown = centres[:ZOOMS]
+    shown = centres[:MAX_ZOOMS]
     figure = Figure(figsize=(14, 7) if shown else (9, 7), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1)) if shown else (figure, figure)  # type: ignore[misc]
     axes = left.add_subplot()
@@ -207,15 +207,15 @@ def _full_frame(frame: Frame, truths: Truths, detections: Answers) -> Figure:
     more = f"; {len(shown)} of {len(centres)} groups enlarged" if len(centres) > len(shown) else ""
     axes.set_title(f"{_title(frame.stamp)}, {width} x {height} px{more}", fontsize=9)
     for k, centre in enumerate(shown):
-        _box(axes, centre, k + 1)
+        _numbered_box(axes, centre, k + 1)
         zoom = right.add_subplot(3, 2, k + 1)
         _zoom(zoom, frame, centre, k + 1)
         _mark(zoom, frame.stamp, truths, detections)
     return figure
 
 
-def _centres(stamp: Stamp, truths: Truths, detections: Answers) -> list[Floats]:
-    """Where a full frame is worth enlarging, in whole pixels: its groups, largest first, or its detections."""
+def _centres(stamp: Stamp, truths: Truths, detections: FrameDetections) -> list[Floats]:
+    """Centres to enlarge, in whole px: the true groups, largest first, or else the detections; none overlap."""
     points: list[Floats] = []
     if stamp in truths:
         truth = truths[stamp]
@@ -230,7 +230,7 @@ def _centres(stamp: Stamp, truths: Truths, detections: Answers) -> list[Floats]:
     return apart
 
 
-def _box(axes: Axes, centre: Floats, number: int) -> None:
+def _numbered_box(axes: Axes, centre: Floats, number: int) -> None:
     side = 2 * GROUP_REACH + 1
     corner = centre - side / 2
     axes.add_patch(Rectangle((corner[0], corner[1]), side, side, fill=False, edgecolor=TRUTH_COLOUR, linewidth=1))
@@ -242,7 +242,7 @@ def _box(axes: Axes, centre: Floats, number: int) -> None:
 
 
 def _zoom(axes: Axes, frame: Frame, centre: Floats, number: int) -> None:
-    """One box of the frame, in a brightness scale of its own; what lies beyond the frame stays white."""
+    """Draw one box of the frame with its own brightness scale; outside the frame it stays white."""
     x, y = centre.astype(int)
     rows = slice(max(y - GROUP_REACH, 0), y + GROUP_REACH + 1)
     columns = slice(max(x - GROUP_REACH, 0), x + GROUP_REACH + 1)
@@ -250,20 +250,20 @@ def _zoom(axes: Axes, frame: Frame, centre: Floats, number: int) -> None:
     left, top = columns.start - 0.5, rows.start - 0.5
     extent = (left, left + part.shape[1], top + part.shape[0], top)
     axes.imshow(part, cmap="gray", extent=extent, interpolation="nearest")
-    _look_at(axes, centre)
+    _zoom_to(axes, centre)
     axes.set_title(f"{number}", fontsize=9, loc="left")
     axes.tick_params(labelsize=7, length=2)
 
 
 def _show(axes: Axes, pixels: Pixels, low: float, high: float) -> None:
-    axes.imshow(pixels, cmap="gray", norm=PowerNorm(BRIGHTEN, low, high, clip=True), interpolation="nearest")
+    axes.imshow(pixels, cmap="gray", norm=PowerNorm(BRIGHTNESS_EXPONENT, low, high, clip=True), interpolation="nearest")
     axes.tick_params(labelsize=6, length=2)
 
 
 def training_curves(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
-    """Draws a training run into a PNG: losses above, scores below, over the minutes it took.
+    """Draw a training run into a PNG: losses above, scores below, against minutes of training.
 
-    curves: one mapping a validation, with "seconds", "stage", and any figures; those of a _set are scores.
+    curves: one mapping per validation with "seconds", "stage" and any figures; figures with "_" in the name are scores.
     """
     figure = Figure(figsize=(8, 6.4), layout="constrained")
     losses, scores = figure.subplots(2, 1, sharex=True)
@@ -282,26 +282,26 @@ def training_curves(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
     _save(figure, path)
 
 
-def latency_ladder(path: Path, rungs: Sequence[LoadStep]) -> None:
-    """Draws latency from the sensor's stamp to the publication over the frame rate into a PNG, and the stages beside it."""
-    rungs = sorted(rungs, key=lambda rung: rung.offered)
+def latency_curves(path: Path, steps: Sequence[LoadStep]) -> None:
+    """Plot end-to-end latency and the latency of each stage against the frame rate into a PNG."""
+    steps = sorted(steps, key=lambda step: step.offered)
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     whole, parts = figure.subplots(1, 2)
-    rates = [rung.offered for rung in rungs]
+    rates = [step.offered for step in steps]
     shades = [_viridis(k / len(PERCENTILES)) for k in range(len(PERCENTILES) + 1)]
     for k, percentile in enumerate(PERCENTILES):
-        values = [rung.end_to_end.percentiles[k] for rung in rungs]
+        values = [step.end_to_end.percentiles[k] for step in steps]
         whole.plot(rates, values, marker=".", color=shades[k], label=f"p{percentile:g}")
-    whole.plot(rates, [rung.end_to_end.longest for rung in rungs], marker=".", color=shades[-1], label="longest")
-    whole.plot(rates, [rung.lag_ms for rung in rungs], color="gray", linestyle="--", label="the window's lag")
-    for name in dict.fromkeys(name for rung in rungs for name in rung.stages if not name.startswith("end to end")):
-        values = [rung.stages[name].percentiles[2] if name in rung.stages else np.nan for rung in rungs]
+    whole.plot(rates, [step.end_to_end.longest for step in steps], marker=".", color=shades[-1], label="longest")
+    whole.plot(rates, [step.lag_ms for step in steps], color="gray", linestyle="--", label="the window's lag")
+    for name in dict.fromkeys(name for step in steps for name in step.stages if not name.startswith("end to end")):
+        values = [step.stages[name].percentiles[2] if name in step.stages else np.nan for step in steps]
         parts.plot(rates, values, marker=".", label=name)
-    for rung in rungs:
-        if not rung.kept_up:
+    for step in steps:
+        if not step.kept_up:
             for axes in (whole, parts):
-                axes.axvline(rung.offered, color=DETECTION_COLOUR, linewidth=0.8, alpha=0.6)
-    whole.set(title="end to end, ms (orange: a rate that is too much)", xlabel="frames/s")
+                axes.axvline(step.offered, color=DETECTION_COLOUR, linewidth=0.8, alpha=0.6)
+    whole.set(title="end to end, ms (orange: rate not kept up with)", xlabel="frames/s")
     parts.set(title="p99 of each stage, ms", xlabel="frames/s")
     for axes in (whole, parts):
         axes.set(xscale="log", yscale="log")
@@ -311,18 +311,20 @@ def latency_ladder(path: Path, rungs: Sequence[LoadStep]) -> None:
 
 
 def _minutes(curves: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The time of each point, stages one after the other; each stage counts its seconds anew."""
-    minutes, before, stage, last = [], 0.0, None, 0.0
+    """Total training time of each point in minutes; in the curves, seconds restart at each stage."""
+    minutes, earlier_s, stage, last_s = [], 0.0, None, 0.0
     for point in curves:
         if point["stage"] != stage:
-            before, stage = before + last, point["stage"]
-        last = float(point["seconds"])
-        minutes.append((before + last) / 60)
+            earlier_s, stage = earlier_s + last_s, point["stage"]
+        last_s = float(point["seconds"])
+        minutes.append((earlier_s + last_s) / 60)
     return minutes
 
 
-def _mark(axes: Axes, stamp: Stamp, truths: Truths, detections: Answers, *, cross: float = 9, dot: float = 7) -> None:
-    """Truth as crosses, detections as dots with their 95 % ellipses, of these sizes; the view stays as it is."""
+def _mark(
+    axes: Axes, stamp: Stamp, truths: Truths, detections: FrameDetections, *, cross: float = 9, dot: float = 7
+) -> None:
+    """Mark truth as crosses and detections as dots with 95 % ellipses; the view does not change."""
     view = (axes.get_xlim(), axes.get_ylim())
     if stamp in truths:
         axes.plot(*truths[stamp].xy.T, "+", color=TRUTH_COLOUR, markersize=cross, markeredgewidth=1.2)
@@ -335,6 +337,7 @@ def _mark(axes: Axes, stamp: Stamp, truths: Truths, detections: Answers, *, cros
 
 
 def _ellipse(xy: Floats, cov: Floats) -> Ellipse:
+    """The 95 % ellipse of a position (2,) px with covariance (2, 2) px^2."""
     variance, direction = np.linalg.eigh(cov)
     width, height = ELLIPSE_SCALE * np.sqrt(np.maximum(variance, 0))
     angle = np.degrees(np.arctan2(direction[1, 0], direction[0, 0]))
@@ -342,12 +345,12 @@ def _ellipse(xy: Floats, cov: Floats) -> Ellipse:
 
 
 def _title(stamp: Stamp) -> str:
-    """In words that can be drawn: a name need not be text."""
+    """Sensor and frame number; characters that matplotlib cannot draw are replaced or escaped."""
     name = stamp.sensor.encode("utf-8", "replace").decode().replace("$", r"\$")
     return f"{name}, frame {stamp.index}"
 
 
-def _add_key(figure: Figure, truths: bool, detections: bool) -> None:
+def _add_legend(figure: Figure, truths: bool, detections: bool) -> None:
     entries = []
     if truths:
         entries.append(Line2D([], [], color=TRUTH_COLOUR, marker="+", linestyle="", markersize=9, label="truth"))

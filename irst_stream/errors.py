@@ -1,15 +1,15 @@
-"""Everything irst-stream refuses, in one tree.
+"""All errors that irst-stream raises on purpose, in one tree.
 
-    IrstError                one clear line: what, where, what was expected
-    ├── UsageError           an option or argument that makes no sense
+    IrstError                base; the message is one line: what, where, what was expected
+    ├── UsageError           an invalid option, argument or setting
     ├── SourceError          frames that cannot be read; names the file
-    ├── FormatError          a record that breaks its schema; names file, line and field
-    ├── WireError            a message that is not understood; carries the reason under which it is counted
-    ├── OutputError          a place that cannot be written, or must not be
+    ├── FormatError          a record that violates its schema; names file, line and field
+    ├── WireError            an invalid message; carries the reason under which it is counted
+    ├── OutputError          an output that cannot or must not be written
     ├── MissingPackageError  an optional package that is not installed; names the extra
-    └── DeviceError          a GPU that failed, or its driver; what it held is lost
+    └── DeviceError          a GPU or its driver failed; the data on the GPU is lost
 
-The command line prints the line and exits with 2. Anything else that escapes is a bug and keeps its traceback.
+The command line prints the line and exits with 2. Any other exception is a bug and keeps its traceback.
 """
 
 __all__ = [
@@ -29,7 +29,7 @@ class IrstError(Exception):
 
 
 class UsageError(IrstError):
-    """An option or argument that makes no sense."""
+    """An invalid option, argument or setting."""
 
 
 class SourceError(IrstError):
@@ -37,11 +37,11 @@ class SourceError(IrstError):
 
 
 class FormatError(IrstError):
-    """A record that breaks its schema."""
+    """A record that violates its schema."""
 
 
 class WireError(IrstError):
-    """A message that is not understood; reason is the one word under which it is counted."""
+    """An invalid message; reason is the one word under which it is counted."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class WireError(IrstError):
 
 
 class OutputError(IrstError):
-    """A place that cannot be written, or must not be."""
+    """An output that cannot or must not be written."""
 
 
 class MissingPackageError(IrstError):
@@ -60,4 +60,4 @@ class MissingPackageError(IrstError):
 
 
 class DeviceError(IrstError):
-    """A GPU that failed, or its driver."""
+    """A GPU or its driver failed; the data on the GPU is lost."""

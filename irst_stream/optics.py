@@ -1,12 +1,12 @@
-"""The imaging model, in closed form.
+"""The imaging model: an integrated Gaussian point-spread function (PSF) in closed form.
 
-A target is a point; the optics spread it as a 2-D Gaussian of standard deviation sigma px; a pixel integrates it over
-its own square. So a pixel's response is separable: a difference of two error functions along columns times the same
-along rows. x is the column, y the row, pixel centres are integers.
+A target is a point; the optics blur it to a 2-D Gaussian of standard deviation sigma px; a pixel integrates over its
+square. So a pixel's response is separable: a difference of two error functions along columns times the same along rows.
+x is the column, y the row, pixel centres are integers.
 
     response(u) = 1/2 [erf((u + 1/2) / (sqrt 2 sigma)) - erf((u - 1/2) / (sqrt 2 sigma))],   u = pixel - target
 
-Everything is vectorised over leading axes: targets, frames, batches; sigma is one number, or one for each target.
+All functions are vectorised over leading axes (targets, frames, batches); sigma is one number, or one per target.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = [
     "render",
 ]
 
-Sigma = float | Floats  # px: one, or an array that broadcasts against the targets
+Sigma = float | Floats  # px: one number, or an array that broadcasts against the targets
 
-SIGMA = 0.5  # px, of both published data sets
+SIGMA = 0.5  # px, in both published data sets
 RAYLEIGH_PER_SIGMA = 1.9  # one Rayleigh unit is 1.9 sigma
-PATCH = (11, 11)  # rows, columns of both published data sets
+PATCH = (11, 11)  # rows, columns in both published data sets
 
 
 class Psf(NamedTuple):
-    """A point's image of unit amplitude (..., H, W), and its derivatives by x, y and sigma, each (..., H, W)."""
+    """The PSF of a unit-amplitude target, and its derivatives by x, y and sigma in 1/px; each (..., H, W)."""
 
     value: Floats
     by_x: Floats
@@ -49,22 +49,22 @@ class Psf(NamedTuple):
 
 
 def line_response(centre: Floats, size: int, sigma: Sigma) -> Floats:
-    """(...) positions px to (..., size): the share of a unit 1-D Gaussian that each of `size` pixels integrates."""
-    edges = (np.arange(size + 1) - 0.5 - np.asarray(centre, np.float64)[..., None]) / (np.sqrt(2) * _column(sigma))
-    from scipy.special import erf  # loads slowly, and many who need the constants do not need it
+    """Integrate a unit 1-D Gaussian at centre (...) px over each of `size` pixels: fractions (..., size)."""
+    edges = (np.arange(size + 1) - 0.5 - np.asarray(centre, np.float64)[..., None]) / (np.sqrt(2) * _last_axis(sigma))
+    from scipy.special import erf  # slow to import, and many importers of this module need only its constants
 
     return np.asarray(np.diff(erf(edges), axis=-1) / 2)
 
 
 def psf(xy: Floats, shape: tuple[int, int] = PATCH, sigma: Sigma = SIGMA) -> Floats:
-    """(..., 2) positions px to (..., H, W): the image of a target of unit amplitude at each."""
+    """Compute the images (..., H, W) of unit-amplitude targets at positions (..., 2) px."""
     xy = np.asarray(xy, np.float64)
     rows, columns = shape
     return line_response(xy[..., 1], rows, sigma)[..., :, None] * line_response(xy[..., 0], columns, sigma)[..., None, :]
 
 
 def psf_with_derivatives(xy: Floats, shape: tuple[int, int] = PATCH, sigma: Sigma = SIGMA) -> Psf:
-    """(..., 2) positions px to the unit image and its derivatives by x, y and sigma, each (..., H, W)."""
+    """Compute the PSF at positions (..., 2) px and its derivatives by x, y and sigma, each (..., H, W)."""
     xy = np.asarray(xy, np.float64)
     rows, columns = shape
     row, row_by_y, row_by_sigma = _line_derivatives(xy[..., 1], rows, sigma)
@@ -84,9 +84,9 @@ def render(
     sigma: Sigma = SIGMA,
     sigma_y: Sigma | None = None,
 ) -> Floats:
-    """(..., N, 2) positions px and (..., N) amplitudes DN to (..., H, W) DN: the sum of N targets' images.
+    """Render the image (..., H, W) DN of N targets at positions (..., N, 2) px with amplitudes (..., N) DN.
 
-    Targets of amplitude 0 add nothing, wherever they are; N may be 0. sigma_y: px, where the optics are not round.
+    Targets of amplitude 0 add nothing, wherever they are; for N = 0 the image is 0. sigma_y: px, for an elliptical PSF.
     """
     xy = np.asarray(xy, np.float64)
     rows, columns = shape
@@ -97,13 +97,13 @@ def render(
 
 
 def peak_response(sigma: float = SIGMA) -> float:
-    """The share of its amplitude that a target centred on a pixel gives to that pixel: 0.466 at sigma 0.5."""
+    """The fraction of a target's amplitude in the pixel it is centred on: 0.466 at sigma 0.5."""
     return float(line_response(np.zeros(()), 1, sigma)[0] ** 2)
 
 
 @dataclass(frozen=True)
 class FineGrid:
-    """The fine grid of an H x W patch: `division` cells along each pixel; cell r is centred at (r - (c - 1) / 2) / c px.
+    """The fine grid of an H x W patch: c = division cells per pixel side, cell r centred at (r - (c - 1) / 2) / c px.
 
     Images and label maps are (..., H c, W c); Phi's column index is row * (W c) + column.
     """
@@ -118,18 +118,18 @@ class FineGrid:
 
     @cached_property
     def centres(self) -> Floats:
-        """(H c, W c, 2): x, y of every cell's centre, px."""
+        """Centre of every cell, (H c, W c, 2): x, y px."""
         rows, columns = self.shape
         return np.stack(np.meshgrid(self._to_px(np.arange(columns)), self._to_px(np.arange(rows))), axis=-1)
 
     def cells(self, xy: Floats) -> Ints:
-        """(..., 2) positions px to (..., 2) int64 column, row of the cell each lies in; ties to even, as the labels."""
+        """Map positions (..., 2) px to cells (..., 2) int64: column, row; ties round to even, as in published labels."""
         return np.rint(np.asarray(xy) * self.division + (self.division - 1) / 2).astype(np.int64)
 
     def label(self, xy: Floats, amplitude: Floats) -> Floats:
-        """(..., N, 2) px and (..., N) DN to the label image (..., H c, W c): each target's amplitude in its cell.
+        """Draw the label image (..., H c, W c) DN of targets (..., N, 2) px, (..., N) DN: each amplitude in its cell.
 
-        Two targets in one cell add up. Targets off the grid, at NaN, and of amplitude 0, leave no mark.
+        Targets in the same cell add up. Targets off the grid, at NaN or of amplitude 0 are left out.
         """
         amplitude = np.asarray(amplitude, np.float64)
         rows, columns = self.shape
@@ -141,7 +141,7 @@ class FineGrid:
         return image
 
     def phi(self, sigma: float = SIGMA) -> Floats:
-        """(H W, H c W c): the imaging model on the grid; patch.ravel() = phi @ label.ravel() for centred targets."""
+        """The imaging matrix (H W, H c W c): patch.ravel() = phi @ label.ravel() for targets at cell centres."""
         cells = psf(self.centres.reshape(-1, 2), self.patch, sigma)
         return cells.reshape(len(cells), -1).T
 
@@ -150,8 +150,8 @@ class FineGrid:
 
 
 def _line_derivatives(centre: Floats, size: int, sigma: Sigma) -> tuple[Floats, Floats, Floats]:
-    """(...) to the line response and its derivatives by centre and by sigma, each (..., size)."""
-    offset, sigma = np.arange(size + 1) - 0.5 - centre[..., None], _column(sigma)
+    """Line response at centre (...) px, and its derivatives by centre and by sigma; each (..., size)."""
+    offset, sigma = np.arange(size + 1) - 0.5 - centre[..., None], _last_axis(sigma)
     density = np.exp(-0.5 * (offset / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
     from scipy.special import erf
 
@@ -159,7 +159,7 @@ def _line_derivatives(centre: Floats, size: int, sigma: Sigma) -> tuple[Floats, 
     return np.asarray(response), -np.diff(density, axis=-1), -np.diff(density * offset, axis=-1) / sigma
 
 
-def _column(sigma: Sigma) -> Floats:
+def _last_axis(sigma: Sigma) -> Floats:
     return np.asarray(sigma, np.float64)[..., None]
 
 

@@ -1,9 +1,9 @@
-"""What the stages of the pipeline ask of each other."""
+"""Protocols between the stages of the pipeline: sources, networks, sinks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -14,15 +14,15 @@ from irst_stream.types import Detections, Frame, Ints, Tracks, Unmixed
 __all__ = ["Map", "Record", "Sink", "Source", "Unmixer", "WindowMaps"]
 
 Map: TypeAlias = Any  # see Unmixer
-WindowMaps: TypeAlias = Any  # of B windows, five maps each: nested lists, or an array where a map is its values
+WindowMaps: TypeAlias = Any  # five maps for each of B windows: nested lists, or an array if maps are arrays
 Record: TypeAlias = Frame | Detections | Tracks
 
 
 class Source(Protocol):
-    """Frames, each sensor's in order, one sequence after another or as they come.
+    """An iterable of frames: each sensor's in order; sensors one after another, or interleaved as they arrive.
 
-    A failure raises a SourceError after every frame that was readable before it has been delivered. `rejected` counts
-    messages that were no frames, by reason.
+    A failure raises SourceError, after every frame that was readable before it. `rejected` counts invalid messages by
+    reason.
     """
 
     rejected: Counter[str]
@@ -30,41 +30,46 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame]: ...
 
     def stop(self) -> None:
-        """Ends the iteration soon, after what has come already; any thread may call it."""
+        """End the iteration soon, after frames already received; any thread may call it."""
 
     def close(self) -> None:
-        """Releases files and sockets; may be called twice."""
+        """Release files and sockets; may be called twice."""
 
 
 class Sink(Protocol):
-    """A place where results go. One thread uses it; whatever it raises means that it is out of order for good.
+    """A destination of records, used by one thread. Any exception it raises disables it for good.
 
-    `takes` are the kinds of records it wants; `lost` counts those it had to let go of; `alarm` says why it takes none for
-    now, "" where it does.
+    `takes`: the kinds of records it accepts; `lost`: number of records it could not keep; `alarm`: why it takes no records
+    at present, "" if it does.
     """
 
     takes: tuple[type[Record], ...]
     lost: int
     alarm: str
 
+    def start(self, status: Callable[[], Any]) -> None:
+        """Called once before the first record. status() returns the pipeline's live.status.Status; thread-safe."""
+
     def write(self, record: Record, published_ns: int) -> None:
-        """Takes one record; published_ns: when, since 1970 in UTC."""
+        """Write one record; published_ns: time of publication, ns since 1970 in UTC."""
 
     def close(self) -> None:
-        """Writes out what is held and releases files and sockets; may be called twice."""
+        """Flush buffers and release files and sockets; may be called twice."""
 
 
 class Unmixer(Protocol):
-    """A network in two halves, so that a stream computes each frame's map once. Light in and out is in DN.
+    """A network in two parts, so that a stream computes each frame's map once. Intensities in and out are in DN.
 
-    A map is what unfold makes of one frame, for the same unmixer's fuse: its values (H, W) on the fine grid, or whatever
-    else stands for them where they stay on a GPU. What it stands for is held as long as it is.
+    A map is the output of unfold for one frame and the input of fuse of the same unmixer: an array (H, W) on the fine grid,
+    or a handle to values that stay on a GPU for the lifetime of the handle.
     """
 
     def unfold(self, patches: NDArray[np.float32]) -> Iterable[Map]:
-        """Patches (B, h, w) of single frames to their B maps, each by itself."""
+        """Compute the B maps of patches (B, h, w) DN of single frames, each independently."""
 
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
-        """The five maps of each of B windows, their patches (B, 5, h, w), with the planes of what the network is told after
-        them where it is told anything (unmix.told), and their frames' places in time (B, 5).
+        """Combine the five maps of each of B windows into its network output.
+
+        patches (B, 5, h, w) DN, followed by the sensor planes of unmix.told if the network takes them; places (B, 5): the
+        frames' places in time.
         """

@@ -1,4 +1,4 @@
-"""TOML to frozen dataclasses: every mistake at once, each by its dotted path, with the nearest known key."""
+"""TOML to frozen dataclasses; errors list every mistake at once by dotted path, with the nearest known key."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Settings = TypeVar("Settings")
 
 
 def about(text: str, **limits: Any) -> msgspec.Meta:
-    """What a setting is, with its unit and the effect of larger and smaller values, for the JSON schema and the docs.
+    """Annotate a setting with its description, for the JSON Schema and the documentation.
 
-    limits: those of msgspec.Meta, which are checked where a file is read.
+    text: meaning, unit, and effect of larger and smaller values; limits: those of msgspec.Meta, checked on reading a file.
     """
     return msgspec.Meta(description=text, **limits)
 
 
 def read_settings(path: Path, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()) -> Settings:
-    """A TOML file as a dataclass of dataclasses and lists of them: see parse_settings."""
+    """Read a TOML file into a dataclass; see parse_settings."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -46,20 +46,21 @@ def read_settings(path: Path, kind: type[Settings], check: Callable[[Settings], 
 def parse_settings(
     text: str, where: str, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()
 ) -> Settings:
-    """TOML as a dataclass of dataclasses and lists of them; whatever it leaves out keeps its default.
+    """Parse TOML into a dataclass of dataclasses and tuples of them; missing keys keep their defaults.
 
-    Raises one FormatError that lists every unknown key, every value of a wrong type and all that check finds beyond that.
+    where: the file's name, for errors. Raises one FormatError that lists every unknown or missing key, every invalid value,
+    and the faults that `check` yields for keys without another fault.
     """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise FormatError(f"{where}: {error}") from error
     faults = list(_faults(table, kind, ""))
-    named = [_path(fault) for fault in faults]
+    named = [_fault_path(fault) for fault in faults]
     try:
-        settings = msgspec.convert(_sound(table, kind), kind)
-        faults += [fault for fault in check(settings) if not any(_is_within(_path(fault), path) for path in named)]
-    except msgspec.ValidationError:  # what is missing has nothing that could stand for it
+        settings = msgspec.convert(_valid_part(table, kind), kind)
+        faults += [fault for fault in check(settings) if not any(_is_within(_fault_path(fault), path) for path in named)]
+    except msgspec.ValidationError:  # a required key is missing, so there is nothing to check
         settings = None
     if settings is None or faults:
         raise FormatError(f"{where}: " + "; ".join(faults))
@@ -67,23 +68,23 @@ def parse_settings(
 
 
 def refuse(faults: Iterable[str]) -> None:
-    """Raises one UsageError that lists all faults of settings, where there are any."""
+    """Raise one UsageError that lists all faults; do nothing if there are none."""
     if listed := "; ".join(faults):
         raise UsageError(listed)
 
 
-def _path(fault: str) -> str:
-    """What a fault is of."""
+def _fault_path(fault: str) -> str:
+    """The dotted path that a fault starts with."""
     return fault.partition(": ")[0]
 
 
 def _is_within(path: str, other: str) -> bool:
-    """Whether what a dotted path names is another's, or a part of it."""
+    """Whether a dotted path equals another or lies below it."""
     return path == other or path.startswith((f"{other}.", f"{other}["))
 
 
 def to_toml(fields: dict[str, Any]) -> str:
-    """A table as TOML, a key a line, then lists of such tables; what is None or an empty list is left out."""
+    """Write a table as TOML: one key per line, then arrays of tables; None and empty lists are left out."""
     tables = {key: rows for key, rows in fields.items() if _is_tables(rows)}
     written = {
         key: value for key, value in fields.items() if key not in tables and value is not None and value not in ([], ())
@@ -103,6 +104,7 @@ def _is_tables(value: Any) -> bool:
 
 
 def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:
+    """Yield missing keys, unknown keys and invalid values of a table, recursively."""
     types = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         if field.name not in table and field.default is field.default_factory is dataclasses.MISSING:
@@ -124,30 +126,31 @@ def _faults(table: dict[str, Any], kind: Any, prefix: str) -> Iterator[str]:
             yield from _value_fault(value, types[key], dotted)
 
 
-def _sound(table: dict[str, Any], kind: Any) -> dict[str, Any]:
-    """What is right of a table, so that the rest can be looked at as well; "" stands for what is missing."""
+def _valid_part(table: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """The valid part of a table, so that `check` can examine it; a missing required key becomes ""."""
     types = typing.get_type_hints(kind, include_extras=True)
-    sound: dict[str, Any] = {f.name: "" for f in dataclasses.fields(kind) if f.default is f.default_factory}
+    valid: dict[str, Any] = {f.name: "" for f in dataclasses.fields(kind) if f.default is f.default_factory}
     for key, value in table.items():
         if key not in types:
             continue
         if dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
-            sound[key] = _sound(value, types[key])
+            valid[key] = _valid_part(value, types[key])
         elif (row := _row_type(types[key])) is not None and isinstance(value, list):
-            sound[key] = [_sound(entry if isinstance(entry, dict) else {}, row) for entry in value]
+            valid[key] = [_valid_part(entry if isinstance(entry, dict) else {}, row) for entry in value]
         elif not list(_value_fault(value, types[key], key)):
-            sound[key] = value
-    return sound
+            valid[key] = value
+    return valid
 
 
 def _row_type(kind: Any) -> Any:
-    """The dataclass that a list of tables is of, None for anything else."""
+    """The dataclass of the tables in a tuple type, None for any other type."""
     arguments = typing.get_args(kind)
     row = arguments[0] if typing.get_origin(kind) is tuple and arguments[1:] == (...,) else None
     return row if dataclasses.is_dataclass(row) else None
 
 
 def _value_fault(value: Any, kind: Any, dotted: str) -> Iterator[str]:
+    """Yield the fault of a plain value, if any."""
     plain = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
     if typing.get_origin(plain) is Literal:
         *others, last = map(str, choices := typing.get_args(plain))

@@ -1,7 +1,7 @@
-"""The vocabulary: what flows from a source to a track.
+"""The data types that flow from a source to a track.
 
-Frozen, slotted, struct-of-arrays; arrays are read-only views. x is the column, y the row, pixel centres are integers,
-everywhere. Positions are in pixels of the sensor's frame, amplitudes in digital numbers (DN), times in nanoseconds.
+All are frozen and slotted structs of arrays; arrays are read-only views. x is the column and y the row; pixel centres are
+integers. Positions are in px of the sensor's frame, amplitudes in digital numbers (DN), times in ns.
 """
 
 from __future__ import annotations
@@ -36,23 +36,21 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Pixels = NDArray[Any]  # uint8, uint16 or float32: see PIXEL_TYPES
 Clock = Literal["sensor", "unix", "monotonic"]
-Policy = Literal[
-    "live", "lossless"
-]  # what gives way where something is too slow: the oldest frames, or whoever brings more
+Policy = Literal["live", "lossless"]  # if a stage is too slow: drop the oldest frames, or make the sender wait
 PIXEL_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Which frame this is, and when the sensor took it.
+    """Identity of a frame, and when the sensor took it.
 
-    sensor:  the sensor's name; for files, the sequence's
+    sensor:  the sensor's name; for files, the sequence's name
     epoch:   changes when a sensor restarts; 0 for files
     index:   the frame's number within the epoch, from 0
     time_ns: sensor time, ns
-    source:  the file the frame came from, "" where there is none
-    clock:   what time_ns counts: "unix", since 1970 in UTC, which other machines can compare with theirs; "monotonic", the
-             steady clock of the machine itself; "sensor", one that only the sensor knows
+    source:  the file the frame came from, "" if none
+    clock:   the clock of time_ns: "unix", since 1970 in UTC, comparable between machines; "monotonic", the steady clock of
+             this machine; "sensor", a clock with an unknown origin
     """
 
     sensor: str
@@ -67,9 +65,8 @@ class Stamp:
 class Frame:
     """One image: pixels (H, W) uint8, uint16 or float32, DN.
 
-    full_scale: DN from which a pixel is saturated, infinite where none ever is. metadata: the sensor's own, msgpack as it
-    came, b"" for none. pose: where the platform pointed, None where nobody says; its numbers are NaN where what the sensor
-    says of it cannot be used.
+    full_scale: DN at and above which a pixel is saturated, infinite if none can be. metadata: the sensor's own, unchanged
+    msgpack, b"" for none. pose: where the platform pointed, None if unknown; NaN values if the sensor's pose is unusable.
     """
 
     stamp: Stamp
@@ -88,14 +85,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """The same regions of several frames around a centre frame, whose stamp it bears.
+    """The same N regions in T consecutive frames around a centre frame, whose stamp it carries.
 
-    corners (N, 2) x, y of each region's first pixel, px of the sensor's frame; patches (N, T, H, W) DN, NaN or infinite
-    where a pixel holds no measurement. frame_times (T,): when each frame was taken, in frames from the centre one.
-    platform_shifts (N, T, 2): x, y px by which the platform's motion moves still objects in each frame from their place in
-    the centre frame, 0 where nobody knows. region (N,): the same number in the next window is the same region, at the same
-    place; noise (N,) a pixel's standard deviation, DN, NaN where nobody measured it; ceiling (N,) DN from which a pixel is
-    saturated, infinite where none ever is.
+    corners (N, 2): x, y of each region's first pixel, px of the sensor's frame. patches (N, T, H, W) DN: NaN or infinite
+    where a pixel holds no measurement. frame_times (T,): when each frame was taken, in frames from the centre frame.
+    platform_shifts (N, T, 2): x, y px by which platform motion moves static objects in each frame relative to the centre
+    frame, 0 if unknown. region (N,): the same number in the next window is the same region at the same place. noise (N,):
+    standard deviation of a pixel, DN, NaN if not measured. ceiling (N,): DN at and above which a pixel is saturated,
+    infinite if none can be.
     """
 
     stamp: Stamp
@@ -113,23 +110,23 @@ class Window:
         frames = self.patches.shape[1]
         if self.frame_times.shape != (frames,):
             raise ValueError(f"frame_times: expected ({frames},), got {self.frame_times.shape}")
-        _shape(self, corners=(2,), platform_shifts=(frames, 2), noise=(), ceiling=())
-        _shape(self, np.int64, region=())
+        _check_columns(self, corners=(2,), platform_shifts=(frames, 2), noise=(), ceiling=())
+        _check_columns(self, np.int64, region=())
         object.__setattr__(self, "patches", _read_only(self.patches))
 
 
 def at_rest(regions: int, frames: int) -> tuple[Floats, Floats]:
-    """Of an odd number of consecutive frames and a platform at rest, a window's times (T,) and shifts (N, T, 2), px."""
+    """Return frame_times (T,) and platform_shifts (N, T, 2) px of a window of T frames, T odd, with a platform at rest."""
     return np.arange(float(frames)) - frames // 2, np.zeros((regions, frames, 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unmixed:
-    """What a network sees in B windows, on the fine grid of their centre frames.
+    """Network output for B windows, on the fine grid of their centre frames.
 
-    map (B, H, W) DN, each target's amplitude in its cell; claims (B, 7, H, W), what each cell says of a target in it: the
-    probability that there is one, x and y px from the cell's centre, their deviations px, amplitude and its deviation DN;
-    (B, 0, H, W) of a network without a continuous head.
+    map (B, H, W) DN: each target's amplitude in its cell. claims (B, 7, H, W), for a target in each cell: detection
+    probability, x and y px from the cell's centre, their standard deviations px, amplitude DN and its standard deviation
+    DN; (B, 0, H, W) from a network without a continuous head.
     """
 
     map: NDArray[np.float32]
@@ -138,18 +135,18 @@ class Unmixed:
     def __post_init__(self) -> None:
         shape = (self.map.shape[0], self.claims.shape[1], *self.map.shape[1:])
         if self.map.ndim != 3 or self.claims.shape != shape or shape[1] not in (0, 7):
-            raise ValueError(f"claims: expected (B, 7 or 0, H, W) beside {self.map.shape}, got {self.claims.shape}")
+            raise ValueError(f"claims: expected (B, 7 or 0, H, W) for a map {self.map.shape}, got {self.claims.shape}")
         object.__setattr__(self, "map", _read_only(self.map))
         object.__setattr__(self, "claims", _read_only(self.claims))
 
     @classmethod
     def plain(cls, fine_map: NDArray[np.float32]) -> Unmixed:
-        """Of a network without a continuous head: the map (B, H, W) DN alone."""
+        """Create the output of a network without a continuous head: the map (B, H, W) DN alone."""
         return cls(fine_map, np.zeros((len(fine_map), 0, *fine_map.shape[1:]), np.float32))
 
 
 class RegionOutput(NamedTuple):
-    """What a network sees in one region's window; corner (2,), x and y px, of the part of the patch that it was shown."""
+    """Network output for one region's window; corner (2,): x, y px in the patch of the crop that the network saw."""
 
     unmixed: Unmixed
     corner: Ints
@@ -157,14 +154,13 @@ class RegionOutput(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What one frame shows: N targets, strongest claim not necessarily first.
+    """The N detections of one frame, in no particular order.
 
-    xy (N, 2) px; cov (N, 2, 2) px^2, NaN where the method gives none; amplitude and amplitude_sd (N,) DN, NaN where
-    unknown; score (N,), higher is surer; region (N,) which region of the frame they were found in, 0 for patches.
+    xy (N, 2) px; cov (N, 2, 2) px^2, NaN if the method gives none; amplitude and amplitude_sd (N,) DN, NaN if unknown;
+    score (N,), higher is more certain; region (N,): the region of the frame it was found in, 0 for patches.
 
-    factor (N, 2, R) px: what their errors are made of, R independent parts of variance 1, which those of one region share:
-    the errors of two of them covary by factor[i] @ factor[j].T, px^2, as targets do that shine into the same pixels. R is 0
-    where nothing of the kind is known.
+    factor (N, 2, R) px: square-root factors of the joint error covariance. Errors of two detections in one region covary by
+    factor[i] @ factor[j].T, px^2, because their targets illuminate the same pixels. R is 0 if unknown.
     """
 
     stamp: Stamp
@@ -179,12 +175,12 @@ class Detections:
     def __post_init__(self) -> None:
         if not self.factor.shape[2]:
             object.__setattr__(self, "factor", np.zeros((len(self.xy), 2, 0)))
-        _shape(self, xy=(2,), cov=(2, 2), amplitude=(), amplitude_sd=(), score=(), factor=self.factor.shape[1:])
-        _shape(self, np.int64, region=())
+        _check_columns(self, xy=(2,), cov=(2, 2), amplitude=(), amplitude_sd=(), score=(), factor=self.factor.shape[1:])
+        _check_columns(self, np.int64, region=())
 
     @classmethod
     def bare(cls, stamp: Stamp, xy: Floats, amplitude: Floats, score: Floats) -> Detections:
-        """Detections of a method that gives no covariance and knows one region only."""
+        """Create detections without covariance or amplitude deviation, all in region 0."""
         n = len(xy)
         return cls(stamp, xy, np.full((n, 2, 2), np.nan), amplitude, np.full(n, np.nan), score, np.zeros(n, np.int64))
 
@@ -196,8 +192,8 @@ class Detections:
 class Tracks:
     """The tracks alive at one frame.
 
-    id (N,); state (N, 4) x, y, vx, vy in px and px/s; cov (N, 4, 4), NaN where unknown; amplitude (N,) DN, NaN where
-    unknown; score (N,); confirmed (N,) bool; detection (N,) row of the frame's detections that updated it, or -1.
+    id (N,); state (N, 4) x, y, vx, vy in px and px/s; cov (N, 4, 4), NaN if unknown; amplitude (N,) DN, NaN if unknown;
+    score (N,); confirmed (N,) bool; detection (N,): index of the frame's detection that updated the track, -1 if it coasts.
     """
 
     stamp: Stamp
@@ -210,9 +206,9 @@ class Tracks:
     detection: Ints
 
     def __post_init__(self) -> None:
-        _shape(self, np.int64, id=(), detection=())
-        _shape(self, np.bool_, confirmed=())
-        _shape(self, state=(4,), cov=(4, 4), amplitude=(), score=())
+        _check_columns(self, np.int64, id=(), detection=())
+        _check_columns(self, np.bool_, confirmed=())
+        _check_columns(self, state=(4,), cov=(4, 4), amplitude=(), score=())
 
     def __len__(self) -> int:
         return len(self.id)
@@ -220,7 +216,7 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What really was in one frame: id (N,) of the target, group (N,) it belongs to, xy (N, 2) px, amplitude (N,) DN."""
+    """The true targets of one frame: id (N,), group (N,) it belongs to, xy (N, 2) px, amplitude (N,) DN."""
 
     stamp: Stamp
     id: Ints
@@ -229,8 +225,8 @@ class Truth:
     amplitude: Floats
 
     def __post_init__(self) -> None:
-        _shape(self, np.int64, id=(), group=())
-        _shape(self, xy=(2,), amplitude=())
+        _check_columns(self, np.int64, id=(), group=())
+        _check_columns(self, xy=(2,), amplitude=())
 
     def __len__(self) -> int:
         return len(self.id)
@@ -238,9 +234,9 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the platform pointed: frame = R(roll) (world - centre) + centre + shift.
+    """Platform pointing: frame = R(roll) (world - centre) + centre + shift.
 
-    x, y: shift in px; roll_rad: turns x towards y, about the frame's centre ((W - 1) / 2, (H - 1) / 2).
+    x, y: shift, px; roll_rad: rotates x towards y, about the frame's centre ((W - 1) / 2, (H - 1) / 2).
     """
 
     stamp: Stamp
@@ -250,13 +246,14 @@ class Pose:
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view; the data is not copied."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
-def _shape(record: Any, dtype: type = np.float64, **columns: tuple[int, ...]) -> None:
-    """Gives each named column its dtype and checks that it is (N, *tail), N being the record's first column's."""
+def _check_columns(record: Any, dtype: type = np.float64, **columns: tuple[int, ...]) -> None:
+    """Convert each named column to dtype and check its shape (N, *tail); N is the length of the record's first column."""
     for name, tail in columns.items():
         array: NDArray[Any] = np.asarray(getattr(record, name), dtype)
         rows = len(getattr(record, record.__slots__[1]))

@@ -3,10 +3,7 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, settings
 
-from irst_stream.fit import fitter
-from irst_stream.propose import proposer
 from irst_stream.system.gpu_probe import ask_cuda_driver
-from irst_stream.track import tracker
 
 # The same examples on every machine and in every run: a failure is the change's, not the day's.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +16,10 @@ HURRIED = ("chain", "commands", "faults", "live")  # folders whose tests wait fo
 @pytest.fixture(scope="session")
 def compiled():
     """Compile everything that is compiled on its first use, or load it, before anybody waits for an answer."""
+    from irst_stream.fit import fitter
+    from irst_stream.propose import proposer
+    from irst_stream.track import tracker
+
     for part in (proposer, fitter, tracker):
         part.warm_up()
 

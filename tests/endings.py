@@ -1,17 +1,17 @@
-"""How tests look at streams that end in an error."""
+"""Check of streams that end in an error."""
 
 from irst_stream import IrstError
 
 
-def until_error(stream, kind=IrstError):
-    """What the stream delivered, and the one line of the error that ended it."""
-    got = []
+def collect_until_error(stream, kind=IrstError):
+    """Collect the items of a stream until it raises `kind`; return the items and the message, which must be one line."""
+    items = []
     try:
         for item in stream:
-            got.append(item)  # noqa: PERF402 - they must survive the error
+            items.append(item)  # noqa: PERF402 - the items before the error are needed
     except kind as error:
         text = str(error)
         if "\n" in text:
-            raise AssertionError(f"more than one line: {text}") from error
-        return got, text
-    raise AssertionError(f"no {kind.__name__} after {len(got)} items")
+            raise AssertionError(f"expected one line, got {text}") from error
+        return items, text
+    raise AssertionError(f"expected {kind.__name__}, the stream ended after {len(items)} items")

@@ -1,4 +1,4 @@
-"""Feeds and listeners on this machine, for the tests of whatever runs live. Every loop is bounded; nothing sleeps."""
+"""Local senders, receivers and child processes for tests of live runs. Every loop is bounded and nothing sleeps."""
 
 import json
 import os
@@ -27,33 +27,33 @@ LOCAL = "tcp://127.0.0.1:*"
 PATIENCE_S = 20.0
 
 
-def patch(index, sensor="cam", epoch=1, level=10, shape=(11, 11), clock="sensor", time_ns=None):
+def small_frame(index, sensor="cam", epoch=1, level=10, shape=(11, 11), clock="sensor", time_ns=None):
     pixels = np.full(shape, level, np.uint16)
     return Frame(Stamp(sensor, epoch, index, index * 10**7 if time_ns is None else time_ns, "", clock), pixels, 4095.0)
 
 
-def film(path, frames, rate_hz, sensors=("cam",)):
-    """A recording that a feed can send at a rate; frames of each sensor."""
+def write_recording(path, frames, rate_hz, sensors=("cam",)):
+    """Write a recording of this many frames per sensor at a rate; return its path."""
     recorder = Recorder(RecordSettings(str(path), keep_free_mb=0))
     for k in range(frames):
         for sensor in sensors:
-            recorder.write(patch(k, sensor), k * 10**9 // rate_hz)
+            recorder.write(small_frame(k, sensor), k * 10**9 // rate_hz)
     recorder.close()
     return path
 
 
-def until(condition, what="what was waited for"):
-    """Waits for a condition that another thread brings about."""
-    ended = time.monotonic() + PATIENCE_S
+def until(condition, what="the condition"):
+    """Wait until a condition holds that another thread brings about; fail after PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        if time.monotonic() > ended:
-            raise AssertionError(f"{what} did not come about within {PATIENCE_S:g} s")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not reached within {PATIENCE_S:g} s")
         threading.Event().wait(0.002)
 
 
 @contextmanager
 def sender(endpoint, kind=zmq.PUSH, **options):
-    """A socket that is connected to an endpoint, and closed with all its context."""
+    """A socket connected to an endpoint; it is closed with its context when the block ends."""
     context = zmq.Context()
     socket = context.socket(kind)
     socket.set(zmq.SNDTIMEO, int(PATIENCE_S * 1000))
@@ -72,8 +72,8 @@ def send(socket, *frames):
         socket.send_multipart(wire.encode(frame))
 
 
-class Collecting(threading.Thread):
-    """Takes a source's frames in a thread of its own."""
+class Collector(threading.Thread):
+    """Collect the frames of a source in a thread."""
 
     def __init__(self, source):
         super().__init__(daemon=True)
@@ -90,26 +90,26 @@ class Collecting(threading.Thread):
 
 @contextmanager
 def collecting(policy="lossless", **settings):
-    """A bound source whose frames are collected, until the block ends."""
+    """A bound source whose frames are collected until the block ends: .frames, .source."""
     source = ZmqSource(ReceiveSettings(**{"endpoint": LOCAL, "bind": True, **settings}), policy)
-    taken = Collecting(source)
+    collector = Collector(source)
     try:
-        yield taken
+        yield collector
     finally:
         source.stop()
-        taken.join(PATIENCE_S)
+        collector.join(PATIENCE_S)
         source.close()
-    assert taken.failure is None
-    assert not taken.is_alive()
+    assert collector.failure is None
+    assert not collector.is_alive()
 
 
 def one_target(window, _):
-    """Reads one target out of any window."""
+    """Resolve every window to one target."""
     return Detections.bare(window.stamp, np.ones((1, 2)), np.ones(1), np.ones(1))
 
 
-class Reading:
-    """A way to read windows that holds nothing of any sensor."""
+class StatelessReader:
+    """A reader of windows without state, from a function."""
 
     alarm = ""
 
@@ -120,13 +120,16 @@ class Reading:
         return self._read(window, answers)
 
 
-class Noted:
-    """A sink that keeps the stamps of what is published."""
+class StampSink:
+    """A sink that keeps the stamps of published detections."""
 
     takes, alarm, lost = (Detections,), "", 0
 
     def __init__(self):
         self.stamps = []
+
+    def start(self, status):
+        pass
 
     def write(self, record, _):
         self.stamps.append(record.stamp)
@@ -134,22 +137,22 @@ class Noted:
     def close(self):
         pass
 
-    def of(self, sensor="cam", epoch=1):
-        """The indices answered of one epoch of a sensor, in their order."""
+    def indices(self, sensor="cam", epoch=1):
+        """Frame indices with published detections, in order, for one epoch of a sensor."""
         return [s.index for s in self.stamps if (s.sensor, s.epoch) == (sensor, epoch)]
 
 
 @contextmanager
 def running(policy="lossless", sinks=(), read=one_target, most_sensors=64, **receive):
-    """A runner behind a bound socket, its .source, that answers windows of five frames; .noted keeps what it published."""
+    """A runner with windows of five frames behind a bound socket, .source; .published is a StampSink."""
     source = ZmqSource(ReceiveSettings(**{"endpoint": LOCAL, "bind": True, **receive}), policy)
-    noted = Noted()
-    reader = Reading(read)
+    published = StampSink()
+    reader = StatelessReader(read)
     pipeline = Pipeline(
         NoNetwork(), lambda events, _: SensorChain(WindowBuilder(5, events=events), PoseHistory(5), None, reader, None)
     )
-    runner = Runner(pipeline, {"in": source}, {"noted": noted, **dict(sinks)}, policy, most_sensors=most_sensors)
-    runner.source, runner.noted, runner.events = source, noted, pipeline.events
+    runner = Runner(pipeline, {"in": source}, {"published": published, **dict(sinks)}, policy, most_sensors=most_sensors)
+    runner.source, runner.published, runner.events = source, published, pipeline.events
     runner.start()
     try:
         yield runner
@@ -159,7 +162,7 @@ def running(policy="lossless", sinks=(), read=one_target, most_sensors=64, **rec
 
 
 def free_port():
-    """An endpoint that nobody uses."""
+    """A TCP endpoint with an unused port."""
     context = zmq.Context()
     socket = context.socket(zmq.PULL)
     socket.bind(LOCAL)
@@ -170,7 +173,7 @@ def free_port():
 
 @contextmanager
 def started(*words):
-    """A command as a child process; what it has said so far is in .said."""
+    """A command as a child process, killed when the block ends; its output so far is in .output."""
     child = subprocess.Popen(
         [sys.executable, "-m", "irst_stream.cli", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -178,32 +181,32 @@ def started(*words):
         text=True,
         env={**os.environ, "COLUMNS": "200"},
     )
-    child.said = ""
+    child.output = ""
 
-    def listen():
+    def collect():
         for line in child.stdout:
-            child.said += line
+            child.output += line
 
-    child.listener = threading.Thread(target=listen, daemon=True)
-    child.listener.start()
+    child.collector = threading.Thread(target=collect, daemon=True)
+    child.collector.start()
     try:
         yield child
     finally:
         if child.poll() is None:
             child.kill()
         child.wait()
-        child.listener.join(PATIENCE_S)
+        child.collector.join(PATIENCE_S)
         child.stdout.close()
 
 
-def ended(child, code=0):
-    """Waits for a child's end and all it has to say."""
-    until(lambda: child.poll() is not None, f"the end; it said {child.said}")
-    child.listener.join(PATIENCE_S)
-    assert child.returncode == code, child.said
+def wait_for_exit(child, code=0):
+    """Wait for a child to exit with this code, and for all of its output."""
+    until(lambda: child.poll() is not None, f"exit; the output is {child.output}")
+    child.collector.join(PATIENCE_S)
+    assert child.returncode == code, child.output
 
 
 def lines(path):
-    """The whole lines of a file that may still grow."""
+    """The complete lines of a JSON lines file that may still grow."""
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

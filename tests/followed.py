@@ -1,4 +1,4 @@
-"""Targets and tracks for the tests of scores."""
+"""Truth and tracks for tests of scores."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def tracks(index, points, sequence="a", tentative=(), velocity=(0.0, 0.0)):
 
 
 def film(truths, found, sequence="a"):
-    """Frames from lists of {id: (x, y)}, one for each frame; None for a frame without a line."""
+    """Pairs of tracks and truth from lists of {id: (x, y)}, one for each frame; None for a frame without tracks."""
     return [
         (None if f is None else tracks(k, f, sequence), truth(k, t, sequence))
         for k, (t, f) in enumerate(zip(truths, found, strict=True))
@@ -43,17 +43,17 @@ def film(truths, found, sequence="a"):
 
 
 def random_film(seed, frames=40, targets=5, side=4.0, sequence="a", gaps=True):
-    """Targets that wander, come and go; tracks that follow them with errors, breaks, swaps and false ones beside.
+    """Targets that wander, appear and vanish; tracks of them with errors, breaks, swaps, and false tracks.
 
-    side: px, how wide the targets are spread; gaps: targets that come again, and frames without any target or track.
+    side: px, of the square in which targets start; gaps: targets that reappear, and frames without any target or track.
     """
     rng = np.random.default_rng(seed)
     places = rng.uniform(0, side, (targets, 2)) + np.cumsum(rng.normal(0, 0.15, (frames, targets, 2)), 0)
-    there = _lives(rng, frames, targets)
+    alive = _lives(rng, frames, targets)
     follows = np.arange(targets) + 100
-    spoilt = {int(k): (rng.random() < 0.5) for k in rng.choice(frames, 4)} if gaps else {}
+    emptied = {int(k): (rng.random() < 0.5) for k in rng.choice(frames, 4)} if gaps else {}
     if gaps:
-        there &= rng.random(there.shape) > 0.05
+        alive &= rng.random(alive.shape) > 0.05
     truths, found = [], []
     for t in range(frames):
         if rng.random() < 0.15 and targets > 1:
@@ -61,16 +61,16 @@ def random_film(seed, frames=40, targets=5, side=4.0, sequence="a", gaps=True):
             follows[a], follows[b] = follows[b], follows[a]
         if rng.random() < 0.1:
             follows[rng.integers(targets)] = 1000 + t
-        real = {int(k): tuple(places[t, k]) for k in rng.permutation(targets) if there[t, k]}
+        real = {int(k): tuple(places[t, k]) for k in rng.permutation(targets) if alive[t, k]}
         seen = {int(follows[k]): tuple(places[t, k] + rng.normal(0, 0.2, 2)) for k in real if rng.random() < 0.85}
         seen |= {2000 + int(rng.integers(4)): tuple(rng.uniform(0, side, 2)) for _ in range(rng.poisson(0.5))}
-        truths.append({} if spoilt.get(t) is True else real)
-        found.append({} if spoilt.get(t) is False else seen)
+        truths.append({} if emptied.get(t) is True else real)
+        found.append({} if emptied.get(t) is False else seen)
     return film(truths, found, sequence)
 
 
 def _lives(rng, frames, targets):
-    """(frames, targets): whether each is there, from a random first to a random last frame."""
+    """Whether each target is alive in each frame (frames, targets): from a random first to a random last frame."""
     first, last = rng.integers(0, frames // 3, targets), rng.integers(frames // 2, frames, targets)
     t = np.arange(frames)[:, None]
     return (t >= first) & (t <= last)

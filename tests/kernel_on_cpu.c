@@ -1,8 +1,8 @@
-/* The kernel's source, run on the CPU: each lane of a block is a thread, SYNC() a barrier, one block runs after another. For
-   tests of its arithmetic and its synchronisation; it says nothing of a GPU.
+/* Runs the kernel's source on the CPU: each lane of a block is a thread, SYNC() is a barrier, blocks run one after another.
+   It tests arithmetic and synchronisation, nothing of a GPU.
 
-   As a program: kernel_on_cpu IN OUT; IN holds a Look and any number of Regions, OUT gets their Answers. A barrier that lanes
-   reach from different lines, or some never, ends it with 3. As a library: launch. */
+   As a program: kernel_on_cpu IN OUT; IN holds one Priors and any number of Regions; OUT gets their Results. Where lanes
+   wait at different barriers the program exits with 3. As a library: call launch. */
 
 #define _GNU_SOURCE
 #include <math.h>
@@ -12,12 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LONGEST_S 300
+#define TIMEOUT_S 300
 
 static _Thread_local int lane;
 
 #define DEVICE static
-#define APART static
+#define NOINLINE static
 #define LANE lane
 #if LANES > 1
 static void barrier(int line);
@@ -34,8 +34,8 @@ static void fail(const char *what) {
 }
 
 #if LANES > 1
-/* Two, for the sanitizer takes what a lane does after a barrier for ordered before what those do that still wake from it, if
-   the lane gets to the same barrier again before they are awake. */
+/* Two barriers: with one only, where a lane reaches it again before the others have woken from it, the thread sanitizer takes
+   that lane's work after the barrier for ordered before theirs. */
 static pthread_barrier_t arrival, departure;
 static int reached[LANES];
 
@@ -48,7 +48,7 @@ static void barrier(int line) {
 }
 #endif
 
-/* What a test must see, where the environment asks for it. */
+/* Plants a fault that the tests must detect, where the environment variable FAULT asks for it. */
 static void plant_fault(void) {
   const char *fault = getenv("FAULT");
   if (fault && !strcmp(fault, "race")) work->partial[0] = 0;
@@ -59,66 +59,67 @@ static void plant_fault(void) {
 
 typedef struct {
   int lane, count;
-  const Look *look;
+  const Priors *priors;
   const Region *regions;
-  Answer *answers;
+  Result *results;
   Scratch *scratch;
-} Share;
+} LaneArguments;
 
-static void *run(void *given) {
-  const Share *share = given;
-  lane = share->lane;
+static void *run(void *pointer) {
+  const LaneArguments *arguments = pointer;
+  lane = arguments->lane;
   plant_fault();
-  for (int k = 0; k < share->count; k++) {
-    const Job job = {share->look, share->regions + k, share->answers + k, share->scratch};
+  for (int k = 0; k < arguments->count; k++) {
+    const Job job = {arguments->priors, arguments->regions + k, arguments->results + k, arguments->scratch};
     search_region(job);
     SYNC();
   }
   return NULL;
 }
 
-static void *room_for(size_t size) {
-  void *room = malloc(size + 1);
-  if (!room) fail("no memory");
-  return memset(room, 0xff, size); /* what is not filled is no number */
+static void *allocate(size_t size) {
+  void *memory = malloc(size + 1);
+  if (!memory) fail("out of memory");
+  return memset(memory, 0xff, size); /* so that unfilled memory reads as NaN */
 }
 
-static void run_blocks(int count, const Look *look, const Region *regions, Answer *answers) {
+static void run_blocks(int count, const Priors *priors, const Region *regions, Result *results) {
   pthread_t threads[LANES];
-  Share shares[LANES];
-  Scratch *scratch = room_for(sizeof *scratch);
-  work = room_for(sizeof *work);
+  LaneArguments lanes[LANES];
+  Scratch *scratch = allocate(sizeof *scratch);
+  work = allocate(sizeof *work);
 #if LANES > 1
   pthread_barrier_init(&arrival, NULL, LANES);
   pthread_barrier_init(&departure, NULL, LANES);
 #endif
   for (int k = 0; k < LANES; k++) {
-    shares[k] = (Share){k, count, look, regions, answers, scratch};
-    if (pthread_create(&threads[k], NULL, run, &shares[k])) fail("cannot start a thread");
+    lanes[k] = (LaneArguments){k, count, priors, regions, results, scratch};
+    if (pthread_create(&threads[k], NULL, run, &lanes[k])) fail("cannot start a thread");
   }
   for (int k = 0; k < LANES; k++) pthread_join(threads[k], NULL);
   free(scratch);
   free(work);
 }
 
-/* As the driver's cuLaunchKernel: pointers to the arguments of search_each. */
+/* Like the driver's cuLaunchKernel: arguments holds pointers to the arguments of search_regions. */
 void launch(int blocks, void **arguments) {
-  run_blocks(blocks, *(const Look **)arguments[0], *(const Region **)arguments[1], *(Answer **)arguments[2]);
+  run_blocks(blocks, *(const Priors **)arguments[0], *(const Region **)arguments[1], *(Result **)arguments[2]);
 }
 
 int main(int words, char **word) {
-  if (words != 3) fail("kernel_on_cpu IN OUT");
-  alarm(LONGEST_S);
+  if (words != 3) fail("usage: kernel_on_cpu IN OUT");
+  alarm(TIMEOUT_S);
   FILE *in = fopen(word[1], "rb"), *out = fopen(word[2], "wb");
-  Look look;
-  if (!in || !out || fread(&look, sizeof look, 1, in) != 1) fail("cannot read or write the files");
+  Priors priors;
+  if (!in || !out || fread(&priors, sizeof priors, 1, in) != 1) fail("cannot open IN or OUT, or IN is too short");
   fseek(in, 0, SEEK_END);
-  const size_t bytes = (size_t)ftell(in) - sizeof look, count = bytes / sizeof(Region);
-  fseek(in, sizeof look, SEEK_SET);
-  Region *regions = room_for(bytes);
-  Answer *answers = room_for(count * sizeof(Answer));
-  if (fread(regions, 1, bytes, in) != bytes || count * sizeof(Region) != bytes) fail("IN holds no whole regions");
-  run_blocks((int)count, &look, regions, answers);
-  if (fwrite(answers, sizeof(Answer), count, out) != count || fclose(out)) fail("cannot write the answers");
+  const size_t bytes = (size_t)ftell(in) - sizeof priors, count = bytes / sizeof(Region);
+  fseek(in, sizeof priors, SEEK_SET);
+  Region *regions = allocate(bytes);
+  Result *results = allocate(count * sizeof(Result));
+  if (fread(regions, 1, bytes, in) != bytes || count * sizeof(Region) != bytes)
+    fail("IN: expected one Priors and whole Regions");
+  run_blocks((int)count, &priors, regions, results);
+  if (fwrite(results, sizeof(Result), count, out) != count || fclose(out)) fail("cannot write OUT");
   return 0;
 }

@@ -1,4 +1,4 @@
-"""The source of the GPU's search, compiled by gcc and run on the CPU."""
+"""Compile fit.cu, the GPU source of the search, with gcc and run it on the CPU."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Wdoubl
 
 
 def compile_by_gcc(kernel, out, *flags):
-    """The kernel as a program, or with -shared as a library."""
+    """Compile the kernel into a program, or with -shared into a library; return its path."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
     include = ["-I", Path(cuda_layout.__file__).parent]
@@ -41,20 +41,20 @@ def compile_by_gcc(kernel, out, *flags):
 
 
 class ProgramSearch:
-    """A search by such a program."""
+    """A search.Search that runs the compiled program."""
 
     def __init__(self, kernel, folder, *flags):
         self.kernel, self.folder = kernel, folder
         self.program = compile_by_gcc(kernel, folder / "fit_on_cpu", *flags)
 
-    def __call__(self, which, regions, answers):
-        look, packed = np.zeros(1, self.kernel.look), np.zeros(len(which), self.kernel.region)
-        self.kernel.write_look(look)
+    def __call__(self, which, regions, results):
+        priors, packed = np.zeros(1, self.kernel.priors_dtype), np.zeros(len(which), self.kernel.region_dtype)
+        self.kernel.write_priors(priors)
         self.kernel.write_regions(which, regions, packed)
-        (self.folder / "in").write_bytes(look.tobytes() + packed.tobytes())
+        (self.folder / "in").write_bytes(priors.tobytes() + packed.tobytes())
         command = [self.program, self.folder / "in", self.folder / "out"]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if "FATAL: ThreadSanitizer" in done.stderr:
             pytest.skip(f"the thread sanitizer does not run here: {done.stderr.splitlines()[0]}")
         assert done.returncode == 0, done.stderr
-        self.kernel.read_answers(np.fromfile(self.folder / "out", self.kernel.answer), which, answers)
+        self.kernel.read_results(np.fromfile(self.folder / "out", self.kernel.result_dtype), which, results)

@@ -1,4 +1,4 @@
-"""Writers of every kind of file that open_source reads, for known frames (T, H, W)."""
+"""Writers of every file format that open_source reads, for given frames (T, H, W)."""
 
 import cv2
 import h5py
@@ -13,7 +13,7 @@ from irst_stream.io.media.sidecar import Sidecar, write_sidecar
 
 def png_folder(path, frames):
     path.mkdir()
-    for k, frame in enumerate(frames, 8):  # so that frame_10 comes after frame_9
+    for k, frame in enumerate(frames, 8):  # from 8, so that natural order matters: frame_10 after frame_9
         (path / f"frame_{k}.png").write_bytes(encode_png(frame))
     return path
 
@@ -70,7 +70,7 @@ def mat5(path, frames):
 
 def mat73(path, frames):
     with h5py.File(path.with_suffix(".mat"), "w", userblock_size=512) as file:
-        file["frames"] = frames.transpose(0, 2, 1)  # MATLAB's rows x columns x frames, as HDF5 shows it
+        file["frames"] = frames.transpose(0, 2, 1)  # MATLAB's rows x columns x frames, as presented by HDF5
         file["gain"] = np.ones((1, 1))
     return path.with_suffix(".mat")
 
@@ -89,7 +89,7 @@ def raw(path, frames):
 
 
 def raw_big_endian(path, frames):
-    """With a file header and a header before each frame."""
+    """Big-endian pixels with a file header and a header before each frame."""
     path = path.with_suffix(".bin")
     parts = [b"H" * 100, *(b"F" * 7 + f.astype(f.dtype.newbyteorder(">")).tobytes() for f in frames)]
     path.write_bytes(b"".join(parts))
@@ -128,4 +128,4 @@ MEDIA = {
     raw: (U8, U16, F32),
     raw_big_endian: (U8, U16, F32),
 }
-"""Every writer, with the pixel types it can hold."""
+"""Each writer with the pixel types that its format supports."""

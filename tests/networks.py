@@ -51,8 +51,8 @@ def random_engine(folder, seed=0, *, exported=True, **kind):
 class BySensor:
     """A network over windows of any sensors, each with maps of its own, as a pipeline has it."""
 
-    def __init__(self, unmixer, manifest, spares=(), **named):
-        self.unmix, self.maps = WindowUnmixer(unmixer, manifest, spares, **named), {}
+    def __init__(self, unmixer, manifest, fallbacks=(), **named):
+        self.unmix, self.maps = WindowUnmixer(unmixer, manifest, fallbacks, **named), {}
 
     @property
     def alarm(self):

@@ -52,7 +52,7 @@ def frames(draw):
     """As a live sensor sends them."""
     shape = st.tuples(st.integers(1, 12), st.integers(1, 12))
     pixels = draw(st.sampled_from(PIXEL_TYPES).flatmap(lambda dtype: arrays.arrays(dtype, shape)))
-    metadata = draw(st.sampled_from([b"", b"\x01", b"\x81\xa1a\x02"]))
+    metadata = draw(st.sampled_from([b"", b"\x81\xa1a\x02"]))
     return Frame(draw(stamps(sensor=True)), pixels, draw(st.sampled_from([np.inf, 255.0, 16383.0])), metadata)
 
 

@@ -17,7 +17,7 @@ from irst_stream.config import Config
 from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import render
 from irst_stream.track import TrackSettings
-from irst_stream.track.motion import velocity, velocity_noise
+from irst_stream.track.motion import MODELS
 
 RATE_HZ, FRAMES, RUNS = 100.0, 41, 60
 NOISE, AMPLITUDE = 2.0, 235.0
@@ -97,8 +97,9 @@ def test_identity_is_kept(runs):
 
 def test_detections_surprise_as_much_as_their_prediction_allows():
     """Of single frames, whose errors do not depend on each other; every fifth, so that each is news."""
-    move = velocity(1 / RATE_HZ)
-    noise = (TRACK.sway_px_s**2 + TRACK.own_sway_px_s**2) * velocity_noise(1 / RATE_HZ)
+    straight = MODELS["velocity"]
+    move = straight.modes[0].transition(1 / RATE_HZ, 0.0)
+    noise = (TRACK.sway_px_s**2 + TRACK.own_sway_px_s**2) * straight.noise(1 / RATE_HZ)
     total, freedom = 0.0, 0
     for run in followed(1, *FAR):
         for k in range(10, FRAMES - 1, 5):

@@ -65,7 +65,7 @@ def test_batches_of_any_shape_equal_one_by_one():
             np.testing.assert_allclose(images[i, j], alone, atol=1e-10)
 
 
-def test_no_targets_render_as_darkness():
+def test_no_targets_render_as_zeros():
     assert render(np.zeros((2, 0, 2)), np.zeros((2, 0))).tolist() == np.zeros((2, 11, 11)).tolist()
 
 
@@ -105,7 +105,7 @@ def test_phi_images_a_label_as_the_model_does(division, patch, sigma):
     np.testing.assert_allclose((phi @ label.ravel()).reshape(patch), render(centres, np.array([230.0, 90.0]), patch, sigma))
 
 
-def test_labels_of_a_batch_add_up_and_leave_out_what_is_off_the_grid():
+def test_labels_of_a_batch_add_up_and_leave_out_targets_off_the_grid():
     grid = FineGrid()
     xy = np.array([[[5.0, 5.0], [5.0, 5.0]], [[0.0, 10.0], [40.0, 2.0]]])
     labels = grid.label(xy, np.array([[100.0, 20.0], [7.0, 9.0]]))

@@ -24,22 +24,34 @@ MODULES = [m.name for m in pkgutil.walk_packages(irst_stream.__path__, "irst_str
 
 def test_public_names_are_locked():
     assert sorted(irst_stream.__all__) == [
+        "Config",
         "Detections",
         "DeviceError",
+        "FitSettings",
         "FormatError",
         "Frame",
         "IrstError",
         "MissingPackageError",
         "OutputError",
+        "Pipeline",
         "Pose",
         "SourceError",
         "Stamp",
+        "TrackSettings",
+        "Tracker",
         "Tracks",
         "Truth",
         "UsageError",
         "WireError",
         "__version__",
+        "csist100k",
+        "cso_map",
+        "open_pipeline",
         "open_source",
+        "read_config",
+        "score_detections",
+        "score_tracks",
+        "seqcsist",
     ]
     assert all(getattr(irst_stream, name) is not None for name in irst_stream.__all__)
 

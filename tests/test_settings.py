@@ -22,7 +22,7 @@ def faults_of(path):
     return str(caught.value).removeprefix(f"{path}: ").split("; ")
 
 
-def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
+def test_missing_keys_keep_their_defaults(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("[sensor]\nwidth = 320\n[groups]\nsnr = [5.0, 9.0]\nmembers = [2, 3]\n")
     settings = read_settings(path, SceneSettings)
@@ -44,7 +44,7 @@ def test_every_mistake_is_named_at_once_with_the_nearest_key(tmp_path):
     assert "\n" not in text
 
 
-def test_what_is_wrong_of_its_kind_does_not_hide_what_is_wrong_beside_it(tmp_path):
+def test_an_invalid_value_does_not_hide_other_faults(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(
         'policy = "lively"\nbackend = 3\nthreads = -3\nwindow = 4\n[[receive]]\nbind = true\n[[receive]]\n'
@@ -62,7 +62,7 @@ def test_what_is_wrong_of_its_kind_does_not_hide_what_is_wrong_beside_it(tmp_pat
     ]
 
 
-def test_all_settings_that_make_no_fit_search_or_tracker_are_named_at_once(tmp_path):
+def test_all_invalid_fit_search_and_tracker_settings_are_named_at_once(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(
         "[fit]\nrefit_every = 0\nsigma_px = -1.0\nshot_dn = -1.0\n[propose]\naverage = 2\nmost_regions = 0\n"
@@ -81,7 +81,7 @@ def test_all_settings_that_make_no_fit_search_or_tracker_are_named_at_once(tmp_p
     ]
 
 
-def test_what_is_built_of_such_settings_names_all_of_them_too():
+def test_constructors_name_all_invalid_settings_too():
     with pytest.raises(UsageError, match=r"^fit.starts: .*, got 0; fit.refit_every: .*, got 0$"):
         Fitter(FitSettings(starts=0, refit_every=0))
     with pytest.raises(UsageError, match=r"^propose.sigma_px: .*, got 0.0; propose.average: .*, got 2$"):
@@ -90,7 +90,7 @@ def test_what_is_built_of_such_settings_names_all_of_them_too():
         Tracker(TrackSettings(gate_chi2=0.0, smoothing_lag=-1))
 
 
-def test_what_a_configuration_names_must_be_there_where_it_runs(tmp_path):
+def test_files_that_a_configuration_names_must_exist_where_it_runs(tmp_path):
     path = tmp_path / "a.toml"
     ends = 'endpoint = "tcp://127.0.0.1:1"\nbind = true\nkeys = "no.key_secret"\nallow = "nowhere"\n'
     path.write_text(f'readout = "best"\nengine = "nonsense"\n[[receive]]\n{ends}')
@@ -122,7 +122,7 @@ def test_what_a_configuration_names_must_be_there_where_it_runs(tmp_path):
         ("fit", 3, []),
     ],
 )
-def test_an_engine_must_do_for_the_window_and_the_readout(tmp_path, capsys, readout, window, faults):
+def test_an_engine_must_suit_the_window_and_the_readout(tmp_path, capsys, readout, window, faults):
     folder, path = tmp_path / "plain", tmp_path / "a.toml"
     random_engine(folder)
     path.write_text(f'readout = "{readout}"\nwindow = {window}\nengine = "{folder}"\n')
@@ -143,7 +143,7 @@ def test_broken_toml_names_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(configs_folder().glob("*.toml")), ids=lambda p: p.stem)
-def test_every_shipped_configuration_is_valid_and_says_what_it_is_for(path):
+def test_every_shipped_configuration_is_valid_and_starts_with_a_comment(path):
     assert path.read_text().startswith("# ")
     if path.stem.startswith("scene-"):
         assert len(Scene(read_settings(find_config(path.stem), SceneSettings), 3)) == 3

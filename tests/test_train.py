@@ -1,6 +1,7 @@
 """Training, very briefly: it runs, goes on where it stopped, and ships what it made."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ batch = 16
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(validation, "VALIDATED", 1)
+    monkeypatch.setattr(validation, "TRAJECTORIES", 1)
     monkeypatch.setattr(train, "GUESSED", 500)
     (tmp_path / "tiny.toml").write_text(CONFIG)
     threads = torch.get_num_threads()
@@ -41,7 +42,7 @@ def here(tmp_path, monkeypatch):
 
 
 def run(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     return train.main()
 
 

@@ -26,7 +26,9 @@ def test_it_carries_its_data_and_says_that_it_is_typed(wheel):
         assert f"irst_stream/configs/{config.name}" in names
     assert "irst_stream/engines/README.md" in names
     assert "irst_stream/py.typed" in names
-    assert {"irst_stream/io/INTERCHANGE.md", "irst_stream/fit/fit.cu"} <= names
+    pages = {f"irst_stream/docs/{page.name}" for page in (ROOT / "irst_stream" / "docs").glob("*.md")}
+    assert {"irst_stream/docs/tutorial.md", "irst_stream/docs/settings.md"} <= pages
+    assert {*pages, "irst_stream/io/INTERCHANGE.md", "irst_stream/io/zeromq/PROTOCOL.md", "irst_stream/fit/fit.cu"} <= names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "configs/", "engines/"))]
 
 

@@ -24,13 +24,13 @@ from worlds import GROUPS, WORLDS, World
 from yardsticks import ArmsModel, truth_started
 
 from irst_stream import Detections, Frame, Stamp, Truth
-from irst_stream.build import reader_maker, told_of
+from irst_stream.build import resolver_maker, told_of
 from irst_stream.chain.window import WindowBuilder
 from irst_stream.config import Config
 from irst_stream.fit.fitter import Fitter
-from irst_stream.fit.region_targets import CLOSE, NO_TARGETS, RegionTargets
+from irst_stream.fit.region_targets import CLOSE_PX, NO_TARGETS, RegionTargets
 from irst_stream.score import score_detections
-from irst_stream.sim import Patches
+from irst_stream.sim import PatchSequences
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_engine
 from irst_stream.types import Window
@@ -98,8 +98,8 @@ def answer(world: World, seed: int, piece: tuple[int, int], *, yardsticks: bool 
     config = world.settings()
     engine = read_engine(find_engine(config.engine))
     unmixer = build_unmixer(engine, choose_backend(engine, config.backend), 1)
-    unmix = WindowUnmixer(unmixer, engine.manifest, told=told_of(config))
-    makers = {name: reader_maker(replace(config, readout=name), engine.manifest) for name in READOUTS}
+    unmix = WindowUnmixer(unmixer, engine.manifest, sensor=told_of(config))
+    makers = {name: resolver_maker(replace(config, readout=name), engine.manifest) for name in READOUTS}
     fitter, arms = Fitter(config.fit), ArmsModel()
     found = {name: Answers() for name in READOUTS}
     truths: dict[tuple[str, int], Truth] = {}
@@ -127,7 +127,7 @@ def _yardsticks(
     world: World, config: Config, fitter: Fitter, arms: ArmsModel, window: Window, truth: Truth
 ) -> dict[str, Callable[[], RegionTargets]]:
     images = window.patches[0].astype(np.float64)
-    noise = float(fitter.levels(window.patches, window.noise)[0])
+    noise = float(fitter.noise_levels(window.patches, window.noise)[0])
     work = {TRUTH_STARTED: partial(truth_started, window, truth.xy, truth.amplitude, config.fit, noise)}
     if world.arms:
         work[ARMS] = lambda: _of_model(*arms(images, noise, 0.0, world.full_scale))
@@ -147,7 +147,7 @@ def timed(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def frames(patches: Patches, full_scale: float) -> Iterator[tuple[Truth, Frame]]:
+def frames(patches: PatchSequences, full_scale: float) -> Iterator[tuple[Truth, Frame]]:
     for k in range(len(patches)):
         n = patches.count[k]
         for t in range(patches.frames.shape[1]):
@@ -176,7 +176,7 @@ def deciles(pairs: list[tuple[Detections, Truth]]) -> list[dict[str, float]]:
     for found, truth in pairs:
         score.append(found.score)
         away = np.linalg.norm(found.xy[:, None] - truth.xy, axis=-1) if len(truth) else np.full((len(found), 1), np.inf)
-        hit.append(away.min(1) < CLOSE)
+        hit.append(away.min(1) < CLOSE_PX)
     scores, hits = np.concatenate(score), np.concatenate(hit)
     tenth = np.clip((10 * scores).astype(int), 0, 9)
     rows = [(tenth == k) for k in range(10) if (tenth == k).sum() >= FEWEST]

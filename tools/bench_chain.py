@@ -25,7 +25,7 @@ from scipy.optimize import linear_sum_assignment
 
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config, read_config
-from irst_stream.fit.compiled import NOTHING, Model, Seen
+from irst_stream.fit.compiled import INFINITE, ImagingModel, RegionImages
 from irst_stream.fit.compiled.levenberg_marquardt import fit
 from irst_stream.fit.fitter import priors_of
 from irst_stream.fit.search import FitPriors
@@ -33,7 +33,7 @@ from irst_stream.optics import peak_response, render
 from irst_stream.score import score_tracks
 from irst_stream.settings import read_settings
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings
-from irst_stream.sim.motion import Life, formation
+from irst_stream.sim.trajectories import GroupTrajectory, formation
 from irst_stream.system.shipped import find_config
 from irst_stream.types import Floats, Frame, Tracks, Truth, at_rest
 
@@ -113,7 +113,7 @@ def row(name: str, f: dict[str, float]) -> str:
 def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
     """One scene."""
     scene = Scene(
-        case.scene, frames, seed, lives=meetings(frames / case.scene.sensor.rate_hz, seed) if case.meeting else ()
+        case.scene, frames, seed, trajectories=meetings(frames / case.scene.sensor.rate_hz, seed) if case.meeting else ()
     )
     config = configured(case)
     pipeline = build_pipeline(config, tracks=True)
@@ -143,10 +143,10 @@ def run(case: Case, frames: int, seed: int, radius: float) -> dict[str, float]:
     }
 
 
-def meetings(duration_s: float, seed: int) -> list[Life]:
+def meetings(duration_s: float, seed: int) -> list[GroupTrajectory]:
     """Nine pairs of groups of three: the middles of pair k are nearest, k px apart, at half time."""
     rng = np.random.default_rng(seed)
-    lives = []
+    trajectories = []
     for k in range(9):
         place = np.array([160.0, 128.0]) * (1 + k % 3, 1 + k // 3) + rng.uniform(-0.5, 0.5, 2)
         angle, drift = rng.uniform(0, 2 * np.pi), rng.uniform(-10, 10, 2)
@@ -155,14 +155,14 @@ def meetings(duration_s: float, seed: int) -> list[Life]:
             velocity = drift + side * rng.uniform(*SPEED_APART) * ahead
             offsets = formation(rng, 3, rng.uniform(*APART))
             nearest = place + side * k * np.array([-ahead[1], ahead[0]])
-            lives.append(straight(duration_s, nearest - velocity * duration_s / 2, velocity, offsets, rng.random(3)))
-    return lives
+            trajectories.append(straight(duration_s, nearest - velocity * duration_s / 2, velocity, offsets, rng.random(3)))
+    return trajectories
 
 
-def straight(duration_s: float, origin: Floats, velocity: Floats, offsets: Floats, strength: Floats) -> Life:
+def straight(duration_s: float, origin: Floats, velocity: Floats, offsets: Floats, strength: Floats) -> GroupTrajectory:
     """A flight of a formation in a straight line, px and px/s, from the scene's beginning to its end and beyond."""
     still = np.zeros(len(offsets))
-    return Life(0.0, duration_s + 1.0, origin, velocity, np.zeros(2), offsets, still, still, strength)
+    return GroupTrajectory(0.0, duration_s + 1.0, origin, velocity, np.zeros(2), offsets, still, still, strength)
 
 
 def configured(case: Case) -> Config:
@@ -237,11 +237,11 @@ def told(scene: Scene, known: FitPriors, noise: float, truth: Truth, row: int) -
     light = np.array([truth.amplitude[truth.id == number][0] for number in near])
     times, shifts = at_rest(1, 5)
     images = render(xy, np.tile(light, (5, 1)), (SIDE, SIDE), known.sigma)
-    seen = Seen(images, times, shifts[0], noise, (NOTHING, -NOTHING))
+    seen = RegionImages(images, times, shifts[0], noise, (-INFINITE, INFINITE))
     whole = np.column_stack([xy[2], (xy[4] - xy[0]) / 4, light])
 
     # The misfits of other numbers are compared, not their priors.
-    model = Model(known.sigma, known.shot, known.priors._replace(least_spread=0.0))
+    model = ImagingModel(known.sigma, known.shot, known.priors._replace(min_spread=0.0))
 
     def misfit(start: Floats) -> float:
         found = fit(start, seen, model, np.empty((0, 3)), 60)

@@ -29,26 +29,33 @@ except ImportError:
     sys.exit(2)
 
 from irst_stream.cli import main as irst_stream
-from irst_stream.commands.trials import accuracy, fresh_windows, look, usual_windows
+from irst_stream.commands.trials import accuracy, calibration_windows, evaluation_windows, run_network
 from irst_stream.errors import IrstError
 from irst_stream.fit.fitter import Fitter, priors_of
 from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import FineGrid
-from irst_stream.resolve.readouts import Fitted, Unmixing
+from irst_stream.resolve.readouts import FitResolver, NetworkResolver
 from irst_stream.resolve.settings import ClaimSettings
 from irst_stream.system.gpu_probe import ask_cuda_driver
 from irst_stream.system.shipped import find_engine
 from irst_stream.types import Stamp, Window, at_rest
-from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend
+from irst_stream.unmix.backends import TENSORRT_PRECISIONS, build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
-from irst_stream.unmix.onnx_writer import Style
+from irst_stream.unmix.onnx_writer import GraphOptions
 from irst_stream.unmix.stream import WindowUnmixer
-from irst_stream.unmix.tensorrt_build import Build, ask, build_plan, listen, recipe_of, version_of
+from irst_stream.unmix.tensorrt_build import (
+    GraphToBuild,
+    build_plan,
+    call_tensorrt,
+    parse_version,
+    recipe_for,
+    tensorrt_logger,
+)
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 OUT = Path("out/bench_gpu.json")
-BACKENDS = {precision: backend for backend, precision in TENSORRT.items()}
+BACKENDS = {precision: backend for backend, precision in TENSORRT_PRECISIONS.items()}
 REGIONS = 64
 WARM_UP = 50  # runs
 SIDE, CHAIN, ROWS = 4096, 32, 4096  # of the products that measure the matrix units
@@ -72,14 +79,14 @@ def main() -> int:
     gpu = cuda.gpus[0]
     machine = describe_machine() | {"GPU": gpu.name, "driver": cuda.version, "CUDA": cuda.cuda}
     here = look_for_tensorrt()
-    machine["TensorRT"] = here.place.tensorrt if here.place else f"none: {here.missing}"
+    machine["TensorRT"] = here.platform.tensorrt if here.platform else f"none: {here.missing}"
     print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
     work = flop(engine)
     print(f"arithmetic: {work['unfold'] / 1e9:.3f} GFLOP a frame, {work['fuse'] / 1e9:.3f} GFLOP a window")
     results: dict[str, Any] = {"machine": machine, "flop": work}
     keep(results, "reference", reference(args.seconds))
     keep(results, "fit", tried("the fit on the GPU", lambda: fit_alone(engine, args.seconds)))
-    if here.place:
+    if here.platform:
         keep(results, "matrix_flop_s", tried("large products", matrix_rate))
         for precision in args.precision:
             keep(results, precision, {})
@@ -110,8 +117,8 @@ def keep(results: dict[str, Any], name: str, found: Any) -> None:
 
 def flop(engine: Engine) -> dict[str, float]:
     """Floating point operations for one frame and one window, of convolutions and products."""
-    drawings = build_for_gpu(engine.manifest, engine.data, Style(whole=True))
-    return {part: _flop(onnx.load_from_string(drawing.serialise(part))) for part, drawing in drawings.items()}
+    writers = build_for_gpu(engine.manifest, engine.data, GraphOptions(self_contained=True))
+    return {part: _flop(onnx.load_from_string(writer.serialise(part))) for part, writer in writers.items()}
 
 
 def _flop(model: Any) -> float:
@@ -153,12 +160,14 @@ def matrix_rate() -> float:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 1]) for name in "xy"]
     graph = helper.make_graph(nodes, "matrix", ends[:1], ends[1:], [weight, many])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    recipe = recipe_of(version_of(trt.__version__), "fp16")
-    plan, _ = build_plan(trt, recipe, Build("matrix", model.SerializeToString(), frozenset(), (ROWS,)), b"")
+    recipe = recipe_for(parse_version(trt.__version__), "fp16")
+    plan, _ = build_plan(trt, recipe, GraphToBuild("matrix", model.SerializeToString(), frozenset(), (ROWS,)), b"")
     Device()
-    loaded = ask(trt, "does not load its own plan", trt.Runtime(listen(trt)).deserialize_cuda_engine, plan)
+    loaded = call_tensorrt(
+        trt, "does not load its own plan", trt.Runtime(tensorrt_logger(trt)).deserialize_cuda_engine, plan
+    )
     lanes = PlanLanes(loaded, (ROWS,), [(Stream(), Memory(scratch_bytes(loaded)))], frozenset())
-    lanes.make({})
+    lanes.make_lanes({})
     rate = CHAIN * 2.0 * ROWS * SIDE * SIDE / (lanes.costs[ROWS] / 1e3)
     print(f"large products in fp16 by TensorRT without cuBLAS: {rate / 1e12:.0f} TFLOP/s")
     return rate
@@ -171,8 +180,8 @@ def measure(engine: Engine, precision: str, batch: str, seconds: float, keep: Ca
         keep(precision, {"refused": True})
         return
     unmixer = build_unmixer(engine, choose_backend(engine, BACKENDS[precision]), with_map=False)
-    trial = fresh_windows(engine.manifest, 4000)
-    found: dict[str, Any] = {"CSO-mAP": accuracy(look(unmixer, trial.windows, 512), trial.truths, engine.manifest)}
+    trial = evaluation_windows(engine.manifest, 4000)
+    found: dict[str, Any] = {"CSO-mAP": accuracy(run_network(unmixer, trial.windows, 512), trial.truths, engine.manifest)}
     rates = {size: throughput(unmixer, engine, int(size), seconds) for size in batch.split(",")}
     found["windows_s"], found["best_at_once"] = max((rate, size) for size, rate in rates.items())
     found["rates"], found["costs_ms"] = rates, unmixer.costs
@@ -187,7 +196,7 @@ def measure(engine: Engine, precision: str, batch: str, seconds: float, keep: Ca
 
 def throughput(unmixer: Any, engine: Engine, size: int, seconds: float) -> float:
     """Windows a second, host to host: each brings one new frame, and four that are held."""
-    windows = usual_windows(engine.manifest, size)
+    windows = calibration_windows(engine.manifest, size)
     held = [list(unmixer.unfold(np.ascontiguousarray(windows[:, t]))) for t in range(WINDOW)]
     places, count, began = np.tile(np.arange(WINDOW), (size, 1)), 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
@@ -208,7 +217,7 @@ def fit_alone(engine: Engine, seconds: float) -> dict[str, Any]:
 
 def fitting(engine: Engine, fitter: Fitter) -> Callable[[], None]:
     """What the fit does for each frame of a stream with so many regions."""
-    numbers, windows, resolve = itertools.count(), usual_windows(engine.manifest, REGIONS), Fitted(fitter)
+    numbers, windows, resolve = itertools.count(), calibration_windows(engine.manifest, REGIONS), FitResolver(fitter)
 
     def step() -> None:
         resolve(window_of(next(numbers), windows), [])
@@ -230,10 +239,10 @@ def steps(engine: Engine, unmixer: Any, regions: int, readout: Any = None, devic
     """What is done for each frame of a stream with so many regions; device: that the fit runs on."""
     look_at = WindowUnmixer(unmixer, engine.manifest)
     maps = look_at.new_maps()
-    windows = usual_windows(engine.manifest, regions)
+    windows = calibration_windows(engine.manifest, regions)
     grid = FineGrid(engine.manifest.division, engine.manifest.patch)
     fitter = fit_on(device) if readout == "best" else None
-    resolve = Unmixing(readout, grid, ClaimSettings(), 235.0, fitter) if readout else None
+    resolve = NetworkResolver(readout, grid, ClaimSettings(), 235.0, fitter) if readout else None
     numbers = itertools.count()
 
     def step() -> None:
@@ -314,7 +323,7 @@ def by_pytorch(engine: Engine, seconds: float) -> dict[str, float] | str:
         return "not measured: this PyTorch has no CUDA"
     network = load(engine).cuda()
     size = 512
-    frames = torch.from_numpy(usual_windows(engine.manifest, size)).cuda()
+    frames = torch.from_numpy(calibration_windows(engine.manifest, size)).cuda()
     places = torch.arange(WINDOW).cuda()
 
     @torch.no_grad()

@@ -40,7 +40,7 @@ from irst_stream.system.latency import Summary
 from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
-from irst_stream.unmix.stream import MapStream, NetworkInput, see
+from irst_stream.unmix.stream import MapStream, NetworkInput, run
 
 OUT = Path("out/bench_live.json")
 LOCAL = "tcp://127.0.0.1:*"
@@ -236,8 +236,11 @@ class Timer:
         self.done, self._expected, self._seen = threading.Event(), expected, 0
         self._began = self._ended = 0.0
 
+    def start(self, *_: Any) -> None:
+        """Needs nothing of the pipeline."""
+
     def write(self, *_: Any) -> None:
-        """Takes note of one."""
+        """Counts one."""
         self._ended = time.monotonic()
         self._began = self._began or self._ended
         self._seen += 1
@@ -260,7 +263,7 @@ def bare_engine(config: Config, patches: np.ndarray) -> tuple[float, float]:
     stream = MapStream(engine.manifest)
     times = [time.perf_counter()]
     for first in range(len(patches) - WINDOW + 1):
-        see(unmixer, [NetworkInput(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
+        run(unmixer, [NetworkInput(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
         times.append(time.perf_counter())
     median, slow = np.percentile(np.diff(times), (50, 99))
     return (len(times) - 2) / (times[-1] - times[1]), slow / median

@@ -15,18 +15,18 @@ from typing import get_args
 import onnxruntime
 from bench_data import describe_machine
 
-from irst_stream.commands.engine_build import BuildOrder, draw_builds
-from irst_stream.commands.trials import accuracy, fresh_windows, look
+from irst_stream.commands.engine_build import BuildRequest, graphs_to_build
+from irst_stream.commands.trials import accuracy, evaluation_windows, run_network
 from irst_stream.errors import IrstError
 from irst_stream.system.shipped import find_engine
 from irst_stream.unmix.engine import Engine, read_engine
-from irst_stream.unmix.onnx import WholeOnCpu
-from irst_stream.unmix.parity import apart
-from irst_stream.unmix.plans import Place, Precision
-from irst_stream.unmix.tensorrt_build import recipe_of, version_of
+from irst_stream.unmix.onnx import GpuGraphsOnCpu
+from irst_stream.unmix.parity import largest_differences
+from irst_stream.unmix.plans import GpuPlatform, Precision
+from irst_stream.unmix.tensorrt_build import parse_version, recipe_for
 
 OUT = Path("out/bench_precision.json")
-NOWHERE = Place("10.13.3", "none", "0.0", "none")
+NOWHERE = GpuPlatform("10.13.3", "none", "0.0", "none")
 
 
 def main() -> int:
@@ -43,12 +43,15 @@ def main() -> int:
 
 
 def measure(engine: Engine, count: int) -> dict[str, dict[str, float]]:
-    trial, found, exact = fresh_windows(engine.manifest, count), {}, None
+    trial, found, exact = evaluation_windows(engine.manifest, count), {}, None
     for precision in get_args(Precision):
-        order = BuildOrder(engine, NOWHERE, precision, (1,), recipe_of(version_of(NOWHERE.tensorrt), precision))
-        seen = look(WholeOnCpu({build.part: build.graph for build in draw_builds(order)}), trial.windows)
+        order = BuildRequest(engine, NOWHERE, precision, (1,), recipe_for(parse_version(NOWHERE.tensorrt), precision))
+        seen = run_network(GpuGraphsOnCpu({build.part: build.graph for build in graphs_to_build(order)}), trial.windows)
         exact = exact or seen
-        row = {"CSO-mAP": accuracy(seen, trial.truths, engine.manifest), "apart": max(apart(seen, exact).values())}
+        row = {
+            "CSO-mAP": accuracy(seen, trial.truths, engine.manifest),
+            "apart": max(largest_differences(seen, exact).values()),
+        }
         found[precision] = row
         print(
             f"{engine.folder.name:<12}{precision:<6}CSO-mAP {row['CSO-mAP']:6.2f}   apart from fp32 {row['apart']:.1e}",

@@ -104,11 +104,11 @@ def run_scene(scene: Scene, tallies: dict[int, Tally]) -> None:
 
 def judge(found: Proposals, truth: Truth, sensor: Sensor, tally: Tally) -> None:
     """Adds one frame's hits and false regions."""
-    false = np.ones(len(found.middles), bool)
+    false = np.ones(len(found.centres), bool)
     for group in np.unique(truth.group):
         xy = truth.xy[truth.group == group]
         middle = xy.mean(axis=0)
-        distance = np.abs(found.middles - middle).max(axis=1)
+        distance = np.abs(found.centres - middle).max(axis=1)
         false &= distance > 8
         if (middle >= 3).all() and (middle <= np.array([sensor.width - 4, sensor.height - 4])).all():
             (tally.groups if len(xy) > 1 else tally.singles).append(bool((distance <= 4).any()))

@@ -29,7 +29,7 @@ from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
 from irst_stream.unmix.settings import Backend
-from irst_stream.unmix.stream import MapStream, NetworkInput, run_sequence, see
+from irst_stream.unmix.stream import MapStream, NetworkInput, run, run_sequence
 
 OUT = Path("out/bench_speed.json")
 REFERENCE = "reference as written, PyTorch, all cores"
@@ -56,23 +56,23 @@ def main() -> int:
                 runs[f"{head}, {backend}: one recording, all cores"] = Recording(made, backend, usable_cores())
                 runs[f"{head}, {backend}: as many streams as cores"] = Streams(made, backend, usable_cores())
     seconds = {name: [] for name in runs}
-    for run in runs.values():
-        run(patches)
+    for runner in runs.values():
+        runner(patches)
     for _ in range(args.rounds):
-        for name, run in runs.items():
+        for name, runner in runs.items():
             began = time.perf_counter()
-            outputs = run(patches)
+            outputs = runner(patches)
             seconds[name].append((time.perf_counter() - began) / outputs)
     base = np.median(seconds[REFERENCE])
     results = []
-    for name, run in runs.items():
+    for name, runner in runs.items():
         per_frame = float(np.median(seconds[name]))
-        latency = np.percentile(run.latencies, (50, 99)) * 1e3 if run.latencies else (np.nan, np.nan)
+        latency = np.percentile(runner.latencies, (50, 99)) * 1e3 if runner.latencies else (np.nan, np.nan)
         row = {"name": name, "frames_s": 1 / per_frame, "times_the_reference": base / per_frame}
         results.append(row | {"latency_ms": {"p50": latency[0], "p99": latency[1]}})
         print(
             f"{name:<54}{1 / per_frame:8.1f} output frames/s{base / per_frame:8.2f} x"
-            + (f"   latency p50 {latency[0]:.2f} ms, p99 {latency[1]:.2f} ms" if run.latencies else "")
+            + (f"   latency p50 {latency[0]:.2f} ms, p99 {latency[1]:.2f} ms" if runner.latencies else "")
         )
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
@@ -145,7 +145,7 @@ class Stream:
         stream, outputs = MapStream(self.engine.manifest), 0
         for first in range(len(patches) - WINDOW + 1):
             began = time.perf_counter()
-            see(self.unmixer, [NetworkInput(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
+            run(self.unmixer, [NetworkInput(stream, patches[first : first + WINDOW], range(first, first + WINDOW))])
             if first:  # the first window has five frames to unfold
                 self.latencies.append(time.perf_counter() - began)
             outputs += 1

@@ -33,7 +33,7 @@ from bench_data import describe_machine
 from tracking_rivals import RIVALS, Steps
 from tracking_scenes import Frames, Kind, scene
 
-from irst_stream.score import RADIUS, Encounters, score_tracks
+from irst_stream.score import RADIUS, TruthAndTracks, score_tracks
 from irst_stream.score.gospa import gospa_parts
 from irst_stream.types import Tracks
 
@@ -141,11 +141,11 @@ def run(tracker: Steps, frames: Frames) -> tuple[list[Tracks], dict[str, float]]
 def judge(answers: list[Tracks], frames: Frames) -> dict[str, Any]:
     """The scores of a tracker's answers."""
     pairs: list[tuple[Tracks | None, Any]] = [(tracks, truth) for tracks, (_, truth) in zip(answers, frames, strict=True)]
-    met = Encounters.of(pairs, CUTOFF_PX)
-    squares = gospa_parts(met.found.points.count, met.real.points, met.pairs, CUTOFF_PX, 2).sum(1)
+    data = TruthAndTracks.of(pairs, CUTOFF_PX)
+    squares = gospa_parts(data.tracks.points.count, data.truth.points, data.pairs, CUTOFF_PX, 2).sum(1)
     report = score_tracks(pairs, RADIUS)
     return {
-        "gospa": float(np.mean(np.sqrt(squares / met.real.points.count))),
+        "gospa": float(np.mean(np.sqrt(squares / data.truth.points.count))),
         "idf1": report.identity.idf1,
         "hota": report.hota.hota,
         "mota": report.clear.mota,

@@ -24,15 +24,15 @@ from bench_data import describe_machine
 
 from irst_stream.commands.console import progress
 from irst_stream.errors import IrstError, UsageError
-from irst_stream.learn.data import Clips, Draw, anything, benchmark, crop, from_folder
-from irst_stream.learn.losses import Targets, by_cell, by_mixture, map_error
+from irst_stream.learn.data import BatchSource, Clips, benchmark_batches, crop_clips, folder_batches, mixed_batches
+from irst_stream.learn.losses import Targets, cell_loss, map_loss, mixture_loss
 from irst_stream.learn.network import DeRefNet
-from irst_stream.learn.validation import calibrate, validate, validation_sets, with_told
+from irst_stream.learn.validation import calibrate, validate, validation_sets, with_sensor_planes
 from irst_stream.optics import FineGrid
 from irst_stream.settings import read_settings
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_engine
-from irst_stream.unmix.engine import FAINTEST, UNIT, WINDOW, read_engine, write_engine, write_graphs
+from irst_stream.unmix.engine import LIGHT_UNIT_DN, MIN_PEAK_DN, WINDOW, read_engine, write_engine, write_graphs
 from irst_stream.unmix.graph import build_all
 
 ROOT = Path("out/train")
@@ -166,22 +166,22 @@ def train(config: Training, folder: Path) -> None:
     ship(run, config, folder, device)
 
 
-def choose_data(config: Training) -> Draw:
+def choose_data(config: Training) -> BatchSource:
     if config.data == "benchmark":
         if not 0 <= config.still <= 1:
             raise UsageError(f"still: expected a share from 0 to 1, got {config.still}")
-        return benchmark(config.seed, config.noise_dn, config.still)
+        return benchmark_batches(config.seed, config.noise_dn, config.still)
     if config.data == "anything":
-        return anything(config.seed)
+        return mixed_batches(config.seed)
     if Path(config.data).is_dir():
-        return from_folder(Path(config.data), config.seed, config.noise_dn)
+        return folder_batches(Path(config.data), config.seed, config.noise_dn)
     raise UsageError(f"data: expected benchmark, anything or a folder, got {config.data}")
 
 
-def shown(draw: Draw, config: Training, number: int, size: int, frames: int) -> Clips:
+def shown(draw: BatchSource, config: Training, number: int, size: int, frames: int) -> Clips:
     """A batch as the network sees it."""
     rng = np.random.default_rng((config.seed, number, 1))
-    return crop(draw(number, size, frames), (config.patch, config.patch), rng)
+    return crop_clips(draw(number, size, frames), (config.patch, config.patch), rng)
 
 
 def grid_of(config: Training) -> FineGrid:
@@ -201,14 +201,14 @@ def unfold_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.T
     frames = to(clips.frames[:, 0], centres)  # B h w
     targets = targets_of(clips, slice(0, 1), centres)
     maps, errors = network.maps(frames)  # B H W, B 9 H W
-    parts = {"map": map_error(maps, targets.label, network.scale(frames)), "symmetry": symmetry(errors)}
+    parts = {"map": map_loss(maps, targets.label, network.scale(frames)), "symmetry": symmetry(errors)}
     return parts["map"] + weights.symmetry * parts["symmetry"], parts
 
 
 def head_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Tensor) -> Any:
     patches = to(clips.frames, centres)  # B 5 h w
     scale = network.scale(patches)
-    raw = network.look(with_told(network, patches, clips.told), scale, None)  # B 7 H W
+    raw = network.predict_claims(with_sensor_planes(network, patches, clips.facts), scale, None)  # B 7 H W
     part = HEAD_LOSSES[weights.head](raw, scale, targets_of(clips, slice(WINDOW // 2, WINDOW // 2 + 1), centres), centres)
     return part, {"head": part}
 
@@ -219,25 +219,25 @@ def whole_loss(network: DeRefNet, clips: Clips, weights: Loss, centres: torch.Te
     maps = maps.view(*frames.shape[:2], *maps.shape[1:])
     windows = maps.unfold(1, WINDOW, 1).movedim(-1, 2).flatten(0, 1)  # B(T-4) 5 H W
     patches = frames.unfold(1, WINDOW, 1).movedim(-1, 2).flatten(0, 1)  # B(T-4) 5 h w
-    told = np.repeat(clips.told, frames.shape[1] - WINDOW + 1, axis=0)  # B(T-4) 4
-    found = network.merge(windows, torch.arange(WINDOW), with_told(network, patches, told))
+    told = np.repeat(clips.facts, frames.shape[1] - WINDOW + 1, axis=0)  # B(T-4) 4
+    found = network.merge(windows, torch.arange(WINDOW), with_sensor_planes(network, patches, told))
     middle = slice(WINDOW // 2, frames.shape[1] - WINDOW // 2)
     targets = targets_of(clips, middle, centres)
     parts = {
-        "map": map_error(found.map, targets.label, found.scale[:, 0]),
+        "map": map_loss(found.map, targets.label, found.scale[:, 0]),
         "symmetry": symmetry(errors),
-        "alignment": (found.aligned - found.centre[:, None]).abs().mean() / UNIT**2,
+        "alignment": (found.aligned - found.centre[:, None]).abs().mean() / LIGHT_UNIT_DN**2,
         "head": HEAD_LOSSES[weights.head](found.raw, found.scale, targets, centres),
     }
     extra = weights.symmetry * parts["symmetry"] + weights.alignment * parts["alignment"]
     return parts["head"] + 100 * weights.map * (parts["map"] + extra), parts
 
 
-HEAD_LOSSES = {"mixture": by_mixture, "cells": by_cell}
+HEAD_LOSSES = {"mixture": mixture_loss, "cells": cell_loss}
 
 
 def symmetry(errors: torch.Tensor) -> torch.Tensor:
-    return (errors.float() / UNIT).square().mean()
+    return (errors.float() / LIGHT_UNIT_DN).square().mean()
 
 
 def to(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
@@ -280,7 +280,7 @@ def optimizer_of(network: DeRefNet, stage: str) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
 
 
-def resume(config: Training, folder: Path, draw: Draw, device: torch.device) -> Run:
+def resume(config: Training, folder: Path, draw: BatchSource, device: torch.device) -> Run:
     """The run as its checkpoint left it, or a new one."""
     torch.manual_seed(config.seed)
     network, average = (
@@ -324,12 +324,12 @@ def begin_from(network: DeRefNet, weights: dict[str, np.ndarray]) -> None:
     network.load_state_dict(own | taken)
 
 
-def first_guess(draw: Draw, config: Training) -> np.ndarray:
+def first_guess(draw: BatchSource, config: Training) -> np.ndarray:
     """Qinit (cells, pixels): the linear map from images to labels with the least squared error."""
     clips = shown(draw, config, 0, GUESSED, 1)
     y = clips.frames[:, 0].reshape(GUESSED, -1).astype(np.float64)
     if config.by_peak:
-        y *= UNIT / np.maximum(y.max(1, keepdims=True), FAINTEST)
+        y *= LIGHT_UNIT_DN / np.maximum(y.max(1, keepdims=True), MIN_PEAK_DN)
     x = grid_of(config).label(clips.xy[:, 0], clips.amplitude).reshape(GUESSED, -1)
     ridge = 1e-6 * np.trace(y.T @ y) / y.shape[1] * np.eye(y.shape[1])
     return np.linalg.solve(y.T @ y + ridge, y.T @ x).T

@@ -16,13 +16,13 @@ import numpy as np
 
 from irst_stream.config import Config, read_config
 from irst_stream.optics import PATCH, SIGMA, peak_response, render
-from irst_stream.sim import Patches, SeqCsistRules, csist100k, seqcsist
+from irst_stream.sim import PatchSequences, SeqCsistRules, csist100k, seqcsist
 from irst_stream.sim.sensor import digitise
 from irst_stream.system.shipped import find_config
 
 __all__ = ["GROUPS", "WORLDS", "World", "free_groups"]
 
-Draw = Callable[[int, int, int], Patches]  # of so many sequences, from this number on, of this seed
+Draw = Callable[[int, int, int], PatchSequences]  # of so many sequences, from this number on, of this seed
 FREE_FRAMES = 8  # of a free group: four windows
 SPREAD = 1.3  # times the spacing: how far a target's nearest neighbour is at most
 FREE_NOISE = 5.0  # DN, of groups of no benchmark
@@ -67,16 +67,16 @@ def trajectories(
     rules: SeqCsistRules = SeqCsistRules(),  # noqa: B008, frozen
     noise: tuple[float, float] = (0.0, 0.0),
     depth: int = 16,
-) -> Patches:
+) -> PatchSequences:
     """SeqCSIST by these rules, of the test split."""
     return seqcsist(count, first=first, seed=seed, split="test", noise=noise, depth=depth, rules=rules)
 
 
-def evenly_counted(count: int, first: int, seed: int) -> Patches:
+def evenly_counted(count: int, first: int, seed: int) -> PatchSequences:
     """CSIST-100K's images, of which five targets are as frequent as one: its generator draws crowded images again."""
     made = csist100k(8 * count, first=8 * first, seed=seed, split="test", depth=16)
     rows = np.concatenate([np.flatnonzero(made.count == n)[: -(-count // 5)] for n in range(1, 6)])[:count]
-    return Patches(*(getattr(made, name)[rows] for name in ("frames", "xy", "amplitude", "count", "noise")))
+    return PatchSequences(*(getattr(made, name)[rows] for name in ("frames", "xy", "amplitude", "count", "noise")))
 
 
 def free_groups(
@@ -90,7 +90,7 @@ def free_groups(
     noise: tuple[float, float] = (0.0, 0.0),
     sigma: tuple[float, float] = (SIGMA, SIGMA),
     depth: int | None = None,
-) -> Patches:
+) -> PatchSequences:
     """Groups of 1 to 5 targets without arrangement, whose nearest neighbours are 1 to 1.3 times the spacing, px, apart.
 
     amplitude: DN, of the brightest target, the others' a share of it; noise, DN; sigma: px, along x and y.
@@ -110,7 +110,7 @@ def free_groups(
     frames = render(xy, light[:, None], PATCH, *sigma)
     frames = (frames + level[:, None, None, None] * rng.standard_normal(frames.shape)).astype(np.float32)
     seen = frames if depth is None else digitise(frames, depth, None)
-    return Patches(seen, np.where(exists[:, None, :, None], xy, np.nan), light, number, level)
+    return PatchSequences(seen, np.where(exists[:, None, :, None], xy, np.nan), light, number, level)
 
 
 def _grown(rng: np.random.Generator, spacing: float) -> np.ndarray:

@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import least_squares
 
-from irst_stream.fit.compiled import Model, Seen
-from irst_stream.fit.compiled.evidence import certainty
+from irst_stream.fit.compiled import ImagingModel, RegionImages
+from irst_stream.fit.compiled.evidence import fill_covariances
 from irst_stream.fit.compiled.levenberg_marquardt import fit
 from irst_stream.fit.fitter import priors_of
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
@@ -34,10 +34,10 @@ def truth_started(window: Window, xy: Floats, amplitude: Floats, settings: FitSe
     images, known, n = window.patches[0].astype(np.float64), priors_of(settings), len(xy)
     start = np.column_stack([xy - window.corners[0], np.zeros((n, 2)), amplitude])
     limits = (0.0 if images.min() == 0 else -1e30, min(float(window.ceiling[0]), 1e30))
-    seen = Seen(images, np.array(window.frame_times), np.array(window.platform_shifts[0]), noise, limits)
-    p, _, matrix, _ = fit(start, seen, Model(known.sigma, known.shot, known.priors), FREE, STEPS)
+    seen = RegionImages(images, np.array(window.frame_times), np.array(window.platform_shifts[0]), noise, limits)
+    p, _, matrix, _ = fit(start, seen, ImagingModel(known.sigma, known.shot, known.priors), FREE, STEPS)
     cov, deviation = np.zeros((n, n, 2, 2)), np.zeros(n)
-    certainty(matrix, images.shape[:0:-1], cov, deviation)
+    fill_covariances(matrix, images.shape[:0:-1], cov, deviation)
     return RegionTargets.alone(p[:, :2] + window.corners[0], cov[range(n), range(n)], p[:, 4], deviation, np.ones(n))
 
 

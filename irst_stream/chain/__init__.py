@@ -1,1 +1,1 @@
-"""What happens to a frame: its window, where the platform pointed, detections, tracks."""
+"""What happens to a frame: windows, platform poses, detections, tracks."""

@@ -1,12 +1,12 @@
-"""The one path from frames to detections and tracks, offline and live: step(frames), and nothing else."""
+"""The one path from frames to detections and tracks, for files and live sources: Pipeline.step()."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from irst_stream.chain.platform import View, correct_for_roll
+from irst_stream.chain.platform import PlatformView, correct_for_roll
 from irst_stream.chain.sensor import Network, SensorChain
 from irst_stream.chain.window import Events
 from irst_stream.system.latency import Clocks
@@ -15,16 +15,16 @@ from irst_stream.types import Detections, Frame, Tracks, Window
 __all__ = ["Pipeline", "Result"]
 
 Result: TypeAlias = Detections | Tracks
-NewSensor: TypeAlias = Callable[[Events, int], SensorChain]  # where events are counted, the first new track's id
-MOST_SENSORS = 256  # that are held; one that comes back after more others starts from nothing
-MOST_NAMES = 65_536  # of forgotten sensors whose track ids go on where they ended
+NewSensor: TypeAlias = Callable[[Events, int], SensorChain]  # the counter of events, the id of the first track
+MAX_SENSORS = 256  # held at once; beyond, the one without frames for the longest time is forgotten and starts from scratch
+MAX_FORGOTTEN = 65_536  # forgotten sensors whose next track id is remembered
 
 
 class Pipeline:
-    """A chain for each sensor, and a network that looks at the windows of all of them together.
+    """One chain per sensor, and one network that processes the windows of all sensors together.
 
-    The ids of a sensor's tracks are never used again. `clocks` holds what each stage took; `events` counts what happened to
-    frames, by sensor and name: see window.
+    Track ids of a sensor are never reused. `clocks` holds the durations of each stage; `events` counts what happened to
+    frames, by sensor and event name: see chain.window.
     """
 
     def __init__(self, network: Network, new_sensor: NewSensor) -> None:
@@ -35,66 +35,73 @@ class Pipeline:
 
     @property
     def alarm(self) -> str:
-        """What has failed, and what works in its place; "" while nothing has."""
-        readers = {sensor.reader.alarm: None for sensor in list(self._sensors.values())}
-        return "; ".join(filter(None, (self._network.alarm, *readers)))
+        """The failures so far and their fallbacks, in one line; "" while everything works."""
+        resolver_alarms = {sensor.resolver.alarm: None for sensor in list(self._sensors.values())}
+        return "; ".join(filter(None, (self._network.alarm, *resolver_alarms)))
+
+    def run(self, frames: Iterable[Frame]) -> Iterator[Result]:
+        """Yield the results of frames, for instance of open_source, as they are completed; then end all streams."""
+        for frame in frames:
+            yield from self.step([frame])
+        yield from self.finish()
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
-        """Take the next frames of any sensors, in the order they came; the detections of the windows they complete, and
-        after each the tracks that it settles.
+        """Process the next frames of any sensors, in order of arrival.
+
+        Returns the detections of the windows that the frames complete, each followed by the tracks that it settles.
         """
         results: list[Result] = []
-        taken: list[tuple[SensorChain, Window, list[View]]] = []
+        completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
         with self.clocks("window"):
             for frame in frames:
                 sensor, ended = self._sensor(frame)
                 results += ended
-                completed = sensor.take(frame)
+                pushed = sensor.push(frame)
                 if sensor.windows.restarted:
                     results += self._restart(sensor)
-                if completed is not None:
-                    taken.append((sensor, *completed))
-        if not taken:
+                if pushed is not None:
+                    completed.append((sensor, *pushed))
+        if not completed:
             return results
         with self.clocks("unmix"):
-            answers = self._network([(window, sensor.maps) for sensor, window, _ in taken])
+            outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
         with self.clocks("resolve"):
             found = [
-                correct_for_roll(sensor.reader(window, answer), window, around)
-                for (sensor, window, around), answer in zip(taken, answers, strict=True)
+                correct_for_roll(sensor.resolver(window, output), window, views)
+                for (sensor, window, views), output in zip(completed, outputs, strict=True)
             ]
         with self.clocks("track"):
-            for detections, (sensor, _, around) in zip(found, taken, strict=True):
-                results += (detections, *sensor.follow(detections, around))
+            for detections, (sensor, _, views) in zip(found, completed, strict=True):
+                results += (detections, *sensor.track(detections, views))
         return results
 
     def finish(self) -> list[Result]:
-        """What waited for frames that will not come."""
+        """End all streams; return the tracks that were waiting for later frames."""
         return [tracks for sensor in self._sensors.values() for tracks in sensor.finish()]
 
     def forget(self, name: str) -> list[Result]:
-        """Drop all that is held of a sensor that will not come back; what waited for more of its frames."""
+        """Drop the state of a sensor; return its tracks that were waiting for later frames. Unknown names give none."""
         sensor = self._sensors.pop(name, None)
         if sensor is None:
             return []
         if sensor.tracker is not None:
             self._next_ids[name] = sensor.tracker.next_id
-            if len(self._next_ids) > MOST_NAMES:
+            if len(self._next_ids) > MAX_FORGOTTEN:
                 self._next_ids.popitem(last=False)
         return list(sensor.finish())
 
     def _sensor(self, frame: Frame) -> tuple[SensorChain, list[Result]]:
-        """A frame's sensor; what waited of one that had to make room for it."""
+        """Return the chain of a frame's sensor, and the last tracks of a sensor forgotten to make room for it."""
         name, ended = frame.stamp.sensor, list[Result]()
         if name not in self._sensors:
             self._sensors[name] = self._new_sensor(self.events, self._next_ids.pop(name, 1))
-            if len(self._sensors) > MOST_SENSORS:
+            if len(self._sensors) > MAX_SENSORS:
                 ended = self.forget(next(iter(self._sensors)))
         self._sensors.move_to_end(name)
         return self._sensors[name], ended
 
     def _restart(self, sensor: SensorChain) -> list[Tracks]:
-        """Drop what is known by a sensor's old stamps; the tracks that waited. Its tracker's ids go on."""
+        """Drop the state tied to a sensor's old stamps; return the tracks that were waiting. Its track ids continue."""
         fresh = self._new_sensor(self.events, 1)
-        sensor.maps, sensor.reader = fresh.maps, fresh.reader
+        sensor.maps, sensor.resolver = fresh.maps, fresh.resolver
         return sensor.finish()

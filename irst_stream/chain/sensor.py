@@ -1,4 +1,4 @@
-"""Everything that a pipeline holds of one sensor, and what its parts are asked for."""
+"""The state of one sensor in a pipeline, and the protocols of the parts it uses."""
 
 from __future__ import annotations
 
@@ -6,85 +6,88 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from irst_stream.chain.platform import PoseHistory, View, with_platform_shifts
+from irst_stream.chain.platform import PlatformView, PoseHistory, with_platform_shifts
 from irst_stream.chain.window import WindowBuilder
 from irst_stream.resolve.readouts import Resolver
 from irst_stream.types import Detections, Frame, Pose, RegionOutput, Tracks, Window
 
-__all__ = ["Follower", "Network", "NoNetwork", "SensorChain"]
+__all__ = ["Network", "NoNetwork", "SensorChain", "SensorTracker"]
 
-Maps: TypeAlias = Any  # what a network holds of one sensor's last frames
+Maps: TypeAlias = Any  # a network's cache of one sensor's last frames
 
 
 class Network(Protocol):
-    """Looks at windows before they are read, those of all sensors in one call.
+    """Processes windows before they are resolved, those of all sensors in one call.
 
-    `alarm` says what has failed of it, "" while nothing has.
+    `alarm` describes a failure of the network, "" while there is none.
     """
 
     alarm: str
 
     def new_maps(self) -> Maps:
-        """Room for what is held of one more sensor."""
+        """Return an empty cache for one more sensor."""
 
     def __call__(self, windows: Sequence[tuple[Window, Maps]]) -> list[list[RegionOutput]]:
-        """What is seen in each region of each window; each comes with what is held of its sensor."""
+        """Return the output for each region of each window; every window comes with its sensor's cache."""
 
 
 class NoNetwork:
-    """Sees nothing: the windows are read by the fit alone."""
+    """Gives no output: the windows are resolved by the fit alone."""
 
     alarm = ""
 
     def new_maps(self) -> Maps:
-        """Nothing is held."""
+        """Return None: nothing is cached."""
         return None
 
     def __call__(self, windows: Sequence[tuple[Window, Maps]]) -> list[list[RegionOutput]]:
-        """Nothing of each."""
+        """Return an empty list for each window."""
         return [[] for _ in windows]
 
 
-class Follower(Protocol):
-    """Follows one sensor's targets from frame to frame; `next_id` is the next new track's."""
+class SensorTracker(Protocol):
+    """Tracks one sensor's targets from frame to frame; `next_id` is the id of the next new track."""
 
     next_id: int
 
     def settle(self, detections: Detections, pose: Pose | None, shape: tuple[int, int] | None) -> list[Tracks]:
-        """The tracks that the next frame settles. pose and shape (H, W): of that frame, None where no poses are known."""
+        """Process the next frame's detections; return the tracks that they settle.
+
+        pose and shape (H, W): of that frame, None where poses are unknown.
+        """
 
     def finish(self) -> list[Tracks]:
-        """The tracks that waited for more frames."""
+        """End the stream; return the tracks that were waiting for later frames."""
 
 
 @dataclass
 class SensorChain:
-    """One sensor's windows, its platform's poses, what the network holds of it, its reader and its tracker."""
+    """One sensor's windows, its platform's poses, the network's cache of it, its resolver and its tracker."""
 
     windows: WindowBuilder
     poses: PoseHistory
     maps: Maps
-    reader: Resolver
-    tracker: Follower | None
+    resolver: Resolver
+    tracker: SensorTracker | None
 
-    def take(self, frame: Frame) -> tuple[Window, list[View]] | None:
-        """The window that a frame completes, shifted as its platform moved, and the views of its frames."""
-        if frame.pose is not None and frame.pose.x != frame.pose.x:  # NaN: its sensor said something else than a pose
+    def push(self, frame: Frame) -> tuple[Window, list[PlatformView]] | None:
+        """Add the next frame; return the window that it completes, with platform shifts, and the views of its frames."""
+        if frame.pose is not None and frame.pose.x != frame.pose.x:  # NaN: the sensor sent a pose that cannot be used
             self.windows.count(frame, "pose")
         self.poses.add(frame)
         window = self.windows.push(frame)
         if window is None:
             return None
-        around = self.poses.around(window.stamp)
-        return with_platform_shifts(window, around), around
+        views = self.poses.window_views(window.stamp)
+        return with_platform_shifts(window, views), views
 
-    def follow(self, detections: Detections, around: Sequence[View]) -> list[Tracks]:
-        """The tracks that a window's detections settle; around: the views of its frames."""
+    def track(self, detections: Detections, views: Sequence[PlatformView]) -> list[Tracks]:
+        """Return the tracks that a window's detections settle; views: of its frames, empty where poses are unknown."""
         if self.tracker is None:
             return []
-        view = around[len(around) // 2] if around else None
+        view = views[len(views) // 2] if views else None
         return self.tracker.settle(detections, view.pose if view else None, view.shape if view else None)
 
     def finish(self) -> list[Tracks]:
-        """The tracks that waited for frames that will not come."""
+        """End the stream; return the tracks that were waiting for later frames."""
         return [] if self.tracker is None else self.tracker.finish()

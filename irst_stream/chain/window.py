@@ -1,24 +1,28 @@
 """The sliding windows of one sensor: frames in, windows of an odd number of frames out.
 
-A sensor's window holds frames of one epoch and one size whose indices follow each other. The rules, each counted by
-its name:
+All frames of a window have the same epoch, shape and pixel type, and consecutive indices. Every other frame is an event,
+counted by its name:
 
-    gap        frames are missing      the window starts anew with this frame; `missing` counts the frames (1)
-    stray      the last index was one  the window starts anew with this frame (2)
-    restart    another epoch, or (3)   the window starts anew, whichever of the two epochs is the larger
-    size       another size or type    the window starts anew
-    pause      much time has passed    the window starts anew: what was in view has moved on
-    clock      time stands still, or goes back  nothing: frames are in order of their index, not of their time
-    duplicate  an index seen last      the frame is dropped
-    late       an older index, else    the frame is dropped
-    small      too few pixels          the frame is dropped
+    gap        frames are missing (1)             a new window starts with this frame; `missing` counts the missing frames
+    stray      the last frame's index was a       a new window starts with this frame
+               mistake (2)
+    restart    another epoch, larger or smaller,  a new window starts with this frame
+               or a restart without one (3)
+    size       another shape or pixel type        a new window starts with this frame
+    pause      more than LONGEST_PAUSE_S passed   a new window starts with this frame: the scene has moved on
+    clock      time stands still or runs          no effect: frames are ordered by index, not by time
+               backwards
+    duplicate  the last frame's index             the frame is dropped
+    late       any other smaller index            the frame is dropped
+    small      too few pixels                     the frame is dropped
 
-1. Of one gap MOST_MISSING at most; where the index rises by more than FAR, once another frame has followed.
-2. It rose by more than FAR, and this frame goes on where those before it were.
-3. RESTARTED frames in a row that are older than the newest, but follow each other: the sensor counts anew in its old epoch.
+1. One gap counts at most MAX_MISSING frames. Where the index jumps by more than MAX_JUMP, they are counted once another
+   frame has followed.
+2. The last frame's index jumped by more than MAX_JUMP, and this frame follows those before the jump.
+3. RESTART_RUN consecutive late frames whose indices follow each other: the sensor counts from 0 again in its old epoch.
 
-Frames of up to PATCH_LIMIT px a side are one region, a patch; in larger ones the regions
-that may hold a group are found, cut out and followed (RegionPlaces).
+Frames of up to PATCH_LIMIT px a side are one region, a patch. In larger frames the regions that may hold a group are
+found, cut out and followed: see RegionPlaces.
 """
 
 from __future__ import annotations
@@ -30,35 +34,35 @@ import numpy as np
 
 from irst_stream.errors import UsageError
 from irst_stream.optics import PATCH
-from irst_stream.propose.proposer import Prepared, Proposer, corners_of, cut_out
+from irst_stream.propose.proposer import PreparedFrame, Proposer, cut_regions, region_corners
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest
 
 __all__ = ["Events", "RegionPlaces", "SequenceCheck", "WindowBuilder"]
 
-PATCH_LIMIT = 64  # px: a frame that is no larger is one region
-SLACK = 2.0  # px along each axis: how far a group may be from the middle of its region before that moves
+PATCH_LIMIT = 64  # px: a frame with no longer side is one region
+MAX_OFFSET_PX = 2.0  # along each axis: a group farther from its region's centre gets a new region
 LONGEST_PAUSE_S = 10.0
-FAR = 100  # frames: an index that rises by more may be a mistake
-RESTARTED = 5  # frames: so many older ones that follow each other are those of a sensor that counts anew
-MOST_MISSING = 1_000_000
+MAX_JUMP = 100  # frames: a larger step of the index may be a mistake
+RESTART_RUN = 5  # consecutive late frames that prove a restart
+MAX_MISSING = 1_000_000  # frames counted for one gap
 DROPPED = ("duplicate", "late", "small")
 Events: TypeAlias = Counter[tuple[str, str]]
 
 
 class SequenceCheck:
-    """Judges whether a frame follows its sensor's last one, by the rules above."""
+    """Classifies each frame of a sensor by the rules above, and counts the events."""
 
-    def __init__(self, events: Events | None = None, smallest: tuple[int, int] = (1, 1)) -> None:
-        """events: where what happens is counted, by sensor and name; smallest: rows, columns that a frame must have."""
+    def __init__(self, events: Events | None = None, min_shape: tuple[int, int] = (1, 1)) -> None:
+        """events: the counter to use, by sensor and event name; min_shape: rows, columns that a patch must have."""
         self.events: Events = Counter() if events is None else events
-        self._smallest = smallest
+        self._min_shape = min_shape
         self._last: Frame | None = None
-        self._before: Stamp | None = None  # the stamp before a last frame that is far ahead of it
-        self._older = (-1, 0)  # of consecutive late frames, the last index and how many there are
+        self._before_jump: Stamp | None = None  # the stamp before the last frame, if its index jumped by more than MAX_JUMP
+        self._late_run = (-1, 0)  # the last index of a run of late frames, and its length
 
     def judge(self, frame: Frame) -> str:
-        """One of the names above; "next" of a frame that follows, "first" of the first one."""
+        """Return the frame's event, by its name above; "next" for a frame in sequence, "first" for the first frame."""
         verdict = self._compare(frame, self._last)
         if verdict == "late":
             verdict = self._judge_late(frame)
@@ -69,34 +73,34 @@ class SequenceCheck:
         return verdict
 
     def count(self, frame: Frame, event: str, times: int = 1) -> None:
-        """Count something that happened to a frame of this sensor."""
+        """Count an event of this frame's sensor."""
         if times:
             self.events[frame.stamp.sensor, event] += times
 
     def _judge_late(self, frame: Frame) -> str:
-        """A frame with an older index is late, unless the newest was a stray one, or the sensor counts from 0 again."""
-        index, before = frame.stamp.index, self._before
-        if before is not None and before.index < index <= before.index + FAR:
+        """Return "late" for a smaller index, unless the last one was a stray or the sensor restarted in its epoch."""
+        index, before = frame.stamp.index, self._before_jump
+        if before is not None and before.index < index <= before.index + MAX_JUMP:
             self.count(frame, "missing", index - before.index - 1)
             return "stray"
-        last, row = self._older
-        row = row + 1 if row and index == last + 1 else 1
-        self._older = index, row
-        return "late" if row < RESTARTED else "restart"
+        last, run = self._late_run
+        run = run + 1 if run and index == last + 1 else 1
+        self._late_run = index, run
+        return "late" if run < RESTART_RUN else "restart"
 
     def _accept(self, frame: Frame, verdict: str) -> None:
         """Remember the accepted frame and the state needed to judge later ones."""
-        last, before, self._before = self._last, self._before, None
-        if last is not None and verdict == "gap" and frame.stamp.index - last.stamp.index > FAR:
-            self._before = before or last.stamp
+        last, before, self._before_jump = self._last, self._before_jump, None
+        if last is not None and verdict == "gap" and frame.stamp.index - last.stamp.index > MAX_JUMP:
+            self._before_jump = before or last.stamp
         elif before is not None and last is not None and verdict in ("next", "gap", "pause", "size"):
-            self.count(frame, "missing", min(last.stamp.index - before.index - 1, MOST_MISSING))
-        self._older = (-1, 0)
+            self.count(frame, "missing", min(last.stamp.index - before.index - 1, MAX_MISSING))
+        self._late_run = (-1, 0)
         self._last = frame
 
     def _compare(self, frame: Frame, last: Frame | None) -> str:
-        least = self._smallest if max(frame.pixels.shape) <= PATCH_LIMIT else PATCH
-        if any(side < wanted for side, wanted in zip(frame.pixels.shape, least, strict=True)):
+        min_shape = self._min_shape if max(frame.pixels.shape) <= PATCH_LIMIT else PATCH
+        if any(side < least for side, least in zip(frame.pixels.shape, min_shape, strict=True)):
             return "small"
         if last is None:
             return "first"
@@ -108,7 +112,7 @@ class SequenceCheck:
         if (frame.pixels.shape, frame.pixels.dtype) != (last.pixels.shape, last.pixels.dtype):
             return "size"
         if now.index != before.index + 1:
-            if now.index - before.index <= FAR:
+            if now.index - before.index <= MAX_JUMP:
                 self.count(frame, "missing", now.index - before.index - 1)
             return "gap"
         if now.time_ns - before.time_ns > LONGEST_PAUSE_S * 1e9:
@@ -119,36 +123,37 @@ class SequenceCheck:
 
 
 class WindowBuilder:
-    """The windows of one sensor.
+    """Builds the windows of one sensor.
 
-    length: frames of a window, odd; 1 gives each frame alone. `events` counts what is named above by sensor and name, and
-    "regions", those that were left out because there were too many. `restarted`: whether the last frame was a restart, so
-    that nothing known by older stamps holds.
+    `events` counts the events named above by sensor and name, and "regions", those left out because there were too many.
+    `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """
 
     def __init__(
         self,
         length: int = 5,
         search: ProposeSettings | None = None,
-        smallest: tuple[int, int] = (1, 1),
+        min_shape: tuple[int, int] = (1, 1),
         events: Events | None = None,
     ) -> None:
-        """search: for groups in full frames; smallest: rows, columns that a patch must have; events: where to count."""
+        """length: frames of a window, odd; 1 makes each frame its own window. search: settings for full frames; min_shape:
+        rows, columns that a patch must have; events: the counter to use.
+        """
         if length < 1 or length % 2 == 0:
             raise UsageError(f"window: expected an odd number of frames, got {length}")
         self.length, self.restarted = length, False
-        self._check = SequenceCheck(events, smallest)
+        self._check = SequenceCheck(events, min_shape)
         self._search = search or ProposeSettings()
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
 
     @property
     def events(self) -> Events:
-        """How often what happened, by sensor and name."""
+        """The number of events, by sensor and name."""
         return self._check.events
 
     def push(self, frame: Frame) -> Window | None:
-        """Take the sensor's next frame; the window it completes, centred (length - 1) / 2 frames ago, or None."""
+        """Add the sensor's next frame; return the window it completes, centred (length - 1) / 2 frames earlier, or None."""
         verdict = self._check.judge(frame)
         self.restarted = verdict == "restart"
         if verdict in DROPPED:
@@ -172,16 +177,16 @@ class WindowBuilder:
         return window
 
     def count(self, frame: Frame, event: str) -> None:
-        """Count something else that happened to a frame."""
+        """Count an event that is not about the frame's place in the sequence."""
         self._check.count(frame, event)
 
     @property
     def bad_pixels(self) -> Ints:
-        """(N, 2) x, y of the pixels that a sensor of full frames was seen to have broken."""
-        return np.zeros((0, 2), np.int64) if self._cutter is None else self._cutter.proposer.bad
+        """(N, 2) x, y of the pixels of a full frame known to be bad; none for patches."""
+        return np.zeros((0, 2), np.int64) if self._cutter is None else self._cutter.proposer.bad_pixels
 
     def _new_cutter(self, frame: Frame) -> _Cutter | None:
-        """Of full frames; None of patches."""
+        """Return a cutter for full frames, None for patches."""
         rows, columns = frame.pixels.shape
         if max(rows, columns) <= PATCH_LIMIT:
             return None
@@ -189,69 +194,75 @@ class WindowBuilder:
 
 
 def _patch_window(frames: deque[Frame]) -> Window:
-    """Frames that are one region each, as they are."""
+    """Return the window of frames that are one region each."""
     patches = np.stack([f.pixels for f in frames]).astype(np.float32, copy=False)[None]
-    middle = frames[len(frames) // 2]
-    region, unknown, ceiling = np.zeros(1, np.int64), np.full(1, np.nan), np.full(1, middle.full_scale)
-    return Window(middle.stamp, np.zeros((1, 2)), patches, *at_rest(1, len(frames)), region, unknown, ceiling)
+    centre = frames[len(frames) // 2]
+    region, unknown, ceiling = np.zeros(1, np.int64), np.full(1, np.nan), np.full(1, centre.full_scale)
+    return Window(centre.stamp, np.zeros((1, 2)), patches, *at_rest(1, len(frames)), region, unknown, ceiling)
 
 
 class _Cutter:
-    """One sensor of full frames: finds the regions of the centre frame and cuts them out of all frames of the window."""
+    """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
 
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
         self.proposer, self.regions = proposer, RegionPlaces(shape)
-        self._prepared: deque[Prepared] = deque(maxlen=length)
+        self._prepared: deque[PreparedFrame] = deque(maxlen=length)
 
     def prepare(self, frame: Frame) -> None:
-        """Takes the next frame."""
+        """Prepare the next frame."""
         self._prepared.append(self.proposer.prepare(frame.pixels))
 
     def clear(self) -> None:
-        """Forgets the frames, not the regions nor the bad pixels."""
+        """Drop the prepared frames; keep the regions and the bad pixels."""
         self._prepared.clear()
 
     def cut(self, frames: deque[Frame]) -> tuple[Window, int]:
-        """The window of the last frames, saturated pixels at their region's ceiling; how many regions were left out."""
+        """Return the window of these frames, and how many regions were left out.
+
+        Saturated pixels get their region's ceiling.
+        """
         middle = len(frames) // 2
         reach = min(self.proposer.settings.average // 2, middle)
-        near = [self._prepared[k] for k in range(middle - reach, middle + reach + 1) if k != middle]
-        found = self.proposer.propose(self._prepared[middle], near)
-        corners, numbers = self.regions.follow(found.middles)
+        neighbours = [self._prepared[k] for k in range(middle - reach, middle + reach + 1) if k != middle]
+        found = self.proposer.propose(self._prepared[middle], neighbours)
+        corners, numbers = self.regions.follow(found.centres)
         ceiling = frames[middle].full_scale - found.background
-        patches, still = cut_out(frames, self._prepared, corners, ceiling), at_rest(len(corners), len(frames))
+        patches, still = cut_regions(frames, self._prepared, corners, ceiling), at_rest(len(corners), len(frames))
         stamp = frames[middle].stamp
         window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling)
         return window, found.left_out
 
 
 class RegionPlaces:
-    """Where a sensor's groups are: a region keeps its place and its number while its group stays near its middle.
+    """Where a sensor's regions are: a region keeps its place and number while its group stays near the region's centre.
 
-    A group that leaves it gets a region of another number, whole pixels further on.
+    A group that leaves it gets a region with a new number, moved by whole pixels.
     """
 
     def __init__(self, shape: tuple[int, int]) -> None:
         """shape: rows, columns of the frame."""
-        self._shape, self._next = shape, 0
+        self._shape, self._next_number = shape, 0
         self._corners, self._numbers = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
 
-    def follow(self, middles: Floats) -> tuple[Ints, Ints]:
-        """Middles of groups (N, 2) x, y px to their regions' corners (N, 2) and numbers (N,)."""
-        fresh = corners_of(middles, self._shape)
-        away = np.abs(middles[:, None] - self._corners[None] - (np.array(PATCH[::-1]) - 1) / 2).max(-1)  # N M
-        corners, numbers, taken = fresh.copy(), np.full(len(middles), -1), np.zeros(len(self._corners), bool)
-        for k in np.argsort(away.min(1, initial=np.inf), kind="stable"):
-            place = int(np.where(taken, np.inf, away[k]).argmin()) if len(taken) else -1
-            if place >= 0 and not taken[place] and self._stays(away[k, place], fresh[k], self._corners[place]):
-                corners[k], numbers[k], taken[place] = self._corners[place], self._numbers[place], True
+    def follow(self, centres: Floats) -> tuple[Ints, Ints]:
+        """Return the corners (N, 2) x, y and numbers (N,) of the regions of the next frame's groups, at centres (N, 2)."""
+        fresh = region_corners(centres, self._shape)
+        offset = np.abs(centres[:, None] - self._corners[None] - (np.array(PATCH[::-1]) - 1) / 2).max(-1)  # N M
+        corners, numbers, taken = fresh.copy(), np.full(len(centres), -1), np.zeros(len(self._corners), bool)
+        for k in np.argsort(offset.min(1, initial=np.inf), kind="stable"):
+            held = int(np.where(taken, np.inf, offset[k]).argmin()) if len(taken) else -1
+            if held >= 0 and not taken[held] and self._stays(offset[k, held], fresh[k], self._corners[held]):
+                corners[k], numbers[k], taken[held] = self._corners[held], self._numbers[held], True
         new = np.flatnonzero(numbers < 0)
-        numbers[new] = self._next + np.arange(len(new))
-        self._next += len(new)
+        numbers[new] = self._next_number + np.arange(len(new))
+        self._next_number += len(new)
         self._corners, self._numbers = corners, numbers
         return corners, numbers
 
     @staticmethod
-    def _stays(away: float, fresh: Ints, held: Ints) -> bool:
-        """At the frame's border a region stands as near to its group as it can."""
-        return bool(away <= SLACK or (fresh == held).all())
+    def _stays(offset: float, fresh: Ints, held: Ints) -> bool:
+        """Tell whether a group keeps its region: near its centre, or at the frame's border, where no region fits better.
+
+        offset: px from the region's centre; fresh and held (2,): corners of the region it would get, and of the old one.
+        """
+        return bool(offset <= MAX_OFFSET_PX or (fresh == held).all())

@@ -1,1 +1,1 @@
-"""One module for each command: set_up() says what it takes; its run does it and returns the exit code."""
+"""One module per command: set_up() declares the options; args.run executes the command and returns the exit code."""

@@ -1,4 +1,4 @@
-"""irst-stream config: what may stand in a configuration, and whether a file is right."""
+"""irst-stream config: the JSON Schema of a configuration, and a check of a file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["set_up"]
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
-    parser.description = "Says what may stand in a configuration, and whether a file is right."
+    """Declare the command's options."""
+    parser.description = "Print the JSON Schema of a configuration, or check a configuration file."
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
-    schema = actions.add_parser("schema", help="the JSON Schema of a configuration")
+    schema = actions.add_parser("schema", help="print the JSON Schema of a configuration")
     schema.set_defaults(run=_schema)
-    check = actions.add_parser("check", help="all that is wrong with a file, and with the engine and the keys it names")
-    check.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of one that comes along")
+    check = actions.add_parser("check", help="list every mistake in a file, its engine and its key files")
+    check.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a bundled configuration")
     check.set_defaults(run=_check)
 
 
@@ -32,5 +32,5 @@ def _schema(_: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     path = find_config(args.config)
     read_config(path, here=True)
-    print_line(f"{path}: nothing wrong")
+    print_line(f"{path}: valid")
     return 0

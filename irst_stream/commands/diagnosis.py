@@ -1,4 +1,4 @@
-"""What this machine can do, and what is missing for what. Nothing that could crash is imported into this process."""
+"""What this machine can do, and what each missing ability needs. Drivers are probed in child processes: they may crash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from irst_stream.errors import IrstError
-from irst_stream.system.gpu_probe import CudaReport, ask_child, ask_cuda_driver, compiler_fault, extra_for
+from irst_stream.system.gpu_probe import CudaReport, ask_cuda_driver, nvrtc_mismatch, pip_extra, run_child
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import engines_folder
 from irst_stream.unmix.backends import choose_backend
@@ -48,13 +48,13 @@ PACKAGES = (
     "nvidia-cuda-nvrtc",
     "nvidia-cuda-nvrtc-cu12",
 )
-VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx512_vnni", "avx2", "asimd", "sve")  # instruction sets worth naming
-LONGEST_S = 30.0
+INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx512_vnni", "avx2", "asimd", "sve")  # that decide the speed
+PROBE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """Something irst-stream does, and what is missing for it here, "" where nothing is."""
+    """Something irst-stream can do, and what it lacks on this machine; missing is "" if it works."""
 
     name: str
     missing: str
@@ -62,7 +62,7 @@ class Ability:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """facts: (name, value) of the machine; packages: (name, version or ""); abilities."""
+    """The machine's facts (name, value), packages (name, version, "" if not installed), and abilities."""
 
     facts: tuple[tuple[str, str], ...]
     packages: tuple[tuple[str, str], ...]
@@ -70,17 +70,17 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Looks around. Takes a second or two, since the driver and ONNX Runtime are asked in child processes."""
+    """Examine this machine. Takes a second or two: the driver and ONNX Runtime are probed in child processes."""
     packages = {name: _version(name) for name in PACKAGES}
     cuda, here = ask_cuda_driver(), look_for_tensorrt()
-    tensorrt = here.place.tensorrt if here.place else packages["tensorrt"] or packages["tensorrt-cu12"]
+    tensorrt = here.platform.tensorrt if here.platform else packages["tensorrt"] or packages["tensorrt-cu12"]
     facts = (
         ("irst-stream", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"),
         ("processor", _processor()),
         ("cores", f"{usable_cores()} usable of {os.cpu_count()}"),
         ("memory", _memory()),
-        ("GPU", _describe(cuda)),
-        ("NVIDIA driver", cuda.version or ("of no known version" if cuda.gpus else "not loaded")),
+        ("GPU", _describe_gpus(cuda)),
+        ("NVIDIA driver", cuda.version or ("unknown version" if cuda.gpus else "not loaded")),
         ("ONNX Runtime", _providers() if packages["onnxruntime"] or packages["onnxruntime-gpu"] else "not installed"),
         ("TensorRT", tensorrt or "not installed"),
         ("networks run by", _backend()),
@@ -89,7 +89,7 @@ def diagnose() -> Diagnosis:
 
 
 def _abilities(packages: dict[str, str], tensorrt: str) -> list[Ability]:
-    """tensorrt: what is missing for that."""
+    """List the abilities; tensorrt: what TensorRT lacks, "" if it works."""
 
     def need(package: str, extra: str) -> str:
         return "" if packages[package] else f"{package}: pip install 'irst-stream[{extra}]'"
@@ -98,11 +98,11 @@ def _abilities(packages: dict[str, str], tensorrt: str) -> list[Ability]:
         Ability("generate, read, record and score data; find targets by network and fit, live too", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
         Ability("read compressed TIFF", need("imagecodecs", "tiff")),
-        Ability("train and import engines, run them by PyTorch", need("torch", "train")),
+        Ability("train and import engines, run them with PyTorch", need("torch", "train")),
         Ability("export engines", need("onnx", "onnx")),
-        Ability("run engines by OpenVINO, in half precision too", need("openvino", "openvino")),
+        Ability("run engines with OpenVINO, also in half precision", need("openvino", "openvino")),
         Ability("fit many regions on an NVIDIA GPU", _fit_on_gpu()),
-        Ability("build TensorRT plans and run them", tensorrt and f"a GPU that TensorRT works on: {tensorrt}"),
+        Ability("build and run TensorRT plans", tensorrt and f"a GPU that TensorRT works on: {tensorrt}"),
     ]
 
 
@@ -121,7 +121,7 @@ def _read(path: str) -> str:
 
 
 def _field(text: str, *names: str) -> str:
-    """The value of the first line "name : value" with one of these names."""
+    """Return the value of the first line "name : value" with one of these names, "" if there is none."""
     for line in text.splitlines():
         name, _, value = line.partition(":")
         if name.strip() in names:
@@ -130,11 +130,12 @@ def _field(text: str, *names: str) -> str:
 
 
 def _processor() -> str:
+    """The processor's name and its instruction sets."""
     text = _read("/proc/cpuinfo")
     flags = set(_field(text, "flags", "Features").split())
-    vectors = ", ".join(name for name in VECTORS if name in flags)
+    instruction_sets = ", ".join(name for name in INSTRUCTION_SETS if name in flags)
     name = _field(text, "model name", "Model") or platform.processor() or platform.machine()
-    return f"{name} ({vectors})" if vectors else name
+    return f"{name} ({instruction_sets})" if instruction_sets else name
 
 
 def _memory() -> str:
@@ -144,18 +145,19 @@ def _memory() -> str:
 
 
 def _backend() -> str:
-    """What backend "auto" takes for the engines that come along, and why."""
-    told = {}
+    """The backend that "auto" chooses for the bundled engines, and why; per engine if they differ."""
+    reasons = {}
     for folder in sorted(path.parent for path in engines_folder().glob("*/manifest.toml")):
         try:
-            told[folder.name] = choose_backend(read_engine(folder), "auto").words
+            reasons[folder.name] = choose_backend(read_engine(folder), "auto").description
         except IrstError as error:
-            told[folder.name] = str(error)
-    same = set(told.values())
-    return same.pop() if len(same) == 1 else "; ".join(f"{name} by {words}" for name, words in told.items())
+            reasons[folder.name] = str(error)
+    distinct = set(reasons.values())
+    return distinct.pop() if len(distinct) == 1 else "; ".join(f"{name} by {reason}" for name, reason in reasons.items())
 
 
-def _describe(cuda: CudaReport) -> str:
+def _describe_gpus(cuda: CudaReport) -> str:
+    """The GPUs with memory and compute capability, or why there are none."""
     if not cuda.gpus:
         return f"none: {cuda.reason}"
     gpus = (f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB, compute {gpu.capability}" for gpu in cuda.gpus)
@@ -163,30 +165,30 @@ def _describe(cuda: CudaReport) -> str:
 
 
 def _fit_on_gpu() -> str:
-    """What is missing for that."""
+    """What the fit on a GPU lacks, "" if it works."""
     cuda = ask_cuda_driver()
     if not cuda.gpus:
         return f"a GPU: {cuda.reason}"
-    version, missing = _told("from cuda.bindings import nvrtc; print(*nvrtc.nvrtcVersion()[1:])")
+    version, missing = _run_python("from cuda.bindings import nvrtc; print(*nvrtc.nvrtcVersion()[1:])")
     if missing:
-        return f"cuda-bindings and NVRTC: pip install 'irst-stream[{extra_for(cuda.cuda, 'cuda')}]'"
-    fault = compiler_fault([int(part) for part in version], cuda.cuda)
-    return fault and f"a driver and an NVRTC that go together: {fault}"
+        return f"cuda-bindings and NVRTC: pip install 'irst-stream[{pip_extra(cuda.cuda, 'cuda')}]'"
+    fault = nvrtc_mismatch([int(part) for part in version], cuda.cuda)
+    return fault and f"a matching NVIDIA driver and NVRTC: {fault}"
 
 
 def _providers() -> str:
-    """ONNX Runtime's execution providers."""
-    told, fault = _told("import onnxruntime as o; print(o.__version__, *o.get_available_providers())")
+    """ONNX Runtime's version and execution providers, or why it fails."""
+    output, fault = _run_python("import onnxruntime as o; print(o.__version__, *o.get_available_providers())")
     if fault:
-        return f"installed, but does not start ({fault})"
-    version, *providers = told or ["installed"]
+        return f"installed, but fails to start ({fault})"
+    version, *providers = output or ["installed"]
     return f"{version}: {', '.join(providers)}"
 
 
-def _told(code: str) -> tuple[list[str], str]:
-    """The words that a few lines of Python print in a process of their own, or why they print none."""
+def _run_python(code: str) -> tuple[list[str], str]:
+    """Run Python code in a child process: the words it prints, and why it failed ("" if it did not)."""
     try:
-        child = ask_child([sys.executable, "-I", "-c", code], LONGEST_S)
+        child = run_child([sys.executable, "-I", "-c", code], PROBE_TIMEOUT_S)
     except (subprocess.TimeoutExpired, OSError) as error:
         return [], str(error)
-    return ([], f"exit code {child.code}") if child.code else (child.said.split(), "")
+    return ([], f"exit code {child.exit_code}") if child.exit_code else (child.stdout.split(), "")

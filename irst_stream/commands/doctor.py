@@ -1,4 +1,4 @@
-"""irst-stream doctor: what this machine can do, and what is missing for what."""
+"""irst-stream doctor: what this machine can do, and what each missing ability needs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["set_up"]
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
-    parser.description = "Says what this machine can do, and what is missing for what. Changes nothing."
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    """Declare the command's options."""
+    parser.description = "Report what this machine can do, and what each missing ability needs. Changes nothing."
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=_run)
 
 

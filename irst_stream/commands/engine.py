@@ -1,4 +1,4 @@
-"""irst-stream engine: networks as files."""
+"""irst-stream engine: import, run, export, build and check engines (networks as folders)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.commands import engine_build
-from irst_stream.commands.console import count, print_line, print_table
-from irst_stream.commands.outputs import check_output, replacing
+from irst_stream.commands.console import positive_int, print_line, print_table
+from irst_stream.commands.outputs import atomic_output, check_output
 from irst_stream.commands.sources import load_array
 from irst_stream.errors import FormatError, MissingPackageError, OutputError, SourceError, UsageError
 from irst_stream.protocols import Unmixer
 from irst_stream.sim import seqcsist
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_engine
-from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend
+from irst_stream.unmix.backends import TENSORRT_PRECISIONS, build_unmixer, choose_backend
 from irst_stream.unmix.engine import Engine, read_engine, write_engine, write_graphs
-from irst_stream.unmix.onnx import forms
-from irst_stream.unmix.parity import apart
+from irst_stream.unmix.onnx import supported_forms
+from irst_stream.unmix.parity import largest_differences
 from irst_stream.unmix.plans import find_plans
 from irst_stream.unmix.settings import Backend
 from irst_stream.unmix.stream import run_sequence
@@ -30,47 +30,56 @@ from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 __all__ = ["set_up"]
 
-BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16", *TENSORRT)
-CHECKED = 8  # frames
-ALIKE = 1e-4  # of the range: what backends may differ by
-LIMITS = {"openvino": 1e-3, "openvino-bf16": 1.0}  # which sums in another order; half precision is shown, not judged
+BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16", *TENSORRT_PRECISIONS)
+CHECK_FRAMES = 8
+DEFAULT_TOLERANCE = 1e-4  # largest difference from NumPy, as a fraction of the range
+# OpenVINO sums in another order; bfloat16 differences are reported but never fail the check.
+TOLERANCES = {"openvino": 1e-3, "openvino-bf16": 1.0}
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
+    """Declare the command's options."""
     parser.description = (
-        "Imports networks and runs them. An engine is a folder: weights and a manifest that vouches for them."
+        "Import, run and check networks. An engine is a folder with weights and a manifest that holds their checksum."
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
-    summary = "make an engine of a checkpoint of the reference toolkit"
+    summary = "convert a checkpoint of the reference toolkit into an engine"
     imports = actions.add_parser("import", help=summary, description=f"{summary.capitalize()}.")
-    imports.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="torch file with a state_dict")
-    imports.add_argument("out", metavar="OUT", type=Path, help="folder to make")
-    imports.add_argument("--phi", type=Path, required=True, metavar="MAT", help="phi.mat, the imaging model")
-    imports.add_argument("--qinit", type=Path, required=True, metavar="MAT", help="qinit.mat, the first guess")
-    imports.set_defaults(run=_import)
-    summary = "patches in, fine maps out, for whoever wants to look inside"
-    runs = actions.add_parser("run", help=summary, description=f"{summary.capitalize()}.")
-    runs.add_argument(
-        "engine", metavar="ENGINE", type=Path, help="folder of an engine, or the name of one that comes along"
+    imports.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="PyTorch file with a state_dict")
+    imports.add_argument("out", metavar="OUT", type=Path, help="engine folder to create")
+    imports.add_argument("--phi", type=Path, required=True, metavar="MAT", help="phi.mat, the imaging matrix")
+    imports.add_argument(
+        "--qinit", type=Path, required=True, metavar="MAT", help="qinit.mat, the matrix of the initial estimate"
     )
-    runs.add_argument("patches", metavar="PATCHES.npy", type=Path, help="one sequence, (frames, 11, 11) DN")
-    runs.add_argument("out", metavar="OUT.npy", type=Path, help="(frames - 4, 33, 33) DN, of the windows' centre frames")
-    runs.add_argument("--backend", choices=BACKENDS, help="what computes (default onnx, where it was exported)")
-    runs.add_argument("--threads", type=count, metavar="N", help="that work side by side (default all cores)")
+    imports.set_defaults(run=_import)
+    summary = "run an engine on patches and write its fine maps"
+    runs = actions.add_parser("run", help=summary, description=f"{summary.capitalize()}.")
+    runs.add_argument("engine", metavar="ENGINE", type=Path, help="engine folder, or the name of a bundled engine")
+    runs.add_argument("patches", metavar="PATCHES.npy", type=Path, help="input: one sequence, (frames, 11, 11) DN")
+    runs.add_argument(
+        "out", metavar="OUT.npy", type=Path, help="output: (frames - 4, 33, 33) DN, one map per window's centre frame"
+    )
+    runs.add_argument(
+        "--backend", choices=BACKENDS, help="backend (default onnx if the engine has ONNX graphs, else numpy)"
+    )
+    runs.add_argument("--threads", type=positive_int, metavar="N", help="parallel threads (default: all cores)")
     runs.set_defaults(run=_run)
     summary = "write an engine's ONNX graphs, for ONNX Runtime and TensorRT"
     exports = actions.add_parser("export", help=summary, description=f"{summary.capitalize()}.")
-    exports.add_argument("engine", metavar="WEIGHTS", type=Path, help="folder of an engine")
-    exports.add_argument("out", metavar="OUT", type=Path, help="folder to make, or WEIGHTS itself to add the graphs there")
+    exports.add_argument("engine", metavar="WEIGHTS", type=Path, help="engine folder")
+    exports.add_argument(
+        "out", metavar="OUT", type=Path, help="folder to create, or WEIGHTS itself to add the graphs there"
+    )
     exports.set_defaults(run=_export)
-    summary = "build TensorRT plans, for this machine's GPU"
+    summary = "build TensorRT plans for this machine's GPU"
     builds = actions.add_parser("build", help=summary, description=engine_build.DESCRIPTION)
     engine_build.set_up(builds)
-    summary = "whether all backends compute the same"
-    checks = actions.add_parser("check", help=summary, description=f"{summary.capitalize()}, on noise and on real images.")
-    checks.add_argument("engine", metavar="ENGINE", type=Path, help="folder of an engine")
-    checks.add_argument("--patches", metavar="FILE.npy", type=Path, help="images to take (default a generated trajectory)")
+    summary = "compare every backend with NumPy"
+    checks = actions.add_parser("check", help=summary, description=f"{summary.capitalize()}, on noise and on images.")
+    checks.add_argument("engine", metavar="ENGINE", type=Path, help="engine folder")
+    checks.add_argument(
+        "--patches", metavar="FILE.npy", type=Path, help="images to use, (frames, h, w) DN (default: a generated sequence)"
+    )
     checks.set_defaults(run=_check)
 
 
@@ -85,8 +94,8 @@ def _import(args: argparse.Namespace) -> int:
     phi = reference.read_matrix(args.phi, "phi", (pixels, cells))
     qinit = reference.read_matrix(args.qinit, "Qinit", (cells, pixels))
     weights = reference.translate(reference.read_checkpoint(args.checkpoint), phi, qinit)
-    facts = {"time_code": "clip", "code_length": reference.CLIP, "made_by": f"import of {args.checkpoint.name}"}
-    manifest = write_engine(args.out, weights, **facts)
+    metadata = {"time_code": "clip", "code_length": reference.CLIP, "made_by": f"import of {args.checkpoint.name}"}
+    manifest = write_engine(args.out, weights, **metadata)
     parameters = sum(array.size for name, array in weights.items() if name not in ("unfold.phi", "unfold.qinit"))
     print_line(
         f"{args.out}: {parameters:,} parameters, time code by clip of {manifest.code_length}, sha256 {manifest.sha256[:12]}"
@@ -99,10 +108,10 @@ def _run(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
     patches = _read_patches(args.patches, engine)
     backend = args.backend or ("onnx" if engine.manifest.graphs else "numpy")
-    side_by_side = 1 if backend in TENSORRT else args.threads or usable_cores()
-    unmixers = [_unmixer(engine, backend) for _ in range(side_by_side)]
+    threads = 1 if backend in TENSORRT_PRECISIONS else args.threads or usable_cores()
+    unmixers = [_unmixer(engine, backend) for _ in range(threads)]
     found = run_sequence(unmixers, engine.manifest, patches)
-    with replacing(args.out) as part, part.open("wb") as file:
+    with atomic_output(args.out) as part, part.open("wb") as file:
         np.save(file, found.map)
     shape = " x ".join(map(str, found.map.shape))
     print_line(f"{args.out}: {shape}, {found.map.min():.3g} to {found.map.max():.3g} DN, by {backend}")
@@ -126,22 +135,22 @@ def _export(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
     if args.patches:
-        real = _read_patches(args.patches, engine)[:CHECKED]
+        real = _read_patches(args.patches, engine)[:CHECK_FRAMES]
     else:
-        real = seqcsist(1, noise=(2.0, 2.0), depth=16).frames[0, :CHECKED].astype(np.float32)
+        real = seqcsist(1, noise=(2.0, 2.0), depth=16).frames[0, :CHECK_FRAMES].astype(np.float32)
     noise = np.random.default_rng(0).uniform(0, 250, real.shape).astype(np.float32)
-    numpy = _unmixer(engine, "numpy")
+    reference = _unmixer(engine, "numpy")
     others = [(backend, form, _unmixer(engine, backend, form)) for backend, form in _checkable(engine)]
     rows, faults = [], []
     for name, images in (("noise", noise), ("images", real)):
-        expected = run_sequence([numpy], engine.manifest, images)
+        expected = run_sequence([reference], engine.manifest, images)
         for backend, form, unmixer in others:
             got = run_sequence([unmixer], engine.manifest, images)
-            far = apart(got, expected)
-            if not max(far.values()) <= _limit(engine, backend):
-                faults.append(f"{backend} by {max(far.values()):.1e}")
-            rows.append((name, f"{backend} {form}".strip(), *(f"{value:.1e}" for value in far.values())))
-    print_line("Largest difference from numpy, in shares of the range:")
+            difference = largest_differences(got, expected)
+            if not max(difference.values()) <= _tolerance(engine, backend):
+                faults.append(f"{backend} by {max(difference.values()):.1e}")
+            rows.append((name, f"{backend} {form}".strip(), *(f"{value:.1e}" for value in difference.values())))
+    print_line("Largest difference from NumPy, as a fraction of the range:")
     print_table(("input", "backend", "map", "claims"), rows)
     if faults:
         raise FormatError(f"{args.engine}: backends differ too much, in shares of the range: {', '.join(faults)}")
@@ -149,33 +158,33 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _checkable(engine: Engine) -> list[tuple[str, str]]:
-    """The backends, and their forms, that this engine and this machine have, but NumPy."""
+    """List (backend, operator form) that this engine and this machine support, without NumPy."""
     exported = {graph.form for graph in engine.manifest.graphs}
     torch = [("torch", "")] if find_spec("torch") else []
     openvino = [("openvino", ""), ("openvino-bf16", "")] if find_spec("openvino") and "portable" in exported else []
-    found = [*torch, *(("onnx", form) for form in forms() if form in exported), *openvino, *_tensorrt(engine)]
+    found = [*torch, *(("onnx", form) for form in supported_forms() if form in exported), *openvino, *_tensorrt(engine)]
     if not found:
         raise UsageError("nothing to compare: PyTorch is not installed, and the engine has no ONNX graphs")
     return found
 
 
 def _tensorrt(engine: Engine) -> list[tuple[str, str]]:
-    """The backends that there are plans for on this GPU."""
-    place = look_for_tensorrt().place
+    """List the TensorRT backends with plans for this GPU; their form is ""."""
+    place = look_for_tensorrt().platform
     if place is None:
         return []
-    return [(name, "") for name, kind in TENSORRT.items() if find_plans(engine.manifest.sha256, place, kind)]
+    return [(name, "") for name, kind in TENSORRT_PRECISIONS.items() if find_plans(engine.manifest.sha256, place, kind)]
 
 
-def _limit(engine: Engine, backend: str) -> float:
-    """What a backend may differ by from NumPy, in shares of the range."""
-    if backend in TENSORRT:
-        return engine.manifest.limits[TENSORRT[backend]]
-    return LIMITS.get(backend, ALIKE)
+def _tolerance(engine: Engine, backend: str) -> float:
+    """The largest accepted difference from NumPy, as a fraction of the range."""
+    if backend in TENSORRT_PRECISIONS:
+        return engine.manifest.limits[TENSORRT_PRECISIONS[backend]]
+    return TOLERANCES.get(backend, DEFAULT_TOLERANCE)
 
 
 def _unmixer(engine: Engine, backend: str, form: str = "") -> Unmixer:
-    """For one thread."""
+    """Build a backend that computes in one thread."""
     if backend != "torch":
         return build_unmixer(engine, choose_backend(engine, cast("Backend", backend)), 1, form)
     try:
@@ -186,6 +195,7 @@ def _unmixer(engine: Engine, backend: str, form: str = "") -> Unmixer:
 
 
 def _read_patches(path: Path, engine: Engine) -> NDArray[np.float32]:
+    """Read (frames, h, w) DN and check that it is finite and no smaller than the engine's patch."""
     patches, (rows, columns) = load_array(path), engine.manifest.patch
     if patches.ndim != 3 or patches.shape[1] < rows or patches.shape[2] < columns:
         raise SourceError(f"{path}: expected (frames, h, w) of at least {rows} x {columns} px, got {patches.shape}")

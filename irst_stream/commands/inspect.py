@@ -1,4 +1,4 @@
-"""irst-stream inspect: what a path holds, frame by frame, and a picture of it."""
+"""irst-stream inspect: a summary of frames, truth and results at a path, and a preview picture."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from irst_stream.commands.console import noun, print_line, progress
-from irst_stream.commands.outputs import check_output, replacing
-from irst_stream.commands.sources import add_source_options, open_any
+from irst_stream.commands.console import pluralise, print_line, progress
+from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.sources import add_source_options, open_input
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.files import FileSource
@@ -23,51 +23,51 @@ from irst_stream.types import Detections, Frame, Stamp, Truth
 
 __all__ = ["set_up"]
 
-SEQUENCES_SHOWN, FRAMES_SHOWN = 4, 6
-PATCH_WIDTH = 24  # px: up to here frames are shown whole, several in one picture
+SEQUENCES_SHOWN, FRAMES_SHOWN = 4, 6  # in a preview of patches
+PATCH_WIDTH = 24  # px: frames up to this size are patches, several in one picture
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
-    parser.description = "Reads every frame and says what it is: frames, size, type, range, rate, truth, saturated pixels."
+    """Declare the command's options."""
+    parser.description = "Read every frame and summarise: frames, size, pixel type, range, rate, truth, saturated pixels."
     add_source_options(parser)
-    parser.add_argument("--png", metavar="OUT", type=Path, help="draw a preview, truth marked, into this file")
+    parser.add_argument("--png", metavar="OUT", type=Path, help="draw a preview with truth marked into this PNG file")
     parser.add_argument(
         "--detections",
         metavar="JSONL",
         type=Path,
         nargs="+",
         default=[],
-        help="mark these detections in the preview too; several files are compared side by side",
+        help="mark these detections in the preview too; several files are shown side by side",
     )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     if args.detections and not args.png:
-        raise UsageError("--detections: marks a picture; say where to draw it with --png OUT")
+        raise UsageError("--detections: needs a picture to mark; add --png OUT")
     if args.png:
-        from irst_stream import draw  # says so at once where matplotlib is missing
+        from irst_stream import draw  # fails early if matplotlib is missing
     check_output(args.png, args.path, suffix=".png")
-    source = open_any(args)
+    source = open_input(args)
     print_line(f"{args.path}: {source.kind}")
-    summary = _Summary(source)
+    summary = _SourceSummary(source)
     faults = [
-        _take(source, source.frames, "inspect", summary.add),
-        _take(source.results(), None, "results", summary.add_result)
+        _consume(source, source.frames, "inspect", summary.add),
+        _consume(source.results(), None, "results", summary.add_result)
         if isinstance(source, Recording)
-        else _take(source.truths(), None, "truth", summary.add_truth),
+        else _consume(source.truths(), None, "truth", summary.add_truth),
     ]
     for line in summary.lines():
         print_line(line)
     if args.png and summary.shown:
-        found = {path.stem: _detections(path, summary.shown) for path in args.detections}
+        found = {path.stem: _read_detections(path, summary.shown) for path in args.detections}
         for path in args.detections:
             if not found[path.stem]:
-                print_line(f"note        no line of {path} is about the frames shown")
-        with replacing(args.png) as part:
+                print_line(f"note        {path} has no detections for the frames shown")
+        with atomic_output(args.png) as part:
             if len(found) > 1:
-                draw.comparison(part, _one_of_each(summary.shown), summary.truths, found)
+                draw.comparison(part, _middle_frames(summary.shown), summary.truths, found)
             else:
                 draw.preview(part, summary.shown, summary.truths, next(iter(found.values()), {}))
         print_line(f"picture     {args.png}")
@@ -76,12 +76,12 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _take(stream: Iterable[Any], total: int | None, label: str, take: Callable[[Any], None]) -> IrstError | None:
-    """Takes in what can be read, and returns what ended it."""
+def _consume(stream: Iterable[Any], total: int | None, label: str, consume: Callable[[Any], None]) -> IrstError | None:
+    """Pass every readable item to `consume`; return the error that ended the stream, if any."""
     try:
         with progress(label, total) as done:
             for item in stream:
-                take(item)
+                consume(item)
                 done(1)
     except IrstError as error:
         return error
@@ -89,8 +89,8 @@ def _take(stream: Iterable[Any], total: int | None, label: str, take: Callable[[
 
 
 @dataclass
-class _Summary:
-    """What is known of a source after some of its frames."""
+class _SourceSummary:
+    """Running totals over a source's frames, truth and results."""
 
     source: FileSource | Recording
     frames: int = 0
@@ -108,13 +108,13 @@ class _Summary:
     targets: int = 0
     truth_frames: int = 0
     results: Counter[str] = field(default_factory=Counter)
-    last: dict[str, int] = field(default_factory=dict)  # the epoch that a sensor is in
+    epochs: dict[str, int] = field(default_factory=dict)  # each sensor's current epoch
 
     def add(self, frame: Frame) -> None:
-        """Takes in one frame."""
+        """Add one frame."""
         pixels = frame.pixels
         self.frames += 1
-        self.sequences += self._begins(frame.stamp)
+        self.sequences += self._starts_sequence(frame.stamp)
         self.kinds.add(f"{pixels.shape[1]} x {pixels.shape[0]} px, {pixels.dtype}")
         finite = pixels if pixels.dtype.kind == "u" else pixels[np.isfinite(pixels)]
         self.not_finite += pixels.size - finite.size
@@ -125,11 +125,11 @@ class _Summary:
         self.pixels += pixels.size
         self.saturated += saturated
         self.saturated_frames += saturated > 0
-        if self._is_shown(frame):
+        if self._is_previewed(frame):
             self.shown.append(frame)
 
     def add_truth(self, truth: Truth) -> None:
-        """Takes in the truth of one frame, after all frames."""
+        """Add the truth of one frame; call after all frames were added."""
         self.targets += len(truth)
         self.truth_frames += 1
         for frame in self.shown:
@@ -137,47 +137,47 @@ class _Summary:
                 self.truths[frame.stamp] = truth
 
     def add_result(self, result: tuple[str, bytes]) -> None:
-        """Takes in what a recording holds beside frames."""
+        """Count one detections or tracks record of a recording."""
         self.results[result[0]] += 1
 
     def lines(self) -> Iterator[str]:
-        """The answer, one fact a line."""
+        """Yield the summary, one fact per line."""
         if not self.frames:
             yield "frames      none could be read"
             return
         source = self.source
-        yield f"frames      {self.frames} in {noun(self.sequences, 'sequence')}"
+        yield f"frames      {self.frames} in {pluralise(self.sequences, 'sequence')}"
         yield f"size, type  {'; '.join(sorted(self.kinds))}"
         yield f"range       {self.low:g} to {self.high:g} DN"
         if self.not_finite:
             yield f"not finite  {self.not_finite} of {self.pixels} pixels are NaN or infinite"
         pixels, frames = self.saturated / self.pixels, self.saturated_frames / self.frames
         yield f"saturated   {pixels:.3%} of pixels, in {frames:.1%} of frames (full scale {self._full_scale()})"
-        yield f"rate        {_rate(source)}"
+        yield f"rate        {_describe_rate(source)}"
         if isinstance(source, Recording):
-            results = ", ".join(f"{kind} of {noun(n, 'frame')}" for kind, n in self.results.items())
+            results = ", ".join(f"{kind} of {pluralise(n, 'frame')}" for kind, n in self.results.items())
             yield f"results     {results or 'none'}"
         yield (
-            f"truth       {noun(self.targets, 'target')} in {noun(self.truth_frames, 'frame')}"
+            f"truth       {pluralise(self.targets, 'target')} in {pluralise(self.truth_frames, 'frame')}"
             if source.has_truth
             else "truth       none"
         )
 
-    def _begins(self, stamp: Stamp) -> bool:
-        """Whether a sequence begins with a frame; those of a recording may overlap, and lack their first."""
+    def _starts_sequence(self, stamp: Stamp) -> bool:
+        """Whether a frame starts a sequence; in a recording, sequences may overlap and lack their first frame."""
         if not isinstance(self.source, Recording):
             return stamp.index == 0
-        begins = self.last.get(stamp.sensor) != stamp.epoch
-        self.last[stamp.sensor] = stamp.epoch
-        return begins
+        starts = self.epochs.get(stamp.sensor) != stamp.epoch
+        self.epochs[stamp.sensor] = stamp.epoch
+        return starts
 
     def _full_scale(self) -> str:
-        """In words."""
+        """The stated full scales in words."""
         stated = {scale for scale in self.full_scales if self.source.full_scale or isinstance(self.source, Recording)}
-        return ", ".join(f"{scale:g} DN" for scale in sorted(stated) if np.isfinite(scale)) or "of its type"
+        return ", ".join(f"{scale:g} DN" for scale in sorted(stated) if np.isfinite(scale)) or "of the pixel type"
 
-    def _is_shown(self, frame: Frame) -> bool:
-        """Of patches the first few of the first sequences, evenly over each; of full frames the middle one."""
+    def _is_previewed(self, frame: Frame) -> bool:
+        """Whether the preview shows a frame: patches evenly over the first sequences, or the middle full frame."""
         total, index = self.source.frames or 1, frame.stamp.index
         if max(frame.pixels.shape) > PATCH_WIDTH:
             return self.frames == total // 2 + 1
@@ -187,17 +187,17 @@ class _Summary:
         return (self.frames - 1) % step == 0 and len(self.shown) < SEQUENCES_SHOWN * FRAMES_SHOWN
 
 
-def _rate(source: FileSource | Recording) -> str:
-    """Frames a second, and who says so."""
+def _describe_rate(source: FileSource | Recording) -> str:
+    """The frame rate in words, with its origin."""
     if source.rate_hz is None:
         return "unknown"
-    who = "recording" if isinstance(source, Recording) else source.rate_from
-    how = {"default": "not stated; state it with --rate", "stated": "as you say"}.get(who, f"by the {who}")
-    return f"{source.rate_hz:g} frames/s ({how})"
+    origin = "recording" if isinstance(source, Recording) else source.rate_from
+    words = {"default": "not stated; set it with --rate", "stated": "from --rate"}.get(origin, f"from the {origin}")
+    return f"{source.rate_hz:g} frames/s ({words})"
 
 
-def _one_of_each(shown: list[Frame]) -> list[Frame]:
-    """The middle one of each sequence's frames, or of them all where each is a sequence of its own."""
+def _middle_frames(shown: list[Frame]) -> list[Frame]:
+    """The middle frame of each sequence; of a single sequence, evenly spaced frames."""
     sequences: dict[str, list[Frame]] = {}
     for frame in shown:
         sequences.setdefault(frame.stamp.sensor, []).append(frame)
@@ -206,8 +206,8 @@ def _one_of_each(shown: list[Frame]) -> list[Frame]:
     return [frames[len(frames) // 2] for frames in sequences.values()][:SEQUENCES_SHOWN]
 
 
-def _detections(path: Path, shown: list[Frame]) -> dict[Stamp, Detections]:
-    """The detections of the shown frames, by the frames' stamps."""
+def _read_detections(path: Path, shown: list[Frame]) -> dict[Stamp, Detections]:
+    """Read the detections of the shown frames, by the frames' stamps."""
     wanted = {(frame.stamp.sensor, frame.stamp.index): frame.stamp for frame in shown}
     lines = jsonl.read(path, Detections)
     return {wanted[key]: line for line in lines if (key := (line.stamp.sensor, line.stamp.index)) in wanted}

@@ -1,4 +1,4 @@
-"""irst-stream keys: key pairs for feeds that cross a network."""
+"""irst-stream keys: key pairs for encrypted feeds over a network."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from irst_stream.io.zeromq.curve_keys import key_files, make_keys, read_keys
 __all__ = ["set_up"]
 
 EPILOG = """\
-Every end of a connection has a key pair. The end that binds keeps the public keys (*.key) of all that may connect in one
-folder (allow); an end that connects needs the binding end's public key (server_key). Secret keys stay where they were
-made."""
+Each end of a connection has a key pair. The end that binds keeps the public keys (*.key) of all permitted clients in one
+folder (allow); an end that connects needs the binding end's public key (server_key). Never copy secret keys to another
+machine."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
-    parser.description, parser.epilog = "Makes key pairs, and shows keys.", EPILOG
+    """Declare the command's options."""
+    parser.description, parser.epilog = "Make key pairs and show public keys.", EPILOG
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
-    make = actions.add_parser("make", help="a new key pair, NAME.key and NAME.key_secret")
-    make.add_argument("name", metavar="NAME", type=Path, help="where; the folder must exist")
+    make = actions.add_parser("make", help="make a new key pair, NAME.key and NAME.key_secret")
+    make.add_argument("name", metavar="NAME", type=Path, help="path of the key pair without suffix; the folder must exist")
     make.set_defaults(run=_make)
-    show = actions.add_parser("show", help="the public key in a file")
-    show.add_argument("file", metavar="FILE", type=Path)
+    show = actions.add_parser("show", help="print the public key of a key file")
+    show.add_argument("file", metavar="FILE", type=Path, help="public or secret key file")
     show.set_defaults(run=_show)
 
 

@@ -1,4 +1,4 @@
-"""Where the commands write: never over what they read, and whole or not at all."""
+"""Output files of the commands: never overwrite an input, and appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from irst_stream.errors import OutputError, UsageError
 
-__all__ = ["check_output", "replacing", "write_bytes"]
+__all__ = ["atomic_output", "check_output", "write_bytes"]
 
 
 def check_output(out: Path | None, *inputs: Path, suffix: str = "") -> None:
-    """Refuses, before anything is done, a place that cannot be written or that would change an input."""
+    """Raise before any work if `out` cannot be written, would change an input, or lacks the suffix; None is accepted."""
     if out is None:
         return
     if suffix and out.suffix.lower() != suffix:
@@ -27,44 +27,45 @@ def check_output(out: Path | None, *inputs: Path, suffix: str = "") -> None:
         if same or (within and (out.exists() or suffix == ".png")):
             raise OutputError(f"{out}: would change the input {given}; choose another place")
     if not out.exists() or out.is_file():
-        _try(out)
+        _check_writable(out)
 
 
-def _try(out: Path) -> None:
-    """Makes, and removes again, what replacing() writes to: better told now than after hours of work."""
-    part = _part(out)
-    there = part.exists()
+def _check_writable(out: Path) -> None:
+    """Create and remove the file that atomic_output() writes to, so that a fault shows before hours of work."""
+    part = _part_path(out)
+    existed = part.exists()
     try:
         part.open("ab").close()
-        if not there:
+        if not existed:
             part.unlink()
     except OSError as error:
         raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
 
 
-def _part(out: Path) -> Path:
+def _part_path(out: Path) -> Path:
+    """The temporary file next to `out`."""
     return out.with_name(f"{out.name}.part")
 
 
 @contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A place beside `out` to write to, which takes its name at the end if all went well."""
-    at_once = out.exists() and not out.is_file()  # a device or a pipe
-    part = out if at_once else _part(out)
+def atomic_output(out: Path) -> Iterator[Path]:
+    """Yield a temporary path next to `out`, renamed to `out` on success and removed on failure."""
+    direct = out.exists() and not out.is_file()  # a device or a pipe cannot be replaced
+    part = out if direct else _part_path(out)
     try:
         yield part
-        if not at_once:
+        if not direct:
             part.replace(out)
-    except BrokenPipeError:  # of a reader that has seen enough
+    except BrokenPipeError:  # the reader of a pipe closed it: not an error
         raise
     except OSError as error:
         raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
-        if not at_once:
+        if not direct:
             part.unlink(missing_ok=True)
 
 
 def write_bytes(out: Path, data: bytes) -> None:
-    """Writes a small file."""
-    with replacing(out) as part:
+    """Write a file atomically."""
+    with atomic_output(out) as part:
         part.write_bytes(data)

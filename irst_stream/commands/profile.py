@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from irst_stream.build import build_pipeline
-from irst_stream.commands.console import count, positive, print_line, print_table, show_log
-from irst_stream.commands.outputs import check_output, replacing, write_bytes
-from irst_stream.commands.sources import configuration
+from irst_stream.commands.console import positive_float, positive_int, print_line, print_table, show_log
+from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
+from irst_stream.commands.sources import choose_config
 from irst_stream.commands.view import latency_rows
 from irst_stream.config import Config, read_config
 from irst_stream.errors import UsageError
@@ -29,66 +29,74 @@ from irst_stream.version import __version__
 
 __all__ = ["set_up"]
 
-FRAMES = 400  # that are generated, and sent again and again
-MOST_ROUNDS = 10**6
+FRAMES = 400  # generated, then sent repeatedly
+MAX_ROUNDS = 10**6
 
 EPILOG = """\
-TARGET is a configuration, for which frames are generated (patches where it has an engine, else a scene with five groups; or
-those of --frames are taken), or frames, with --config or the configuration that they bring along. A process of its own
-sends them over ZeroMQ on schedule, whether or not they are taken (open loop), at 10, 20, 40, ... frames/s until that is too
-much, or at the --rates you name. End to end is from the frame's stamp to the publication of its detections, which for a
-window of five is two frames plus what it takes here; that lag stands beside it."""
+TARGET is a configuration or frames. For a configuration, frames are generated (patches if it has an engine, else a scene
+with --groups groups) or taken from --frames. For frames, the configuration is --config or that of their data set. A child
+process sends the frames over ZeroMQ on schedule whether or not they are received (open loop), at 10, 20, 40, ... frames/s
+until the pipeline falls behind, or at the given --rates. End-to-end latency runs from a frame's stamp to the publication
+of its detections; for a window of five frames it includes a lag of two frames, which is listed separately."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
-    parser.description, parser.epilog = "Measures latency and throughput under load.", EPILOG
+    """Declare the command's options."""
+    parser.description, parser.epilog = "Measure latency and throughput of a pipeline under load.", EPILOG
     parser.add_argument(
-        "target", metavar="TARGET", help="a configuration (TOML file or name), or a file or folder of frames"
+        "target", metavar="TARGET", help="a configuration (TOML file or bundled name), or a file or folder of frames"
     )
-    parser.add_argument("--config", metavar="FILE", help="where TARGET is frames: what is known of their targets")
-    parser.add_argument("--frames", metavar="PATH", type=Path, help="where TARGET is a configuration: frames to send")
-    parser.add_argument("--rates", metavar="HZ,HZ,...", type=_rates, help="frames a second (default 10, 20, 40, ...)")
-    parser.add_argument("--seconds", type=positive, default=10.0, metavar="S", help="of each rate (default 10)")
-    parser.add_argument("--warm-up", type=positive, default=2.0, metavar="S", help="before that (default 2)")
-    parser.add_argument("--groups", type=count, default=5, metavar="N", help="of targets in generated scenes (default 5)")
-    parser.add_argument("--json", metavar="OUT", type=Path, help="write all figures into this file")
-    parser.add_argument("--png", metavar="OUT", type=Path, help="draw latency over rate into this file")
+    parser.add_argument("--config", metavar="FILE", help="configuration, if TARGET is frames")
+    parser.add_argument("--frames", metavar="PATH", type=Path, help="frames to send, if TARGET is a configuration")
+    parser.add_argument(
+        "--rates", metavar="HZ,HZ,...", type=_rates, help="rates to try, frames/s (default 10, 20, 40, ...)"
+    )
+    parser.add_argument(
+        "--seconds", type=positive_float, default=10.0, metavar="S", help="measured seconds per rate (default 10)"
+    )
+    parser.add_argument(
+        "--warm-up", type=positive_float, default=2.0, metavar="S", help="warm-up seconds per rate (default 2)"
+    )
+    parser.add_argument(
+        "--groups", type=positive_int, default=5, metavar="N", help="groups of targets in generated scenes (default 5)"
+    )
+    parser.add_argument("--json", metavar="OUT", type=Path, help="write all figures into this JSON file")
+    parser.add_argument("--png", metavar="OUT", type=Path, help="plot latency against rate into this PNG file")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     show_log()
     if args.png:
-        from irst_stream import draw  # says so at once where matplotlib is missing
+        from irst_stream import draw  # fails early if matplotlib is missing
     check_output(args.json, suffix=".json")
     check_output(args.png, suffix=".png")
     config, frames = _target(args)
     with TemporaryDirectory() as folder:
         path = frames or _generate(config, args.groups, Path(folder))
-        load = feed_command(path, MOST_ROUNDS)
+        load = feed_command(path, MAX_ROUNDS)
         pipeline = build_pipeline(config)
         options = {"seconds": args.seconds, "warm_up": args.warm_up}
         options |= {"policy": "live", "depth": config.queue, "window": config.window}
-        print_line(f"{_machine()}; {path if frames else 'generated frames'}, {args.seconds:g} s a rate, open loop")
-        rungs: list[LoadStep] = []
-        for rung in find_max_rate(_ladder(args.rates), lambda rate: measure_rate(pipeline, load, rate, **options)):
-            _say(rung, first=not rungs)
-            rungs.append(rung)
-    _conclude(rungs)
+        print_line(f"{_machine()}; {path if frames else 'generated frames'}, {args.seconds:g} s per rate, open loop")
+        steps: list[LoadStep] = []
+        for step in find_max_rate(_rates_to_try(args.rates), lambda rate: measure_rate(pipeline, load, rate, **options)):
+            _print_step(step, first=not steps)
+            steps.append(step)
+    _print_conclusion(steps)
     if args.json:
-        facts = {"machine": _machine(), "target": args.target, "rungs": [rung.as_dict() for rung in rungs]}
+        facts = {"machine": _machine(), "target": args.target, "rungs": [step.as_dict() for step in steps]}
         write_bytes(args.json, json.dumps(facts, indent=2).encode() + b"\n")
         print_line(f"figures: {args.json}")
     if args.png:
-        with replacing(args.png) as part:
-            draw.latency_ladder(part, rungs)
+        with atomic_output(args.png) as part:
+            draw.latency_curves(part, steps)
         print_line(f"picture: {args.png}")
     return 0
 
 
 def _target(args: argparse.Namespace) -> tuple[Config, Path | None]:
-    """The configuration, and frames where they are given."""
+    """The configuration, and the frames to send, None if they are to be generated."""
     path = Path(args.target)
     if path.suffix == ".toml" or not path.exists():
         if args.config:
@@ -96,11 +104,11 @@ def _target(args: argparse.Namespace) -> tuple[Config, Path | None]:
         return read_config(find_config(args.target)), args.frames
     if args.frames:
         raise UsageError("--frames: TARGET is frames already")
-    return configuration(args.config, open_source(path)), path
+    return choose_config(args.config, open_source(path)), path
 
 
 def _generate(config: Config, groups: int, folder: Path) -> Path:
-    """Patches by SeqCSIST's rules for a configuration with an engine, else a scene; as one raw file."""
+    """Write one raw file: SeqCSIST patches for a configuration with an engine, else a scene."""
     from irst_stream.sim import Groups, Scene, SceneSettings, seqcsist
 
     path = folder / "frames.raw"
@@ -113,37 +121,40 @@ def _generate(config: Config, groups: int, folder: Path) -> Path:
     return path
 
 
-def _ladder(rates: list[float] | None) -> Iterator[float]:
+def _rates_to_try(rates: list[float] | None) -> Iterator[float]:
+    """The given rates, else 10, 20, 40, ... without end, frames/s."""
     return iter(rates) if rates else (10.0 * 2**k for k in counter())
 
 
-def _say(rung: LoadStep, first: bool) -> None:
+def _print_step(step: LoadStep, first: bool) -> None:
+    """Print a row of the table, after its heading if it is the first."""
     headings = ["frames/s", "answered/s", "not used", "p50", "p90", "p99", "p99.9", "max", "lag", "CPU", "MB"]
-    whole = rung.end_to_end
-    latencies = [f"{value:.1f}" for value in (*whole.percentiles, whole.longest, rung.lag_ms)]
-    used = [f"{rung.offered:.0f}", f"{rung.answered:.1f}", str(sum(rung.unused.values()))]
-    row = [*used, *latencies, f"{rung.cpu:.0%}", f"{rung.memory_mb:.0f}"]
+    latency = step.end_to_end
+    latencies = [f"{value:.1f}" for value in (*latency.percentiles, latency.longest, step.lag_ms)]
+    rates = [f"{step.offered:.0f}", f"{step.answered:.1f}", str(sum(step.unused.values()))]
+    row = [*rates, *latencies, f"{step.cpu:.0%}", f"{step.memory_mb:.0f}"]
     if first:
         print_line("End to end, ms:")
         print_line("  ".join(name.rjust(10) for name in headings))
     print_line("  ".join(cell.rjust(10) for cell in row))
 
 
-def _conclude(rungs: list[LoadStep]) -> None:
-    good, bad = ([r for r in rungs if r.kept_up is kept] for kept in (True, False))
-    if good:
-        best = max(good, key=lambda r: r.offered)
+def _print_conclusion(steps: list[LoadStep]) -> None:
+    """Print the stages at the highest rate that was kept up with, and the lowest that was not."""
+    sustained, failed = ([s for s in steps if s.kept_up is kept] for kept in (True, False))
+    if sustained:
+        best = max(sustained, key=lambda s: s.offered)
         print_line(
-            f"\nStages at {best.offered:.0f} frames/s, ms (measuring them takes {best.overhead:.2%} of the computation):"
+            f"\nStages at {best.offered:.0f} frames/s, ms (timing them takes {best.overhead:.2%} of the computation):"
         )
         print_table(["", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(best.stages))
-    if bad:
-        least = min(bad, key=lambda r: r.offered)
+    if failed:
+        slowest = min(failed, key=lambda s: s.offered)
         why = (
-            ", ".join(f"{n} {reason}" for reason, n in least.unused.items())
-            or f"{least.answered:.1f} of {least.answerable:.1f} answered/s"
+            ", ".join(f"{n} {reason}" for reason, n in slowest.unused.items())
+            or f"{slowest.answered:.1f} of {slowest.answerable:.1f} answered/s"
         )
-        print_line(f"\nFalls behind at {least.offered:.0f} frames/s: {why}.")
+        print_line(f"\nFalls behind at {slowest.offered:.0f} frames/s: {why}.")
     else:
         print_line("\nKeeps up with all of these rates.")
 
@@ -153,10 +164,11 @@ def _machine() -> str:
 
 
 def _rates(text: str) -> list[float]:
+    """Parse a comma-separated list of rates, frames/s; returns them sorted."""
     try:
         rates = [float(part) for part in text.split(",")]
     except ValueError:
         rates = []
     if not rates or not all(math.isfinite(r) and 0.1 <= r <= 1e6 for r in rates):
-        raise argparse.ArgumentTypeError(f"expected numbers from 0.1 to 1,000,000 with commas between them, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected numbers from 0.1 to 1,000,000 separated by commas, got {text!r}")
     return sorted(rates)

@@ -14,9 +14,9 @@ import numpy as np
 
 from irst_stream.build import build_pipeline
 from irst_stream.chain.pipeline import Pipeline, Result
-from irst_stream.commands.console import noun, print_line, progress, show_log
+from irst_stream.commands.console import pluralise, print_line, progress, show_log
 from irst_stream.commands.outputs import check_output
-from irst_stream.commands.sources import add_source_options, configuration, open_any
+from irst_stream.commands.sources import add_source_options, choose_config, open_input
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.resolve.settings import Readout
@@ -25,31 +25,40 @@ from irst_stream.types import Detections, Frame, Tracks
 __all__ = ["set_up"]
 
 EPILOG = """\
-Windows of frames of PATH are read by a network and by a fit of the imaging model, and the surer of the two is taken
-(readout best). --readout network, or fit, takes one of them alone; peaks and cells read the network's plain head, cells as
-the field does. Frames of up to 64 px a side are one group of targets; in larger ones the regions that may hold a group are
-found first. Detections carry their position's covariance, and a score: the probability that the target is within 0.15 px.
-Of SeqCSIST's 20 frames those with a whole window around them are answered, 2 to 17.
+Readout best evaluates each window of frames of PATH by a network and by a fit of the imaging model, and takes the more
+certain of the two. Readouts network and fit use one of them alone; peaks and cells read the network's plain head, cells
+at cell centres as published methods do. A frame of up to 64 px per side is one region with one group; in larger frames,
+the regions that may hold a group are found first. Detections have a position covariance and a score: the probability that
+a target is within 0.15 px. Of the 20 frames of a SeqCSIST sequence, those with a whole window around them get detections:
+2 to 17.
 
-A SeqCSIST or CSIST-100K folder, a generated scene and a recording of irst-stream run bring their configuration along; for
-anything else say with --config what is known of its targets. The first run on a machine compiles the fit and the tracker,
-once, up to two minutes. A recording (.mcap) gives the same bytes again that the live run gave under policy lossless."""
+A SeqCSIST or CSIST-100K folder, a generated scene and a recording made by irst-stream run have a configuration; for
+anything else, name one with --config. The first run on a machine compiles the fit and the tracker, which takes up to two
+minutes. A recording (.mcap) reproduces the output of a live run under policy lossless byte for byte."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
+    """Declare the command's options."""
     parser.description, parser.epilog = (
-        "Turns recorded frames into sub-pixel detections, and follows them as tracks.",
+        "Turn recorded frames into sub-pixel detections and tracks.",
         EPILOG,
     )
     add_source_options(parser)
-    parser.add_argument("--config", metavar="FILE", help="a TOML file, or the name of one that comes along, such as camera")
-    parser.add_argument("--readout", choices=get_args(Readout), help="in place of the configuration's: see its comments")
-    parser.add_argument("--engine", metavar="ENGINE", help="in place of the configuration's: a folder or a name")
-    parser.add_argument("--detections", metavar="OUT.jsonl", type=Path, help="write the detections into this file")
-    parser.add_argument("--tracks", metavar="OUT.jsonl", type=Path, help="follow the targets, and write their tracks")
     parser.add_argument(
-        "--speed", type=_speed, default=0.0, metavar="1x|max", help="as the sensor's clock says, 2x, ... (max)"
+        "--config", metavar="FILE", help="a TOML file, or the name of a bundled configuration, for example camera"
+    )
+    parser.add_argument("--readout", choices=get_args(Readout), help="readout, overrides the configuration")
+    parser.add_argument("--engine", metavar="ENGINE", help="engine folder or bundled engine, overrides the configuration")
+    parser.add_argument("--detections", metavar="OUT.jsonl", type=Path, help="write the detections to this file")
+    parser.add_argument(
+        "--tracks", metavar="OUT.jsonl", type=Path, help="track the targets and write the tracks to this file"
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=0.0,
+        metavar="1x|max",
+        help="1x: at the sensor's pace, 2x: twice as fast; max: no waiting (default max)",
     )
     parser.set_defaults(run=_run)
 
@@ -61,26 +70,26 @@ def _run(args: argparse.Namespace) -> int:
         check_output(path, args.path)
     if args.tracks and args.tracks == args.detections:
         raise UsageError(f"--detections, --tracks: {args.tracks} is named twice")
-    source = open_any(args)
-    config = configuration(args.config, source)
-    changed = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
-    config = replace(config, **changed)
+    source = open_input(args)
+    config = choose_config(args.config, source)
+    overrides = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
+    config = replace(config, **overrides)
     pipeline = build_pipeline(config, tracks=args.tracks is not None)
-    tally = _Tally()
+    totals = _ReplayTotals()
     fault: IrstError | None = None
     with ExitStack() as opened:
         files = {kind: opened.enter_context(JsonLines(path)) for kind, path in outputs.items()}
         try:
             with progress("replay", source.frames) as done:
                 for frame in at_speed(source, args.speed):
-                    _step(pipeline, frame, files, tally)
+                    _step(pipeline, frame, files, totals)
                     done(1)
         except IrstError as error:
             fault = error
-        _keep(pipeline.finish(), files, tally)
-    print_line(tally.words())
-    if happened := _happened(pipeline):
-        print_line(f"on the way: {happened}")
+        _store(pipeline.finish(), files, totals)
+    print_line(totals.summary())
+    if events := _event_counts(pipeline):
+        print_line(f"events: {events}")
     for kind, path in outputs.items():
         print_line(f"{kind.__name__.lower()}: {path}")
     if fault:
@@ -89,8 +98,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def at_speed(frames: Iterable[Frame], speed: float) -> Iterator[Frame]:
-    """Gives each frame when the sensor's clock says so, times speed; at once for speed 0, or where the clock goes back."""
-    began: dict[str, tuple[int, int]] = {}  # each sensor's first stamp, and when that was given
+    """Yield frames at the pace of the sensor's clock times `speed`; immediately if speed is 0 or the clock runs back."""
+    began: dict[str, tuple[int, int]] = {}  # each sensor's first time stamp, and the steady time it was yielded at, ns
     for frame in frames:
         stamp = frame.stamp
         if stamp.sensor not in began or stamp.index == 0:
@@ -98,51 +107,53 @@ def at_speed(frames: Iterable[Frame], speed: float) -> Iterator[Frame]:
         if speed:
             first_ns, began_ns = began[stamp.sensor]
             due_ns = began_ns + (stamp.time_ns - first_ns) / speed
-            if (left := (due_ns - time.monotonic_ns()) / 1e9) > 0:
-                time.sleep(left)
+            if (remaining_s := (due_ns - time.monotonic_ns()) / 1e9) > 0:
+                time.sleep(remaining_s)
         yield frame
 
 
-class _Tally:
-    """What a replay did."""
+class _ReplayTotals:
+    """Counts and latencies of a replay."""
 
     def __init__(self) -> None:
         self.frames = self.answered = self.detections = 0
-        self.ids: set[tuple[str, int]] = set()  # of confirmed tracks
-        self.seconds: list[float] = []
+        self.ids: set[tuple[str, int]] = set()  # confirmed tracks by sensor and id
+        self.seconds: list[float] = []  # of each step that gave detections
 
-    def words(self) -> str:
-        """In one line."""
-        found = f"{noun(self.frames, 'frame')}, {self.answered} answered, {noun(self.detections, 'detection')}"
-        found += f", {noun(len(self.ids), 'track')}" if self.ids else ""
+    def summary(self) -> str:
+        """All totals in one line."""
+        text = f"{pluralise(self.frames, 'frame')}, {self.answered} answered, {pluralise(self.detections, 'detection')}"
+        text += f", {pluralise(len(self.ids), 'track')}" if self.ids else ""
         if not self.seconds:
-            return found
-        middle, late = np.percentile(self.seconds, (50, 99)) * 1e3
-        return f"{found}; {middle:.2f} ms a window (p50), {late:.2f} ms (p99)"
+            return text
+        median, p99 = np.percentile(self.seconds, (50, 99)) * 1e3
+        return f"{text}; {median:.2f} ms per window (p50), {p99:.2f} ms (p99)"
 
 
-def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines], tally: _Tally) -> None:
+def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines], totals: _ReplayTotals) -> None:
+    """Run one frame through the pipeline and time it."""
     began = time.perf_counter()
     results = pipeline.step([frame])
-    took = time.perf_counter() - began
-    tally.frames += 1
-    tally.seconds += [took for result in results if isinstance(result, Detections)]
-    _keep(results, files, tally)
+    seconds = time.perf_counter() - began
+    totals.frames += 1
+    totals.seconds += [seconds for result in results if isinstance(result, Detections)]
+    _store(results, files, totals)
 
 
-def _keep(results: list[Result], files: dict[type[Result], JsonLines], tally: _Tally) -> None:
+def _store(results: list[Result], files: dict[type[Result], JsonLines], totals: _ReplayTotals) -> None:
+    """Count results and write those that have a file."""
     for result in results:
         if isinstance(result, Detections):
-            tally.answered += 1
-            tally.detections += len(result)
+            totals.answered += 1
+            totals.detections += len(result)
         else:
-            tally.ids |= {(result.stamp.sensor, number) for number in result.id[result.confirmed].tolist()}
+            totals.ids |= {(result.stamp.sensor, number) for number in result.id[result.confirmed].tolist()}
         if type(result) in files:
             files[type(result)].write(result)
 
 
-def _happened(pipeline: Pipeline) -> str:
-    """What befell frames, in words; regular changes of the sequence are not worth mentioning."""
+def _event_counts(pipeline: Pipeline) -> str:
+    """The pipeline's events, summed over sensors; "" if there were none."""
     totals: dict[str, int] = {}
     for (_, event), count in pipeline.events.items():
         totals[event] = totals.get(event, 0) + count
@@ -150,7 +161,7 @@ def _happened(pipeline: Pipeline) -> str:
 
 
 def _speed(text: str) -> float:
-    """An option that is max, or a factor such as 1x."""
+    """Parse max (gives 0) or a factor like 1x."""
     if text == "max":
         return 0.0
     try:

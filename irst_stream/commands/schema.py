@@ -13,8 +13,8 @@ __all__ = ["set_up"]
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """Says what the command takes."""
-    parser.description = "Prints the JSON Schema of one line of the interchange format."
+    """Declare the command's options."""
+    parser.description = "Print the JSON Schema of one line of the interchange format: detections, tracks, truth or poses."
     parser.set_defaults(run=_run)
 
 

@@ -1,4 +1,4 @@
-"""Options and help that the commands which read frames or truth share."""
+"""Options and readers shared by the commands that read frames or truth."""
 
 from __future__ import annotations
 
@@ -10,44 +10,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.commands.console import positive
+from irst_stream.commands.console import positive_float
 from irst_stream.config import Config, parse_config, read_config
 from irst_stream.errors import SourceError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.files import FileSource, open_source
 from irst_stream.io.media.csist import KINDS
-from irst_stream.io.recording.recorder import Recording, open_recording
+from irst_stream.io.recording.recorder import Recording
 from irst_stream.system.shipped import find_config
 from irst_stream.types import Truth
 
-__all__ = ["add_source_options", "configuration", "load_array", "open_any", "read_truths"]
+__all__ = ["add_source_options", "choose_config", "load_array", "open_input", "read_truths"]
 
 
-BROUGHT = {name: name for name in KINDS} | {"scene": "camera"}  # the configuration that goes with a data set
+DATASET_CONFIGS = {name: name for name in KINDS} | {"scene": "camera"}  # bundled configuration by data set
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """PATH and what may have to be said about it."""
-    parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames, or a recording")
-    parser.add_argument("--kind", choices=sorted(KINDS), help="which of the two sets, where the folder does not tell")
-    parser.add_argument("--variable", metavar="NAME", help="which array of a .mat or .npz file")
-    parser.add_argument("--rate", type=positive, metavar="HZ", help="frames a second, in place of what the file states")
+    """Add PATH and the options that describe it."""
+    parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames, or a recording (.mcap)")
+    parser.add_argument("--kind", choices=sorted(KINDS), help="kind of data set, if the folder does not identify it")
+    parser.add_argument("--variable", metavar="NAME", help="name of the array in a .mat or .npz file")
+    parser.add_argument("--rate", type=positive_float, metavar="HZ", help="frame rate in frames/s, overrides the file's")
 
 
-def _open_from(args: argparse.Namespace) -> FileSource:
-    """The source those options name."""
+def open_input(args: argparse.Namespace) -> FileSource | Recording:
+    """Open the frame files or the recording that the options of add_source_options name."""
     return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate)
 
 
-def open_any(args: argparse.Namespace) -> FileSource | Recording:
-    """The source those options name, recordings among them."""
-    return open_recording(args.path) if args.path.suffix == ".mcap" else _open_from(args)
-
-
 def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
-    """The truth at a path, a file of JSON lines or a folder that has it, and the frames usually scored of it.
+    """Read truth from JSON lines or a folder with annotations; also return the default of --frames.
 
-    Of SeqCSIST these are 2 to 17 of each 20, the centres of whole windows of five.
+    For SeqCSIST this is 2:-2, frames 2 to 17 of each 20: the centres of whole windows of five. Else it is "all".
     """
     if path.is_file() and path.suffix == ".jsonl":
         return jsonl.read(path, Truth), "all"
@@ -57,23 +52,23 @@ def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
     return source.truths(), "2:-2" if source.dataset == "seqcsist" else "all"
 
 
-def configuration(name: str | None, source: FileSource | Recording) -> Config:
-    """The configuration that is asked for, or the one that goes with what is read."""
+def choose_config(name: str | None, source: FileSource | Recording) -> Config:
+    """Read the named configuration, or if name is None that of the recording or data set."""
     if name is None and isinstance(source, Recording) and source.config:
         return parse_config(source.config, f"{source.path}: its configuration")
-    name = name or BROUGHT.get(source.dataset)
+    name = name or DATASET_CONFIGS.get(source.dataset)
     if name is None:
-        raise UsageError(f"{source.path}: {source.kind}; say what is known of its targets with --config")
+        raise UsageError(f"{source.path}: {source.kind}; name a configuration with --config")
     return read_config(find_config(name))
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """The one array of a .npy file."""
+    """Read the array of a .npy file; raise SourceError for anything else."""
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         reason = str(error).partition(". ")[0].rstrip(".")
-        raise SourceError(f"{path}: not a .npy array that can be read ({reason})") from error
+        raise SourceError(f"{path}: not a .npy array ({reason})") from error
     if not isinstance(array, np.ndarray):
         raise SourceError(f"{path}: expected one .npy array, got an archive")
     return array

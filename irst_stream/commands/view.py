@@ -1,4 +1,4 @@
-"""What a person sees of a running pipeline: a view that is refreshed in place, log lines, and a summary at the end."""
+"""Console display of a running pipeline: a table refreshed in place or log lines, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -10,49 +10,48 @@ from contextlib import contextmanager
 from rich.live import Live
 from rich.table import Table
 
-from irst_stream.commands.console import error_console, noun, print_line, print_table
+from irst_stream.commands.console import error_console, pluralise, print_line, print_table
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.system.latency import PERCENTILES, Summary
 
-__all__ = ["attend", "latency_rows"]
+__all__ = ["latency_rows", "run_with_view"]
 
 REFRESH_S = 0.5
-CLOSING_S = 5.0  # how long the sinks may take to close, once nothing else is waited for
-LOG_EVERY = 10  # refreshes between two log lines where there is no terminal
+CLOSE_TIMEOUT_S = 5.0  # for the sinks, after a second interrupt
+LOG_EVERY = 10  # refreshes between two log lines if there is no terminal
 SENSORS_SHOWN = 12
 RESULTS = ("answered", "detections", "tracks")
-UNRECORDED = ("sensors",)  # why a frame that came is not in a recording
+UNRECORDED = ("sensors",)  # reasons why a received frame is not in a recording
 
 
-def attend(
+def run_with_view(
     runner: Runner,
     seconds: float | None = None,
     reload: Callable[[], None] | None = None,
     *,
-    over: Callable[[Status], bool] = lambda _: False,
-    answers: bool = True,
+    is_done: Callable[[Status], bool] = lambda _: False,
+    with_results: bool = True,
 ) -> None:
-    """Runs it, with a view, until it ends, or for so long, or until Ctrl-C or SIGTERM; then finishes what has come.
+    """Run a pipeline with a console view until it ends, `seconds` pass, or Ctrl-C or SIGTERM; then process queued frames.
 
-    Prints a summary at the end, whatever that was. A second Ctrl-C leaves uncomputed what has come, and closes all files.
-    reload: called when SIGHUP asks for it; over: whether there is nothing left to do; answers: whether it gives any, or
-    only records.
+    Always prints a summary at the end. A second Ctrl-C drops the queued frames and closes all files. reload: called on
+    SIGHUP; is_done: asked at each refresh whether to stop; with_results: False if the pipeline only records frames.
     """
-    wanted: list[bool] = []
+    reload_requests: list[bool] = []
     if reload is not None and hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: wanted.append(True))
+        signal.signal(signal.SIGHUP, lambda *_: reload_requests.append(True))
     try:
         runner.start()
-        with _view(answers) as show:
+        with _view(with_results) as show:
             try:
                 while not runner.wait(REFRESH_S):
                     status = runner.status()
                     show(status)
-                    if wanted and reload is not None:
-                        wanted.clear()
+                    if reload_requests and reload is not None:
+                        reload_requests.clear()
                         reload()
-                    if over(status) or (seconds is not None and status.seconds >= seconds):
+                    if is_done(status) or (seconds is not None and status.seconds >= seconds):
                         break
             except KeyboardInterrupt:
                 pass
@@ -63,59 +62,59 @@ def attend(
         _abandon(runner)
         raise
     finally:
-        _print_summary(runner.status(), answers)
+        _print_summary(runner.status(), with_results)
 
 
 def _abandon(runner: Runner) -> None:
-    """Closes all files without waiting for anything else; says which could not be closed."""
-    left = list(runner.status().sinks)
+    """Drop the queued frames and close all sinks; print the names of sinks that are not closed."""
+    unclosed = list(runner.status().sinks)
     try:
-        left = runner.abandon(CLOSING_S)
+        unclosed = runner.abandon(CLOSE_TIMEOUT_S)
     finally:
-        for name in left:
-            how = "; irst-stream recover saves what it holds" if name.endswith(".mcap") else ""
-            error_console.print(f"{name}: not closed in good order{how}", markup=False)
+        for name in unclosed:
+            hint = "; irst-stream recover reads what it holds" if name.endswith(".mcap") else ""
+            error_console.print(f"{name}: not closed properly{hint}", markup=False)
 
 
-def _print_summary(status: Status, answers: bool) -> None:
-    """What was done, what was not, and how long it took."""
-    sensors = noun(len(status.sensors), "sensor")
-    told = f"{noun(status.frames, 'frame')} of {sensors} in {status.seconds:.1f} s"
-    if answers:
-        answered, found, followed = (sum(getattr(s, name) for s in status.sensors.values()) for name in RESULTS)
-        told += f", {answered} answered, {noun(found, 'detection')}, {noun(followed, 'track')} at the end"
-    print_line(told)
-    print_line(_losses(status, answers))
-    events = status.events if answers else _noted(status)
+def _print_summary(status: Status, with_results: bool) -> None:
+    """Print frames, results, losses, events, sinks and latencies of the whole run."""
+    sensors = pluralise(len(status.sensors), "sensor")
+    summary = f"{pluralise(status.frames, 'frame')} of {sensors} in {status.seconds:.1f} s"
+    if with_results:
+        answered, detections, tracks = (sum(getattr(s, name) for s in status.sensors.values()) for name in RESULTS)
+        summary += f", {answered} answered, {pluralise(detections, 'detection')}, {pluralise(tracks, 'track')} at the end"
+    print_line(summary)
+    print_line(_losses(status, with_results))
+    events = status.events if with_results else _recorded_events(status)
     if status.alarm:
         print_line(status.alarm)
-    for title, counts in (("events", events), ("messages passed over", status.rejected), ("links", status.links)):
+    for title, counts in (("events", events), ("messages rejected", status.rejected), ("links", status.links)):
         if text := _counts(counts):
             print_line(f"{title}: {text}")
     for name, sink in status.sinks.items():
         alarm = f"; {sink.alarm}" if sink.alarm else ""
-        print_line(f"{name}: {noun(sink.written, 'record')} written, {sink.lost} lost{alarm}")
+        print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{alarm}")
     if status.stages:
         print_table(["latency, ms", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(status.stages))
 
 
 def latency_rows(stages: dict[str, Summary]) -> list[list[str]]:
-    """A row for each stage."""
+    """Table rows: stage, percentiles and maximum in ms, number of samples."""
     return [
         [stage, *(f"{value:.2f}" for value in (*s.percentiles, s.longest)), str(s.samples)] for stage, s in stages.items()
     ]
 
 
-def _losses(status: Status, answers: bool) -> str:
-    """The frames that came, or should have, and are in no answer; or that a recording lacks because they were not taken."""
-    if answers:
+def _losses(status: Status, with_results: bool) -> str:
+    """Frames without results, missing ones included; or, if the pipeline only records, frames that were not recorded."""
+    if with_results:
         return f"frames not used: {_counts(status.unused) or 'none'}"
     lost = {name: n for name, n in status.unused.items() if name in UNRECORDED}
     return f"frames not recorded: {_counts(lost) or 'none'}"
 
 
-def _noted(status: Status) -> dict[str, int]:
-    """What happened to frames that were recorded all the same."""
+def _recorded_events(status: Status) -> dict[str, int]:
+    """Events of frames that were recorded nevertheless."""
     return {name: n for name, n in status.dropped.items() if name not in (*UNRECORDED, "overrun", "unanswered")}
 
 
@@ -124,60 +123,60 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 @contextmanager
-def _view(answers: bool) -> Iterator[Callable[[Status], None]]:
-    """Gives a function that shows a status: a table in place on a terminal, else a log line now and then."""
+def _view(with_results: bool) -> Iterator[Callable[[Status], None]]:
+    """Yield a function that shows a status: a table refreshed in place on a terminal, else a log line at intervals."""
     if not (sys.stderr.isatty() and error_console.is_terminal):
-        yield _Lines(answers)
+        yield _LogView(with_results)
         return
     with Live(console=error_console, auto_refresh=False, transient=True) as live:
-        rates = _Rates()
-        yield lambda status: live.update(_table(status, rates(status), answers), refresh=True)
+        rates = _FrameRates()
+        yield lambda status: live.update(_table(status, rates(status), with_results), refresh=True)
 
 
-class _Rates:
-    """Frames a second of each sensor since the last look."""
+class _FrameRates:
+    """Frame rate of each sensor since the last call, frames/s."""
 
     def __init__(self) -> None:
         self._before: dict[str, int] = {}
-        self._when = 0.0
+        self._before_s = 0.0
 
     def __call__(self, status: Status) -> dict[str, float]:
         frames = {name: sensor.frames for name, sensor in status.sensors.items()}
-        passed = max(status.seconds - self._when, 1e-3)
-        rates = {name: (n - self._before.get(name, 0)) / passed for name, n in frames.items()}
-        self._before, self._when = frames, status.seconds
+        elapsed_s = max(status.seconds - self._before_s, 1e-3)
+        rates = {name: (n - self._before.get(name, 0)) / elapsed_s for name, n in frames.items()}
+        self._before, self._before_s = frames, status.seconds
         return rates
 
 
-class _Lines:
-    """A status as a plain log line, every few looks."""
+class _LogView:
+    """Prints a status as one log line, on every LOG_EVERY-th call."""
 
-    def __init__(self, answers: bool) -> None:
-        self._looks = 0
-        self._rates, self._answers = _Rates(), answers
+    def __init__(self, with_results: bool) -> None:
+        self._calls = 0
+        self._rates, self._with_results = _FrameRates(), with_results
 
     def __call__(self, status: Status) -> None:
-        self._looks += 1
-        if self._looks % LOG_EVERY == 0:
+        self._calls += 1
+        if self._calls % LOG_EVERY == 0:
             rate = sum(self._rates(status).values())
-            told = f"{status.frames} frames, {rate:.1f}/s, {status.waiting} waiting, {_losses(status, self._answers)}"
-            if self._answers:
+            text = f"{status.frames} frames, {rate:.1f}/s, {status.waiting} waiting, {_losses(status, self._with_results)}"
+            if self._with_results:
                 stages = status.stages.items()
                 slowest = max((s.percentiles[2] for n, s in stages if n.startswith("end to end")), default=0.0)
-                tracks = noun(sum(s.tracks for s in status.sensors.values()), "track")
-                told = f"run: {told}, {tracks}, end to end p99 {slowest:.1f} ms"
+                tracks = pluralise(sum(s.tracks for s in status.sensors.values()), "track")
+                text = f"run: {text}, {tracks}, end to end p99 {slowest:.1f} ms"
             else:
                 written = sum(sink.written for sink in status.sinks.values())
-                told = f"record: {told}, {noun(written, 'record')} written"
-            error_console.print(told, markup=False)
+                text = f"record: {text}, {pluralise(written, 'record')} written"
+            error_console.print(text, markup=False)
 
 
-def _table(status: Status, rates: dict[str, float], answers: bool) -> Table:
-    """All there is to see of a running pipeline."""
-    sensors = _columns("sensor", "frames/s", "frames", *(RESULTS if answers else ()), "silent, s")
+def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table:
+    """Lay out losses, events, sensors, sinks and latencies of a running pipeline."""
+    sensors = _columns("sensor", "frames/s", "frames", *(RESULTS if with_results else ()), "silent, s")
     for name, s in list(status.sensors.items())[:SENSORS_SHOWN]:
-        given = [str(getattr(s, name)) for name in RESULTS] if answers else []
-        sensors.add_row(name, f"{rates[name]:.1f}", str(s.frames), *given, f"{s.silent_s:.1f}")
+        results = [str(getattr(s, name)) for name in RESULTS] if with_results else []
+        sensors.add_row(name, f"{rates[name]:.1f}", str(s.frames), *results, f"{s.silent_s:.1f}")
     sinks = _columns("sink", "written", "waiting", "lost")
     sinks.add_column()
     for name, sink in status.sinks.items():
@@ -185,10 +184,13 @@ def _table(status: Status, rates: dict[str, float], answers: bool) -> Table:
     stages = _columns("latency, ms", *(f"p{p:g}" for p in PERCENTILES), "max", "samples")
     for row in latency_rows(status.stages):
         stages.add_row(*row)
-    verb = "running" if answers else "recording"
-    lines = [f"{verb} {status.seconds:.0f} s, {status.waiting} frames waiting; {_losses(status, answers)}"]
+    verb = "running" if with_results else "recording"
+    lines = [f"{verb} {status.seconds:.0f} s, {status.waiting} frames waiting; {_losses(status, with_results)}"]
     lines += [status.alarm] if status.alarm else []
-    for title, counts in (("events", status.events if answers else _noted(status)), ("passed over", status.rejected)):
+    for title, counts in (
+        ("events", status.events if with_results else _recorded_events(status)),
+        ("rejected", status.rejected),
+    ):
         if text := _counts(counts):
             lines.append(f"{title}: {text}")
     grid = Table.grid()
@@ -201,7 +203,7 @@ def _table(status: Status, rates: dict[str, float], answers: bool) -> Table:
 
 
 def _columns(first: str, *numbers: str) -> Table:
-    """An empty table: words on the left, numbers to the right of them."""
+    """Create an empty table: one text column, then right-aligned number columns."""
     table = Table(first, box=None, pad_edge=False)
     for name in numbers:
         table.add_column(name, justify="right")

@@ -1,1 +1,1 @@
-"""The fit of the imaging model to a window, and the search for the number of targets. Compiled on its first use."""
+"""The fit of the imaging model to a window, with selection of the number of targets. Compiled on first use."""

@@ -1,9 +1,10 @@
-"""The source of the search for GPUs, fit.cu: what it is compiled with, and how its regions and answers lie in memory."""
+"""Compile-time parameters of fit.cu, the GPU source of the search, and the memory layout of its structs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -19,31 +20,47 @@ __all__ = ["Kernel", "Precision", "read_source"]
 Precision = Literal["float64", "float32"]
 REALS = {"float64": "double", "float32": "float"}
 SOURCE = "fit.cu"
-SPARE_VARIANTS = 2  # starts of one number of targets besides the turns: with a target in the middle; grown, or the hint
+EXTRA_STARTS = 2  # per number of targets, beyond start_count: one with a target in the centre, one grown or hinted
 PRIORS = (
     "amplitude_dn",
     "amplitude",
     "common",
     "own",
-    "least_spread",
-    "greatest_spread",
-    "company",
-)  # of Look, in its order
+    "min_spread",
+    "max_spread",
+    "extra_target",
+)  # fields of Priors in fit.cu, in their order
+
+
+SHARED_CONSTANTS = {  # names in fit.cu that mean what they mean in the compiled modules, which alone give their values
+    "levenberg_marquardt": (
+        *("MAX_STEP_PX", "MIN_GAIN", "FIRST_DAMPING", "DAMPING_DECREASE", "DAMPING_INCREASE"),
+        "MAX_DAMPING",
+    ),
+    "likelihood": ("PARAMETERS", "SQRT_2_BY_PI", "ERF_CUTOFF", "UNKNOWN", "INFINITE"),
+    "normal_equations": ("LOG_2PI", "MIN_EXCESS", "SPREAD_STEPS"),
+    "evidence": ("RULED_OUT_EVIDENCE", "MIN_LIGHT", "CURVATURE_NORM", "QUARTIC_VARIANCE", "COINCIDENCE_REACH"),
+    "starts": ("MIN_SPREAD_PX", "SPLIT_PX"),
+    "model_selection": (
+        *("STEPS", "FIRST_STEPS", "HOPELESS_DEFICIT", "FINISH_MISFIT", "DUPLICATE_PX"),
+        *("AGREEMENT_PX", "OVERFIT_PENALTY", "ODDS_DECAY", "MAX_ODDS"),
+    ),
+}
 
 
 def read_source() -> str:
     """The text of fit.cu."""
-    return files("irst_stream.resolve").joinpath(SOURCE).read_text()
+    return files("irst_stream.fit").joinpath(SOURCE).read_text()
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One form of the kernel: for images (T, H, W) of one shape, in one arithmetic, by so many lanes a region.
+    """A variant of the kernel: for images (T, H, W) of one shape, in one precision, with a number of lanes per region.
 
-    in_shared: whether a block's working memory is to lie in its shared memory.
+    lanes: threads of a block; in_shared: whether a block's working memory is in its shared memory.
     """
 
-    known: FitPriors
+    fit_priors: FitPriors
     shape: tuple[int, int, int]
     precision: Precision
     lanes: int
@@ -51,79 +68,84 @@ class Kernel:
 
     @property
     def macros(self) -> list[str]:
-        """What the compiler is told, as -DNAME=VALUE."""
+        """Definitions for the compiler, as -DNAME=VALUE."""
         frames, height, width = self.shape
         values: dict[str, Any] = {
-            "MOST": self.known.most,
+            "MOST": self.fit_priors.max_targets,
             "FRAMES": frames,
             "HEIGHT": height,
             "WIDTH": width,
-            "VARIANTS": self.known.turns + SPARE_VARIANTS,
+            "VARIANTS": self.fit_priors.start_count + EXTRA_STARTS,
             "LANES": self.lanes,
             "REAL": REALS[self.precision],
             "SINGLE": int(self.precision == "float32"),
             "IN_SHARED": int(self.in_shared),
         }
+        for module, names in SHARED_CONSTANTS.items():
+            for name in names:
+                value = getattr(import_module(f"irst_stream.fit.compiled.{module}"), name)
+                values[name] = value if isinstance(value, int) else f"R({value!r})"
         return [f"-D{name}={value}" for name, value in values.items()]
 
     @cached_property
-    def look(self) -> np.dtype[Any]:
-        """The Look of fit.cu."""
-        return self._record(("turns", "i4"), ("sigma",), ("shot",), *((name,) for name in PRIORS))
+    def priors_dtype(self) -> np.dtype[Any]:
+        """The struct Priors of fit.cu."""
+        return self._record(("start_count", "i4"), ("sigma",), ("shot",), *((name,) for name in PRIORS))
 
     @cached_property
-    def region(self) -> np.dtype[Any]:
-        """The Region of fit.cu."""
-        most = self.known.most
-        hint, held = (most, PARAMETERS), (most + 1, most, PARAMETERS)
+    def region_dtype(self) -> np.dtype[Any]:
+        """The struct Region of fit.cu."""
+        most = self.fit_priors.max_targets
+        hint, warm_solutions = (most, PARAMETERS), (most + 1, most, PARAMETERS)
         fields = (
             ("times", self.shape[0]),
             ("shifts", (self.shape[0], 2)),
             ("noise",),
             ("limits", 2),
             ("hint", hint),
-            ("held", held),
+            ("warm_solutions", warm_solutions),
             ("odds", most + 1),
             ("images", self.shape),
         )
-        return self._record(("hinted", "i4"), ("begin", "i4"), *fields)
+        return self._record(("hint_count", "i4"), ("first_number", "i4"), *fields)
 
     @cached_property
-    def answer(self) -> np.dtype[Any]:
-        """The Answer of fit.cu."""
-        most = self.known.most
-        points, solutions = (most, PARAMETERS), (most + 1, most, PARAMETERS)
+    def result_dtype(self) -> np.dtype[Any]:
+        """The struct Result of fit.cu."""
+        most = self.fit_priors.max_targets
+        targets, solutions = (most, PARAMETERS), (most + 1, most, PARAMETERS)
         fields = (
-            ("points", points),
+            ("targets", targets),
             ("cov", (most, most, 2, 2)),
             ("amplitude_sd", most),
             ("probability", most),
-            ("strain", 2),
+            ("reduced_chi_square", 2),
         )
         return self._record(("number", "i4"), *fields, ("solutions", solutions), ("odds", most + 1))
 
     def _record(self, *fields: tuple[Any, ...]) -> np.dtype[Any]:
-        """A struct in C; fields: name and type, or name and shape of numbers of the kernel's precision."""
+        """The dtype of a C struct; fields: (name, "i4"), or name and shape of numbers of the kernel's precision."""
         typed = [f if f[1:] == ("i4",) else (f[0], self.precision, *f[1:]) for f in fields]
         return np.dtype(typed, align=True)
 
-    def write_look(self, into: NDArray[Any]) -> None:
-        """Fills into (1,) of Look."""
-        for name in ("turns", "sigma", "shot"):
-            into[name] = getattr(self.known, name)
+    def write_priors(self, into: NDArray[Any]) -> None:
+        """Fill into (1,) of priors_dtype."""
+        for name in ("start_count", "sigma", "shot"):
+            into[name] = getattr(self.fit_priors, name)
         for name in PRIORS:
-            into[name] = getattr(self.known.priors, name)
+            into[name] = getattr(self.fit_priors.priors, name)
 
     def write_regions(self, which: Ints, regions: RegionBatch, into: NDArray[Any]) -> None:
-        """Fills into (n,) of Region from the regions `which` (n,)."""
-        hinted = regions.hinted[which]
-        into["hinted"] = np.where(hinted <= self.known.most, hinted, 0)  # of more targets than there may be
-        into["hint"] = regions.hints[which, : self.known.most]
+        """Fill into (n,) of region_dtype from the regions `which` (n,)."""
+        hint_count = regions.hint_count[which]
+        # A hint of more targets than max_targets is never a start; hint_count 0 says so to the kernel.
+        into["hint_count"] = np.where(hint_count <= self.fit_priors.max_targets, hint_count, 0)
+        into["hint"] = regions.hints[which, : self.fit_priors.max_targets]
         into["times"] = regions.times
-        for name in ("begin", "shifts", "noise", "limits", "held", "odds", "images"):
+        for name in ("first_number", "shifts", "noise", "limits", "warm_solutions", "odds", "images"):
             into[name] = getattr(regions, name)[which]
 
-    def read_answers(self, found: NDArray[Any], which: Ints, answers: FitResults) -> None:
-        """Fills the rows `which` (n,) of the answers from found (n,) of Answer."""
-        for name, column in answers._asdict().items():
+    def read_results(self, found: NDArray[Any], which: Ints, results: FitResults) -> None:
+        """Fill the rows `which` (n,) of the results from found (n,) of result_dtype."""
+        for name, column in results._asdict().items():
             column[which] = found[name]

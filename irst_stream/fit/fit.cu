@@ -1,18 +1,18 @@
-/* The fit of the imaging model, and the search for how many targets there are, for one region a block: what compiled holds,
-   functions by their names, in its order; what they compute and why is said there.
+/* The fit of the imaging model and the selection of the number of targets, one region per block: the functions of the
+   package `compiled`, by their names and in its order; its docstrings say what they compute and why.
 
-   Whoever compiles this gives MOST (targets), FRAMES, HEIGHT, WIDTH (px), VARIANTS (starts of one number of targets), LANES
-   (threads of a block), REAL (double or float) and SINGLE (1 where that is float), and IN_SHARED (1 where the block's Work
-   has room in its shared memory). It is CUDA C++ as well as C11: outside CUDA the includer also gives LANE, SYNC(), DEVICE
-   and APART, and sets `work`.
+   The compiler gets MOST (largest number of targets), FRAMES, HEIGHT, WIDTH (px), VARIANTS (largest number of starts of one
+   number of targets), LANES (threads of a block), REAL (double or float), SINGLE (1 where that is float) and IN_SHARED (1
+   where the block's Work is in its shared memory). The source is CUDA C++ as well as C11: outside CUDA the including file
+   defines LANE, SYNC(), DEVICE and NOINLINE, and sets `work`.
 
-   All lanes of a block run the same way through everything here: what decides is read from shared memory by each of them
-   after a SYNC(), or computed by each of them alike. Loops over pixels, parameters or entries of a matrix are dealt out:
-   for (int i = LANE; i < n; i += LANES). What fills something that others read ends with a SYNC(). */
+   All lanes of a block take the same branches: every condition is read from shared memory after a SYNC(), or computed alike
+   by each lane. Loops over pixels, parameters or matrix entries are split over the lanes:
+   for (int i = LANE; i < n; i += LANES). A function that fills data for other lanes ends with a SYNC(). */
 
 #ifdef __CUDACC__
 #define DEVICE __device__ static
-#define APART __device__ static __noinline__
+#define NOINLINE __device__ static __noinline__
 #define LANE ((int)threadIdx.x)
 #define BLOCK (blockIdx.x)
 #if LANES > 32
@@ -20,8 +20,8 @@
 #else
 #define SYNC() __syncwarp()
 #endif
-#define ROLLED _Pragma("unroll 1") /* of loops that gain nothing by being unrolled, and take long to compile */
-#define UNROLLED _Pragma("unroll") /* of loops whose variables are to lie in registers */
+#define ROLLED _Pragma("unroll 1") /* loops that unrolling does not speed up, only their compilation slows down */
+#define UNROLLED _Pragma("unroll") /* loops whose variables belong in registers */
 #else
 #define ROLLED
 #define UNROLLED
@@ -34,98 +34,70 @@
 #endif
 #define R(number) ((REAL)(number))
 
-#define PARAMETERS 5 /* x, y, vx, vy, a */
-#define LARGEST_STEP R(0.3)
-#define CONVERGED R(0.1)
-#define DAMPING R(1e-2)
-#define EASE R(0.1)
-#define TIGHTEN R(8.0)
-#define HOPELESS R(1e6)
+/* Constants that stand nowhere here, such as MAX_STEP_PX, are those of the compiled modules: see cuda_layout.py. */
 #define PI R(3.14159265358979323846)
 #define SQRT_2 R(1.41421356237309504880)
 #define SQRT_2PI R(2.50662827463100050242)
-#define SQRT_PI_2 R(0.79788456080286535588)
 #define LOG_2 R(0.69314718055994530942)
-#define LOG_2PI R(1.83787706640934548356)
-#define FAR_OUT R(4.3)
-#define LEAST_SPREAD R(0.15)
-#define SPLIT R(0.25)
-#define STEPS 40
-#define FIRST_STEPS 6
-#define OUT_OF_REACH R(10.0)
-#define RULED_OUT R(30.0)
-#define NEAR R(20.0)
-#define SAME R(0.03)
-#define AGREES R(0.15)
-#define FAINT R(1e-2)
-#define LIT R(0.1)
-#define SPREADS 6
-#define BEND R(0.24430125595145995)
-#define QUARTIC R(1.48)
-#define FADE R(25.0)
-#define WORTH R(2.5)
-#define KEEP R(0.95)
-#define FIRM R(10.0)
-#define UNKNOWN R(-1e29)
-#define NOTHING R(-1e30)
-#define ENDLESS R(3e38)
+#define HUGE_MISFIT R(3e38)
 
-#define ALL (PARAMETERS * MOST)             /* parameters of a full house */
-#define TRIANGLE (ALL * (ALL + 1) / 2)      /* entries of a symmetric matrix of these, row by row up to its diagonal */
+#define MAX_PARAMETERS (PARAMETERS * MOST) /* parameters of MOST targets */
+#define TRIANGLE (MAX_PARAMETERS * (MAX_PARAMETERS + 1) / 2) /* a symmetric matrix's entries, by rows up to the diagonal */
 #define PAIRS (MOST * (MOST + 1) / 2)
-#define SIDES (WIDTH + HEIGHT)              /* pixels along x, then along y */
-#define TILE_MOST (SINGLE ? 12 : 6)          /* columns whose products a lane holds in its registers */
-#define TILE (WIDTH < TILE_MOST ? WIDTH : TILE_MOST)
+#define AXIS_PIXELS (WIDTH + HEIGHT) /* pixels along x, then along y */
+#define MAX_TILE (SINGLE ? 12 : 6) /* columns whose products a lane holds in its registers */
+#define TILE (WIDTH < MAX_TILE ? WIDTH : MAX_TILE)
 #define AT(i, j) ((i) * ((i) + 1) / 2 + (j)) /* of such a matrix, i >= j */
 
-/* What is the same for all regions: priors as in compiled.py. */
+/* The same for all regions: the imaging model and the priors of compiled.likelihood. */
 typedef struct {
-  int turns;
-  REAL sigma, shot, amplitude_dn, amplitude, common, own, least_spread, greatest_spread, company;
-} Look;
+  int start_count;
+  REAL sigma, shot, amplitude_dn, amplitude, common, own, min_spread, max_spread, extra_target;
+} Priors;
 
-/* What is known of one region; times and shifts, along x and y, of its frames; hint, held and odds as in
-   compiled.search. */
+/* The input of one region's search; times and shifts, along x and y, of its frames; hint, warm_solutions and odds as in
+   compiled.model_selection. */
 typedef struct {
-  int hinted, begin;
-  REAL times[FRAMES], shifts[FRAMES][2], noise, limits[2], hint[MOST][PARAMETERS], held[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
+  int hint_count, first_number;
+  REAL times[FRAMES], shifts[FRAMES][2], noise, limits[2], hint[MOST][PARAMETERS];
+  REAL warm_solutions[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
   REAL images[FRAMES][HEIGHT][WIDTH];
 } Region;
 
-/* What is found there: see compiled.search_each. */
+/* The targets found there: see search.FitResults. */
 typedef struct {
   int number;
-  REAL points[MOST][PARAMETERS], cov[MOST][MOST][2][2], amplitude_sd[MOST], probability[MOST], strain[2];
+  REAL targets[MOST][PARAMETERS], cov[MOST][MOST][2][2], amplitude_sd[MOST], probability[MOST], reduced_chi_square[2];
   REAL solutions[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
-} Answer;
+} Result;
 
 typedef struct {
-  REAL p[ALL], matrix[TRIANGLE];
-} Solution;
+  REAL p[MAX_PARAMETERS], matrix[TRIANGLE];
+} Start;
 
-/* A block's room in the device's memory. */
+/* A block's working memory in global memory. */
 typedef struct {
-  Solution starts[VARIANTS], best;
+  Start starts[VARIANTS], best;
 } Scratch;
 
 typedef struct {
-  const Look *look;
+  const Priors *priors;
   const Region *region;
-  Answer *answer;
+  Result *result;
   Scratch *scratch;
 } Job;
 
-/* A block's room in its shared memory. */
+/* A block's working memory, in its shared memory where it fits. */
 typedef struct {
   struct {
-    REAL p[ALL], matrix[TRIANGLE], vector[ALL];
-  } points[2]; /* where the fit is, and where it tries to go */
-  REAL factor[TRIANGLE + ALL + 1], per_pivot[ALL], solution[ALL], known[ALL];
-  REAL share[FRAMES][MOST][SIDES], slope[FRAMES][MOST][SIDES];
+    REAL p[MAX_PARAMETERS], matrix[TRIANGLE], vector[MAX_PARAMETERS];
+  } points[2]; /* the fit's current point and its trial point */
+  REAL factor[TRIANGLE + MAX_PARAMETERS + 1], per_pivot[MAX_PARAMETERS], solution[MAX_PARAMETERS], diagonal[MAX_PARAMETERS];
+  REAL share[FRAMES][MOST][AXIS_PIXELS], slope[FRAMES][MOST][AXIS_PIXELS];
   REAL residual[FRAMES][HEIGHT][WIDTH], weight[FRAMES][HEIGHT][WIDTH];
-  union { /* each in use for a while only */
+  union { /* not in use at the same time */
     struct {
-      REAL erf[FRAMES][MOST][SIDES + 2], density[FRAMES][MOST][SIDES + 2];
+      REAL erf[FRAMES][MOST][AXIS_PIXELS + 2], density[FRAMES][MOST][AXIS_PIXELS + 2];
     } edges;
     struct {
       REAL matrix[FRAMES][PAIRS][3][3], vector[FRAMES][MOST][3];
@@ -133,34 +105,34 @@ typedef struct {
     struct {
       REAL rows[FRAMES][HEIGHT][3], frames[FRAMES][6];
     } light;
-    REAL columns[3 * MOST][ALL];
-  } now;
+    REAL columns[3 * MOST][MAX_PARAMETERS];
+  } temp;
   REAL partial[LANES];
-  REAL misfits[VARIANTS], weights[VARIANTS], agreed[MOST], best_agreed[MOST], logs[MOST + 1], said[MOST + 1];
-  int done[VARIANTS], same[VARIANTS];
-  unsigned char row_of[TRIANGLE + ALL + 1], column_of[TRIANGLE + ALL + 1];
+  REAL misfits[VARIANTS], weights[VARIANTS], agreed[MOST], best_agreed[MOST], logs[MOST + 1], frame_evidence[MOST + 1];
+  int done[VARIANTS], duplicate[VARIANTS];
+  unsigned char row_of[TRIANGLE + MAX_PARAMETERS + 1], column_of[TRIANGLE + MAX_PARAMETERS + 1];
 } Work;
 
 #ifndef __CUDACC__
 static Work *work;
 #elif IN_SHARED
-extern __shared__ double room[];
-#define work ((Work *)room)
+extern __shared__ double shared_memory[];
+#define work ((Work *)shared_memory)
 #else
 __shared__ Work *work;
 #endif
 
-/* How much room a host has to give to these. */
+/* The structs' sizes, for the host to check and to allocate. */
 #ifdef __CUDACC__
 extern "C" __constant__
 #endif
-    const unsigned int sizes[] = {sizeof(Look), sizeof(Region), sizeof(Answer), sizeof(Scratch), sizeof(Work)};
+    const unsigned int sizes[] = {sizeof(Priors), sizeof(Region), sizeof(Result), sizeof(Scratch), sizeof(Work)};
 
-DEVICE REAL least(REAL a, REAL b) { return a < b ? a : b; }
+DEVICE REAL smaller(REAL a, REAL b) { return a < b ? a : b; }
 
-DEVICE REAL most(REAL a, REAL b) { return a > b ? a : b; }
+DEVICE REAL larger(REAL a, REAL b) { return a > b ? a : b; }
 
-/* The sum of the lanes' values, in a fixed order, for each of them. */
+/* The sum of the lanes' values, in a fixed order, returned to each lane. */
 DEVICE REAL sum(REAL value) {
   work->partial[LANE] = value;
   SYNC();
@@ -179,91 +151,94 @@ DEVICE void copy(const REAL *from, REAL *to, int count) {
   for (int i = LANE; i < count; i += LANES) to[i] = from[i];
 }
 
-DEVICE void edge(REAL u, REAL *erf_u, REAL *density) {
-  if (u > FAR_OUT) {
+DEVICE void erf_and_density(REAL u, REAL *erf_u, REAL *density) {
+  if (u > ERF_CUTOFF) {
     *erf_u = R(1.0), *density = R(0.0);
-  } else if (u < -FAR_OUT) {
+  } else if (u < -ERF_CUTOFF) {
     *erf_u = R(-1.0), *density = R(0.0);
   } else {
     *erf_u = MATH(erf)(u), *density = MATH(exp)(-u * u);
   }
 }
 
-/* The shares and slopes of all targets along both axes of the first frames. */
-APART void lines(Job job, const REAL *p, int targets, int frames) {
-  const REAL scale = R(1.0) / (SQRT_2 * job.look->sigma), height = R(1.0) / (SQRT_2PI * job.look->sigma);
-  for (int i = LANE; i < frames * targets * (SIDES + 2); i += LANES) {
-    const int t = i / (targets * (SIDES + 2)), k = i / (SIDES + 2) % targets, s = i % (SIDES + 2);
+/* Fills work's share and slope: the pixel profiles of all targets along both axes in the first frames. */
+NOINLINE void fill_profiles(Job job, const REAL *p, int targets, int frames) {
+  const REAL scale = R(1.0) / (SQRT_2 * job.priors->sigma), height = R(1.0) / (SQRT_2PI * job.priors->sigma);
+  for (int i = LANE; i < frames * targets * (AXIS_PIXELS + 2); i += LANES) {
+    const int t = i / (targets * (AXIS_PIXELS + 2)), k = i / (AXIS_PIXELS + 2) % targets, s = i % (AXIS_PIXELS + 2);
     const int axis = s > WIDTH, pixel = axis ? s - WIDTH - 1 : s;
     const REAL time = job.region->times[t], shift = job.region->shifts[t][axis];
     const REAL centre = p[PARAMETERS * k + axis] + p[PARAMETERS * k + 2 + axis] * time + shift;
-    edge(((REAL)pixel - R(0.5) - centre) * scale, &work->now.edges.erf[t][k][s], &work->now.edges.density[t][k][s]);
+    const REAL u = ((REAL)pixel - R(0.5) - centre) * scale;
+    erf_and_density(u, &work->temp.edges.erf[t][k][s], &work->temp.edges.density[t][k][s]);
   }
   SYNC();
-  for (int i = LANE; i < frames * targets * SIDES; i += LANES) {
-    const int t = i / (targets * SIDES), k = i / SIDES % targets, s = i % SIDES, left = s < WIDTH ? s : s + 1;
-    const REAL *at = work->now.edges.erf[t][k] + left, *density = work->now.edges.density[t][k] + left;
+  for (int i = LANE; i < frames * targets * AXIS_PIXELS; i += LANES) {
+    const int t = i / (targets * AXIS_PIXELS), k = i / AXIS_PIXELS % targets, s = i % AXIS_PIXELS;
+    const int left = s < WIDTH ? s : s + 1;
+    const REAL *at = work->temp.edges.erf[t][k] + left, *density = work->temp.edges.density[t][k] + left;
     work->share[t][k][s] = R(0.5) * (at[1] - at[0]);
     work->slope[t][k][s] = height * (density[0] - density[1]);
   }
   SYNC();
 }
 
-DEVICE REAL censored(REAL z, REAL *slope) {
+DEVICE REAL censored_cost(REAL z, REAL *slope) {
   if (z > R(8.0)) {
     *slope = z + R(1.0) / z;
     return z * z + LOG_2PI + R(2.0) * MATH(log)(z) - R(2.0) * LOG_2;
   }
-  const REAL beyond = R(0.5) * MATH(erfc)(z / SQRT_2);
-  *slope = R(0.5) * SQRT_PI_2 * MATH(exp)(R(-0.5) * z * z) / beyond;
-  return R(-2.0) * MATH(log)(R(2.0) * beyond);
+  const REAL tail = R(0.5) * MATH(erfc)(z / SQRT_2);
+  *slope = R(0.5) * SQRT_2_BY_PI * MATH(exp)(R(-0.5) * z * z) / tail;
+  return R(-2.0) * MATH(log)(R(2.0) * tail);
 }
 
-/* How a pixel's misfit goes with its light: half its slope, and by how much its mean curvature is below 1. */
+/* A pixel's misfit terms by its light: residual is half its derivative, excess is 1 - its expected curvature. */
 typedef struct {
   REAL square, sharpness, residual, excess;
-} ByLight;
+} PixelTerms;
 
-DEVICE ByLight by_light(REAL light, REAL away, REAL slope) {
-  const REAL bend = light > R(0.0) ? R(0.5) * slope : R(0.0), sharpness = R(1.0) / (R(1.0) + slope * most(light, R(0.0)));
+DEVICE PixelTerms shot_noise_terms(REAL light, REAL away, REAL slope) {
+  const REAL bend = light > R(0.0) ? R(0.5) * slope : R(0.0), sharpness = R(1.0) / (R(1.0) + slope * larger(light, R(0.0)));
   const REAL square = away * away * sharpness;
-  const ByLight by = {square, sharpness, (away - bend * (square - R(1.0))) * sharpness,
+  const PixelTerms by = {square, sharpness, (away - bend * (square - R(1.0))) * sharpness,
                       R(1.0) - (R(1.0) + bend * slope * sharpness) * sharpness};
   return by;
 }
 
-/* Of a pixel at a limit, its misfit as the square. */
-DEVICE ByLight at_limit(REAL light, REAL away, REAL slope, REAL side) {
-  const REAL sharpness = by_light(light, away, slope).sharpness, scale = side * MATH(sqrt)(sharpness);
+/* Terms of a censored pixel; square is its whole misfit. */
+DEVICE PixelTerms censored_terms(REAL light, REAL away, REAL slope, REAL side) {
+  const REAL sharpness = shot_noise_terms(light, away, slope).sharpness, scale = side * MATH(sqrt)(sharpness);
   const REAL turn = scale * (R(1.0) - (light > R(0.0) ? R(0.5) * slope * away * sharpness : R(0.0)));
   REAL steep;
-  const REAL cost = censored(scale * away, &steep);
-  const ByLight by = {cost, R(1.0), steep * turn, R(1.0) - steep * (steep - scale * away) * turn * turn};
+  const REAL cost = censored_cost(scale * away, &steep);
+  const PixelTerms by = {cost, R(1.0), steep * turn, R(1.0) - steep * (steep - scale * away) * turn * turn};
   return by;
 }
 
-/* What all targets shine into a pixel. */
+/* The light of all targets in a pixel. */
 DEVICE REAL light_at(const REAL *p, int targets, int t, int r, int c) {
   REAL total = R(0.0);
   for (int k = 0; k < targets; k++) total += p[PARAMETERS * k + 4] * work->share[t][k][WIDTH + r] * work->share[t][k][c];
   return total;
 }
 
-/* Fills residual and weight, 1 less what a curvature of 1 / noise^2 overrates, of the first frames; gives the misfit. */
-APART REAL residuals(const Look *look, const Region *region, const REAL *p, int targets, int frames) {
-  const REAL floor = region->limits[0], ceiling = region->limits[1], per = R(1.0) / region->noise, slope = look->shot * per;
-  REAL misfit = R(0.0), sharper = R(1.0); /* of many pixels, multiplied: one logarithm does for them */
+/* Fills residual and weight, a pixel's curvature in units of 1 / noise^2, of the first frames; returns the misfit. */
+NOINLINE REAL residuals(const Priors *priors, const Region *region, const REAL *p, int targets, int frames) {
+  const REAL floor = region->limits[0], ceiling = region->limits[1];
+  const REAL per = R(1.0) / region->noise, slope = priors->shot * per;
+  REAL misfit = R(0.0), sharper = R(1.0); /* the product over many pixels needs only one logarithm */
   for (int i = LANE; i < frames * HEIGHT * WIDTH; i += LANES) {
     const int t = i / (HEIGHT * WIDTH), r = i / WIDTH % HEIGHT, c = i % WIDTH;
     const REAL seen = region->images[t][r][c];
     const REAL total = light_at(p, targets, t, r, c), light = total * per, away = (total - seen) * per;
-    ByLight by = {R(0.0), R(1.0), R(0.0), R(0.0)};
+    PixelTerms by = {R(0.0), R(1.0), R(0.0), R(0.0)};
     if (seen < UNKNOWN)
       by.excess = R(1.0);
     else if (floor < seen && seen < ceiling)
-      by = by_light(light, away, slope);
+      by = shot_noise_terms(light, away, slope);
     else if (!(seen <= floor && away < R(1e-3)))
-      by = at_limit(light, away, slope, seen <= floor ? R(1.0) : R(-1.0));
+      by = censored_terms(light, away, slope, seen <= floor ? R(1.0) : R(-1.0));
     misfit += by.square;
     sharper *= by.sharpness;
     if (sharper < R(1e-20)) {
@@ -271,13 +246,13 @@ APART REAL residuals(const Look *look, const Region *region, const REAL *p, int 
       sharper = R(1.0);
     }
     work->residual[t][r][c] = by.residual;
-    work->weight[t][r][c] = MATH(fabs)(by.excess) < FAINT ? R(1.0) : R(1.0) - by.excess;
+    work->weight[t][r][c] = MATH(fabs)(by.excess) < MIN_EXCESS ? R(1.0) : R(1.0) - by.excess;
   }
   return sum(misfit - MATH(log)(sharper));
 }
 
-/* Adds to the block (3, 3) of one frame's Gauss-Newton matrix that belongs to targets i and j: its products along the columns
-   of a tile are held in registers, and go with each row's weights. */
+/* Adds a tile of columns to the block (3, 3) of one frame's Gauss-Newton matrix for targets i and j. The products along the
+   tile's columns stay in registers while the rows' weights are applied. */
 DEVICE void add_tile(int t, int i, int j, int tile, REAL block[3][3]) {
   const REAL *one = work->share[t][i], *one_slope = work->slope[t][i];
   const REAL *other = work->share[t][j], *other_slope = work->slope[t][j];
@@ -306,7 +281,7 @@ DEVICE void frame_block(int t, int pair) {
   REAL block[3][3] = {{R(0.0)}};
   for (int tile = 0; tile < WIDTH; tile += TILE) add_tile(t, work->row_of[pair], work->column_of[pair], tile, block);
   UNROLLED for (int u = 0; u < 3; u++)
-    UNROLLED for (int v = 0; v < 3; v++) work->now.frames.matrix[t][pair][u][v] = block[u][v];
+    UNROLLED for (int v = 0; v < 3; v++) work->temp.frames.matrix[t][pair][u][v] = block[u][v];
 }
 
 DEVICE void frame_gradient(int t, int target) {
@@ -322,12 +297,12 @@ DEVICE void frame_gradient(int t, int target) {
     by_y += slope[WIDTH + r] * along;
     by_a += share[WIDTH + r] * along;
   }
-  REAL *vector = work->now.frames.vector[t][target];
+  REAL *vector = work->temp.frames.vector[t][target];
   vector[0] = by_x, vector[1] = by_y, vector[2] = by_a;
 }
 
-/* Each frame's Gauss-Newton matrix and gradient by x, y, a of each target, but for the amplitudes and the noise in them. */
-APART void frame_equations(int targets) {
+/* Each frame's Gauss-Newton matrix and gradient by x, y, a of each target, without the factors of amplitude and noise. */
+NOINLINE void frame_equations(int targets) {
   const int blocks = FRAMES * targets * (targets + 1) / 2;
   for (int e = LANE; e < blocks + FRAMES * targets; e += LANES)
     if (e < blocks)
@@ -337,13 +312,13 @@ APART void frame_equations(int targets) {
   SYNC();
 }
 
-/* By which of x, y, a of a frame a parameter is, and what its amplitude and the noise multiply that by. */
-DEVICE int kind(int parameter) {
+/* Which of x, y, a of a frame a parameter acts on, and the factor of amplitude and noise in that derivative. */
+DEVICE int frame_parameter(int parameter) {
   const int u = parameter % PARAMETERS;
   return u == 4 ? 2 : u % 2;
 }
 
-DEVICE REAL height_of(const REAL *p, int parameter, REAL per) {
+DEVICE REAL chain_factor(const REAL *p, int parameter, REAL per) {
   return (parameter % PARAMETERS == 4 ? R(1.0) : p[parameter / PARAMETERS * PARAMETERS + 4]) * per;
 }
 
@@ -355,48 +330,49 @@ DEVICE void add_frames(Job job, const REAL *p, int targets, REAL *matrix, REAL *
   const int n = PARAMETERS * targets;
   for (int e = LANE; e < n * (n + 1) / 2; e += LANES) {
     const int i = work->row_of[e], j = work->column_of[e];
-    const int pair = AT(i / PARAMETERS, j / PARAMETERS), u = kind(i), v = kind(j);
+    const int pair = AT(i / PARAMETERS, j / PARAMETERS), u = frame_parameter(i), v = frame_parameter(j);
     REAL total = R(0.0);
     for (int t = 0; t < FRAMES; t++) {
       const REAL time = job.region->times[t];
       const REAL moves = (is_velocity(i) ? time : R(1.0)) * (is_velocity(j) ? time : R(1.0));
-      total += moves * work->now.frames.matrix[t][pair][u][v];
+      total += moves * work->temp.frames.matrix[t][pair][u][v];
     }
-    matrix[e] = height_of(p, i, per) * height_of(p, j, per) * total;
+    matrix[e] = chain_factor(p, i, per) * chain_factor(p, j, per) * total;
   }
   for (int i = LANE; i < n; i += LANES) {
     REAL total = R(0.0);
     for (int t = 0; t < FRAMES; t++)
-      total += (is_velocity(i) ? job.region->times[t] : R(1.0)) * work->now.frames.vector[t][i / PARAMETERS][kind(i)];
-    vector[i] = height_of(p, i, per) * total;
+      total += (is_velocity(i) ? job.region->times[t] : R(1.0)) *
+               work->temp.frames.vector[t][i / PARAMETERS][frame_parameter(i)];
+    vector[i] = chain_factor(p, i, per) * total;
   }
 }
 
-/* How surely targets keep to their middle, 1/px^2; their places' share of the misfit. */
-DEVICE REAL spread(const Look *look, REAL square, int targets, REAL *misfit) {
-  const REAL first = MATH(log)(look->least_spread);
-  const REAL step = MATH(log)(look->greatest_spread / look->least_spread) / R(SPREADS - 1);
-  REAL misfits[SPREADS], lowest = ENDLESS, total = R(0.0), precision = R(0.0);
-  for (int i = 0; i < SPREADS; i++) {
+/* Returns the precision, 1/px^2, that holds targets to their centre; misfit: the positions' share of the misfit. */
+DEVICE REAL spread_prior(const Priors *priors, REAL square, int targets, REAL *misfit) {
+  const REAL first = MATH(log)(priors->min_spread);
+  const REAL step = MATH(log)(priors->max_spread / priors->min_spread) / R(SPREAD_STEPS - 1);
+  REAL misfits[SPREAD_STEPS], lowest = HUGE_MISFIT, total = R(0.0), precision = R(0.0);
+  for (int i = 0; i < SPREAD_STEPS; i++) {
     const REAL log = first + (REAL)i * step;
     misfits[i] = square * MATH(exp)(R(-2.0) * log) + R(2.0) * (REAL)(targets - 1) * (LOG_2PI + R(2.0) * log);
-    lowest = least(lowest, misfits[i]);
+    lowest = smaller(lowest, misfits[i]);
   }
-  for (int i = 0; i < SPREADS; i++) {
+  for (int i = 0; i < SPREAD_STEPS; i++) {
     const REAL weight = MATH(exp)(R(0.5) * (lowest - misfits[i]));
     total += weight;
     precision += weight * MATH(exp)(R(-2.0) * (first + (REAL)i * step));
   }
-  *misfit = lowest - R(2.0) * MATH(log)(total / R(SPREADS));
+  *misfit = lowest - R(2.0) * MATH(log)(total / R(SPREAD_STEPS));
   return precision / total;
 }
 
-/* Adds to what the same lane has filled; gives the priors' share of the misfit. */
-DEVICE REAL add_priors(const Look *look, const REAL *p, int targets, REAL *matrix, REAL *vector) {
-  const REAL mean = look->amplitude_dn, amplitude = look->amplitude, common = look->common, own = look->own;
+/* Adds the priors to the entries that the same lane has filled; returns their share of the misfit. */
+DEVICE REAL add_priors(const Priors *priors, const REAL *p, int targets, REAL *matrix, REAL *vector) {
+  const REAL mean = priors->amplitude_dn, amplitude = priors->amplitude, common = priors->common, own = priors->own;
   const REAL share = R(1.0) / (REAL)(targets ? targets : 1);
   const int n = PARAMETERS * targets;
-  REAL misfit = R(0.0), middle[2], centre[2], square = R(0.0), places = R(0.0);
+  REAL misfit = R(0.0), velocity[2], centre[2], square = R(0.0), places = R(0.0);
   for (int axis = 0; axis < 2; axis++) {
     centre[axis] = R(0.0);
     for (int k = 0; k < targets; k++) centre[axis] += p[PARAMETERS * k + axis] * share;
@@ -404,11 +380,11 @@ DEVICE REAL add_priors(const Look *look, const REAL *p, int targets, REAL *matri
       const REAL away = p[PARAMETERS * k + axis] - centre[axis];
       square += away * away;
     }
-    middle[axis] = R(0.0);
-    for (int k = 0; k < targets; k++) middle[axis] += p[PARAMETERS * k + 2 + axis] * share;
-    misfit += common * middle[axis] * middle[axis];
+    velocity[axis] = R(0.0);
+    for (int k = 0; k < targets; k++) velocity[axis] += p[PARAMETERS * k + 2 + axis] * share;
+    misfit += common * velocity[axis] * velocity[axis];
     for (int k = 0; k < targets; k++) {
-      const REAL away = p[PARAMETERS * k + 2 + axis] - middle[axis];
+      const REAL away = p[PARAMETERS * k + 2 + axis] - velocity[axis];
       misfit += own * away * away;
     }
   }
@@ -416,47 +392,48 @@ DEVICE REAL add_priors(const Look *look, const REAL *p, int targets, REAL *matri
     const REAL away = p[PARAMETERS * k + 4] - mean;
     misfit += amplitude * away * away;
   }
-  const REAL keeps = targets > 1 ? spread(look, square, targets, &places) : R(0.0);
+  const REAL precision = targets > 1 ? spread_prior(priors, square, targets, &places) : R(0.0);
   misfit += places;
   for (int e = LANE; e < n * (n + 1) / 2; e += LANES) {
     const int i = work->row_of[e], j = work->column_of[e];
     if (i == j && i % PARAMETERS == 4) matrix[e] += amplitude;
-    if (i % PARAMETERS < 2 && i % PARAMETERS == j % PARAMETERS) matrix[e] += keeps * ((i == j ? R(1.0) : R(0.0)) - share);
+    if (i % PARAMETERS < 2 && i % PARAMETERS == j % PARAMETERS)
+      matrix[e] += precision * ((i == j ? R(1.0) : R(0.0)) - share);
     if (is_velocity(i) && i % PARAMETERS == j % PARAMETERS)
       matrix[e] += own * ((i == j ? R(1.0) : R(0.0)) - share) + common * share * share;
   }
   for (int i = LANE; i < n; i += LANES) {
     if (i % PARAMETERS == 4) vector[i] += amplitude * (p[i] - mean);
-    if (i % PARAMETERS < 2) vector[i] += keeps * (p[i] - centre[i % PARAMETERS]);
+    if (i % PARAMETERS < 2) vector[i] += precision * (p[i] - centre[i % PARAMETERS]);
     if (is_velocity(i)) {
-      const REAL at = middle[i % PARAMETERS - 2];
+      const REAL at = velocity[i % PARAMETERS - 2];
       vector[i] += own * (p[i] - at) + common * at * share;
     }
   }
   return misfit;
 }
 
-/* At one of work's points. */
-APART REAL normal_equations(Job job, int targets, int at) {
+/* Fills the matrix and gradient of work's point `at`; returns the misfit. */
+NOINLINE REAL normal_equations(Job job, int targets, int at) {
   const REAL *p = work->points[at].p;
   REAL *matrix = work->points[at].matrix, *vector = work->points[at].vector;
-  lines(job, p, targets, FRAMES);
-  REAL misfit = residuals(job.look, job.region, p, targets, FRAMES);
+  fill_profiles(job, p, targets, FRAMES);
+  REAL misfit = residuals(job.priors, job.region, p, targets, FRAMES);
   frame_equations(targets);
   add_frames(job, p, targets, matrix, vector);
-  misfit += add_priors(job.look, p, targets, matrix, vector);
+  misfit += add_priors(job.priors, p, targets, matrix, vector);
   SYNC();
   return misfit;
 }
 
-/* Fills work's factor, L D where the matrix + damping x its diagonal is L D L', and 1 / D; 0 where that is not positive.
-   bounded: whether work's known is added to the diagonal. vector, where it is given, becomes one more row of it: L Z = vector. */
-APART int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping, int bounded) {
+/* Fills work's factor, L D where the matrix + damping x its diagonal is L D L', and 1 / D; returns 0 where that is not
+   positive definite. bounded: whether work's diagonal is added. vector, where given, becomes one more row: L Z = vector. */
+NOINLINE int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping, int bounded) {
   const int rows = vector ? n + 1 : n, entries = n * (n + 1) / 2;
   for (int e = LANE; e < rows * (rows + 1) / 2; e += LANES)
     if (e < entries) {
       const int i = work->row_of[e];
-      const REAL known = damping * matrix[e] + (bounded ? work->known[i] : R(0.0));
+      const REAL known = damping * matrix[e] + (bounded ? work->diagonal[i] : R(0.0));
       work->factor[e] = matrix[e] + (i == work->column_of[e] ? known : R(0.0));
     } else {
       work->factor[e] = e < entries + n ? vector[e - entries] : R(0.0);
@@ -479,8 +456,8 @@ APART int cholesky(const REAL *matrix, const REAL *vector, int n, REAL damping, 
   return 1;
 }
 
-/* Fills work's solution, by its factor with a vector; the parameters of one target after another's. */
-APART void solve(int n) {
+/* Fills work's solution from the factor with a vector, one target's parameters at a time. */
+NOINLINE void solve(int n) {
   REAL *left = &work->factor[AT(n, 0)], x[PARAMETERS];
   for (int first = n - PARAMETERS; first >= 0; first -= PARAMETERS) {
     UNROLLED for (int u = PARAMETERS - 1; u >= 0; u--) {
@@ -499,34 +476,34 @@ APART void solve(int n) {
 typedef struct {
   REAL misfit;
   int done, at;
-} End;
+} FitEnd;
 
-/* From work's first point; which of the two it ends at. */
-APART End fit(Job job, int targets, int steps) {
+/* Fits from work's first point; FitEnd.at says which of the two points holds the result. */
+NOINLINE FitEnd fit(Job job, int targets, int steps) {
   const int n = PARAMETERS * targets;
-  REAL damping = DAMPING;
-  End end = {normal_equations(job, targets, 0), 0, 0};
+  REAL damping = FIRST_DAMPING;
+  FitEnd end = {normal_equations(job, targets, 0), 0, 0};
   for (int step = 0; step < steps; step++) {
     const int at = end.at, to = 1 - at;
     if (!cholesky(work->points[at].matrix, work->points[at].vector, n, damping, 0)) {
-      damping = most(damping, DAMPING) * TIGHTEN;
+      damping = larger(damping, FIRST_DAMPING) * DAMPING_INCREASE;
       continue;
     }
     solve(n);
     for (int i = LANE; i < n; i += LANES) {
-      const REAL moved = work->solution[i], held = least(most(moved, -LARGEST_STEP), LARGEST_STEP);
-      work->points[to].p[i] = work->points[at].p[i] - (i % PARAMETERS < 4 ? held : moved);
+      const REAL moved = work->solution[i], clipped = smaller(larger(moved, -MAX_STEP_PX), MAX_STEP_PX);
+      work->points[to].p[i] = work->points[at].p[i] - (i % PARAMETERS < 4 ? clipped : moved);
     }
     SYNC();
     const REAL found = normal_equations(job, targets, to);
     if (found < end.misfit) {
       const REAL gained = end.misfit - found;
       end.misfit = found, end.at = to;
-      damping *= EASE;
-      end.done = gained < CONVERGED;
+      damping *= DAMPING_DECREASE;
+      end.done = gained < MIN_GAIN;
     } else {
-      damping *= TIGHTEN;
-      end.done = damping > HOPELESS;
+      damping *= DAMPING_INCREASE;
+      end.done = damping > MAX_DAMPING;
     }
     if (end.done) break;
   }
@@ -537,11 +514,11 @@ typedef struct {
   REAL light, x, y, vx, vy, xx, xy, yy;
 } Moments;
 
-APART Moments moments(Job job) {
+NOINLINE Moments light_moments(Job job) {
   const REAL threshold = R(3.0) * job.region->noise;
   for (int i = LANE; i < FRAMES * HEIGHT; i += LANES) {
     const REAL *pixels = job.region->images[i / HEIGHT][i % HEIGHT], shift = job.region->shifts[i / HEIGHT][0];
-    REAL *row = work->now.light.rows[i / HEIGHT][i % HEIGHT];
+    REAL *row = work->temp.light.rows[i / HEIGHT][i % HEIGHT];
     row[0] = row[1] = row[2] = R(0.0);
     ROLLED for (int c = 0; c < WIDTH; c++) {
       const REAL value = pixels[c] > threshold ? pixels[c] : R(0.0), x = (REAL)c - shift;
@@ -555,28 +532,28 @@ APART Moments moments(Job job) {
     REAL total = R(0.0);
     ROLLED for (int r = 0; r < HEIGHT; r++) {
       const REAL y = (REAL)r - job.region->shifts[t][1];
-      total += work->now.light.rows[t][r][by_x] * (by_y == 2 ? y * y : by_y ? y : R(1.0));
+      total += work->temp.light.rows[t][r][by_x] * (by_y == 2 ? y * y : by_y ? y : R(1.0));
     }
-    work->now.light.frames[t][which] = total;
+    work->temp.light.frames[t][which] = total;
   }
   SYNC();
   REAL mean_time = R(0.0), steps = R(0.0), sums[6] = {R(0.0), R(0.0), R(0.0), R(0.0), R(0.0), R(0.0)};
   Moments found = {R(0.0), R(WIDTH - 1) / 2, R(HEIGHT - 1) / 2, R(0.0), R(0.0), R(0.0), R(0.0), R(0.0)};
   for (int t = 0; t < FRAMES; t++) mean_time += job.region->times[t] / FRAMES;
   for (int t = 0; t < FRAMES; t++) {
-    const REAL time = job.region->times[t] - mean_time, flux = work->now.light.frames[t][0];
+    const REAL time = job.region->times[t] - mean_time, flux = work->temp.light.frames[t][0];
     if (flux > R(0.0)) {
-      found.vx += time * work->now.light.frames[t][1] / flux;
-      found.vy += time * work->now.light.frames[t][2] / flux;
+      found.vx += time * work->temp.light.frames[t][1] / flux;
+      found.vy += time * work->temp.light.frames[t][2] / flux;
     }
     steps += time * time;
-    for (int which = 0; which < 6; which++) sums[which] += work->now.light.frames[t][which];
+    for (int which = 0; which < 6; which++) sums[which] += work->temp.light.frames[t][which];
   }
   SYNC();
   found.vx = steps > R(0.0) ? found.vx / steps : R(0.0);
   found.vy = steps > R(0.0) ? found.vy / steps : R(0.0);
   if (sums[0] > R(0.0)) {
-    const REAL optics = job.look->sigma * job.look->sigma + R(1.0) / R(12.0);
+    const REAL optics = job.priors->sigma * job.priors->sigma + R(1.0) / R(12.0);
     found.light = sums[0] / FRAMES, found.x = sums[1] / sums[0], found.y = sums[2] / sums[0];
     found.xx = sums[3] / sums[0] - found.x * found.x - optics;
     found.xy = sums[4] / sums[0] - found.x * found.y;
@@ -587,11 +564,11 @@ APART Moments moments(Job job) {
 
 DEVICE REAL angle_of(Moments found) { return R(0.5) * MATH(atan2)(R(2.0) * found.xy, found.xx - found.yy); }
 
-APART void start(int targets, REAL turn, int filled, Moments found, REAL amplitude, REAL *p) {
+NOINLINE void ellipse_start(int targets, REAL turn, int filled, Moments found, REAL amplitude, REAL *p) {
   const REAL half = (found.xx - found.yy) / 2, angle = angle_of(found);
   const REAL root = MATH(sqrt)(half * half + found.xy * found.xy);
-  const REAL longer = MATH(sqrt)(most((found.xx + found.yy) / 2 + root, LEAST_SPREAD * LEAST_SPREAD));
-  const REAL shorter = MATH(sqrt)(most((found.xx + found.yy) / 2 - root, LEAST_SPREAD * LEAST_SPREAD));
+  const REAL longer = MATH(sqrt)(larger((found.xx + found.yy) / 2 + root, MIN_SPREAD_PX * MIN_SPREAD_PX));
+  const REAL shorter = MATH(sqrt)(larger((found.xx + found.yy) / 2 - root, MIN_SPREAD_PX * MIN_SPREAD_PX));
   const int ring = filled ? targets - 1 : targets;
   const REAL stretch = targets > 2 ? MATH(sqrt)(R(2.0) * (REAL)targets / (REAL)ring) : R(1.0);
   for (int k = LANE; k < targets; k += LANES) {
@@ -606,73 +583,75 @@ APART void start(int targets, REAL turn, int filled, Moments found, REAL amplitu
   }
 }
 
-/* Fills work's known: how far each target may part from one that is on top of it, 1 / px^2. */
-DEVICE void bound_places(Job job, const REAL *p, int targets) {
-  const REAL width = job.look->sigma * job.look->sigma + R(1.0) / R(12.0), bend = BEND / (width * MATH(sqrt)(width));
-  const REAL parting = QUARTIC * job.region->noise / (job.look->amplitude_dn * bend * MATH(sqrt)(R(FRAMES)));
+/* Fills work's diagonal: the precision, 1 / px^2, that bounds the positions of coincident targets. */
+DEVICE void bound_coincident(Job job, const REAL *p, int targets) {
+  const REAL width = job.priors->sigma * job.priors->sigma + R(1.0) / R(12.0);
+  const REAL curvature = CURVATURE_NORM / (width * MATH(sqrt)(width));
+  const REAL parting = QUARTIC_VARIANCE * job.region->noise / (job.priors->amplitude_dn * curvature * MATH(sqrt)(R(FRAMES)));
   for (int i = LANE; i < PARAMETERS * targets; i += LANES) {
     const REAL *own = p + PARAMETERS * (i / PARAMETERS);
     REAL close = R(0.0);
     for (int j = 0; j < targets && i % PARAMETERS < 2; j++) {
       const REAL x = p[PARAMETERS * j] - own[0], y = p[PARAMETERS * j + 1] - own[1];
-      if (j != i / PARAMETERS) close = most(close, MATH(exp)(-(x * x + y * y) / (FADE * parting)));
+      if (j != i / PARAMETERS) close = larger(close, MATH(exp)(-(x * x + y * y) / (COINCIDENCE_REACH * parting)));
     }
-    work->known[i] = close / parting;
+    work->diagonal[i] = close / parting;
   }
   SYNC();
 }
 
-APART REAL evidence(Job job, const Solution *solution, REAL misfit, int targets) {
-  const Look *look = job.look;
+NOINLINE REAL evidence(Job job, const Start *solution, REAL misfit, int targets) {
+  const Priors *priors = job.priors;
   const REAL count = (REAL)targets;
   REAL share = R(0.0), numberings = R(0.0);
-  bound_places(job, solution->p, targets);
-  if (!cholesky(solution->matrix, 0, PARAMETERS * targets, R(0.0), 1)) return NOTHING;
+  bound_coincident(job, solution->p, targets);
+  if (!cholesky(solution->matrix, 0, PARAMETERS * targets, R(0.0), 1)) return -INFINITE;
   ROLLED for (int i = LANE; i < PARAMETERS * targets; i += LANES) share += R(0.5) * MATH(log)(work->per_pivot[i]);
   ROLLED for (int k = 2; k <= targets; k++) numberings += MATH(log)((REAL)k);
   REAL total = R(-0.5) * misfit - MATH(log)(R(HEIGHT * WIDTH)) - MATH(log)(count);
-  total += R(0.5) * count * (MATH(log)(look->amplitude) - LOG_2PI);
-  total += (count - R(1.0)) * MATH(log)(look->own) + MATH(log)(look->common / count) - count * LOG_2PI;
-  total += R(0.5 * PARAMETERS) * count * LOG_2PI + numberings + (count - R(1.0)) * look->company;
+  total += R(0.5) * count * (MATH(log)(priors->amplitude) - LOG_2PI);
+  total += (count - R(1.0)) * MATH(log)(priors->own) + MATH(log)(priors->common / count) - count * LOG_2PI;
+  total += R(0.5 * PARAMETERS) * count * LOG_2PI + numberings + (count - R(1.0)) * priors->extra_target;
   return total + sum(share);
 }
 
-/* Fills the first starts; how many these are. */
-DEVICE int ellipses(Job job, int targets, Moments found) {
-  const int turns = job.look->turns, variants = targets == 1 ? 1 : turns + (targets >= 4);
+/* Fills the first starts; returns their number. */
+DEVICE int ellipse_starts(Job job, int targets, Moments found) {
+  const int start_count = job.priors->start_count, variants = targets == 1 ? 1 : start_count + (targets >= 4);
   for (int v = 0; v < variants; v++) {
-    const REAL turn = (REAL)v / (REAL)turns;
-    start(targets, turn, v == turns, found, job.look->amplitude_dn, job.scratch->starts[v].p);
+    const REAL turn = (REAL)v / (REAL)start_count;
+    ellipse_start(targets, turn, v == start_count, found, job.priors->amplitude_dn, job.scratch->starts[v].p);
   }
   return variants;
 }
 
-DEVICE REAL nearest(const REAL *target, const REAL *others, int targets) {
-  REAL nearest = -NOTHING;
+DEVICE REAL nearest_distance(const REAL *target, const REAL *others, int targets) {
+  REAL nearest = INFINITE;
   for (int k = 0; k < targets; k++) {
     const REAL x = target[0] - others[PARAMETERS * k], y = target[1] - others[PARAMETERS * k + 1];
-    nearest = least(nearest, x * x + y * y);
+    nearest = smaller(nearest, x * x + y * y);
   }
   return MATH(sqrt)(nearest);
 }
 
-DEVICE REAL farthest(const REAL *p, const REAL *q, int targets) {
+DEVICE REAL largest_distance(const REAL *p, const REAL *q, int targets) {
   REAL farthest = R(0.0);
-  for (int k = 0; k < targets; k++) farthest = most(farthest, nearest(p + PARAMETERS * k, q, targets));
+  for (int k = 0; k < targets; k++) farthest = larger(farthest, nearest_distance(p + PARAMETERS * k, q, targets));
   return farthest;
 }
 
-/* Fills work's agreed. */
-APART void agreement(const Scratch *scratch, int targets, int variants, int best) {
+/* Fills work's agreed: for each target of the best solution, the weight of all solutions that share it. */
+NOINLINE void agreement(const Scratch *scratch, int targets, int variants, int best) {
   const REAL *p = scratch->starts[best].p;
   REAL total = R(0.0);
   for (int v = 0; v < variants; v++) {
     const REAL *q = scratch->starts[v].p;
     for (int other = LANE; other < v; other += LANES)
-      work->same[other] = work->weights[other] > R(0.0) && farthest(q, scratch->starts[other].p, targets) < SAME;
+      work->duplicate[other] =
+          work->weights[other] > R(0.0) && largest_distance(q, scratch->starts[other].p, targets) < DUPLICATE_PX;
     SYNC();
     REAL weight = MATH(exp)(R(-0.5) * (work->misfits[v] - work->misfits[best]));
-    for (int other = 0; other < v; other++) weight = work->same[other] ? R(0.0) : weight;
+    for (int other = 0; other < v; other++) weight = work->duplicate[other] ? R(0.0) : weight;
     if (LANE == 0) work->weights[v] = weight;
     total += weight;
     SYNC();
@@ -680,52 +659,52 @@ APART void agreement(const Scratch *scratch, int targets, int variants, int best
   for (int k = LANE; k < targets; k += LANES) {
     REAL shared = R(0.0);
     for (int v = 0; v < variants; v++)
-      if (nearest(p + PARAMETERS * k, scratch->starts[v].p, targets) < AGREES) shared += work->weights[v];
+      if (nearest_distance(p + PARAMETERS * k, scratch->starts[v].p, targets) < AGREEMENT_PX) shared += work->weights[v];
     work->agreed[k] = shared / total;
   }
   SYNC();
 }
 
-/* Fits on from one of the starts, and puts there what comes of it. */
+/* Continues the fit of one of the starts, in place. */
 DEVICE void fit_start(Job job, int targets, int v, int steps) {
-  Solution *start = &job.scratch->starts[v];
+  Start *start = &job.scratch->starts[v];
   const int n = PARAMETERS * targets;
   copy(start->p, work->points[0].p, n);
   SYNC();
-  const End end = fit(job, targets, steps);
+  const FitEnd end = fit(job, targets, steps);
   copy(work->points[end.at].p, start->p, n);
   copy(work->points[end.at].matrix, start->matrix, n * (n + 1) / 2);
   if (LANE == 0) work->misfits[v] = end.misfit, work->done[v] = end.done;
   SYNC();
 }
 
-DEVICE int least_misfit(int variants) {
+DEVICE int best_start(int variants) {
   int best = 0;
   for (int v = 1; v < variants; v++) best = work->misfits[v] < work->misfits[best] ? v : best;
   return best;
 }
 
-/* Which of the starts leads to the best solution; work's agreed tells how the others agree. */
-APART int best_of(Job job, int targets, int variants, REAL needed) {
+/* Fits from every start; returns the one of the best solution. Fills work's agreed. */
+NOINLINE int best_fit(Job job, int targets, int variants, REAL required) {
   for (int v = 0; v < variants; v++) fit_start(job, targets, v, FIRST_STEPS);
-  int best = least_misfit(variants);
-  if (evidence(job, &job.scratch->starts[best], work->misfits[best], targets) >= needed - OUT_OF_REACH) {
+  int best = best_start(variants);
+  if (evidence(job, &job.scratch->starts[best], work->misfits[best], targets) >= required - HOPELESS_DEFICIT) {
     const int first = best;
-    REAL reach = ENDLESS;
+    REAL limit = HUGE_MISFIT;
     for (int turn = -1; turn < variants; turn++) {
       const int v = turn < 0 ? first : turn;
-      if (!work->done[v] && work->misfits[v] < reach) fit_start(job, targets, v, STEPS);
-      reach = work->misfits[least_misfit(variants)] + NEAR;
+      if (!work->done[v] && work->misfits[v] < limit) fit_start(job, targets, v, STEPS);
+      limit = work->misfits[best_start(variants)] + FINISH_MISFIT;
     }
-    best = least_misfit(variants);
+    best = best_start(variants);
   }
   agreement(job.scratch, targets, variants, best);
   return best;
 }
 
-/* p, matrix: of `found` targets; whether their light is not that of `targets`. */
-APART int too_bright_or_dim(const Look *look, const Solution *solution, int found, int targets) {
-  const REAL mean = look->amplitude_dn, precision = look->amplitude;
+/* Whether the amplitude prior rules out that `targets` targets give the light of a solution of `found` targets. */
+NOINLINE int light_rules_out(const Priors *priors, const Start *solution, int found, int targets) {
+  const REAL mean = priors->amplitude_dn, precision = priors->amplitude;
   const int n = PARAMETERS * found;
   REAL *light = work->points[0].vector;
   for (int i = LANE; i < n; i += LANES) light[i] = i % PARAMETERS == 4 ? R(1.0) : R(0.0);
@@ -737,12 +716,12 @@ APART int too_bright_or_dim(const Look *look, const Solution *solution, int foun
     away += solution->p[PARAMETERS * k + 4];
     variance += work->solution[PARAMETERS * k + 4];
   }
-  return away * away / variance > R(2.0) * RULED_OUT;
+  return away * away / variance > R(2.0) * RULED_OUT_EVIDENCE;
 }
 
-/* `whole` targets p become one more. */
-DEVICE void split(const REAL *p, int whole, Moments found, REAL *parts) {
-  const REAL angle = angle_of(found), x = SPLIT * MATH(cos)(angle), y = SPLIT * MATH(sin)(angle);
+/* Fills parts: `whole` targets p, the brightest split in two. */
+DEVICE void split_brightest(const REAL *p, int whole, Moments found, REAL *parts) {
+  const REAL angle = angle_of(found), x = SPLIT_PX * MATH(cos)(angle), y = SPLIT_PX * MATH(sin)(angle);
   int brightest = 0;
   for (int k = 1; k < whole; k++) brightest = p[PARAMETERS * k + 4] > p[PARAMETERS * brightest + 4] ? k : brightest;
   for (int i = LANE; i < PARAMETERS * (whole + 1); i += LANES) {
@@ -753,17 +732,17 @@ DEVICE void split(const REAL *p, int whole, Moments found, REAL *parts) {
   }
 }
 
-/* `parts` targets p become one less. */
-DEVICE void merged(const REAL *p, int parts, REAL *whole) {
+/* Fills whole: `parts` targets p, the nearest two merged. */
+DEVICE void merge_nearest(const REAL *p, int parts, REAL *whole) {
   int first = 0, second = 1;
-  REAL least_apart = -NOTHING;
+  REAL least_apart = INFINITE;
   ROLLED for (int i = 0; i < parts; i++)
     ROLLED for (int j = 0; j < i; j++) {
       const REAL x = p[PARAMETERS * i] - p[PARAMETERS * j], y = p[PARAMETERS * i + 1] - p[PARAMETERS * j + 1];
       if (x * x + y * y < least_apart) first = j, second = i, least_apart = x * x + y * y;
     }
   const REAL *one = p + PARAMETERS * first, *other = p + PARAMETERS * second;
-  const REAL light = most(one[4] + other[4], R(1e-9));
+  const REAL light = larger(one[4] + other[4], R(1e-9));
   for (int i = LANE; i < PARAMETERS * (parts - 1); i += LANES) {
     const int k = i / PARAMETERS, u = i % PARAMETERS;
     const REAL both = u == 4 ? light : (one[4] * one[u] + other[4] * other[u]) / light;
@@ -771,44 +750,44 @@ DEVICE void merged(const REAL *p, int parts, REAL *whole) {
   }
 }
 
-/* Fills the starts of a number of targets, which was reached from one less (direction 1) or one more (-1); how many. */
-APART int starts_of(Job job, int targets, int direction, Moments found) {
+/* Fills the starts of a number of targets, reached from one less (direction 1) or one more (-1); returns their number. */
+NOINLINE int fill_starts(Job job, int targets, int direction, Moments found) {
   const Region *region = job.region;
   REAL *first = job.scratch->starts[0].p;
   int variants = 1;
-  if (region->held[targets][0][4] != R(0.0))
-    copy(&region->held[targets][0][0], first, PARAMETERS * targets);
+  if (region->warm_solutions[targets][0][4] != R(0.0))
+    copy(&region->warm_solutions[targets][0][0], first, PARAMETERS * targets);
   else {
-    const int grown = direction && region->hinted != targets;
-    variants = grown && job.look->turns == 1 ? 0 : ellipses(job, targets, found);
+    const int grown = direction && region->hint_count != targets;
+    variants = grown && job.priors->start_count == 1 ? 0 : ellipse_starts(job, targets, found);
     if (grown) {
-      const REAL *p = &job.answer->solutions[targets - direction][0][0];
+      const REAL *p = &job.result->solutions[targets - direction][0][0];
       REAL *one_more = job.scratch->starts[variants++].p;
       if (direction > 0)
-        split(p, targets - 1, found, one_more);
+        split_brightest(p, targets - 1, found, one_more);
       else
-        merged(p, targets + 1, one_more);
+        merge_nearest(p, targets + 1, one_more);
     }
   }
-  if (region->hinted == targets) copy(&region->hint[0][0], job.scratch->starts[variants++].p, PARAMETERS * targets);
+  if (region->hint_count == targets) copy(&region->hint[0][0], job.scratch->starts[variants++].p, PARAMETERS * targets);
   SYNC();
   return variants;
 }
 
-/* Fits a number of targets: its log evidence and solution are noted; which start led there. */
-APART int try_number(Job job, int targets, int direction, Moments found) {
-  const int variants = starts_of(job, targets, direction, found);
-  const REAL odds = job.region->odds[targets], needed = direction ? work->logs[targets - direction] - odds : NOTHING;
-  const int best = best_of(job, targets, variants, needed);
-  const Solution *solution = &job.scratch->starts[best];
+/* Fits a number of targets and stores its log evidence and solution; returns the best start. */
+NOINLINE int fit_number(Job job, int targets, int direction, Moments found) {
+  const int variants = fill_starts(job, targets, direction, found);
+  const REAL odds = job.region->odds[targets], required = direction ? work->logs[targets - direction] - odds : -INFINITE;
+  const int best = best_fit(job, targets, variants, required);
+  const Start *solution = &job.scratch->starts[best];
   const REAL log = evidence(job, solution, work->misfits[best], targets) + odds;
-  copy(solution->p, &job.answer->solutions[targets][0][0], PARAMETERS * targets);
+  copy(solution->p, &job.result->solutions[targets][0][0], PARAMETERS * targets);
   if (LANE == 0) work->logs[targets] = log;
   SYNC();
   return best;
 }
 
-DEVICE void keep(Job job, int start, int targets) {
+DEVICE void keep_best(Job job, int start, int targets) {
   const int n = PARAMETERS * targets;
   copy(job.scratch->starts[start].p, job.scratch->best.p, n);
   copy(job.scratch->starts[start].matrix, job.scratch->best.matrix, n * (n + 1) / 2);
@@ -818,26 +797,26 @@ DEVICE void keep(Job job, int start, int targets) {
 
 DEVICE REAL highest_log(int from) {
   REAL highest = work->logs[from];
-  for (int k = from + 1; k <= MOST; k++) highest = most(highest, work->logs[k]);
+  for (int k = from + 1; k <= MOST; k++) highest = larger(highest, work->logs[k]);
   return highest;
 }
 
-/* How many targets there are: scratch's best, as work's best_agreed says how sure; work's logs of all numbers. */
+/* Returns the number of targets; fills scratch's best with the solution, work's best_agreed, and work's logs. */
 DEVICE int search(Job job) {
-  const Moments found = moments(job);
-  for (int k = LANE; k <= MOST; k += LANES) work->logs[k] = NOTHING;
-  int guess = job.region->begin;
-  if (guess == 0) guess = (int)least(most(MATH(rint)(found.light / job.look->amplitude_dn), R(1.0)), R(MOST));
+  const Moments found = light_moments(job);
+  for (int k = LANE; k <= MOST; k += LANES) work->logs[k] = -INFINITE;
+  int guess = job.region->first_number;
+  if (guess == 0) guess = (int)smaller(larger(MATH(rint)(found.light / job.priors->amplitude_dn), R(1.0)), R(MOST));
   int number = guess;
-  keep(job, try_number(job, guess, 0, found), guess);
+  keep_best(job, fit_number(job, guess, 0, found), guess);
   for (int direction = 1; direction >= -1; direction -= 2) {
     int targets = guess + direction;
-    while (1 <= targets && targets <= MOST && !too_bright_or_dim(job.look, &job.scratch->best, number, targets)) {
-      const int start = try_number(job, targets, direction, found);
+    while (1 <= targets && targets <= MOST && !light_rules_out(job.priors, &job.scratch->best, number, targets)) {
+      const int start = fit_number(job, targets, direction, found);
       if (work->logs[targets] <= work->logs[targets - direction]) break;
       if (work->logs[targets] >= highest_log(0)) {
         number = targets;
-        keep(job, start, targets);
+        keep_best(job, start, targets);
       }
       targets += direction;
     }
@@ -848,37 +827,39 @@ DEVICE int search(Job job) {
   return dark > highest_log(1) ? 0 : number;
 }
 
-/* Fills the answer's odds, for `best` targets. */
-DEVICE void leave(Job job, int best) {
+/* Fills the result's odds, relative to those of `best` targets. */
+DEVICE void carry_evidence_forward(Job job, int best) {
   const REAL *odds = job.region->odds;
   for (int k = 1; k <= MOST; k++) {
-    const REAL *solution = &job.answer->solutions[k][0][0];
-    REAL said = NOTHING;
-    if (work->logs[k] > NOTHING && solution[4] != R(0.0)) {
+    const REAL *solution = &job.result->solutions[k][0][0];
+    REAL log = -INFINITE;
+    if (work->logs[k] > -INFINITE && solution[4] != R(0.0)) {
       copy(solution, work->points[0].p, PARAMETERS * k);
       SYNC();
-      lines(job, work->points[0].p, k, 1);
-      said = R(-0.5) * residuals(job.look, job.region, work->points[0].p, k, 1) - WORTH * (REAL)k / R(FRAMES);
+      fill_profiles(job, work->points[0].p, k, 1);
+      const REAL misfit = residuals(job.priors, job.region, work->points[0].p, k, 1);
+      log = R(-0.5) * misfit - OVERFIT_PENALTY * (REAL)k / R(FRAMES);
     }
-    if (LANE == 0) work->said[k] = said;
+    if (LANE == 0) work->frame_evidence[k] = log;
   }
   SYNC();
   for (int k = LANE; k <= MOST; k += LANES) {
-    const REAL gain = k && work->said[k] > NOTHING ? work->said[k] - work->said[best] : R(0.0);
-    const REAL moved = least(most(KEEP * (odds[k] - odds[best] + gain), -FIRM), FIRM);
-    job.answer->odds[k] = k ? moved : odds[0];
+    const REAL *logs = work->frame_evidence, gain = k && logs[k] > -INFINITE ? logs[k] - logs[best] : R(0.0);
+    const REAL moved = smaller(larger(ODDS_DECAY * (odds[k] - odds[best] + gain), -MAX_ODDS), MAX_ODDS);
+    job.result->odds[k] = k ? moved : odds[0];
   }
 }
 
-/* Fills the answer's cov and amplitude_sd; a lane solves for one column of the inverse. */
-APART void certainty(Job job, int targets) {
+/* Fills the result's cov and amplitude_sd; a lane solves for one column of the inverse. */
+NOINLINE void fill_covariances(Job job, int targets) {
   const REAL nan_ = MATH(nan)(""), by_x = R(12.0) / R(WIDTH * WIDTH), by_y = R(12.0) / R(HEIGHT * HEIGHT);
   const int n = PARAMETERS * targets;
-  for (int i = LANE; i < n; i += LANES) work->known[i] = i % PARAMETERS == 0 ? by_x : i % PARAMETERS == 1 ? by_y : R(0.0);
+  for (int i = LANE; i < n; i += LANES)
+    work->diagonal[i] = i % PARAMETERS == 0 ? by_x : i % PARAMETERS == 1 ? by_y : R(0.0);
   SYNC();
   const int certain = cholesky(job.scratch->best.matrix, 0, n, R(0.0), 1);
   ROLLED for (int c = LANE; c < 3 * targets && certain; c += LANES) {
-    REAL *column = work->now.columns[c];
+    REAL *column = work->temp.columns[c];
     const int k = c / 3, at = PARAMETERS * k + (c % 3 == 2 ? 4 : c % 3);
     ROLLED for (int i = at; i < n; i++) {
       REAL value = i == at ? R(1.0) : R(0.0);
@@ -893,110 +874,110 @@ APART void certainty(Job job, int targets) {
   }
   SYNC();
   ROLLED for (int k = LANE; k < targets; k += LANES) {
-    const REAL *x = work->now.columns[3 * k] + PARAMETERS * k, *y = work->now.columns[3 * k + 1] + PARAMETERS * k;
-    const REAL *a = work->now.columns[3 * k + 2] + PARAMETERS * k;
+    const REAL *x = work->temp.columns[3 * k] + PARAMETERS * k, *y = work->temp.columns[3 * k + 1] + PARAMETERS * k;
+    const REAL *a = work->temp.columns[3 * k + 2] + PARAMETERS * k;
     REAL xx = nan_, xy = nan_, yy = nan_, sd = nan_;
     if (certain) {
       sd = MATH(sqrt)(a[4]);
       const REAL both = (x[1] + y[0]) / 2;
-      if (x[0] * y[1] > both * both && most(most(x[0], y[1]), both) < -NOTHING) xx = x[0], xy = both, yy = y[1];
+      if (x[0] * y[1] > both * both && larger(larger(x[0], y[1]), both) < INFINITE) xx = x[0], xy = both, yy = y[1];
     }
-    job.answer->cov[k][k][0][0] = xx, job.answer->cov[k][k][1][1] = yy;
-    job.answer->cov[k][k][0][1] = job.answer->cov[k][k][1][0] = xy;
-    job.answer->amplitude_sd[k] = sd;
+    job.result->cov[k][k][0][0] = xx, job.result->cov[k][k][1][1] = yy;
+    job.result->cov[k][k][0][1] = job.result->cov[k][k][1][0] = xy;
+    job.result->amplitude_sd[k] = sd;
     ROLLED for (int j = k + 1; j < targets; j++) {
       const REAL *there[2] = {x + PARAMETERS * (j - k), y + PARAMETERS * (j - k)};
       ROLLED for (int u = 0; u < 2; u++)
         ROLLED for (int v = 0; v < 2; v++)
-          job.answer->cov[k][j][u][v] = job.answer->cov[j][k][v][u] = certain ? there[u][v] : nan_;
+          job.result->cov[k][j][u][v] = job.result->cov[j][k][v][u] = certain ? there[u][v] : nan_;
     }
   }
 }
 
-/* Fills the answer's strain. */
-APART void strain(Job job, int targets) {
+/* Fills the result's reduced_chi_square. */
+NOINLINE void reduced_chi_square(Job job, int targets) {
   const REAL *p = job.scratch->best.p, noise = job.region->noise;
-  const REAL floor = most(job.region->limits[0], UNKNOWN), ceiling = job.region->limits[1];
-  REAL alone = R(0.0), together = R(0.0), seen_pixels = R(0.0), pixels = R(0.0);
+  const REAL floor = larger(job.region->limits[0], UNKNOWN), ceiling = job.region->limits[1];
+  REAL single = R(0.0), stacked = R(0.0), frame_pixels = R(0.0), pixels = R(0.0);
   SYNC();
-  lines(job, p, targets, FRAMES);
+  fill_profiles(job, p, targets, FRAMES);
   for (int i = LANE; i < HEIGHT * WIDTH; i += LANES) {
-    REAL left = R(0.0), variance = R(0.0);
+    REAL summed = R(0.0), variance = R(0.0);
     ROLLED for (int t = 0; t < FRAMES; t++) {
       const REAL seen = job.region->images[t][i / WIDTH][i % WIDTH], light = light_at(p, targets, t, i / WIDTH, i % WIDTH);
-      if (light > LIT * noise && floor < seen && seen < ceiling) {
-        const REAL away = seen - light, spread = noise * noise + job.look->shot * light;
-        alone += away * away / spread;
-        left += away, variance += spread, seen_pixels += R(1.0);
+      if (light > MIN_LIGHT * noise && floor < seen && seen < ceiling) {
+        const REAL away = seen - light, spread = noise * noise + job.priors->shot * light;
+        single += away * away / spread;
+        summed += away, variance += spread, frame_pixels += R(1.0);
       }
     }
-    if (variance > R(0.0)) together += left * left / variance, pixels += R(1.0);
+    if (variance > R(0.0)) stacked += summed * summed / variance, pixels += R(1.0);
   }
-  alone = sum(alone), together = sum(together), seen_pixels = sum(seen_pixels), pixels = sum(pixels);
+  single = sum(single), stacked = sum(stacked), frame_pixels = sum(frame_pixels), pixels = sum(pixels);
   if (LANE == 0) {
-    job.answer->strain[0] = alone / most(seen_pixels, R(1.0));
-    job.answer->strain[1] = together / most(pixels, R(1.0));
+    job.result->reduced_chi_square[0] = single / larger(frame_pixels, R(1.0));
+    job.result->reduced_chi_square[1] = stacked / larger(pixels, R(1.0));
   }
 }
 
-/* Which entry of a triangle is in which row and column of its matrix. */
-DEVICE void number_entries(void) {
-  for (int i = LANE; i <= ALL; i += LANES)
+/* Fills work's row_of and column_of: row and column of each entry of a triangle. */
+DEVICE void fill_triangle_indices(void) {
+  for (int i = LANE; i <= MAX_PARAMETERS; i += LANES)
     for (int j = 0; j <= i; j++) {
       work->row_of[AT(i, j)] = (unsigned char)i;
       work->column_of[AT(i, j)] = (unsigned char)j;
     }
 }
 
-DEVICE void clear(Answer *answer) {
-  for (int i = LANE; i < MOST * PARAMETERS; i += LANES) (&answer->points[0][0])[i] = R(0.0);
-  for (int i = LANE; i < MOST * MOST * 4; i += LANES) (&answer->cov[0][0][0][0])[i] = R(0.0);
-  for (int i = LANE; i < MOST; i += LANES) answer->amplitude_sd[i] = answer->probability[i] = R(0.0);
-  for (int i = LANE; i <= MOST; i += LANES) answer->odds[i] = R(0.0);
-  if (LANE == 0) answer->strain[0] = answer->strain[1] = R(0.0);
-  for (int i = LANE; i < (MOST + 1) * MOST * PARAMETERS; i += LANES) (&answer->solutions[0][0][0])[i] = R(0.0);
+DEVICE void clear_result(Result *result) {
+  for (int i = LANE; i < MOST * PARAMETERS; i += LANES) (&result->targets[0][0])[i] = R(0.0);
+  for (int i = LANE; i < MOST * MOST * 4; i += LANES) (&result->cov[0][0][0][0])[i] = R(0.0);
+  for (int i = LANE; i < MOST; i += LANES) result->amplitude_sd[i] = result->probability[i] = R(0.0);
+  for (int i = LANE; i <= MOST; i += LANES) result->odds[i] = R(0.0);
+  if (LANE == 0) result->reduced_chi_square[0] = result->reduced_chi_square[1] = R(0.0);
+  for (int i = LANE; i < (MOST + 1) * MOST * PARAMETERS; i += LANES) (&result->solutions[0][0][0])[i] = R(0.0);
 }
 
-/* Fills the answer's probability: the weight of all numbers of targets whose solutions have each target of the best one. */
-DEVICE void shared_belief(Job job, int number) {
+/* Fills the result's probability: the weight of all numbers of targets whose solutions share each target of the best. */
+DEVICE void target_probabilities(Job job, int number) {
   const REAL highest = highest_log(0);
   REAL total = R(0.0);
-  for (int n = 0; n <= MOST; n++) total += work->logs[n] > NOTHING ? MATH(exp)(work->logs[n] - highest) : R(0.0);
+  for (int n = 0; n <= MOST; n++) total += work->logs[n] > -INFINITE ? MATH(exp)(work->logs[n] - highest) : R(0.0);
   for (int k = LANE; k < number; k += LANES) {
     const REAL *target = job.scratch->best.p + PARAMETERS * k;
     REAL shared = R(0.0);
     for (int n = 1; n <= MOST; n++) {
-      if (!(work->logs[n] > NOTHING)) continue;
-      const REAL there = nearest(target, &job.answer->solutions[n][0][0], n) < AGREES ? R(1.0) : R(0.0);
+      if (!(work->logs[n] > -INFINITE)) continue;
+      const REAL there = nearest_distance(target, &job.result->solutions[n][0][0], n) < AGREEMENT_PX ? R(1.0) : R(0.0);
       shared += MATH(exp)(work->logs[n] - highest) * (n == number ? work->best_agreed[k] : there);
     }
-    job.answer->probability[k] = shared / total;
+    job.result->probability[k] = shared / total;
   }
 }
 
 DEVICE void search_region(Job job) {
-  number_entries();
-  clear(job.answer);
+  fill_triangle_indices();
+  clear_result(job.result);
   SYNC();
   const int number = search(job);
-  certainty(job, number);
-  copy(job.scratch->best.p, &job.answer->points[0][0], PARAMETERS * number);
-  shared_belief(job, number);
-  if (LANE == 0) job.answer->number = number;
+  fill_covariances(job, number);
+  copy(job.scratch->best.p, &job.result->targets[0][0], PARAMETERS * number);
+  target_probabilities(job, number);
+  if (LANE == 0) job.result->number = number;
   if (number == 0) return;
-  strain(job, number);
-  leave(job, number);
+  reduced_chi_square(job, number);
+  carry_evidence_forward(job, number);
 }
 
 #ifdef __CUDACC__
-/* outside: room for each block's Work where its shared memory has none. */
+/* global_work: each block's Work where it does not fit in shared memory. */
 extern "C" __global__ void __launch_bounds__(LANES)
-    search_each(const Look *look, const Region *regions, Answer *answers, Scratch *scratch, Work *outside) {
+    search_regions(const Priors *priors, const Region *regions, Result *results, Scratch *scratch, Work *global_work) {
 #if !IN_SHARED
-  if (LANE == 0) work = outside + BLOCK;
+  if (LANE == 0) work = global_work + BLOCK;
   __syncthreads();
 #endif
-  const Job job = {look, regions + BLOCK, answers + BLOCK, scratch + BLOCK};
+  const Job job = {priors, regions + BLOCK, results + BLOCK, scratch + BLOCK};
   search_region(job);
 }
 #endif

@@ -1,7 +1,6 @@
-"""Continuous, sub-pixel detections with covariances: the imaging model fitted to the images of a window.
+"""Fit of the imaging model to a window's images: sub-pixel detections with covariances.
 
-Needs no network: the light's moments give the starts. What is known beforehand of amplitudes and speeds comes in as
-priors from the settings.
+Needs no network: the light's moments give the starts. The settings give the priors of amplitudes and velocities.
 """
 
 from __future__ import annotations
@@ -13,57 +12,57 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.fit.compiled import NOTHING, PARAMETERS, UNKNOWN, Priors, factors, search_each
-from irst_stream.fit.formation import ways_to_sit
+from irst_stream.fit.compiled import INFINITE, PARAMETERS, UNKNOWN, Priors, covariance_factors, search_regions
+from irst_stream.fit.formation import seat_choices
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
-from irst_stream.fit.search import CpuSearch, Fallback, FitPriors, FitResults, RegionBatch, Search, nothing_found
+from irst_stream.fit.search import CpuSearch, Fallback, FitPriors, FitResults, RegionBatch, Search, empty_results
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.fit.warm_start import WarmStart
-from irst_stream.system.numba_cache import compile_elsewhere
+from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Ints
 
 __all__ = ["Fitter", "priors_of"]
 
-DARK = 3.2  # px from the middle of the light: farther pixels are taken for dark
-FEWEST_DARK = 20
-STRANGE = 2.5  # strain of a fit: beyond that its light is rather something else's than its targets'
-CHANCE = 1.7  # the strain that noise alone may leave
-WORST = 1e6  # the strain beyond which nothing is known of places anyhow
-FROM_SCRATCH = 3  # times the work of a fit that goes on
+DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
+MIN_DARK_PIXELS = 20
+FOREIGN_CHI_SQUARE = 2.5  # reduced chi-square of a fit beyond which its light is more likely not of point targets
+NOISE_CHI_SQUARE = 1.7  # largest reduced chi-square that noise alone explains
+MAX_CHI_SQUARE = 1e6  # bounds the inflation of covariances, far beyond any useful one
+SCRATCH_EFFORT = 3  # work of a fit from scratch, relative to a warm-started one
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
-WHOLE = 1 / math.sqrt(12)  # DN: what rounding to whole numbers adds to the noise
+ROUNDING_SD_DN = 1 / math.sqrt(12)  # noise of rounding to whole numbers
 
 
 def priors_of(settings: FitSettings) -> FitPriors:
-    """What a search is told by the settings."""
+    """The priors of a search, from the settings."""
     deviations = settings.amplitude_sd_dn, settings.speed_px, settings.own_speed_px
     amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
-    least, greatest = settings.spread_px
-    odds = math.log(settings.extra_target_odds)
+    min_spread, max_spread = settings.spread_px
+    extra_target = math.log(settings.extra_target_odds)
     priors = Priors(
         float(settings.amplitude_dn),
         amplitude,
         common,
         own,
-        float(least),
-        float(greatest),
+        float(min_spread),
+        float(max_spread),
         float(settings.min_spacing_px),
-        odds,
+        extra_target,
     )
-    formation = ways_to_sit(settings.formation, settings.most_targets)
+    formation = seat_choices(settings.formation, settings.most_targets)
     shot, doubt = float(settings.shot_dn), float(settings.sigma_doubt)
     return FitPriors(settings.sigma_px, shot, priors, formation, settings.starts, settings.most_targets, doubt)
 
 
 class Fitter:
-    """Fits the regions of windows; compiles, or loads what was compiled before, when it is made."""
+    """Fits the regions of windows. Its construction compiles the fit or loads it from the cache."""
 
     def __init__(self, settings: FitSettings, threads: int = 1, device: Search | None = None) -> None:
-        """threads: of the CPU, 0 for all; device: what searches in their place, until it fails."""
+        """threads: of the CPU, 0 for all cores; device: a search used in place of the CPU's until it fails."""
         check_fit(settings)
         self.settings = settings
-        compile_elsewhere("the fit", search_each, warm_up)
+        compile_in_child("the fit", search_regions, warm_up)
         cpu = CpuSearch(priors_of(settings), threads)
         self._search: Search = cpu
         self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
@@ -72,7 +71,7 @@ class Fitter:
 
     @property
     def alarm(self) -> str:
-        """Why the device searches no longer, in one line; "" where it does, or where there is none."""
+        """Why the device is no longer used, in one line; "" while it is, and where there is none."""
         return self._search.alarm if isinstance(self._search, Fallback) else ""
 
     def __call__(
@@ -83,22 +82,22 @@ class Fitter:
         noise_dn: float = math.nan,
         ceiling: float = math.inf,
     ) -> RegionTargets:
-        """The targets at time 0 in one region's images (T, H, W) DN, taken at these times, in frames, by a sensor at rest.
+        """Fit one region's images (T, H, W) DN of a sensor at rest: the targets at time 0.
 
-        hint: what something else found there, one more start for the fit; noise_dn: a pixel's standard deviation, NaN where
-        it is to be measured on the dark pixels; ceiling: DN from which pixels are saturated.
+        times (T,), in frames; hint: targets found by another method, an additional start of the fit; noise_dn: a pixel's
+        standard deviation, NaN to measure it on the dark pixels; ceiling: DN from which pixels are saturated.
         """
         still = np.zeros((1, len(times), 2))
         patch = Patches(patches[None], times, still, np.array([noise_dn]), np.array([ceiling]))
-        return self.follow(patch, [hint], self.nothing(np.zeros(1, np.int64)))[0][0]
+        return self.fit_regions(patch, [hint], self.cold_start(np.zeros(1, np.int64)))[0][0]
 
-    def levels(self, patches: Images, measured: Floats) -> Floats:
-        """(N,) DN: a pixel's noise in N regions (N, T, H, W), as the fit takes it; measured (N,): DN, NaN where unknown."""
+    def noise_levels(self, patches: Images, measured: Floats) -> Floats:
+        """(N,) DN: the noise the fit assumes in N regions (N, T, H, W); measured (N,): of each, DN, NaN where unknown."""
         known = np.isfinite(patches)
-        return self._levels(np.where(known, patches, 10 * UNKNOWN).astype(np.float64), known, measured)
+        return self._noise_levels(np.where(known, patches, 10 * UNKNOWN).astype(np.float64), known, measured)
 
-    def nothing(self, age: Ints) -> WarmStart:
-        """Nothing held, of N regions of that age (N,)."""
+    def cold_start(self, age: Ints) -> WarmStart:
+        """An empty warm start of N regions; age (N,): windows since the last fit from scratch."""
         most = self.settings.most_targets
         return WarmStart(
             np.zeros((len(age), most + 1, most, PARAMETERS)),
@@ -107,90 +106,98 @@ class Fitter:
             np.zeros((len(age), most + 1)),
         )
 
-    def follow(
-        self, patches: Patches, hints: Sequence[RegionTargets], held: WarmStart
+    def fit_regions(
+        self, patches: Patches, hints: Sequence[RegionTargets], warm_start: WarmStart
     ) -> tuple[list[RegionTargets], WarmStart]:
-        """The targets of N regions, going on from what is held of their last window; what to hold of this one.
+        """Fit N regions, warm-started from their last window; return the targets and the next window's warm start.
 
-        Every so many windows, as the settings say, a region is fitted from scratch, with what is held as one more start.
+        hints: one a region, NO_TARGETS for none. A region whose age reaches settings.refit_every is fitted from scratch,
+        with its last solution as an additional start.
         """
         known = np.isfinite(patches.images)
         images = np.where(known, patches.images, 10 * UNKNOWN).astype(np.float64)  # float32 overflows
-        levels = self._levels(images, known, patches.noise)
-        lit = np.flatnonzero((images > 3 * levels[:, None, None, None]).any(axis=(1, 2, 3)))
+        noise = self._noise_levels(images, known, patches.noise)
+        lit = np.flatnonzero((images > 3 * noise[:, None, None, None]).any(axis=(1, 2, 3)))
         dark = np.where(known, patches.images, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
-        limits = np.stack([np.where(dark, 0.0, NOTHING), np.minimum(patches.ceiling, -NOTHING)], axis=1)
-        starts, hinted, age = self._starts(hints, held), np.array([len(hint.xy) for hint in hints], np.int64), held.age + 1
-        # The mean of the frames is no better than one of them for what stays.
-        stays = (images.shape[1] - 1) * self.settings.fixed_dn**2
-        levels = np.sqrt(levels**2 + stays)
-        anew = age >= self.settings.refit_every
-        again = anew & (hinted == 0)
-        hinted[again] = held.best[again]
-        begin = np.where(anew, 0, held.best)
-        solutions = np.where(anew[:, None, None, None], 0, held.solutions)
-        answers = nothing_found(len(images), self.settings.most_targets)
-        effort = np.where(begin == 0, FROM_SCRATCH * np.maximum(hinted, 1), hinted + begin)
+        limits = np.stack([np.where(dark, 0.0, -INFINITE), np.minimum(patches.ceiling, INFINITE)], axis=1)
+        starts, age = self._starts(hints, warm_start), warm_start.age + 1
+        hint_count = np.array([len(hint.xy) for hint in hints], np.int64)
+        # Averaging frames does not reduce fixed-pattern noise: each frame gets so much that their mean holds it in full.
+        fixed = (images.shape[1] - 1) * self.settings.fixed_dn**2
+        noise = np.sqrt(noise**2 + fixed)
+        from_scratch = age >= self.settings.refit_every
+        hint_from_last = from_scratch & (hint_count == 0)
+        hint_count[hint_from_last] = warm_start.best[hint_from_last]
+        first_number = np.where(from_scratch, 0, warm_start.best)
+        solutions = np.where(from_scratch[:, None, None, None], 0, warm_start.solutions)
+        results = empty_results(len(images), self.settings.most_targets)
+        effort = np.where(first_number == 0, SCRATCH_EFFORT * np.maximum(hint_count, 1), hint_count + first_number)
         hardest_first = lit[np.argsort(-effort[lit], kind="stable")]
         times, shifts = np.array(patches.times, np.float64), np.array(patches.shifts, np.float64)
-        regions = RegionBatch(images, times, shifts, levels, limits, starts, hinted, solutions, begin, held.odds)
-        self._search(hardest_first, regions, answers)
-        then = WarmStart(answers.solutions, answers.number, np.where(anew, 0, age), answers.odds)
-        return _found(answers, images.shape[:1:-1]), then
+        regions = RegionBatch(
+            images, times, shifts, noise, limits, starts, hint_count, solutions, first_number, warm_start.odds
+        )
+        self._search(hardest_first, regions, results)
+        next_start = WarmStart(results.solutions, results.number, np.where(from_scratch, 0, age), results.odds)
+        return _region_targets(results, images.shape[:1:-1]), next_start
 
-    def _starts(self, hints: Sequence[RegionTargets], held: WarmStart) -> Floats:
-        """(N, M, 5): the hints; where there is none, the solution that is held."""
+    def _starts(self, hints: Sequence[RegionTargets], warm_start: WarmStart) -> Floats:
+        """(N, L, 5): each region's hint, or its last solution where it has none."""
         most = self.settings.most_targets
         starts = np.zeros((len(hints), max([most, *(len(hint.xy) for hint in hints)]), PARAMETERS))
-        starts[:, :most] = held.solutions[np.arange(len(hints)), held.best]
+        starts[:, :most] = warm_start.solutions[np.arange(len(hints)), warm_start.best]
         for start, hint in zip(starts, hints, strict=True):
             if count := len(hint.xy):
                 start[:] = 0
                 start[:count, :2], start[:count, 4] = hint.xy, hint.amplitude
         return starts
 
-    def _levels(self, images: Floats, known: NDArray[np.bool_], measured: Floats) -> Floats:
-        """(N,) DN: the settings' noise, or what was measured before, or what each region's own images tell."""
+    def _noise_levels(self, images: Floats, known: NDArray[np.bool_], measured: Floats) -> Floats:
+        """(N,) DN: the noise from the settings, or as measured, or else estimated from each region's images."""
         given = measured.copy() if self.settings.noise_dn is None else np.full(len(images), self.settings.noise_dn)
         for k in np.flatnonzero(np.isnan(given)):
-            given[k] = self._noise(images[k], known[k])
+            given[k] = self._dark_noise(images[k], known[k])
         return np.maximum(given, self.settings.least_noise_dn)
 
-    def _noise(self, images: Floats, known: NDArray[np.bool_]) -> float:
-        """That of the pixels far from the light. Of a sky clipped at 0, half of the noise is unseen."""
+    def _dark_noise(self, images: Floats, known: NDArray[np.bool_]) -> float:
+        """Noise, DN, of the pixels far from the light; twice the variance where the sky is clipped at 0."""
         light = np.where(known, np.maximum(images, 0), 0).sum(axis=0)
         rows, columns = np.indices(light.shape)
         strength = np.maximum(light - np.median(light), 0) ** 2
         total = max(float(strength.sum()), 1e-12)
         middle = (float((strength * columns).sum()) / total, float((strength * rows).sum()) / total)
-        far = np.hypot(columns - middle[0], rows - middle[1]) > DARK
+        far = np.hypot(columns - middle[0], rows - middle[1]) > DARK_PX
         dark = images[:, far][known[:, far]]
-        if len(dark) < FEWEST_DARK:
+        if len(dark) < MIN_DARK_PIXELS:
             return self.settings.least_noise_dn
         variance = 2 * np.mean(dark**2) if dark.min() >= 0 else np.var(dark)
-        return max(math.sqrt(float(variance)), WHOLE)
+        return max(math.sqrt(float(variance)), ROUNDING_SD_DN)
 
 
-def _found(answers: FitResults, sides: tuple[int, ...]) -> list[RegionTargets]:
-    """The targets of each region that lie within its patch. Of light that they do not explain they are less certain, for
-    it may be none of theirs: a cloud's edge is no group of targets, whatever its parts are taken for.
+def _region_targets(results: FitResults, sides: tuple[int, ...]) -> list[RegionTargets]:
+    """The targets of each region that lie within its patch, of these sides, x, y px.
+
+    A reduced chi-square that noise does not explain inflates their covariances and lowers their probability, because the
+    light may not be of point targets at all, as of a cloud's edge.
     """
-    p, most = answers.points, answers.points.shape[1]
+    p, most = results.targets, results.targets.shape[1]
     inside = ((p[..., :2] > -0.5) & (p[..., :2] < np.array(sides) - 0.5)).all(axis=2) & (p[..., 4] > 0)
-    inside &= np.arange(most) < answers.number[:, None]
-    strain = answers.strain.max(axis=1)
-    worse = np.where(strain > CHANCE, np.minimum(strain, WORST), 1.0)
-    strange = np.clip((answers.strain[:, 1:] - CHANCE) / (STRANGE - CHANCE), 0, WORST)
-    cov = answers.cov * worse[:, None, None, None, None]
-    alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), factors(answers.number, cov)
-    deviation = answers.amplitude_sd * np.sqrt(worse)[:, None]
-    explained = np.broadcast_to(1 / (1 + strange**4), inside.shape)
-    each = p[..., :2], alone, p[..., 4], deviation, np.nan_to_num(answers.probability * explained), explained, factor
-    columns = [column[inside] for column in each]
+    inside &= np.arange(most) < results.number[:, None]
+    chi_square = results.reduced_chi_square.max(axis=1)
+    inflation = np.where(chi_square > NOISE_CHI_SQUARE, np.minimum(chi_square, MAX_CHI_SQUARE), 1.0)
+    stacked, tolerance = results.reduced_chi_square[:, 1:], FOREIGN_CHI_SQUARE - NOISE_CHI_SQUARE
+    unexplained = np.clip((stacked - NOISE_CHI_SQUARE) / tolerance, 0, MAX_CHI_SQUARE)
+    cov = results.cov * inflation[:, None, None, None, None]
+    alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), covariance_factors(results.number, cov)
+    deviation = results.amplitude_sd * np.sqrt(inflation)[:, None]
+    explained = np.broadcast_to(1 / (1 + unexplained**4), inside.shape)
+    probability = np.nan_to_num(results.probability * explained)
+    padded = p[..., :2], alone, p[..., 4], deviation, probability, explained, factor
+    columns = [column[inside] for column in padded]
     ends = inside.sum(axis=1).cumsum().tolist()
     return [RegionTargets(*(column[a:b] for column in columns)) for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def warm_up() -> None:
-    """Calls all that is compiled."""
+    """Call every compiled function of the fit once."""
     Fitter(FitSettings())

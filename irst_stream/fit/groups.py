@@ -1,7 +1,7 @@
-"""Groups of targets from one window to the next: where each has moved to, and in which region's patch it is looked at.
+"""Groups of targets from one window to the next: their motion, and the region in whose patch each is fitted.
 
-A region is but a place in the frame. Groups that meet share one, or have two that overlap, and part again; each keeps its
-own targets and their common velocity all the way.
+A region is only a place in the frame. Groups that meet share a region, or have two that overlap, and part again; each
+group keeps its own targets and their common velocity throughout.
 """
 
 from __future__ import annotations
@@ -14,86 +14,93 @@ from numpy.typing import NDArray
 from irst_stream.fit.warm_start import WarmStart
 from irst_stream.types import Floats, Ints
 
-__all__ = ["HeldGroups", "overlapping", "placed", "united"]
+__all__ = ["WarmGroups", "assign_regions", "merge_groups", "overlapping"]
 
-LONG_AGO = 1_000_000  # windows: older than any fit gets that goes on from its last one
-SAME_SPEED = 4.0  # times the spread of velocities within a group: two whose own differ by less may be one
-RIM = 1.0  # px: groups that are one have no target nearer to their patch's border
+STALE_AGE = 1_000_000  # windows: at least settings.refit_every, so the next fit is from scratch
+MERGE_SPEEDS = 4.0  # standard deviations of velocity within a group: groups closer in velocity may merge
+MERGE_MARGIN_PX = 1.0  # groups are merged only if all their targets are at least this far inside the patch
 
 
-class HeldGroups(NamedTuple):
-    """G groups, each looked at in the patch of one of a window's regions.
+class WarmGroups(NamedTuple):
+    """G groups, each fitted in the patch of one of a window's regions.
 
-    region (G,): that region's row; corner (G, 2) x, y px of the frame, where its patch begins; held: where the fits have
-    ended, in px of these patches.
+    region (G,): row of that region; corner (G, 2): x, y of the patch's first pixel, px of the frame; warm_start: in px of
+    these patches.
     """
 
     region: Ints
     corner: Floats
-    held: WarmStart
+    warm_start: WarmStart
 
-    def of(self, which: Ints) -> HeldGroups:
-        """Some of them."""
-        return HeldGroups(self.region[which], self.corner[which], self.held.of(which))
+    def of(self, which: Ints) -> WarmGroups:
+        """Select these groups."""
+        return WarmGroups(self.region[which], self.corner[which], self.warm_start.of(which))
 
-    def beside(self, others: HeldGroups) -> HeldGroups:
-        """These and others, region after region."""
+    def joined(self, others: WarmGroups) -> WarmGroups:
+        """Concatenate these groups and the others, ordered by region."""
         region, corner = np.append(self.region, others.region), np.concatenate([self.corner, others.corner])
-        return HeldGroups(region, corner, self.held.beside(others.held)).of(np.argsort(region, kind="stable"))
+        return WarmGroups(region, corner, self.warm_start.joined(others.warm_start)).of(np.argsort(region, kind="stable"))
 
 
 def overlapping(corners: Floats, sides: tuple[int, int]) -> NDArray[np.bool_]:
-    """(N, N): which patches share pixels, of those of these sides, x, y px, that begin at these corners (N, 2)."""
-    beside = np.asarray((np.abs(corners[:, None] - corners) < sides).all(-1))
-    np.fill_diagonal(beside, val=False)
-    return beside
+    """(N, N): which patches share pixels; corners (N, 2) x, y of each patch's first pixel, sides x, y, px."""
+    overlaps = np.asarray((np.abs(corners[:, None] - corners) < sides).all(-1))
+    np.fill_diagonal(overlaps, val=False)
+    return overlaps
 
 
-def placed(groups: HeldGroups, corners: Floats, sides: tuple[int, int]) -> HeldGroups:
-    """The same in the regions whose middles are nearest; without those that are in none, or have no target beside others.
+def assign_regions(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -> WarmGroups:
+    """Reassign each group to its nearest region; drop groups outside every region, and empty groups that share one.
 
-    One that is seen in another patch than before goes on there; where it has company, it is to be fitted from scratch, with
-    what is held of it as one more start.
+    A group whose patch has moved keeps its warm start, in px of the new patch. Where it also shares pixels with another
+    group, it is to be fitted from scratch, with its last solution as an additional start.
 
-    corners (N, 2) px: of the regions' patches, N > 0; sides: x, y px of these.
+    corners (N, 2) px: of the regions' patches, N > 0; sides: x, y px of the patches.
     """
     half = (np.array(sides) - 1) / 2
-    middle = np.where(groups.held.best[:, None] > 0, groups.held.mean()[:, :2], half)
-    if _as_before(groups, corners, sides) and (np.abs(middle - half) < half + 0.5).all():
+    centre = np.where(groups.warm_start.best[:, None] > 0, groups.warm_start.mean()[:, :2], half)
+    if _is_unchanged(groups, corners, sides) and (np.abs(centre - half) < half + 0.5).all():
         return groups
-    away = (np.abs((groups.corner + middle)[:, None] - (corners + half)) / (half + 0.5)).max(-1)  # 1 at a patch's border
-    nearest = away.argmin(1)
-    order = np.lexsort([groups.held.best == 0, nearest])
-    order = order[away.min(1)[order] < 1]
+    offsets = (groups.corner + centre)[:, None] - (corners + half)
+    distance = (np.abs(offsets) / (half + 0.5)).max(-1)  # 1 at a patch's border
+    nearest = distance.argmin(1)
+    order = np.lexsort([groups.warm_start.best == 0, nearest])
+    order = order[distance.min(1)[order] < 1]
     first = np.ones(len(order), np.bool_)
     first[1:] = nearest[order[1:]] != nearest[order[:-1]]
-    kept = order[first | (groups.held.best[order] > 0)]
+    kept = order[first | (groups.warm_start.best[order] > 0)]
     region, offset = nearest[kept], groups.corner[kept] - corners[nearest[kept]]
-    company = overlapping(corners, sides)[region].any(1) | (np.bincount(region, minlength=1)[region] > 1)
+    shared = overlapping(corners, sides)[region].any(1) | (np.bincount(region, minlength=1)[region] > 1)
     moved = offset.any(1)
-    held = groups.held.of(kept, offset)
-    return HeldGroups(region, corners[region], held._replace(age=np.where(moved & company, LONG_AGO, held.age)))
+    warm_start = groups.warm_start.of(kept, offset)
+    return WarmGroups(region, corners[region], warm_start._replace(age=np.where(moved & shared, STALE_AGE, warm_start.age)))
 
 
-def _as_before(groups: HeldGroups, corners: Floats, sides: tuple[int, int]) -> bool:
-    """Whether nothing has moved, and each group has a region and its pixels to itself: what is usual, and soon seen."""
+def _is_unchanged(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -> bool:
+    """Whether no patch has moved and each group has its own region and pixels: the usual case, cheap to check."""
     same = len(groups.region) == len(corners) and bool((groups.corner == corners).all())
     return same and bool((groups.region == np.arange(len(corners))).all()) and not overlapping(corners, sides).any()
 
 
-def united(groups: HeldGroups, spread: float, sides: tuple[int, int]) -> HeldGroups:
-    """The same, in which two in one region that go the same way and together are not too many have become one.
+def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> WarmGroups:
+    """Merge groups that share a region and a velocity, as far as one fit can hold their targets.
 
-    spread: px a frame, standard deviation of the velocities within a group; sides: x, y px of the patches.
+    spread: standard deviation of the velocities within a group, px a frame; sides: x, y px of the patches.
     """
     if (groups.region[1:] != groups.region[:-1]).all():
         return groups
-    velocity = groups.held.mean()[:, 2:4]
-    alike = np.linalg.norm(velocity[:, None] - velocity, axis=-1) < SAME_SPEED * spread
-    for one, other in np.argwhere(np.triu(alike & (groups.region[:, None] == groups.region), 1)):
-        targets = np.concatenate([groups.held.targets(one), groups.held.targets(other)])
-        xy, most = targets[:, :2], groups.held.solutions.shape[2]
-        if len(targets) <= most and (xy > RIM - 0.5).all() and (xy < np.array(sides) - 0.5 - RIM).all():
+    velocity = groups.warm_start.mean()[:, 2:4]
+    same_velocity = np.linalg.norm(velocity[:, None] - velocity, axis=-1) < MERGE_SPEEDS * spread
+    for one, other in np.argwhere(np.triu(same_velocity & (groups.region[:, None] == groups.region), 1)):
+        targets = np.concatenate([groups.warm_start.targets(one), groups.warm_start.targets(other)])
+        xy, most = targets[:, :2], groups.warm_start.solutions.shape[2]
+        if (
+            len(targets) <= most
+            and (xy > MERGE_MARGIN_PX - 0.5).all()
+            and (xy < np.array(sides) - 0.5 - MERGE_MARGIN_PX).all()
+        ):
             kept = np.delete(np.arange(len(groups.region)), other)
-            return united(groups._replace(held=groups.held.with_targets(one, targets)).of(kept), spread, sides)
+            return merge_groups(
+                groups._replace(warm_start=groups.warm_start.with_targets(one, targets)).of(kept), spread, sides
+            )
     return groups

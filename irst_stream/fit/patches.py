@@ -1,4 +1,4 @@
-"""The patches that groups of targets are fitted in."""
+"""The image patches in which groups of targets are fitted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from irst_stream.types import Floats, Ints
 
 __all__ = ["Patches"]
 
-FAINT = 0.3  # of the noise: less light of others makes no saturated pixel doubtful
+NEGLIGIBLE_LIGHT = 0.3  # of the noise: less light of other groups leaves a saturated pixel valid
 
 
 class Patches(NamedTuple):
-    """The patches (N, T, H, W) DN of N groups; times (T,), shifts (N, T, 2), noise and ceiling (N,): see types.Window."""
+    """Image patches (N, T, H, W) DN of N groups; times (T,), shifts (N, T, 2), noise and ceiling (N,): see types.Window."""
 
     images: NDArray[np.float32]
     times: Floats
@@ -24,12 +24,12 @@ class Patches(NamedTuple):
     ceiling: Floats
 
     def of(self, which: Ints) -> Patches:
-        """Some of them."""
+        """Select these rows."""
         return Patches(self.images[which], self.times, self.shifts[which], self.noise[which], self.ceiling[which])
 
     def without(self, light: Floats) -> Patches:
-        """The same without other groups' light (N, T, H, W), NaN where what a saturated pixel has left is unknown."""
+        """Subtract other groups' light (N, T, H, W) DN; a saturated pixel that they light becomes NaN, unknown."""
         noise = np.nan_to_num(self.noise, nan=0.0)[:, None, None, None]
-        saturated, lit = self.images >= self.ceiling[:, None, None, None], light > FAINT * noise
+        saturated, lit = self.images >= self.ceiling[:, None, None, None], light > NEGLIGIBLE_LIGHT * noise
         images = np.where(saturated, self.images, self.images - light)
         return self._replace(images=np.where(saturated & lit, np.nan, images).astype(np.float32))

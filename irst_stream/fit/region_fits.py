@@ -1,4 +1,4 @@
-"""The fit over the regions of any number of sensors: each group goes on from its last window, beside those it meets."""
+"""The fit of a sensor's regions from window to window: each group is warm-started from its last window."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from irst_stream.fit.fitter import Fitter
-from irst_stream.fit.groups import HeldGroups, overlapping, placed, united
-from irst_stream.fit.overlap import fit_in_turns
+from irst_stream.fit.groups import WarmGroups, assign_regions, merge_groups, overlapping
+from irst_stream.fit.overlap import fit_alternately
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.fit.warm_start import WarmStart
@@ -16,85 +16,88 @@ from irst_stream.types import Floats, Ints, Stamp, Window
 
 __all__ = ["RegionFits"]
 
-LONGEST = 8  # frames: a fit of longer ago tells nothing
+MAX_GAP = 8  # frames: an older fit gives no warm start
 
 
 class RegionFits:
-    """What the fit finds in each region of one sensor's windows."""
+    """Fits the regions of one sensor's windows, one window after another."""
 
     def __init__(self, fitter: Fitter) -> None:
         self._fitter = fitter
-        self._last: tuple[Stamp, HeldGroups] | None = None
+        self._last: tuple[Stamp, WarmGroups] | None = None
 
     def __call__(self, window: Window, hints: Sequence[RegionTargets]) -> list[RegionTargets]:
-        """hints: what something else found, for each region."""
-        groups = self._recall(window)
-        found, held = self._fit(window, hints, groups)
+        """The targets of each region; hints: targets found by another method, for each region."""
+        groups = self._groups_of(window)
+        found, warm_start = self._fit(window, hints, groups)
         if self._fitter.settings.refit_every > 1:
-            self._last = window.stamp, groups._replace(held=held)
+            self._last = window.stamp, groups._replace(warm_start=warm_start)
         return _by_region(found, groups.region, len(window.region))
 
     @property
     def alarm(self) -> str:
-        """Why the fit runs on the CPU in place of a GPU, in words; "" where nothing has failed."""
+        """Why the fit runs on the CPU in place of a GPU, in one line; "" where nothing has failed."""
         return self._fitter.alarm
 
-    def _recall(self, window: Window) -> HeldGroups:
-        """The groups in a window's regions, brought to its time, region after region.
+    def _groups_of(self, window: Window) -> WarmGroups:
+        """The groups in a window's regions, predicted to its time, ordered by region.
 
-        A region without one that is known has a new one; these differ in when they are fitted from scratch next.
+        A region without a known group gets a new one. The ages of new groups are staggered, so that not all are fitted from
+        scratch in the same window.
         """
-        held = self._last
+        last = self._last
         rows = np.arange(len(window.region))
-        passed = 0 if held is None else window.stamp.index - held[0].index
-        if held is None or held[0].epoch != window.stamp.epoch or not 0 < passed <= LONGEST or not len(rows):
-            return self._new(window, rows)
+        passed = 0 if last is None else window.stamp.index - last[0].index
+        if last is None or last[0].epoch != window.stamp.epoch or not 0 < passed <= MAX_GAP or not len(rows):
+            return self._new_groups(window, rows)
         reach = len(window.frame_times) // 2
-        if passed > reach and window.platform_shifts.any():  # how far the platform has moved since, no frame here tells
-            return self._new(window, rows)
-        sides, groups = window.patches.shape[:1:-1], held[1]
+        if passed > reach and window.platform_shifts.any():  # the window does not reach back to the last one's shifts
+            return self._new_groups(window, rows)
+        sides, groups = window.patches.shape[:1:-1], last[1]
         shift = _shift(window, groups.corner, min(passed, reach))
-        known = placed(groups._replace(held=groups.held.later(passed, shift)), window.corners, sides)
-        known = united(known, self._fitter.settings.own_speed_px, sides)
-        free = np.bincount(known.region, minlength=len(rows)) == 0
-        return known.beside(self._new(window, rows[free])) if free.any() else known
+        known = assign_regions(
+            groups._replace(warm_start=groups.warm_start.predicted(passed, shift)), window.corners, sides
+        )
+        known = merge_groups(known, self._fitter.settings.own_speed_px, sides)
+        unoccupied = np.bincount(known.region, minlength=len(rows)) == 0
+        return known.joined(self._new_groups(window, rows[unoccupied])) if unoccupied.any() else known
 
-    def _new(self, window: Window, rows: Ints) -> HeldGroups:
-        """Groups of which nothing is known, one in each of these regions."""
+    def _new_groups(self, window: Window, rows: Ints) -> WarmGroups:
+        """New groups without a warm start, one in each of these regions."""
         age = window.region[rows] % self._fitter.settings.refit_every
-        return HeldGroups(rows, window.corners[rows], self._fitter.nothing(age))
+        return WarmGroups(rows, window.corners[rows], self._fitter.cold_start(age))
 
     def _fit(
-        self, window: Window, hints: Sequence[RegionTargets], groups: HeldGroups
+        self, window: Window, hints: Sequence[RegionTargets], groups: WarmGroups
     ) -> tuple[list[RegionTargets], WarmStart]:
-        """What is found of each group, and what to hold of it; a hint is one for a group that has its region to itself."""
+        """Fit each group; return its targets and warm start. A hint counts only for a group that is alone in its region."""
         one_each = len(groups.region) == len(window.region)
         if not one_each:
             alone = np.bincount(groups.region)[groups.region] == 1
-            hints = [hints[k] if by_itself else NO_TARGETS for k, by_itself in zip(groups.region, alone, strict=True)]
+            hints = [hints[k] if is_alone else NO_TARGETS for k, is_alone in zip(groups.region, alone, strict=True)]
 
-        def fit(rows: Ints, patches: Patches, held: WarmStart) -> tuple[list[RegionTargets], WarmStart]:
+        def fit(rows: Ints, patches: Patches, warm_start: WarmStart) -> tuple[list[RegionTargets], WarmStart]:
             given = [hints[k] for k in rows.tolist()]
-            return self._fitter.follow(patches, given, held)
+            return self._fitter.fit_regions(patches, given, warm_start)
 
         patches = Patches(window.patches, window.frame_times, window.platform_shifts, window.noise, window.ceiling)
         patches = patches if one_each else patches.of(groups.region)
-        beside = overlapping(groups.corner, window.patches.shape[:1:-1])
-        if not beside.any():
-            return fit(np.arange(len(beside)), patches, groups.held)
-        return fit_in_turns(fit, patches, groups, beside, self._fitter.settings.sigma_px)
+        overlaps = overlapping(groups.corner, window.patches.shape[:1:-1])
+        if not overlaps.any():
+            return fit(np.arange(len(overlaps)), patches, groups.warm_start)
+        return fit_alternately(fit, patches, groups, overlaps, self._fitter.settings.sigma_px)
 
 
 def _shift(window: Window, corners: Floats, passed: int) -> Floats:
-    """(G, 2) px: by how much the platform has moved what stands still at these corners (G, 2) in the last frames."""
+    """(G, 2) px: displacement of still objects at these corners (G, 2) over the last `passed` frames, by the platform."""
     nearest = np.abs(corners[:, None] - window.corners).max(-1).argmin(1)
     shifts: Floats = window.platform_shifts[nearest, len(window.frame_times) // 2 - passed]
     return -shifts
 
 
 def _by_region(found: Sequence[RegionTargets], region: Ints, regions: int) -> list[RegionTargets]:
-    """What was found of groups in the regions (G,), rising, region by region."""
+    """Join the targets of groups by region; region (G,): each group's region, ascending."""
     each: list[list[RegionTargets]] = [[] for _ in range(regions)]
-    for answer, k in zip(found, region.tolist(), strict=True):
-        each[k].append(answer)
+    for targets, k in zip(found, region.tolist(), strict=True):
+        each[k].append(targets)
     return [parts[0] if len(parts) == 1 else RegionTargets.joined(parts) for parts in each]

@@ -1,7 +1,1 @@
-"""Media: files and the interchange format, one medium a file, both directions in it."""
-
-import os
-
-# OpenCV and FFmpeg write warnings of their own to stderr; ours name the file and what was expected instead.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+"""Files, recordings, live feeds and the interchange format: both directions of each in one place."""

@@ -8,41 +8,53 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from irst_stream.errors import FormatError, IrstError, SourceError
-from irst_stream.io import jsonl
-from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name
-from irst_stream.io.media import arrays, csist, images, raw, tiff, video
-from irst_stream.io.media.medium import Clip, Medium, Page, gray_pixels, type_ceiling
+from irst_stream.errors import IrstError, SourceError
+from irst_stream.io import jsonl, media
+from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader, gray_pixels, type_ceiling
 from irst_stream.io.media.sidecar import Sidecar, read_sidecar, sidecar_path
 from irst_stream.types import Frame, Pixels, Pose, Stamp, Truth
+
+if TYPE_CHECKING:
+    from irst_stream.io.recording.recorder import Recording
 
 __all__ = ["DEFAULT_RATE_HZ", "FileSource", "open_source"]
 
 DEFAULT_RATE_HZ = 50.0  # where neither the file, nor a sidecar, nor the caller states a rate
-TRUTH, POSES = "truth.jsonl", "poses.jsonl"
-READABLE = (
-    "a SeqCSIST or CSIST-100K folder, a generated scene, a folder of PNG, BMP or TIFF images, "
-    "or a .tif, .npy, .npz, .mat, .avi, .mkv, .mov, .mp4 or .raw file"
-)
+POSES = "poses.jsonl"
 
 
 def open_source(
     path: str | Path, *, kind: str | None = None, variable: str | None = None, rate_hz: float | None = None
-) -> FileSource:
-    """Recognises what a path holds.
+) -> FileSource | Recording:
+    """Open the frames of a path: files, folders (see io.media.READERS), or a recording, .mcap.
 
     kind: "seqcsist" or "csist100k", where the folder does not tell; variable: the array of a .mat or .npz with several;
     rate_hz: overrides what the file or its sidecar states. Raises a SourceError where there is nothing to read.
     """
     path = Path(path)
+    if path.suffix == ".mcap":
+        from irst_stream.io.recording.recorder import open_recording
+
+        return open_recording(path)
     with _named(str(path)):
         sidecar = read_sidecar(path)
-        medium = _open_folder(path, sidecar, kind) if path.is_dir() else _open_file(path, sidecar, variable)
-    return FileSource(path, medium, sidecar, rate_hz)
+        return FileSource(path, _reader(path, sidecar).open(path, sidecar, Choice(kind, variable)), sidecar, rate_hz)
+
+
+def _reader(path: Path, sidecar: Sidecar) -> Reader:
+    """The reader that recognises a path; a SourceError where none does."""
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    if path.is_file() and path.stat().st_size == 0:
+        raise SourceError(f"{path}: empty file")
+    for reader in media.READERS:
+        if reader.recognises(path, sidecar):
+            return reader
+    *others, last = (reader.expects for reader in media.READERS)
+    what = "no images in this folder or in its folders" if path.is_dir() else "not a kind of file that holds frames"
+    raise SourceError(f"{path}: {what}. Expected {', '.join(others)} or {last}")
 
 
 class FileSource:
@@ -155,70 +167,3 @@ def _same_kind(pixels: Pixels, where: str, first: Pixels, first_source: str) -> 
 
 def _describe(pixels: Pixels) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]} {pixels.dtype}"
-
-
-def _open_folder(path: Path, sidecar: Sidecar, kind: str | None) -> Medium:
-    manifest = read_manifest(path)
-    if manifest is not None and manifest.dataset == "scene":
-        return _open_scene(path, manifest)
-    if splits := csist.find_splits(path):
-        return csist.open_csist(splits, kind)
-    if images.image_files(path):
-        return images.open_folder(path.resolve())
-    if raw.raw_files(path):
-        return raw.open_raw(path, sidecar)
-    folders = [p for p in path.iterdir() if p.is_dir() and images.image_files(p)]
-    if folders:
-        return images.open_folders(path, folders)
-    raise SourceError(f"{path}: no images in this folder or in its folders. Expected {READABLE}")
-
-
-class _SceneSensor(msgspec.Struct):
-    rate_hz: Annotated[float, msgspec.Meta(gt=0)]
-    bits: Annotated[int, msgspec.Meta(ge=1, le=16)]
-
-
-class _SceneFacts(msgspec.Struct):
-    """What the reader of a generated scene needs of its manifest's parameters."""
-
-    name: str
-    sensor: _SceneSensor
-
-
-def _open_scene(path: Path, manifest: Manifest) -> Medium:
-    """A generated scene: its manifest knows its name, length, rate and bits; truth.jsonl its truth."""
-    try:
-        facts = msgspec.convert(manifest.parameters, _SceneFacts)
-    except msgspec.ValidationError as error:
-        raise FormatError(f"{manifest_path(path)}: parameters: {error}") from error
-    files = [path / scene_frame_name(index) for index in range(manifest.frames)]
-    return Medium(
-        "generated scene",
-        lambda: iter([Clip(facts.name, lambda: images.read_pages(files))]),
-        manifest.frames,
-        facts.sensor.rate_hz,
-        2**facts.sensor.bits - 1,
-        "scene",
-        (lambda: jsonl.read(path / TRUTH, Truth)) if (path / TRUTH).is_file() else None,
-    )
-
-
-def _open_file(path: Path, sidecar: Sidecar, variable: str | None) -> Medium:
-    if not path.exists():
-        raise SourceError(f"{path}: no such file or folder")
-    suffix = path.suffix.lower()
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path}: empty file")
-    if suffix in (".npz", ".mat"):
-        return (arrays.open_npz if suffix == ".npz" else arrays.open_mat)(path, variable)
-    if suffix == ".npy":
-        return arrays.open_npy(path)
-    if suffix in tiff.SUFFIXES:
-        return tiff.open_stack(path)
-    if suffix in images.SUFFIXES:
-        return Medium("single image", lambda: iter([Clip(path.stem, lambda: images.read_pages([path]))]), 1)
-    if suffix in video.SUFFIXES:
-        return video.open_video(path)
-    if suffix in raw.SUFFIXES or sidecar.width is not None:
-        return raw.open_raw(path, sidecar)
-    raise SourceError(f"{path}: not a kind of file that holds frames. Expected {READABLE}")

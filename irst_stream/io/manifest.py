@@ -1,4 +1,4 @@
-"""manifest.json: what a generated set is, every parameter of it, and which version made it."""
+"""manifest.json: the kind, parameters and length of a generated data set, and the version that made it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ __all__ = ["Manifest", "manifest_path", "read_manifest", "scene_frame_name", "wr
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """dataset: seqcsist, csist100k or scene; parameters: all that decides its bytes; frames: how many it has."""
+    """Contents of manifest.json.
+
+    dataset: seqcsist, csist100k or scene; irst_stream: the version that made the set; frames: their number; parameters:
+    everything that determines the bytes of the set.
+    """
 
     dataset: str
     irst_stream: str
@@ -22,17 +26,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def manifest_path(folder: Path) -> Path:
-    """Where a set's manifest stands."""
+    """Path of the manifest of a data set's folder."""
     return folder / "manifest.json"
 
 
 def scene_frame_name(index: int) -> str:
-    """A generated scene's frame, relative to its folder."""
+    """Path of a generated scene's frame, relative to the scene's folder."""
     return f"frames/frame_{index:06d}.png"
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, None where it has none."""
+    """Read the folder's manifest; None if it has none. Raise a FormatError if it is invalid."""
     path = manifest_path(folder)
     if not path.is_file():
         return None
@@ -43,8 +47,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes the folder's manifest; it appears only once it is whole."""
-    whole = manifest_path(folder)
-    part = whole.with_name(f"{whole.name}.part")
+    """Write the folder's manifest atomically: a reader never sees a partial file."""
+    path = manifest_path(folder)
+    part = path.with_name(f"{path.name}.part")
     part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    part.replace(whole)
+    part.replace(path)

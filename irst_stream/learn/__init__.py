@@ -1,1 +1,1 @@
-"""The network in PyTorch: the only place that imports torch, and only for training, import and export."""
+"""The network in PyTorch, for training, import and export; no other part of the package imports torch."""

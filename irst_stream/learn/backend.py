@@ -1,4 +1,4 @@
-"""An engine run by PyTorch."""
+"""Run an engine with PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError
-from irst_stream.learn.network import DeRefNet, claims
+from irst_stream.learn.network import DeRefNet, decode_claims
 from irst_stream.optics import FineGrid
 from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
@@ -17,33 +17,34 @@ __all__ = ["TorchUnmixer", "load"]
 
 
 def load(engine: Engine) -> DeRefNet:
-    """The engine's network, ready to be run."""
+    """Build the engine's network with its weights, in evaluation mode."""
     m = engine.manifest
     grid = FineGrid(m.division, m.patch)
     network = DeRefNet(grid, m.code_length, head=m.head == "continuous", by_peak=m.scale == "peak", told=m.told)
     try:
         network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in engine.weights.items()})
     except RuntimeError as error:
-        raise FormatError(f"the engine's weights are not this network's: {' '.join(str(error).split())[:300]}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise FormatError(f"the engine's weights do not fit the network that its manifest describes: {reason}") from error
     return network.eval()
 
 
 class TorchUnmixer:
-    """An engine run by PyTorch on the CPU; a protocols.Unmixer."""
+    """Run an engine with PyTorch on the CPU; implements protocols.Unmixer."""
 
     def __init__(self, engine: Engine) -> None:
         self.network = load(engine)
 
     @torch.no_grad()
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        """Unfold patches (B, h, w) DN, each independently, to maps (B, H, W) DN."""
         maps: NDArray[np.float32] = self.network.maps(torch.from_numpy(patches))[0].numpy()
         return maps
 
     @torch.no_grad()
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
-        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
+        """Fuse windows: maps (B, 5, H, W) and patches (B, 5, h, w) DN, and the frames' places in time (B, 5)."""
         found = self.network.merge(*(torch.from_numpy(np.array(a)) for a in (maps, places, patches)))
         if found.raw is None or found.scale is None:
             return Unmixed.plain(found.map.numpy())
-        return Unmixed(found.map.numpy(), claims(found.raw, found.scale).numpy())
+        return Unmixed(found.map.numpy(), decode_claims(found.raw, found.scale).numpy())

@@ -1,4 +1,4 @@
-"""Checkpoints of the reference toolkit: their names, and what they become here."""
+"""Read checkpoints of the reference toolkit and translate their arrays to this package's names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from irst_stream.learn.network import BLOCKS, STAGES
 
 __all__ = ["CLIP", "read_checkpoint", "read_matrix", "translate"]
 
-CLIP = 20  # frames of the toolkit's clips
+CLIP = 20  # number of frames in the toolkit's clips
 Array = NDArray[Any]
 
 CONVOLUTIONS = {
@@ -39,13 +39,13 @@ CONVOLUTIONS = {
         for way in ("forward", "backward")
     },
 }
-"""Every convolution's name there and here."""
+"""The name of every convolution in the toolkit, and its name here."""
 
 UNBIASED = ("unfold.", "fuse.align_1", "fuse.align_2", "fuse.tail")
 
 
 def read_checkpoint(path: Path) -> dict[str, Array]:
-    """The arrays of a checkpoint's state_dict, by their names there. Only tensors are loaded, never code."""
+    """Read the arrays of a checkpoint's state_dict, by their names in it. Only tensors are loaded, never code."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return {name: tensor.numpy() for name, tensor in content["state_dict"].items()}
@@ -57,20 +57,24 @@ def read_checkpoint(path: Path) -> dict[str, Array]:
 
 
 def read_matrix(path: Path, name: str, shape: tuple[int, int]) -> Array:
-    """One matrix of a .mat file."""
+    """Read one matrix of this shape from a .mat file, as float32."""
     try:
         matrix = np.asarray(scipy.io.loadmat(path, variable_names=[name])[name], np.float32)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # scipy raises whatever the bytes lead it into
-        raise SourceError(f"{path}: no matrix {name!r} that can be read ({error})") from error
+    except Exception as error:  # scipy raises many kinds of error on invalid files
+        raise SourceError(f"{path}: cannot read matrix {name!r} ({error})") from error
     if matrix.shape != shape:
         raise SourceError(f"{path}: {name}: expected {shape[0]} x {shape[1]}, got {' x '.join(map(str, matrix.shape))}")
     return matrix
 
 
 def translate(state: dict[str, Array], phi: Array, qinit: Array) -> dict[str, Array]:
-    """The toolkit's arrays to ours. Its time code, W (t / 20 x ones) + b, becomes a slope, W summed up, and b."""
+    """Rename and reshape the toolkit's arrays to those of DeRefNet.
+
+    phi (pixels, cells), qinit (cells, pixels). The toolkit's time code, W (t / 20 x ones) + b, becomes a slope, the row
+    sums of W, and the bias b.
+    """
     w = _take(state, "TDDA.mlp.weight", "TDDA.mlp.0.weight")
     ours = {
         "unfold.phi": phi,
@@ -90,7 +94,8 @@ def translate(state: dict[str, Array], phi: Array, qinit: Array) -> dict[str, Ar
 
 
 def _take(state: dict[str, Array], *names: str) -> Array:
+    """The first array found under one of the names, which differ between the toolkit's versions."""
     for name in names:
         if name in state:
             return state[name]
-    raise SourceError(f"the checkpoint has no {names[0]}; expected a DeRefNet of the reference toolkit")
+    raise SourceError(f"the checkpoint has no array {names[0]}; expected a DeRefNet of the reference toolkit")

@@ -1,1 +1,1 @@
-"""A pipeline that runs: threads and bounded queues, its figures, and what it can bear."""
+"""Running a pipeline: threads and bounded queues, status and metrics, load tests."""

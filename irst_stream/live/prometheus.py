@@ -1,4 +1,4 @@
-"""What Prometheus reads of a running pipeline: the same figures that the console shows, on an endpoint of its own."""
+"""Prometheus endpoint of a running pipeline, with the same figures as the console view."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOUNDS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 
 
 class MetricsServer:
-    """Answers Prometheus from a thread of its own, until it is closed; a context manager."""
+    """Serves metrics over HTTP from its own thread until closed; a context manager. Port 0 picks a free port."""
 
     def __init__(self, runner: Runner, host: str, port: int) -> None:
         registry = CollectorRegistry(auto_describe=False)
@@ -35,14 +35,14 @@ class MetricsServer:
 
     @staticmethod
     def check(host: str, port: int) -> None:
-        """Raises a UsageError where nothing can be answered at that address: better asked before any file is opened."""
+        """Raise UsageError if the address cannot be bound, so that this shows before any file is opened."""
         try:
             socket.create_server((host, port)).close()
         except OSError as error:
             raise UsageError(f"metrics: {host}:{port} cannot be bound: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Answers no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -55,38 +55,41 @@ class MetricsServer:
 
 
 class _Collector(Collector):
+    """Computes the metrics at each request."""
+
     def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self._collect = collect
 
     def collect(self) -> Iterator[Metric]:
-        """Called at each request."""
+        """Return all metrics; the registry calls this at each request."""
         return self._collect()
 
 
 def _families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
-    """All figures: counters since the start, gauges of now, latencies by stage in s."""
+    """Yield all metrics: counters since the start, current gauges, latency histograms by stage in s."""
     sensors, sinks = status.sensors, status.sinks
     yield _counter("frames", "Frames received", "sensor", {n: s.frames for n, s in sensors.items()})
     yield _counter(
-        "answered_frames", "Frames whose targets were published", "sensor", {n: s.answered for n, s in sensors.items()}
+        "answered_frames", "Frames whose detections were published", "sensor", {n: s.answered for n, s in sensors.items()}
     )
     yield _counter("detections", "Targets found", "sensor", {n: s.detections for n, s in sensors.items()})
     yield _gauge("tracks", "Confirmed tracks at the last frame", "sensor", {n: float(s.tracks) for n, s in sensors.items()})
-    yield _counter("events", "What happened to frames, dropped ones among it, by reason", "reason", status.dropped)
-    yield _counter("rejected_messages", "Messages that were no frames, and clients turned away", "reason", status.rejected)
+    yield _counter("events", "Frame events, including dropped frames, by reason", "reason", status.dropped)
+    yield _counter("rejected_messages", "Invalid messages and refused clients", "reason", status.rejected)
     yield _counter("link_events", "Connections made, lost, refused, stalled", "event", status.links)
     yield _gauge(
-        "sensor_silent_seconds", "Since the sensor's last frame", "sensor", {n: s.silent_s for n, s in sensors.items()}
+        "sensor_silent_seconds", "Time since the sensor's last frame", "sensor", {n: s.silent_s for n, s in sensors.items()}
     )
     yield _counter("written_records", "Records written", "sink", {n: s.written for n, s in sinks.items()})
-    yield _counter("lost_records", "Records that a sink did not take", "sink", {n: s.lost for n, s in sinks.items()})
-    yield _gauge("sink_in_order", "1 while a sink takes records", "sink", {n: float(not s.alarm) for n, s in sinks.items()})
-    whole = GaugeMetricFamily("irst_stream_network_in_order", "1 while the network runs where it began", labels=[])
-    whole.add_metric([], float(not status.alarm))
-    yield whole
+    yield _counter("lost_records", "Records that were not written", "sink", {n: s.lost for n, s in sinks.items()})
+    yield _gauge("sink_in_order", "1 while the sink works", "sink", {n: float(not s.alarm) for n, s in sinks.items()})
+    text = "1 while the network runs on its first backend, 0 after a failure"
+    network = GaugeMetricFamily("irst_stream_network_in_order", text, labels=[])
+    network.add_metric([], float(not status.alarm))
+    yield network
     waiting = {"intake": float(status.waiting)} | {n: float(s.waiting) for n, s in sinks.items()}
-    yield _gauge("waiting", "Frames or records in a queue", "queue", waiting)
-    family = HistogramMetricFamily("irst_stream_latency_seconds", "Time that a stage takes", labels=["stage"])
+    yield _gauge("waiting", "Frames or records waiting in a queue", "queue", waiting)
+    family = HistogramMetricFamily("irst_stream_latency_seconds", "Latency of a stage", labels=["stage"])
     for stage, histogram in list(stages.items()):
         family.add_metric([stage], _buckets(histogram), histogram.total_ns / 1e9)
     yield family
@@ -107,8 +110,8 @@ def _gauge(name: str, text: str, label: str, values: dict[str, float]) -> Metric
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Cumulative counts at BOUNDS_S; our finer buckets are at most 2 % off them."""
-    counted = np.cumsum(histogram.buckets)
-    places = (np.log(np.array(BOUNDS_S) * 1e9 / SHORTEST_NS) / GROWTH).astype(int)
-    rows = [(str(bound), float(counted[place])) for bound, place in zip(BOUNDS_S, places, strict=True)]
-    return [*rows, ("+Inf", float(counted[-1]))]
+    """Cumulative counts at BOUNDS_S, whose edges our finer buckets meet within 2 %."""
+    cumulative = np.cumsum(histogram.buckets)
+    indices = (np.log(np.array(BOUNDS_S) * 1e9 / SHORTEST_NS) / GROWTH).astype(int)
+    rows = [(str(bound), float(cumulative[index])) for bound, index in zip(BOUNDS_S, indices, strict=True)]
+    return [*rows, ("+Inf", float(cumulative[-1]))]

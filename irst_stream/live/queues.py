@@ -1,7 +1,7 @@
-"""The bounded queues between the threads of a running pipeline, and what happens when they are full.
+"""Bounded queues between the threads of a running pipeline.
 
-Under "live" the newest wins: when a sensor's queue is full, everything that waits in it is dropped at once, since one frame
-that is missing costs a whole window anyway. Under "lossless" whoever brings more waits.
+Under "live", a full sensor queue is emptied at once in favour of the newest frame: a single missing frame already costs a
+whole window. Under "lossless", the thread that puts into a full queue waits.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ from typing import NamedTuple
 from irst_stream.protocols import Record
 from irst_stream.types import Frame, Policy
 
-__all__ = ["OTHERS", "Arrival", "Intake", "Item", "Outbox", "Tally", "fold"]
+__all__ = ["OTHERS", "Arrival", "Intake", "Outbox", "QueuedRecord", "SensorCounts", "merge_into_others"]
 
-PATIENCE_S = 5.0  # how long a full outbox may hold up the pipeline under "lossless", before its sink counts as stuck
-OTHERS = "(others)"  # whatever sensors there are beyond those that are served
-LARGEST = 256 * 2**20  # bytes that wait for one sink
+STUCK_AFTER_S = 5.0  # under "lossless", a sink that blocks the pipeline this long counts as stuck
+OTHERS = "(others)"  # stands for sensors that were forgotten or exceed the limit
+MAX_WAITING_BYTES = 256 * 2**20  # in the queue of one sink
 
 
-def fold(counts: Counter[tuple[str, str]], sensor: str) -> None:
-    """Counts by sensor and reason: those of a sensor that is forgotten become those of OTHERS."""
+def merge_into_others(counts: Counter[tuple[str, str]], sensor: str) -> None:
+    """Move a forgotten sensor's counts, by (sensor, reason), to OTHERS."""
     for name, reason in [key for key in counts if key[0] == sensor]:
         counts[OTHERS, reason] += counts.pop((name, reason))
 
 
-class Tally:
-    """How many frames came of each sensor, how many were answered, how many targets were found. For any thread."""
+class SensorCounts:
+    """Frames received, frames answered and detections by sensor. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._counts: dict[str, tuple[int, int, int]] = {}
 
     def add(self, sensor: str, frames: int = 0, answered: int = 0, detections: int = 0) -> None:
-        """Counts what has come since."""
+        """Add to a sensor's counts."""
         with self._lock:
-            a, b, c = self._counts.get(sensor, (0, 0, 0))
-            self._counts[sensor] = a + frames, b + answered, c + detections
+            old_frames, old_answered, old_detections = self._counts.get(sensor, (0, 0, 0))
+            self._counts[sensor] = old_frames + frames, old_answered + answered, old_detections + detections
 
     def forget(self, sensor: str) -> None:
-        """Counts what was counted of a sensor as that of OTHERS, so that names do not heap up."""
+        """Move a sensor's counts to OTHERS, so that the number of names stays bounded."""
         with self._lock:
             counts = self._counts.pop(sensor, None)
         if counts is not None:
             self.add(OTHERS, *counts)
 
-    def counts(self) -> dict[str, tuple[int, int, int]]:
-        """Frames, answered ones and detections by sensor, as they are now."""
+    def snapshot(self) -> dict[str, tuple[int, int, int]]:
+        """Return a copy: (frames, answered, detections) by sensor."""
         with self._lock:
             return dict(self._counts)
 
 
 class Arrival(NamedTuple):
-    """A frame, and when it came: since 1970 in UTC, and by the steady clock."""
+    """A frame with its arrival time: time_ns since 1970 in UTC, steady_ns of the monotonic clock."""
 
     frame: Frame
     time_ns: int
@@ -62,11 +62,11 @@ class Arrival(NamedTuple):
 
 
 class Intake:
-    """Frames between those who receive and the one who computes.
+    """Queue of frames between the receiving threads and the computing thread.
 
-    depth: frames that wait, of each sensor under "live", of all under "lossless". `dropped` counts frames by sensor and
-    reason: "overrun", "sensors" (of more sensors than most_sensors), "unanswered" (they waited at the end, or came after
-    it); `seen` is when each sensor was last heard, by the steady clock, ns.
+    depth: most waiting frames, per sensor under "live", in total under "lossless". `dropped` counts frames by sensor and
+    reason: "overrun", "sensors" (the sensor exceeds most_sensors), "unanswered" (waiting or received when the queue was
+    cleared or closed). `seen` is the monotonic time of each sensor's last frame, ns.
     """
 
     def __init__(self, policy: Policy, depth: int, most_sensors: int) -> None:
@@ -75,11 +75,11 @@ class Intake:
         self.waiting = 0
         self._policy, self._depth, self._most_sensors = policy, depth, most_sensors
         self._queues: dict[str, deque[Arrival]] = {}
-        self._order: deque[str] = deque()  # whose turn it is, under "lossless"
+        self._order: deque[str] = deque()  # sensors in order of arrival, under "lossless"
         self._changed, self._closed = Condition(), False
 
     def admits(self, arrival: Arrival) -> bool:
-        """Whether a frame's sensor is served, as it is from now on; a frame of one too many is counted."""
+        """Accept the frame's sensor and note its arrival; return False and count a drop if there are too many sensors."""
         sensor = arrival.frame.stamp.sensor
         with self._changed:
             if sensor not in self.seen and len(self.seen) >= self._most_sensors:
@@ -89,7 +89,7 @@ class Intake:
         return True
 
     def put(self, arrival: Arrival) -> None:
-        """Takes a frame in, or drops some, or waits, as the policy says; after close() it is dropped."""
+        """Queue a frame; if full, drop the sensor's queue ("live") or wait ("lossless"). After close() it is dropped."""
         sensor = arrival.frame.stamp.sensor
         with self._changed:
             while self._policy == "lossless" and self.waiting >= self._depth and not self._closed:
@@ -111,9 +111,9 @@ class Intake:
             self._changed.notify_all()
 
     def take(self) -> list[Arrival]:
-        """Waits for frames: under "live" one of each sensor that has any, under "lossless" the first that came.
+        """Wait for frames: under "live" the oldest of each sensor that has any, under "lossless" the oldest of all.
 
-        None at all once it is closed and empty.
+        Returns an empty list once the queue is closed and empty.
         """
         with self._changed:
             while not self.waiting and not self._closed:
@@ -125,24 +125,24 @@ class Intake:
         return taken
 
     def forget(self, silent_ns: int) -> list[str]:
-        """Forgets the sensors that have been silent for so long, and have nothing waiting; their names."""
+        """Forget sensors silent for more than silent_ns that have no frame waiting; return their names."""
         with self._changed:
             now = time.monotonic_ns()
-            gone = [s for s, seen in self.seen.items() if now - seen > silent_ns and not self._queues.get(s)]
-            for sensor in gone:
+            silent = [s for s, seen in self.seen.items() if now - seen > silent_ns and not self._queues.get(s)]
+            for sensor in silent:
                 del self.seen[sensor]
                 self._queues.pop(sensor, None)
-                fold(self.dropped, sensor)
-        return gone
+                merge_into_others(self.dropped, sensor)
+        return silent
 
     def close(self) -> None:
-        """No frames come any more; those that wait are still given out."""
+        """Accept no more frames; waiting ones are still given out."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Drops all that waits, and closes."""
+        """Drop all waiting frames and close."""
         with self._changed:
             for sensor, queue in self._queues.items():
                 if queue:
@@ -153,11 +153,11 @@ class Intake:
         self.close()
 
 
-class Item(NamedTuple):
+class QueuedRecord(NamedTuple):
     """A record on its way to a sink.
 
-    time_ns: when it came, 0 where the sink says; since_ns: when its frame was taken, or came; ready_ns: when it was ready,
-    by the steady clock; both 0 of frames.
+    time_ns: arrival in UTC, 0 to use the time of writing; since_ns: UTC time the frame was taken, or arrived if its clock
+    is not comparable; ready_ns: monotonic time the result was ready. since_ns and ready_ns are 0 for frames.
     """
 
     record: Record
@@ -167,51 +167,52 @@ class Item(NamedTuple):
 
 
 class Outbox:
-    """Records between the one who computes, or receives, and one sink. `lost` counts what did not fit."""
+    """Queue of records to one sink; `lost` counts records that did not fit."""
 
     def __init__(self, policy: Policy, depth: int = 4096) -> None:
         self.lost = 0
         self._policy, self._depth = policy, depth
-        self._items: deque[Item] = deque()
+        self._items: deque[QueuedRecord] = deque()
         self._bytes = 0
         self._changed, self._closed, self._stuck = Condition(), False, False
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: Item) -> None:
-        """Takes a record in; where there is no room it is lost, under "lossless" after PATIENCE_S of waiting, but once."""
+    def put(self, item: QueuedRecord) -> None:
+        """Queue a record; if full it is lost, under "lossless" only after STUCK_AFTER_S, waited once per stuck sink."""
         with self._changed:
             if self._policy == "lossless" and not self._stuck:
-                self._stuck = not self._changed.wait_for(lambda: self._room(item) or self._closed, PATIENCE_S)
-            if not self._room(item):
+                self._stuck = not self._changed.wait_for(lambda: self._has_room(item) or self._closed, STUCK_AFTER_S)
+            if not self._has_room(item):
                 self.lost += 1
                 return
             self._stuck = False
             self._items.append(item)
-            self._bytes += _weight(item)
+            self._bytes += _byte_count(item)
             self._changed.notify_all()
 
-    def take(self) -> Item | None:
-        """Waits for a record; None once it is closed and empty."""
+    def take(self) -> QueuedRecord | None:
+        """Wait for a record; None once the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed)
             if not self._items:
                 return None
             item = self._items.popleft()
-            self._bytes -= _weight(item)
+            self._bytes -= _byte_count(item)
             self._changed.notify_all()
         return item
 
     def close(self) -> None:
-        """Nothing comes any more; what waits is still given out."""
+        """End the queue; waiting records are still given out."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def _room(self, item: Item) -> bool:
-        return len(self._items) < self._depth and (self._bytes + _weight(item) <= LARGEST or not self._items)
+    def _has_room(self, item: QueuedRecord) -> bool:
+        return len(self._items) < self._depth and (self._bytes + _byte_count(item) <= MAX_WAITING_BYTES or not self._items)
 
 
-def _weight(item: Item) -> int:
+def _byte_count(item: QueuedRecord) -> int:
+    """Bytes that a record counts for: its pixels, or 1 KiB for results."""
     return item.record.pixels.nbytes if isinstance(item.record, Frame) else 1024

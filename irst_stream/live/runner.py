@@ -1,7 +1,7 @@
-"""A running pipeline: a thread for each source, one that computes, one for each sink, and bounded queues between them.
+"""A running pipeline: one thread per source, one that computes, one per sink, and bounded queues between them.
 
-The first failure of a source or of the computation stops everything and is raised as itself. A sink that fails is out of
-order from then on; its losses are counted, and the others go on.
+The first failure of a source or of the computation stops everything and is raised unchanged. A sink that fails is disabled:
+its further records count as lost, and the pipeline continues.
 """
 
 from __future__ import annotations
@@ -18,52 +18,52 @@ import cv2
 
 from irst_stream.chain.pipeline import Result
 from irst_stream.chain.window import SequenceCheck
-from irst_stream.live.outlets import Outlet
-from irst_stream.live.queues import OTHERS, Arrival, Intake, Item, Tally, fold
+from irst_stream.live.outlets import SinkWriter
+from irst_stream.live.queues import OTHERS, Arrival, Intake, QueuedRecord, SensorCounts, merge_into_others
 from irst_stream.live.status import SensorStatus, Status
 from irst_stream.protocols import Sink, Source
 from irst_stream.system.latency import LONGEST_NS, Clocks
 from irst_stream.types import Detections, Frame, Policy, Stamp
 
-__all__ = ["Runner", "Steps", "Watch"]
+__all__ = ["Processor", "Runner", "SequenceMonitor"]
 
-REMEMBERED = 64  # arrivals of each sensor, to tell how long ago an answered frame came
-SWITCH_S = 5e-4  # how long one thread may keep the others from running Python; its usual 5 ms are half a frame at 100 Hz
+ARRIVALS_KEPT = 64  # per sensor, to look up when the frame of a result arrived
+SWITCH_INTERVAL_S = 5e-4  # between Python threads; the default 5 ms is half a frame period at 100 Hz
 FORGET_EVERY_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Steps(Protocol):
-    """What is done with frames: a pipeline, or less."""
+class Processor(Protocol):
+    """What the computing thread runs: a pipeline, or a SequenceMonitor."""
 
     clocks: Clocks
-    events: Counter[tuple[str, str]]  # what happened to frames on their way, by sensor and name
+    events: Counter[tuple[str, str]]  # frame events by (sensor, name)
 
     @property
     def alarm(self) -> str:
-        """What has failed, and what works in its place; "" while nothing has."""
+        """What has failed and what replaces it, "" if nothing has failed."""
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
-        """Takes frames, at most one of each sensor; what was found, and followed."""
+        """Process frames, at most one per sensor; return detections and tracks that are ready."""
 
     def finish(self) -> list[Result]:
-        """What waited for frames that will not come."""
+        """Return the results that waited for further frames, at the end of all input."""
 
     def forget(self, sensor: str) -> list[Result]:
-        """Drops what is held of a sensor that will not come back; what waited for more of its frames."""
+        """Drop a silent sensor's state; return its results that waited for further frames."""
 
 
-class Watch:
-    """Takes note of frames, and no more: what is done while only a recording is made."""
+class SequenceMonitor:
+    """A Processor that only counts gaps, restarts and other sequence events, for a run that only records."""
 
     alarm = ""
 
     def __init__(self) -> None:
-        self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # gaps, restarts and the like: see window
+        self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
         self._checks: dict[str, SequenceCheck] = {}
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
-        """Finds nothing."""
+        """Check the frames' order; no results."""
         for frame in frames:
             sensor = frame.stamp.sensor
             if sensor not in self._checks:
@@ -72,24 +72,24 @@ class Watch:
         return []
 
     def finish(self) -> list[Result]:
-        """Holds nothing back."""
+        """No results."""
         return []
 
     def forget(self, sensor: str) -> list[Result]:
-        """Drops what is held of a sensor that will not come back."""
+        """Drop a silent sensor's state; no results."""
         self._checks.pop(sensor, None)
         return []
 
 
 class Runner:
-    """Frames from sources through a pipeline into sinks, until the sources end or stop() is called.
+    """Moves frames from sources through a pipeline into sinks until the sources end or stop() is called.
 
-    depth, most_sensors: see queues.Intake; forget_s: a sensor that has been silent for so long is forgotten.
+    depth, most_sensors: see queues.Intake; forget_s: silence in s after which a sensor is forgotten.
     """
 
     def __init__(
         self,
-        pipeline: Steps,
+        pipeline: Processor,
         sources: Mapping[str, Source],
         sinks: Mapping[str, Sink],
         policy: Policy = "live",
@@ -102,7 +102,7 @@ class Runner:
         self._pipeline, self._policy, self._forget_s = pipeline, policy, forget_s
         self._intake = Intake(policy, depth, most_sensors)
         self._sources = dict(sources)
-        self._outlets = {name: Outlet(name, sink, policy, self.clocks) for name, sink in sinks.items()}
+        self._writers = {name: SinkWriter(name, sink, policy, self.clocks) for name, sink in sinks.items()}
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._receivers: dict[str, threading.Thread] = {}
         self._threads: list[threading.Thread] = []
@@ -111,18 +111,20 @@ class Runner:
         self._stopping = False
         self._began = 0.0
         self._arrived: dict[str, deque[Arrival]] = {}
-        self._tally = Tally()
-        self._followed: dict[str, int] = {}
+        self._counts = SensorCounts()
+        self._confirmed_tracks: dict[str, int] = {}
         self._past_rejected: Counter[str] = Counter()
         self._past_links: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Starts all threads."""
+        """Start all threads."""
         self._began = time.monotonic()
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
-        cv2.setNumThreads(1)  # the threads here are enough for the cores; OpenCV's would only wait for each other
-        self._threads = [self._thread("compute", self._compute)]
-        self._threads += [self._thread(name, outlet.run) for name, outlet in self._outlets.items()]
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
+        cv2.setNumThreads(1)  # these threads already occupy the cores; OpenCV's would only contend with them
+        for writer in self._writers.values():
+            writer.start(self.status)
+        self._threads = [self._start_thread("compute", self._compute)]
+        self._threads += [self._start_thread(name, writer.run) for name, writer in self._writers.items()]
         with self._lock:
             for name in self._sources:
                 self._receive(name)
@@ -130,17 +132,17 @@ class Runner:
             self._intake.close()
 
     def add(self, name: str, source: Source) -> None:
-        """Takes frames from one more source from now on."""
+        """Start receiving from another source; ValueError if the name is in use or the runner is stopping."""
         with self._lock:
             if name in self._receivers or self._stopping:
-                raise ValueError(f"source {name}: there is one of that name, or the runner is stopping")
+                raise ValueError(f"source {name}: the name is in use, or the runner is stopping")
             self._sources[name] = source
             self._receive(name)
 
     def remove(self, name: str) -> None:
-        """Takes no more from a source; what has come from it is still answered. Waits until its thread has ended.
+        """Stop receiving from a source and wait until its thread has ended; frames already received are still processed.
 
-        Without any source left it goes on, until one is added, or stop() is called.
+        The runner keeps running even without sources, until stop() is called.
         """
         with self._lock:
             source, thread = self._sources[name], self._receivers[name]
@@ -149,7 +151,7 @@ class Runner:
         thread.join()
 
     def stop(self) -> None:
-        """Receives no more; what has been received is finished. Does not wait."""
+        """Stop receiving; frames already received are still processed. Returns immediately."""
         with self._lock:
             self._stopping = True
             sources = list(self._sources.values())
@@ -159,23 +161,25 @@ class Runner:
             self._intake.close()
 
     def abandon(self, seconds: float) -> list[str]:
-        """Computes no more than it is at; sinks still take what has come, and are closed. The names of those that were not.
+        """Drop queued frames and close the sinks; return the names of sinks not closed within `seconds`.
 
-        Waits for so long at most: for a computation that goes on it does not.
+        Records already queued to sinks are still written. Does not wait for the computation in progress.
         """
-        ended = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         self.stop()
         self._intake.clear()
         with self._lock:
             receivers = list(self._receivers.values())
         for thread in receivers:
-            thread.join(max(ended - time.monotonic(), 0) / 2)
-        for outlet in self._outlets.values():
-            outlet.box.close()
-        return [name for name, outlet in self._outlets.items() if not outlet.ended.wait(max(ended - time.monotonic(), 0))]
+            thread.join(max(deadline - time.monotonic(), 0) / 2)
+        for writer in self._writers.values():
+            writer.queue.close()
+        return [
+            name for name, writer in self._writers.items() if not writer.ended.wait(max(deadline - time.monotonic(), 0))
+        ]
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits until everything has ended, for so long at most; whether it has. Raises what ended it, if anything did."""
+        """Wait until everything has ended, at most `seconds`; return whether it has. Raises the failure that ended it."""
         if not self._ended.wait(seconds):
             return False
         with self._lock:
@@ -187,26 +191,26 @@ class Runner:
         return True
 
     def run(self) -> None:
-        """Starts, and waits for the end."""
+        """Start, and wait for the end."""
         self.start()
         self.wait()
 
     def status(self) -> Status:
-        """What has been done so far; any thread may ask.
+        """Count everything done so far; thread-safe.
 
-        What other threads count in is copied first: dict() is done in one go, a loop over it is not.
+        Counters of other threads are copied before iteration: dict() is atomic under the GIL, a loop is not.
         """
         now = time.monotonic_ns()
         seen = dict(self._intake.seen)
         sensors = {
-            name: SensorStatus(*counts, self._followed.get(name, 0), (now - seen.get(name, now)) / 1e9)
-            for name, counts in self._tally.counts().items()
+            name: SensorStatus(*totals, self._confirmed_tracks.get(name, 0), (now - seen.get(name, now)) / 1e9)
+            for name, totals in self._counts.snapshot().items()
         }
         dropped = Counter[str]()
-        for counted in (self._intake.dropped, self._pipeline.events):
-            for (_, reason), count in dict(counted).items():
+        for counts in (self._intake.dropped, self._pipeline.events):
+            for (_, reason), count in dict(counts).items():
                 dropped[reason] += count
-        dropped["missing"] -= min(dropped["missing"], dropped["overrun"])  # the gaps that an overrun has made
+        dropped["missing"] -= min(dropped["missing"], dropped["overrun"])  # an overrun also shows as a gap: count it once
         with self._lock:
             sources = list(self._sources.values())
         rejected, links = Counter(self._past_rejected), Counter(self._past_links)
@@ -216,7 +220,7 @@ class Runner:
         return Status(
             seconds=time.monotonic() - self._began,
             sensors=sensors,
-            sinks={name: outlet.status() for name, outlet in self._outlets.items()},
+            sinks={name: writer.status() for name, writer in self._writers.items()},
             dropped=dict(+dropped),
             rejected=dict(rejected),
             links=dict(links),
@@ -226,12 +230,14 @@ class Runner:
         )
 
     def fail(self, error: BaseException) -> None:
-        """The first failure stops everything, after what has been received; later ones are its consequences."""
+        """Keep the first failure and stop, as stop() does; later failures are its consequences."""
         with self._lock:
             self._failure = self._failure or error
         self.stop()
 
-    def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
+    def _start_thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Start a daemon thread whose exceptions stop the runner."""
+
         def guarded() -> None:
             try:
                 work()
@@ -243,30 +249,32 @@ class Runner:
         return thread
 
     def _receive(self, name: str) -> None:
-        """Starts the thread of a source; the caller holds the lock."""
+        """Start the thread of a source; the caller holds the lock."""
         source = self._sources[name]
 
         def work() -> None:
             try:
                 for frame in source:
-                    self._arrive(frame)
+                    self._accept(frame)
             finally:
                 source.close()
                 self._source_ended(name)
 
-        self._receivers[name] = self._thread(f"receive {name}", work)
+        self._receivers[name] = self._start_thread(f"receive {name}", work)
 
-    def _arrive(self, frame: Frame) -> None:
+    def _accept(self, frame: Frame) -> None:
+        """Count a received frame, and queue it for the sinks and the computation."""
         arrival, sensor = Arrival(frame, time.time_ns(), time.monotonic_ns()), frame.stamp.sensor
         if not self._intake.admits(arrival):
-            self._tally.add(OTHERS, frames=1)
+            self._counts.add(OTHERS, frames=1)
             return
-        self._tally.add(sensor, frames=1)
-        for outlet in self._outlets.values():
-            outlet.put(Item(frame, arrival.time_ns))
+        self._counts.add(sensor, frames=1)
+        for writer in self._writers.values():
+            writer.put(QueuedRecord(frame, arrival.time_ns))
         self._intake.put(arrival)
 
     def _source_ended(self, name: str) -> None:
+        """Keep the counts of an ended source; close the intake if it was the last."""
         with self._lock:
             source = self._sources.pop(name)
             del self._receivers[name]
@@ -278,63 +286,66 @@ class Runner:
             self._intake.close()
 
     def _compute(self) -> None:
-        forgotten = time.monotonic()
+        """Process frames until the intake is closed and empty, then end the sinks; body of the computing thread."""
+        last_forget = time.monotonic()
         try:
             while arrivals := self._intake.take():
                 now = time.monotonic_ns()
                 for arrival in arrivals:
-                    self._note(arrival, now)
+                    self._record_arrival(arrival, now)
                 for result in self._pipeline.step([arrival.frame for arrival in arrivals]):
                     self._publish(result)
                 self.clocks.add("compute", time.monotonic_ns() - now)
-                if time.monotonic() - forgotten > FORGET_EVERY_S:
-                    self._forget()
-                    forgotten = time.monotonic()
+                if time.monotonic() - last_forget > FORGET_EVERY_S:
+                    self._forget_silent_sensors()
+                    last_forget = time.monotonic()
             for result in self._pipeline.finish():
                 self._publish(result)
         finally:
             self._intake.clear()
-            for outlet in self._outlets.values():
-                outlet.box.close()
-            for outlet in self._outlets.values():
-                outlet.ended.wait()
+            for writer in self._writers.values():
+                writer.queue.close()
+            for writer in self._writers.values():
+                writer.ended.wait()
             self._ended.set()
 
-    def _note(self, arrival: Arrival, now_ns: int) -> None:
-        """How long a frame has been under way, and when it came."""
+    def _record_arrival(self, arrival: Arrival, now_ns: int) -> None:
+        """Add the frame's transport and queue latencies to the clocks, and keep its arrival for _publish."""
         stamp = arrival.frame.stamp
-        if _is_ours(stamp, arrival.time_ns):
+        if _is_comparable(stamp, arrival.time_ns):
             self.clocks.add("transport", arrival.time_ns - stamp.time_ns)
         self.clocks.add("queue", now_ns - arrival.steady_ns)
-        self._arrived.setdefault(stamp.sensor, deque(maxlen=REMEMBERED)).append(arrival)
+        self._arrived.setdefault(stamp.sensor, deque(maxlen=ARRIVALS_KEPT)).append(arrival)
 
     def _publish(self, result: Result) -> None:
+        """Count a result and queue it for the sinks."""
         stamp = result.stamp
         if isinstance(result, Detections):
-            self._tally.add(stamp.sensor, answered=1, detections=len(result))
+            self._counts.add(stamp.sensor, answered=1, detections=len(result))
         else:
-            self._followed[stamp.sensor] = int(result.confirmed.sum())
-        since = stamp.time_ns
-        if not _is_ours(stamp, time.time_ns()):
+            self._confirmed_tracks[stamp.sensor] = int(result.confirmed.sum())
+        since_ns = stamp.time_ns
+        if not _is_comparable(stamp, time.time_ns()):
             arrived = (a for a in self._arrived.get(stamp.sensor, ()) if a.frame.stamp == stamp)
-            since = next((a.time_ns for a in arrived), 0)
-        item = Item(result, 0, since, time.monotonic_ns())
-        for outlet in self._outlets.values():
-            outlet.put(item)
-        if not self._outlets and since:
-            self.clocks.add("end to end", time.time_ns() - since)
+            since_ns = next((a.time_ns for a in arrived), 0)
+        item = QueuedRecord(result, 0, since_ns, time.monotonic_ns())
+        for writer in self._writers.values():
+            writer.put(item)
+        if not self._writers and since_ns:
+            self.clocks.add("end to end", time.time_ns() - since_ns)
 
-    def _forget(self) -> None:
+    def _forget_silent_sensors(self) -> None:
+        """Drop all state of sensors that have been silent for forget_s; their counts move to OTHERS."""
         for sensor in self._intake.forget(int(self._forget_s * 1e9)):
-            log.info("sensor %s: silent for %g s, forgotten", sensor, self._forget_s)
+            log.info("sensor %s: forgotten after %g s of silence", sensor, self._forget_s)
             for result in self._pipeline.forget(sensor):
                 self._publish(result)
             self._arrived.pop(sensor, None)
-            self._followed.pop(sensor, None)
-            self._tally.forget(sensor)
-            fold(self._pipeline.events, sensor)
+            self._confirmed_tracks.pop(sensor, None)
+            self._counts.forget(sensor)
+            merge_into_others(self._pipeline.events, sensor)
 
 
-def _is_ours(stamp: Stamp, now_ns: int) -> bool:
-    """Whether a frame's time can be compared with ours; not of a clock so far off that the difference is no delay."""
+def _is_comparable(stamp: Stamp, now_ns: int) -> bool:
+    """Whether a frame's time stamp can be compared with our clock: same epoch, and too close to be a wrong clock."""
     return stamp.clock == "unix" and abs(now_ns - stamp.time_ns) < LONGEST_NS

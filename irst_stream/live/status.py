@@ -1,4 +1,4 @@
-"""What a running pipeline has done so far, in figures."""
+"""Counts and latencies of a running pipeline."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from irst_stream.system.latency import Summary
 
 __all__ = ["SensorStatus", "SinkStatus", "Status"]
 
-UNUSED = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small")
+# Reasons why a frame has no result; all other reasons in Status.dropped are mere events.
+UNUSED_REASONS = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small")
 
 
 class SensorStatus(NamedTuple):
-    """Frames that came, frames answered, targets found, confirmed tracks at its last; how long it has been silent."""
+    """Frames received, frames answered, detections, confirmed tracks at the last frame; silent_s: since its last frame."""
 
     frames: int
     answered: int
@@ -23,7 +24,7 @@ class SensorStatus(NamedTuple):
 
 
 class SinkStatus(NamedTuple):
-    """Records written, waiting and lost; why it takes no more, "" where it does."""
+    """Records written, waiting and lost; alarm: why the sink takes no more, "" if it works."""
 
     written: int
     waiting: int
@@ -33,7 +34,11 @@ class SinkStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a runner has done so far. dropped: frames by reason; rejected: messages by reason; stages: see clocks."""
+    """What a runner has done so far.
+
+    seconds: since its start; dropped: frames by event or reason; rejected: invalid messages by reason; links: connection
+    events; stages: latencies, see system.latency.Clocks; waiting: frames.
+    """
 
     seconds: float
     sensors: dict[str, SensorStatus]
@@ -43,19 +48,19 @@ class Status:
     links: dict[str, int]
     stages: dict[str, Summary]
     waiting: int
-    alarm: str = ""  # what has failed of the computation, and what works in its place
+    alarm: str = ""  # what failed in the computation and what replaces it, "" if nothing failed
 
     @property
     def frames(self) -> int:
-        """That came, of all sensors."""
+        """Frames received, of all sensors."""
         return sum(sensor.frames for sensor in self.sensors.values())
 
     @property
     def unused(self) -> dict[str, int]:
-        """Frames that came, or should have, and were not used, by reason."""
-        return {reason: count for reason, count in self.dropped.items() if reason in UNUSED}
+        """Frames without results, missing ones included, by reason."""
+        return {reason: count for reason, count in self.dropped.items() if reason in UNUSED_REASONS}
 
     @property
     def events(self) -> dict[str, int]:
-        """What else happened to frames."""
-        return {reason: count for reason, count in self.dropped.items() if reason not in UNUSED}
+        """Other frame events, by name."""
+        return {reason: count for reason, count in self.dropped.items() if reason not in UNUSED_REASONS}

@@ -1,1 +1,1 @@
-"""Where in a full frame a group of targets may be."""
+"""The region search: finds where in a full frame a group of targets may be."""

@@ -1,56 +1,60 @@
-"""Which pixels of a sensor are dead or hot, learnt from its frames."""
+"""Dead and hot pixels of a sensor, learnt from its frames."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from irst_stream.optics import psf
-from irst_stream.propose.coarse import NOWHERE, Image
-from irst_stream.propose.compiled import DOUBT, Between, surpluses
+from irst_stream.propose.coarse import NO_PIXELS, Float32Image
+from irst_stream.propose.compiled import DEFICIT_ALLOWANCE, Interpolation, neighbour_deficits
 from irst_stream.types import Ints
 
 __all__ = ["BadPixels"]
 
-STILL_OUT = 4.0  # of the noise: from there its evidence may grow
-STEP = 4.0  # the most that one frame may add, so that none alone convicts
-LEARNT, MOST = 12.0, 100.0  # evidence that convicts, and the most that is held: so many good frames acquit
-RISE, DIP = 3.5, 1.5  # of evidence in one frame: such a pixel is masked in this frame; nothing real dips
+GROWTH_SIGMAS = 4.0  # evidence grows only for a pixel that exceeds the noise by this factor
+MAX_GROWTH = 4.0  # evidence one frame may add, so that no single frame makes a pixel known
+KNOWN_EVIDENCE = 12.0  # from here on a pixel is known to be bad
+MAX_EVIDENCE = 100.0  # each good frame takes 1 away: this many clear a known pixel
+BRIGHT_DEFICIT = 3.5  # a bright pixel with a larger deficit is masked in this frame
+DARK_DEFICIT = 1.5  # the same of a dark pixel; no real source is dark
 
 
 class BadPixels:
-    """Learns which pixels tell of themselves instead of the light.
+    """Learns which pixels do not measure the light.
 
-    The optics rule out that a pixel stands out and two opposite neighbours do not: those of a target share at least twice
-    `share` of its brightest pixel's light, wherever it lies. Evidence is summed up as in a CUSUM test, frame by frame: what
-    falls short of half of that, in units of its own noise. A target that stands still makes it fall and never rise.
+    The optics rule out that one pixel is bright and two opposite neighbours are not: wherever a target lies, such a pair
+    receives at least twice `share` of its brightest pixel's light. The deficit below half of that, in units of its own
+    noise, is summed over frames as in a CUSUM test. A target at rest lowers this evidence and never raises it.
     """
 
     def __init__(self, sigma_px: float, shape: tuple[int, int]) -> None:
-        """sigma_px: of the optics; shape: rows, columns of the frames."""
-        self.known = NOWHERE  # flat, rising
+        """sigma_px: standard deviation of the PSF; shape: rows, columns of the frames."""
+        self.known = NO_PIXELS  # flat indices, ascending
         self._share = np.float32(np.divide(*psf(np.array([1.0, 1.0]), (3, 3), sigma_px)[1, :2]))
         self._evidence = np.zeros(shape[0] * shape[1], np.float32)
-        self._tracked = NOWHERE
+        self._suspects = NO_PIXELS
 
-    def learn(self, light: Image, noise: Image, rows: Between, stand_out: Ints, raw: Image) -> Ints:
-        """Takes a frame; the flat places that stand out wrongly in it.
+    def learn(
+        self, light: Float32Image, noise: Float32Image, rows: Interpolation, outliers: Ints, known_light: Float32Image
+    ) -> Ints:
+        """Update the evidence with one frame; return the flat indices of the pixels to mask in this frame.
 
-        light (H, W), NaN at bad pixels; noise (m, W), widened, and the Between of the frame's rows; stand_out: the flat
-        places to look at; raw: the light of the known ones.
+        light (H, W) DN, NaN at bad pixels; noise (m, W): an expanded map, and the Interpolation of the frame's rows in it;
+        outliers: the flat indices to test; known_light: the unmasked light of the known bad pixels.
         """
-        at = np.union1d(stand_out, self._tracked)
+        at = np.union1d(outliers, self._suspects)
         value = light.ravel()[at]
-        value[np.searchsorted(at, self.known)] = raw
-        surplus, level = surpluses(light, at, value, noise, rows, self._share)
-        grows = (np.abs(value) > STILL_OUT * level) & (surplus > DOUBT)
-        change = np.where(grows, np.minimum(surplus - DOUBT, STEP), -1)
-        self._evidence[at] = np.clip(self._evidence[at] + change, 0, MOST)
-        self._tracked = at[self._evidence[at] > 0]
-        self._convict(self._tracked)
-        return np.asarray(at[surplus > np.where(value > 0, RISE, DIP)], np.int64)
+        value[np.searchsorted(at, self.known)] = known_light
+        deficit, level = neighbour_deficits(light, at, value, noise, rows, self._share)
+        grows = (np.abs(value) > GROWTH_SIGMAS * level) & (deficit > DEFICIT_ALLOWANCE)
+        change = np.where(grows, np.minimum(deficit - DEFICIT_ALLOWANCE, MAX_GROWTH), -1)
+        self._evidence[at] = np.clip(self._evidence[at] + change, 0, MAX_EVIDENCE)
+        self._suspects = at[self._evidence[at] > 0]
+        self._update_known(self._suspects)
+        return np.asarray(at[deficit > np.where(value > 0, BRIGHT_DEFICIT, DARK_DEFICIT)], np.int64)
 
-    def _convict(self, suspects: Ints) -> None:
-        """Who was known stays so until there is no evidence left."""
-        known = suspects[(self._evidence[suspects] >= LEARNT) | np.isin(suspects, self.known)]
+    def _update_known(self, suspects: Ints) -> None:
+        """Add suspects with enough evidence; a known pixel stays known until no evidence is left."""
+        known = suspects[(self._evidence[suspects] >= KNOWN_EVIDENCE) | np.isin(suspects, self.known)]
         if not np.array_equal(known, self.known):
             self.known = known

@@ -1,16 +1,16 @@
-"""Where in a full frame a group of targets may be.
+"""Finds where in a full frame a group of targets may be.
 
-A frame is made ready once, by itself: its dead and hot pixels are taken out and the background is taken off, which is the
-median of the neighbourhood's 4 x 4 px means. Then filters look for light of the shape that the optics give a point:
+Each frame is prepared once, by itself: dead and hot pixels are masked, and the background, a median over the means of
+neighbouring 4 x 4 px cells, is subtracted. Two filters then look for light of the shape of the PSF:
 
-    the wide one    matched to a target anywhere within its pixel, blind to a constant: the most sensitive where it is calm
-    the tight one   blind to anything that bends no more than a parabola within 5 px: for the edges of clouds
+    the wide filter   matched to a target anywhere within its pixel, blind to a constant: most sensitive on calm sky
+    the tight filter  blind to any surface of up to second order over its 5 x 5 px: for the edges of clouds
 
-A filter's response is measured in its noise about the place: the larger of what the neighbourhood of some 80 px usually
-shows and what a ring about the place shows. Noise alone passes the threshold as often as the settings say. Clouds would
-pass it more often, but they dip below as often as they rise above, and targets never dip. So where a frame has more dips
-than noise makes, it has clouds: the tight filter is asked too, and each one's threshold goes up until as many dips would
-be left as the settings allow.
+A peak's strength is the filter's response over its local noise: the larger of the noise map's value, a median over some
+80 px, and the level of a ring about the peak. The threshold gives the false-alarm rate of the settings on pure noise.
+Clouds would exceed it more often, but they cause dips as often as peaks, and targets never cause dips. So where a frame
+has more dips than noise explains, it has clouds: the tight filter is used as well, and each filter's threshold rises until
+the expected number of remaining dips is the number of false alarms that the settings allow.
 """
 
 from __future__ import annotations
@@ -25,71 +25,71 @@ from scipy.special import ndtri
 
 from irst_stream.optics import PATCH, psf
 from irst_stream.propose.bad_pixels import BadPixels
-from irst_stream.propose.coarse import CellMeans, Image, given, read_at
+from irst_stream.propose.coarse import CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
-    REACH,
-    SPREAD,
-    STANDS_OUT,
-    Between,
-    cover,
-    cut,
-    light_middles,
+    FILTER_RADIUS,
+    OUTLIER_SIGMAS,
+    SD_PER_MEAN_ABS,
+    Interpolation,
+    apply_filter,
+    cut_patches,
+    find_outliers,
+    is_dark_rim,
+    light_centroids,
+    local_maxima,
     mean_light,
-    peaks,
-    respond,
-    rims,
-    standing_out,
-    strengths,
-    take_off,
+    peak_strengths,
+    select_regions,
+    subtract_background,
 )
 from irst_stream.propose.settings import ProposeSettings, check_search
-from irst_stream.system.numba_cache import compile_elsewhere
+from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
-__all__ = ["Prepared", "Proposals", "Proposer", "corners_of", "cut_out", "warm_up"]
+__all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
 
-CELL = 4  # px a side: of these cells' means, the median of 5 x 5 is the background
-NOISE_CELL = 16  # px a side: of these cells' mean deviations, the median of 5 x 5 is the noise
-WHOLE = 0.2887  # DN: what rounding to whole numbers adds to the noise
-ROUNDING, TINY = 1e-6, 1e-12  # of the largest value, and DN: what arithmetic in float32 adds
-TOGETHER = 2.5  # px along each axis: peaks this close to a region's middle have no other one
-MAXIMA = 0.95  # peaks of a filter's response to noise above a high threshold, over pixels above it if all were independent
-MOST_BAD = 0.01  # of all pixels: above that the noise is measured without them
-MOST_PEAKS = 300  # of each filter: more are looked at in no frame
-PRUDENCE = 1.15  # a frame's few strongest dips are rarer, and stronger, than their mean tells
+CELL_PX = 4  # side of a cell of the background map
+NOISE_CELL_PX = 16  # side of a cell of the noise map
+QUANTISATION_SD = 0.2887  # DN: what rounding to whole numbers adds to the noise
+FLOAT32_ERROR, MIN_NOISE = 1e-6, 1e-12  # relative to the largest background, and DN: float32 arithmetic's own noise
+NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre gets no region of its own
+PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
+MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
+MAX_PEAKS = 300  # of each filter and frame; of more, the largest are used
+TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """One frame, made ready: a function of it and of the pixels that were known to be bad when it came, of nothing else.
+class PreparedFrame:
+    """One frame without background; depends on the frame and on the bad pixels known when it came, and on nothing else.
 
-    light (H, W) DN: background removed, NaN where a pixel is bad. background and noise: coarse maps, DN, for read_at():
-    noise is a pixel's standard deviation about the background. least_noise: DN, what the numbers' own rounding makes.
+    light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
+    deviation about the background. min_noise: DN, the noise of the numbers' own rounding.
     """
 
-    light: Image
-    background: Image
-    noise: Image
-    least_noise: float
+    light: Float32Image
+    background: Float32Image
+    noise: Float32Image
+    min_noise: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposals:
-    """Regions that may hold a group, the strongest first.
+    """N regions that may hold a group, the strongest first.
 
-    middles (N, 2) x, y px of the region's light; strength (N,) in units of the noise of the filter that saw it best; noise
-    (N,) and background (N,) DN, of a pixel there; left_out: how many more there were than the settings allow.
+    centres (N, 2): x, y px of the region's light; strength (N,): SNR in the filter that responds most; noise (N,) and
+    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings.
     """
 
-    middles: Floats
+    centres: Floats
     strength: Floats
     noise: Floats
     background: Floats
     left_out: int
 
 
-class _Seen(NamedTuple):
-    """What rises, (K, 2) x, y px and its strength (K,), and the strengths (M,) of what dips below the threshold."""
+class _FilterPeaks(NamedTuple):
+    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold."""
 
     xy: Floats
     strength: Floats
@@ -100,209 +100,223 @@ class _Seen(NamedTuple):
         return self.xy[keep], self.strength[keep]
 
 
-class _Filter(NamedTuple):
-    """A filter as a sum of products: weights (K,), K even, and each one's taps (K, REACH + 1) from the middle outwards."""
+class _SeparableFilter(NamedTuple):
+    """A sum of separable kernels: weights (K,), K even, and taps (K, FILTER_RADIUS + 1) from the centre outwards."""
 
-    weights: Image
-    taps: Image
+    weights: Float32Image
+    taps: Float32Image
 
 
-class _Noise(NamedTuple):
-    """A pixel's noise, DN: a map (m, W), widened, and where the frame's rows lie in it."""
+class _NoiseMap(NamedTuple):
+    """The standard deviation of a pixel, DN: an expanded map (m, W), and the frame's rows in it."""
 
-    wide: Image
-    rows: Between
+    expanded: Float32Image
+    rows: Interpolation
 
 
 class Proposer:
-    """One sensor's. Learns its dead and hot pixels from the frames it is shown, and remembers nothing else of them.
+    """Searches the frames of one sensor; keeps its dead and hot pixels from frame to frame, and nothing else.
 
-    Compiles, or loads what was compiled before, when the first one is made.
+    The first instance compiles the kernels, or loads them from the cache.
     """
 
     def __init__(self, settings: ProposeSettings, shape: tuple[int, int]) -> None:
         """shape: rows, columns of the frames."""
         check_search(settings)
-        compile_elsewhere("the search", cut, warm_up)
+        compile_in_child("the search", cut_patches, warm_up)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
-        self._known_share: tuple[Ints, Image | None] = self._bad_pixels.known, None
-        self._cells, self._noise_cells = CellMeans(shape, CELL), CellMeans(shape, NOISE_CELL, every=2)
-        self._wide, self._tight = _blind(settings.sigma_px, 7, 0), _blind(settings.sigma_px, 5, 2)
-        self._threshold = float(-ndtri(min(settings.false_alarms / (MAXIMA * shape[0] * shape[1]), 0.1)))
-        # to work in: fresh memory takes longer than the sums
+        self._known_share: tuple[Ints, Float32Image | None] = self._bad_pixels.known, None
+        self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
+        self._wide_filter = _background_free_matched_filter(settings.sigma_px, 7, 0)
+        self._tight_filter = _background_free_matched_filter(settings.sigma_px, 5, 2)
+        self._threshold = float(-ndtri(min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)))
+        # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._places = np.empty(shape[0] * shape[1], np.int64)
+        self._indices = np.empty(shape[0] * shape[1], np.int64)
 
     @property
-    def bad(self) -> Ints:
-        """(M, 2) x, y of the pixels that are known to be bad."""
+    def bad_pixels(self) -> Ints:
+        """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
 
-    def prepare(self, pixels: Pixels) -> Prepared:
-        """The sensor's next frame (H, W) uint8, uint16 or float32, DN, NaN or infinite where a pixel holds nothing."""
-        known = bad = self._bad_pixels.known
-        means, holes = self._cells.of(pixels, known)
-        if holes:
-            bad = np.union1d(known, np.flatnonzero(~np.isfinite(pixels)))
-        background = self._cells.median(means, self._cells.share(bad) if holes else self._share())
-        light = np.empty(self._shape, np.float32)
-        take_off(given(pixels), self._cells.widened(background), self._cells.rows, bad, light)
-        least = WHOLE if pixels.dtype != np.float32 else max(ROUNDING * float(background.max()), TINY)
-        noise = self._noise(light, least, self._noise_cells.share(bad) if holes else None)
-        wide = self._widened(noise)
-        raw = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
-        raw -= read_at(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
-        spikes = self._bad_pixels.learn(light, *wide, self._standing_out(light, wide, float(STANDS_OUT)), raw)
-        light.ravel()[spikes] = np.nan
-        return Prepared(light, background, noise, least)
+    def prepare(self, pixels: Pixels) -> PreparedFrame:
+        """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
-    def propose(self, prepared: Prepared, around: Sequence[Prepared] = ()) -> Proposals:
-        """The regions of a frame.
-
-        around: frames before and after it; all together are averaged, which shows fainter targets as long as these move by
-        less than their own width, a pixel or so, from the first frame to the last.
+        pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement.
         """
-        light, share = self._average([prepared, *around])
-        least = prepared.least_noise / float(np.sqrt(1 + len(around)))
-        wide = self._search(light, self._wide, least, share)
-        clouds = len(wide.dips) > _most(self.settings.false_alarms)
-        found = [wide, self._search(light, self._tight, least, share)] if clouds else [wide]
-        allowed = self.settings.false_alarms / len(found)
-        kept = [seen.above(_threshold(self._threshold, seen.dips, allowed)) for seen in found]
-        xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
-        middles, strength = _regions(light, xy, strength)
-        most = self.settings.most_regions
-        left_out = max(len(middles) - most, 0)
-        middles, strength = middles[:most], strength[:most]
-        there = [read_at(coarse, middles, self._shape) for coarse in (prepared.noise, prepared.background)]
-        return Proposals(middles, strength, there[0], there[1], left_out)
+        known = bad = self._bad_pixels.known
+        means, not_finite = self._cells.average(pixels, known)
+        if not_finite:
+            bad = np.union1d(known, np.flatnonzero(~np.isfinite(pixels)))
+        background = self._cells.median(means, self._cells.good_share(bad) if not_finite else self._good_share())
+        light = np.empty(self._shape, np.float32)
+        subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
+        rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
+        min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
+        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
+        expanded = self._expand(noise)
+        known_light = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
+        known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
+        outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
+        light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
+        return PreparedFrame(light, background, noise, min_noise)
 
-    def _share(self) -> Image | None:
-        """Of each cell's pixels that are not known to be bad, None: all."""
+    def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
+        """Find the regions of a frame.
+
+        neighbours: frames before and after it. All frames are averaged, which shows fainter targets as long as these move
+        by less than their own width, about a pixel, from the first frame to the last.
+        """
+        light, share = self._average([prepared, *neighbours])
+        min_noise = prepared.min_noise / float(np.sqrt(1 + len(neighbours)))
+        wide = self._search(light, self._wide_filter, min_noise, share)
+        has_clouds = len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        searches = [wide, self._search(light, self._tight_filter, min_noise, share)] if has_clouds else [wide]
+        allowed = self.settings.false_alarms / len(searches)
+        kept = [found.above(_raised_threshold(self._threshold, found.dips, allowed)) for found in searches]
+        xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
+        centres, strength = _to_regions(light, xy, strength)
+        most = self.settings.most_regions
+        left_out = max(len(centres) - most, 0)
+        centres, strength = centres[:most], strength[:most]
+        noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
+        return Proposals(centres, strength, noise, background, left_out)
+
+    def _good_share(self) -> Float32Image | None:
+        """Return the share of each cell's pixels that are not known to be bad, None where all are good."""
         known = self._bad_pixels.known
         if self._known_share[0] is not known:
-            self._known_share = known, self._cells.share(known)
+            self._known_share = known, self._cells.good_share(known)
         return self._known_share[1]
 
-    def _noise(self, image: Image, least: float, share: Image | None) -> Image:
-        """A coarse map of an image's noise, at least so much; a group in it is too small to matter.
+    def _noise_map(self, image: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
+        """Return a coarse map of an image's noise, at least min_noise; a group is too small to affect it.
 
-        share: of good pixels in its cells.
+        share: of good pixels in each noise cell, None where all are good.
         """
-        means, _ = self._noise_cells.of(image, rectify=True)
-        noise = self._noise_cells.median(means, share) * SPREAD
-        return np.asarray(np.maximum(noise, least), np.float32)
+        means, _ = self._noise_cells.average(image, rectify=True)
+        noise = self._noise_cells.median(means, share) * SD_PER_MEAN_ABS
+        return np.asarray(np.maximum(noise, min_noise), np.float32)
 
-    def _widened(self, noise: Image) -> _Noise:
-        return _Noise(self._noise_cells.widened(noise), self._noise_cells.rows)
+    def _expand(self, noise: Float32Image) -> _NoiseMap:
+        return _NoiseMap(self._noise_cells.expand(noise), self._noise_cells.rows)
 
-    def _standing_out(self, image: Image, noise: _Noise, limit: float) -> Ints:
-        """The flat places, rising, that exceed the noise so many times."""
-        return self._places[: standing_out(image, *noise, np.float32(limit), self._places)].copy()
+    def _find_outliers(self, image: Float32Image, noise: _NoiseMap, limit: float) -> Ints:
+        """Return the flat indices, ascending, of the pixels that exceed limit times the noise, up or down."""
+        return self._indices[: find_outliers(image, *noise, np.float32(limit), self._indices)].copy()
 
-    def _search(self, light: Image, kernel: _Filter, least: float, share: Image | None) -> _Seen:
-        """What one filter sees; share: of good pixels in the noise's cells."""
+    def _search(
+        self, light: Float32Image, kernel: _SeparableFilter, min_noise: float, share: Float32Image | None
+    ) -> _FilterPeaks:
+        """Return the peaks and dips of one filter's response; share: of good pixels in each noise cell."""
         response = self._response
-        respond(light, *kernel, response)
-        noise = self._widened(self._noise(response, least, share))
-        at, sizes = peaks(response, *noise, self._standing_out(response, noise, self._threshold))
-        largest = _largest(sizes)
-        at, sizes = at[largest], sizes[largest]
-        strength, rises = strengths(response, *noise, at, sizes), response.ravel()[at] > 0
-        dips = strength[~rises & ~rims(response, at)]
+        apply_filter(light, *kernel, response)
+        noise = self._expand(self._noise_map(response, min_noise, share))
+        at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, self._threshold))
+        largest = _largest(snrs)
+        at, snrs = at[largest], snrs[largest]
+        strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
+        dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
-        return _Seen(xy, strength[rises], dips[dips > self._threshold])
+        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold])
 
-    def _average(self, frames: Sequence[Prepared]) -> tuple[Image, Image | None]:
-        """The mean light, 0 where a pixel is bad in any; the share of good pixels in the noise's cells, None: most are."""
+    def _average(self, frames: Sequence[PreparedFrame]) -> tuple[Float32Image, Float32Image | None]:
+        """Return the mean light, 0 where a pixel is bad in any frame, and the share of good pixels in each noise cell.
+
+        The share is None where too few pixels are bad to matter.
+        """
         lights = tuple(frame.light for frame in frames)
-        if mean_light(lights, self._light) <= MOST_BAD * self._light.size:
+        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
-        return self._light, self._noise_cells.share(bad)
+        return self._light, self._noise_cells.good_share(bad)
 
 
 @cache
 def warm_up() -> None:
-    """Calls all that is compiled as it is called for frames of each type, once in a process: no frame waits for it then."""
+    """Call every kernel with each pixel type, once per process, so that no frame waits for the compiler."""
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
         proposer = Proposer(ProposeSettings(), pixels.shape)
         prepared = proposer.prepare(pixels)
-        for others in (0, 2, 4):
-            found = proposer.propose(prepared, others * [prepared])
-        cut_out([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners_of(found.middles, pixels.shape), found.background)
+        for neighbours in (0, 2, 4):
+            found = proposer.propose(prepared, neighbours * [prepared])
+        corners = region_corners(found.centres, pixels.shape)
+        cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners, found.background)
 
 
-def cut_out(frames: Sequence[Frame], prepared: Sequence[Prepared], corners: Ints, ceiling: Floats) -> Image:
-    """(N, T, 11, 11) DN: the same regions of T frames, background removed, NaN where a pixel is bad.
+def cut_regions(frames: Sequence[Frame], prepared: Sequence[PreparedFrame], corners: Ints, ceiling: Floats) -> Float32Image:
+    """Cut the same N regions out of T frames: (N, T, 11, 11) DN, background removed, NaN at bad pixels.
 
-    corners (N, 2) x, y: of the regions; ceiling (N,): DN, at which saturated pixels stand.
+    corners (N, 2): x, y of the regions' first pixels; ceiling (N,): DN, the value given to saturated pixels.
     """
     patches = np.empty((len(corners), len(frames), *PATCH), np.float32)
     for t, (frame, ready) in enumerate(zip(frames, prepared, strict=True)):
         full_scale = np.float32(frame.full_scale)
-        cut(given(frame.pixels), ready.light, corners, full_scale, ceiling.astype(np.float32), patches, t)
+        cut_patches(kernel_input(frame.pixels), ready.light, corners, full_scale, ceiling.astype(np.float32), patches, t)
     return patches
 
 
-def corners_of(middles: Floats, shape: tuple[int, int]) -> Ints:
-    """Middles (N, 2) x, y px to the corners (N, 2) x, y of regions of PATCH about them, whole pixels, inside the frame."""
+def region_corners(centres: Floats, shape: tuple[int, int]) -> Ints:
+    """Return the first pixels (N, 2), x, y, of regions of PATCH about centres (N, 2) px, kept inside the frame (H, W)."""
     half, room = (np.array(PATCH[::-1]) - 1) / 2, np.array(shape[::-1]) - PATCH[::-1]
-    return np.clip(np.rint(middles - half), 0, room).astype(np.int64)
+    return np.clip(np.rint(centres - half), 0, room).astype(np.int64)
 
 
-def _blind(sigma_px: float, size: int, order: int) -> _Filter:
-    """A filter of unit noise, size px a side: a point anywhere in its middle, freed of its polynomial of that order."""
+def _background_free_matched_filter(sigma_px: float, size: int, order: int) -> _SeparableFilter:
+    """Return the matched filter of a target anywhere in the centre pixel, blind to polynomials up to an order.
+
+    size: px a side. The filter has unit norm, so that white noise keeps its standard deviation.
+    """
     places = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 0.5, 11)]), axis=-1) + size // 2
     image = psf(places, (size, size), sigma_px).mean(axis=(0, 1)).ravel()
     y, x = np.indices((size, size)).reshape(2, -1) - size // 2
     powers = [x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)]
     base = np.linalg.qr(np.stack(powers, axis=1).astype(np.float64))[0]
-    left = image - base @ (base.T @ image)
-    return _products((left / np.linalg.norm(left)).reshape(size, size))
+    residual = image - base @ (base.T @ image)
+    return _separate((residual / np.linalg.norm(residual)).reshape(size, size))
 
 
-def _products(kernel: Floats) -> _Filter:
-    """A filter that is the same mirrored and turned, as a sum of products: its eigenvectors'."""
+def _separate(kernel: Floats) -> _SeparableFilter:
+    """Write a kernel that equals its mirror image and its transpose as a sum of separable ones, by its eigenvectors."""
     weights, vectors = np.linalg.eigh(kernel)
     kept = np.abs(weights) > 1e-9 * np.abs(weights).max()
     half = vectors[len(kernel) // 2 :, kept].T
     odd = kept.sum() % 2
-    taps = np.pad(half, ((0, odd), (0, REACH + 1 - half.shape[1])))
-    return _Filter(np.pad(weights[kept], (0, odd)).astype(np.float32), taps.astype(np.float32))
+    taps = np.pad(half, ((0, odd), (0, FILTER_RADIUS + 1 - half.shape[1])))
+    return _SeparableFilter(np.pad(weights[kept], (0, odd)).astype(np.float32), taps.astype(np.float32))
 
 
-def _largest(sizes: Image) -> Ints:
-    """Which ones; of more than MOST_PEAKS, the largest."""
-    if len(sizes) <= MOST_PEAKS:
-        return np.arange(len(sizes))
-    return np.sort(np.argpartition(-sizes, MOST_PEAKS)[:MOST_PEAKS])
+def _largest(snrs: Float32Image) -> Ints:
+    """Return the rows of the MAX_PEAKS largest values, in their order; all rows where there are no more."""
+    if len(snrs) <= MAX_PEAKS:
+        return np.arange(len(snrs))
+    return np.sort(np.argpartition(-snrs, MAX_PEAKS)[:MAX_PEAKS])
 
 
-def _threshold(least: float, dips: Floats, allowed: float) -> float:
-    """What rises must exceed, given the strengths of the dips: the least, unless there are more dips than noise makes.
+def _raised_threshold(base: float, dips: Floats, allowed: float) -> float:
+    """Return the threshold for peaks: base, or a higher one where there are more dips than noise explains.
 
-    Then as many are left as may be, if their strengths fall off exponentially.
+    dips (M,): their strengths, taken to fall off exponentially above base; the higher threshold leaves `allowed` of them.
     """
-    if len(dips) <= _most(allowed):
-        return least
-    return float(least + PRUDENCE * (dips - least).mean() * np.log(len(dips) / allowed))
+    if len(dips) <= _max_by_chance(allowed):
+        return base
+    return float(base + TAIL_MARGIN * (dips - base).mean() * np.log(len(dips) / allowed))
 
 
-def _most(expected: float) -> float:
-    """How many there may be by chance, of that many expected."""
+def _max_by_chance(expected: float) -> float:
+    """Return the largest count that chance explains where that many are expected: about two standard deviations above."""
     return float(1 + expected + 2 * np.sqrt(expected))
 
 
-def _regions(light: Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:
-    """Peaks to the middles of regions that hold them all, those of the light, and strengths, the strongest first."""
-    middles = light_middles(light, light_middles(light, xy))
-    kept = cover(xy, middles, np.argsort(-strength, kind="stable"), TOGETHER)
-    return middles[kept], strength[kept]
+def _to_regions(light: Float32Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:
+    """Merge peaks to regions that cover them all: centres of light (N, 2) and strengths (N,), the strongest first."""
+    centres = light_centroids(light, light_centroids(light, xy))
+    kept = select_regions(xy, centres, np.argsort(-strength, kind="stable"), NEAR_CENTRE_PX)
+    return centres[kept], strength[kept]
 
 
 def _to_xy(flat: Ints, width: int) -> Ints:

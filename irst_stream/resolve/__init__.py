@@ -1,1 +1,1 @@
-"""A network's answer, or the fit of a window's images, to detections; the choice between them."""
+"""From a network's output, or the fit of a window's images, to detections."""

@@ -1,4 +1,4 @@
-"""Which parts of an answer are on the same target: a target on the border of two cells is claimed in part by each."""
+"""Merges partial targets: a target on the border of two cells is claimed in part by each."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from irst_stream.types import Floats, Ints
 
 __all__ = ["merge"]
 
-FULL = 1.6  # parts that add up to more than this are on two targets
+MAX_SHARE = 1.6  # parts whose shares add up to more are two targets
 
 
 def merge(xy: Floats, share: Floats, reach: float) -> Ints:
-    """Places (N, 2) px and which share of a target is at each (N,), the largest first, to the one each is merged into (N,).
+    """Return, for each part, the row (N,) of the part that it is merged into, itself where it stands alone.
 
-    That is the nearest one before it within reach, px, that is not full yet; or itself.
+    xy (N, 2) px and share (N,) of a target at each, the largest share first. A part joins the nearest earlier one that
+    stands alone, lies within reach, px, and whose sum of shares stays within MAX_SHARE.
     """
-    places, shares = xy.tolist(), share.tolist()  # of a dozen or two, which Python itself goes through faster than NumPy
-    owner, held, heads = [], list(shares), list[int]()
+    places, shares = xy.tolist(), share.tolist()  # one or two dozen parts: plain Python is faster than NumPy
+    owner, sums, heads = [], list(shares), list[int]()
     for k, (x, y) in enumerate(places):
         nearest, least = k, reach
         for head in heads:
             distance = math.hypot(places[head][0] - x, places[head][1] - y)
-            if distance < least and held[head] + shares[k] <= FULL:
+            if distance < least and sums[head] + shares[k] <= MAX_SHARE:
                 nearest, least = head, distance
         owner.append(nearest)
         if nearest == k:
             heads.append(k)
         else:
-            held[nearest] += shares[k]
+            sums[nearest] += shares[k]
     return np.array(owner, np.int64)

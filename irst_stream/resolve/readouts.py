@@ -1,4 +1,4 @@
-"""The ways to read a window: the fit alone, the network alone, the fit with the network's hypotheses, the field's own."""
+"""The readouts of a window: the fit alone, the network alone, the fit started from the network, the published one."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from irst_stream.optics import FineGrid
 from irst_stream.resolve.cells import read_cells, read_peaks
 from irst_stream.resolve.choose import choose
 from irst_stream.resolve.claims import read_claims
-from irst_stream.resolve.nearest import moved_to_nearest, of_nearest
+from irst_stream.resolve.nearest import keep_nearest, reassign_to_nearest
 from irst_stream.resolve.settings import ClaimSettings, Readout
 from irst_stream.types import Detections, Floats, RegionOutput, Window
 
-__all__ = ["Fitted", "Resolver", "Unmixing"]
+__all__ = ["FitResolver", "NetworkResolver", "Resolver"]
 
 
 class Resolver(Protocol):
-    """Reads the windows of one sensor, with what a network has seen in each of their regions."""
+    """Turns the windows of one sensor, and the network's output for each of their regions, into detections."""
 
     @property
     def alarm(self) -> str:
-        """What has failed of the fit, and what works in its place; "" while nothing has."""
+        """A failure of the fit and its fallback, in one line; "" while there is none."""
 
-    def __call__(self, window: Window, answers: list[RegionOutput]) -> Detections:
-        """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
+    def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:
+        """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
 
 
-class Fitted:
-    """The fit of the imaging model, without a network."""
+class FitResolver:
+    """Fits the imaging model, without a network."""
 
     def __init__(self, fitter: Fitter) -> None:
         self._fits = RegionFits(fitter)
 
     @property
     def alarm(self) -> str:
-        """What has failed of the fit, and what works in its place; "" while nothing has."""
+        """A failure of the fit and its fallback, in one line; "" while there is none."""
         return self._fits.alarm
 
-    def __call__(self, window: Window, answers: list[RegionOutput]) -> Detections:  # noqa: ARG002, for there is no network to answer
-        """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
+    def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:  # noqa: ARG002, no network, no outputs
+        """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
         return gather(window, self._fits(window, [NO_TARGETS] * len(window.patches)))
 
 
-class Unmixing:
-    """A network's answer to each region, read in one of these ways; "best" has the fit look for something better."""
+class NetworkResolver:
+    """Reads a network's output for each region; with readout "best", the fit starts from it and may improve on it."""
 
     def __init__(
         self,
@@ -56,27 +56,27 @@ class Unmixing:
         amplitude: float,
         fitter: Fitter | None,
     ) -> None:
-        """amplitude: what one target is known to have, DN, for readout "peaks"; fitter: for readout "best"."""
+        """amplitude: the known amplitude of one target, DN, for readout "peaks"; fitter: for readout "best"."""
         self._readout, self._grid, self._claims = readout, grid, claims
         self._amplitude, self._fits = amplitude, RegionFits(fitter) if fitter else None
 
     @property
     def alarm(self) -> str:
-        """What has failed of the fit, and what works in its place; "" while nothing has."""
+        """A failure of the fit and its fallback, in one line; "" while there is none."""
         return "" if self._fits is None else self._fits.alarm
 
-    def __call__(self, window: Window, answers: list[RegionOutput]) -> Detections:
-        """The detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        found = of_nearest(
-            window, [_centred(self._read(one), s) for one, s in zip(answers, window.platform_shifts, strict=True)]
-        )
+    def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:
+        """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
+        read = [_in_centre_frame(self._read(o), s) for o, s in zip(outputs, window.platform_shifts, strict=True)]
+        found = keep_nearest(window, read)
         if self._fits is not None:
-            fitted = moved_to_nearest(window, self._fits(window, found))
+            fitted = reassign_to_nearest(window, self._fits(window, found))
             found = [choose(*pair) for pair in zip(found, fitted, strict=True)]
         return gather(window, found)
 
-    def _read(self, answer: RegionOutput) -> RegionTargets:
-        unmixed, corner = answer
+    def _read(self, output: RegionOutput) -> RegionTargets:
+        """Return the targets of one region's output, in px of the region's patch."""
+        unmixed, corner = output
         if self._readout == "cells":
             found = read_cells(unmixed.map[0], self._grid)
         elif self._readout == "peaks":
@@ -86,6 +86,9 @@ class Unmixing:
         return found._replace(xy=found.xy + corner)
 
 
-def _centred(found: RegionTargets, shifts: Floats) -> RegionTargets:
-    """What a network has found, where the centre frame has it: it sees targets where they are on the frames' average."""
+def _in_centre_frame(found: RegionTargets, shifts: Floats) -> RegionTargets:
+    """Move targets to where the centre frame has them: a network reports their mean place over the frames.
+
+    shifts (T, 2) px: the region's platform shifts.
+    """
     return found._replace(xy=found.xy - shifts.mean(axis=0))

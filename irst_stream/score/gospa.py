@@ -1,4 +1,4 @@
-"""GOSPA: generalised optimal sub-pattern assignment, with alpha = 2, split into its three parts."""
+"""GOSPA: generalised optimal sub-pattern assignment with alpha = 2, and its three parts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["Gospa", "gospa", "gospa_parts", "mean_gospa"]
 
 @dataclass(frozen=True, slots=True)
 class Gospa:
-    """Means over images. total, px: the distance; localisation, missed, false: its parts to the p-th power, px^p.
+    """Means over images. total: the distance, px; localisation, missed, false: its parts, px^p.
 
-    In each image total^p = localisation + missed + false, with missed and false at cutoff^p / 2 each target.
+    In each image total^p = localisation + missed + false; each missed target and each false detection costs
+    cutoff^p / 2.
     """
 
     total: float
@@ -28,10 +29,10 @@ class Gospa:
 
 
 def gospa(detections: Sequence[Floats], truths: Sequence[Floats], cutoff: float = 1.0, p: float = 2.0) -> Gospa:
-    """Mean GOSPA of images: detections and truths one (m, 2 or more) array of x, y px each. No images: all NaN.
+    """Compute the mean GOSPA of images; detections, truths: one (m, 2 or more) array of x, y px each. No images: all NaN.
 
-    Rahmathullah, Garcia-Fernandez, Svensson 2017: the best assignment, in which a pair costs distance^p, a missed
-    target and a false detection cutoff^p / 2 each.
+    Rahmathullah, Garcia-Fernandez, Svensson 2017: the cost of the best assignment, in which a pair costs distance^p, a
+    missed target and a false detection cutoff^p / 2 each.
     """
     if len(detections) != len(truths):
         raise ValueError(f"expected one array of truths for each image, got {len(truths)} for {len(detections)} images")
@@ -40,22 +41,22 @@ def gospa(detections: Sequence[Floats], truths: Sequence[Floats], cutoff: float 
 
 
 def mean_gospa(parts: Floats, p: float = 2.0) -> Gospa:
-    """The means over I images of their parts (I, 3), as gospa_parts gives them. No images: all NaN."""
+    """Average the parts (I, 3) of I images, as gospa_parts returns them. No images: all NaN."""
     if not len(parts):
         return Gospa(np.nan, np.nan, np.nan, np.nan)
     return Gospa(float(np.mean(parts.sum(1) ** (1 / p))), *map(float, parts.mean(0)))
 
 
 def gospa_parts(found: Ints, real: Ragged, pairs: Pairs, cutoff: float = 1.0, p: float = 2.0) -> Floats:
-    """(I, 3) px^p: localisation, missed and false of each of I images.
+    """Compute (I, 3) px^p: localisation, missed and false part of each of I images.
 
-    found (I,): how many were found in each; pairs: all of them, by row, with all that is real, no farther than cutoff.
+    found (I,): number of detections in each; pairs: all pairs of detection and truth at most `cutoff` apart, by row.
     """
-    gain = cutoff**p - pairs.distance**p  # what is saved by pairing two that would be missed and false
-    some = np.flatnonzero(gain > 0)
-    taken = some[best_pairs(pairs.truth[some], pairs.detection[some], gain[some])]
+    gain = cutoff**p - pairs.distance**p  # against one missed target and one false detection
+    useful = np.flatnonzero(gain > 0)
+    taken = useful[best_pairs(pairs.truth[useful], pairs.detection[useful], gain[useful])]
     image = real.image[pairs.truth[taken]]
-    near = np.bincount(image, minlength=len(found))
+    matched = np.bincount(image, minlength=len(found))
     localisation = np.bincount(image, pairs.distance[taken] ** p, minlength=len(found))
-    lost = cutoff**p / 2
-    return np.column_stack([localisation, lost * (real.count - near), lost * (found - near)])
+    penalty = cutoff**p / 2
+    return np.column_stack([localisation, penalty * (real.count - matched), penalty * (found - matched)])

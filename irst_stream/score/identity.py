@@ -1,4 +1,4 @@
-"""IDF1: how long each target kept the one track that follows it best."""
+"""IDF1: for how long each target is followed by the one track that fits it best."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from irst_stream.score.matching import best_pairs
-from irst_stream.score.paths import Encounters
+from irst_stream.score.paths import TruthAndTracks
 
 __all__ = ["Identity", "identity"]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """idf1, idp, idr: F-score, precision and recall, fractions of 1, NaN where there is nothing to divide by.
+    """idf1, idp, idr: F-score, precision and recall of identities, fractions of 1, NaN where the denominator is 0.
 
-    true, false, missed: points of tracks and truth, with idp = true / (true + false), idr = true / (true + missed).
+    true, false, missed: numbers of points, with idp = true / (true + false), idr = true / (true + missed).
     """
 
     idf1: float
@@ -27,19 +27,20 @@ class Identity:
     missed: int
 
 
-def identity(met: Encounters) -> Identity:
-    """Ristani et al. 2016: each target is given at most one track for its whole life, so that most points are true.
+def identity(data: TruthAndTracks) -> Identity:
+    """Compute the identity metrics of Ristani et al. 2016.
 
-    A point is true where target and its track are within the radius. Equals py-motmetrics and TrackEval.
+    Each target is assigned at most one track for its whole life, so that the number of true points is largest; a point is
+    true where the target and its track are within the radius. Equals py-motmetrics and TrackEval.
     """
-    tracks = max(len(met.found.sequence), 1)
-    key = met.real.path[met.pairs.truth] * tracks + met.found.path[met.pairs.detection]
+    tracks = max(len(data.tracks.sequence), 1)
+    key = data.truth.path[data.pairs.truth] * tracks + data.tracks.path[data.pairs.detection]
     couple, shared = np.unique(key, return_counts=True)
     target, track = np.divmod(couple, tracks)
     true = int(shared[best_pairs(target, track, shared.astype(np.float64))].sum())
-    real, found = len(met.real.path), len(met.found.path)
+    truths, points = len(data.truth.path), len(data.tracks.path)
     return Identity(
-        _ratio(2 * true, real + found), _ratio(true, found), _ratio(true, real), true, found - true, real - true
+        _ratio(2 * true, truths + points), _ratio(true, points), _ratio(true, truths), true, points - true, truths - true
     )
 
 

@@ -1,4 +1,4 @@
-"""Images with any number of rows each, as one flat array: what lets 15,000 images be scored at once."""
+"""Images with any number of rows each, stored as one flat array, so that 15,000 images are scored at once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from irst_stream.types import Floats, Ints
 
 __all__ = ["Pairs", "Ragged"]
 
-PAIRS_AT_ONCE = 4_000_000
-Precision = type[np.float32] | type[np.float64]
+PAIRS_AT_ONCE = 4_000_000  # bounds the memory of one block of pairs
+FloatType = type[np.float32] | type[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ragged:
-    """rows (R, C) of all images, one image after another; count (I,) rows of each image."""
+    """rows (R, C): the rows of all I images, one image after another; count (I,): number of rows of each image."""
 
     rows: Floats
     count: Ints
 
     @classmethod
     def of(cls, images: Sequence[Floats], columns: tuple[int, ...], name: str) -> Ragged:
-        """Joins (n, c) arrays, c one of `columns`, keeping as many columns as all have; an empty list of rows may be ()."""
+        """Concatenate (n, c) arrays, c one of `columns`, keeping the columns that all of them have.
+
+        Arrays without elements may have any shape. `name` is what errors call the images.
+        """
         parts = [np.asarray(image, np.float64) for image in images]
         for k, part in enumerate(parts):
             if part.size and (part.ndim != 2 or part.shape[1] not in columns):
@@ -49,9 +52,9 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Every detection with every truth of its image: row of each, and the distance between them, px.
+    """K pairs of a detection and a truth of one image: the row (K,) of each, and their distance (K,) px.
 
-    Ordered by detection, then truth.
+    Sorted by detection, then truth.
     """
 
     detection: Ints
@@ -59,9 +62,9 @@ class Pairs:
     distance: Floats
 
     @classmethod
-    def within(cls, detections: Ragged, truths: Ragged, reach: float, precision: Precision = np.float64) -> Pairs:
-        """The pairs no farther apart than `reach` px, positions and distances taken in the given precision."""
-        count = truths.count[detections.image]
+    def within(cls, detections: Ragged, truths: Ragged, reach: float, precision: FloatType = np.float64) -> Pairs:
+        """All pairs at most `reach` px apart, with positions and distances in the given precision."""
+        count = truths.count[detections.image]  # pairs of each detection
         parts = []
         first = 0
         while first < len(count):
@@ -72,13 +75,13 @@ class Pairs:
 
     @staticmethod
     def _block(
-        detections: Ragged, truths: Ragged, count: Ints, first: int, last: int, reach: float, precision: Precision
+        detections: Ragged, truths: Ragged, count: Ints, first: int, last: int, reach: float, precision: FloatType
     ) -> tuple[Ints, Ints, Floats]:
-        """The pairs of detections first to last."""
-        some = count[first:last]
-        detection = np.repeat(np.arange(first, last), some)
-        within = np.arange(len(detection)) - np.repeat(np.cumsum(some) - some, some)
-        truth = truths.start[detections.image[detection]] + within
+        """The pairs of the detections first:last; count (R,): number of truths in each detection's image."""
+        block = count[first:last]
+        detection = np.repeat(np.arange(first, last), block)
+        number = np.arange(len(detection)) - np.repeat(np.cumsum(block) - block, block)  # of the truth in its image
+        truth = truths.start[detections.image[detection]] + number
         from_, to = detections.rows[:, :2].astype(precision), truths.rows[:, :2].astype(precision)
         distance = np.linalg.norm(from_[detection] - to[truth], axis=1)
         near = distance <= precision(reach)

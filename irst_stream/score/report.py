@@ -1,4 +1,4 @@
-"""Detections against truth, frame by frame, in one report."""
+"""Pair detections with truth frame by frame, and report all detection scores."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from typing import Any, TypeVar
 import numpy as np
 
 from irst_stream.errors import FormatError, UsageError
-from irst_stream.score.cso_map import CsoMap, Mode, cso_map
-from irst_stream.score.errors import Errors, errors
+from irst_stream.score.cso_map import CsoMap, MatchingMode, cso_map
+from irst_stream.score.detection_errors import DetectionErrors, detection_errors
 from irst_stream.score.gospa import Gospa, gospa
 from irst_stream.types import Detections, Tracks, Truth
 
-__all__ = ["MismatchError", "Report", "frame_range", "pair_frames", "score_detections", "scored_truths"]
+__all__ = [
+    "DetectionReport",
+    "MismatchError",
+    "ScoredFrames",
+    "frame_range",
+    "pair_frames",
+    "score_detections",
+    "scored_truths",
+]
 
-Pairs = list[tuple[Detections | None, Truth]]
-Answer = TypeVar("Answer", Detections, Tracks)
-Key = tuple[str, int, int]
+ScoredFrames = list[tuple[Detections | None, Truth]]
+Result = TypeVar("Result", Detections, Tracks)
+FrameKey = tuple[str, int, int]  # sequence, epoch, index
 
 
 class MismatchError(FormatError):
-    """Detections and truth that do not belong together; in_truth says which of the two is to blame."""
+    """Results and truth that do not fit together; in_truth: whether the fault is in the truth."""
 
     def __init__(self, message: str, *, in_truth: bool = False) -> None:
         super().__init__(message)
@@ -30,56 +38,56 @@ class MismatchError(FormatError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Report:
-    """All scores of one set of detections, and how much went into them.
+class DetectionReport:
+    """All scores of one set of detections, and the numbers of frames, detections and truths scored.
 
-    unanswered: scored frames for which there was no line of detections; they count as empty.
+    unanswered: number of scored frames without a line of detections; they count as empty.
     """
 
     images: int
     unanswered: int
     detections: int
     truths: int
-    mode: Mode
+    mode: MatchingMode
     cso_map: CsoMap
     gospa: Gospa
-    errors: Errors
+    errors: DetectionErrors
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain numbers, for JSON; unknown is None."""
-        ap = {f"{t:g}": _plain(a) for t, a in zip(self.cso_map.thresholds, self.cso_map.ap, strict=True)}
+        """The report as plain numbers for JSON; NaN and infinity become None."""
+        ap = {f"{t:g}": _json_number(a) for t, a in zip(self.cso_map.thresholds, self.cso_map.ap, strict=True)}
         return {
             "images": self.images,
             "unanswered": self.unanswered,
             "detections": self.detections,
             "truths": self.truths,
             "mode": self.mode,
-            "cso_map": _plain(self.cso_map.map),
+            "cso_map": _json_number(self.cso_map.map),
             "ap": ap,
-            "gospa": {key: _plain(value) for key, value in asdict(self.gospa).items()},
-            "errors": {key: _plain(value) for key, value in asdict(self.errors).items()},
+            "gospa": {key: _json_number(value) for key, value in asdict(self.gospa).items()},
+            "errors": {key: _json_number(value) for key, value in asdict(self.errors).items()},
         }
 
 
-def score_detections(pairs: Pairs, mode: Mode = "standard") -> Report:
-    """Scores frames, each a truth and its detections, None where there is no answer for it."""
-    found = [_rows(d) for d, _ in pairs]
-    amplitudes = [np.zeros(0) if d is None else d.amplitude for d, _ in pairs]
-    real = [np.column_stack([t.xy, t.amplitude]) for _, t in pairs]
-    return Report(
-        len(pairs),
-        sum(d is None for d, _ in pairs),
+def score_detections(frames: ScoredFrames, mode: MatchingMode = "standard") -> DetectionReport:
+    """Score the detections of each frame, None where it has no line of detections, against its truth."""
+    found = [_rows(d) for d, _ in frames]
+    amplitudes = [np.zeros(0) if d is None else d.amplitude for d, _ in frames]
+    real = [np.column_stack([t.xy, t.amplitude]) for _, t in frames]
+    return DetectionReport(
+        len(frames),
+        sum(d is None for d, _ in frames),
         sum(map(len, found)),
         sum(map(len, real)),
         mode,
         cso_map(found, real, mode=mode),
         gospa(found, real),
-        errors(found, amplitudes, real),
+        detection_errors(found, amplitudes, real),
     )
 
 
 def frame_range(text: str) -> slice:
-    """FIRST:LAST as Python's slices of each sequence, so 2:-2 leaves out two frames at either end; "all" is all."""
+    """Parse FIRST:LAST, a Python slice of each sequence's frames, or "all"; 2:-2 leaves out two frames at either end."""
     if text == "all":
         return slice(None)
     first, colon, last = text.partition(":")
@@ -88,43 +96,46 @@ def frame_range(text: str) -> slice:
             raise ValueError
         return slice(int(first) if first else None, int(last) if last else None)
     except ValueError:
-        raise UsageError(f"frames: expected FIRST:LAST such as 2:-2, or all, got {text!r}") from None
+        raise UsageError(f"frames: expected FIRST:LAST, for example 2:-2, or all, got {text!r}") from None
 
 
-def scored_truths(truths: Iterable[Truth], frames: slice) -> dict[Key, Truth]:
-    """The truths of the frames to score, by sequence, epoch and index; a sequence's frames count from 0 to its last."""
-    by_key: dict[Key, Truth] = {}
+def scored_truths(truths: Iterable[Truth], frames: slice) -> dict[FrameKey, Truth]:
+    """Select the truths of the frames to score, keyed by sequence, epoch and index, in input order.
+
+    A sequence's frames run from 0 to the last index in its truth. Two truths of one frame raise a MismatchError.
+    """
+    by_key: dict[FrameKey, Truth] = {}
     for truth in truths:
         key = _key(truth)
         if key in by_key:
-            raise MismatchError(f"two lines for {_words(key)}", in_truth=True)
+            raise MismatchError(f"two lines for {_describe(key)}", in_truth=True)
         by_key[key] = truth
     length: dict[tuple[str, int], int] = {}
     for sequence, epoch, index in by_key:
         length[sequence, epoch] = max(length.get((sequence, epoch), 0), index + 1)
-    scored = {clip: range(*frames.indices(n)) for clip, n in length.items()}
+    scored = {sequence: range(*frames.indices(n)) for sequence, n in length.items()}
     return {key: truth for key, truth in by_key.items() if key[2] in scored[key[:2]]}
 
 
 def pair_frames(
-    found: Iterable[Answer], truths: Iterable[Truth], frames: slice = slice(None)
-) -> list[tuple[Answer | None, Truth]]:
-    """Each scored frame's truth with its detections or tracks, in the order of the truths.
+    results: Iterable[Result], truths: Iterable[Truth], frames: slice = slice(None)
+) -> list[tuple[Result | None, Truth]]:
+    """Pair the truth of each scored frame with its detections or tracks, None if it has none, in the order of the truths.
 
-    Answers of a sequence that the truth does not know, or two answers for one frame, raise a MismatchError.
+    A result for a frame that is not in the truth, or two results for one frame, raise a MismatchError.
     """
     truths = list(truths)
     scored = scored_truths(truths, frames)
     known = {_key(truth) for truth in truths}
-    answers: dict[Key, Answer] = {}
-    for answer in found:
-        key = _key(answer)
-        if key in answers:
-            raise MismatchError(f"two lines for {_words(key)}")
+    by_key: dict[FrameKey, Result] = {}
+    for result in results:
+        key = _key(result)
+        if key in by_key:
+            raise MismatchError(f"two lines for {_describe(key)}")
         if key not in known:
-            raise MismatchError(f"{_words(key)} is not in the truth, whose first is {_first(known)}")
-        answers[key] = answer
-    return [(answers.get(key), truth) for key, truth in scored.items()]
+            raise MismatchError(f"{_describe(key)} is not in the truth, which {_describe_truth(known)}")
+        by_key[key] = result
+    return [(by_key.get(key), truth) for key, truth in scored.items()]
 
 
 def _rows(detections: Detections | None) -> Any:
@@ -132,17 +143,17 @@ def _rows(detections: Detections | None) -> Any:
     return np.zeros((0, 3)) if detections is None else np.column_stack([detections.xy, detections.score])
 
 
-def _key(record: Detections | Tracks | Truth) -> Key:
+def _key(record: Detections | Tracks | Truth) -> FrameKey:
     return record.stamp.sensor, record.stamp.epoch, record.stamp.index
 
 
-def _words(key: Key) -> str:
+def _describe(key: FrameKey) -> str:
     return f"sequence {key[0]!r} index {key[2]}" + (f" epoch {key[1]}" if key[1] else "")
 
 
-def _first(known: set[Key]) -> str:
-    return _words(min(known)) if known else "nothing: the truth is empty"
+def _describe_truth(known: set[FrameKey]) -> str:
+    return f"starts at {_describe(min(known))}" if known else "is empty"
 
 
-def _plain(value: float) -> float | None:
+def _json_number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

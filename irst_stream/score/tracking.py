@@ -1,4 +1,4 @@
-"""Tracks against truth, over all their frames, in one report."""
+"""Score confirmed tracks against truth over all their frames, and report all tracking scores."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from irst_stream.score.gospa import Gospa, gospa_parts, mean_gospa
 from irst_stream.score.hota import Hota, hota
 from irst_stream.score.identity import Identity, identity
 from irst_stream.score.ospa import ospa2
-from irst_stream.score.paths import RADIUS, Encounters
+from irst_stream.score.paths import RADIUS, TruthAndTracks
 from irst_stream.types import Floats, Ints, Tracks, Truth
 
-__all__ = ["Follow", "OverTime", "TrackReport", "score_tracks"]
+__all__ = ["OverTime", "TrackQuality", "TrackReport", "score_tracks"]
 
-P = 2.0  # of GOSPA, as for detections
+GOSPA_P = 2.0  # as for detections
 
 
 @dataclass(frozen=True, slots=True)
-class Follow:
-    """How targets are followed, over the matches of CLEAR; NaN where there is nothing to measure.
+class TrackQuality:
+    """Errors, purity and confirmation delay of tracks, over the matches of CLEAR; NaN where there is nothing to measure.
 
-    position_rmse px and velocity_rmse px/s, of the vectors' lengths; the true velocity is the central difference of the
-    truth, so it counts only where the target is in both neighbouring frames and time passes, and it holds the platform's
-    jitter where the truth does.
-    purity: share of each track's matched frames that are with the target it is with most, over all matched frames.
-    confirm_frames, confirm_ms: mean time from a target's first frame to the first in which a confirmed track is with it, 0
-    for at once, over targets that ever had one; never: targets that had none.
+    position_rmse px and velocity_rmse px/s: of the error vectors' lengths. The true velocity is the central difference of
+    the true positions, so it is known only where the target is in both neighbouring frames and time passes, and it
+    includes the platform's jitter if the truth does.
+    purity: share of matched points whose target is the one that their track is matched to most often.
+    confirm_frames, confirm_ms: mean delay from a target's first frame to its first match with a confirmed track, 0 if
+    these are the same frame, over targets that are ever matched; never: number of targets that are never matched.
     """
 
     position_rmse: float
@@ -42,8 +42,10 @@ class Follow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OverTime:
-    """Means over sequences, frame number by frame number: index (T,), and of each the GOSPA px, its parts px^2 (T, 3) as
-    localisation, missed, false, the position error's rms px, NaN without a match, targets and tracks.
+    """Means over sequences at each of T frame numbers.
+
+    index (T,): the frame numbers; gospa (T,) px; parts (T, 3) px^2: localisation, missed, false; position_rmse (T,) px,
+    NaN without a match; targets, tracks (T,): their numbers.
     """
 
     index: Ints
@@ -56,10 +58,10 @@ class OverTime:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackReport:
-    """All scores of one set of confirmed tracks, and how much went into them.
+    """All scores of one set of confirmed tracks, and the numbers of frames, identities and points scored.
 
-    unanswered: scored frames without a line of tracks, which count as empty; targets, tracks: identities; truths, points:
-    what they add up to over the frames; gospa: its cut-off is the radius; ospa2 px.
+    unanswered: number of scored frames without a line of tracks, which count as empty; targets, tracks: numbers of
+    identities; truths, points: numbers of their points over all frames; gospa: its cut-off is the radius; ospa2 px.
     """
 
     frames: int
@@ -74,96 +76,93 @@ class TrackReport:
     hota: Hota
     identity: Identity
     clear: Clear
-    follow: Follow
+    follow: TrackQuality
     over_time: OverTime
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain numbers, for JSON; unknown is None."""
+        """The report as plain numbers for JSON; NaN and infinity become None."""
         counts = {key: getattr(self, key) for key in ("frames", "unanswered", "targets", "tracks", "truths", "points")}
         parts = {key: asdict(getattr(self, key)) for key in ("gospa", "hota", "identity", "follow", "over_time")}
-        steps = {key: getattr(self.clear, key) for key in Clear.__slots__ if key not in ("truth", "track")}
-        return {**counts, "radius": self.radius, "ospa2": _plain(self.ospa2), "clear": _plain(steps), **_plain(parts)}
+        clear_metrics = {key: getattr(self.clear, key) for key in Clear.__slots__ if key not in ("truth", "track")}
+        values = {"ospa2": self.ospa2, "clear": clear_metrics, **parts}
+        return {**counts, "radius": self.radius, **_json_values(values)}
 
 
 def score_tracks(frames: list[tuple[Tracks | None, Truth]], radius: float = RADIUS) -> TrackReport:
-    """Scores frames, each a truth and its tracks, None where there is no answer for it; only confirmed tracks count.
+    """Score the confirmed tracks of each frame, None where it has no line of tracks, against its truth.
 
-    radius: px from which a track has nothing to do with a target, in every score.
+    radius: largest distance, px, at which a track can match a target, in every score.
     """
-    met = Encounters.of(frames, radius)
-    parts = gospa_parts(met.found.points.count, met.real.points, met.pairs, radius, P)
-    steps = clear(met)
+    data = TruthAndTracks.of(frames, radius)
+    parts = gospa_parts(data.tracks.points.count, data.truth.points, data.pairs, radius, GOSPA_P)
+    matches = clear(data)
     return TrackReport(
         len(frames),
         sum(tracks is None for tracks, _ in frames),
-        len(met.real.sequence),
-        len(met.found.sequence),
-        len(met.real.path),
-        len(met.found.path),
+        len(data.truth.sequence),
+        len(data.tracks.sequence),
+        len(data.truth.path),
+        len(data.tracks.path),
         radius,
-        mean_gospa(parts, P),
-        ospa2(met),
-        hota(met),
-        identity(met),
-        steps,
-        _follow(met, steps),
-        _over_time(met, steps, parts),
+        mean_gospa(parts, GOSPA_P),
+        ospa2(data),
+        hota(data),
+        identity(data),
+        matches,
+        _track_quality(data, matches),
+        _over_time(data, matches, parts),
     )
 
 
-def _follow(met: Encounters, steps: Clear) -> Follow:
-    """Errors, purity and delay, over the pairs that CLEAR matched."""
-    drift = met.found.velocity[steps.track] - met.real.velocity[steps.truth]
-    known = drift[np.isfinite(drift).all(1)]
-    frame, target = met.real.points.image[steps.truth], met.real.path[steps.truth]
-    born, matched = (_first(of, who, len(met.real.sequence)) for of, who in (_all(met), (frame, target)))
-    found = np.flatnonzero(matched >= 0)
-    delay = met.step[matched[found]] - met.step[born[found]]
-    delay_ns = met.time_ns[matched[found]] - met.time_ns[born[found]]
-    return Follow(
-        _mean(_squared_error(met, steps)) ** 0.5,
+def _track_quality(data: TruthAndTracks, matches: Clear) -> TrackQuality:
+    error = data.tracks.velocity[matches.track] - data.truth.velocity[matches.truth]
+    known = error[np.isfinite(error).all(1)]
+    target, targets = data.truth.path[matches.truth], len(data.truth.sequence)
+    first_frame = _first_frame(data.truth.points.image, data.truth.path, targets)
+    first_match = _first_frame(data.truth.points.image[matches.truth], target, targets)
+    found = np.flatnonzero(first_match >= 0)
+    delay = data.step[first_match[found]] - data.step[first_frame[found]]
+    delay_ns = data.time_ns[first_match[found]] - data.time_ns[first_frame[found]]
+    return TrackQuality(
+        _mean(_squared_error(data, matches)) ** 0.5,
         _mean((known**2).sum(1)) ** 0.5,
-        _purity(met.found.path[steps.track], target),
+        _purity(data.tracks.path[matches.track], target),
         _mean(delay),
         _mean(delay_ns) * 1e-6,
-        len(matched) - len(found),
+        targets - len(found),
     )
 
 
-def _over_time(met: Encounters, steps: Clear, parts: Floats) -> OverTime:
-    """What changes over the frames; parts (F, 3) of each frame's GOSPA, px^2."""
-    index, place = np.unique(met.index, return_inverse=True)
+def _over_time(data: TruthAndTracks, matches: Clear, parts: Floats) -> OverTime:
+    """Average over sequences at each frame number; parts (F, 3): of each frame's GOSPA, px^2."""
+    index, place = np.unique(data.index, return_inverse=True)
     frames = np.bincount(place, minlength=len(index))
-    columns = (parts.sum(1) ** (1 / P), *parts.T, met.real.points.count, met.found.points.count)
+    columns = (parts.sum(1) ** (1 / GOSPA_P), *parts.T, data.truth.points.count, data.tracks.points.count)
     total, localisation, missed, false, targets, tracks = (
         np.bincount(place, column, minlength=len(index)) / frames for column in columns
     )
-    when = place[met.real.points.image[steps.truth]]
-    matches = np.bincount(when, minlength=len(index))
-    squares = np.bincount(when, _squared_error(met, steps), minlength=len(index))
-    rms = np.sqrt(squares / np.where(matches > 0, matches, np.nan))
+    place_of_match = place[data.truth.points.image[matches.truth]]
+    matched = np.bincount(place_of_match, minlength=len(index))
+    squares = np.bincount(place_of_match, _squared_error(data, matches), minlength=len(index))
+    rms = np.sqrt(squares / np.where(matched > 0, matched, np.nan))
     return OverTime(index, total, np.column_stack([localisation, missed, false]), rms, targets, tracks)
 
 
-def _squared_error(met: Encounters, steps: Clear) -> Floats:
-    """(matched,) px^2."""
-    offset = met.found.points.rows[steps.track] - met.real.points.rows[steps.truth]
+def _squared_error(data: TruthAndTracks, matches: Clear) -> Floats:
+    """(matched,): squared position errors, px^2."""
+    offset = data.tracks.points.rows[matches.track] - data.truth.points.rows[matches.truth]
     return np.asarray((offset**2).sum(1))
 
 
-def _all(met: Encounters) -> tuple[Ints, Ints]:
-    return met.real.points.image, met.real.path
-
-
-def _first(frame: Ints, path: Ints, paths: int) -> Ints:
-    """(paths,): the first of the frames given with each path, -1 for none."""
+def _first_frame(frame: Ints, path: Ints, paths: int) -> Ints:
+    """(paths,): the first frame of each path, -1 without any; frame, path (R,): of its points."""
     first = np.full(paths, np.iinfo(np.int64).max)
     np.minimum.at(first, path, frame)
     return np.where(first == np.iinfo(np.int64).max, -1, first)
 
 
 def _purity(track: Ints, target: Ints) -> float:
-    """Of matched frames; NaN without any."""
+    """The share of M matches, track, target (M,), with the target that is most frequent for their track; NaN for none."""
     if not len(track):
         return np.nan
     couple, shared = np.unique(np.column_stack([track, target]), axis=0, return_counts=True)
@@ -176,10 +175,10 @@ def _mean(values: Floats | Ints) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
-def _plain(value: Any) -> Any:
-    """Plain numbers, None for unknown ones, in whatever they are nested."""
+def _json_values(value: Any) -> Any:
+    """Convert nested values to plain numbers, dicts and lists; NaN and infinity become None."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: _json_values(part) for key, part in value.items()}
     if isinstance(value, np.ndarray | list):
-        return [_plain(part) for part in value]
+        return [_json_values(part) for part in value]
     return (float(value) if np.isfinite(value) else None) if isinstance(value, float) else int(value)

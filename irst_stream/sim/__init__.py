@@ -1,7 +1,7 @@
-"""Generated data with known truth: the two published patch sets, groups of every kind, and full-frame sensor scenes."""
+"""Simulated data with known truth: the two published patch sets, mixed groups, and full-frame sensor scenes."""
 
-from irst_stream.sim.datasets import FRAMES_PER_TRAJECTORY, Patches, SeqCsistRules, csist100k, seqcsist
-from irst_stream.sim.mixed import Mixed, mixed
+from irst_stream.sim.datasets import FRAMES_PER_TRAJECTORY, PatchSequences, SeqCsistRules, csist100k, seqcsist
+from irst_stream.sim.mixed import MixedGroups, mixed
 from irst_stream.sim.scene import Background, Groups, Platform, Scene, SceneSettings
 from irst_stream.sim.sensor import Sensor
 
@@ -9,8 +9,8 @@ __all__ = [
     "FRAMES_PER_TRAJECTORY",
     "Background",
     "Groups",
-    "Mixed",
-    "Patches",
+    "MixedGroups",
+    "PatchSequences",
     "Platform",
     "Scene",
     "SceneSettings",

@@ -1,7 +1,7 @@
-"""What the sensor sees behind the targets: dark sky, gradients, drifting 1/f cloud with edges.
+"""Backgrounds behind the targets: dark sky, gradients, drifting 1/f clouds with edges.
 
-Clouds are two periodic 1/f textures that drift at different speeds, so the pattern evolves as it moves; a broken cloud
-has an edge where the faster texture crosses its mean.
+A cloud is the sum of two periodic 1/f textures that drift at different speeds, so the pattern evolves as it moves; a
+broken cloud has an edge where the faster texture crosses its mean.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Background:
-    """A backdrop, in DN and px."""
+    """Parameters of a background, in DN and px."""
 
     level_dn: float = 100.0
-    gradient_dn: float = 0.0  # from the top row to the bottom one of a camera at rest
-    cloud_dn: float = 0.0  # rms of the 1/f cloud over the period of its texture, most of it at the largest scales
+    gradient_dn: float = 0.0  # difference between the bottom and the top row of a camera at rest
+    cloud_dn: float = 0.0  # rms of the 1/f cloud over one period of its texture, mostly at the largest scales
     cloud_slope: float = 1.5  # amplitude falls as frequency^-slope
     edge_dn: float = 0.0  # step at the edge of a broken cloud
     edge_width_px: float = 3.0
@@ -38,11 +38,11 @@ BACKGROUNDS = {
     "cloud": Background(level_dn=1500.0, gradient_dn=300.0, cloud_dn=60.0),
     "broken-cloud": Background(level_dn=1500.0, gradient_dn=300.0, cloud_dn=40.0, edge_dn=250.0),
 }
-"""Ready-made backdrops by name."""
+"""Ready-made backgrounds by name."""
 
 
 class Sky:
-    """One drawn backdrop: view() renders it for a time and a camera pose."""
+    """One random background: view() renders it for a time and a camera pose."""
 
     def __init__(self, background: Background, width: int, height: int, rng: np.random.Generator) -> None:
         self.background = background
@@ -52,7 +52,7 @@ class Sky:
         self._layers = [self._texture(rng, edge) for edge in (background.edge_dn, 0.0)] if cloudy else []
 
     def view(self, time_s: float, shift: tuple[float, float] = (0.0, 0.0), roll_rad: float = 0.0) -> Image:
-        """(H, W) float32 DN: the backdrop after time_s, seen by a camera whose pose is shift and roll (types.Pose)."""
+        """Render (H, W) float32 DN: the background at time_s, seen by a camera of this shift, px, and roll (types.Pose)."""
         image = self._gradient(np.asarray(shift), roll_rad)
         wind = np.array([self.background.wind_x_px_s, self.background.wind_y_px_s])
         for layer, speed in zip(self._layers, (1.0, 0.6), strict=False):
@@ -60,7 +60,7 @@ class Sky:
         return image
 
     def _gradient(self, shift: Vector, roll_rad: float) -> Image:
-        """The level and its gradient, fixed in the world; half a frame beyond the frame at rest it ends."""
+        """The level and its gradient, fixed in the world; constant farther than half a frame outside the frame at rest."""
         width, height = self.size
         centre = np.array([(width - 1) / 2, (height - 1) / 2])
         columns = -np.sin(roll_rad) * (np.arange(width) - centre[0] - shift[0])
@@ -68,19 +68,19 @@ class Sky:
         share = np.clip((rows[:, None] + columns) / max(height - 1, 1), -1, 1)
         return np.asarray(self.background.level_dn + self.background.gradient_dn * share, np.float32)
 
-    def _sample(self, layer: Image, blown: Vector, shift: Vector, roll_rad: float) -> Image:
-        """The part of a periodic layer, blown so far by the wind, that a camera of this pose sees."""
+    def _sample(self, layer: Image, wind_shift: Vector, shift: Vector, roll_rad: float) -> Image:
+        """The part (H, W) of a periodic layer, moved by the wind, that a camera of this pose sees; shifts (2,) px."""
         width, height = self.size
         centre = np.array([(width - 1) / 2, (height - 1) / 2])
         c, s = np.cos(roll_rad), np.sin(roll_rad)
-        back = np.array([[c, s], [-s, c]])
-        corner = centre - back @ (centre + shift) - blown
-        matrix = np.column_stack([back, np.mod(corner, self._period)])
+        inverse_roll = np.array([[c, s], [-s, c]])
+        corner = centre - inverse_roll @ (centre + shift) - wind_shift
+        matrix = np.column_stack([inverse_roll, np.mod(corner, self._period)])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(layer, matrix, self.size, flags=flags, borderMode=cv2.BORDER_WRAP), np.float32)
 
     def _texture(self, rng: np.random.Generator, edge_dn: float) -> Image:
-        """(period, period): one cloud layer of mean 0, half of the variance that was asked for, with a step or none."""
+        """(period, period) DN: a cloud layer of mean 0, half of the cloud's variance, and a step of edge_dn at its mean."""
         b, size = self.background, self._period
         frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
         frequency[0, 0] = np.inf

@@ -1,7 +1,7 @@
-"""Fills a folder with a generated set: in parallel, resumable, always with the same bytes.
+"""Write a generated set to a folder: in parallel, resumable, always with the same bytes.
 
-A set is a manifest and a list of jobs; a job names the files it makes. A file appears under its name only once it is
-whole, so whatever interrupted an earlier run, the jobs whose files are all there are done.
+A set is a manifest and a list of jobs; each job names the files it makes. A file gets its name only once it is complete,
+so after any interruption a job is done if all of its files exist.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from irst_stream.io.media import csist
 from irst_stream.io.media.images import encode_png
 from irst_stream.optics import PATCH, SIGMA
 from irst_stream.sim import FRAMES_PER_TRAJECTORY, Scene, SceneSettings, csist100k, seqcsist
-from irst_stream.sim.datasets import BLOCK_IMAGES, DEFAULT_RULES, SeqCsistRules, check_draw, check_rules, rules_of
+from irst_stream.sim.datasets import BLOCK_IMAGES, DEFAULT_RULES, SeqCsistRules, check_draw, check_rules, manifest_rules
 from irst_stream.version import __version__
 
 __all__ = ["GeneratedSet", "Job", "patch_set", "scene_set"]
@@ -40,34 +40,36 @@ SCENE_JOB_FRAMES = 50
 
 
 class Job(Protocol):
-    """A piece of a set, made by itself in any process."""
+    """A part of a set that any process can make on its own."""
 
     @property
     def frames(self) -> int:
-        """How many of the set's frames it makes."""
+        """The number of the set's frames that the job makes."""
 
     def names(self) -> Iterable[str]:
-        """The files it makes, relative to the set's folder."""
+        """The paths of the job's files, relative to the set's folder."""
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Makes them."""
+        """Make the files: path and content of each, in the order of names()."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedSet:
-    """A set to be: where, what, and the jobs that make it."""
+    """A set to generate: its folder, its manifest, and the jobs that make its files."""
 
     folder: Path
     manifest: Manifest
     jobs: Sequence[Job]
 
     def claim(self) -> None:
-        """Makes the folder this set's, or raises an OutputError if it holds anything else; changes no file there."""
-        with _writing(self.folder):
+        """Create the folder and its manifest if missing; raise an OutputError if it holds anything but this set."""
+        with _write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             found = read_manifest(self.folder)
             if found is None and any(path.suffix != ".part" for path in self.folder.iterdir()):
-                raise OutputError(f"{self.folder}: holds files that are not a generated set's; choose an empty folder")
+                raise OutputError(
+                    f"{self.folder}: holds files that do not belong to a generated set; choose an empty folder"
+                )
             if found is None:
                 write_manifest(self.folder, self.manifest)
             elif found != self.manifest:
@@ -75,31 +77,33 @@ class GeneratedSet:
                 raise OutputError(f"{self.folder}: holds a different set ({difference}); choose another folder")
 
     def missing(self) -> list[Job]:
-        """The jobs of which a file is not there yet."""
+        """The jobs with at least one file that does not exist yet."""
         folders = {name.rpartition("/")[0] for job in self.jobs for name in job.names()}
-        there = {f"{folder}/{name}".lstrip("/") for folder in folders for name in _listing(self.folder / folder)}
-        return [job for job in self.jobs if not there.issuperset(job.names())]
+        existing = {f"{folder}/{name}".lstrip("/") for folder in folders for name in _file_names(self.folder / folder)}
+        return [job for job in self.jobs if not existing.issuperset(job.names())]
 
     def fill(self, jobs: Sequence[Job], workers: int, done: Callable[[int], None]) -> None:
-        """Runs jobs; calls done(frames) as each ends. One run at a time may fill a folder."""
-        with _writing(self.folder), _alone(self.folder):
+        """Run jobs, and call done(frames) as each ends. Raises an OutputError if another run is filling the folder."""
+        with _write_errors(self.folder), _folder_lock(self.folder):
             for folder in {name.rpartition("/")[0] for job in jobs for name in job.names()}:
                 (self.folder / folder).mkdir(parents=True, exist_ok=True)
             if workers > 1 and len(jobs) > 1:
-                self._share_out(jobs, workers, done)
+                self._fill_in_parallel(jobs, workers, done)
             else:
                 for job in jobs:
-                    done(_run(self.folder, job))
+                    done(_run_job(self.folder, job))
 
-    def _share_out(self, jobs: Sequence[Job], workers: int, done: Callable[[int], None]) -> None:
-        with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _end_with_parent) as pool:
-            with _no_interrupts():  # workers are born deaf to Ctrl-C: it is for their parent to end them
-                futures = [pool.submit(_run, self.folder, job) for job in jobs]
+    def _fill_in_parallel(self, jobs: Sequence[Job], workers: int, done: Callable[[int], None]) -> None:
+        with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _exit_with_parent) as pool:
+            with _ignoring_sigint():  # workers inherit this: on Ctrl-C their parent ends them
+                futures = [pool.submit(_run_job, self.folder, job) for job in jobs]
             try:
                 for future in as_completed(futures):
                     done(future.result())
             except BrokenProcessPool:
-                raise OutputError(f"{self.folder}: a worker process was killed; run the same command to go on") from None
+                raise OutputError(
+                    f"{self.folder}: a worker process was killed; run the same command again to continue"
+                ) from None
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -117,9 +121,9 @@ def patch_set(
     saturate: bool = False,
     rules: SeqCsistRules = DEFAULT_RULES,
 ) -> GeneratedSet:
-    """One split of SeqCSIST (`count` trajectories) or CSIST-100K (`count` images) in the published layout.
+    """Describe one split of SeqCSIST (`count` trajectories) or CSIST-100K (`count` images) in the published layout.
 
-    An 8-bit file saturates at 255 DN; `saturate` makes a 16-bit one do the same. rules: of SeqCSIST.
+    8-bit files saturate at 255 DN; with `saturate`, 16-bit files do too. rules: of SeqCSIST only.
     """
     if depth not in (8, 16):
         raise UsageError(f"depth: expected 8 or 16 bits, got {depth}")
@@ -129,8 +133,8 @@ def patch_set(
     check_rules(rules)
     ceiling = 255 if saturate or depth == 8 else 2**depth - 1
     length = FRAMES_PER_TRAJECTORY if dataset == "seqcsist" else 1
-    drawn = {"seed": seed, "split": split, "noise_dn": list(noise), "depth_bits": depth, "ceiling_dn": ceiling}
-    manifest = Manifest(dataset, __version__, count * length, {"count": count, **drawn, **rules_of(dataset, rules)})
+    draw = {"seed": seed, "split": split, "noise_dn": list(noise), "depth_bits": depth, "ceiling_dn": ceiling}
+    manifest = Manifest(dataset, __version__, count * length, {"count": count, **draw, **manifest_rules(dataset, rules)})
     size = BLOCK_IMAGES // length
     pieces = [(first, min(size, count - first)) for first in range(0, count, size)]
     jobs = [_PatchJob(dataset, first, n, length, seed, split, noise, depth, ceiling, rules) for first, n in pieces]
@@ -138,10 +142,10 @@ def patch_set(
 
 
 def scene_set(folder: Path, settings: SceneSettings, frames: int, *, seed: int = 0, name: str = "scene") -> GeneratedSet:
-    """A full-frame sequence: frames/ of PNG images, truth.jsonl, poses.jsonl and bad_pixels.json."""
-    whole = Scene(settings, frames, seed, name)  # says what is wrong with the settings before anything is written
-    manifest = Manifest("scene", __version__, frames, {"name": name, "seed": seed, **_plain(asdict(settings))})
-    starts = range(0, len(whole), SCENE_JOB_FRAMES)
+    """Describe a full-frame sequence: frames/ with PNG images, truth.jsonl, poses.jsonl and bad_pixels.json."""
+    scene = Scene(settings, frames, seed, name)  # refuses invalid settings before anything is written
+    manifest = Manifest("scene", __version__, frames, {"name": name, "seed": seed, **_as_json(asdict(settings))})
+    starts = range(0, len(scene), SCENE_JOB_FRAMES)
     jobs: list[Job] = [_TruthJob(settings, frames, seed, name)]
     jobs += [_SceneJob(settings, frames, seed, name, k, min(SCENE_JOB_FRAMES, frames - k)) for k in starts]
     return GeneratedSet(folder, manifest, jobs)
@@ -149,6 +153,8 @@ def scene_set(folder: Path, settings: SceneSettings, frames: int, *, seed: int =
 
 @dataclass(frozen=True, slots=True)
 class _PatchJob:
+    """Images and annotations of `count` sequences of `length` frames, from number `first` on."""
+
     dataset: str
     first: int
     count: int
@@ -170,9 +176,9 @@ class _PatchJob:
             yield csist.annotation_name(number)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        draw = partial(seqcsist, rules=self.rules) if self.dataset == "seqcsist" else csist100k
-        drawn: dict[str, Any] = {"seed": self.seed, "split": self.split, "noise": self.noise}
-        patches = draw(self.count, first=self.first, depth=self.depth, ceiling=self.ceiling, **drawn)
+        generate = partial(seqcsist, rules=self.rules) if self.dataset == "seqcsist" else csist100k
+        options: dict[str, Any] = {"seed": self.seed, "split": self.split, "noise": self.noise}
+        patches = generate(self.count, first=self.first, depth=self.depth, ceiling=self.ceiling, **options)
         for k, n in enumerate(patches.count):
             for t in range(self.length):
                 number = (self.first + k) * self.length + t
@@ -183,6 +189,8 @@ class _PatchJob:
 
 @dataclass(frozen=True, slots=True)
 class _SceneJob:
+    """Images of `frames` frames, from number `first` on, of a scene of `length` frames."""
+
     settings: SceneSettings
     length: int
     seed: int
@@ -194,13 +202,15 @@ class _SceneJob:
         return (scene_frame_name(index) for index in range(self.first, self.first + self.frames))
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        scene = _scene(self.settings, self.length, self.seed, self.name)
+        scene = _cached_scene(self.settings, self.length, self.seed, self.name)
         for index, name in enumerate(self.names(), self.first):
             yield name, encode_png(scene.frame(index).pixels)
 
 
 @dataclass(frozen=True, slots=True)
 class _TruthJob:
+    """Truth, poses and bad pixels of a scene of `length` frames."""
+
     settings: SceneSettings
     length: int
     seed: int
@@ -211,30 +221,32 @@ class _TruthJob:
         return iter(["truth.jsonl", "poses.jsonl", "bad_pixels.json"])
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        scene = _scene(self.settings, self.length, self.seed, self.name)
+        scene = _cached_scene(self.settings, self.length, self.seed, self.name)
         yield "truth.jsonl", b"".join(jsonl.encode(scene.truth(index)) for index in range(self.length))
         yield "poses.jsonl", b"".join(jsonl.encode(scene.pose(index)) for index in range(self.length))
         yield "bad_pixels.json", msgspec.json.encode(scene.bad_pixels()) + b"\n"
 
 
 @lru_cache(1)
-def _scene(settings: SceneSettings, frames: int, seed: int, name: str) -> Scene:
+def _cached_scene(settings: SceneSettings, frames: int, seed: int, name: str) -> Scene:
+    """The scene, built once for all jobs that a worker process runs."""
     return Scene(settings, frames, seed, name)
 
 
-def _run(folder: Path, job: Job) -> int:
+def _run_job(folder: Path, job: Job) -> int:
+    """Write a job's files; return its number of frames."""
     for name, data in job.files():
         path = folder / name
         part = path.with_name(path.name + ".part")
-        with _writing(path):
+        with _write_errors(path):
             part.write_bytes(data)
             part.replace(path)
     return job.frames
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """What the system refuses becomes one line with its place."""
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into an OutputError that names the path."""
     try:
         yield
     except OSError as error:
@@ -242,8 +254,8 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds a lock on the folder's manifest, which the system releases however the run ends."""
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder's manifest; the system releases it even if the process is killed."""
     with manifest_path(folder).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -252,13 +264,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _listing(folder: Path) -> list[str]:
+def _file_names(folder: Path) -> list[str]:
     return [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Ignores Ctrl-C for a moment, where this thread is the one that gets it."""
+def _ignoring_sigint() -> Iterator[None]:
+    """Ignore Ctrl-C if this is the main thread, the only one that receives it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -269,20 +281,20 @@ def _no_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _end_with_parent() -> None:
-    """Makes a worker end when its parent has gone, however it went."""
+def _exit_with_parent() -> None:
+    """Make a worker process exit when its parent has ended for any reason."""
     parent = parent_process()
     if parent is not None:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _watch(parent: BaseProcess) -> None:
+def _exit_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
 
 
 def _difference(found: Manifest, wanted: Manifest) -> str:
-    """The first thing in which two manifests differ, in words."""
+    """Describe the first difference of two manifests."""
     if found.dataset != wanted.dataset or found.irst_stream != wanted.irst_stream:
         return f"{found.dataset} by irst-stream {found.irst_stream}, not {wanted.dataset} by {wanted.irst_stream}"
     keys = [key for key in wanted.parameters if found.parameters.get(key) != wanted.parameters[key]]
@@ -291,10 +303,10 @@ def _difference(found: Manifest, wanted: Manifest) -> str:
     return f"{keys[0]} is {found.parameters.get(keys[0])}, not {wanted.parameters[keys[0]]}"
 
 
-def _plain(value: Any) -> Any:
-    """Dataclass contents as JSON gives them back: tuples become lists."""
+def _as_json(value: Any) -> Any:
+    """Convert dataclass contents to what JSON reads back: tuples become lists, NumPy scalars become numbers."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _as_json(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_as_json(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value

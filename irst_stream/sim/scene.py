@@ -1,4 +1,4 @@
-"""Full-frame sensor sequences with exact truth: groups of targets over a backdrop, seen by a moving camera."""
+"""Full-frame sensor sequences with exact truth: groups of targets over a background, seen by a moving camera."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from irst_stream.errors import UsageError
 from irst_stream.optics import peak_response, psf
 from irst_stream.sim.background import Background, Sky
-from irst_stream.sim.motion import Groups, Life, plan_lives
 from irst_stream.sim.sensor import Detector, Sensor
+from irst_stream.sim.trajectories import Groups, GroupTrajectory, plan_trajectories
 from irst_stream.types import Floats, Frame, Ints, Pose, Stamp, Truth
 
 __all__ = ["Background", "Groups", "Platform", "Scene", "SceneSettings"]
@@ -23,7 +23,7 @@ __all__ = ["Background", "Groups", "Platform", "Scene", "SceneSettings"]
 
 @dataclass(frozen=True)
 class Platform:
-    """How the camera moves: the world drifts through the frame, and every frame jitters about that."""
+    """Camera motion: the world drifts through the frame, and each frame jitters independently about the drift."""
 
     drift_x_px_s: float = 0.0
     drift_y_px_s: float = 0.0
@@ -33,7 +33,7 @@ class Platform:
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Everything that decides a scene, but the seed and the number of frames."""
+    """All parameters of a scene except its seed and its number of frames."""
 
     sensor: Sensor = field(default_factory=Sensor)
     background: Background = field(default_factory=Background)
@@ -42,9 +42,9 @@ class SceneSettings:
 
 
 class Scene:
-    """A scene of a given length. Every frame can be drawn by itself, in any order, and is always the same.
+    """A simulated sequence. Frames can be rendered in any order; a frame is always the same.
 
-    Iterating gives (Frame, Truth, Pose) for each frame in turn.
+    Iterating yields (Frame, Truth, Pose) for each frame in order.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Scene:
         frames: int,
         seed: int = 0,
         name: str = "scene",
-        lives: Sequence[Life] = (),
+        trajectories: Sequence[GroupTrajectory] = (),
     ) -> None:
-        """lives: flights to show in place of those that the settings and the seed would."""
+        """trajectories: shown instead of those drawn from the settings and the seed."""
         _check(settings, frames, seed)
         self.settings, self.frames, self.seed, self.name = settings, frames, seed, name
         sensor = settings.sensor
@@ -66,8 +66,8 @@ class Scene:
         roll_px = platform.roll_jitter_mrad * 1e-3 * np.hypot(sensor.width, sensor.height) / 2
         sway_px = 5.0 * float(platform.jitter_px + roll_px)
         size = sensor.width, sensor.height
-        self._lives = lives or plan_lives(settings.groups, *size, duration_s, sway_px, self._stream(2))
-        self._first_id = np.cumsum([0, *(len(life.offsets) for life in self._lives)])
+        self._trajectories = trajectories or plan_trajectories(settings.groups, *size, duration_s, sway_px, self._stream(2))
+        self._first_id = np.cumsum([0, *(len(trajectory.offsets) for trajectory in self._trajectories)])
 
     def __iter__(self) -> Iterator[tuple[Frame, Truth, Pose]]:
         return ((self.frame(i), self.truth(i), self.pose(i)) for i in range(self.frames))
@@ -76,7 +76,7 @@ class Scene:
         return self.frames
 
     def frame(self, index: int) -> Frame:
-        """What the sensor reads out, (H, W) uint8 or uint16 DN."""
+        """Render the frame that the sensor reads out, (H, W) uint8 or uint16 DN."""
         pose = self.pose(index)
         light = self._sky.view(self._time_s(index), (pose.x, pose.y), pose.roll_rad)
         _, _, xy, amplitude = self._targets(index)
@@ -84,14 +84,14 @@ class Scene:
         return Frame(self.stamp(index), self._detector.expose(light, self._stream(3, index)))
 
     def truth(self, index: int) -> Truth:
-        """The targets whose middle lies inside the frame, in px of this very frame, jitter and all."""
+        """The targets whose centre lies inside the frame, in px of this frame, jitter and roll included."""
         ids, groups, xy, amplitude = self._targets(index)
         sensor = self.settings.sensor
         inside = ((xy >= -0.5) & (xy < np.array([sensor.width, sensor.height]) - 0.5)).all(-1)
         return Truth(self.stamp(index), ids[inside], groups[inside], xy[inside], amplitude[inside])
 
     def pose(self, index: int) -> Pose:
-        """Where the platform pointed: its drift so far and this frame's jitter."""
+        """The platform's pose: its drift so far and this frame's jitter."""
         platform, time_s = self.settings.platform, self._time_s(index)
         x, y, roll = self._stream(4, index).standard_normal(3) * (1, 1, 1e-3)
         x = platform.drift_x_px_s * time_s + platform.jitter_px * x
@@ -99,38 +99,40 @@ class Scene:
         return Pose(self.stamp(index), float(x), float(y), float(platform.roll_jitter_mrad * roll))
 
     def bad_pixels(self) -> dict[str, list[list[int]]]:
-        """The dead and the hot pixels, each a list of [x, y]."""
+        """The pixels under "dead" and "hot", each a list of [x, y]."""
         masks = {"dead": self._detector.dead, "hot": self._detector.hot}
         return {kind: np.argwhere(mask)[:, ::-1].tolist() for kind, mask in masks.items()}
 
     def stamp(self, index: int) -> Stamp:
-        """The frame's stamp: time runs from 0 at the sensor's rate."""
+        """The frame's stamp; time starts at 0 and advances at the sensor's rate."""
         return Stamp(self.name, 0, index, round(index * 1e9 / self.settings.sensor.rate_hz))
 
     def _targets(self, index: int) -> tuple[Ints, Ints, Floats, Floats]:
-        """Every target that flies, also just outside the frame: id, group, xy in px of this frame, amplitude."""
-        rows = [self._members(k, life, index) for k, life in enumerate(self._lives) if self._alive(life, index)]
+        """All present targets, including those just outside the frame: id, group, xy in px of this frame, amplitude DN."""
+        present = [(k, t) for k, t in enumerate(self._trajectories) if self._is_present(t, index)]
+        rows = [self._members(k, trajectory, index) for k, trajectory in present]
         if not rows:
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0)
         ids, groups, steady, amplitude = (np.concatenate(column) for column in zip(*rows, strict=True))
         return ids, groups, self._to_frame(steady, index), amplitude
 
-    def _members(self, k: int, life: Life, index: int) -> tuple[Ints, Ints, Floats, Floats]:
-        members = len(life.offsets)
+    def _members(self, k: int, trajectory: GroupTrajectory, index: int) -> tuple[Ints, Ints, Floats, Floats]:
+        """The members of group k in one frame: id, group, xy in px without jitter and roll, amplitude DN."""
+        members = len(trajectory.offsets)
         ids = self._first_id[k] + np.arange(members)
-        flicker = 1 + self.settings.groups.fluctuation * self._stream(5, index, k).standard_normal(members)
-        amplitude = self._amplitude(life.strength) * np.maximum(flicker, 0)
-        return ids, np.full(members, k), life.positions(self._time_s(index)), amplitude
+        fluctuation = 1 + self.settings.groups.fluctuation * self._stream(5, index, k).standard_normal(members)
+        amplitude = self._amplitude(trajectory.strength) * np.maximum(fluctuation, 0)
+        return ids, np.full(members, k), trajectory.positions(self._time_s(index)), amplitude
 
     def _amplitude(self, strength: Floats) -> Floats:
-        """(M,) 0 to 1 to DN: within the SNR range over the backdrop's mean level, or within the amplitude range."""
+        """Map strengths (M,), 0 to 1, to DN: to the SNR range at the background's mean level, or to the amplitude range."""
         groups, sensor = self.settings.groups, self.settings.sensor
-        unit = sensor.noise_dn(self.settings.background.level_dn) / peak_response(sensor.sigma_px)
-        low, high = groups.amplitude_dn if groups.snr is None else (groups.snr[0] * unit, groups.snr[1] * unit)
+        snr_1_dn = sensor.noise_dn(self.settings.background.level_dn) / peak_response(sensor.sigma_px)
+        low, high = groups.amplitude_dn if groups.snr is None else (groups.snr[0] * snr_1_dn, groups.snr[1] * snr_1_dn)
         return low + (high - low) * strength
 
     def _to_frame(self, steady: Floats, index: int) -> Floats:
-        """(N, 2) px of the frame that only drifts to px of the frame that jitters and rolls too."""
+        """Transform (N, 2) px of a frame that only drifts to px of this frame, which also jitters and rolls."""
         pose, sensor, platform = self.pose(index), self.settings.sensor, self.settings.platform
         drift = np.array([platform.drift_x_px_s, platform.drift_y_px_s]) * self._time_s(index)
         centre = np.array([(sensor.width - 1) / 2, (sensor.height - 1) / 2])
@@ -138,20 +140,21 @@ class Scene:
         turned = (steady - drift - centre) @ np.array([[c, s], [-s, c]])
         return np.asarray(turned + centre + (pose.x, pose.y), np.float64)
 
-    def _alive(self, life: Life, index: int) -> bool:
-        return life.start_s <= self._time_s(index) < life.end_s
+    def _is_present(self, trajectory: GroupTrajectory, index: int) -> bool:
+        return trajectory.start_s <= self._time_s(index) < trajectory.end_s
 
     def _time_s(self, index: int) -> float:
         if not 0 <= index < self.frames:
-            raise IndexError(f"frame {index} of a scene of {self.frames}")
+            raise IndexError(f"frame {index} of a scene of {self.frames} frames")
         return index / self.settings.sensor.rate_hz
 
     def _stream(self, *key: int) -> np.random.Generator:
+        """A random stream of its own for each key, so that frames do not depend on each other."""
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(self.seed, spawn_key=key)))
 
 
 def _add_targets(light: NDArray[np.float32], xy: Floats, amplitude: Floats, sigma: float) -> None:
-    """Adds each target's image in place, within 6 sigma of it, where all but 1e-8 of its light lies."""
+    """Add each target's image to `light` in place, within 6 sigma of it, which holds all but 1e-8 of its light."""
     reach = int(np.ceil(6 * sigma)) + 1
     middle = np.rint(xy).astype(np.int64)
     size = 2 * reach + 1
@@ -164,8 +167,8 @@ def _add_targets(light: NDArray[np.float32], xy: Floats, amplitude: Floats, sigm
 
 
 def _check(settings: SceneSettings, frames: int, seed: int) -> None:
-    """Raises one UsageError that names the first setting that makes no scene."""
-    sensor, backdrop, groups = settings.sensor, settings.background, settings.groups
+    """Raise a UsageError that names the first invalid setting."""
+    sensor, background, groups = settings.sensor, settings.background, settings.groups
     for name, value in _numbers(settings):
         if not math.isfinite(value):
             raise UsageError(f"{name}: expected a finite number, got {value}")
@@ -183,12 +186,12 @@ def _check(settings: SceneSettings, frames: int, seed: int) -> None:
         ),
         (_within(0, 0.5, sensor.dead_fraction, sensor.hot_fraction), "dead, hot fractions: expected 0 to 0.5"),
         (
-            0 <= backdrop.level_dn <= sensor.ceiling,
-            f"background: a level of {backdrop.level_dn:g} DN does not fit {sensor.bits} bits, 0 to {sensor.ceiling}",
+            0 <= background.level_dn <= sensor.ceiling,
+            f"background: expected a level of 0 to {sensor.ceiling} DN at {sensor.bits} bits, got {background.level_dn:g}",
         ),
-        (_within(0, 1e5, backdrop.cloud_dn, backdrop.edge_dn), "cloud and edge contrast: expected 0 or more"),
-        (0 <= backdrop.cloud_slope <= 5, f"cloud slope: expected 0 to 5, got {backdrop.cloud_slope:g}"),
-        (backdrop.edge_width_px > 0, f"edge_width_px: expected more than 0, got {backdrop.edge_width_px:g}"),
+        (_within(0, 1e5, background.cloud_dn, background.edge_dn), "cloud and edge contrast: expected 0 or more"),
+        (0 <= background.cloud_slope <= 5, f"cloud slope: expected 0 to 5, got {background.cloud_slope:g}"),
+        (background.edge_width_px > 0, f"edge_width_px: expected more than 0, got {background.edge_width_px:g}"),
         (_rising(1, *groups.members, 5), f"members: expected 1 <= low <= high <= 5, got {groups.members}"),
         (_within(0, 10**4, groups.groups, groups.singles), "groups, singles: expected 0 to 10,000"),
         (0 <= groups.crossing <= 1, f"crossing: expected 0 to 1, got {groups.crossing:g}"),
@@ -199,13 +202,13 @@ def _check(settings: SceneSettings, frames: int, seed: int) -> None:
         (0 <= groups.fluctuation <= 10, f"fluctuation: expected 0 to 10, got {groups.fluctuation:g}"),
         (settings.platform.jitter_px >= 0 and settings.platform.roll_jitter_mrad >= 0, "jitter: expected 0 or more"),
     ]
-    for holds, message in rules:
-        if not holds:
+    for valid, message in rules:
+        if not valid:
             raise UsageError(message)
 
 
 def _numbers(settings: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of nested settings by its dotted name."""
+    """Yield every number in nested settings with its dotted name."""
     for entry in fields(settings):
         value = getattr(settings, entry.name)
         if is_dataclass(value):

@@ -1,4 +1,4 @@
-"""From light to digital numbers: shot and read noise, fixed pattern, bad pixels, bits and saturation."""
+"""Sensor model: shot noise, read noise, fixed-pattern noise, bad pixels, digitisation and saturation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Detector", "Sensor", "digitise"]
 
 
 def digitise(image: NDArray[np.float32], bits: int, ceiling: int | None = None) -> Pixels:
-    """(...) DN to whole DN, uint8 for up to 8 bits, uint16 up to 16; clipped to 0 and to the ceiling, DN.
+    """Round an image (...) DN to whole DN, clipped to 0 and to the ceiling: uint8 for up to 8 bits, else uint16.
 
-    The ceiling is the converter's own, 2^bits - 1, unless a lower one is given. Rounds to nearest.
+    ceiling: DN at which the sensor saturates; None for the converter's full scale, 2^bits - 1, which also limits it.
     """
     if not 1 <= bits <= 16:
         raise UsageError(f"depth: expected 1 to 16 bits, got {bits}")
@@ -28,7 +28,7 @@ def digitise(image: NDArray[np.float32], bits: int, ceiling: int | None = None) 
 
 @dataclass(frozen=True)
 class Sensor:
-    """A camera: its size, optics, noise and flaws."""
+    """Parameters of a camera: size, optics, noise and defects."""
 
     width: int = 640
     height: int = 512
@@ -36,12 +36,12 @@ class Sensor:
     rate_hz: float = 100.0
     sigma_px: float = SIGMA
     read_noise_dn: float = 4.0
-    electrons_per_dn: float = 10.0  # shot noise variance is signal / electrons_per_dn; 0 switches it off
-    gain_spread: float = 0.002  # fixed pattern: rms of each pixel's relative gain
-    offset_spread_dn: float = 1.0  # fixed pattern: rms of each pixel's offset
-    column_spread_dn: float = 0.5  # fixed pattern: rms of each column's offset
-    dead_fraction: float = 1e-5  # pixels that read 0
-    hot_fraction: float = 1e-5  # pixels that read full scale
+    electrons_per_dn: float = 10.0  # gain: the variance of shot noise is signal / electrons_per_dn; 0 for no shot noise
+    gain_spread: float = 0.002  # fixed-pattern noise: rms of the pixels' relative gains
+    offset_spread_dn: float = 1.0  # fixed-pattern noise: rms of the pixels' offsets
+    column_spread_dn: float = 0.5  # fixed-pattern noise: rms of the columns' offsets
+    dead_fraction: float = 1e-5  # share of pixels that read 0
+    hot_fraction: float = 1e-5  # share of pixels that read full scale
 
     @property
     def ceiling(self) -> int:
@@ -49,15 +49,15 @@ class Sensor:
         return int(2**self.bits - 1)
 
     def noise_dn(self, level_dn: float) -> float:
-        """Standard deviation of a pixel over time at a signal level, DN."""
+        """Temporal noise, DN: the standard deviation over time of a pixel at a signal level, DN."""
         shot = level_dn / self.electrons_per_dn if self.electrons_per_dn else 0.0
         return float(np.sqrt(self.read_noise_dn**2 + max(shot, 0.0)))
 
 
 class Detector:
-    """One built sensor: its fixed pattern and its bad pixels, drawn once; expose() adds what is new in every frame.
+    """One sensor with its own fixed-pattern noise and bad pixels, drawn once; expose() adds temporal noise to each frame.
 
-    Shot noise is drawn from a Gaussian of the signal's variance, which is exact enough above some 20 electrons.
+    Shot noise is drawn from a Gaussian with the signal's variance, which is accurate enough above some 20 electrons.
     """
 
     def __init__(self, sensor: Sensor, rng: np.random.Generator) -> None:
@@ -71,7 +71,7 @@ class Detector:
         self.hot: NDArray[np.bool_] = draw > 1 - sensor.hot_fraction
 
     def expose(self, light: NDArray[np.float32], rng: np.random.Generator) -> Pixels:
-        """(H, W) float32 DN of incoming light to the frame (H, W) that is read out."""
+        """Turn incoming light (H, W) float32 DN into the frame (H, W) that is read out; rng draws the temporal noise."""
         sensor = self.sensor
         noise = rng.standard_normal(light.shape, dtype=np.float32)
         if sensor.electrons_per_dn:

@@ -1,1 +1,1 @@
-"""The machine at hand: its GPU and cores, private files, compiled code, latency, and the folders shipped with it."""
+"""The machine and the process: GPU and cores, private files, compiled code, latency, and the folders of the package."""

@@ -1,7 +1,7 @@
-"""CUDA's driver API, as much of it as short batches need: memory, streams, events and recorded work.
+"""Wrap the part of CUDA's driver API that short batches need: memory, streams, events and captured graphs.
 
-Everything here belongs to one GPU's primary context, which TensorRT uses too. What fails is a DeviceError that names the
-call. After a fault in a kernel nothing of the context works any more for as long as the process lives.
+Everything here belongs to one GPU's primary context, which TensorRT uses too. A failed call raises a DeviceError that names
+it. After a fault in a kernel the context is unusable for the rest of the process.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ __all__ = ["CapturedGraph", "Device", "Event", "Memory", "Pinned", "Stream", "ca
 
 
 def call(function: Callable[..., Any], *given: Any) -> Any:
-    """What a function of the driver gives beside its code; a DeviceError where that is not success."""
+    """Call a driver function and return its results without the status code; raise a DeviceError unless it succeeded.
+
+    One result is returned as it is, none or several as a tuple.
+    """
     try:
-        code, *found = function(*given)
-    except (RuntimeError, ValueError) as error:  # no driver; one that lacks the function, or gives codes we do not know
+        code, *results = function(*given)
+    except (RuntimeError, ValueError) as error:  # no driver, a driver without the function, or an unknown status code
         raise DeviceError(f"{function.__name__}: {error}") from error
     if int(code):
         raise DeviceError(f"{function.__name__}: {getattr(code, 'name', code)}")
-    return found[0] if len(found) == 1 else tuple(found)
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 class Device:
-    """A GPU's primary context; use() makes it the calling thread's."""
+    """A GPU's primary context, made current in the thread that creates it; other threads call use()."""
 
     def __init__(self, ordinal: int = 0) -> None:
         call(driver.cuInit, 0)
@@ -46,70 +49,70 @@ class Device:
         self.use()
 
     def use(self) -> None:
-        """Makes it the calling thread's."""
+        """Make the context current in the calling thread."""
         call(driver.cuCtxSetCurrent, self._context)
 
-    def about(self, attribute: str) -> int:
-        """What the driver knows of the GPU: CU_DEVICE_ATTRIBUTE_..."""
-        name = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{attribute}")
-        return int(call(driver.cuDeviceGetAttribute, name, self._device))
+    def attribute(self, name: str) -> int:
+        """Return the value of CU_DEVICE_ATTRIBUTE_<name> for the GPU."""
+        attribute = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(call(driver.cuDeviceGetAttribute, attribute, self._device))
 
 
-def _free_with(owner: Any, function: Callable[[Any], Any], held: Any) -> None:
-    """Has a function free what an owner holds, when that goes, in whatever thread.
+def _free_with(owner: Any, function: Callable[[Any], Any], resource: Any) -> None:
+    """Free a resource when its owner is garbage-collected, in any thread.
 
-    Not at the end of the process, where other threads may still use it: all of it goes with that.
+    Resources are not freed at the end of the process, when other threads may still use them; the driver frees them then.
     """
     context = call(driver.cuCtxGetCurrent)
 
     def free() -> None:
         if not int(driver.cuCtxPushCurrent(context)[0]):
-            function(held)
+            function(resource)
             driver.cuCtxPopCurrent()
 
     weakref.finalize(owner, free).atexit = False
 
 
 class Pinned:
-    """Host memory that the GPU reads and writes by itself, set to zero; `array` is a view of it."""
+    """Pinned host memory, which the GPU reads and writes directly, initially zero; `array` is a view of it."""
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> None:
-        kind = np.dtype(dtype)
-        self.bytes = max(int(np.prod(shape)) * kind.itemsize, 1)
+        element = np.dtype(dtype)
+        self.bytes = max(int(np.prod(shape)) * element.itemsize, 1)
         self.address = int(call(driver.cuMemHostAlloc, self.bytes, 0))
-        held = memoryview((ctypes.c_byte * self.bytes).from_address(self.address))
-        self.array: NDArray[Any] = np.frombuffer(held, kind, int(np.prod(shape))).reshape(shape)
+        memory = memoryview((ctypes.c_byte * self.bytes).from_address(self.address))
+        self.array: NDArray[Any] = np.frombuffer(memory, element, int(np.prod(shape))).reshape(shape)
         self.array.fill(0)
         _free_with(self, driver.cuMemFreeHost, self.address)
 
 
 class Memory:
-    """Memory of the GPU, set to zero."""
+    """Memory on the GPU, initially zero."""
 
     def __init__(self, size: int) -> None:
         """size: in bytes."""
         self.bytes = max(size, 1)
         self.address = int(call(driver.cuMemAlloc, self.bytes))
         _free_with(self, driver.cuMemFree, self.address)
-        stream = Stream()  # the usual one waits for all others, which spoils what another thread may be recording
+        stream = Stream()  # the default stream synchronises with all others, which breaks another thread's capture
         call(driver.cuMemsetD8Async, self.address, 0, self.bytes, stream.handle)
         stream.synchronize()
 
 
 class Event:
-    """A point in a stream's work."""
+    """A point in a stream's work, set by Stream.mark."""
 
     def __init__(self) -> None:
         self.handle = call(driver.cuEventCreate, int(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING))
         _free_with(self, driver.cuEventDestroy, self.handle)
 
     def wait(self) -> None:
-        """Returns when that point has been reached; at once, where it was never set."""
+        """Block until the stream has reached the event; return at once if it was never set."""
         call(driver.cuEventSynchronize, self.handle)
 
 
 class Stream:
-    """Work that is done in order, beside that of other streams."""
+    """A queue of GPU work that runs in order, concurrently with other streams."""
 
     def __init__(self) -> None:
         self.handle = call(driver.cuStreamCreate, int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
@@ -117,35 +120,35 @@ class Stream:
         _free_with(self, driver.cuStreamDestroy, self.handle)
 
     def upload(self, source: Pinned, target: Memory, size: int) -> None:
-        """Copies the first bytes of one to the other."""
+        """Copy the first `size` bytes from the host to the GPU."""
         call(driver.cuMemcpyHtoDAsync, target.address, source.address, size, self.handle)
 
     def download(self, source: Memory, target: Pinned, size: int) -> None:
-        """Copies the first bytes of one to the other."""
+        """Copy the first `size` bytes from the GPU to the host."""
         call(driver.cuMemcpyDtoHAsync, target.address, source.address, size, self.handle)
 
     def copy(self, source: int, target: int, size: int) -> None:
-        """Copies bytes from one address of the GPU to another."""
+        """Copy `size` bytes from one GPU address to another."""
         call(driver.cuMemcpyDtoDAsync, target, source, size, self.handle)
 
     def mark(self, event: Event) -> None:
-        """Sets the event behind all work so far."""
+        """Record an event after all work queued so far."""
         call(driver.cuEventRecord, event.handle, self.handle)
 
     def follow(self, event: Event) -> None:
-        """Does nothing more before that point of another stream."""
+        """Make later work wait for an event of another stream."""
         call(driver.cuStreamWaitEvent, self.handle, event.handle, 0)
 
     def synchronize(self) -> None:
-        """Returns when all work has been done."""
+        """Block until all queued work has finished."""
         call(driver.cuStreamSynchronize, self.handle)
 
 
 class CapturedGraph:
-    """Work of a stream, recorded once and then started as a whole (a CUDA graph)."""
+    """Work of a stream, captured once and then launched as a whole (a CUDA graph)."""
 
     def __init__(self, stream: Stream, work: Callable[[], None]) -> None:
-        """work: what puts it into the stream."""
+        """work: a function that queues the work on the stream."""
         with _captured(stream) as graphs:
             work()
         graph = graphs[0]
@@ -154,14 +157,17 @@ class CapturedGraph:
         call(driver.cuGraphDestroy, graph)
 
     def start(self, stream: Stream) -> None:
-        """Puts it into a stream."""
+        """Queue the captured work on a stream."""
         call(driver.cuGraphLaunch, self._executable, stream.handle)
 
 
 @contextmanager
 def _captured(stream: Stream) -> Iterator[list[Any]]:
-    """Gives a list that holds the graph of what was put into the stream in between; ends the capture whatever happens."""
-    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED  # what is let go meanwhile may be freed
+    """Capture the work queued inside the context; yields a list that holds its graph afterwards.
+
+    The capture is ended also if the context raises.
+    """
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED  # garbage collection may free memory meanwhile
     graphs: list[Any] = []
     call(driver.cuStreamBeginCapture, stream.handle, mode)
     try:

@@ -1,5 +1,6 @@
-"""Asks the CUDA driver which GPUs there are, in a process of its own, so that a broken driver cannot take ours down; and
-what its version asks of the packages.
+"""Ask the CUDA driver for its GPUs in a child process, so that a broken driver cannot crash this one.
+
+Also says which packages fit the driver's CUDA version.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Child", "CudaReport", "Gpu", "ask_child", "ask_cuda_driver", "compiler_fault", "extra_for"]
+__all__ = ["ChildResult", "CudaReport", "Gpu", "ask_cuda_driver", "nvrtc_mismatch", "pip_extra", "run_child"]
 
 LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76  # attributes of cuDeviceGetAttribute
 OLDEST_CUDA = 12
-LONGEST_S = 60.0  # a machine of many GPUs takes long to wake them
-LONGEST_END_S = 1.0  # what is killed may hang in its driver, and never end
+TIMEOUT_S = 60.0  # initialising many GPUs takes long
+KILL_TIMEOUT_S = 1.0  # a killed process may hang in the driver and never end
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU: its name, memory in bytes, compute capability such as "9.0"."""
+    """One GPU: its name, memory in bytes, compute capability like "9.0"."""
 
     name: str
     memory: int
@@ -36,9 +37,12 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class CudaReport:
-    """The GPUs, the CUDA version the driver speaks ("" without one), and why there are none ("" where there are).
+    """What the CUDA driver reports.
 
-    version: the driver's own, "" where the system does not tell.
+    gpus:    empty if there is none that works
+    cuda:    the CUDA version that the driver supports, "" without a driver
+    reason:  why there are no GPUs, "" if there are
+    version: the driver's own version, "" if the system does not report it
     """
 
     gpus: tuple[Gpu, ...]
@@ -47,76 +51,79 @@ class CudaReport:
     version: str = ""
 
 
-class Child(NamedTuple):
-    """How a program ended, and what it said."""
+class ChildResult(NamedTuple):
+    """The exit code and output of a child process."""
 
-    code: int
-    said: str
-    complained: str
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
-def ask_child(command: Sequence[str], longest_s: float) -> Child:
-    """Runs a program to its end. Raises OSError, or TimeoutExpired, also where it does not even end when it is killed."""
+def run_child(command: Sequence[str], timeout_s: float) -> ChildResult:
+    """Run a program to its end; raise OSError if it cannot start, TimeoutExpired if it does not end within timeout_s.
+
+    A program that times out is killed, but not waited for if it hangs even then.
+    """
     pipe = subprocess.PIPE
-    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace")
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace")
     try:
-        said, complained = running.communicate(timeout=longest_s)
+        stdout, stderr = child.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        running.kill()
+        child.kill()
         with suppress(subprocess.TimeoutExpired):
-            running.wait(LONGEST_END_S)
-        for stream in filter(None, (running.stdout, running.stderr)):
+            child.wait(KILL_TIMEOUT_S)
+        for stream in filter(None, (child.stdout, child.stderr)):
             stream.close()
         raise
-    return Child(running.returncode, said, complained)
+    return ChildResult(child.returncode, stdout, stderr)
 
 
-def extra_for(cuda: str, name: str) -> str:
-    """The extra of that name for a driver that speaks this version of CUDA, such as "12.8"; "" where there is none."""
+def pip_extra(cuda: str, name: str) -> str:
+    """Return the name of a pip extra for the driver's CUDA version ("12.8", "" without a driver): suffix 12 for CUDA 12."""
     return f"{name}12" if cuda.startswith("12.") else name
 
 
-def compiler_fault(nvrtc: Sequence[int], cuda: str) -> str:
-    """Why a driver that speaks this version of CUDA loads nothing that this version of NVRTC makes; "" where it does."""
-    (major, minor), spoken = nvrtc, int(cuda.partition(".")[0])
-    if spoken < OLDEST_CUDA:
-        return f"the driver is of CUDA {cuda}; expected {OLDEST_CUDA} or newer"
-    if major <= spoken:
+def nvrtc_mismatch(nvrtc: Sequence[int], cuda: str) -> str:
+    """Explain why a driver of a CUDA version cannot load kernels compiled by a version of NVRTC; "" if it can."""
+    (major, minor), driver_major = nvrtc, int(cuda.partition(".")[0])
+    if driver_major < OLDEST_CUDA:
+        return f"the driver supports CUDA {cuda}; expected {OLDEST_CUDA} or newer"
+    if major <= driver_major:
         return ""
     return (
-        f"NVRTC {major}.{minor} makes kernels for drivers of CUDA {major}, this one is of CUDA {cuda}: "
-        f"pip uninstall nvidia-cuda-nvrtc, then pip install 'irst-stream[{extra_for(cuda, 'cuda')}]'"
+        f"NVRTC {major}.{minor} compiles for drivers of CUDA {major}, but this driver supports CUDA {cuda}: "
+        f"pip uninstall nvidia-cuda-nvrtc, then pip install 'irst-stream[{pip_extra(cuda, 'cuda')}]'"
     )
 
 
 @lru_cache(maxsize=1)
 def ask_cuda_driver() -> CudaReport:
-    """Loads and initialises the driver in a child process, once in this one. Never raises, never hangs."""
+    """Report the driver's GPUs, found by a child process, once in this process. Never raises, never hangs."""
     try:
-        child = ask_child([sys.executable, "-I", __file__], LONGEST_S)
+        child = run_child([sys.executable, "-I", __file__], TIMEOUT_S)
     except (subprocess.TimeoutExpired, OSError) as error:
-        return CudaReport((), "", f"the driver did not answer ({error})")
-    if child.code:
-        return CudaReport((), "", f"the driver crashed when asked (exit code {child.code})")
+        return CudaReport((), "", f"the NVIDIA driver did not answer ({error})")
+    if child.exit_code:
+        return CudaReport((), "", f"the GPU probe crashed in the driver (exit code {child.exit_code})")
     try:
-        answer = json.loads(child.said.splitlines()[-1])
+        answer = json.loads(child.stdout.splitlines()[-1])
         gpus = tuple(Gpu(**gpu) for gpu in answer["gpus"])
         return CudaReport(gpus, answer["cuda"], answer["reason"], _driver_version())
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        return CudaReport((), "", f"the driver's answer makes no sense ({error})")
+        return CudaReport((), "", f"unexpected output from the GPU probe ({error})")
 
 
 def _driver_version() -> str:
-    """As the kernel tells it, such as "580.65.06"; "" where it does not, as on a Jetson."""
+    """Return the driver's version from /proc, like "580.65.06"; "" if it is not there, as on a Jetson."""
     try:
-        told = Path("/proc/driver/nvidia/version").read_text("utf-8", errors="replace")
+        text = Path("/proc/driver/nvidia/version").read_text("utf-8", errors="replace")
     except OSError:
         return ""
-    found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", told)
+    found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", text)
     return found.group() if found else ""
 
 
-def _load() -> ctypes.CDLL | None:
+def _load_driver() -> ctypes.CDLL | None:
     for name in LIBRARIES:
         try:
             return ctypes.CDLL(name)
@@ -125,13 +132,13 @@ def _load() -> ctypes.CDLL | None:
     return None
 
 
-def _answer() -> dict[str, object]:
-    driver = _load()
+def _probe() -> dict[str, object]:
+    driver = _load_driver()
     if driver is None:
         return {"gpus": [], "cuda": "", "reason": "no NVIDIA driver is installed"}
     code = driver.cuInit(0)
     if code:
-        return {"gpus": [], "cuda": "", "reason": f"the NVIDIA driver does not start (cuInit says {code})"}
+        return {"gpus": [], "cuda": "", "reason": f"the NVIDIA driver does not start (cuInit returned {code})"}
     version, devices = ctypes.c_int(), ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))
     driver.cuDeviceGetCount(ctypes.byref(devices))
@@ -154,4 +161,4 @@ def _gpu(driver: ctypes.CDLL, ordinal: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_answer()))
+    print(json.dumps(_probe()))

@@ -1,6 +1,6 @@
-"""Where the time goes: a histogram of durations for each stage, of bounded size however long it runs.
+"""Measure the latency of each stage in a histogram of fixed size.
 
-Buckets grow by 2 %, so a percentile is right to about 1 %; the largest duration is kept exactly.
+Bucket widths grow by 2 %, so a percentile is accurate to about 1 %; the longest duration is exact.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 __all__ = ["PERCENTILES", "Clocks", "Histogram", "Summary"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-SHORTEST_NS, LONGEST_NS = 1e3, 1e12  # a microsecond, a quarter of an hour
-GROWTH = math.log(1.02)
+SHORTEST_NS, LONGEST_NS = 1e3, 1e12  # 1 us, about 17 minutes
+GROWTH = math.log(1.02)  # log of the ratio of neighbouring bucket limits
 BUCKETS = math.ceil(math.log(LONGEST_NS / SHORTEST_NS) / GROWTH) + 1
 
 
 class Summary(NamedTuple):
-    """How many durations there were, their percentiles (PERCENTILES), the longest and the sum, all in ms."""
+    """Statistics of durations: their number, their percentiles at PERCENTILES, the longest and the sum, in ms."""
 
     samples: int
     percentiles: tuple[float, ...]
@@ -29,30 +29,30 @@ class Summary(NamedTuple):
 
 
 class Histogram:
-    """Durations, counted. One thread adds to it; any may read."""
+    """A histogram of durations. One thread adds to it; any thread may read it."""
 
     def __init__(self) -> None:
-        self.buckets = [0] * BUCKETS  # a list: counting one in an array takes twice as long
+        self.buckets = [0] * BUCKETS  # a list, since incrementing an array element takes twice as long
         self.longest_ns = self.total_ns = 0
 
     def add(self, duration_ns: int) -> None:
-        """Counts one duration; a negative one, of clocks that disagree, counts as none at all."""
-        place = int(math.log(max(duration_ns, SHORTEST_NS) / SHORTEST_NS) / GROWTH)
-        self.buckets[min(place, BUCKETS - 1)] += 1
+        """Add one duration; a negative one, from clocks that disagree, counts as 0."""
+        bucket = int(math.log(max(duration_ns, SHORTEST_NS) / SHORTEST_NS) / GROWTH)
+        self.buckets[min(bucket, BUCKETS - 1)] += 1
         self.longest_ns = max(self.longest_ns, duration_ns)
         self.total_ns += max(duration_ns, 0)
 
     def summary(self) -> Summary:
-        """Of no durations everything is 0."""
-        counted = np.cumsum(self.buckets)
-        places = np.searchsorted(counted, np.array(PERCENTILES) / 100 * counted[-1])
+        """Return the statistics of all durations; all 0 for no durations."""
+        cumulative = np.cumsum(self.buckets)
+        buckets = np.searchsorted(cumulative, np.array(PERCENTILES) / 100 * cumulative[-1])
         longest = self.longest_ns / 1e6
-        values = SHORTEST_NS * np.exp((places + 0.5) * GROWTH) / 1e6 if counted[-1] else np.zeros(len(PERCENTILES))
-        return Summary(int(counted[-1]), tuple(np.minimum(values, longest).tolist()), longest, self.total_ns / 1e6)
+        values = SHORTEST_NS * np.exp((buckets + 0.5) * GROWTH) / 1e6 if cumulative[-1] else np.zeros(len(PERCENTILES))
+        return Summary(int(cumulative[-1]), tuple(np.minimum(values, longest).tolist()), longest, self.total_ns / 1e6)
 
 
 class Timing:
-    """Times a stage once; a class, since a generator's context takes twice as long to enter and leave."""
+    """Context manager that times a stage once; a class, since a generator-based one takes twice as long."""
 
     __slots__ = ("_began", "_clocks", "_stage")
 
@@ -67,26 +67,26 @@ class Timing:
 
 
 class Clocks:
-    """One histogram for each stage, made when it is first named; `with clocks("unmix"):` times a stage."""
+    """One histogram per stage, created on first use; `with clocks("unmix"):` times a stage."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Histogram] = {}
 
     def __call__(self, stage: str) -> Timing:
-        """Times what is done inside, also where it fails."""
+        """Return a context manager that adds the time spent inside it, also if it raises."""
         return Timing(self, stage)
 
     def add(self, stage: str, duration_ns: int) -> None:
-        """Counts a duration that was measured elsewhere."""
+        """Add a duration that was measured elsewhere."""
         histogram = self.stages.get(stage)
         if histogram is None:
             histogram = self.stages.setdefault(stage, Histogram())
         histogram.add(duration_ns)
 
     def summaries(self) -> dict[str, Summary]:
-        """Every stage's, in the order in which they were first named."""
+        """Return the summary of every stage, in the order of first use."""
         return {stage: histogram.summary() for stage, histogram in list(self.stages.items())}
 
     def clear(self) -> None:
-        """Forgets all that was measured, as after a warm-up."""
+        """Drop all measurements, as after a warm-up."""
         self.stages.clear()

@@ -1,8 +1,8 @@
-"""Functions that numba compiles: once on a machine, in a process of its own, and kept for later runs.
+"""Compile functions by numba once per machine, in a child process, and cache the result on disk.
 
-Functions that call each other stand in the files of one folder. numba would know of changes in each one's own file only,
-and go on with what it compiled of a caller when a callee in another file is no longer the same; here, what is kept of a
-function holds as long as nothing in its folder changes.
+Compiled functions that call each other must be in files of one folder. numba's own cache notices changes only in a
+function's own file, and would keep using a stale caller after a callee in another file has changed; this cache is
+invalidated by any change in the function's folder.
 """
 
 from __future__ import annotations
@@ -22,53 +22,69 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-__all__ = ["compile_elsewhere", "compiled"]
+__all__ = ["compile_in_child", "compiled"]
 
-COMPILING = "IRST_STREAM_COMPILING"  # set in the process that compiles
+COMPILING = "IRST_STREAM_COMPILING"  # environment variable, set in the child process that compiles
 log = logging.getLogger(__name__)
 
 
 def compiled(function):  # type: ignore[no-untyped-def]
-    """Compiles a function on its first call, and keeps the result for later runs where there is a place to keep it."""
-    # No "contract": what is compiled anew would round other than what is loaded. Nor may NaN and infinity be disregarded.
-    # Division by 0 gives infinity, as in NumPy: to raise an error each division would be looked at, one by one.
+    """Compile a function on its first call and cache the result on disk, if a cache folder is writable."""
+    # Not "contract", with which freshly compiled and cached code would round differently; nor "nnan" and "ninf", since NaN
+    # and infinity occur. Division by 0 gives infinity as in NumPy, since checking every division would be slow.
     function = njit(fastmath={"reassoc", "arcp", "nsz"}, error_model="numpy", nogil=True)(function)
-    with suppress(RuntimeError):  # neither the package's folder nor the user's can be written
-        function._cache = _Kept(function.py_func)
+    with suppress(RuntimeError):  # neither the package's nor the user's cache folder is writable
+        function._cache = _FolderCache(function.py_func)
     return function
 
 
-def compile_elsewhere(what: str, last: Any, warm_up: Callable[[], None]) -> None:
-    """Has functions compiled by a process of its own where nothing is kept of them yet.
+def compile_in_child(name: str, last: Any, warm_up: Callable[[], None]) -> None:
+    """Compile functions in a child process, if they are not cached yet.
 
-    what: their name for a reader; last: the compiled function that warm_up, which calls all of them, calls last; warm_up: a
-    function that its module's name and its own name lead to. What is compiled rounds the last bits otherwise in the process
-    that compiles it than where it is loaded, as every later process does; so that all give the same bytes, all load it.
+    name: of the functions, for the log. warm_up: a module-level function that calls all of them. last: the one that warm_up
+    calls last; if it is cached, all are.
+
+    Freshly compiled and cached code differ in the last bits of their results. Compiling in a child makes every process load
+    the same cache, so that all processes give the same bytes.
     """
-    kept = last._cache
-    if COMPILING in os.environ or not isinstance(kept, _Kept) or kept.is_there():
+    cache = last._cache
+    if COMPILING in os.environ or not isinstance(cache, _FolderCache) or cache.has_entries():
         return
-    log.info("compiling %s, once on this machine; this takes up to a minute", what)
+    log.info("compiling %s, once on this machine; this takes up to a minute", name)
     code = f"from {warm_up.__module__} import {warm_up.__name__}; {warm_up.__name__}()"
     subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, env={**os.environ, COMPILING: "1"})
 
 
-class _Kept(FunctionCache):
-    """What numba keeps of a function on the disk, with the stamp of all files of its folder, not of the function's own."""
+class _IndexFile(IndexDataCacheFile):
+    """An index of cached code that counts as empty if an older version of this package wrote it.
+
+    numba unpickles an index before it compares stamps, which fails where a type that it names has been renamed.
+    """
+
+    def _load_index(self) -> dict[Any, Any]:
+        try:
+            index: dict[Any, Any] = super()._load_index()  # type: ignore[no-untyped-call]
+        except (AttributeError, ImportError, TypeError):
+            return {}
+        return index
+
+
+class _FolderCache(FunctionCache):
+    """numba's disk cache of one function, valid for one state of all files in the function's folder."""
 
     def __init__(self, function: FunctionType) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
-        stamp = _stamp(Path(function.__code__.co_filename).parent)
-        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)  # type: ignore[no-untyped-call]
+        stamp = _folder_stamp(Path(function.__code__.co_filename).parent)
+        self._cache_file = _IndexFile(self.cache_path, self._impl.filename_base, stamp)  # type: ignore[no-untyped-call]
 
-    def is_there(self) -> bool:
-        """Whether anything is kept that still holds."""
+    def has_entries(self) -> bool:
+        """Return whether the cache holds valid compiled code."""
         return bool(self._cache_file._load_index())  # type: ignore[no-untyped-call]
 
 
 @cache
-def _stamp(folder: Path) -> str:
-    """Of what all sources in a folder say, and of how they are compiled."""
+def _folder_stamp(folder: Path) -> str:
+    """Hash all Python sources in a folder, and this file, which says how they are compiled."""
     stamp = sha256()
     for file in (*sorted(folder.glob("*.py")), Path(__file__)):
         stamp.update(file.name.encode() + sha256(file.read_bytes()).digest())

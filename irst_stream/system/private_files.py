@@ -1,4 +1,4 @@
-"""What can be made anew, kept for this user; code among it is read from places only that nobody else can write to."""
+"""Files in the user's cache that may hold executable code: written and read only where no other user can write."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["cache_folder", "read_private", "write_private"]
 
 
 def cache_folder() -> Path:
-    """Below which all of this is kept: irst-stream in XDG_CACHE_HOME, or in ~/.cache."""
+    """Return the cache folder: irst-stream in XDG_CACHE_HOME if that is an absolute path, else in ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "irst-stream"
 
 
 def read_private(path: Path) -> bytes:
-    """The content of a file that nobody else can have written."""
+    """Read a file, after checking that no other user but root can have written it; raises a SourceError."""
     _check_private(path)
     try:
         return path.read_bytes()
@@ -27,9 +27,14 @@ def read_private(path: Path) -> bytes:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Writes a file, whole or not at all, that nobody else can write to; folders are made if need be."""
+    """Write a file atomically, writable by this user only; missing folders are created, private too.
+
+    Raises an OutputError if it cannot be written, a SourceError if another user can write to the folder.
+    """
     try:
-        for folder in reversed((path.parent, *path.parent.parents)):  # each by itself: mkdir's mode is the last one's only
+        for folder in reversed(
+            (path.parent, *path.parent.parents)
+        ):  # one by one, since mkdir applies its mode only to the last folder
             if not folder.exists():
                 folder.mkdir(mode=0o700, exist_ok=True)
         _check_private(path.parent)
@@ -42,16 +47,16 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def _check_private(path: Path) -> None:
-    """Raises a SourceError where anybody but the user or root could change a file, or put another one in its place."""
+    """Raise a SourceError if anybody but the user or root could change or replace a file or folder."""
     try:
         real = path.resolve(strict=True)
         for place in (real, *real.parents):
             facts = place.stat()
-            mine = facts.st_uid in (os.getuid(), 0)
+            owned = facts.st_uid in (os.getuid(), 0)
             shared = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            kept_apart = place != real and facts.st_mode & stat.S_ISVTX  # as /tmp is: nobody can replace another's files
-            if not mine or (shared and not kept_apart):
-                whose = "belongs to somebody else" if not mine else "others may write to it"
-                raise SourceError(f"{place}: {whose}; code is loaded from folders of yours alone")
+            sticky = place != real and facts.st_mode & stat.S_ISVTX  # like /tmp: only owners can replace their files
+            if not owned or (shared and not sticky):
+                fault = "other users can write to it" if owned else "belongs to another user"
+                raise SourceError(f"{place}: {fault}; code is loaded only from files that no other user can change")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Where the folders that travel with the package are: engines/ and configs/, in a checkout or in an installed wheel."""
+"""Locate the folders bundled with the package, engines/ and configs/, in a checkout or an installed wheel."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from irst_stream.errors import UsageError
 __all__ = ["configs_folder", "engines_folder", "find_config", "find_engine"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
-OTHERS = ("scene-", "train-")  # how the names begin of what is not to be run
+NOT_RUN_PREFIXES = ("scene-", "train-")  # of configurations that are not for `irst-stream run`
 
 
 def engines_folder() -> Path:
-    """Weights, ONNX graphs and their manifests."""
+    """Return the folder of bundled engines: weights, ONNX graphs and their manifests."""
     return _folder("engines")
 
 
 def configs_folder() -> Path:
-    """The configurations that come with the package, one TOML each."""
+    """Return the folder of bundled configurations, one TOML file each."""
     return _folder("configs")
 
 
-def find_config(name: str, what: Literal["run", "scene", "train"] = "run") -> Path:
-    """A configuration by path, or by the name of one that comes with the package; what: what it is wanted for."""
+def find_config(name: str, purpose: Literal["run", "scene", "train"] = "run") -> Path:
+    """Return the path of a configuration, given by path or by the name of a bundled one.
+
+    Raises a UsageError that lists the bundled configurations for `purpose`.
+    """
     path = Path(name)
     if path.is_file():
         return path
@@ -32,12 +35,15 @@ def find_config(name: str, what: Literal["run", "scene", "train"] = "run") -> Pa
     if shipped.is_file():
         return shipped
     names = sorted(p.stem for p in configs_folder().glob("*.toml"))
-    known = ", ".join(n for n in names if (n.partition("-")[0] if n.startswith(OTHERS) else "run") == what)
-    raise UsageError(f"{name}: no such file, and no configuration of that name; there are: {known}")
+    known = ", ".join(n for n in names if (n.partition("-")[0] if n.startswith(NOT_RUN_PREFIXES) else "run") == purpose)
+    raise UsageError(f"{name}: no such file, and no bundled configuration of that name; there are: {known}")
 
 
 def find_engine(name: str) -> Path:
-    """An engine's folder by path, or by the name of one that comes with the package."""
+    """Return an engine's folder, given by path or by the name of a bundled engine.
+
+    Raises a UsageError that lists the bundled engines.
+    """
     path = Path(name)
     if path.is_dir():
         return path
@@ -45,10 +51,10 @@ def find_engine(name: str) -> Path:
     if shipped.is_dir():
         return shipped
     known = ", ".join(sorted(p.parent.name for p in engines_folder().glob("*/manifest.toml"))) or "none"
-    raise UsageError(f"{name}: no such folder, and no engine of that name; there are: {known}")
+    raise UsageError(f"{name}: no such folder, and no bundled engine of that name; there are: {known}")
 
 
 def _folder(name: str) -> Path:
-    """A wheel carries the folder inside the package; a checkout has it beside the package."""
+    """Return a bundled folder: inside the package in a wheel, next to the package in a checkout."""
     inside = PACKAGE / name
     return inside if inside.is_dir() else PACKAGE.parent / name

@@ -1,4 +1,4 @@
-"""Detections to tracks."""
+"""Multi-target tracking: detections in, tracks out."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = [
     "Tracker",
 ]
 
-_HOMES = {
+_MODULES = {
     "Tracker": "tracker",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is compiled when somebody asks for it: settings alone are known at once."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    """Import the tracker on first use: its compiled functions load slowly, and the settings do not need them."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from irst_stream.settings import about, refuse
+from irst_stream.track.motion import MODELS
 
-__all__ = ["Motion", "TrackSettings", "check_tracking"]
-
-Motion = Literal["velocity", "acceleration", "turn", "imm"]
+__all__ = ["TrackSettings", "check_tracking"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class TrackSettings:
     """
 
     motion: Annotated[
-        Motion,
+        str,
         about(
             'Motion model. "velocity" and "acceleration": nearly constant; "turn": nearly constant turn; "imm": calm, agile'
             " and turning either way, whichever fits, in twice the time."
@@ -106,6 +105,8 @@ def check_tracking(settings: TrackSettings) -> None:
 
 
 def _faults(settings: TrackSettings) -> Iterator[str]:
+    if settings.motion not in MODELS:
+        yield f"track.motion: expected {', '.join(MODELS)}, got {settings.motion!r}"
     motion = ("sway_px_s", "own_sway_px_s", "turn_rad_s", "speed_px_s", "group_radius_px", "default_sd_px")
     detector = ("clutter_density", "low_score_false_alarms", "birth_density", "resolution_px", "resolution_sd_px")
     for name in (*motion, *detector, "brightness_sd", "gate_chi2", "confirm_score", "max_coast_s"):

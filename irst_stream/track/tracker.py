@@ -1,4 +1,4 @@
-"""A tracker for one sensor: detections in, tracks out; all it believes lies in arrays (track/compiled)."""
+"""The tracker of one sensor: detections in, tracks out. Its hypotheses are arrays (track/compiled)."""
 
 from __future__ import annotations
 
@@ -10,70 +10,72 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irst_stream.chain.platform import is_known, middle, to_frame, to_world
+from irst_stream.chain.platform import frame_centre, is_known, to_frame, to_world
 from irst_stream.errors import UsageError
-from irst_stream.system.numba_cache import compile_elsewhere
+from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.track.compiled import (
+    AMPLITUDE,
     CONFIRMED,
     DETECTION,
+    FLOAT_COLUMNS,
     ID,
-    PARENT,
-    REALS,
-    WHOLES,
+    INT_COLUMNS,
+    PARENT_ROW,
     Beliefs,
     Rules,
     advance,
+    best_tracks,
+    clutter_brightness,
     predict,
-    published,
-    smoothed,
-    unusual,
+    smooth_back,
 )
-from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise
-from irst_stream.track.seen import MOST_PARTS, Measurements, look
+from irst_stream.track.measurements import MAX_ERROR_PARTS, Measurements, to_measurements
+from irst_stream.track.motion import MODELS
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
 __all__ = ["Tracker"]
 
-EXISTS_FRAMES = 1000.0  # that a target stays in view, roughly
-# By this power of what the next window is new in do errors fade, so that the filter is as sure as it should be.
-LINGERS = 1.7
-MEMORY = 0.05  # of what brightness is usual: what each detection adds to it
-LONGEST_S = 10.0  # without detections: whatever was in view has moved on
-CALM = 0.5  # of what moves each target by itself: a group that flies on calmly may still swing within
-STAYS = 0.98  # of the motion models, from frame to frame
-MOST_HELD = 64  # moments beside those of the lag: what came before them is settled
+MEAN_LIFE_FRAMES = 1000.0  # of a target in view, roughly
+# Errors decorrelate by this power of the windows' overlap: it makes the filter's covariances consistent.
+DECORRELATION_POWER = 1.7
+BRIGHTNESS_LEARNING_RATE = 0.05  # weight of each new detection in the usual brightness
+MAX_GAP_S = 10.0  # between frames: after a longer one all targets are taken to be gone
+MIN_OWN_SWAY = 0.5  # factor of own_sway_px_s in calm modes: a group that flies calmly may still move within
+MODE_PERSISTENCE = 0.98  # probability that a motion mode continues, from frame to frame
+MAX_LATE_FRAMES = 64  # kept for late frames, besides those of the lag
 
 
 def warm_up() -> None:
-    """Compiles, or loads what was compiled before, so that no later call waits for it."""
-    compile_elsewhere("the tracker", smoothed, warm_up)
+    """Compile the tracker's functions, or load them from the cache, so that no later call waits for it."""
+    compile_in_child("the tracker", smooth_back, warm_up)
     tracker = Tracker(TrackSettings(smoothing_lag=1))
     for k in range(3):
         tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
 
 
-class _Given(NamedTuple):
-    """A frame as it came; first: the id of what its first detection may start, the others' follow."""
+class _Input(NamedTuple):
+    """A frame as given to `step`; first_id: id of the track that its first detection may start, the others' follow."""
 
     detections: Detections
     pose: Pose | None
-    first: int
+    first_id: int
 
 
-class _Moment(NamedTuple):
-    """What was believed after a frame, and how it came from the frame before.
+class _FrameState(NamedTuple):
+    """The hypotheses after a frame, and the prediction step that led to them, which smoothing needs.
 
-    pose: where the platform pointed, as far as is known; usual: see compiled.unusual.
+    pose: the platform's, or the last known one; brightness: mean and variance of amplitudes, see clutter_brightness;
+    error_correlation: of consecutive detections' errors, negative where errors are not part of the state.
     """
 
-    given: _Given
+    given: _Input
     pose: Pose | None
     beliefs: Beliefs
-    usual: tuple[float, float]
+    brightness: tuple[float, float]
     transition: Floats
     noise: Floats
-    fade: float
+    error_correlation: float
 
     @property
     def stamp(self) -> Stamp:
@@ -81,10 +83,10 @@ class _Moment(NamedTuple):
 
 
 class Tracker:
-    """Follows the targets of one sensor.
+    """Tracks the targets of one sensor.
 
-    `shape` (H, W) is that of the sensor's frames, about whose middle poses roll; None where they do not. `late` counts
-    frames' detections that came too late to be used; `next_id` is the next new track's.
+    `shape` (H, W) of the sensor's frames: poses roll about their centre; None where no pose rolls. `late` counts the frames
+    that were dropped because they came too late; `next_id` is the next new track's.
     """
 
     def __init__(
@@ -95,140 +97,148 @@ class Tracker:
         check_tracking(self.settings)
         self.late = 0
         self._late_ns = round(self.settings.late_s * 1e9)
-        self._size = (6 if self.settings.motion == "acceleration" else 4) + (2 if self.settings.shared_frames > 0 else 0)
-        self._parts = MOST_PARTS if self.settings.shared_frames > 0 else 0
-        self._models = 4 if self.settings.motion == "imm" else 1
+        model = MODELS[self.settings.motion]
+        self._size = model.size + (2 if self.settings.shared_frames > 0 else 0)
+        self._error_parts = MAX_ERROR_PARTS if self.settings.shared_frames > 0 else 0
+        self._modes = len(model.modes)
         self._rules = _rules(self.settings)
-        self._switch = _switch(self._models)
-        self._space = self._empty(256)  # to work in
+        self._mode_switching = _mode_switching(self._modes)
+        self._workspace = self._empty(256)  # advance writes here; grows as needed
         self.next_id = first_id
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all targets; ids go on."""
-        self._moments: list[_Moment] = []  # by time; the last ones, from which those of late frames can be made anew
-        self._settled_ns = -math.inf  # what is not later than this cannot be put in order any more
+        """Forget all targets; ids continue."""
+        self._states: list[_FrameState] = []  # latest frames, by time: late frames are inserted and the rest recomputed
+        self._settled_ns = -math.inf  # frames up to this time cannot be inserted any more
 
     def step(self, detections: Detections, pose: Pose | None = None) -> Tracks:
-        """Takes the next frame's detections; the tracks of the newest frame, or of the one `lag` before it, as known now.
+        """Update with a frame's detections; return the tracks of the newest frame, or of the one `smoothing_lag` before it.
 
-        A frame of another epoch starts anew, as does one whose clock went back while its index rose. One that is earlier
-        than the newest by less than `late_s` is put where it belongs, and what came after it is judged again, as if all had
-        come in order; only ids may differ from that, for what was published keeps its own. One that is later still, or of
-        the time of another, is dropped and counted in `late`.
+        A frame of another epoch resets the tracker, and so does one whose time went back while its index rose. A frame that
+        is older than the newest by less than `late_s` is inserted at its time and later frames are processed again: the
+        result is as if all had come in order, except for ids, since published tracks keep theirs. A frame that is older
+        still, or has the time of another, is dropped and counted in `late`.
 
-        pose: where the platform pointed meanwhile. Targets are then followed in the stabilised frame; tracks are in px of
-        the sensor's frame at their stamp, their velocities without the platform's own. A frame without a pose, or whose
-        pose is not finite, is taken to have that of the frame before.
+        pose: the platform's at this frame. Targets are then tracked in the stabilised frame; tracks are in px of the
+        sensor's frame at their stamp, their velocities without the platform's motion. A frame without a pose, or with one
+        that is not finite, takes that of the frame before.
         """
         stamp = detections.stamp
         if is_known(pose) and pose.roll_rad != 0 and self.shape is None:
-            raise UsageError("shape: expected that of the frames, (H, W), as their poses roll; got None")
+            raise UsageError("shape: expected (H, W) of the frames, since poses roll about their centre; got None")
         if self.is_new_start(stamp):
             self.reset()
         place = self._place(stamp.time_ns)
         if place is None:
             self.late += 1
             return self._tracks(self.settings.smoothing_lag)
-        moments = self._moments[:place]
-        for given in (_Given(detections, pose, self.next_id), *(moment.given for moment in self._moments[place:])):
-            moments.append(self._advanced(moments[-1] if moments else None, given))
+        states = self._states[:place]
+        for given in (_Input(detections, pose, self.next_id), *(state.given for state in self._states[place:])):
+            states.append(self._advance(states[-1] if states else None, given))
         self.next_id += len(detections)
-        self._moments = moments
-        self._settle()
+        self._states = states
+        self._drop_old_states()
         return self._tracks(self.settings.smoothing_lag)
 
     def settle(
         self, detections: Detections, pose: Pose | None = None, shape: tuple[int, int] | None = None
     ) -> list[Tracks]:
-        """The tracks that the next frame settles: usually its own, or those of the frame `smoothing_lag` before it.
+        """Update with a frame's detections; return the tracks that become final: usually those of one frame, at the lag.
 
-        Where it starts from nothing, those that waited come first. pose and shape (H, W): of that frame, where poses are
-        known.
+        Where the frame resets the tracker, the tracks of all frames within the lag come first. Empty while fewer frames
+        have come than the lag needs. pose and shape (H, W): of this frame, where poses are known.
         """
         ended = self.finish() if self.is_new_start(detections.stamp) else []
         self.shape = shape or self.shape
         tracks = self.step(detections, pose)
-        return ended if self.waits else [*ended, tracks]
+        return ended if self.is_filling else [*ended, tracks]
 
     @property
-    def waits(self) -> bool:
-        """Whether fewer frames have come than the lag asks for; so long, `step` gives the first one's tracks each time."""
-        return len(self._moments) <= self.settings.smoothing_lag
+    def is_filling(self) -> bool:
+        """Whether fewer frames have come than the lag needs; until then `step` returns the first frame's tracks."""
+        return len(self._states) <= self.settings.smoothing_lag
 
     def finish(self) -> list[Tracks]:
-        """The tracks of the frames within the lag, in order, of which no more will be known; forgets all targets."""
-        ended = [self._tracks(back) for back in range(min(self.settings.smoothing_lag, len(self._moments)) - 1, -1, -1)]
+        """Return the tracks of the frames within the lag, in order, and forget all targets."""
+        ended = [self._tracks(back) for back in range(min(self.settings.smoothing_lag, len(self._states)) - 1, -1, -1)]
         self.reset()
         return ended
 
     def is_new_start(self, stamp: Stamp) -> bool:
-        """Whether a frame has nothing to do with what is followed, so that all is forgotten before it."""
-        if not self._moments:
+        """Whether a frame resets the tracker: another epoch, a long gap, or a clock that went back."""
+        if not self._states:
             return False
-        newest = self._moments[-1].stamp
+        newest = self._states[-1].stamp
         went_back = stamp.index > newest.index and stamp.time_ns <= newest.time_ns
-        return newest.epoch != stamp.epoch or stamp.time_ns - newest.time_ns > LONGEST_S * 1e9 or went_back
+        return newest.epoch != stamp.epoch or stamp.time_ns - newest.time_ns > MAX_GAP_S * 1e9 or went_back
 
     def _place(self, time_ns: int) -> int | None:
-        """Where among the moments a frame belongs; None where it is too late, or another has its time."""
-        moments = self._moments
-        if not moments or time_ns > moments[-1].stamp.time_ns:
-            return len(moments)
-        if time_ns <= max(self._settled_ns, moments[-1].stamp.time_ns - self._late_ns):
+        """Index at which a frame is inserted into the states; None where it is too late, or another frame has its time."""
+        states = self._states
+        if not states or time_ns > states[-1].stamp.time_ns:
+            return len(states)
+        if time_ns <= max(self._settled_ns, states[-1].stamp.time_ns - self._late_ns):
             return None
-        place = bisect_left(moments, time_ns, key=lambda moment: moment.stamp.time_ns)
-        return None if moments[place].stamp.time_ns == time_ns else place
+        place = bisect_left(states, time_ns, key=lambda state: state.stamp.time_ns)
+        return None if states[place].stamp.time_ns == time_ns else place
 
-    def _settle(self) -> None:
-        """Lets go of moments that neither the lag nor a late frame can ask for, all but the last of them."""
-        moments = self._moments
-        open_ns = moments[-1].stamp.time_ns - self._late_ns
-        most = len(moments) - 1 - self.settings.smoothing_lag
-        gone = max(most - MOST_HELD, 0)
-        while gone < most and moments[gone + 1].stamp.time_ns <= open_ns:
-            gone += 1
-        if gone > 0:
-            del moments[:gone]
-            self._settled_ns = moments[0].stamp.time_ns
+    def _drop_old_states(self) -> None:
+        """Drop states that neither the lag nor late frames need, except the latest: late frames follow it."""
+        states = self._states
+        open_ns = states[-1].stamp.time_ns - self._late_ns
+        limit = len(states) - 1 - self.settings.smoothing_lag
+        dropped = max(limit - MAX_LATE_FRAMES, 0)
+        while dropped < limit and states[dropped + 1].stamp.time_ns <= open_ns:
+            dropped += 1
+        if dropped > 0:
+            del states[:dropped]
+            self._settled_ns = states[0].stamp.time_ns
 
-    def _advanced(self, last: _Moment | None, given: _Given) -> _Moment:
+    def _advance(self, last: _FrameState | None, given: _Input) -> _FrameState:
+        """The state after a frame, from that after the frame before, None for the first one."""
         stamp, s = given.detections.stamp, self.settings
         pose = given.pose if is_known(given.pose) else last.pose if last else None
         dt = (stamp.time_ns - last.stamp.time_ns) / 1e9 if last else 0.0
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
-        fade = (1 - 1 / s.shared_frames) ** (LINGERS * frames) if s.shared_frames > 0 else -1.0
-        transitions, together, alone = _motion(s, dt, fade)
-        seen = look(self._stabilised(given.detections, pose), given.first, dt / frames, s)
-        clutter, *usual = unusual(seen.lights, *(last.usual if last else (math.nan, math.nan)), MEMORY)
+        correlation = (1 - 1 / s.shared_frames) ** (DECORRELATION_POWER * frames) if s.shared_frames > 0 else -1.0
+        transitions, group_noise, own_noise = _motion(s, dt, correlation)
+        measurements = to_measurements(self._stabilised(given.detections, pose), given.first_id, dt / frames, s)
+        mean, variance = last.brightness if last else (math.nan, math.nan)
+        clutter, mean, variance = clutter_brightness(measurements.amplitudes, mean, variance, BRIGHTNESS_LEARNING_RATE)
         before = last.beliefs if last else self._empty(0)
-        moved = predict(before, transitions, together, alone, self._switch, fade, self._rules)
-        beliefs = self._judged(moved, seen, clutter, given.first, stamp.time_ns / 1e9)
-        return _Moment(given, pose, beliefs, (usual[0], usual[1]), transitions[0], together[0] + alone[0], fade)
+        predicted = predict(before, transitions, group_noise, own_noise, self._mode_switching, correlation, self._rules)
+        beliefs = self._update(predicted, measurements, clutter, given.first_id, stamp.time_ns / 1e9)
+        noise = group_noise[0] + own_noise[0]
+        return _FrameState(given, pose, beliefs, (mean, variance), transitions[0], noise, correlation)
 
-    def _judged(self, moved: Beliefs, seen: Measurements, clutter: Floats, first: int, now_s: float) -> Beliefs:
+    def _update(
+        self, predicted: Beliefs, measurements: Measurements, log_clutter: Floats, first_id: int, now_s: float
+    ) -> Beliefs:
+        """The beliefs after a frame, in arrays of their own; the workspace grows until they fit."""
         while True:
-            out = self._space
-            groups, hypotheses, rows = advance(moved, *seen, clutter, first, now_s, self._rules, out)
+            out = self._workspace
+            groups, hypotheses, rows = advance(predicted, *measurements, log_clutter, first_id, now_s, self._rules, out)
             if groups >= 0:
                 break
-            self._space = self._empty(2 * len(out.x))
-        cut = (groups + 1, hypotheses + 1, hypotheses + 1, hypotheses, hypotheses, rows, out.block[hypotheses], rows, rows)
+            self._workspace = self._empty(2 * len(out.x))
+        elements = out.first_cov[hypotheses]
+        cut = (groups + 1, hypotheses + 1, hypotheses + 1, hypotheses, hypotheses, rows, elements, rows, rows)
         return Beliefs(*(column[:end].copy() for column, end in zip(out, cut, strict=True)))
 
     def _empty(self, rows: int) -> Beliefs:
-        """Room for beliefs of so many rows, in groups of four."""
-        size, models = self._size, self._models
+        """Zeros for beliefs of this number of rows; `cov` has room for them in groups of up to four targets."""
+        size, modes = self._size, self._modes
         return Beliefs(
             np.zeros(rows + 1, np.int64),
             np.zeros(rows + 1, np.int64),
             np.zeros(rows + 1, np.int64),
             np.zeros(rows),
-            np.zeros((rows, models)),
-            np.zeros((rows, models, size)),
-            np.zeros(4 * rows * models * size * size),
-            np.zeros((rows, REALS + 2 * self._parts)),
-            np.zeros((rows, WHOLES), np.int64),
+            np.zeros((rows, modes)),
+            np.zeros((rows, modes, size)),
+            np.zeros(4 * rows * modes * size * size),
+            np.zeros((rows, FLOAT_COLUMNS + 2 * self._error_parts)),
+            np.zeros((rows, INT_COLUMNS), np.int64),
         )
 
     def _stabilised(self, detections: Detections, pose: Pose | None) -> Detections:
@@ -238,84 +248,80 @@ class Tracker:
         return replace(detections, xy=xy, cov=cov, factor=factor)
 
     def _centre(self) -> Floats:
-        return middle(self.shape or (1, 1))
+        return frame_centre(self.shape or (1, 1))
 
     def _tracks(self, back: int) -> Tracks:
-        """The tracks of the moment so many before the newest, or of the first, as they look from the newest."""
-        moments = self._moments[-1 - back :]
-        newest, oldest = moments[-1], moments[0]
-        rows, score, state, cov = published(newest.beliefs)
-        number, confirmed = newest.beliefs.whole[rows, ID], newest.beliefs.whole[rows, CONFIRMED] != 0
-        for later, earlier in zip(moments[:0:-1], moments[-2::-1], strict=True):
-            parents = later.beliefs.whole[rows, PARENT]
-            there = parents >= 0
-            rows, score, state, cov, number, confirmed = (c[there] for c in (parents, score, state, cov, number, confirmed))
-            state, cov = smoothed(earlier.beliefs, rows, state, cov, later.transition, later.noise, later.fade)
-        order = np.argsort(number)
+        """The tracks of the frame `back` before the newest, or of the first one, smoothed by all later frames."""
+        states = self._states[-1 - back :]
+        newest, oldest = states[-1], states[0]
+        rows, score, state, cov = best_tracks(newest.beliefs)
+        track_id, confirmed = newest.beliefs.ints[rows, ID], newest.beliefs.ints[rows, CONFIRMED] != 0
+        for later, earlier in zip(states[:0:-1], states[-2::-1], strict=True):
+            parents = later.beliefs.ints[rows, PARENT_ROW]
+            kept = parents >= 0
+            rows, score, state, cov, track_id, confirmed = (
+                column[kept] for column in (parents, score, state, cov, track_id, confirmed)
+            )
+            state, cov = smooth_back(
+                earlier.beliefs, rows, state, cov, later.transition, later.noise, later.error_correlation
+            )
+        order = np.argsort(track_id)
         rows, state, cov = rows[order], state[order, :4], cov[order, :4, :4]
         if oldest.pose is not None:
             state, cov = to_frame(oldest.pose, self._centre(), state, cov)
-        real, whole = oldest.beliefs.real[rows], oldest.beliefs.whole[rows]
         return Tracks(
             oldest.stamp,
-            number[order],
+            track_id[order],
             state,
             cov,
-            real[:, 0],
+            oldest.beliefs.floats[rows, AMPLITUDE],
             np.clip(score[order], 0, 1),
             confirmed[order],
-            whole[:, DETECTION],
+            oldest.beliefs.ints[rows, DETECTION],
         )
 
 
 def _rules(s: TrackSettings) -> Rules:
     return Rules(
-        detected=s.detection_probability,
-        resolution=s.resolution_px,
-        softness=s.resolution_sd_px,
-        gate=s.gate_chi2,
-        near=s.group_radius_px,
-        coloured=s.shared_frames > 0,
-        lights=s.brightness,
-        drift=1e-5,
-        hits=s.confirm_hits,
-        of=s.confirm_window,
-        by_score=s.confirm_by == "score",
-        enough=s.confirm_score,
-        end_s=s.max_coast_s,
-        least=s.min_existence_probability,
-        survives=1 - 1 / EXISTS_FRAMES,
+        detection_probability=s.detection_probability,
+        resolution_px=s.resolution_px,
+        resolution_sd_px=s.resolution_sd_px,
+        gate_chi2=s.gate_chi2,
+        group_radius_px=s.group_radius_px,
+        errors_in_state=s.shared_frames > 0,
+        brightness=s.brightness,
+        amplitude_drift=1e-5,
+        confirm_hits=s.confirm_hits,
+        confirm_window=s.confirm_window,
+        confirm_by_score=s.confirm_by == "score",
+        confirm_score=s.confirm_score,
+        max_coast_s=s.max_coast_s,
+        min_existence_probability=s.min_existence_probability,
+        survival_probability=1 - 1 / MEAN_LIFE_FRAMES,
         speed_var=s.speed_px_s**2,
-        most=s.max_hypotheses,
+        max_hypotheses=s.max_hypotheses,
     )
 
 
-def _switch(models: int) -> Floats:
-    """(M, M): how likely each motion model is followed by each."""
-    if models == 1:
+def _mode_switching(modes: int) -> Floats:
+    """Transition probabilities (M, M) from each motion mode to each."""
+    if modes == 1:
         return np.ones((1, 1))
-    others = (1 - STAYS) / (models - 1)
-    return np.full((models, models), others) + (STAYS - others) * np.eye(models)
+    others = (1 - MODE_PERSISTENCE) / (modes - 1)
+    return np.full((modes, modes), others) + (MODE_PERSISTENCE - others) * np.eye(modes)
 
 
 @lru_cache(maxsize=16)
-def _motion(s: TrackSettings, dt: float, fade: float) -> tuple[Floats, Floats, Floats]:
-    """Transitions, noise together and alone (M, D, D), for a step of dt seconds; fade: of errors that stay."""
-    move, noise = (
-        (velocity(dt), velocity_noise(dt)) if s.motion != "acceleration" else (acceleration(dt), acceleration_noise(dt))
-    )
-    moves, scales = [move], [1.0]
-    if s.motion == "turn":
-        moves = [turn(dt, s.turn_rad_s)]
-    if s.motion == "imm":
-        moves, scales = [move, move, turn(dt, s.turn_rad_s), turn(dt, -s.turn_rad_s)], [0.1, 2.0, 0.3, 0.3]
-    n = len(move)
+def _motion(s: TrackSettings, dt: float, error_correlation: float) -> tuple[Floats, Floats, Floats]:
+    """Transitions, process noise of the group and of each target (M, D, D), of a step of dt seconds."""
+    model = MODELS[s.motion]
+    n, noise = model.size, model.noise(dt)
     size = n + 2 if s.shared_frames > 0 else n
-    out = np.zeros((3, len(moves), size, size))
-    for m, (each, scale) in enumerate(zip(moves, scales, strict=True)):
-        out[0, m, :n, :n] = each
-        out[1, m, :n, :n] = (scale * s.sway_px_s) ** 2 * noise
-        out[2, m, :n, :n] = (max(scale, CALM) * s.own_sway_px_s) ** 2 * noise
+    out = np.zeros((3, len(model.modes), size, size))
+    for m, mode in enumerate(model.modes):
+        out[0, m, :n, :n] = mode.transition(dt, s.turn_rad_s)
+        out[1, m, :n, :n] = (mode.sway * s.sway_px_s) ** 2 * noise
+        out[2, m, :n, :n] = (max(mode.sway, MIN_OWN_SWAY) * s.own_sway_px_s) ** 2 * noise
     if s.shared_frames > 0:
-        out[0, :, n, n] = out[0, :, n + 1, n + 1] = fade
+        out[0, :, n, n] = out[0, :, n + 1, n + 1] = error_correlation
     return out[0], out[1], out[2]

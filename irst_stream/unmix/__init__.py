@@ -1,1 +1,1 @@
-"""From patches to fine maps: DeRefNet by one backend a file. numpy.py is the readable one that all others must equal."""
+"""Run DeRefNet, from patches to fine maps, with one file per backend; numpy.py is the reference for all others."""

@@ -1,4 +1,4 @@
-"""Which backend runs an engine: by name, or the best that works here; and the Unmixers that they make."""
+"""Choose the backend that runs an engine, by name or the best available one, and build its Unmixers."""
 
 from __future__ import annotations
 
@@ -10,50 +10,66 @@ from irst_stream.errors import UsageError
 from irst_stream.protocols import Unmixer
 from irst_stream.unmix.engine import Engine
 from irst_stream.unmix.numpy import NumpyUnmixer
-from irst_stream.unmix.plans import Place, Plans, Precision, find_plans, read_plans
+from irst_stream.unmix.plans import GpuPlatform, Plans, Precision, find_plans, read_plans
 from irst_stream.unmix.settings import Backend
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
-__all__ = ["TENSORRT", "Choice", "build_unmixer", "choose_backend", "spare_unmixers"]
+__all__ = ["TENSORRT_PRECISIONS", "BackendChoice", "build_unmixer", "choose_backend", "fallback_unmixers"]
 
 
-TENSORRT: Mapping[str, Precision] = {"tensorrt": "fp16", "tensorrt-fp32": "fp32", "tensorrt-int8": "int8"}  # its backends
-WORDS = {
+TENSORRT_PRECISIONS: Mapping[str, Precision] = {  # the precision of each TensorRT backend
+    "tensorrt": "fp16",
+    "tensorrt-fp32": "fp32",
+    "tensorrt-int8": "int8",
+}
+DESCRIPTIONS = {
     "onnx": "ONNX Runtime on the CPU",
     "openvino": "OpenVINO on the CPU",
-    "openvino-bf16": "OpenVINO on the CPU, in bf16 where it has that",
+    "openvino-bf16": "OpenVINO on the CPU, in bf16 where the processor supports it",
     "numpy": "NumPy",
 }
 
 
-class Choice(NamedTuple):
-    """A backend that is not "auto"; what it is and why, in words; its plans, or the folder of them, where it has any."""
+class BackendChoice(NamedTuple):
+    """A concrete backend, never "auto".
+
+    description: the backend and, where another one would be better, why that one was not chosen, for a reader.
+    plans: TensorRT plans or the folder that holds them; None for other backends.
+    """
 
     backend: Backend
-    words: str
+    description: str
     plans: Plans | Path | None = None
 
 
-def choose_backend(engine: Engine, backend: Backend) -> Choice:
-    """The backend of that name; of "auto", TensorRT if it has plans and works here, else ONNX Runtime, else NumPy."""
-    if backend in TENSORRT:
-        return _tensorrt(engine, backend)
+def choose_backend(engine: Engine, backend: Backend) -> BackendChoice:
+    """Resolve a backend name; "auto" picks TensorRT if it works here and has plans, else ONNX Runtime, else NumPy.
+
+    Raises a UsageError where a TensorRT backend is named but TensorRT does not work here or has no plans for this GPU.
+    """
+    if backend in TENSORRT_PRECISIONS:
+        return _require_tensorrt(engine, backend)
     if backend != "auto":
-        return Choice(backend, WORDS[backend])
+        return BackendChoice(backend, DESCRIPTIONS[backend])
     if not engine.manifest.graphs:
-        return Choice("numpy", "NumPy, since the engine has no ONNX graphs; irst-stream engine export makes them")
+        return BackendChoice("numpy", "NumPy, since the engine has no ONNX graphs; irst-stream engine export makes them")
     here = look_for_tensorrt()
-    if here.place is None:
-        return Choice("onnx", f"ONNX Runtime on the CPU, since {here.missing}")
-    folder = _plans(engine, "tensorrt", here.place)
+    if here.platform is None:
+        return BackendChoice("onnx", f"ONNX Runtime on the CPU, since {here.missing}")
+    folder = _find_plans(engine, "tensorrt", here.platform)
     if folder is None:
-        return Choice("onnx", f"ONNX Runtime on the CPU, since there are no plans for this GPU; {_how(engine, 'tensorrt')}")
-    return _chosen("tensorrt", here.place, folder)
+        reason = f"there are no plans for this GPU; {_build_hint(engine, 'tensorrt')}"
+        return BackendChoice("onnx", f"ONNX Runtime on the CPU, since {reason}")
+    return _tensorrt_choice("tensorrt", here.platform, folder)
 
 
-def build_unmixer(engine: Engine, choice: Choice, threads: int = 0, form: str = "", *, with_map: bool = True) -> Unmixer:
-    """threads: 0 for all cores; form: of the graphs, where ONNX Runtime is to take a certain one; with_map: whether the
-    map is wanted beside a continuous head's claims, which it costs time to bring back from a GPU.
+def build_unmixer(
+    engine: Engine, choice: BackendChoice, threads: int = 0, form: str = "", *, with_map: bool = True
+) -> Unmixer:
+    """Build the Unmixer of a chosen backend.
+
+    threads: CPU threads, 0 for all cores. form: the form of graphs that ONNX Runtime must take, "" for the fastest one.
+    with_map: whether a continuous head also returns its map, which takes time to download from a GPU.
     """
     if choice.plans is not None:
         from irst_stream.unmix.tensorrt import TensorRtUnmixer
@@ -71,34 +87,39 @@ def build_unmixer(engine: Engine, choice: Choice, threads: int = 0, form: str = 
     return OnnxUnmixer(engine, threads, form)
 
 
-def spare_unmixers(
-    engine: Engine, choice: Choice, threads: int, *, with_map: bool
+def fallback_unmixers(
+    engine: Engine, choice: BackendChoice, threads: int, *, with_map: bool
 ) -> Iterator[tuple[str, Callable[[], Unmixer]]]:
-    """What takes over when a GPU fails, one after the other, and what that is: the same once more, then the CPU."""
+    """Yield the replacements for a failed GPU backend, in order: the same backend rebuilt once, then the CPU.
+
+    Each is a description for the alarm and a function that builds the Unmixer. CPU backends yield none.
+    """
     if choice.plans is None:
         return
-    yield "built anew", lambda: build_unmixer(engine, choice, threads, with_map=with_map)
+    yield "rebuilt on the same GPU", lambda: build_unmixer(engine, choice, threads, with_map=with_map)
     cpu = choose_backend(engine, "onnx" if engine.manifest.graphs else "numpy")
-    yield f"from now on by {cpu.words}", lambda: build_unmixer(engine, cpu, threads)
+    yield f"replaced by {cpu.description}", lambda: build_unmixer(engine, cpu, threads)
 
 
-def _tensorrt(engine: Engine, backend: Backend) -> Choice:
+def _require_tensorrt(engine: Engine, backend: Backend) -> BackendChoice:
+    """Choose a TensorRT backend, or raise a UsageError that says what is missing."""
     here = look_for_tensorrt()
-    if here.place is None:
+    if here.platform is None:
         raise UsageError(f"backend {backend!r}: {here.missing}")
-    folder = _plans(engine, backend, here.place)
+    folder = _find_plans(engine, backend, here.platform)
     if folder is None:
-        raise UsageError(f"backend {backend!r}: no plans for this GPU; {_how(engine, backend)}")
-    return _chosen(backend, here.place, folder)
+        raise UsageError(f"backend {backend!r}: no plans for this GPU; {_build_hint(engine, backend)}")
+    return _tensorrt_choice(backend, here.platform, folder)
 
 
-def _plans(engine: Engine, backend: Backend, place: Place) -> Path | None:
-    return find_plans(engine.manifest.sha256, place, TENSORRT[backend])
+def _find_plans(engine: Engine, backend: Backend, platform: GpuPlatform) -> Path | None:
+    return find_plans(engine.manifest.sha256, platform, TENSORRT_PRECISIONS[backend])
 
 
-def _chosen(backend: Backend, place: Place, folder: Path) -> Choice:
-    return Choice(backend, f"TensorRT {place.tensorrt} in {TENSORRT[backend]} on {place.gpu}", folder)
+def _tensorrt_choice(backend: Backend, platform: GpuPlatform, folder: Path) -> BackendChoice:
+    precision = TENSORRT_PRECISIONS[backend]
+    return BackendChoice(backend, f"TensorRT {platform.tensorrt} in {precision} on {platform.gpu}", folder)
 
 
-def _how(engine: Engine, backend: Backend) -> str:
-    return f"irst-stream engine build {engine.folder} --precision {TENSORRT[backend]} makes them"
+def _build_hint(engine: Engine, backend: Backend) -> str:
+    return f"irst-stream engine build {engine.folder} --precision {TENSORRT_PRECISIONS[backend]} makes them"

@@ -1,4 +1,4 @@
-"""How any number of patches or windows goes through plans of a few fixed batch sizes."""
+"""Split any number of patches or windows over plans of a few fixed batch sizes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ __all__ = ["Batches"]
 
 
 class Batches:
-    """Splits a number into batches that take the least time in all; the last one may be larger than what is left."""
+    """Splits a count into batches of least total time; the last batch may be larger than the remainder that it serves."""
 
     def __init__(self, cost: Mapping[int, float]) -> None:
-        """cost: what each batch size takes, in whatever unit."""
+        """cost: the time of one batch of each size, in any unit."""
         self._cost = dict(cost)
-        self._largest = max(cost, key=lambda size: size / cost[size])
-        self._best: list[tuple[float, int]] = [(0.0, 0)]  # of each number: the least cost, and the first batch
+        self._most_efficient = max(cost, key=lambda size: size / cost[size])
+        self._best: list[tuple[float, int]] = [
+            (0.0, 0)
+        ]  # per count: the least total cost, and minus the first batch's size
 
     def split(self, count: int) -> list[int]:
-        """The sizes of the batches, larger ones first."""
-        most = max(self._cost)
+        """Return the batch sizes for `count` items, largest first; none for 0."""
+        largest = max(self._cost)
         rest, sizes = count, []
-        while rest > 2 * most:
-            sizes.append(self._largest)
-            rest -= self._largest
+        while rest > 2 * largest:  # bounds the table of best splits
+            sizes.append(self._most_efficient)
+            rest -= self._most_efficient
         while len(self._best) <= rest:
             n = len(self._best)
             self._best.append(min((cost + self._best[max(n - size, 0)][0], -size) for size, cost in self._cost.items()))

@@ -1,6 +1,6 @@
-"""What an engine is: a folder with weights.safetensors, ONNX graphs where it was exported, and a manifest.toml.
+"""Engines as files: a folder with weights.safetensors, a manifest.toml and, once exported, ONNX graphs.
 
-The manifest vouches for all other files; nothing of them is used before their hashes agree with it.
+The manifest holds the hashes of all other files; a file is used only after its hash has been verified.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "CLAIMS",
-    "FAINTEST",
+    "CLAIM_CHANNELS",
+    "LIGHT_UNIT_DN",
     "LOG_SD",
-    "PLANES",
-    "UNIT",
+    "MIN_PEAK_DN",
+    "SENSOR_PLANES",
     "WEIGHTS",
     "WINDOW",
     "Engine",
     "EngineManifest",
-    "Graph",
+    "GraphFile",
     "read_engine",
     "write_engine",
     "write_graphs",
 ]
 
 WINDOW = 5  # frames
-UNIT = 100.0  # DN: about the peak of a benchmark's target; the continuous head counts light in it
-FAINTEST = 1.0  # DN: what the brightest pixel is taken for at least, where light is counted by it
-LOG_SD = (-6.0, 1.0)  # the bounds of the continuous head's log deviations
-PLANES = 7  # input planes that describe the sensor: see unmix.told
-CLAIMS = 7  # numbers of each fine cell's claim: see types.Unmixed
+LIGHT_UNIT_DN = 100.0  # about the peak of a benchmark target; the continuous head measures light in this unit
+MIN_PEAK_DN = 1.0  # lower bound of the brightest pixel where light is scaled by it
+LOG_SD = (-6.0, 1.0)  # bounds of the continuous head's log standard deviations
+SENSOR_PLANES = 7  # input planes that describe the sensor: see unmix.told
+CLAIM_CHANNELS = 7  # numbers that describe the target in a fine cell: see types.Unmixed
 MANIFEST, WEIGHTS = "manifest.toml", "weights.safetensors"
-LIMITS: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.02, "int8": 1.0}  # int8 by accuracy
+DEFAULT_LIMITS: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.02, "int8": 1.0}  # int8 is judged by CSO-mAP instead
 Array = NDArray[Any]
 
 
-class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An ONNX graph: its file and that file's hash; "unfold" or "fuse"; its operators' form, opset and precision."""
+class GraphFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Manifest entry of an ONNX graph: file name, SHA-256, part of the network, operators' form, opset, precision."""
 
     file: str
     sha256: str
@@ -67,13 +67,19 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an engine is.
+    """The contents of manifest.toml.
 
-    sha256: of the weights' file; made_by: in words; time_code: "window" (places 0 to 4) or "clip" (the frame's index in a
-    clip of code_length frames); scale: "none" (light counts in DN) or "peak" (in shares of the brightest pixel); told:
-    takes the planes of unmix.told after the patches; window: frames; division: of the fine grid; patch: rows, columns;
-    limits: by how much of the range its output in each precision may differ from ONNX Runtime on the CPU; graphs: where
-    exported.
+    sha256:      of the weights file
+    made_by:     how the engine was made, for a reader
+    time_code:   "window" (time indices 0 to 4) or "clip" (the frame's index in a clip of code_length frames)
+    scale:       "none" (light in DN) or "peak" (light as a fraction of the brightest pixel)
+    told:        whether the network takes the sensor planes of unmix.told after the patches
+    window:      frames
+    division:    fine cells per pixel, along each axis
+    patch:       rows, columns
+    irst_stream: the version that wrote the manifest
+    limits:      by precision, the largest allowed difference from ONNX Runtime on the CPU, as a fraction of the range
+    graphs:      the ONNX graphs, none before export
     """
 
     sha256: str
@@ -88,8 +94,8 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     division: Annotated[int, msgspec.Meta(ge=1, le=31)] = 3
     patch: tuple[int, int] = (11, 11)
     irst_stream: str = __version__
-    limits: dict[Precision, float] = msgspec.field(default_factory=LIMITS.copy)
-    graphs: tuple[Graph, ...] = ()
+    limits: dict[Precision, float] = msgspec.field(default_factory=DEFAULT_LIMITS.copy)
+    graphs: tuple[GraphFile, ...] = ()
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -97,26 +103,26 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.patch[0] * self.division, self.patch[1] * self.division
 
     @property
-    def claims(self) -> int:
-        """How many numbers each fine cell's claim has; none of a plain head."""
-        return CLAIMS if self.head == "continuous" else 0
+    def claim_channels(self) -> int:
+        """Numbers in each fine cell's claim; 0 without a continuous head."""
+        return CLAIM_CHANNELS if self.head == "continuous" else 0
 
     @property
-    def planes(self) -> int:
-        """Input planes of a window: its patches, then those that describe the sensor."""
-        return WINDOW + (PLANES if self.told else 0)
+    def input_planes(self) -> int:
+        """Input planes of a window: its patches, then the sensor planes, if any."""
+        return WINDOW + (SENSOR_PLANES if self.told else 0)
 
     def check_length(self, frames: int) -> None:
-        """Raises a UsageError for a sequence of frames that has no whole window, or is longer than the time code."""
+        """Raise a UsageError for a sequence shorter than one window or longer than the time code."""
         if frames < WINDOW:
-            raise UsageError(f"expected at least {WINDOW} frames, a whole window, got {frames}")
+            raise UsageError(f"expected at least {WINDOW} frames, one whole window, got {frames}")
         if self.time_code == "clip" and frames > self.code_length:
-            raise UsageError(f"this engine knows clips of at most {self.code_length} frames, got {frames}")
+            raise UsageError(f"this engine's time code covers clips of at most {self.code_length} frames, got {frames}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Engine:
-    """A manifest, the bytes of the weights' file, whose hash agrees, and the network's arrays in it by name, float32."""
+    """A loaded engine: its manifest, the verified bytes of the weights file, and the weights by name, float32."""
 
     folder: Path
     manifest: EngineManifest
@@ -124,12 +130,18 @@ class Engine:
     weights: dict[str, Array]
 
     def graphs(self, form: str) -> dict[str, bytes]:
-        """The serialised graphs of a form, by part, if their hashes agree; none where the engine was not exported."""
-        return {g.part: _vouched(self.folder / g.file, g.sha256) for g in self.manifest.graphs if g.form == form}
+        """Return the serialised graphs of a form, by part; empty if the engine was not exported in that form.
+
+        Raises a FormatError where a file's hash differs from the manifest's.
+        """
+        return {g.part: _read_verified(self.folder / g.file, g.sha256) for g in self.manifest.graphs if g.form == form}
 
 
 def read_engine(folder: Path) -> Engine:
-    """An engine whose weights are what its manifest says; anything else is one clear line, and is not loaded."""
+    """Load an engine after verifying its weights.
+
+    Raises a SourceError for missing files, a FormatError for an invalid manifest or weights that do not match it.
+    """
     try:
         manifest = msgspec.convert(tomllib.loads((folder / MANIFEST).read_text("utf-8")), EngineManifest)
     except OSError as error:
@@ -138,8 +150,8 @@ def read_engine(folder: Path) -> Engine:
         raise FormatError(f"{folder / MANIFEST}: {error}") from error
     for graph in manifest.graphs:
         if graph.file != Path(graph.file).name:
-            raise FormatError(f"{folder / MANIFEST}: {graph.file}: expected a file of the same folder")
-    data = _vouched(folder / WEIGHTS, manifest.sha256)
+            raise FormatError(f"{folder / MANIFEST}: {graph.file}: expected a file in the same folder")
+    data = _read_verified(folder / WEIGHTS, manifest.sha256)
     try:
         return Engine(folder, manifest, data, load(data))
     except SafetensorError as error:
@@ -147,7 +159,7 @@ def read_engine(folder: Path) -> Engine:
 
 
 def write_engine(folder: Path, weights: dict[str, Array], **facts: Any) -> EngineManifest:
-    """Writes an engine into a folder, made if need be; facts are the manifest's fields but the hash."""
+    """Write an engine into a folder, created if missing; facts: the manifest's fields except the hash."""
     folder.mkdir(parents=True, exist_ok=True)
     data = save({name: np.asarray(weights[name], np.float32, order="C") for name in sorted(weights)})
     manifest = EngineManifest(sha256=hashlib.sha256(data).hexdigest(), **facts)
@@ -157,27 +169,29 @@ def write_engine(folder: Path, weights: dict[str, Array], **facts: Any) -> Engin
 
 
 def write_graphs(folder: Path, engine: Engine, graphs: Mapping[tuple[Any, Any, int], bytes]) -> EngineManifest:
-    """Writes an engine and graphs of it, by (part, form, opset), into a folder, made if need be."""
+    """Write an engine together with its graphs, keyed by (part, form, opset), into a folder, created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for (part, form, opset), data in graphs.items():
         file = f"{part}-{form}.onnx"
         (folder / file).write_bytes(data)
-        rows.append(Graph(file, hashlib.sha256(data).hexdigest(), part, form, opset))
+        rows.append(GraphFile(file, hashlib.sha256(data).hexdigest(), part, form, opset))
     manifest = msgspec.structs.replace(engine.manifest, graphs=tuple(rows))
     (folder / WEIGHTS).write_bytes(engine.data)
     _write_manifest(folder, manifest)
     return manifest
 
 
-def _vouched(path: Path, sha256: str) -> bytes:
-    """The content of a file of that hash."""
+def _read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file and check its hash."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: not an engine: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise FormatError(f"{path}: its hash is not the manifest's: changed, truncated, or of another engine")
+        raise FormatError(
+            f"{path}: its hash is not the manifest's: the file was changed, truncated, or belongs to another engine"
+        )
     return data
 
 

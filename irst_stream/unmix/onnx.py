@@ -1,4 +1,4 @@
-"""An exported engine run by ONNX Runtime on the CPU."""
+"""Run an exported engine by ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from irst_stream.system.machine import usable_cores
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import Engine
 
-__all__ = ["OnnxUnmixer", "WholeOnCpu", "forms"]
+__all__ = ["GpuGraphsOnCpu", "OnnxUnmixer", "supported_forms"]
 
 
-def forms() -> tuple[str, ...]:
-    """The forms of graphs that the installed ONNX Runtime has CPU kernels for, the faster first."""
+def supported_forms() -> tuple[str, ...]:
+    """Return the forms of graphs that the installed ONNX Runtime has CPU kernels for, the fastest first."""
     import onnxruntime as ort
 
     version = tuple(int(part) for part in ort.__version__.split(".")[:2])
@@ -26,14 +26,17 @@ def forms() -> tuple[str, ...]:
 
 
 class OnnxUnmixer:
-    """Both graphs of an engine, ready to run; a protocols.Unmixer, to be used by one thread at a time."""
+    """Runs both graphs of an engine; a protocols.Unmixer. One thread at a time may use it."""
 
     def __init__(self, engine: Engine, threads: int = 0, form: str = "") -> None:
-        """threads: of the CPU, 0 for all; form: "deform" or "portable", "" for the first of them that runs here."""
+        """threads: CPU threads, 0 for all cores; form: "deform" or "portable", "" for the fastest one that runs here.
+
+        Raises a FormatError if the engine has no such graphs, an IrstError if ONNX Runtime cannot run them.
+        """
         import onnxruntime as ort
 
         fault: Exception | None = None
-        for name in (form,) if form else forms():
+        for name in (form,) if form else supported_forms():
             graphs = engine.graphs(name)
             if len(graphs) < 2:
                 continue
@@ -41,37 +44,37 @@ class OnnxUnmixer:
                 self._unfold, self._fuse = (
                     _session(ort, engine, part, graphs[part], threads) for part in ("unfold", "fuse")
                 )
-            except Exception as error:  # ONNX Runtime's own kinds, of which it exports none
+            except Exception as error:  # ONNX Runtime does not export its exception types
                 fault = error
                 continue
             self._inputs = {node.name for node in self._fuse.get_inputs()}
             return
         if fault is None:
-            raise FormatError(f"{engine.folder}: has no {form or 'ONNX'} graphs; make them with irst-stream engine export")
+            raise FormatError(f"{engine.folder}: no {form or 'ONNX'} graphs; make them with irst-stream engine export")
         raise IrstError(f"{engine.folder}: ONNX Runtime {ort.__version__} cannot run its graphs: {_first_line(fault)}")
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        """Turn patches (B, h, w) DN of single frames into maps (B, H, W) DN."""
         maps: NDArray[np.float32] = self._unfold.run(None, {"patches": patches})[0]
         return maps
 
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
-        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
-        given = {"maps": np.asarray(maps, np.float32), "patches": patches}
+        """Fuse the maps (B, 5, H, W), patches (B, 5, h, w) and time indices (B, 5) of windows; see protocols.Unmixer."""
+        inputs = {"maps": np.asarray(maps, np.float32), "patches": patches}
         if "places" in self._inputs:
-            given["places"] = places.astype(np.float32)
-        found = self._fuse.run(None, {name: given[name] for name in self._inputs})
-        return Unmixed(*found) if len(found) > 1 else Unmixed.plain(found[0])
+            inputs["places"] = places.astype(np.float32)
+        return _unmixed(self._fuse.run(None, {name: inputs[name] for name in self._inputs}))
 
 
-class WholeOnCpu:
-    """The graphs that TensorRT takes (graph.build_for_gpu), serialised, by part, run by ONNX Runtime on the CPU.
+class GpuGraphsOnCpu:
+    """Runs the graphs for TensorRT (graph.build_for_gpu) by ONNX Runtime on the CPU; a protocols.Unmixer.
 
-    What has no kernel in half precision is computed in single precision and rounded after each step, so this tells how a
-    GPU's answers will be rounded, and nothing of its speed.
+    Operators without a kernel in half precision are computed in single precision and rounded after each step. So this
+    predicts the rounding of a GPU's results, but not its speed.
     """
 
     def __init__(self, graphs: Mapping[str, bytes], threads: int = 0) -> None:
+        """graphs: serialised, by part; threads: CPU threads, 0 for all cores."""
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -83,28 +86,32 @@ class WholeOnCpu:
         self._inputs = {node.name for node in self._fuse.get_inputs()}
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        """Turn patches (B, h, w) DN of single frames into maps (B, H, W) DN."""
         maps: NDArray[np.float32] = self._unfold.run(None, {"patches": patches})[0]
         return maps
 
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
-        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
+        """Fuse the maps (B, 5, H, W), patches (B, 5, h, w) and time indices (B, 5) of windows; see protocols.Unmixer."""
         stack = np.asarray(maps, np.float32)
         rows = np.arange(stack.shape[0] * stack.shape[1], dtype=np.int32).reshape(stack.shape[:2])
-        given = {"store": stack.reshape(-1, *stack.shape[2:]), "rows": rows}
-        given |= {"patches": patches, "places": places.astype(np.float32)}
-        found = self._fuse.run(None, {name: given[name] for name in self._inputs})
-        return Unmixed(*found) if len(found) > 1 else Unmixed.plain(found[0])
+        inputs = {"store": stack.reshape(-1, *stack.shape[2:]), "rows": rows}
+        inputs |= {"patches": patches, "places": places.astype(np.float32)}
+        return _unmixed(self._fuse.run(None, {name: inputs[name] for name in self._inputs}))
+
+
+def _unmixed(outputs: list[NDArray[np.float32]]) -> Unmixed:
+    """Wrap the outputs of `fuse`: the map and, of a continuous head, the claims."""
+    return Unmixed(*outputs) if len(outputs) > 1 else Unmixed.plain(outputs[0])
 
 
 def _session(ort: Any, engine: Engine, part: str, graph: bytes, threads: int) -> Any:
-    """A graph with the engine's weights put in from memory: what was hashed is what is run."""
+    """Create the session of a graph with weights from memory, so that the verified bytes are the ones that run."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    mine = {n: a for n, a in engine.weights.items() if a.ndim and n.startswith("unfold.") == (part == "unfold")}
-    values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in mine.items()}
+    weights = {n: a for n, a in engine.weights.items() if a.ndim and n.startswith("unfold.") == (part == "unfold")}
+    values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in weights.items()}
     options.add_external_initializers(list(values), list(values.values()))
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 

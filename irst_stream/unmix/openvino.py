@@ -1,4 +1,4 @@
-"""An exported engine run by OpenVINO on the CPU: fast in half precision, on processors that have it."""
+"""Run an exported engine by OpenVINO on the CPU: fast in bf16, on processors that support it."""
 
 from __future__ import annotations
 
@@ -22,26 +22,29 @@ except ImportError as error:
 
 __all__ = ["OpenVinoUnmixer"]
 
-FORM = "portable"  # OpenVINO has no DeformConv for ONNX graphs
+FORM = "portable"  # OpenVINO does not read ONNX's DeformConv
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoUnmixer:
-    """Both graphs of an engine, compiled for one patch or window at a time; a protocols.Unmixer, for one thread."""
+    """Runs both graphs of an engine, compiled for a batch of one; a protocols.Unmixer. One thread at a time may use it."""
 
     def __init__(self, engine: Engine, threads: int = 0, precision: Literal["fp32", "bf16"] = "fp32") -> None:
-        """threads: of the CPU, 0 for all; precision: of the arithmetic, fp32 where the processor has no bf16."""
+        """threads: CPU threads, 0 for all cores; precision: of the arithmetic, fp32 if the processor has no bf16.
+
+        Raises a FormatError if the engine has no such graphs, an IrstError if OpenVINO cannot run them.
+        """
         graphs = engine.graphs(FORM)
         if len(graphs) < 2:
-            raise FormatError(f"{engine.folder}: has no {FORM} graphs; make them with irst-stream engine export")
+            raise FormatError(f"{engine.folder}: no {FORM} graphs; make them with irst-stream engine export")
         hints = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
             "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # several of these in one process would share a core
+            "ENABLE_CPU_PINNING": False,  # with pinning, several unmixers in one process would share a core
             "EXECUTION_MODE_HINT": "ACCURACY" if precision == "fp32" else "PERFORMANCE",
         }
-        with TemporaryDirectory() as folder:  # private: what was hashed is what is read
+        with TemporaryDirectory() as folder:  # private, so that the verified bytes are the ones that are read
             Path(folder, WEIGHTS).write_bytes(engine.data)
             try:
                 self._unfold, self._fuse = (_Compiled(Path(folder), graphs[part], hints) for part in ("unfold", "fuse"))
@@ -50,21 +53,21 @@ class OpenVinoUnmixer:
                 raise IrstError(f"{engine.folder}: OpenVINO cannot run its graphs: {reason}") from error
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Patches (B, h, w) DN to maps (B, H, W) DN: each frame by itself."""
+        """Turn patches (B, h, w) DN of single frames into maps (B, H, W) DN; B is at least 1."""
         return np.concatenate([self._unfold({"patches": patch[None]})[0] for patch in patches])
 
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
-        """The maps (B, 5, H, W) and patches (B, 5, h, w) of windows, and their frames' places (B, 5)."""
+        """Fuse the maps (B, 5, H, W), patches (B, 5, h, w) and time indices (B, 5) of windows; see protocols.Unmixer."""
         columns = {"maps": np.asarray(maps, np.float32), "patches": patches, "places": places.astype(np.float32)}
-        found = [self._fuse({name: column[k : k + 1] for name, column in columns.items()}) for k in range(len(patches))]
-        images = np.concatenate([outputs[0] for outputs in found])
-        if len(found[0]) < 2:
+        each = [self._fuse({name: column[k : k + 1] for name, column in columns.items()}) for k in range(len(patches))]
+        images = np.concatenate([outputs[0] for outputs in each])
+        if len(each[0]) < 2:
             return Unmixed.plain(images)
-        return Unmixed(images, np.concatenate([outputs[1] for outputs in found]))
+        return Unmixed(images, np.concatenate([outputs[1] for outputs in each]))
 
 
 class _Compiled:
-    """A graph compiled for a batch of one; called with its inputs by name it gives its outputs, copied."""
+    """A graph compiled for a batch of one; a call takes inputs by name and returns copies of the outputs."""
 
     def __init__(self, folder: Path, graph: bytes, hints: dict[str, Any]) -> None:
         path = folder / "graph.onnx"
@@ -79,5 +82,5 @@ class _Compiled:
         self._request = core.compile_model(model, "CPU", hints).create_infer_request()
 
     def __call__(self, columns: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        found = self._request.infer({name: columns[name] for name in self._names})
-        return [np.array(value) for value in found.values()]
+        outputs = self._request.infer({name: columns[name] for name in self._names})
+        return [np.array(value) for value in outputs.values()]

@@ -1,11 +1,11 @@
-"""TensorRT plans on disk: what they are good for, where they are kept, and why they may be loaded.
+"""Store TensorRT plans in the user's cache, and load only plans that can be trusted.
 
-A plan is executable code. It is loaded only where a manifest that irst-stream wrote names its hash, in a folder that nobody
-but the user, or root, can write to. It is good for one engine, GPU, driver and version of TensorRT; each of these has a
-folder of its own below the user's cache:
+A plan is executable code. It is loaded only if a manifest written by irst-stream holds its hash, from a folder that only
+the user or root can write to. A plan is valid for one engine, GPU, driver and version of TensorRT; each combination has its
+own folder in the user's cache:
 
     irst-stream/plans/KEY/   manifest.json  unfold.plan  fuse.plan
-    irst-stream/timing/KEY   what TensorRT has measured before, which makes the next build shorter
+    irst-stream/timing/KEY   TensorRT's timing cache, which shortens the next build
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from irst_stream.version import __version__
 
 __all__ = [
     "MANIFEST",
-    "Place",
+    "GpuPlatform",
     "PlanManifest",
     "Plans",
     "Precision",
     "find_plans",
-    "folder_of",
+    "plans_folder",
     "read_plans",
     "write_plans",
 ]
 
 Precision = Literal["fp32", "fp16", "int8"]
-LAYOUT = 1  # of what goes in and comes out: see graph.build_for_gpu
+LAYOUT = 1  # version of the graphs' inputs and outputs: see graph.build_for_gpu
 MANIFEST = "manifest.json"
 PARTS = ("unfold", "fuse")
 
 
-class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a plan runs: TensorRT's version, the GPU's name and compute capability, the CUDA version of its driver."""
+class GpuPlatform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The platform of a plan: TensorRT's version, GPU name, compute capability, driver and its CUDA version."""
 
     tensorrt: str
     gpu: str
@@ -50,14 +50,22 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """engine: the hash of its weights' file; graphs and plans: of both parts, by part; batches: the sizes that it has plans
-    for; layers: convolutions by the precision that they really run in, by part; apart: the largest difference from ONNX
-    Runtime on the CPU in shares of the range, and limit, what it must not exceed; lost: CSO-mAP below that of single
-    precision, where that was measured.
+    """The contents of manifest.json.
+
+    engine:        hash of the engine's weights file
+    place:         the platform that the plans were built on
+    batches:       the batch sizes of the plans
+    graphs, plans: hashes of the ONNX graphs and of the plan files, by part
+    layers:        per part, the number of convolutions by the precision that they actually run in
+    apart:         largest difference from ONNX Runtime on the CPU, as a fraction of the range
+    limit:         the largest value of `apart` that is accepted
+    lost:          loss of CSO-mAP against single precision, None if not measured
+    layout:        see LAYOUT
+    irst_stream:   the version that wrote the manifest
     """
 
     engine: str
-    place: Place
+    place: GpuPlatform
     precision: Precision
     batches: tuple[int, ...]
     graphs: dict[str, str]
@@ -71,52 +79,57 @@ class PlanManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Plans(NamedTuple):
-    """A manifest, and the plans themselves, whose hashes agree with it."""
+    """A manifest and the plans, whose hashes match it."""
 
     manifest: PlanManifest
     unfold: bytes
     fuse: bytes
 
 
-def folder_of(engine: str, place: Place, precision: Precision, batches: tuple[int, ...], graphs: Mapping[str, str]) -> Path:
-    """Where plans of all this are kept, or would be."""
-    facts = [engine, msgspec.to_builtins(place), precision, list(batches), dict(sorted(graphs.items())), LAYOUT]
+def plans_folder(
+    engine: str, platform: GpuPlatform, precision: Precision, batches: tuple[int, ...], graphs: Mapping[str, str]
+) -> Path:
+    """Return the folder for plans of these properties, whether it exists or not; engine, graphs: hashes."""
+    facts = [engine, msgspec.to_builtins(platform), precision, list(batches), dict(sorted(graphs.items())), LAYOUT]
     return cache_folder() / "plans" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
 
 
 def write_plans(plans: Plans) -> Path:
-    """Keeps plans; the folder they are in. What is there already is replaced."""
+    """Write plans into their folder, replacing older ones, and return the folder."""
     m = plans.manifest
-    folder = folder_of(m.engine, m.place, m.precision, m.batches, m.graphs)
-    (folder / MANIFEST).unlink(missing_ok=True)  # while the plans are being written there are none
+    folder = plans_folder(m.engine, m.place, m.precision, m.batches, m.graphs)
+    (folder / MANIFEST).unlink(missing_ok=True)  # half-written plans have no manifest, so nobody loads them
     for part in PARTS:
         write_private(folder / f"{part}.plan", getattr(plans, part))
     write_private(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(m), indent=1))
     return folder
 
 
-def find_plans(engine: str, place: Place, precision: Precision) -> Path | None:
-    """The folder of the newest plans for this engine at this place, None where there are none."""
-    found = [
-        path for path, m in _manifests() if (m.engine, m.place, m.precision, m.layout) == (engine, place, precision, LAYOUT)
-    ]
+def find_plans(engine: str, platform: GpuPlatform, precision: Precision) -> Path | None:
+    """Return the folder of the newest plans for an engine (its hash) on a platform, None if there are none."""
+    wanted = (engine, platform, precision, LAYOUT)
+    found = [path for path, m in _valid_manifests() if (m.engine, m.place, m.precision, m.layout) == wanted]
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
 
 
 def read_plans(folder: Path) -> Plans:
-    """Plans that may be loaded; anything else is one clear line."""
+    """Load plans after checking who can write to them and their hashes.
+
+    Raises a SourceError for missing or untrusted files, a FormatError for plans that do not match the manifest.
+    """
     manifest = _read_manifest(folder / MANIFEST)
     data = {part: read_private(folder / f"{part}.plan") for part in PARTS}
     for part, plan in data.items():
         if hashlib.sha256(plan).hexdigest() != manifest.plans.get(part):
             raise FormatError(
-                f"{folder / part}.plan: its hash is not the manifest's: changed, truncated, or of another build"
+                f"{folder / part}.plan: its hash is not the manifest's: the file was changed, truncated, or"
+                " belongs to another build"
             )
     return Plans(manifest, **data)
 
 
-def _manifests() -> Iterator[tuple[Path, PlanManifest]]:
-    """All that are in order."""
+def _valid_manifests() -> Iterator[tuple[Path, PlanManifest]]:
+    """Yield all manifests in the cache that are valid and trusted, with their paths."""
     for path in (cache_folder() / "plans").glob(f"*/{MANIFEST}"):
         try:
             yield path, _read_manifest(path)

@@ -1,4 +1,4 @@
-"""What may run a network."""
+"""The backends that can run a network."""
 
 from __future__ import annotations
 

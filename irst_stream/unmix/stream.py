@@ -1,8 +1,8 @@
-"""Windows of patches through a network: each frame is unfolded once, its map shared by the windows it appears in.
+"""Run windows of patches through a network; each frame is unfolded once and its map shared by the windows that contain it.
 
-A network whose own patch is smaller than the patches that come sees only the part around the light. That part stays where
-it is while the light stays near its middle, so maps stay valid; when it must move, by whole pixels, the maps that are
-held are computed anew.
+A network whose own patch is smaller than the incoming patches sees only a crop around the light. The crop stays in place
+while the light stays near its centre, so that maps remain valid; when it must move, by whole pixels, the maps that are
+held are dropped and computed again.
 """
 
 from __future__ import annotations
@@ -24,67 +24,76 @@ from irst_stream.errors import DeviceError, IrstError, UsageError
 from irst_stream.protocols import Map, Unmixer
 from irst_stream.types import Floats, Ints, RegionOutput, Unmixed, Window
 from irst_stream.unmix.engine import WINDOW, EngineManifest
-from irst_stream.unmix.told import UNTOLD, Told, with_told
+from irst_stream.unmix.told import UNKNOWN_SENSOR, SensorFacts, with_sensor_planes
 
-__all__ = ["MapStream", "NetworkInput", "SensorMaps", "WindowUnmixer", "corner_of", "light_centre", "run_sequence", "see"]
+__all__ = ["MapStream", "NetworkInput", "SensorMaps", "WindowUnmixer", "crop_corner", "light_centre", "run", "run_sequence"]
 
-SLACK = 1.0  # px: how far the light may be from the middle of its part, along each axis, before the part moves
+MAX_OFF_CENTRE_PX = 1.0  # how far the light may be from the crop's centre, along each axis, before the crop moves
 
 log = logging.getLogger(__name__)
 
 
 class WindowUnmixer:
-    """A network over the windows of any number of sensors, each with any number of regions."""
+    """Runs a network on the windows of any number of sensors, each with any number of regions."""
 
-    def __init__(self, unmixer: Unmixer, manifest: EngineManifest, spares: Spares = (), told: Told = UNTOLD) -> None:
-        """spares: what makes another unmixer, and what that is in words, for each time that one fails on its GPU. told:
-        what the network is told of the sensor; an unknown noise is replaced by each window's measured one.
+    def __init__(
+        self,
+        unmixer: Unmixer,
+        manifest: EngineManifest,
+        fallbacks: Fallbacks = (),
+        sensor: SensorFacts = UNKNOWN_SENSOR,
+    ) -> None:
+        """fallbacks: replacements for an unmixer that fails on its GPU, used in order: a description and a function that
+        builds the unmixer. sensor: the facts given to the network; an unknown noise is replaced by each window's measured
+        noise.
 
-        `alarm` says what has failed, and what works in its place; "" while nothing has.
+        `alarm` says what has failed and what replaced it; "" while nothing has failed.
         """
-        self.manifest, self.alarm, self._told = manifest, "", told
-        self._unmixer, self._spares = unmixer, iter(spares)
-        self._held: WeakSet[SensorMaps] = WeakSet()
+        self.manifest, self.alarm, self._sensor = manifest, "", sensor
+        self._unmixer, self._fallbacks = unmixer, iter(fallbacks)
+        self._sensor_maps: WeakSet[SensorMaps] = WeakSet()
 
     def new_maps(self) -> SensorMaps:
-        """Room for the maps of one more sensor."""
+        """Create the map storage of one more sensor."""
         maps = SensorMaps()
-        self._held.add(maps)
+        self._sensor_maps.add(maps)
         return maps
 
     def __call__(self, windows: Sequence[tuple[Window, SensorMaps]]) -> list[list[RegionOutput]]:
-        """What is seen in each region of each window, in one call of the network for all of them.
+        """Run the network once on all regions of all windows, each paired with its sensor's maps.
 
-        Each window comes with its sensor's maps. A window has five frames; a single frame is taken for a scene that stands
-        still. Where the unmixer fails on its GPU, the next one answers the same windows.
+        Returns one list per window with one output per region. A window has five frames; a single frame is treated as a
+        static scene. If the unmixer fails on its GPU, the next fallback runs the same windows; without one left, the
+        DeviceError is raised.
         """
-        looks = [look for window, maps in windows for look in self._looks(window, maps)]
+        inputs = [region for window, maps in windows for region in self._network_inputs(window, maps)]
         while True:
             try:
-                answers = iter(see(self._unmixer, looks))
-                return [list(islice(answers, len(window.patches))) for window, _ in windows]
+                outputs = iter(run(self._unmixer, inputs))
+                return [list(islice(outputs, len(window.patches))) for window, _ in windows]
             except DeviceError as error:
-                self._replace(error.with_traceback(None))  # whose frames would keep the unmixer
+                self._replace_unmixer(error.with_traceback(None))  # the traceback's frames would keep the unmixer alive
 
-    def _replace(self, error: IrstError) -> None:
-        """Has the next unmixer answer from now on; the last one's maps are lost. Raises the error where there is none."""
-        for maps in self._held:
+    def _replace_unmixer(self, error: IrstError) -> None:
+        """Switch to the next fallback that can be built, dropping all maps; raise the last error if there is none."""
+        for maps in self._sensor_maps:
             for stream in maps.streams.values():
                 stream.clear()
         del self._unmixer
-        gc.collect()  # what it holds on its GPU must be free before another takes as much
-        for words, make in self._spares:
-            self.alarm = f"the network failed ({error}); {words}"
+        gc.collect()  # frees the failed unmixer's GPU memory before another unmixer allocates as much
+        for description, build in self._fallbacks:
+            self.alarm = f"the network failed ({error}); {description}"
             log.error("%s", self.alarm)
             try:
-                self._unmixer = make()
-            except IrstError as again:
-                error = again
+                self._unmixer = build()
+            except IrstError as build_error:
+                error = build_error
                 continue
             return
         raise error
 
-    def _looks(self, window: Window, maps: SensorMaps) -> list[NetworkInput]:
+    def _network_inputs(self, window: Window, maps: SensorMaps) -> list[NetworkInput]:
+        """Pair each region's patches with its map stream; drop the streams of past regions and past epochs."""
         stamp, frames = window.stamp, window.patches.shape[1]
         if frames not in (1, WINDOW):
             raise UsageError(f"window: this engine needs {WINDOW} frames, or 1, got {frames}")
@@ -93,91 +102,99 @@ class WindowUnmixer:
         maps.epoch, maps.streams = stamp.epoch, streams
         numbers = np.broadcast_to(stamp.index + np.arange(frames) - frames // 2, WINDOW).tolist()
         shape = (WINDOW, *window.patches.shape[2:])
-        noise = window.noise if np.isnan(self._told[0]) else np.full(len(window.noise), self._told[0])
+        noise = window.noise if np.isnan(self._sensor[0]) else np.full(len(window.noise), self._sensor[0])
         return [
-            NetworkInput(stream, np.broadcast_to(patches, shape), numbers, (level, *self._told[1:]))
-            for stream, patches, level in zip(streams.values(), window.patches, noise.tolist(), strict=True)
+            NetworkInput(stream, np.broadcast_to(patches, shape), numbers, (noise_dn, *self._sensor[1:]))
+            for stream, patches, noise_dn in zip(streams.values(), window.patches, noise.tolist(), strict=True)
         ]
 
 
 class SensorMaps:
-    """The maps of one sensor's regions."""
+    """The map streams of one sensor's regions, in its current epoch."""
 
     def __init__(self) -> None:
         self.epoch = 0
-        self.streams: dict[int, MapStream] = {}  # by the region's number
+        self.streams: dict[int, MapStream] = {}  # by region number
 
 
 class MapStream:
-    """The maps of one region's last frames, and the part of it that the network sees."""
+    """The maps of one region's latest frames, and the crop of the region that the network sees."""
 
     def __init__(self, manifest: EngineManifest) -> None:
         self.manifest = manifest
-        self._part = _Part(manifest.patch)
-        self._maps: dict[int, Map] = {}
+        self._crop = _Crop(manifest.patch)
+        self._maps: dict[int, Map] = {}  # by frame number
 
     @property
     def corner(self) -> Ints:
-        """(2,) x, y px of the part within the region."""
-        return self._part.corner
+        """(2,) x, y px of the crop's first pixel within the region."""
+        return self._crop.corner
 
-    def follow(self, patches: NDArray[Any], numbers: Sequence[int]) -> tuple[NDArray[np.float32], list[int]]:
-        """Takes a window; its part (5, h, w) DN, where pixels that are not finite are dark, and which frames are new."""
+    def crop_window(self, patches: NDArray[Any], numbers: Sequence[int]) -> tuple[NDArray[np.float32], list[int]]:
+        """Crop a window's patches (5, H, W) DN to what the network sees, moving the crop if the light has left its centre.
+
+        Returns the cropped patches (5, h, w) DN, with non-finite pixels set to 0, and the rows of the frames without a map.
+        """
         patches = _finite(patches)
-        if self._part.follow(patches):
+        if self._crop.follow(patches):
             self._maps.clear()
         new = {number: k for k, number in enumerate(numbers) if number not in self._maps}
-        return self._part.of(patches), list(new.values())
+        return self._crop.apply(patches), list(new.values())
 
     def clear(self) -> None:
-        """Drops all maps."""
+        """Drop all maps."""
         self._maps.clear()
 
-    def hold(self, numbers: Sequence[int], new: Sequence[int], maps: Sequence[Map]) -> list[Map]:
-        """Takes the maps of the new frames; the window's five. Older ones are dropped."""
+    def add_maps(self, numbers: Sequence[int], new: Sequence[int], maps: Sequence[Map]) -> list[Map]:
+        """Store the maps of the new frames (rows `new`), drop those outside the window, and return the window's five."""
         self._maps.update(zip((numbers[k] for k in new), maps, strict=True))
         self._maps = {number: self._maps[number] for number in numbers}
         return [self._maps[number] for number in numbers]
 
-    def places(self, numbers: Sequence[int]) -> Ints:
-        """(5,): the frames' places in time, as the engine counts them."""
-        places: Ints = _places(self.manifest, numbers)[0]
-        return places
+    def time_indices(self, numbers: Sequence[int]) -> Ints:
+        """(5,): the frames' time indices as the engine's time code counts them."""
+        indices: Ints = _time_indices(self.manifest, numbers)[0]
+        return indices
 
 
-def see(unmixer: Unmixer, looks: Sequence[NetworkInput]) -> list[RegionOutput]:
-    """Windows of any regions, through the network together."""
-    if not looks:
+def run(unmixer: Unmixer, inputs: Sequence[NetworkInput]) -> list[RegionOutput]:
+    """Run windows of any regions through the network in one batch; one output per window, none for no windows."""
+    if not inputs:
         return []
-    parts, new = zip(*(look.stream.follow(look.patches, look.numbers) for look in looks), strict=True)
-    fresh = np.concatenate([part[k] for part, k in zip(parts, new, strict=True)])
-    unfolded = iter(unmixer.unfold(fresh) if len(fresh) else ())
-    maps = [look.stream.hold(look.numbers, k, list(islice(unfolded, len(k)))) for look, k in zip(looks, new, strict=True)]
-    places = np.stack([look.stream.places(look.numbers) for look in looks])
-    given = with_told(np.stack(parts), np.array([look.told for look in looks]), looks[0].stream.manifest)
-    seen = unmixer.fuse(maps, given, places)
+    cropped, new = zip(*(one.stream.crop_window(one.patches, one.numbers) for one in inputs), strict=True)
+    new_frames = np.concatenate([window[rows] for window, rows in zip(cropped, new, strict=True)])
+    unfolded = iter(unmixer.unfold(new_frames) if len(new_frames) else ())
+    maps = [
+        one.stream.add_maps(one.numbers, rows, list(islice(unfolded, len(rows))))
+        for one, rows in zip(inputs, new, strict=True)
+    ]
+    places = np.stack([one.stream.time_indices(one.numbers) for one in inputs])
+    sensors = np.array([one.sensor for one in inputs])
+    patches = with_sensor_planes(np.stack(cropped), sensors, inputs[0].stream.manifest)
+    unmixed = unmixer.fuse(maps, patches, places)
     return [
-        RegionOutput(Unmixed(seen.map[k : k + 1], seen.claims[k : k + 1]), look.stream.corner.copy())
-        for k, look in enumerate(looks)
+        RegionOutput(Unmixed(unmixed.map[k : k + 1], unmixed.claims[k : k + 1]), one.stream.corner.copy())
+        for k, one in enumerate(inputs)
     ]
 
 
 class NetworkInput(NamedTuple):
-    """A region's stream, its patches (5, h, w) DN, its frames' numbers (a number seen before is the same frame again), and
-    what is told of its sensor.
+    """One region's window: its map stream, patches (5, h, w) DN, frame numbers and sensor facts.
+
+    A frame number that was seen before means the same frame, whose map is used again.
     """
 
     stream: MapStream
     patches: NDArray[Any]
     numbers: Sequence[int]
-    told: Told = UNTOLD
+    sensor: SensorFacts = UNKNOWN_SENSOR
 
 
-Spares = Iterable[tuple[str, Callable[[], Unmixer]]]
+Fallbacks = Iterable[tuple[str, Callable[[], Unmixer]]]
 
 
-class _Part:
-    """The part of a region's patches that a network sees: where it is, and when it must move."""
+class _Crop:
+    """The crop of a region's patches that a network sees: its position, and when it must move."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         """size: rows, columns."""
@@ -185,17 +202,17 @@ class _Part:
         self._size, self._placed = size, False
 
     def follow(self, patches: NDArray[np.float32]) -> bool:
-        """Takes a window's patches (5, h, w); whether the part had to move."""
-        middle = light_centre(patches.mean(axis=0)[None])[0]
-        corner = corner_of(middle, patches.shape[1:], self._size)
-        near = np.abs(middle - self.corner - (np.array(self._size[::-1]) - 1) / 2) <= SLACK
+        """Centre the crop on the light of a window's patches (5, H, W) if it is too far off; return whether it moved."""
+        centre = light_centre(patches.mean(axis=0)[None])[0]
+        corner = crop_corner(centre, patches.shape[1:], self._size)
+        near = np.abs(centre - self.corner - (np.array(self._size[::-1]) - 1) / 2) <= MAX_OFF_CENTRE_PX
         if self._placed and (near | (corner == self.corner)).all():
             return False
         self.corner, self._placed = corner, True
         return True
 
-    def of(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Patches (T, h, w) to what the network sees of them."""
+    def apply(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Crop patches (T, H, W) to (T, h, w)."""
         x, y = self.corner
         return np.ascontiguousarray(patches[:, y : y + self._size[0], x : x + self._size[1]])
 
@@ -204,17 +221,22 @@ def _finite(patches: NDArray[Any]) -> NDArray[np.float32]:
     return np.nan_to_num(patches.astype(np.float32, copy=False), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _places(manifest: EngineManifest, numbers: Sequence[int]) -> Ints:
-    """(1, 5): the frames' places in time by the engine's time code."""
+def _time_indices(manifest: EngineManifest, numbers: Sequence[int]) -> Ints:
+    """(1, 5): the frames' time indices, 0 to 4 for a code by window, the frame numbers for a code by clip."""
     if manifest.time_code == "window":
         return np.arange(WINDOW)[None]
     if max(numbers) >= manifest.code_length:
-        raise UsageError(f"frame {max(numbers)}: this engine's time code knows clips of {manifest.code_length} frames only")
+        raise UsageError(
+            f"frame {max(numbers)}: this engine's time code covers clips of at most {manifest.code_length} frames"
+        )
     return np.array(numbers)[None]
 
 
 def light_centre(images: NDArray[Any]) -> Floats:
-    """(B, h, w) to (B, 2): x, y px of the middle of what is brighter than usual, by its square."""
+    """Return the centre of light (B, 2) x, y px of images (B, h, w): the centroid weighted by (brightness above median)^2.
+
+    Of a uniform image it is the image's centre.
+    """
     above = images - np.median(images, axis=(1, 2), keepdims=True)
     weight = np.maximum(above, 0).astype(np.float64) ** 2 + 1e-12
     weight /= weight.sum(axis=(1, 2), keepdims=True)
@@ -222,59 +244,62 @@ def light_centre(images: NDArray[Any]) -> Floats:
     return np.stack([weight.sum(1) @ np.arange(columns), weight.sum(2) @ np.arange(rows)], axis=-1)
 
 
-def corner_of(middle: Floats, shape: tuple[int, ...], size: tuple[int, int]) -> Ints:
-    """(..., 2) x, y of the middle to the corner of a part of that size (rows, columns) within a patch of that shape."""
+def crop_corner(centre: Floats, shape: tuple[int, ...], size: tuple[int, int]) -> Ints:
+    """Return the first pixel (..., 2) x, y of a crop of `size` (rows, columns) about centres (..., 2) x, y, px.
+
+    The crop is shifted to lie within the patch of `shape` (rows, columns). Raises a UsageError if the patch is smaller.
+    """
     room = np.array(shape[::-1]) - size[::-1]
     if (room < 0).any():
         raise UsageError(f"patches of {shape[0]} x {shape[1]} px; this engine needs at least {size[0]} x {size[1]}")
-    return np.clip(np.rint(middle - (np.array(size[::-1]) - 1) / 2), 0, room).astype(np.int64)
+    return np.clip(np.rint(centre - (np.array(size[::-1]) - 1) / 2), 0, room).astype(np.int64)
 
 
 def run_sequence(unmixers: Sequence[Unmixer], manifest: EngineManifest, patches: NDArray[Any]) -> Unmixed:
-    """A sequence of patches (frames, h, w) DN to what its frames - 4 whole windows show, on the whole patch's fine grid.
+    """Run a network on all windows of one sequence of patches (frames, h, w) DN.
 
-    The network is told nothing of the sensor.
-
-    Each frame is unfolded once for each part that it is seen in; as many threads work as there are unmixers.
+    Returns frames - 4 outputs, one per window, on the fine grid of the whole patch, 0 outside the network's crop. Each
+    frame is unfolded once for each crop that contains it; one thread works for each unmixer. The network gets no sensor
+    facts. Raises a UsageError for sequences too short or too long for the engine.
     """
     manifest.check_length(len(patches))
-    patches, part, c = _finite(patches), _Part(manifest.patch), manifest.division
-    seen = []  # of each window its part of the patches, and their corner
+    patches, crop, c = _finite(patches), _Crop(manifest.patch), manifest.division
+    windows = []  # cropped patches and crop corner of each window
     for k in range(len(patches) - WINDOW + 1):
-        part.follow(patches[k : k + WINDOW])
-        seen.append((part.of(patches[k : k + WINDOW]), tuple(part.corner)))
-    wanted = {(k + t, corner): window[t] for k, (window, corner) in enumerate(seen) for t in range(WINDOW)}
-    spare = SimpleQueue[Unmixer]()
+        crop.follow(patches[k : k + WINDOW])
+        windows.append((crop.apply(patches[k : k + WINDOW]), tuple(crop.corner)))
+    wanted = {(k + t, corner): window[t] for k, (window, corner) in enumerate(windows) for t in range(WINDOW)}
+    idle = SimpleQueue[Unmixer]()
     for unmixer in unmixers:
-        spare.put(unmixer)
+        idle.put(unmixer)
 
     def unfold(patch: NDArray[np.float32]) -> Map:
-        with _borrowed(spare) as unmixer:
+        with _borrowed(idle) as unmixer:
             return next(iter(unmixer.unfold(patch[None])))
 
     def fuse(k: int) -> Unmixed:
-        window, corner = seen[k]
+        window, corner = windows[k]
         stack = [maps[k + t, corner] for t in range(WINDOW)]
-        with _borrowed(spare) as unmixer:
-            given = with_told(window[None], np.array([UNTOLD]), manifest)
-            return unmixer.fuse([stack], given, _places(manifest, range(k, k + WINDOW)))
+        with _borrowed(idle) as unmixer:
+            with_planes = with_sensor_planes(window[None], np.array([UNKNOWN_SENSOR]), manifest)
+            return unmixer.fuse([stack], with_planes, _time_indices(manifest, range(k, k + WINDOW)))
 
     with ThreadPoolExecutor(len(unmixers)) as pool:
         maps = dict(zip(wanted, pool.map(unfold, wanted.values()), strict=True))
-        found = list(pool.map(fuse, range(len(seen))))
-    shape = (len(seen), patches.shape[1] * c, patches.shape[2] * c)
-    whole, claims = np.zeros(shape, np.float32), np.zeros((shape[0], manifest.claims, *shape[1:]), np.float32)
+        outputs = list(pool.map(fuse, range(len(windows))))
+    shape = (len(windows), patches.shape[1] * c, patches.shape[2] * c)
+    whole, claims = np.zeros(shape, np.float32), np.zeros((shape[0], manifest.claim_channels, *shape[1:]), np.float32)
     height, width = manifest.cells
-    for k, (unmixed, (_, (x, y))) in enumerate(zip(found, seen, strict=True)):
+    for k, (unmixed, (_, (x, y))) in enumerate(zip(outputs, windows, strict=True)):
         whole[k, y * c : y * c + height, x * c : x * c + width] = unmixed.map[0]
         claims[k, :, y * c : y * c + height, x * c : x * c + width] = unmixed.claims[0]
     return Unmixed(whole, claims)
 
 
 @contextmanager
-def _borrowed(spare: SimpleQueue[Unmixer]) -> Iterator[Unmixer]:
-    unmixer = spare.get()
+def _borrowed(idle: SimpleQueue[Unmixer]) -> Iterator[Unmixer]:
+    unmixer = idle.get()
     try:
         yield unmixer
     finally:
-        spare.put(unmixer)
+        idle.put(unmixer)

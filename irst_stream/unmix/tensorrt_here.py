@@ -1,6 +1,6 @@
-"""Whether TensorRT truly works on this machine, asked in child processes, so that what crashes does not take us along.
+"""Find out whether TensorRT works on this machine, in child processes, so that a crash cannot take this process down.
 
-Without a GPU or a driver, TensorRT's objects exist and crash the process that uses them; so the CUDA driver is asked first.
+Without a GPU or a driver, TensorRT's objects exist but crash the process that uses them; so the CUDA driver is asked first.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from irst_stream.system.gpu_probe import ask_child, ask_cuda_driver, extra_for
-from irst_stream.unmix.plans import Place
+from irst_stream.system.gpu_probe import ask_cuda_driver, pip_extra, run_child
+from irst_stream.unmix.plans import GpuPlatform
 
-__all__ = ["TensorRt", "look_for_tensorrt"]
+__all__ = ["TensorRtReport", "look_for_tensorrt"]
 
-LONGEST_S = 60.0
-ASK = """
+TIMEOUT_S = 60.0
+PROBE = """
 import sys
 sys.path[:] = [path for path in sys.path if path]
 import tensorrt
@@ -26,29 +26,29 @@ print(tensorrt.__version__)
 """
 
 
-class TensorRt(NamedTuple):
-    """Where plans would run; where they cannot, None and why not, in words."""
+class TensorRtReport(NamedTuple):
+    """platform: where plans would run, None where TensorRT does not work; missing: why it does not, "" where it does."""
 
-    place: Place | None
+    platform: GpuPlatform | None
     missing: str
 
 
 @lru_cache(maxsize=1)
-def look_for_tensorrt() -> TensorRt:
-    """Asked once in a process. Never raises, never hangs."""
+def look_for_tensorrt() -> TensorRtReport:
+    """Report whether TensorRT works here; probed once per process. Never raises, never hangs."""
     cuda = ask_cuda_driver()
     if not cuda.gpus:
-        return TensorRt(None, cuda.reason)
+        return TensorRtReport(None, cuda.reason)
     gpu = cuda.gpus[0]
     for package, wheel in (("tensorrt", "tensorrt"), ("cuda.bindings", "cuda-bindings")):
         if not _is_installed(package):
-            extra = extra_for(cuda.cuda, "tensorrt")
-            return TensorRt(None, f"{wheel} is not installed: pip install 'irst-stream[{extra}]'")
-    version, fault = _ask_tensorrt()
+            extra = pip_extra(cuda.cuda, "tensorrt")
+            return TensorRtReport(None, f"{wheel} is not installed: pip install 'irst-stream[{extra}]'")
+    version, fault = _probe_tensorrt()
     if fault:
-        return TensorRt(None, fault)
+        return TensorRtReport(None, fault)
     driver = ", ".join(filter(None, (cuda.version, f"CUDA {cuda.cuda}")))
-    return TensorRt(Place(version, gpu.name, gpu.capability, driver), "")
+    return TensorRtReport(GpuPlatform(version, gpu.name, gpu.capability, driver), "")
 
 
 def _is_installed(package: str) -> bool:
@@ -58,14 +58,14 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def _ask_tensorrt() -> tuple[str, str]:
-    """Its version, or why it does not work."""
+def _probe_tensorrt() -> tuple[str, str]:
+    """Return TensorRT's version and "", or "" and why it does not work."""
     try:
-        child = ask_child([sys.executable, "-c", ASK], LONGEST_S)
+        child = run_child([sys.executable, "-c", PROBE], TIMEOUT_S)
     except (subprocess.TimeoutExpired, OSError) as error:
         return "", f"TensorRT did not answer ({error})"
-    said = (child.complained if child.code else child.said).split("\n")
-    last = next((line.strip() for line in reversed(said) if line.strip()), "")
-    if child.code:
-        return "", f"TensorRT does not start ({last or 'no word'}; exit code {child.code})"
-    return last, ""
+    output = (child.stderr if child.exit_code else child.stdout).split("\n")
+    last_line = next((line.strip() for line in reversed(output) if line.strip()), "")
+    if child.exit_code:
+        return "", f"TensorRT does not start ({last_line or 'no error message'}; exit code {child.exit_code})"
+    return last_line, ""

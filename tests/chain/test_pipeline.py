@@ -1,4 +1,4 @@
-"""The whole way from frames to detections with the engines that come along: how good, how honest, and odd inputs."""
+"""From frames to detections with the bundled engines: accuracy, calibration of the covariances, and odd inputs."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def configured(name, **changes):
 
 
 def answers(config, patches, full_scale=WHOLE):
-    """(detections, truth) of every window."""
+    """Return (detections, truth) of every window."""
     pipeline = build_pipeline(config)
     pairs = []
     for k in range(len(patches)):
@@ -47,13 +47,13 @@ def found(trajectories):
     return answers(configured("seqcsist"), trajectories)
 
 
-def test_without_a_gpu_a_fit_that_is_to_run_on_one_is_refused(monkeypatch):
+def test_a_fit_on_a_gpu_is_refused_where_there_is_none(monkeypatch):
     monkeypatch.setattr(build, "ask_cuda_driver", lambda: CudaReport((), "", "no NVIDIA driver is installed"))
     with pytest.raises(UsageError, match=r'fit_on: no NVIDIA driver is installed; expected an NVIDIA GPU, or "cpu"'):
         build_pipeline(Config(fit_on="gpu", fit=FitSettings(sigma_doubt=0.0)))
 
 
-def test_what_the_fit_on_a_gpu_does_not_know_is_refused():
+def test_settings_that_the_fit_on_a_gpu_lacks_are_refused():
     config = Config(fit_on="gpu", fit=FitSettings(min_spacing_px=0.5, sigma_doubt=0.1))
     with pytest.raises(UsageError, match="are known to the CPU alone") as refused:
         build_pipeline(config)
@@ -68,22 +68,22 @@ def test_the_default_may_not_fall_below_its_accuracy(found):
 
 
 @pytest.mark.parametrize("readout", ["network", "fit"])
-def test_a_sensor_that_counts_anew_is_read_as_if_it_were_another(readout, trajectories):
-    """Nothing that is held of the old frames of the same numbers gets into the new ones' answers."""
+def test_a_sensor_that_restarts_its_count_is_read_like_another_sensor(readout, trajectories):
+    """No state of the old frames with the same indices leaks into the results of the new ones."""
     config = configured("seqcsist", readout=readout)
     config = replace(config, fit=replace(config.fit, refit_every=8))
     old, new = (
         [Frame(Stamp("cam", 0, t, t), pixels, WHOLE) for t, pixels in enumerate(trajectories.frames[k])] for k in (0, 1)
     )
-    anew, other = build_pipeline(config), build_pipeline(config)
-    before = [found for frame in old[:8] for found in anew.step([frame])]
-    after = [found for frame in new for found in anew.step([frame])]
+    restarted, other = build_pipeline(config), build_pipeline(config)
+    before = [found for frame in old[:8] for found in restarted.step([frame])]
+    after = [found for frame in new for found in restarted.step([frame])]
     alone = [found for frame in new[4:] for found in other.step([frame])]
     assert [found.stamp.index for found in before] == [2, 3, 4, 5]
     assert [found.stamp.index for found in after] == [*range(6, 18)]
-    for one, its in zip(after, alone, strict=True):
-        assert one.xy.tobytes() == its.xy.tobytes()
-        assert one.score.tobytes() == its.score.tobytes()
+    for actual, expected in zip(after, alone, strict=True):
+        assert actual.xy.tobytes() == expected.xy.tobytes()
+        assert actual.score.tobytes() == expected.score.tobytes()
 
 
 @pytest.mark.parametrize(("readout", "least"), [("network", 95), ("fit", 70), ("cells", 44), ("peaks", 44)])
@@ -93,14 +93,14 @@ def test_no_readout_may_fall_below_its_accuracy(readout, least, trajectories):
     assert 100 * report.cso_map.map > least
 
 
-def test_single_images_are_read_too():
+def test_single_images_are_read_accurately():
     images = csist100k(150, seed=21, split="test", depth=16)
     report = score_detections(answers(configured("csist100k"), images), "legacy")
     assert 100 * report.cso_map.map > 93
     assert report.errors.count_accuracy > 0.97
 
 
-def test_groups_of_every_kind_are_read():
+def test_mixed_groups_are_read_by_the_general_engine():
     groups = mixed(80, 5, seed=21, split="test", snr=(50.0, 300.0)).patches
     report = score_detections(answers(configured("general"), groups, np.inf), "legacy")
     assert report.cso_map.map > 0.55
@@ -121,7 +121,7 @@ def flat(level, kind=np.float32, frames=5):
 
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("level", [0.0, np.nan, np.inf, 65535.0])
-def test_inputs_without_a_group_give_numbers_or_nothing(name, level):
+def test_inputs_without_a_group_give_finite_detections_or_none(name, level):
     config = configured(name)
     pipeline = build_pipeline(config)
     for frame in flat(level):
@@ -134,7 +134,7 @@ def test_inputs_without_a_group_give_numbers_or_nothing(name, level):
         assert len(detections) == 0
 
 
-def test_a_pixel_without_a_number_spoils_nothing(trajectories):
+def test_a_nan_pixel_does_not_spoil_the_detections(trajectories):
     pipeline = build_pipeline(configured("seqcsist"))
     for t in range(5):
         pixels = trajectories.frames[0, t].astype(np.float32)
@@ -147,7 +147,7 @@ def test_a_pixel_without_a_number_spoils_nothing(trajectories):
     assert apart.min(1).max() < 0.1
 
 
-def test_one_target_alone_is_one_detection():
+def test_a_single_target_is_one_detection():
     single = csist100k(200, seed=5, split="test", depth=16)
     alone = np.flatnonzero(single.count == 1)[:10]
     picked = replace(single, **{name: getattr(single, name)[alone] for name in single.__slots__})
@@ -160,7 +160,7 @@ def test_one_target_alone_is_one_detection():
     ("changes", "message"),
     [
         ({"engine": ""}, "engine: readout 'best' needs one"),
-        ({"engine": "nonsense"}, "nonsense: no such folder, and no engine of that name; there are: general, seqcsist"),
+        ({"engine": "nonsense"}, "nonsense: no such folder, and no bundled engine of that name; there are: general"),
         ({"window": 3}, "window: seqcsist needs 5 frames, or 1, got 3"),
     ],
 )

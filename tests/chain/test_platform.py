@@ -1,4 +1,4 @@
-"""Where the platform pointed: what frames say of it, and what fits and tracks make of that."""
+"""Platform poses: how frames carry them, and how fits and tracks use them."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def frame(index, x=0.0, y=0.0, roll=0.0, epoch=0, pixels=None):
 
 
 def received(frame):
-    """The frame as it arrives after a journey."""
+    """The frame after encoding and decoding."""
     return wire.decode(wire.encode(frame)).record
 
 
@@ -70,33 +70,33 @@ def window(index, *corners, frames=5):
     return Window(stamp, xy, patches, *at_rest(n, frames), np.arange(n), unknown, unknown)
 
 
-def test_the_window_about_a_frame_is_seen_only_whole():
-    views = PoseHistory(5)
+def test_a_windows_views_are_all_known_or_none():
+    poses = PoseHistory(5)
     for k in range(5):
-        views.add(frame(k, x=float(k == 2)))
-    around = views.around(frame(2).stamp)
-    assert [view.pose.x for view in around] == [0, 0, 1, 0, 0]
-    assert around[2].shape == SHAPE
-    shifts = with_platform_shifts(window(2, (0, 0)), around).platform_shifts
+        poses.add(frame(k, x=float(k == 2)))
+    views = poses.window_views(frame(2).stamp)
+    assert [view.pose.x for view in views] == [0, 0, 1, 0, 0]
+    assert views[2].shape == SHAPE
+    shifts = with_platform_shifts(window(2, (0, 0)), views).platform_shifts
     assert shifts[0].tolist() == [[-float(t != 0), 0] for t in (-2, -1, 0, 1, 2)]
-    assert with_platform_shifts(window(2), around).platform_shifts.shape == (0, 5, 2)
-    views.add(frame(5, epoch=1))
-    for unseen in (3, 4):
-        assert views.around(frame(unseen).stamp) == [], "frame 5 has not come; another epoch's does not count"
-        assert not with_platform_shifts(window(unseen, (0, 0)), []).platform_shifts.any()
+    assert with_platform_shifts(window(2), views).platform_shifts.shape == (0, 5, 2)
+    poses.add(frame(5, epoch=1))
+    for index in (3, 4):
+        assert poses.window_views(frame(index).stamp) == [], "frame 5 has not come; another epoch's does not count"
+        assert not with_platform_shifts(window(index, (0, 0)), []).platform_shifts.any()
 
 
-def test_a_window_tells_how_far_each_region_is_shifted_by_a_platform_that_rolls():
-    views = PoseHistory(3)
+def test_a_rolling_platform_shifts_each_region_differently():
+    poses = PoseHistory(3)
     for k, (x, roll) in enumerate([(0.0, 0.0), (3.0, 0.03), (1.0, 0.0)]):
-        views.add(replace(frame(k, x=x, roll=roll), pixels=np.zeros((41, 41), np.float32)))
-    moved = with_platform_shifts(window(1, (15, 15), (15, 30), frames=3), views.around(frame(1).stamp))
+        poses.add(replace(frame(k, x=x, roll=roll), pixels=np.zeros((41, 41), np.float32)))
+    moved = with_platform_shifts(window(1, (15, 15), (15, 30), frames=3), poses.window_views(frame(1).stamp))
     np.testing.assert_allclose(moved.platform_shifts[0], [[-3, 0], [0, 0], [-2, 0]], atol=0.1)
     np.testing.assert_allclose(moved.platform_shifts[1, :, 0], [-3 + 15 * 0.03, 0, -2 + 15 * 0.03], atol=0.01)
 
 
 @pytest.mark.parametrize("readout", ["fit", "best"])
-def test_a_platform_that_rolls_moves_no_target_that_is_not_in_the_middle_of_its_region(readout):
+def test_a_rolling_platform_does_not_bias_targets_off_their_regions_centre(readout):
     rng, total, frames = np.random.default_rng(5), 0.0, 200
     rolls = 0.02 * rng.standard_normal(frames)
     turned = np.column_stack([np.cos(rolls), np.sin(rolls)]) * 4.0
@@ -110,7 +110,7 @@ def test_a_platform_that_rolls_moves_no_target_that_is_not_in_the_middle_of_its_
     assert total / len(found) < 3.0, "2 where errors are as large as the covariances say"
 
 
-def test_after_a_gap_nothing_is_held_of_a_platform_that_has_moved_meanwhile():
+def test_after_a_gap_the_platforms_motion_meanwhile_does_no_harm():
     """One frame in seven is missing, and the platform sweeps to and fro; its poses are known."""
     rng, errors = np.random.default_rng(6), []
     sweep = np.cumsum(np.where(np.arange(120) // 7 % 2, -0.5, 0.5))
@@ -128,7 +128,7 @@ def test_after_a_gap_nothing_is_held_of_a_platform_that_has_moved_meanwhile():
     assert np.quantile(errors, 0.95) < 0.06
 
 
-def test_a_shaking_platform_spoils_no_place_that_its_poses_tell():
+def test_known_poses_remove_the_shake_of_a_platform():
     rng = np.random.default_rng(4)
     shake = 0.15 * rng.standard_normal((60, 2))
     xy = 5.2 + shake[:, None]
@@ -139,21 +139,21 @@ def test_a_shaking_platform_spoils_no_place_that_its_poses_tell():
         frames = [frame(k, *shake[k].tolist(), pixels=image.astype(np.float32)) for k, image in enumerate(images)]
         given = frames if known else [replace(f, pose=None) for f in frames]
         results = [result for f in given for result in pipeline.step([f])]
-        last = results[20:]  # ten frames on, detections and tracks
+        last = results[20:]  # from the tenth frame on: detections and tracks
         error[known] = np.mean(
             [np.sum(((r.xy if isinstance(r, Detections) else r.state[:, :2])[0] - xy[r.stamp.index, 0]) ** 2) for r in last]
         )
     assert error[True] < 0.02 * error[False]
 
 
-def test_a_frame_that_comes_twice_and_a_restart_leave_poses_known():
-    views = PoseHistory(3)
+def test_repeated_frames_and_a_restart_keep_poses_known():
+    poses = PoseHistory(3)
     for k in (0, 1, 1, 2, 0):
-        views.add(frame(k, x=1.0))
-    assert [view.pose.x for view in views.around(frame(1).stamp)] == [1, 1, 1]
+        poses.add(frame(k, x=1.0))
+    assert [view.pose.x for view in poses.window_views(frame(1).stamp)] == [1, 1, 1]
 
 
-def test_tracks_that_wait_are_not_lost_where_a_sensor_restarts():
+def test_waiting_tracks_are_returned_when_a_sensor_restarts():
     pipeline = build_pipeline(Config(window=1, track=TrackSettings(smoothing_lag=3)), tracks=True)
     given = [frame(k, epoch=epoch) for epoch in (0, 1) for k in range(6)]
     results = [result for f in given for result in pipeline.step([f])] + pipeline.finish()

@@ -1,4 +1,4 @@
-"""One chain a sensor: each by itself, ids that are never used twice, no growth."""
+"""One chain per sensor: independent, with track ids that are never reused, and bounded in number."""
 
 from functools import partial
 
@@ -16,8 +16,8 @@ from irst_stream.track import Tracker, TrackSettings
 AT_ONCE = TrackSettings(confirm_hits=1, confirm_window=1)
 
 
-class Spot:
-    """Reads the brightest pixel as the only detection."""
+class BrightestPixel:
+    """A resolver whose only detection is the brightest pixel."""
 
     alarm = ""
 
@@ -29,7 +29,7 @@ class Spot:
 
 def sensor_chain(events, first_id, settings, length=1):
     windows = WindowBuilder(length, events=events)
-    return SensorChain(windows, PoseHistory(length), None, Spot(), Tracker(settings, first_id=first_id))
+    return SensorChain(windows, PoseHistory(length), None, BrightestPixel(), Tracker(settings, first_id=first_id))
 
 
 def made(settings=AT_ONCE):
@@ -46,7 +46,7 @@ def tracks_of(results):
     return [result for result in results if isinstance(result, Tracks)]
 
 
-def test_sensors_are_followed_apart():
+def test_sensors_are_tracked_independently():
     pipeline = made()
     for k in range(5):
         a, b = tracks_of(pipeline.step([seen("a", k), seen("b", k, 3 + k)]))
@@ -65,8 +65,8 @@ def test_ids_of_a_sensor_that_was_forgotten_are_not_used_again():
     assert len({*before.id, *again.id, *restarted.id}) == 3
 
 
-def test_of_many_sensors_the_last_ones_are_held(monkeypatch):
-    monkeypatch.setattr(pipeline_module, "MOST_SENSORS", 4)
+def test_of_too_many_sensors_the_most_recent_are_held(monkeypatch):
+    monkeypatch.setattr(pipeline_module, "MAX_SENSORS", 4)
     pipeline = made()
     for k in range(7):
         pipeline.step([seen(f"s{k}", 0)])
@@ -76,8 +76,8 @@ def test_of_many_sensors_the_last_ones_are_held(monkeypatch):
 
 
 @pytest.mark.parametrize("bound", [1, 256])
-def test_with_a_lag_every_frame_is_answered_once_to_the_end_of_each_epoch(bound, monkeypatch):
-    monkeypatch.setattr(pipeline_module, "MOST_SENSORS", bound)
+def test_with_a_smoothing_lag_every_frame_of_each_epoch_gets_tracks_once(bound, monkeypatch):
+    monkeypatch.setattr(pipeline_module, "MAX_SENSORS", bound)
     pipeline = made(TrackSettings(smoothing_lag=3))
     given = [("a", 0, 8), ("b", 0, 2), ("c", 1, 6)]
     tracks = []
@@ -91,7 +91,7 @@ def test_with_a_lag_every_frame_is_answered_once_to_the_end_of_each_epoch(bound,
     assert pipeline.finish() == []
 
 
-def test_a_forgotten_sensor_begins_a_new_window():
+def test_a_forgotten_sensor_starts_a_new_window():
     pipeline = Pipeline(NoNetwork(), partial(sensor_chain, settings=AT_ONCE, length=5))
     for k in range(4):
         assert pipeline.step([seen("a", k)]) == []

@@ -1,4 +1,4 @@
-"""Each rule of the sliding window, and that streaming equals cutting windows out of the whole."""
+"""Each rule of the sliding window, and that streaming equals cutting windows out of whole sequences."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def frame(index, sensor="a", epoch=0, size=11, time_ns=None, clock="sensor"):
 
 
 def indices(windows, frames):
-    """The centre frames of the windows that the frames complete."""
+    """The indices of the centre frames of the windows that the frames complete."""
     return [w.stamp.index for f in frames if (w := windows.push(f)) is not None]
 
 
@@ -34,30 +34,30 @@ def test_a_window_is_centred_two_frames_ago():
     assert windows.events == {}
 
 
-def test_a_window_of_one_answers_each_frame():
+def test_windows_of_one_frame_are_completed_by_each_frame():
     assert indices(WindowBuilder(1), map(frame, [0, 5, 9])) == [0, 5, 9]
 
 
 RULES = {
     "gap": ([frame(i) for i in (0, 1, 2, 3, 6, 7, 8, 9, 10)], [8], {"gap": 1, "missing": 2}),
     "a long gap": ([frame(i) for i in (*range(5), *range(1000, 1005))], [2, 1002], {"gap": 1, "missing": 995}),
-    "a gap that cannot be": (
+    "an implausible gap": (
         [frame(i) for i in (*range(5), *range(10**15, 10**15 + 5))],
         [2, 10**15 + 2],
         {"gap": 1, "missing": 1_000_000},
     ),
     "stray": ([frame(i) for i in (*range(5), 2**60, *range(6, 11))], [2, 8], {"gap": 1, "missing": 1, "stray": 1}),
-    "two stray ones": (
+    "two strays": (
         [frame(i) for i in (*range(5), 2**40, 2**60, *range(7, 12))],
         [2, 9],
         {"gap": 2, "missing": 2, "stray": 1},
     ),
-    "the same epoch anew": (
+    "restart in the same epoch": (
         [frame(i) for i in (*range(60), *range(10))],
         [*range(2, 58), 6, 7],
         {"late": 4, "restart": 1},
     ),
-    "a few older ones": ([frame(i) for i in (*range(9), 3, 4, 5, 6, 9, 2, 3, 10)], [*range(2, 9)], {"late": 6}),
+    "a few late frames": ([frame(i) for i in (*range(9), 3, 4, 5, 6, 9, 2, 3, 10)], [*range(2, 9)], {"late": 6}),
     "duplicate": ([frame(i) for i in (0, 1, 2, 2, 3, 4)], [2], {"duplicate": 1}),
     "late": ([frame(i) for i in (0, 1, 2, 1, 3, 4)], [2], {"late": 1}),
     "restart": ([*map(frame, range(4)), *(frame(i, epoch=1) for i in range(5))], [2], {"restart": 1}),
@@ -73,12 +73,12 @@ RULES = {
         [2, 3],
         {"clock": 1},
     ),
-    "a clock of its own may do what it likes": ([frame(i, time_ns=0) for i in range(6)], [2, 3], {}),
+    "a sensor clock is not checked": ([frame(i, time_ns=0) for i in range(6)], [2, 3], {}),
 }
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_each_rule_is_kept_and_counted(rule):
+def test_each_rule_is_applied_and_counted(rule):
     frames, answered, events = RULES[rule]
     windows = WindowBuilder()
     assert indices(windows, frames) == answered
@@ -86,7 +86,7 @@ def test_each_rule_is_kept_and_counted(rule):
 
 
 def test_frames_that_are_too_small_are_dropped():
-    windows = WindowBuilder(smallest=(7, 7))
+    windows = WindowBuilder(min_shape=(7, 7))
     assert indices(windows, (frame(i, size=5) for i in range(5))) == []
     assert windows.events == {("a", "small"): 5}
     strip = Frame(Stamp("a", 0, 9, 0), np.zeros((8, 100), np.uint8))
@@ -95,12 +95,12 @@ def test_frames_that_are_too_small_are_dropped():
 
 
 @pytest.mark.parametrize("length", [0, 2, -1])
-def test_other_lengths_are_refused(length):
+def test_lengths_that_are_not_odd_are_refused(length):
     with pytest.raises(UsageError, match="expected an odd number"):
         WindowBuilder(length)
 
 
-def test_the_pipeline_answers_the_middle_frames_of_each_trajectory():
+def test_the_pipeline_gives_detections_for_the_middle_frames_of_each_trajectory():
     patches = seqcsist(2, seed=3, depth=16)
     pipeline = build_pipeline(Config())
     answers = []
@@ -123,9 +123,9 @@ def test_a_region_keeps_its_place_and_number_while_its_group_stays_inside():
     moved, other = regions.follow(np.array([[302.6, 401.0], [99.0, 51.0]]))
     assert moved.tolist() == [[298, 396], [95, 45]]
     assert other[1] == numbers[0]
-    assert other[0] not in numbers, "a region that moved is another one"
+    assert other[0] not in numbers, "a region that moved gets a new number"
     assert regions.follow(np.zeros((0, 2)))[1].tolist() == []
-    assert regions.follow(np.array([[99.0, 51.0]]))[1] > other.max(), "one that was lost comes back under another number"
+    assert regions.follow(np.array([[99.0, 51.0]]))[1] > other.max(), "a lost region returns with a new number"
 
 
 def test_a_region_at_the_border_stays_inside_the_frame():
@@ -140,7 +140,7 @@ SURE = ProposeSettings(false_alarms=1e-4)  # noise alone raises no region in the
 
 
 def full_frames(frames=8, shape=(120, 160), ceiling=4095.0):
-    """Two groups that move slowly over an even background, in noise; with the targets' places in each frame."""
+    """Two groups that move slowly over a uniform, noisy background: (frame, places of the targets (4, 2) px) of each."""
     rng = np.random.default_rng(4)
     start = np.array([[40.2, 30.1], [40.9, 30.4], [110.0, 80.3], [110.4, 81.1]])
     made = []
@@ -168,7 +168,7 @@ def test_regions_of_full_frames_are_cut_at_the_same_place_in_all_frames():
 
 
 def test_a_regions_patch_of_a_frame_is_the_same_in_every_window():
-    """So that its map, computed once, is right in all of them: streamed output equals that of whole windows."""
+    """So a map computed once is valid in all of them, and streamed output equals that of whole windows."""
     seen = {}
     windows = WindowBuilder(search=SURE)
     for frame_, _ in full_frames(12):
@@ -177,7 +177,7 @@ def test_a_regions_patch_of_a_frame_is_the_same_in_every_window():
             for t, patch in enumerate(window.patches[k]):
                 key = int(window.region[k]), window.stamp.index + t - 2
                 np.testing.assert_array_equal(patch, seen.setdefault(key, patch))
-    assert len(seen) < 12 * 2 + 8, "regions were kept"
+    assert len(seen) < 12 * 2 + 8, "regions kept their numbers"
 
 
 def test_saturated_pixels_are_at_the_regions_ceiling():
@@ -189,7 +189,7 @@ def test_saturated_pixels_are_at_the_regions_ceiling():
         assert patches.max() == pytest.approx(ceiling)
 
 
-def test_what_is_found_in_full_frames_is_where_the_targets_are():
+def test_detections_in_full_frames_are_where_the_targets_are():
     pipeline = build_pipeline(Config(propose=SURE))
     made = full_frames()
     found = [f for frame_, _ in made for f in pipeline.step([frame_])]

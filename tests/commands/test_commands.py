@@ -1,4 +1,4 @@
-"""The command line as a person meets it: what it prints, what it writes, how it fails."""
+"""The command line: what it prints, what it writes, how it fails."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from irst_stream.optics import FineGrid
 
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
-    """Runs a command in an empty folder: exit code, what it answered, what it said on the side."""
+    """Runs a command in an empty folder; returns exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -39,7 +39,7 @@ def run(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture
 def refused(run):
-    """Runs a command that must fail, with one line that is no traceback, and returns that line."""
+    """Runs a command that must fail with one line and no traceback; returns that line."""
 
     def refused(*words):
         code, _, err = run(*words)
@@ -54,7 +54,7 @@ def refused(run):
 
 @pytest.fixture
 def small(run):
-    """A small SeqCSIST test split in data/test, and perfect cell-centre detections of it in cells.jsonl."""
+    """A small SeqCSIST test split in data/test, and its cell-centre detections in cells.jsonl."""
     assert run("simulate", "seqcsist", "data", "--trajectories", 5, "--split", "test", "--workers", 1)[0] == 0
     assert run("baseline", "data/test", "cells.jsonl")[0] == 0
 
@@ -140,7 +140,7 @@ def test_scenes_take_their_settings_from_a_file_and_from_options(run, tmp_path):
 
 
 @pytest.mark.usefixtures("small")
-def test_inspect_says_what_it_could_read_before_it_says_what_it_could_not(run, tmp_path):
+def test_inspect_summarises_readable_frames_before_the_error(run, tmp_path):
     (tmp_path / "data" / "test" / "image" / "image_27.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     code, out, err = run("inspect", "data/test", "--png", "a.png")
     assert code == 2
@@ -150,14 +150,14 @@ def test_inspect_says_what_it_could_read_before_it_says_what_it_could_not(run, t
     assert (tmp_path / "a.png").exists()
 
 
-def test_inspect_counts_what_is_not_finite(run, tmp_path):
+def test_inspect_counts_pixels_that_are_not_finite(run, tmp_path):
     frames = np.zeros((3, 20, 20), np.float32)
     frames[1, 2, 3], frames[2, 0, :2] = np.nan, np.inf
     np.save(tmp_path / "a.npy", frames)
     code, out, _ = run("inspect", "a.npy", "--png", "a.png", "--rate", 30)
     assert code == 0
     assert "not finite  3 of 1200 pixels are NaN or infinite" in out
-    assert "rate        30 frames/s (as you say)" in out
+    assert "rate        30 frames/s (from --rate)" in out
 
 
 @pytest.mark.usefixtures("small")
@@ -181,7 +181,7 @@ def test_scoring_reads_truth_from_json_lines_as_well(run, tmp_path):
 
 
 @pytest.mark.usefixtures("small")
-def test_unanswered_frames_are_counted_and_said(run, tmp_path):
+def test_frames_without_a_line_are_counted_and_reported(run, tmp_path):
     kept = [d for d in jsonl.read(tmp_path / "cells.jsonl", Detections) if d.stamp.index != 5]
     jsonl.write(tmp_path / "some.jsonl", kept)
     code, out, _ = run("score", "some.jsonl", "data/test")
@@ -190,7 +190,7 @@ def test_unanswered_frames_are_counted_and_said(run, tmp_path):
 
 
 @pytest.mark.usefixtures("small")
-def test_fine_maps_are_scored_beside(run, tmp_path):
+def test_fine_maps_are_scored_too(run, tmp_path):
     from irst_stream import open_source
 
     truths = [t for t in open_source(tmp_path / "data" / "test").truths() if 2 <= t.stamp.index < 18]
@@ -204,7 +204,7 @@ def test_the_schema_is_json(run):
     assert "DetectionLine" in json.loads(run("schema")[1])["$defs"]
 
 
-def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
+def test_the_doctor_works_without_a_gpu(run):
     code, out, _ = run("doctor")
     assert code == 0
     for word in (
@@ -218,8 +218,8 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         "generate, read, record and score",
     ):
         assert word in out
-    told = json.loads(run("doctor", "--json")[1])
-    assert dict(told["packages"])["numpy"] == np.__version__
+    report = json.loads(run("doctor", "--json")[1])
+    assert dict(report["packages"])["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,10 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("simulate scene out --frames 3 --spacing 1e-300", "spacing: expected 0.01"),
         ("simulate scene out --frames 3 --sigma 1e5", "sigma: expected 0.1 to 10 px"),
         ("simulate scene out --frames 3 --size 99999999x99999999", "size: expected 16x16 to"),
-        ("simulate scene out --frames 3 --background cloud --bits 8", "does not fit 8 bits"),
+        (
+            "simulate scene out --frames 3 --background cloud --bits 8",
+            "background: expected a level of 0 to 255 DN at 8 bits, got 1500",
+        ),
         ("simulate scene out --frames 3 --snr 5 --amplitude 200", "give one of them"),
         ("simulate scene data/test --frames 3", "data/test: holds a different set"),
         ("simulate csist100k data --images 3 --split val", "data/test: is a split of a different set"),
@@ -256,13 +259,13 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ),
         ("simulate scene out --frames 3 --drift 4", "expected X,Y, got '4'"),
         ("inspect nowhere", "nowhere: no such file or folder"),
-        ("inspect data/test --detections cells.jsonl", "--detections: marks a picture; say where to draw it"),
+        ("inspect data/test --detections cells.jsonl", "--detections: needs a picture to mark; add --png OUT"),
         ("inspect data/test --rate 0", "--rate: expected a number from 0.000001"),
         ("inspect data/test --png no/such/folder.png", "no/such/folder.png: cannot be written"),
         ("replay nowhere", "nowhere: no such file or folder"),
         ("replay data/test --detections data/test/image/image_0.png", "would change the input"),
         ("replay data/test --config scene-sky", "background: no such key"),
-        ("replay data/test --config nothing", "nothing: no such file, and no configuration of that name"),
+        ("replay data/test --config nothing", "nothing: no such file, and no bundled configuration of that name"),
         ("baseline nowhere out.jsonl", "nowhere: no such file or folder"),
         ("baseline data/test no/such/folder.jsonl", "no/such/folder.jsonl: cannot be written"),
         ("baseline cells.jsonl cells.jsonl", "cells.jsonl: would change the input cells.jsonl"),
@@ -275,12 +278,12 @@ def test_the_doctor_answers_without_a_gpu_and_without_crashing(run):
         ("baseline data/test out.jsonl --division 0", "--division: expected a whole number"),
         ("score nothing.jsonl data/test", "nothing.jsonl: No such file"),
         ("score cells.jsonl nothing", "nothing: no such file or folder"),
-        ("score cells.jsonl data/test --frames 5", "frames: expected FIRST:LAST such as 2:-2, or all, got '5'"),
-        ("score cells.jsonl data/test --frames 90:99", "no frame of it is within --frames 90:99"),
+        ("score cells.jsonl data/test --frames 5", "frames: expected FIRST:LAST, for example 2:-2, or all, got '5'"),
+        ("score cells.jsonl data/test --frames 90:99", "no frame lies within --frames 90:99"),
         ("score data/test/manifest.json data/test", "manifest.json:1: "),
         ("score cells.jsonl cells.jsonl", "cells.jsonl:1: Object contains unknown field `detections`"),
         ("score cells.jsonl data/test --maps cells.jsonl", "cells.jsonl: not a .npy array"),
-        ("score cells.jsonl data/test --frames -99:-98", "no frame of it is within"),
+        ("score cells.jsonl data/test --frames -99:-98", "no frame lies within"),
         ("score cells.jsonl data/test --json no/such/folder.json", "cannot be written"),
     ],
 )
@@ -290,7 +293,7 @@ def test_wrong_inputs_are_one_clear_line_and_exit_code_2(command, message, refus
 
 
 @pytest.mark.usefixtures("small")
-def test_truth_that_a_folder_does_not_have_is_asked_for(refused, tmp_path):
+def test_a_folder_without_truth_is_refused(refused, tmp_path):
     media.png_folder(tmp_path / "bare", np.zeros((3, 20, 20), np.uint8))
     assert "bare: folder of PNG images, without truth; expected JSON lines" in refused("score", "cells.jsonl", "bare")
 
@@ -306,7 +309,7 @@ def test_pictures_without_matplotlib_say_how_to_install_it(tmp_path):
 
 @pytest.fixture
 def working(tmp_path):
-    """Starts a long simulate in a process group of its own, and gives it once its first frame is there."""
+    """A function that starts a long simulate in its own process group and returns it once its first frame is written."""
     frames = tmp_path / "sky" / "frames"
     command = [sys.executable, "-m", "irst_stream.cli", "simulate", "scene", "sky", "--frames", "3000", "--workers", "2"]
 
@@ -321,7 +324,7 @@ def working(tmp_path):
 
 
 def ended(group):
-    """Whether no process of a group is left, waiting for it as long as it takes to be sure."""
+    """Wait until no process of a group is left; return whether that happened."""
     for _ in range(10_000_000):
         try:
             os.killpg(group, 0)
@@ -339,7 +342,7 @@ def test_an_interrupt_while_a_command_is_being_loaded_is_one_line():
 
 
 @pytest.mark.parametrize(("signum", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
-def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(signum, to_group, working, tmp_path):
+def test_an_interrupt_ends_with_130_and_the_next_run_continues(signum, to_group, working, tmp_path):
     child = working()
     (os.killpg if to_group else os.kill)(child.pid, signum)
     _, err = child.communicate(timeout=60)
@@ -379,7 +382,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
     said = []
 
     def listen():
-        with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+        with contextlib.suppress(OSError):  # raised when the other end of the terminal is closed
             while part := os.read(shown, 4096):
                 said.append(part)
 
@@ -392,7 +395,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
     assert b"1500/1500" in b"".join(said)
 
 
-def test_a_closed_pipe_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     command = f"{sys.executable} -m irst_stream.cli schema | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -469,11 +472,11 @@ def test_rejected_options_leave_no_trace(run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_baseline_refuses_what_is_no_patch(run, tmp_path):
+def test_baseline_refuses_frames_larger_than_a_patch(run, tmp_path):
     run("simulate", "scene", "s", "--frames", 2, "--size", "64x64")
     code, _, err = run("baseline", "s", "cells.jsonl")
     assert code == 2
-    assert "lies outside the 11 x 11 patch" in err
+    assert "lies outside the 11 x 11 patch that baseline reads" in err
     assert not list(tmp_path.glob("cells*"))
 
 
@@ -482,11 +485,11 @@ def test_detections_of_other_frames_are_pointed_out(run, tmp_path):
     lines = (tmp_path / "cells.jsonl").read_text().replace("test/", "other/")
     (tmp_path / "other.jsonl").write_text(lines)
     out = run("inspect", "data/test", "--png", "a.png", "--detections", "other.jsonl")[1]
-    assert "no line of other.jsonl is about the frames shown" in out
+    assert "other.jsonl has no detections for the frames shown" in out
 
 
 @pytest.mark.usefixtures("small")
-def test_bad_truth_is_told_after_everything_else(run, tmp_path):
+def test_bad_truth_is_reported_after_everything_else(run, tmp_path):
     (tmp_path / "data" / "test" / "annotation" / "COS30.xml").write_text("<foo/>")
     code, out, err = run("inspect", "data/test", "--png", "a.png")
     assert code == 2
@@ -498,7 +501,7 @@ def test_bad_truth_is_told_after_everything_else(run, tmp_path):
 
 def test_the_doctor_works_where_other_commands_cannot_even_be_imported(tmp_path):
     block = "import sys; sys.modules['cv2'] = None; from irst_stream.cli import main; sys.exit(main(['doctor']))"
-    (tmp_path / "json.py").write_text("raise SystemExit(9)")  # a stray file where the doctor is called
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")  # a stray module in the current folder must not be imported
     done = subprocess.run([sys.executable, "-I", "-c", block], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "processor" in done.stdout
@@ -529,13 +532,13 @@ def test_inspect_compares_methods_side_by_side(run):
     assert out.endswith("picture     compared.png\n")
 
 
-def test_replay_of_single_images_answers_each(run):
+def test_replay_gives_detections_for_each_single_image(run):
     run("simulate", "csist100k", "data", "--images", 30, "--split", "val")
     assert "30 frames, 30 answered" in run("replay", "data/val", "--detections", "found.jsonl")[1]
 
 
 @pytest.mark.usefixtures("small")
-def test_replay_keeps_what_it_found_before_an_unreadable_frame(run, tmp_path):
+def test_replay_keeps_the_detections_before_an_unreadable_frame(run, tmp_path):
     (tmp_path / "data" / "test" / "image" / "image_47.png").write_bytes(b"x")
     code, out, err = run("replay", "data/test", "--detections", "found.jsonl")
     assert code == 2
@@ -544,12 +547,12 @@ def test_replay_keeps_what_it_found_before_an_unreadable_frame(run, tmp_path):
     assert len(list(jsonl.read(tmp_path / "found.jsonl", Detections))) == 35
 
 
-def test_replay_asks_what_is_known_of_targets_it_has_no_rules_for(run, refused, tmp_path):
+def test_replay_needs_a_configuration_for_unknown_frames(run, refused, tmp_path):
     media.png_folder(tmp_path / "bare", np.zeros((6, 11, 11), np.uint8))
-    assert "bare: folder of PNG images; say what is known of its targets with --config" in refused("replay", "bare")
+    assert "bare: folder of PNG images; name a configuration with --config" in refused("replay", "bare")
     assert "6 frames, 2 answered, 0 detections" in run("replay", "bare", "--config", "seqcsist")[1]
     media.png_folder(tmp_path / "small", np.zeros((6, 5, 5), np.uint8))
-    assert "6 frames, 0 answered, 0 detections\non the way: 6 small" in run("replay", "small", "--config", "seqcsist")[1]
+    assert "6 frames, 0 answered, 0 detections\nevents: 6 small" in run("replay", "small", "--config", "seqcsist")[1]
 
 
 def test_replay_finds_the_groups_in_full_frames(run, tmp_path):

@@ -1,4 +1,4 @@
-"""What the doctor says of machines we do not have here."""
+"""What the doctor reports on machines with and without a GPU."""
 
 import subprocess
 import sys
@@ -7,33 +7,33 @@ import pytest
 
 from irst_stream.commands import diagnosis
 from irst_stream.system import gpu_probe
-from irst_stream.system.gpu_probe import CudaReport, Gpu, ask_child, ask_cuda_driver, compiler_fault, extra_for
+from irst_stream.system.gpu_probe import CudaReport, Gpu, ask_cuda_driver, nvrtc_mismatch, pip_extra, run_child
 from irst_stream.unmix import backends, tensorrt_here
-from irst_stream.unmix.tensorrt_here import TensorRt, look_for_tensorrt
+from irst_stream.unmix.tensorrt_here import TensorRtReport, look_for_tensorrt
 
 ON_12 = CudaReport((Gpu("NVIDIA L40S", 48 * 2**30, "8.9"),), "12.8", "")
 
 
 @pytest.fixture(autouse=True)
-def ask_anew():
-    """Has no test answer by what another has heard."""
+def fresh_driver_cache():
+    """Clear the cached driver report before and after each test."""
     ask_cuda_driver.cache_clear()
     yield
     ask_cuda_driver.cache_clear()
 
 
 def answer_with(monkeypatch, code):
-    real = gpu_probe.ask_child
-    monkeypatch.setattr(gpu_probe, "ask_child", lambda _, longest_s: real([sys.executable, "-c", code], longest_s))
+    real = gpu_probe.run_child
+    monkeypatch.setattr(gpu_probe, "run_child", lambda _, timeout_s: real([sys.executable, "-c", code], timeout_s))
 
 
 def test_a_driver_that_crashes_takes_only_its_own_process_down(monkeypatch):
     answer_with(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    assert ask_cuda_driver().reason == "the driver crashed when asked (exit code -11)"
+    assert ask_cuda_driver().reason == "the GPU probe crashed in the driver (exit code -11)"
 
 
 def test_a_driver_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(gpu_probe, "LONGEST_S", 0.2)
+    monkeypatch.setattr(gpu_probe, "TIMEOUT_S", 0.2)
     answer_with(monkeypatch, "while True: pass")
     assert "did not answer" in ask_cuda_driver().reason
 
@@ -45,27 +45,27 @@ def test_a_child_that_does_not_end_when_it_is_killed_is_not_waited_for(monkeypat
         children.append(child)
 
     monkeypatch.setattr(subprocess.Popen, "kill", hang)
-    monkeypatch.setattr(gpu_probe, "LONGEST_END_S", 0.1)
+    monkeypatch.setattr(gpu_probe, "KILL_TIMEOUT_S", 0.1)
     with pytest.raises(subprocess.TimeoutExpired):
-        ask_child([sys.executable, "-c", "import time; time.sleep(20)"], 0.1)
+        run_child([sys.executable, "-c", "import time; time.sleep(20)"], 0.1)
     kill(children[0])
     assert children[0].wait() < 0
 
 
-def test_the_real_driver_or_the_lack_of_one_is_told():
+def test_the_real_driver_or_its_absence_is_reported():
     report = ask_cuda_driver()
     assert bool(report.gpus) == (not report.reason)
 
 
-def test_the_driver_is_asked_by_one_child_however_many_want_to_know(monkeypatch):
-    real, children = gpu_probe.ask_child, []
+def test_one_child_process_asks_the_driver_for_all_callers(monkeypatch):
+    real, children = gpu_probe.run_child, []
 
-    def ask(command, longest_s):
+    def ask(command, timeout_s):
         children.append(command)
-        return real(command, longest_s)
+        return real(command, timeout_s)
 
     for module in (gpu_probe, diagnosis, tensorrt_here):
-        monkeypatch.setattr(module, "ask_child", ask)
+        monkeypatch.setattr(module, "run_child", ask)
     look_for_tensorrt.cache_clear()
     diagnosis.diagnose()
     assert sum(gpu_probe.__file__ in command for command in children) == 1
@@ -103,14 +103,14 @@ class Driver:
     ("driver", "reason"),
     [
         (None, "no NVIDIA driver is installed"),
-        (Driver(code=100), "the NVIDIA driver does not start (cuInit says 100)"),
+        (Driver(code=100), "the NVIDIA driver does not start (cuInit returned 100)"),
         (Driver(devices=0), "the NVIDIA driver sees no GPU"),
         (Driver(), ""),
     ],
 )
-def test_what_the_driver_answers_is_put_into_words(driver, reason, monkeypatch):
-    monkeypatch.setattr(gpu_probe, "_load", lambda: driver)
-    answer = gpu_probe._answer()
+def test_the_drivers_answer_is_reported(driver, reason, monkeypatch):
+    monkeypatch.setattr(gpu_probe, "_load_driver", lambda: driver)
+    answer = gpu_probe._probe()
     assert answer["reason"] == reason
     if not reason:
         assert answer["gpus"] == [{"name": "NVIDIA H200", "memory": 150 * 2**30, "capability": "9.0"}]
@@ -120,42 +120,42 @@ def test_what_the_driver_answers_is_put_into_words(driver, reason, monkeypatch):
 def test_each_ability_names_what_it_lacks(monkeypatch):
     monkeypatch.setattr(diagnosis, "_version", lambda _: "")
     monkeypatch.setattr(diagnosis, "ask_cuda_driver", lambda: CudaReport((), "", "no NVIDIA driver is installed"))
-    monkeypatch.setattr(diagnosis, "look_for_tensorrt", lambda: TensorRt(None, "no NVIDIA driver is installed"))
+    monkeypatch.setattr(diagnosis, "look_for_tensorrt", lambda: TensorRtReport(None, "no NVIDIA driver is installed"))
     missing = {ability.name: ability.missing for ability in diagnosis.diagnose().abilities}
     assert missing["draw pictures"] == "matplotlib: pip install 'irst-stream[plot]'"
     assert missing["fit many regions on an NVIDIA GPU"] == "a GPU: no NVIDIA driver is installed"
-    needed = missing["build TensorRT plans and run them"]
+    needed = missing["build and run TensorRT plans"]
     assert needed == "a GPU that TensorRT works on: no NVIDIA driver is installed"
     assert missing["generate, read, record and score data; find targets by network and fit, live too"] == ""
 
 
-def test_what_runs_networks_is_told_as_backend_auto_would_choose(monkeypatch):
-    monkeypatch.setattr(backends, "look_for_tensorrt", lambda: TensorRt(None, "tensorrt is not installed"))
+def test_the_reported_backend_is_the_one_auto_chooses(monkeypatch):
+    monkeypatch.setattr(backends, "look_for_tensorrt", lambda: TensorRtReport(None, "tensorrt is not installed"))
     assert dict(diagnosis.diagnose().facts)["networks run by"] == "ONNX Runtime on the CPU, since tensorrt is not installed"
 
 
 def test_a_driver_of_cuda_12_is_given_its_own_packages():
-    assert [extra_for(cuda, "tensorrt") for cuda in ("12.2", "13.0", "")] == ["tensorrt12", "tensorrt", "tensorrt"]
-    assert compiler_fault((13, 0), "13.0") == compiler_fault((12, 9), "12.2") == compiler_fault((12, 9), "13.0") == ""
-    assert compiler_fault((12, 9), "11.8") == "the driver is of CUDA 11.8; expected 12 or newer"
-    assert compiler_fault((13, 5), "12.8") == (
-        "NVRTC 13.5 makes kernels for drivers of CUDA 13, this one is of CUDA 12.8: "
+    assert [pip_extra(cuda, "tensorrt") for cuda in ("12.2", "13.0", "")] == ["tensorrt12", "tensorrt", "tensorrt"]
+    assert nvrtc_mismatch((13, 0), "13.0") == nvrtc_mismatch((12, 9), "12.2") == nvrtc_mismatch((12, 9), "13.0") == ""
+    assert nvrtc_mismatch((12, 9), "11.8") == "the driver supports CUDA 11.8; expected 12 or newer"
+    assert nvrtc_mismatch((13, 5), "12.8") == (
+        "NVRTC 13.5 compiles for drivers of CUDA 13, but this driver supports CUDA 12.8: "
         "pip uninstall nvidia-cuda-nvrtc, then pip install 'irst-stream[cuda12]'"
     )
 
 
 @pytest.mark.parametrize(
-    ("cuda", "told", "missing"),
+    ("cuda", "output", "missing"),
     [
         (CudaReport((), "", "no NVIDIA driver is installed"), ([], ""), "a GPU: no NVIDIA driver is installed"),
         (ON_12, ([], "exit code 1"), "cuda-bindings and NVRTC: pip install 'irst-stream[cuda12]'"),
-        (ON_12, (["13", "5"], ""), "a driver and an NVRTC that go together: " + compiler_fault((13, 5), "12.8")),
+        (ON_12, (["13", "5"], ""), "a matching NVIDIA driver and NVRTC: " + nvrtc_mismatch((13, 5), "12.8")),
         (ON_12, (["12", "9"], ""), ""),
     ],
 )
-def test_what_the_fit_lacks_on_a_gpu_is_told(monkeypatch, cuda, told, missing):
+def test_what_the_fit_lacks_on_a_gpu_is_reported(monkeypatch, cuda, output, missing):
     monkeypatch.setattr(diagnosis, "ask_cuda_driver", lambda: cuda)
-    monkeypatch.setattr(diagnosis, "_told", lambda _: told)
+    monkeypatch.setattr(diagnosis, "_run_python", lambda _: output)
     assert diagnosis._fit_on_gpu() == missing
 
 

@@ -1,14 +1,14 @@
-"""irst-stream engine build, where there is no GPU, and what it would build."""
+"""irst-stream engine build on machines without a GPU: error messages, and the graphs it prepares."""
 
 import pytest
 from networks import random_engine
 
 from irst_stream.cli import main
 from irst_stream.commands import engine_build
-from irst_stream.commands.engine_build import BuildOrder, draw_builds
-from irst_stream.unmix.plans import Place
-from irst_stream.unmix.tensorrt_build import recipe_of, version_of
-from irst_stream.unmix.tensorrt_here import TensorRt
+from irst_stream.commands.engine_build import BuildRequest, graphs_to_build
+from irst_stream.unmix.plans import GpuPlatform
+from irst_stream.unmix.tensorrt_build import parse_version, recipe_for
+from irst_stream.unmix.tensorrt_here import TensorRtReport
 
 
 @pytest.fixture(scope="module")
@@ -17,26 +17,26 @@ def engine(tmp_path_factory):
 
 
 def without(monkeypatch, missing):
-    monkeypatch.setattr(engine_build, "look_for_tensorrt", lambda: TensorRt(None, missing))
+    monkeypatch.setattr(engine_build, "look_for_tensorrt", lambda: TensorRtReport(None, missing))
 
 
-def said(capsys):
+def error_line(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     return err.strip()
 
 
 @pytest.mark.parametrize("name", ["{}", "{}/manifest.toml"])
-def test_without_a_gpu_it_says_so_in_one_line(engine, monkeypatch, capsys, name):
+def test_without_a_gpu_the_error_is_one_line(engine, monkeypatch, capsys, name):
     without(monkeypatch, "no NVIDIA driver is installed")
     assert main(["engine", "build", name.format(engine.folder)]) == 2
-    expected = "irst-stream: engine build: no NVIDIA driver is installed; plans are built on the GPU that they are for"
-    assert said(capsys) == expected
+    expected = "irst-stream: engine build: no NVIDIA driver is installed; plans must be built on the GPU that runs them"
+    assert error_line(capsys) == expected
 
 
-def test_what_is_not_an_engine_is_told_first(tmp_path, capsys):
+def test_a_folder_that_is_not_an_engine_is_reported_first(tmp_path, capsys):
     assert main(["engine", "build", str(tmp_path)]) == 2
-    assert "not an engine" in said(capsys)
+    assert "not an engine" in error_line(capsys)
 
 
 @pytest.mark.parametrize("text", ["0", "8,8", "a", "1,", "5000", "-1"])
@@ -48,31 +48,33 @@ def test_batch_sizes_are_different_whole_numbers(engine, text, capsys):
 
 
 @pytest.mark.parametrize(("version", "kinds"), [("8.6.1", (1, True)), ("10.13.3", (10, False))])
-def test_half_precision_is_in_the_graph_or_what_must_be_held_single_is_named(engine, version, kinds):
+def test_half_precision_is_in_the_graph_or_single_precision_nodes_are_named(engine, version, kinds):
     import onnx
 
-    place = Place(version, "GPU", "9.0", "CUDA 13.0")
-    order = BuildOrder(engine, place, "fp16", (1, 8), recipe_of(version_of(version), "fp16"))
-    for build in draw_builds(order):
+    place = GpuPlatform(version, "GPU", "9.0", "CUDA 13.0")
+    request = BuildRequest(engine, place, "fp16", (1, 8), recipe_for(parse_version(version), "fp16"))
+    for build in graphs_to_build(request):
         model = onnx.load_from_string(build.graph)
         types = {one.name: one.data_type for one in model.graph.initializer}
         convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
         assert {types[node.input[1]] for node in convolutions} == {kinds[0]}
-        assert bool(build.singles) == kinds[1]
+        assert bool(build.single_precision_nodes) == kinds[1]
         names = {node.name for node in model.graph.node}
-        assert len(build.singles & names) >= 0.9 * len(build.singles)
-        assert not build.singles & {node.name for node in convolutions}
+        assert len(build.single_precision_nodes & names) >= 0.9 * len(build.single_precision_nodes)
+        assert not build.single_precision_nodes & {node.name for node in convolutions}
         assert build.batches == (1, 8)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_every_layer_that_an_old_tensorrt_must_hold_single_is_in_its_graph(engine, precision, monkeypatch):
+def test_single_precision_nodes_for_an_old_tensorrt_are_in_its_graph(engine, precision, monkeypatch):
     import onnx
 
-    monkeypatch.setattr(engine_build, "CALIBRATED", 16)
-    order = BuildOrder(engine, Place("8.6.1", "GPU", "9.0", "CUDA 12.2"), precision, (1,), recipe_of((8, 6, 1), precision))
-    for build in draw_builds(order):
+    monkeypatch.setattr(engine_build, "CALIBRATION_WINDOWS", 16)
+    request = BuildRequest(
+        engine, GpuPlatform("8.6.1", "GPU", "9.0", "CUDA 12.2"), precision, (1,), recipe_for((8, 6, 1), precision)
+    )
+    for build in graphs_to_build(request):
         nodes = onnx.load_from_string(build.graph).graph.node
-        assert build.singles
-        assert build.singles <= {node.name for node in nodes}
-        assert not build.singles & {node.name for node in nodes if node.op_type == "Conv"}
+        assert build.single_precision_nodes
+        assert build.single_precision_nodes <= {node.name for node in nodes}
+        assert not build.single_precision_nodes & {node.name for node in nodes if node.op_type == "Conv"}

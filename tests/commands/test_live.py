@@ -1,4 +1,4 @@
-"""The live commands as a person meets them: each in a process of its own, over real sockets on this machine."""
+"""The live commands, each in its own process, over real sockets on this machine."""
 
 import json
 import re
@@ -7,11 +7,12 @@ import signal
 import numpy as np
 import pytest
 import zmq
-from feeds import collecting, ended, film, free_port, lines, patch, send, sender, started, until
+from feeds import collecting, free_port, lines, send, sender, small_frame, started, until, wait_for_exit, write_recording
 
 from irst_stream import Detections, Tracks
 from irst_stream.cli import main
-from irst_stream.commands.feed import as_sent, paced
+from irst_stream.commands import replay
+from irst_stream.commands.feed import paced, relabelled
 from irst_stream.commands.replay import at_speed
 from irst_stream.io.recording.recorder import open_recording
 from irst_stream.io.zeromq import wire
@@ -60,15 +61,15 @@ def test_a_lossless_run_answers_every_frame_and_its_recording_replays_to_the_sam
             feed = ("feed", "data/test", "--to", endpoints["source"], "--max", "--policy", "lossless")
             with started(*feed) as feeding:
                 published = [wire.decode(listener.recv_multipart()) for _ in range(96)]
-                ended(feeding)
-        assert "60 frames sent" in feeding.said
+                wait_for_exit(feeding)
+        assert "60 frames sent" in feeding.output
         until(lambda: len(lines(data / "found.jsonl")) == 48)
         running.send_signal(signal.SIGTERM)
-        ended(running)
-    assert "60 frames of 1 sensor" in running.said
-    assert "48 answered" in running.said
-    assert "frames not used: none" in running.said
-    assert "end to end found.jsonl" in running.said
+        wait_for_exit(running)
+    assert "60 frames of 1 sensor" in running.output
+    assert "48 answered" in running.output
+    assert "frames not used: none" in running.output
+    assert "end to end found.jsonl" in running.output
     for kind, answers in ((Detections, published[::2]), (Tracks, published[1::2])):
         assert all(isinstance(p.record, kind) for p in answers)
         assert [p.record.stamp.index for p in answers] == [*range(2, 18)] * 3
@@ -80,15 +81,15 @@ def test_a_lossless_run_answers_every_frame_and_its_recording_replays_to_the_sam
     assert any(row["confirmed"] for line in lines(data / "tracks.jsonl") for row in line["tracks"])
 
 
-def test_the_networks_answers_replay_to_the_same_bytes_too(data):
+def test_network_detections_replay_to_the_same_bytes(data):
     endpoints = config(data, reading='readout = "best"\nengine = "seqcsist"')
     with started("run", "live.toml") as running:
         with started("feed", "data/test", "--to", endpoints["source"], "--max", "--policy", "lossless") as feeding:
-            ended(feeding)
+            wait_for_exit(feeding)
         until(lambda: len(lines(data / "found.jsonl")) == 48)
         running.send_signal(signal.SIGINT)
-        ended(running)
-    assert f"{endpoints['out']}: 0 records written, 96 lost" in running.said, "nobody listened"
+        wait_for_exit(running)
+    assert f"{endpoints['out']}: 0 records written, 96 lost" in running.output, "nobody listened"
     assert main(["replay", "all.mcap", "--detections", "again.jsonl"]) == 0
     assert (data / "again.jsonl").read_bytes() == (data / "found.jsonl").read_bytes()
 
@@ -97,10 +98,10 @@ def test_a_live_feed_at_a_rate_is_answered(data):
     endpoints = config(data, "live", 'readout = "fit"\nqueue = 1000')
     with started("run", "live.toml") as running:
         with started("feed", "data/test", "--to", endpoints["source"], "--rate", "60", "--sensor", "cam") as feeding:
-            ended(feeding)
+            wait_for_exit(feeding)
         until(lambda: len(lines(data / "found.jsonl")) == 48)
         running.send_signal(signal.SIGTERM)
-        ended(running)
+        wait_for_exit(running)
     found = lines(data / "found.jsonl")
     assert {line["sequence"] for line in found} == {"cam"}
     assert len({line["epoch"] for line in found}) == 3
@@ -111,22 +112,22 @@ def test_sources_are_opened_and_closed_when_the_configuration_is_read_again(data
     endpoints = config(data)
     with started("run", "live.toml") as running:
         with started("feed", "data/test", "--to", endpoints["source"], "--max", "--policy", "lossless") as feeding:
-            ended(feeding)
+            wait_for_exit(feeding)
         text, other = (data / "live.toml").read_text(), free_port()
         (data / "live.toml").write_text("nonsense")
         running.send_signal(signal.SIGHUP)
-        until(lambda: "not read again" in running.said)
+        until(lambda: "not reloaded" in running.output)
         (data / "live.toml").write_text(text.replace(endpoints["source"], other))
         running.send_signal(signal.SIGHUP)
-        until(lambda: f"{endpoints['source']}: closed" in running.said)
-        assert f"{other}: opened" in running.said
+        until(lambda: f"{endpoints['source']}: closed" in running.output)
+        assert f"{other}: opened" in running.output
         feed = ("feed", "data/test", "--to", other, "--max", "--policy", "lossless", "--sensor", "second")
         with started(*feed) as feeding:
-            ended(feeding)
+            wait_for_exit(feeding)
         until(lambda: len(lines(data / "found.jsonl")) == 96, "all answers")
         running.send_signal(signal.SIGTERM)
-        ended(running)
-    assert "120 frames of 2 sensors" in running.said
+        wait_for_exit(running)
+    assert "120 frames of 2 sensors" in running.output
 
 
 def test_record_and_replay_without_a_pipeline_beside_the_sensor(data, capsys):
@@ -135,50 +136,50 @@ def test_record_and_replay_without_a_pipeline_beside_the_sensor(data, capsys):
         "record", "raw.mcap", "--from", endpoint, "--bind", "--policy", "lossless", "--keep-free-mb", "1"
     ) as taking:
         with started("feed", "data/test", "--to", endpoint, "--max", "--policy", "lossless") as feeding:
-            ended(feeding)
+            wait_for_exit(feeding)
         until(lambda: taking.poll() is not None or (data / "raw.mcap").exists())
         taking.send_signal(signal.SIGTERM)
-        ended(taking)
-    assert "60 frames of 1 sensor" in taking.said
-    assert "raw.mcap: 60 records written, 0 lost" in taking.said
+        wait_for_exit(taking)
+    assert "60 frames of 1 sensor" in taking.output
+    assert "raw.mcap: 60 records written, 0 lost" in taking.output
     assert main(["replay", "raw.mcap", "--config", "seqcsist", "--readout", "fit", "--detections", "a.jsonl"]) == 0
     assert len(lines(data / "a.jsonl")) == 48
     capsys.readouterr()
     assert main(["replay", "raw.mcap"]) == 2
-    assert "say what is known of its targets with --config" in capsys.readouterr().err
+    assert "name a configuration with --config" in capsys.readouterr().err
 
 
 @pytest.fixture
 def large(here):
-    """Forty frames that do not all fit into what lies between two ends of a link."""
+    """Forty frames, more than the buffers between the two ends of a link hold."""
     np.save(here / "large.npy", np.arange(40, dtype=np.uint16)[:, None, None] * np.ones((512, 512), np.uint16))
     return "large.npy"
 
 
-def test_a_lossless_feed_waits_until_all_is_taken(large):
+def test_a_lossless_feed_waits_until_all_frames_are_delivered(large):
     endpoint = free_port()
     feed = ("feed", large, "--to", endpoint, "--bind", "--max", "--policy", "lossless")
     with started(*feed) as feeding, sender(endpoint, zmq.PULL, rcvhwm=1, rcvtimeo=20_000) as listener:
-        until(lambda: "waiting until all is taken" in feeding.said)
+        until(lambda: "waiting for the last frames to be delivered" in feeding.output)
         taken = [wire.decode(listener.recv_multipart()).record for _ in range(40)]
-        ended(feeding)
+        wait_for_exit(feeding)
     assert [frame.stamp.index for frame in taken] == list(range(40))
-    assert "40 frames sent" in feeding.said
-    assert "lost" not in feeding.said
+    assert "40 frames sent" in feeding.output
+    assert "lost" not in feeding.output
 
 
-def test_a_lossless_feed_says_what_was_not_taken(large):
+def test_a_lossless_feed_reports_undelivered_frames(large):
     endpoint = free_port()
     feed = ("feed", large, "--to", endpoint, "--bind", "--max", "--policy", "lossless", "--linger", "0.1")
     with started(*feed) as feeding, sender(endpoint, zmq.PULL, rcvhwm=1, linger=0):
-        ended(feeding, 2)
-    *_, last = feeding.said.splitlines()
-    assert re.fullmatch(rf"irst-stream: {endpoint}: the last \d+ of them were not taken, and are lost", last)
+        wait_for_exit(feeding, 2)
+    *_, last = feeding.output.splitlines()
+    assert re.fullmatch(rf"irst-stream: {endpoint}: the last \d+ frames were not delivered and are lost", last)
 
 
 def test_a_feed_keeps_the_sensors_of_a_recording_apart(here, capsys):
-    film(here / "two.mcap", 5, 100, ("left", "right"))
-    given = list(as_sent(open_recording("two.mcap"), None, 2, 7))
+    write_recording(here / "two.mcap", 5, 100, ("left", "right"))
+    given = list(relabelled(open_recording("two.mcap"), None, 2, 7))
     for sensor in ("left", "right"):
         assert [(f.stamp.epoch, f.stamp.index) for f in given if f.stamp.sensor == sensor] == [
             (epoch, index) for epoch in (7, 8) for index in range(5)
@@ -191,11 +192,11 @@ def test_a_feed_keeps_the_sensors_of_a_recording_apart(here, capsys):
         until(lambda: len(taken.frames) == 10)
         capsys.readouterr()
         assert main([*words, "--sensor", "cam"]) == 2
-        assert "--sensor: there are left and right; leave it out" in capsys.readouterr().err
+        assert "--sensor: the recording holds left and right; leave it out to keep each name" in capsys.readouterr().err
 
 
 def test_inspect_reads_recordings(here, capsys):
-    film(here / "two.mcap", 5, 100, ("left", "right"))
+    write_recording(here / "two.mcap", 5, 100, ("left", "right"))
     assert main(["inspect", "two.mcap", "--png", "two.png"]) == 0
     said = capsys.readouterr().out
     for part in (
@@ -203,7 +204,7 @@ def test_inspect_reads_recordings(here, capsys):
         "10 in 2 sequences",
         "11 x 11 px, uint16",
         "full scale 4095 DN",
-        "100 frames/s (by the recording)",
+        "100 frames/s (from the recording)",
         "results     none",
         "truth       none",
     ):
@@ -215,13 +216,13 @@ def test_record_ends_with_exit_code_2_when_its_recording_has_stopped(here):
     endpoint = free_port()
     words = ("record", "raw.mcap", "--from", endpoint, "--bind", "--policy", "lossless", "--keep-free-mb", "1e9")
     with started(*words) as taking, sender(endpoint) as socket:
-        send(socket, *(patch(k) for k in range(10)))
-        ended(taking, 2)
-    assert "10 frames of 1 sensor" in taking.said
-    assert "frames not recorded: none" in taking.said
-    *_, last = taking.said.splitlines()
+        send(socket, *(small_frame(k) for k in range(10)))
+        wait_for_exit(taking, 2)
+    assert "10 frames of 1 sensor" in taking.output
+    assert "frames not recorded: none" in taking.output
+    *_, last = taking.output.splitlines()
     assert last.startswith("irst-stream: raw.mcap: recording stopped: ")
-    assert last.endswith("are to stay free; 0 records written, 10 lost")
+    assert last.endswith("must stay free; 0 records written, 10 lost")
     assert open_recording(here / "raw.mcap").frames == 0
 
 
@@ -235,15 +236,15 @@ def test_encrypted_from_end_to_end(data):
     with started(*record, "--keys", "here.key_secret", "--allow", "known") as taking:
         feed = ("feed", "data/test", "--to", endpoint, "--max", "--policy", "lossless", "--server-key", "here.key")
         with started(*feed, "--keys", "stranger.key_secret", "--wait", "0.1") as stranger:
-            until(lambda: "turned away" in taking.said)
+            until(lambda: "rejected" in taking.output)
             stranger.kill()
         with started(*feed, "--keys", "sensor.key_secret") as feeding:
-            ended(feeding)
-        until(lambda: "let in" in taking.said)
+            wait_for_exit(feeding)
+        until(lambda: ") accepted" in taking.output)
         taking.send_signal(signal.SIGTERM)
-        ended(taking)
-    assert "raw.mcap: 60 records written" in taking.said
-    assert "client" in taking.said
+        wait_for_exit(taking)
+    assert "raw.mcap: 60 records written" in taking.output
+    assert "client" in taking.output
 
 
 REFUSED = {
@@ -257,7 +258,10 @@ REFUSED = {
     "epoch": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--epoch", "9" * 19], "--epoch: expected a whole number"),
     "name": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--sensor", "a b"], "--sensor: expected 1 to 64 letters"),
     "stall": (["record", "o.mcap", "--from", "tcp://127.0.0.1:1", "--stall", "1e6"], "--stall: expected at most 86,400 s"),
-    "no keys": (["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--keys", "k", "--server-key", "s"], "no key file"),
+    "no keys": (
+        ["feed", "data/test", "--to", "tcp://127.0.0.1:1", "--keys", "k", "--server-key", "s"],
+        "not a readable key file",
+    ),
     "not a recording": (["replay", "found.mcap", "--config", "seqcsist"], "found.mcap"),
     "no place for figures": (["profile", "camera", "--json", "/proc/p.json"], "/proc/p.json: cannot be written: "),
     "no configuration": (["run", "nonsense"], "there are: camera, csist100k, general, live-patches, seqcsist, two-sensors"),
@@ -270,7 +274,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.usefixtures("data")
-def test_what_makes_no_sense_gets_one_line_and_exit_code_2(case, capsys):
+def test_invalid_commands_give_one_line_and_exit_code_2(case, capsys):
     words, expected = REFUSED[case]
     try:
         code = main(words)
@@ -282,7 +286,7 @@ def test_what_makes_no_sense_gets_one_line_and_exit_code_2(case, capsys):
     assert expected in said[0]
 
 
-def test_all_that_is_wrong_with_a_configuration_is_said_at_once(here, capsys):
+def test_all_mistakes_in_a_configuration_are_reported_at_once(here, capsys):
     (here / "bad.toml").write_text(
         'polcy = "live"\nwindow = 4\nqueue = 0\n[[receive]]\nendpoint = "tcp://*:1"\nbind = true\nstal_s = 1\n'
         "[[receive]]\nbind = 3\n[propose]\nfalse_alarm = 1\n[fit]\nsigma_px = 'x'\n[[write]]\n"
@@ -319,7 +323,7 @@ def test_the_schema_of_a_configuration_knows_every_key(capsys):
     assert main(["config", "check", "camera"]) == 0
 
 
-def test_a_check_asks_for_the_keys_too(here, capsys):
+def test_a_check_looks_for_the_key_files_too(here, capsys):
     assert main(["config", "check", "two-sensors"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -344,16 +348,16 @@ def test_keys_are_shown(capsys):
     assert main(["keys", "make", "me"]) == 2
 
 
-def test_frames_are_given_when_the_sensors_clock_says_so(monkeypatch):
+def test_frames_are_replayed_at_the_pace_of_the_sensors_clock(monkeypatch):
     now, slept = [0], []
-    monkeypatch.setattr("irst_stream.commands.replay.time.monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(replay.time, "monotonic_ns", lambda: now[0])
 
     def sleep(seconds):
         slept.append(seconds)
         now[0] += round(seconds * 1e9)
 
-    monkeypatch.setattr("irst_stream.commands.replay.time.sleep", sleep)
-    frames = [patch(i, time_ns=t * 10**9) for i, t in enumerate((5, 6, 8, 7, 9))]
+    monkeypatch.setattr(replay.time, "sleep", sleep)
+    frames = [small_frame(i, time_ns=t * 10**9) for i, t in enumerate((5, 6, 8, 7, 9))]
     assert len(list(at_speed(frames, 2.0))) == 5
     assert slept == pytest.approx([0.5, 1.0, 0.5])
     slept.clear()

@@ -1,4 +1,4 @@
-"""irst-stream recover as a person meets it."""
+"""irst-stream recover at the command line."""
 
 import re
 
@@ -13,7 +13,7 @@ from irst_stream.io.recording.settings import RecordSettings
 
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
-    """Runs a command in an empty folder: exit code, what it answered, what it said on the side."""
+    """Runs a command in an empty folder; returns exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -36,7 +36,7 @@ def recording(tmp_path):
     return tmp_path / "a.mcap"
 
 
-def test_it_says_what_it_saved(run, recording, tmp_path):
+def test_it_reports_what_it_recovered(run, recording, tmp_path):
     whole = recording.read_bytes()
     recording.write_bytes(whole[: len(whole) // 2])
     code, out, err = run("recover", "a.mcap", "b.mcap")
@@ -49,7 +49,7 @@ def test_it_says_what_it_saved(run, recording, tmp_path):
     assert recording.read_bytes() == whole[: len(whole) // 2]
 
 
-def test_a_whole_one_is_copied(run, recording):
+def test_an_intact_recording_is_copied(run, recording):
     assert run("recover", recording, "b.mcap")[:2] == (
         0,
         "frames 30, detections 30, tracks 0; the recording is whole\nrecording: b.mcap\n",
@@ -57,7 +57,7 @@ def test_a_whole_one_is_copied(run, recording):
 
 
 @pytest.mark.usefixtures("recording")
-def test_it_refuses_in_one_line_and_leaves_nothing_behind(run, tmp_path):
+def test_errors_are_one_line_and_leave_nothing_behind(run, tmp_path):
     (tmp_path / "noise.mcap").write_bytes(b"noise" * 100)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     for words, fault in (
@@ -65,7 +65,7 @@ def test_it_refuses_in_one_line_and_leaves_nothing_behind(run, tmp_path):
         (("nowhere.mcap", "b.mcap"), "nowhere.mcap: No such file"),
         (("a.mcap", "a.mcap"), "a.mcap: would change the input"),
         (("a.mcap", "nowhere/b.mcap"), "nowhere/b.mcap: cannot be written"),
-        (("noise.mcap", "a.mcap"), "a.mcap: exists; choose another name, or say --replace"),
+        (("noise.mcap", "a.mcap"), "a.mcap: exists; choose another name or add --replace"),
         (("a.mcap", "b.txt"), "b.txt: expected a name that ends in .mcap"),
     ):
         code, out, err = run("recover", *words)
@@ -75,13 +75,13 @@ def test_it_refuses_in_one_line_and_leaves_nothing_behind(run, tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_it_replaces_what_it_is_told_to(run, recording, tmp_path):
+def test_replace_overwrites_an_existing_file(run, recording, tmp_path):
     (tmp_path / "b.mcap").write_bytes(b"old")
     assert run("recover", recording, "b.mcap", "--replace")[0] == 0
     assert open_recording(tmp_path / "b.mcap").frames == 30
 
 
-def test_a_device_that_is_full_is_named(run, recording, tmp_path):
+def test_a_full_device_is_named(run, recording, tmp_path):
     (tmp_path / "full.mcap").symlink_to("/dev/full")
     fault = "irst-stream: full.mcap: cannot be written: No space left on device\n"
     assert run("recover", recording, "full.mcap") == (2, "", fault)

@@ -13,7 +13,7 @@ from irst_stream.types import Tracks, Truth
 
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
-    """Runs a command in a folder with tracks.jsonl and truth.jsonl: exit code, answer, complaint."""
+    """Runs a command in a folder with tracks.jsonl and truth.jsonl; returns exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
     real = [{1: (3.0 + 0.1 * t, 2.0), 2: (6.0, 5.0)} for t in range(10)]
     found = [{7: (3.1 + 0.1 * t, 2.0), 8: (6.0, 5.0)} for t in range(9)]
@@ -29,11 +29,11 @@ def run(capsys, monkeypatch, tmp_path):
 
 
 def line(out, name):
-    """What a line of the table says."""
+    """The rest of the output line that starts with a name."""
     return next(text.removeprefix(name).strip() for text in out.splitlines() if text.startswith(name))
 
 
-def test_tracks_are_told_by_what_is_in_the_file(run, tmp_path):
+def test_tracks_are_recognised_by_the_files_content(run, tmp_path):
     code, out, err = run("score tracks.jsonl truth.jsonl --json s.json --plot s.png")
     assert (code, err) == (0, "")
     assert "note: 1 of 10 frames have no line of tracks and count as empty" in out
@@ -47,7 +47,7 @@ def test_tracks_are_told_by_what_is_in_the_file(run, tmp_path):
     assert imread(tmp_path / "s.png").std() > 0.05
 
 
-def test_the_radius_decides_what_is_near(run):
+def test_the_radius_limits_matches(run):
     out = run("score tracks.jsonl truth.jsonl --radius 0.05")[1]
     assert line(out, "points matched / missed / false") == "9 / 11 / 9"
 
@@ -85,18 +85,18 @@ def test_no_confirmed_track_and_no_target(run, tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("score tracks.jsonl truth.jsonl --mode legacy", "--mode: is for detections; tracks.jsonl holds tracks"),
-        ("score tracks.jsonl truth.jsonl --maps m.npy", "--maps: is for detections; tracks.jsonl holds tracks"),
-        ("score found.jsonl truth.jsonl --radius 2", "--radius: is for tracks; found.jsonl holds detections"),
+        ("score tracks.jsonl truth.jsonl --mode legacy", "--mode: applies to detections only; tracks.jsonl holds tracks"),
+        ("score tracks.jsonl truth.jsonl --maps m.npy", "--maps: applies to detections only; tracks.jsonl holds tracks"),
+        ("score found.jsonl truth.jsonl --radius 2", "--radius: applies to tracks only; found.jsonl holds detections"),
         ("score tracks.jsonl tracks.jsonl", "tracks.jsonl:1: Object contains unknown field `tracks`"),
         ("score truth.jsonl truth.jsonl", "truth.jsonl:1: Object contains unknown field `truth`"),
         ("score tracks.jsonl nowhere", "nowhere: no such file or folder"),
         ("score nowhere.jsonl truth.jsonl", "nowhere.jsonl: No such file"),
-        ("score tracks.jsonl truth.jsonl --frames 90:99", "no frame of it is within --frames 90:99"),
+        ("score tracks.jsonl truth.jsonl --frames 90:99", "no frame lies within --frames 90:99"),
         ("score tracks.jsonl truth.jsonl --json tracks.jsonl", "would change the input"),
         ("score other.jsonl truth.jsonl", "other.jsonl: sequence 'z' index 0 is not in the truth"),
-        ("score twice.jsonl truth.jsonl", "twice.jsonl: sequence 'a' index 3: id 7 is there twice"),
-        ("score tracks.jsonl double.jsonl", "double.jsonl: sequence 'a' index 0: id 1 is there twice"),
+        ("score twice.jsonl truth.jsonl", "twice.jsonl: sequence 'a' index 3: id 7 occurs twice"),
+        ("score tracks.jsonl double.jsonl", "double.jsonl: sequence 'a' index 0: id 1 occurs twice"),
         ("score broken.jsonl truth.jsonl", "broken.jsonl:2: "),
     ],
 )
@@ -115,7 +115,7 @@ def test_wrong_inputs_are_one_clear_line_and_exit_code_2(command, message, run, 
     assert len(err.splitlines()) == 1
 
 
-def test_what_a_file_holds_is_told_by_its_first_line(tmp_path):
+def test_the_kind_of_a_file_is_read_from_its_first_line(tmp_path):
     path = tmp_path / "lines.jsonl"
     for text, expected in (
         ("", False),

@@ -1,18 +1,18 @@
-"""What a person sees of a pipeline that ends otherwise than it should, and what stays of its files."""
+"""Console output and files of a pipeline that is interrupted or fails."""
 
 import threading
 
 import pytest
-from feeds import PATIENCE_S, film, until
+from feeds import PATIENCE_S, until, write_recording
 
-from irst_stream.commands.view import attend
+from irst_stream.commands.view import run_with_view
 from irst_stream.io.recording.recorder import Recorder, open_recording
 from irst_stream.io.recording.settings import RecordSettings
-from irst_stream.live.runner import Runner, Watch
+from irst_stream.live.runner import Runner, SequenceMonitor
 
 
-class Stuck(Watch):
-    """Computes for as long as it likes."""
+class Stuck(SequenceMonitor):
+    """Blocks in step() until `go` is set."""
 
     def __init__(self):
         super().__init__()
@@ -23,7 +23,7 @@ class Stuck(Watch):
         return super().step(frames)
 
 
-class Failing(Watch):
+class Failing(SequenceMonitor):
     """Fails at its third frame."""
 
     def step(self, frames):
@@ -33,8 +33,8 @@ class Failing(Watch):
 
 
 def runner_of(steps, folder):
-    """A runner that records ten frames anew."""
-    source = open_recording(film(folder / "film.mcap", 10, 100))
+    """A runner that copies a recording of ten frames to again.mcap."""
+    source = open_recording(write_recording(folder / "film.mcap", 10, 100))
     recorder = Recorder(RecordSettings(str(folder / "again.mcap"), keep_free_mb=0))
     return Runner(steps, {"film": source}, {"again.mcap": recorder}, "lossless")
 
@@ -51,7 +51,7 @@ def test_a_second_interrupt_still_closes_the_recording(tmp_path, monkeypatch, ca
     with monkeypatch.context() as patched:
         patched.setattr(runner, "wait", wait)
         with pytest.raises(KeyboardInterrupt):
-            attend(runner)
+            run_with_view(runner)
     assert len(interrupts) == 2
     assert open_recording(tmp_path / "again.mcap").frames == 10
     said, aside = capsys.readouterr()
@@ -61,7 +61,7 @@ def test_a_second_interrupt_still_closes_the_recording(tmp_path, monkeypatch, ca
     assert runner.wait(PATIENCE_S)
 
 
-def test_what_could_not_be_closed_is_said(tmp_path, monkeypatch, capsys):
+def test_files_that_could_not_be_closed_are_named(tmp_path, monkeypatch, capsys):
     steps = Stuck()
     runner = runner_of(steps, tmp_path)
 
@@ -72,16 +72,16 @@ def test_what_could_not_be_closed_is_said(tmp_path, monkeypatch, capsys):
         patched.setattr(runner, "wait", interrupted)
         patched.setattr(runner, "abandon", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            attend(runner)
-    assert "again.mcap: not closed in good order; irst-stream recover saves what it holds" in capsys.readouterr().err
+            run_with_view(runner)
+    assert "again.mcap: not closed properly; irst-stream recover reads what it holds" in capsys.readouterr().err
     steps.go.set()
     assert runner.wait(PATIENCE_S)
 
 
-def test_a_run_that_fails_says_what_it_did(tmp_path, capsys):
+def test_a_run_that_fails_prints_its_summary(tmp_path, capsys):
     runner = runner_of(Failing(), tmp_path)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        attend(runner)
+        run_with_view(runner)
     said = capsys.readouterr().out
     assert "of 1 sensor" in said
     assert "again.mcap: " in said

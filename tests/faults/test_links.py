@@ -1,4 +1,4 @@
-"""What goes wrong on the way: pauses, noise, crowds and listeners who do not listen cost nobody else a frame."""
+"""Faults of links: pauses, noise, many faulty senders and slow receivers cost no other sensor a frame."""
 
 import random
 import select
@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
-from feeds import LOCAL, PATIENCE_S, lines, patch, running, send, sender, until
+from feeds import LOCAL, PATIENCE_S, lines, running, send, sender, small_frame, until
 
 from irst_stream import Detections, Frame, WireError
-from irst_stream.build import reader_maker
+from irst_stream.build import resolver_maker
 from irst_stream.config import parse_config
 from irst_stream.io.jsonl import LinesSink
-from irst_stream.io.zeromq import wire
+from irst_stream.io.zeromq import sockets, wire
 from irst_stream.io.zeromq.curve_keys import make_keys
 from irst_stream.io.zeromq.settings import PublishSettings
 from irst_stream.io.zeromq.sockets import ZmqSink
@@ -27,80 +27,81 @@ FUZZED = 100_000
 GOOD_EVERY = 100
 
 
-class Network(threading.Thread):
-    """A stretch of network to an endpoint, which may pause; a connection ends at both its ends."""
+class Proxy(threading.Thread):
+    """A TCP proxy to an endpoint that can pause; when one end of a connection closes, so does the other."""
 
     def __init__(self, endpoint):
         super().__init__(daemon=True)
-        self.beyond = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
-        self.door = tcp.create_server(("127.0.0.1", 0))
-        self.endpoint = f"tcp://127.0.0.1:{self.door.getsockname()[1]}"
-        self.paused, self.still, self.ended, self.other_end = *(threading.Event() for _ in range(3)), {}
+        self.target = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
+        self.server = tcp.create_server(("127.0.0.1", 0))
+        self.endpoint = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
+        self.pausing, self.paused, self.stopped, self.other_end = *(threading.Event() for _ in range(3)), {}
 
     def pause(self):
-        """From now on nothing moves."""
-        self.paused.set()
-        assert self.still.wait(PATIENCE_S)
+        """Stop forwarding; return once nothing is being forwarded."""
+        self.pausing.set()
+        assert self.paused.wait(PATIENCE_S)
 
     def resume(self):
-        self.paused.clear()
+        self.pausing.clear()
 
     def run(self):
-        while not self.ended.is_set():
-            if self.paused.is_set():
-                self.still.set()
-                self.ended.wait(0.01)
+        while not self.stopped.is_set():
+            if self.pausing.is_set():
+                self.paused.set()
+                self.stopped.wait(0.01)
                 continue
-            for end in select.select([self.door, *self.other_end], [], [], 0.01)[0]:
-                if end is self.door:
-                    here, there = self.door.accept()[0], tcp.create_connection(self.beyond)
+            for end in select.select([self.server, *self.other_end], [], [], 0.01)[0]:
+                if end is self.server:
+                    here, there = self.server.accept()[0], tcp.create_connection(self.target)
                     self.other_end |= {here: there, there: here}
                 elif end in self.other_end:
-                    self._pass_on(end)
-        for end in (self.door, *self.other_end):
+                    self._forward(end)
+        for end in (self.server, *self.other_end):
             end.close()
 
-    def _pass_on(self, end):
+    def _forward(self, end):
         with suppress(OSError):
             if data := end.recv(1 << 16):
                 self.other_end[end].sendall(data)
                 return
-        for gone in (end, self.other_end[end]):
-            del self.other_end[gone]
-            gone.close()
+        for closing in (end, self.other_end[end]):
+            del self.other_end[closing]
+            closing.close()
 
 
 @contextmanager
-def network(endpoint):
-    made = Network(endpoint)
-    made.start()
+def proxy(endpoint):
+    """A running proxy to an endpoint."""
+    thread = Proxy(endpoint)
+    thread.start()
     try:
-        yield made
+        yield thread
     finally:
-        made.ended.set()
-        made.join(PATIENCE_S)
+        thread.stopped.set()
+        thread.join(PATIENCE_S)
 
 
-def test_a_network_that_pauses_for_five_seconds_costs_nothing_where_nothing_may_be_lost():
-    with running(stall_s=5.0) as live, network(live.source.endpoint) as between, sender(between.endpoint) as socket:
-        send(socket, *(patch(k) for k in range(20)))
-        until(lambda: len(live.noted.of()) == 16 and live.source.links["connected"] == 1, "answers")
+def test_a_network_pause_of_five_seconds_loses_nothing_under_lossless():
+    with running(stall_s=5.0) as live, proxy(live.source.endpoint) as between, sender(between.endpoint) as socket:
+        send(socket, *(small_frame(k) for k in range(20)))
+        until(lambda: len(live.published.indices()) == 16 and live.source.links["connected"] == 1, "answers")
         between.pause()
-        send(socket, *(patch(k) for k in range(20, 30)))
+        send(socket, *(small_frame(k) for k in range(20, 30)))
         until(lambda: live.source.stalled, "the stall")
         between.resume()
-        send(socket, *(patch(k) for k in range(30, 50)))
-        until(lambda: live.noted.of()[-1] == 47, "answers")
+        send(socket, *(small_frame(k) for k in range(30, 50)))
+        until(lambda: live.published.indices()[-1] == 47, "answers")
         assert not live.source.stalled
     status = live.status()
-    assert live.noted.of() == list(range(2, 48))
+    assert live.published.indices() == list(range(2, 48))
     assert status.frames == 50
     assert status.dropped == {}
     assert (status.links["connected"], status.links["stalled"]) == (1, 1)
     assert status.rejected == {}
 
 
-HOSTILE = {
+INVALID_VALUES = {
     "protocol": [0, 2, -1, "1", None, 2**63],
     "kind": ["tracks", "detections", "", 7],
     "sensor": ["", "x" * 65, "a/b", "a\n", 3, "ü"],
@@ -119,107 +120,107 @@ HOSTILE = {
 
 
 class Fuzzer:
-    """Messages of a faulty sensor: those of a good one, changed in one way or other, and noise."""
+    """Messages of a faulty sensor: valid messages changed in one of several ways, and noise."""
 
     def __init__(self, seed):
-        self.chance, self.number = random.Random(seed), 0
-        self.ways = (
-            self._bytes_changed,
-            self._cut,
-            self._parts_shuffled,
-            self._field_changed,
-            self._field_gone,
+        self.rng, self.number = random.Random(seed), 0
+        self.mutations = (
+            self._change_bytes,
+            self._truncate,
+            self._shuffle_parts,
+            self._change_field,
+            self._remove_field,
             self._noise,
         )
 
     def message(self):
         self.number += 1
-        parts = [bytes(part) for part in wire.encode(patch(self.number, "faulty", epoch=self.number // 1000))]
+        parts = [bytes(part) for part in wire.encode(small_frame(self.number, "faulty", epoch=self.number // 1000))]
         if self.number % 500 == 0:
-            parts[1] = self.chance.choice([b"\x80" * 70_000, b"\x91" * 60_000, b"\xdf\xff\xff\xff\xff" + b"\x01" * 60_000])
+            parts[1] = self.rng.choice([b"\x80" * 70_000, b"\x91" * 60_000, b"\xdf\xff\xff\xff\xff" + b"\x01" * 60_000])
             return parts
-        return self.chance.choice(self.ways)(parts)
+        return self.rng.choice(self.mutations)(parts)
 
-    def _bytes_changed(self, parts):
+    def _change_bytes(self, parts):
         changed = [bytearray(part) for part in parts]
-        for _ in range(self.chance.randint(1, 4)):
-            part = self.chance.choice(changed)
-            part[self.chance.randrange(len(part))] = self.chance.randrange(256)
+        for _ in range(self.rng.randint(1, 4)):
+            part = self.rng.choice(changed)
+            part[self.rng.randrange(len(part))] = self.rng.randrange(256)
         return [bytes(part) for part in changed]
 
-    def _cut(self, parts):
-        k = self.chance.randrange(3)
-        parts[k] = parts[k][: self.chance.randrange(len(parts[k]))]
+    def _truncate(self, parts):
+        k = self.rng.randrange(3)
+        parts[k] = parts[k][: self.rng.randrange(len(parts[k]))]
         return parts
 
-    def _parts_shuffled(self, parts):
-        return self.chance.choices(parts, k=self.chance.randint(1, 6))
+    def _shuffle_parts(self, parts):
+        return self.rng.choices(parts, k=self.rng.randint(1, 6))
 
-    def _field_changed(self, parts):
-        field = self.chance.choice(list(HOSTILE))
-        header = msgspec.msgpack.decode(parts[1]) | {field: self.chance.choice(HOSTILE[field])}
+    def _change_field(self, parts):
+        field = self.rng.choice(list(INVALID_VALUES))
+        header = msgspec.msgpack.decode(parts[1]) | {field: self.rng.choice(INVALID_VALUES[field])}
         return [parts[0], msgspec.msgpack.encode(header), parts[2]]
 
-    def _field_gone(self, parts):
+    def _remove_field(self, parts):
         header = msgspec.msgpack.decode(parts[1])
-        del header[self.chance.choice(list(header))]
+        del header[self.rng.choice(list(header))]
         return [parts[0], msgspec.msgpack.encode(header), parts[2]]
 
     def _noise(self, _):
-        return [self.chance.randbytes(self.chance.randrange(300)) for _ in range(self.chance.randint(1, 4))]
+        return [self.rng.randbytes(self.rng.randrange(300)) for _ in range(self.rng.randint(1, 4))]
 
 
-def verdict(parts):
-    """What is to be counted of a message, "" of a frame."""
+def rejection(parts):
+    """The reason under which a message must be counted, "" for a valid frame."""
     try:
         return "" if isinstance(wire.decode(parts).record, Frame) else "kind"
     except WireError as error:
         return error.reason
 
 
-def test_of_a_hundred_thousand_messages_each_is_a_frame_or_counted_as_none():
+def test_each_of_100000_fuzzed_messages_is_a_frame_or_counted_as_invalid():
     fuzzer, expected, good = Fuzzer(7), Counter(), FUZZED // GOOD_EVERY
-    began = time.monotonic()
+    start = time.monotonic()
     with running() as live, sender(live.source.endpoint) as socket:
         for k in range(FUZZED):
             if k % GOOD_EVERY == 0:
-                send(socket, patch(k // GOOD_EVERY))
+                send(socket, small_frame(k // GOOD_EVERY))
             else:
                 parts = fuzzer.message()
-                expected[verdict(parts)] += 1
+                expected[rejection(parts)] += 1
                 socket.send_multipart(parts)
         until(lambda: live.status().frames + sum(live.status().rejected.values()) == FUZZED, "all messages")
-        until(lambda: len(live.noted.of()) == good - 4, "all answers")
+        until(lambda: len(live.published.indices()) == good - 4, "all answers")
     status, frames = live.status(), good + expected.pop("")
-    assert live.noted.of() == list(range(2, good - 2))
+    assert live.published.indices() == list(range(2, good - 2))
     assert status.rejected == expected
     assert status.frames == frames
     assert set(expected) == {"parts", "topic", "header", "version", "dtype", "shape", "length", "crc"}
-    assert min(expected.values()) > 100, "a fair trial"
-    assert time.monotonic() - began < 30
+    assert min(expected.values()) > 100, "each reason must be tested often"
+    assert time.monotonic() - start < 30
 
 
-CROWD, SERVED = 30, 8
+FAULTY_SENSORS, SERVED_SENSORS = 30, 8
 
 
 def noise(_, k):
     return [b"frame/noise/", random.Random(k).randbytes(100), b""]
 
 
-def other_epochs(number, k):
-    return wire.encode(patch(k // 3, f"restless{number}", epoch=(-k) ** 3))
+def changing_epochs(number, k):
+    return wire.encode(small_frame(k // 3, f"restless{number}", epoch=(-k) ** 3))
 
 
-def inventions(number, k):
-    return wire.encode(patch(0, f"guest{number}.{k}"))
+def new_sensor_names(number, k):
+    return wire.encode(small_frame(0, f"guest{number}.{k}"))
 
 
-def other_sizes(number, k):
-    return wire.encode(patch(k, f"shifty{number}", shape=(1 + k % 60, 1 + k % 7)))
+def changing_sizes(number, k):
+    return wire.encode(small_frame(k, f"shifty{number}", shape=(1 + k % 60, 1 + k % 7)))
 
 
 def broken_pixels(number, k):
-    topic, header, payload = wire.encode(patch(k, f"noisy{number}"))
+    topic, header, payload = wire.encode(small_frame(k, f"noisy{number}"))
     return [topic, header, bytes(payload[:-1]) + b"\x77"]
 
 
@@ -228,29 +229,29 @@ def too_large(_, k):
 
 
 @contextmanager
-def crowd(endpoint):
-    """Thirty faulty sensors that send as fast as they can, six of which do not even speak ZeroMQ; .sent by kind."""
-    ways = (noise, other_epochs, inventions, other_sizes, broken_pixels, too_large)
-    ended, where = threading.Event(), ("127.0.0.1", int(endpoint.rpartition(":")[2]))
+def faulty_sensors(endpoint):
+    """Thirty faulty sensors that send at full speed, six of them without ZeroMQ; yields the messages sent by fault."""
+    faults = (noise, changing_epochs, new_sensor_names, changing_sizes, broken_pixels, too_large)
+    stopped, address = threading.Event(), ("127.0.0.1", int(endpoint.rpartition(":")[2]))
     sent = Counter()
 
     def misbehave():
         with zmq.Context() as context:
-            sockets = [context.socket(zmq.PUSH) for _ in range(CROWD - 6)]
-            for each in sockets:
+            faulty = [context.socket(zmq.PUSH) for _ in range(FAULTY_SENSORS - 6)]
+            for each in faulty:
                 each.set(zmq.LINGER, 0)
                 each.connect(endpoint)
             for k in range(10**6):
-                if ended.is_set():
+                if stopped.is_set():
                     break
-                for number, each in enumerate(sockets):
+                for number, each in enumerate(faulty):
                     with suppress(zmq.Again):
-                        way = ways[number % len(ways)]
-                        each.send_multipart(way(number, k), zmq.NOBLOCK)
-                        sent[way.__name__] += 1
+                        fault = faults[number % len(faults)]
+                        each.send_multipart(fault(number, k), zmq.NOBLOCK)
+                        sent[fault.__name__] += 1
                 if k % 20 == 0:
-                    shout(where, k)
-            for each in sockets:
+                    send_garbage(address, k)
+            for each in faulty:
                 each.close()
 
     thread = threading.Thread(target=misbehave, daemon=True)
@@ -258,52 +259,52 @@ def crowd(endpoint):
     try:
         yield sent
     finally:
-        ended.set()
+        stopped.set()
         thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
-def shout(where, seed):
-    """What is not ZeroMQ, from six at once."""
+def send_garbage(address, seed):
+    """Send random bytes over six TCP connections."""
     with suppress(OSError):
         for number in range(6):
-            with tcp.create_connection(where, 1) as connection:
+            with tcp.create_connection(address, 1) as connection:
                 connection.sendall(random.Random(seed + number).randbytes(200))
 
 
-def test_thirty_faulty_sensors_take_no_window_from_a_good_one():
-    with running(most_sensors=SERVED, largest_mb=0.05) as live, sender(live.source.endpoint) as socket:
-        send(socket, patch(0))
+def test_thirty_faulty_sensors_cost_a_good_one_no_window():
+    with running(most_sensors=SERVED_SENSORS, largest_mb=0.05) as live, sender(live.source.endpoint) as socket:
+        send(socket, small_frame(0))
         until(lambda: live.status().frames == 1)
-        with crowd(live.source.endpoint) as sent:
+        with faulty_sensors(live.source.endpoint) as sent:
             until(lambda: len(sent) == 6 and min(sent.values()) > 20 and live.status().dropped.get("sensors", 0) > 1000)
             for k in range(1, 300):
-                send(socket, patch(k))
-            until(lambda: len(live.noted.of()) == 296, "all answers of the good sensor")
+                send(socket, small_frame(k))
+            until(lambda: len(live.published.indices()) == 296, "all answers of the good sensor")
     status = live.status()
-    assert live.noted.of() == list(range(2, 298))
-    assert len(status.sensors) <= SERVED + 1, "those served, and all others"
-    assert {stamp.sensor for stamp in live.noted.stamps} <= set(status.sensors)
+    assert live.published.indices() == list(range(2, 298))
+    assert len(status.sensors) <= SERVED_SENSORS + 1, "the served sensors, and one entry for all others"
+    assert {stamp.sensor for stamp in live.published.stamps} <= set(status.sensors)
     assert {"header", "crc", "parts"} <= set(status.rejected)
     assert status.links["disconnected"] > 0
 
 
-def test_pixels_that_are_no_light_do_not_end_a_run():
+def test_extreme_pixel_values_do_not_end_a_run():
     config = parse_config("[fit]\nsigma_px = 0.5\namplitude_dn = 200.0\namplitude_sd_dn = 10.0\n", "here")
     odd = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, 0.0]
-    chance = np.random.default_rng(3)
-    with running(read=reader_maker(config, None)()) as live, sender(live.source.endpoint) as socket:
+    rng = np.random.default_rng(3)
+    with running(read=resolver_maker(config, None)()) as live, sender(live.source.endpoint) as socket:
         for k in range(60):
-            pixels = np.where(chance.random((11, 11)) < (k % 4) / 3, odd[k // 5 % len(odd)], 10).astype(np.float32)
-            send(socket, Frame(patch(k, "odd").stamp, pixels))
-            send(socket, patch(k))
-        until(lambda: len(live.noted.of()) == 56 == len(live.noted.of("odd")), "all answers")
+            pixels = np.where(rng.random((11, 11)) < (k % 4) / 3, odd[k // 5 % len(odd)], 10).astype(np.float32)
+            send(socket, Frame(small_frame(k, "odd").stamp, pixels))
+            send(socket, small_frame(k))
+        until(lambda: len(live.published.indices()) == 56 == len(live.published.indices("odd")), "all answers")
     assert live.status().dropped == {}
 
 
 @pytest.mark.parametrize("policy", ["live", "lossless"])
-def test_a_listener_who_never_reads_costs_the_others_nothing(policy, tmp_path, monkeypatch):
-    monkeypatch.setattr("irst_stream.io.zeromq.sockets.SEND_TIMEOUT_MS", 50)
+def test_a_receiver_that_never_reads_delays_no_other_sink(policy, tmp_path, monkeypatch):
+    monkeypatch.setattr(sockets, "SEND_TIMEOUT_MS", 50)
     sink = ZmqSink(PublishSettings(LOCAL, high_water=2), policy)
     file = LinesSink(tmp_path / "found.jsonl", Detections)
     deaf = {"kind": zmq.SUB if policy == "live" else zmq.PULL, "rcvhwm": 1, "rcvbuf": 4096}
@@ -316,32 +317,32 @@ def test_a_listener_who_never_reads_costs_the_others_nothing(policy, tmp_path, m
         running(sinks={"listener": sink, "file": file}, read=many_targets) as live,
         sender(live.source.endpoint) as socket,
     ):
-        send(socket, *(patch(k) for k in range(64)))
+        send(socket, *(small_frame(k) for k in range(64)))
         until(lambda: live.status().sinks["file"].written == 60, "all lines")
         until(lambda: sum(live.status().sinks["listener"][:3]) == 60)
     status = live.status()
-    assert live.noted.of() == list(range(2, 62))
+    assert live.published.indices() == list(range(2, 62))
     assert [line["index"] for line in lines(tmp_path / "found.jsonl")] == list(range(2, 62))
     assert status.dropped == {}
     assert status.sinks["file"] == (60, 0, 0, "")
     written, waiting, lost, alarm = status.sinks["listener"]
     assert (written + lost, waiting, alarm) == (60, 0, "")
-    assert (lost > 0) == (policy == "lossless"), "a PUB does not say who has missed what"
+    assert (lost > 0) == (policy == "lossless"), "a PUB does not report dropped messages"
 
 
-def test_a_sensor_that_takes_someone_else_for_the_receiver_stays_outside(tmp_path):
+def test_a_sensor_with_the_wrong_server_key_is_refused(tmp_path):
     pairs = {name: make_keys(tmp_path / name) for name in ("server", "known", "other")}
     (tmp_path / "allowed").mkdir()
     (tmp_path / "known.key").rename(tmp_path / "allowed/known.key")
     access = {"keys": str(tmp_path / "server.key_secret"), "allow": str(tmp_path / "allowed")}
-    mine = {"curve_publickey": pairs["known"].public, "curve_secretkey": pairs["known"].secret}
+    own = {"curve_publickey": pairs["known"].public, "curve_secretkey": pairs["known"].secret}
     with (
         running(**access) as live,
-        sender(live.source.endpoint, **mine, curve_serverkey=pairs["other"].public, linger=0) as astray,
-        sender(live.source.endpoint, **mine, curve_serverkey=pairs["server"].public) as right,
+        sender(live.source.endpoint, **own, curve_serverkey=pairs["other"].public, linger=0) as misdirected,
+        sender(live.source.endpoint, **own, curve_serverkey=pairs["server"].public) as correct,
     ):
-        astray.send_multipart(wire.encode(patch(0, "astray")), zmq.NOBLOCK)
+        misdirected.send_multipart(wire.encode(small_frame(0, "misdirected")), zmq.NOBLOCK)
         until(lambda: live.source.links["refused"], "the refusal")
-        send(right, *(patch(k) for k in range(10)))
-        until(lambda: len(live.noted.of()) == 6)
+        send(correct, *(small_frame(k) for k in range(10)))
+        until(lambda: len(live.published.indices()) == 6)
     assert set(live.status().sensors) == {"cam"}

@@ -1,23 +1,23 @@
-"""What goes wrong with sensors: each fault is counted by its name, and just the windows that are whole are answered."""
+"""Faults of sensors: each is counted by its name, and exactly the complete windows give results."""
 
 import random
 import signal
 import time
 
 import pytest
-from feeds import PATIENCE_S, ended, film, patch, running, send, sender, started, until
+from feeds import PATIENCE_S, running, send, sender, small_frame, started, until, wait_for_exit, write_recording
 
 HOUR_NS = 3600 * 10**9
 
 
-def whole(indices):
-    """The centres of five frames that all came, one after the other, of those that came in order."""
+def complete_windows(indices):
+    """Centre indices of all windows of five consecutive frames, among the frames that arrive in order."""
     taken = [k for n, k in enumerate(indices) if k > max(indices[:n], default=-1)]
     return [k - 2 for k in taken if set(range(k - 4, k + 1)) <= set(taken)]
 
 
-def verdicts(indices):
-    """What is to be counted of a sensor's frames, each but 0 times."""
+def expected_counts(indices):
+    """The events to be counted for these frame indices; events with count 0 are omitted."""
     newest, counts = -1, dict.fromkeys(("duplicate", "late", "gap", "missing"), 0)
     for k in indices:
         counts["duplicate"] += k == newest
@@ -29,47 +29,56 @@ def verdicts(indices):
 
 
 def disorder(frames, seed):
-    """Indices of which a few each are lost, sent twice, or overtaken by the next one."""
-    chance, sent = random.Random(seed), list(range(frames))
+    """Frame indices with about 3 % each lost, duplicated and swapped with the next one."""
+    rng, sent = random.Random(seed), list(range(frames))
     for k in range(5, frames - 1):
-        fate = chance.random()
-        if fate < 0.03:
+        draw = rng.random()
+        if draw < 0.03:
             sent[k], sent[k + 1] = sent[k + 1], sent[k]
-        elif fate < 0.06:
+        elif draw < 0.06:
             sent[k] = sent[k - 1]
-    return [k for n, k in enumerate(sent) if n < 5 or chance.random() > 0.03]
+    return [k for n, k in enumerate(sent) if n < 5 or rng.random() > 0.03]
 
 
-def test_a_sensor_that_is_killed_and_started_again_is_answered_in_both_its_epochs(tmp_path):
-    words = ("feed", film(tmp_path / "film.mcap", 2000, 200), "--policy", "lossless", "--sensor", "cam")
+def test_a_restarted_sensor_gets_results_in_both_epochs(tmp_path):
+    words = ("feed", write_recording(tmp_path / "film.mcap", 2000, 200), "--policy", "lossless", "--sensor", "cam")
     with running() as live:
         with started(*words, "--to", live.source.endpoint, "--epoch", 9) as first:
-            until(lambda: len(live.noted.of(epoch=9)) > 20, "answers")
+            until(lambda: len(live.published.indices(epoch=9)) > 20, "answers")
             first.kill()
         until(lambda: live.source.links["disconnected"], "the end of the link")
         with started(*words, "--to", live.source.endpoint, "--epoch", 2, "--limit", 40) as second:
-            ended(second)
-        until(lambda: len(live.noted.of(epoch=2)) == 36, "answers of the second epoch")
+            wait_for_exit(second)
+        until(lambda: len(live.published.indices(epoch=2)) == 36, "answers of the second epoch")
     status = live.status()
-    assert live.noted.of(epoch=9) == list(range(2, status.frames - 40 - 2))
-    assert live.noted.of(epoch=2) == list(range(2, 38))
+    assert live.published.indices(epoch=9) == list(range(2, status.frames - 40 - 2))
+    assert live.published.indices(epoch=2) == list(range(2, 38))
     assert status.dropped == {"restart": 1}
     assert status.rejected == {}
 
 
-def test_a_sensor_that_freezes_is_missed_and_goes_on_where_it_was(tmp_path):
-    words = ("feed", film(tmp_path / "film.mcap", 200, 100), "--policy", "lossless", "--sensor", "cam", "--epoch", 1)
+def test_a_frozen_sensor_counts_as_stalled_and_resumes_without_loss(tmp_path):
+    words = (
+        "feed",
+        write_recording(tmp_path / "film.mcap", 200, 100),
+        "--policy",
+        "lossless",
+        "--sensor",
+        "cam",
+        "--epoch",
+        1,
+    )
     with running(stall_s=0.5) as live, started(*words, "--to", live.source.endpoint) as child:
-        until(lambda: len(live.noted.of()) > 20, "answers")
+        until(lambda: len(live.published.indices()) > 20, "answers")
         child.send_signal(signal.SIGSTOP)
         until(lambda: live.source.stalled, "the silence")
-        assert len(live.noted.of()) < 196
+        assert len(live.published.indices()) < 196
         silences = live.source.links["stalled"]
         child.send_signal(signal.SIGCONT)
-        ended(child)
-        until(lambda: len(live.noted.of()) == 196, "all answers")
-        until(lambda: live.source.links["stalled"] > silences, "the next silence: the one before it had ended")
-    assert live.noted.of() == list(range(2, 198))
+        wait_for_exit(child)
+        until(lambda: len(live.published.indices()) == 196, "all answers")
+        until(lambda: live.source.links["stalled"] > silences, "the next stall")
+    assert live.published.indices() == list(range(2, 198))
     assert (live.status().dropped, live.status().rejected) == ({}, {})
 
 
@@ -84,22 +93,22 @@ def test_a_sensor_that_freezes_is_missed_and_goes_on_where_it_was(tmp_path):
 )
 def test_frames_out_of_order_are_counted_by_name(sent, answered, counted):
     with running() as live, sender(live.source.endpoint) as socket:
-        send(socket, *(patch(k) for k in sent))
-        until(lambda: live.noted.of() == answered, f"answers {answered}")
+        send(socket, *(small_frame(k) for k in sent))
+        until(lambda: live.published.indices() == answered, f"answers {answered}")
     assert live.status().dropped == counted
-    assert (whole(sent), verdicts(sent)) == (answered, counted), "what the next test goes by"
+    assert (complete_windows(sent), expected_counts(sent)) == (answered, counted), "the next test relies on these functions"
 
 
-def test_many_frames_out_of_order_are_answered_exactly_where_windows_are_whole():
+def test_many_disordered_frames_give_results_for_exactly_the_complete_windows():
     sent = {name: disorder(600, seed) for seed, name in enumerate(("left", "right"))}
     with running() as live, sender(live.source.endpoint) as socket:
         for n in range(max(map(len, sent.values()))):
-            send(socket, *(patch(indices[n], name) for name, indices in sent.items() if n < len(indices)))
+            send(socket, *(small_frame(indices[n], name) for name, indices in sent.items() if n < len(indices)))
         until(lambda: live.status().frames == sum(map(len, sent.values())), "all frames")
     for name, indices in sent.items():
-        assert live.noted.of(name) == whole(indices)
-        assert {reason: n for (s, reason), n in live.events.items() if s == name} == verdicts(indices)
-        assert min(verdicts(indices).values()) > 5, "a fair trial"
+        assert live.published.indices(name) == complete_windows(indices)
+        assert {reason: n for (s, reason), n in live.events.items() if s == name} == expected_counts(indices)
+        assert min(expected_counts(indices).values()) > 5, "each fault must occur often"
 
 
 @pytest.mark.parametrize(
@@ -107,28 +116,28 @@ def test_many_frames_out_of_order_are_answered_exactly_where_windows_are_whole()
     [(-(10**9), None), (-HOUR_NS, 30), (-(10**18), 30), (HOUR_NS, 15)],
     ids=["a second back", "an hour back", "decades back", "an hour forth"],
 )
-def test_a_clock_that_jumps_and_comes_back_leaves_answers_and_latencies_sane(jump_ns, pause_at):
+def test_a_clock_jump_leaves_results_and_latencies_valid(jump_ns, pause_at):
     with running() as live, sender(live.source.endpoint) as socket:
         for k in range(40):
-            send(socket, patch(k, clock="unix", time_ns=time.time_ns() + (jump_ns if 15 <= k < 30 else 0)))
+            send(socket, small_frame(k, clock="unix", time_ns=time.time_ns() + (jump_ns if 15 <= k < 30 else 0)))
             until(lambda k=k: live.status().frames == k + 1)
     status = live.status()
     broken = range(pause_at - 2, pause_at + 2) if pause_at else ()
-    assert live.noted.of() == [k for k in range(2, 38) if k not in broken]
+    assert live.published.indices() == [k for k in range(2, 38) if k not in broken]
     assert status.dropped == {"clock": 1, **({"pause": 1} if pause_at else {})}
     for stage in status.stages.values():
         assert all(0 <= p <= stage.longest for p in stage.percentiles)
-        assert stage.longest < PATIENCE_S * 1e3, "a second is believed, of a clock that is an hour off nothing is said"
+        assert stage.longest < PATIENCE_S * 1e3, "an offset of a second counts as latency, one of an hour is ignored"
         assert 0 <= stage.total <= stage.samples * PATIENCE_S * 1e3
 
 
-def test_after_an_hour_of_silence_a_window_starts_anew():
+def test_a_window_restarts_after_an_hour_of_silence():
     with running(stall_s=0.1) as live, sender(live.source.endpoint) as socket:
-        send(socket, *(patch(k) for k in range(10)))
-        until(lambda: len(live.noted.of()) == 6)
+        send(socket, *(small_frame(k) for k in range(10)))
+        until(lambda: len(live.published.indices()) == 6)
         until(lambda: live.source.stalled, "the silence")
-        send(socket, *(patch(k, time_ns=k * 10**7 + HOUR_NS) for k in range(10, 20)))
-        until(lambda: len(live.noted.of()) == 12)
+        send(socket, *(small_frame(k, time_ns=k * 10**7 + HOUR_NS) for k in range(10, 20)))
+        until(lambda: len(live.published.indices()) == 12)
         assert live.source.links["stalled"] >= 1
-    assert live.noted.of() == [*range(2, 8), *range(12, 18)]
+    assert live.published.indices() == [*range(2, 8), *range(12, 18)]
     assert live.status().dropped == {"pause": 1}

@@ -1,4 +1,4 @@
-"""The search on GPUs: what its compiler says of it, and its answers, where there is one."""
+"""The GPU search: its compilation, and where a GPU is present its results."""
 
 import re
 
@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 
 from cuda.bindings import driver, nvrtc
-from searched import LOOSE, SHAPE, STRICT, answers_of, later, random_regions, same, settled
+from searched import LOOSE, SHAPE, STRICT, next_window, random_regions, results_agree, results_of, stable_results
 
 from irst_stream.errors import DeviceError
 from irst_stream.fit import cuda_search
@@ -27,33 +27,36 @@ def _nvrtc():
 
 @pytest.mark.parametrize(("architecture", "precision"), [("sm_87", "float32"), ("sm_89", "float32"), ("sm_90", "float64")])
 def test_it_compiles_for_gpus_without_a_warning(architecture, precision, record_property):
-    _, said = cuda_search.compile_kernel(
+    _, log_text = cuda_search.compile_kernel(
         Kernel(STRICT, SHAPE, precision, cuda_search.LANES), architecture, "--ptxas-options=-v"
     )
-    assert [line for line in said.splitlines() if line and not line.startswith("ptxas")] == []
-    registers = int(re.search(r"Used (\d+) registers", said).group(1))
+    assert [line for line in log_text.splitlines() if line and not line.startswith("ptxas")] == []
+    registers = int(re.search(r"Used (\d+) registers", log_text).group(1))
     stack, *spilled = (
-        sum(map(int, re.findall(rf"(\d+) bytes {what}", said))) for what in ("stack", "spill st", "spill lo")
+        sum(map(int, re.findall(rf"(\d+) bytes {what}", log_text))) for what in ("stack", "spill st", "spill lo")
     )
     record_property("registers, bytes of stack, spilled and loaded", (registers, stack, *spilled))
-    assert registers * cuda_search.LANES <= 65536 / 2, "two blocks at least have room on a multiprocessor"
+    assert registers * cuda_search.LANES <= 65536 / 2, "at least two blocks fit on a multiprocessor"
     assert sum(spilled) < 2048
     assert stack < 1024
 
 
 @pytest.mark.gpu
-def test_regions_go_to_the_device_and_answers_come_back_in_any_number_and_shape():
+def test_regions_of_any_number_and_shape_are_searched():
     search, cpu = cuda_search.CudaSearch(LOOSE, SHAPE, "float64"), CpuSearch(LOOSE)
     for count, shape in ((3, SHAPE), (40, SHAPE), (0, SHAPE), (5, (3, 9, 12)), (2, SHAPE)):
         regions = random_regions(LOOSE, count, seed=7, shape=shape)
-        got, (wanted, sure) = answers_of(search, regions, LOOSE.most), settled(cpu, regions, LOOSE.most, 1e-3)
-        assert same(wanted, got, 1e-3)[sure].all()
+        got, (expected, stable) = (
+            results_of(search, regions, LOOSE.max_targets),
+            stable_results(cpu, regions, LOOSE.max_targets, 1e-3),
+        )
+        assert results_agree(expected, got, 1e-3)[stable].all()
 
 
 @pytest.mark.gpu
-def test_only_the_regions_that_are_asked_for_are_searched():
+def test_only_the_requested_regions_are_searched():
     search, regions = cuda_search.CudaSearch(STRICT, SHAPE), random_regions(STRICT, 9, seed=7)
-    every, which = answers_of(search, regions, STRICT.most), np.array([7, 2, 4])
+    every, which = results_of(search, regions, STRICT.max_targets), np.array([7, 2, 4])
     some = type(every)(*(np.full_like(column, 7) for column in every))
     search(which, regions, some)
     for all_rows, rows in zip(every, some, strict=True):
@@ -64,13 +67,13 @@ def test_only_the_regions_that_are_asked_for_are_searched():
 @pytest.mark.gpu
 def test_nothing_is_allocated_in_the_steady_state(monkeypatch):
     search, regions = cuda_search.CudaSearch(STRICT, SHAPE), random_regions(STRICT, 9, seed=7)
-    answers_of(search, regions, STRICT.most)
+    results_of(search, regions, STRICT.max_targets)
     for kind in (Memory, Pinned):
-        monkeypatch.delattr(kind, "__init__")  # one that is made now lacks an address
-    answers_of(search, random_regions(STRICT, 5, seed=8), STRICT.most)
+        monkeypatch.delattr(kind, "__init__")  # a buffer allocated from now on has no address
+    results_of(search, random_regions(STRICT, 5, seed=8), STRICT.max_targets)
 
 
-def test_what_fails_is_one_line_with_the_call_and_its_code():
+def test_a_failed_call_raises_one_line_with_the_call_and_its_code():
     def cuStreamSynchronize():  # noqa: N802 - as the driver names it
         return (driver.CUresult.CUDA_ERROR_LAUNCH_FAILED,)
 
@@ -78,7 +81,7 @@ def test_what_fails_is_one_line_with_the_call_and_its_code():
         call(cuStreamSynchronize)
 
 
-def test_a_code_that_nobody_knows_is_a_fault_of_the_device_too():
+def test_an_unknown_error_code_raises_a_device_error():
     def cuLaunchKernel():  # noqa: N802 - as the driver names it
         return (driver.CUresult(9999),)
 
@@ -86,17 +89,19 @@ def test_a_code_that_nobody_knows_is_a_fault_of_the_device_too():
         call(cuLaunchKernel)
 
 
-def test_a_kernel_is_compiled_once_and_kept(monkeypatch, tmp_path):
+def test_a_kernel_is_compiled_once_and_cached(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiled = []
     monkeypatch.setattr(cuda_search, "compile_kernel", lambda *given: (compiled.append(given), (b"cubin", ""))[1])
     kernel = Kernel(STRICT, SHAPE, "float64", 32)
-    assert [cuda_search._kept(kernel, architecture) for architecture in ("sm_90", "sm_90", "sm_87")] == [b"cubin"] * 3
+    assert [cuda_search._cached_cubin(kernel, architecture) for architecture in ("sm_90", "sm_90", "sm_87")] == [
+        b"cubin"
+    ] * 3
     assert len(compiled) == 2
     assert sorted(file.name[:10] for file in tmp_path.rglob("*.cubin")) == ["fit-sm_87-", "fit-sm_90-"]
 
 
-def test_a_kept_kernel_that_does_not_load_is_compiled_anew(monkeypatch, tmp_path):
+def test_a_cached_kernel_that_does_not_load_is_recompiled(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     images = iter((b"torn", b"whole"))
     monkeypatch.setattr(cuda_search, "compile_kernel", lambda *_: (next(images), ""))
@@ -113,7 +118,7 @@ def test_a_kept_kernel_that_does_not_load_is_compiled_anew(monkeypatch, tmp_path
     assert cuda_search._module(kernel, "sm_90") == cuda_search._module(kernel, "sm_90") == (b"whole",)
 
 
-def test_gpus_that_are_newer_than_the_compiler_are_given_what_their_driver_compiles():
+def test_gpus_newer_than_the_compiler_get_ptx():
     assert cuda_search.architecture_of(90) == "sm_90"
     newest = cuda_search.architecture_of(999)
     assert newest.startswith("compute_")
@@ -123,30 +128,30 @@ def test_gpus_that_are_newer_than_the_compiler_are_given_what_their_driver_compi
         cuda_search.architecture_of(35)
 
 
-def test_a_kernel_that_does_not_compile_is_one_line():
+def test_a_failed_compilation_raises_one_line():
     with pytest.raises(DeviceError, match=r"^nvrtcCompileProgram: NVRTC_ERROR_INVALID_OPTION"):
         cuda_search.compile_kernel(Kernel(STRICT, SHAPE, "float64", 32), "sm_1")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("precision", "within", "least"), [("float64", 1e-3, 0.99), ("float32", 0.03, 0.95)])
-@pytest.mark.parametrize("known", [STRICT, LOOSE], ids=["strict", "loose"])
+@pytest.mark.parametrize("fit_priors", [STRICT, LOOSE], ids=["strict", "loose"])
 @pytest.mark.parametrize("lanes", [32, 128])
-def test_a_gpu_answers_as_the_cpu_does(known, precision, within, least, lanes):
-    search, cpu = cuda_search.CudaSearch(known, SHAPE, precision, lanes=lanes), CpuSearch(known)
-    first = random_regions(known, 300, seed=1)
-    for regions in (first, later(first, answers_of(cpu, first, known.most))):
-        wanted, sure = settled(cpu, regions, known.most, within)
-        agree = same(wanted, answers_of(search, regions, known.most), within)
-        lit = np.arange(300) % (known.most + 1) > 0
-        assert agree[sure & lit].mean() >= least
-        assert agree[sure].mean() > 0.95
+def test_a_gpu_agrees_with_the_cpu(fit_priors, precision, within, least, lanes):
+    search, cpu = cuda_search.CudaSearch(fit_priors, SHAPE, precision, lanes=lanes), CpuSearch(fit_priors)
+    first = random_regions(fit_priors, 300, seed=1)
+    for regions in (first, next_window(first, results_of(cpu, first, fit_priors.max_targets))):
+        expected, stable = stable_results(cpu, regions, fit_priors.max_targets, within)
+        agree = results_agree(expected, results_of(search, regions, fit_priors.max_targets), within)
+        lit = np.arange(300) % (fit_priors.max_targets + 1) > 0
+        assert agree[stable & lit].mean() >= least
+        assert agree[stable].mean() > 0.95
 
 
 @pytest.mark.gpu
-def test_a_gpu_searches_regions_that_its_shared_memory_has_no_room_for():
+def test_a_gpu_searches_regions_too_large_for_its_shared_memory():
     regions = random_regions(STRICT, 12, seed=1, shape=(5, 64, 64))
-    wanted, sure = settled(CpuSearch(STRICT), regions, STRICT.most, 1e-3)
-    assert same(wanted, answers_of(cuda_search.CudaSearch(STRICT, precision="float64"), regions, STRICT.most), 1e-3)[
-        sure
-    ].all()
+    expected, stable = stable_results(CpuSearch(STRICT), regions, STRICT.max_targets, 1e-3)
+    assert results_agree(
+        expected, results_of(cuda_search.CudaSearch(STRICT, precision="float64"), regions, STRICT.max_targets), 1e-3
+    )[stable].all()

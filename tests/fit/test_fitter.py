@@ -1,4 +1,4 @@
-"""The fit of the imaging model: its derivatives, what it recovers, how honest its covariances are, odd inputs."""
+"""The fit of the imaging model: derivatives, recovered targets, consistency of covariances, unusual inputs."""
 
 import math
 import os
@@ -11,10 +11,10 @@ import pytest
 from irst_stream import Stamp, UsageError
 from irst_stream.fit import compiled
 from irst_stream.fit.fitter import Fitter
-from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets, one_above_another, side_by_side
+from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets, block_diagonal, stack_factors
 from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import render
-from irst_stream.resolve.readouts import Fitted
+from irst_stream.resolve.readouts import FitResolver
 from irst_stream.score import cso_map
 from irst_stream.sim import csist100k, seqcsist
 from irst_stream.types import Window, at_rest
@@ -26,7 +26,7 @@ CHI2_95 = 5.991  # of two degrees of freedom
 
 def fit(**settings):
     """A fit of whole windows, without a network."""
-    resolve = Fitted(Fitter(FitSettings(**settings)))
+    resolve = FitResolver(Fitter(FitSettings(**settings)))
     return lambda window: resolve(window, [])
 
 
@@ -47,7 +47,7 @@ def regions(patches, corners, full_scale=65535.0):
 
 
 def images(xy, velocity, amplitude, noise=0.0, seed=0, depth=True):
-    """Five frames of targets (K, 2) that share a velocity, as a 16-bit sensor without a pedestal gives them."""
+    """Five frames of targets (K, 2) that share a velocity; depth: as from a 16-bit sensor without pedestal."""
     moving = np.asarray(xy)[None] + TIMES[:, None, None] * np.asarray(velocity)
     clean = render(moving, np.tile(amplitude, (5, 1)))
     noisy = clean + noise * np.random.default_rng(seed).standard_normal(clean.shape)
@@ -55,7 +55,7 @@ def images(xy, velocity, amplitude, noise=0.0, seed=0, depth=True):
 
 
 def match(found, xy):
-    """The found targets in the order of the true ones."""
+    """Indices of the found targets in the order of the true ones."""
     order = np.linalg.norm(found.xy[None] - np.asarray(xy)[:, None], axis=-1).argmin(1)
     assert sorted(order) == list(range(len(xy)))
     return order
@@ -64,7 +64,7 @@ def match(found, xy):
 @pytest.mark.parametrize("seated", [False, True])
 @pytest.mark.parametrize("shot", [0.0, 0.3])
 @pytest.mark.parametrize("ceiling", [255.0, 1e30])
-def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling, shot, seated):
+def test_the_gradient_agrees_with_finite_differences_for_censored_pixels_too(ceiling, shot, seated):
     rng = np.random.default_rng(1)
     p = np.array([[5.1, 4.9, 0.03, 0.01, 230.0], [5.4, 5.2, 0.03, 0.0, 240.0], [4.9, 5.3, 0.02, 0.01, 225.0]])
     seen = np.minimum(images(p[:, :2], (0.03, 0.01), p[:, 4], 2.0), ceiling)
@@ -77,8 +77,8 @@ def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling,
     )  # one pair is closer than that
     arms = np.array([[0.0, 0.3, 1 / 0.02**2], [0.3, 0.0, 1 / 0.02**2], [-0.3, 0.0, 1 / 0.02**2]])[: 3 * seated]
 
-    region = compiled.Seen(seen, TIMES, shifts, 2.0, (0.0, ceiling))
-    model = compiled.Model(0.5, shot, priors)
+    region = compiled.RegionImages(seen, TIMES, shifts, 2.0, (0.0, ceiling))
+    model = compiled.ImagingModel(0.5, shot, priors)
 
     def misfit(at, vector):
         return compiled.normal_equations(at, region, model, arms, matrix, vector)
@@ -90,7 +90,7 @@ def test_the_gradient_agrees_with_finite_differences_also_at_the_limits(ceiling,
 
 
 @pytest.mark.parametrize("targets", [1, 2, 3, 4])
-def test_it_recovers_targets_that_stand_apart(targets, fitter):
+def test_it_recovers_separated_targets(targets, fitter):
     xy = np.array([[5.2, 4.8], [5.2, 6.0], [6.3, 5.3], [4.1, 5.4]])[:targets]
     amplitude = np.array([230.0, 224.0, 246.0, 238.0])[:targets]
     found = fitter(window(images(xy, (0.04, -0.02), amplitude)))
@@ -119,8 +119,8 @@ def test_the_95_percent_ellipse_holds_the_truth_in_95_percent_of_cases(spacing, 
     assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
 
 
-def test_errors_of_targets_that_share_light_covary_as_they_say():
-    """The two errors of a pair together, chi^2 of four degrees of freedom; by each one's covariance alone they are not."""
+def test_errors_of_targets_that_share_light_have_the_stated_joint_covariance():
+    """A pair's joint errors are chi^2 of four degrees of freedom; by the two covariances alone they are not."""
     fitter, together, alone = fit(most_targets=2, noise_dn=4.0), [], []
     rng = np.random.default_rng(5)
     for k in range(400):
@@ -139,14 +139,14 @@ def test_errors_of_targets_that_share_light_covary_as_they_say():
     assert np.std(alone) > 1.15 * np.sqrt(8)
 
 
-def test_parts_of_errors_stay_with_their_region():
-    """Joined on their own where regions are one, and counted anew in each region."""
+def test_error_factors_stay_independent_between_regions():
+    """Block-diagonal where groups of one region are joined; stacked over the same columns for several regions."""
     one, other = (NO_TARGETS._replace(factor=np.full((n, 2, r), float(n))) for n, r in ((1, 2), (2, 3)))
-    both = side_by_side([one.factor, other.factor])
+    both = block_diagonal([one.factor, other.factor])
     assert both.shape == (3, 2, 5)
     assert (both[0] @ both[1:].swapaxes(1, 2) == 0).all()
     np.testing.assert_array_equal(both[1] @ both[2].T, other.factor[0] @ other.factor[1].T)
-    stacked = one_above_another([one.factor, NO_TARGETS.factor, other.factor])
+    stacked = stack_factors([one.factor, NO_TARGETS.factor, other.factor])
     assert stacked.shape == (3, 2, 3)
     np.testing.assert_array_equal(stacked[1:], other.factor)
 
@@ -169,7 +169,7 @@ def test_the_noise_is_measured_where_it_is_not_given():
         np.testing.assert_allclose(sd_b, sd_a, rtol=0.15)
 
 
-def test_clipped_pixels_say_at_least_this_bright():
+def test_saturated_pixels_are_censored():
     xy, amplitude = np.array([[4.8, 4.9], [5.3, 5.0], [5.0, 5.5]]), np.array([240.0, 230.0, 245.0])
     patches = np.minimum(images(xy, (0.03, 0.0), amplitude), 255)
     assert 2 <= (patches == 255).sum() <= 10
@@ -180,7 +180,7 @@ def test_clipped_pixels_say_at_least_this_bright():
     assert abs(found.amplitude.sum() - light) < abs(naive.amplitude.sum() - light)
 
 
-def test_pixels_that_are_no_numbers_are_left_out(fitter):
+def test_non_finite_pixels_are_ignored(fitter):
     xy, amplitude = np.array([[5.2, 4.8], [5.2, 6.0]]), np.array([230.0, 224.0])
     patches = images(xy, (0.04, -0.02), amplitude)
     patches[0, 0, 0], patches[2, 5, 5], patches[3, 6, 5] = np.inf, np.nan, -np.inf
@@ -196,7 +196,7 @@ def test_no_light_is_no_detection(level, fitter):
     assert found.cov.shape == (0, 2, 2)
 
 
-def test_a_saturated_window_gives_numbers():
+def test_a_saturated_window_gives_finite_results():
     found = fit()(window(np.full((5, 11, 11), 255.0), full_scale=255.0))
     assert np.isfinite(found.xy).all()
     assert np.isfinite(found.cov).all()
@@ -213,7 +213,7 @@ def test_moving_the_scene_moves_the_detections(fitter):
     np.testing.assert_allclose(on_frame.xy, here.xy + np.array([300, 40]), atol=1e-9)
 
 
-def test_regions_are_answered_one_after_another(fitter):
+def test_detections_follow_the_order_of_regions(fitter):
     one, two = images([[5.0, 5.0]], (0, 0), [230.0]), images([[4.0, 5.0], [5.5, 5.0]], (0, 0), [230.0, 240.0])
     patches = np.stack([one, np.zeros_like(one), two]).astype(np.float32)
     found = fitter(regions(patches, [(0, 0), (50, 50), (100, 0)]))
@@ -222,8 +222,8 @@ def test_regions_are_answered_one_after_another(fitter):
     assert len(fitter(regions(np.zeros((0, 5, 11, 11), np.float32), []))) == 0
 
 
-def test_light_that_hardly_is_any_gives_covariances_no_wider_than_the_patch():
-    """Where little is known of amplitudes a faint target may be anywhere, or bright ones on top of each other."""
+def test_faint_light_gives_covariances_no_wider_than_the_patch():
+    """Under a broad amplitude prior a faint target may be anywhere, and bright ones may coincide."""
     fitter = Fitter(FitSettings(amplitude_dn=150.0, amplitude_sd_dn=100.0, speed_px=0.3, own_speed_px=0.005, starts=1))
     rng = np.random.default_rng(8)
     for k in range(60):
@@ -235,11 +235,11 @@ def test_light_that_hardly_is_any_gives_covariances_no_wider_than_the_patch():
         assert (found.amplitude > 0).all(), k
 
 
-def test_regions_fitted_side_by_side_give_the_same(fitter):
+def test_regions_fitted_on_several_threads_give_the_same(fitter):
     rng = np.random.default_rng(3)
     many = np.stack([images(5 + rng.uniform(-1, 1, (2, 2)), (0, 0), [230.0, 240.0], 1.0, k) for k in range(7)])
     window_ = regions(many.astype(np.float32), np.arange(14).reshape(7, 2) * 20)
-    several = Fitted(Fitter(FitSettings(), threads=3))(window_, [])
+    several = FitResolver(Fitter(FitSettings(), threads=3))(window_, [])
     alone = fitter(window_)
     for column in ("xy", "cov", "amplitude", "score", "region"):
         np.testing.assert_array_equal(getattr(several, column), getattr(alone, column))
@@ -257,21 +257,21 @@ def scores(patches, fitter, frames):
     return cso_map(found, real, mode="legacy"), right / len(found)
 
 
-def test_it_may_not_fall_below_its_accuracy_on_seqcsist(fitter):
+def test_accuracy_on_seqcsist_does_not_fall(fitter):
     """The committed baseline: 97.7 on 750 trajectories."""
     got, counted = scores(seqcsist(60, seed=11, split="test", depth=16), fitter, range(2, 18, 3))
     assert 100 * got.map > 97
     assert counted == 1
 
 
-def test_it_may_not_fall_below_its_accuracy_on_csist100k(fitter):
+def test_accuracy_on_csist100k_does_not_fall(fitter):
     """The committed baseline: 96.4 on 9,750 images."""
     got, counted = scores(csist100k(400, seed=11, split="test", depth=16), fitter, [0])
     assert 100 * got.map > 94.5
     assert counted > 0.99
 
 
-def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
+def test_a_target_not_shared_by_other_solutions_scores_lower(fitter):
     """At 5 DN the arrangement of four targets 0.42 px apart is a guess; at 0 DN it is not."""
     xy = 5 + 0.3 * np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
     sure, unsure = (fitter(window(images(xy, (0.02, 0), np.full(4, 235.0), noise))).score for noise in (0.0, 5.0))
@@ -292,13 +292,13 @@ def test_a_target_that_other_solutions_do_not_have_scores_lower(fitter):
         ({"noise_dn": -1.0}, "fit.noise_dn: expected 0 or more"),
     ],
 )
-def test_settings_that_make_no_fit_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Fitter(FitSettings(**settings))
 
 
 def test_a_hint_helps_where_the_fits_own_starts_miss():
-    """Four targets in a row: the fit begins on ellipses; told of the row, it finds it."""
+    """Four targets in a row: the fit's own starts are ellipses; a hint of the row lets it find the row."""
     xy = np.array([[4.0, 5.0], [4.6, 5.0], [5.2, 5.0], [5.8, 5.0]])
     patches = images(xy, (0.03, 0.0), np.full(4, 235.0), 1.0).astype(float)
     fitter = Fitter(FitSettings(starts=1))
@@ -311,7 +311,7 @@ def test_a_hint_helps_where_the_fits_own_starts_miss():
     assert far[2] <= far[1] + 1e-3, "a wrong hint does no harm"
 
 
-def test_the_process_that_compiles_gives_the_same_bytes_as_those_that_load(tmp_path):
+def test_compiling_and_loading_processes_give_the_same_bytes(tmp_path):
     code = (
         "import numpy as np; from irst_stream.optics import render;"
         "from irst_stream.fit.fitter import Fitter, FitSettings;"
@@ -329,7 +329,7 @@ def test_the_process_that_compiles_gives_the_same_bytes_as_those_that_load(tmp_p
 
 
 @pytest.mark.parametrize("light", [0.0, 40.0])
-def test_light_that_is_no_target_by_what_is_known_of_them_is_none(light):
+def test_light_ruled_out_by_the_amplitude_prior_is_no_target(light):
     rng = np.random.default_rng(5)
     fit, times = Fitter(FitSettings(amplitude_dn=235.0, amplitude_sd_dn=12.0)), np.arange(5.0) - 2
     for _ in range(20):
@@ -347,8 +347,8 @@ UNKNOWN_BRIGHTNESS = {
 }
 
 
-def test_one_bright_target_is_not_many_faint_ones_in_its_place():
-    """Their places and shares would be free, and so much freedom must not count as evidence."""
+def test_one_bright_target_is_not_resolved_into_coincident_faint_ones():
+    """Coincident targets would have free positions and shares of the light; that freedom must not count as evidence."""
     rng = np.random.default_rng(9)
     fit = Fitter(FitSettings(**UNKNOWN_BRIGHTNESS))
     for _ in range(300):
@@ -356,7 +356,7 @@ def test_one_bright_target_is_not_many_faint_ones_in_its_place():
         assert len(fit(images + 5 * rng.standard_normal(images.shape), TIMES, noise_dn=5.0).xy) == 1
 
 
-def test_errors_are_as_large_as_the_covariances_say_where_noise_grows_with_light():
+def test_covariances_are_consistent_with_shot_noise():
     rng = np.random.default_rng(4)
     shot, dark, xy = 0.5, 3.0, np.array([[4.4, 5.1], [6.4, 4.8]])
     fits = {s: Fitter(FitSettings(**UNKNOWN_BRIGHTNESS, most_targets=3, shot_dn=s)) for s in (0.0, shot)}
@@ -375,7 +375,7 @@ def test_errors_are_as_large_as_the_covariances_say_where_noise_grows_with_light
     assert np.mean(squares[0.0]) > 3
 
 
-def test_errors_are_as_large_as_the_covariances_say_where_part_of_the_noise_stays():
+def test_covariances_are_consistent_with_fixed_pattern_noise():
     rng = np.random.default_rng(6)
     fixed, changing, xy = 2.0, 3.0, np.array([[5.2, 4.9]])
     both = math.hypot(fixed, changing)
@@ -395,8 +395,8 @@ def test_errors_are_as_large_as_the_covariances_say_where_part_of_the_noise_stay
 
 
 @pytest.mark.parametrize("wide", [1.5, 3.0])
-def test_a_cloud_is_no_group_of_targets_and_a_group_of_targets_no_cloud(wide):
-    """A broad patch of light can be had of five targets too, but not exactly."""
+def test_a_cloud_is_not_taken_for_targets_nor_targets_for_a_cloud(wide):
+    """Five targets can imitate a broad patch of light, but not exactly."""
     rng, fit = np.random.default_rng(6), Fitter(FitSettings(**UNKNOWN_BRIGHTNESS))
     rows, columns = np.indices((11, 11))
     cloud = 300 * np.exp(-((columns - 5.3) ** 2 / 8 + (rows - 4.8) ** 2 / 2) / wide**2)
@@ -409,7 +409,7 @@ def test_a_cloud_is_no_group_of_targets_and_a_group_of_targets_no_cloud(wide):
         assert targets.probability.min() > 0.9
 
 
-def test_light_that_targets_do_not_explain_makes_their_places_less_certain():
+def test_unexplained_light_inflates_covariances():
     rng, fit, beyond = np.random.default_rng(7), Fitter(FitSettings(most_targets=1)), []
     for _ in range(100):
         clean = render(np.full((5, 1, 2), 5.2), np.full((5, 1), 235.0)) + 2 * rng.standard_normal((5, 11, 11))
@@ -419,10 +419,10 @@ def test_light_that_targets_do_not_explain_makes_their_places_less_certain():
         np.testing.assert_allclose(unsure.factor[0] @ unsure.factor[0].T, unsure.cov[0], rtol=1e-6)
         away = unsure.xy[0] - 5.2
         beyond.append(away @ np.linalg.solve(unsure.cov[0], away))
-    assert np.mean(np.array(beyond) > CHI2_95) < 0.25, "how wrong it is, the fit knows but from some twenty pixels"
+    assert np.mean(np.array(beyond) > CHI2_95) < 0.25, "the fit estimates the excess misfit from about twenty pixels only"
 
 
-def test_a_platform_that_shakes_does_not_make_targets_strange():
+def test_platform_jitter_does_not_lower_the_probability_of_targets():
     rng, fit = np.random.default_rng(8), Fitter(FitSettings())
     scores = []
     for _ in range(30):
@@ -432,8 +432,8 @@ def test_a_platform_that_shakes_does_not_make_targets_strange():
 
 
 @pytest.mark.parametrize("wider", [0.9, 1.1])
-def test_optics_that_are_not_as_said_are_seen_in_the_light(wider):
-    """Two targets 1 px apart at 3 DN: their number and places right, with ellipses that hold the truth."""
+def test_a_psf_width_other_than_expected_is_estimated_from_the_light(wider):
+    """Two targets 1 px apart at 3 DN: the right number and positions, with consistent error ellipses."""
     doubting, trusting = (Fitter(FitSettings(sigma_doubt=doubt)) for doubt in (0.1, 0.0))
     xy, rng, far, away = np.array([[4.6, 5.2], [5.5, 5.6]]), np.random.default_rng(12), [], []
     for _ in range(40):
@@ -450,7 +450,7 @@ def test_optics_that_are_not_as_said_are_seen_in_the_light(wider):
     assert 0.85 < np.mean(np.array(far) < CHI2_95) <= 1.0
 
 
-def test_optics_that_are_as_said_are_believed():
+def test_a_psf_width_as_expected_is_kept():
     doubting, trusting = (Fitter(FitSettings(sigma_doubt=doubt)) for doubt in (0.1, 0.0))
     same = []
     for seed in range(60):
@@ -460,5 +460,5 @@ def test_optics_that_are_as_said_are_believed():
 
 
 def wrong_by(found, xy):
-    """Px from the true target that is worst found to what was found nearest to it."""
+    """Largest distance, px, from a true target to the nearest one found."""
     return np.linalg.norm(found[:, None] - xy, axis=-1).min(axis=0).max()

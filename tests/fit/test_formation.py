@@ -3,7 +3,7 @@ import pytest
 
 from irst_stream import UsageError
 from irst_stream.fit.fitter import Fitter
-from irst_stream.fit.formation import ways_to_sit
+from irst_stream.fit.formation import seat_choices
 from irst_stream.fit.settings import FitSettings, FormationSettings
 from irst_stream.optics import render
 
@@ -18,7 +18,7 @@ def fitters():
 
 
 def seen(rng, seats, noise):
-    """Images (5, 11, 11) of targets on these seats, somewhere, drifting; where they are in the middle frame."""
+    """Images (5, 11, 11) of drifting targets on these seats at a random place, and their positions in the centre frame."""
     xy = np.array(seats) + 5 + rng.uniform(-0.5, 0.5, 2)
     moved = xy + rng.normal(0, 0.04, 2) * TIMES[:, None, None]
     light = np.tile(rng.uniform(220, 250, len(xy)), (5, 1))
@@ -26,7 +26,7 @@ def seen(rng, seats, noise):
 
 
 def errors(fitter, noise, runs=40):
-    """Of each target's nearest detection, px, over groups on 2 to 4 of the cross's arms; how often the number is right."""
+    """Median distance, px, from a target to its nearest detection on 2 to 4 arms of the cross; share of right numbers."""
     rng, away, right = np.random.default_rng(3), [], 0
     for k in range(runs):
         images, xy = seen(rng, [ARMS[i] for i in rng.permutation(4)[: 2 + k % 3]], noise)
@@ -36,23 +36,23 @@ def errors(fitter, noise, runs=40):
     return np.median(away), right / runs
 
 
-def test_every_choice_of_seats_is_one_way_and_each_number_is_as_likely():
-    ways = ways_to_sit(CROSS, 5)
-    assert sorted(ways.sizes) == [2] * 6 + [3] * 4 + [4]
-    share = [np.exp(ways.weights[ways.sizes == n]).sum() for n in (2, 3, 4)]
+def test_choices_cover_all_seats_and_each_number_is_equally_likely():
+    choices = seat_choices(CROSS, 5)
+    assert sorted(choices.sizes) == [2] * 6 + [3] * 4 + [4]
+    share = [np.exp(choices.weights[choices.sizes == n]).sum() for n in (2, 3, 4)]
     np.testing.assert_allclose(share, 0.95 / 3)
-    assert len(ways_to_sit(CROSS, 3).sizes) == 10, "four targets are more than there may be"
-    assert len(ways_to_sit(FormationSettings(), 5).sizes) == 0
+    assert len(seat_choices(CROSS, 3).sizes) == 10, "four targets exceed the most allowed"
+    assert len(seat_choices(FormationSettings(), 5).sizes) == 0
 
 
-def test_a_known_formation_is_placed_far_better_where_noise_hides_it(fitters):
-    free, known = (errors(fitter, 5.0) for fitter in fitters)
-    assert known[1] == 1
-    assert known[0] < 0.025
-    assert known[0] < 0.3 * free[0]
+def test_a_known_formation_gives_better_positions_under_strong_noise(fitters):
+    free, formation = (errors(fitter, 5.0) for fitter in fitters)
+    assert formation[1] == 1
+    assert formation[0] < 0.025
+    assert formation[0] < 0.3 * free[0]
 
 
-def test_where_the_light_speaks_against_the_formation_it_is_not_believed(fitters):
+def test_light_that_contradicts_the_formation_overrules_it(fitters):
     rng = np.random.default_rng(5)
     for _ in range(10):
         images, xy = seen(rng, [(0.5, 0.5), (-0.4, 0.3), (0.1, -0.6)], 1.0)
@@ -61,8 +61,8 @@ def test_where_the_light_speaks_against_the_formation_it_is_not_believed(fitters
         np.testing.assert_allclose(np.linalg.norm(found.xy[None] - xy[:, None], axis=-1).min(1), 0, atol=0.06)
 
 
-def test_a_target_that_rival_arrangements_place_elsewhere_is_less_likely(fitters):
-    """Three of four arms, pointing one way or the other, look alike under noise: their probabilities tell how often."""
+def test_rival_arrangements_lower_a_targets_probability(fitters):
+    """Three of four arms, pointing either way, look alike under noise; the probabilities match how often each is right."""
     rng, told, true = np.random.default_rng(8), [], []
     for _ in range(150):
         images, xy = seen(rng, ARMS[:3], 12.0)
@@ -84,6 +84,6 @@ def test_a_target_that_rival_arrangements_place_elsewhere_is_less_likely(fitters
         ({"seats_px": ((float("nan"), 0.0),)}, "fit.formation.seats_px: expected finite numbers"),
     ],
 )
-def test_what_makes_no_formation_is_refused(settings, message):
+def test_invalid_formations_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Fitter(FitSettings(formation=FormationSettings(**{"seats_px": ARMS, "members": (2, 4), **settings})))

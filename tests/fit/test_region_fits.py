@@ -1,4 +1,4 @@
-"""Regions whose fit goes on from their last window: as good as from scratch, and nothing held where nothing may be."""
+"""Warm-started fits of regions: as good as from scratch, and no warm start where the last window is of no use."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def truth(index):
 
 
 def windows(frames=60, sensor="a", epoch=1, noise=2.0):
-    """Two regions of three and two targets, as they drift."""
+    """Windows of two regions, of three and two drifting targets."""
     rng = np.random.default_rng(5)
     light = np.stack([render(truth(k), AMPLITUDE) for k in range(-2, frames + 2)], axis=1)
     seen = (light + noise * rng.standard_normal(light.shape)).astype(np.float32)
@@ -34,8 +34,8 @@ def windows(frames=60, sensor="a", epoch=1, noise=2.0):
         )
 
 
-def fits(anew, threads=1):
-    regions = RegionFits(Fitter(FitSettings(refit_every=anew, **SETTINGS), threads))
+def fits(refit_every, threads=1):
+    regions = RegionFits(Fitter(FitSettings(refit_every=refit_every, **SETTINGS), threads))
     return lambda window: regions(window, [NO_TARGETS] * len(window.patches)), regions
 
 
@@ -46,21 +46,21 @@ def errors(found, index):
     ]
 
 
-def test_going_on_finds_as_much_as_beginning_from_scratch_each_time():
+def test_warm_started_fits_find_as_much_as_fits_from_scratch():
     scratch, _ = fits(1)
-    going_on, _ = fits(8)
-    counts, far = {"scratch": 0, "going on": 0}, {"scratch": [], "going on": []}
+    warm, _ = fits(8)
+    counts, far = {"scratch": 0, "warm": 0}, {"scratch": [], "warm": []}
     for k, window in enumerate(windows()):
-        for name, fit in (("scratch", scratch), ("going on", going_on)):
+        for name, fit in (("scratch", scratch), ("warm", warm)):
             found = fit(window)
             counts[name] += sum(len(f.xy) == n for f, n in zip(found, (3, 2), strict=True))
             far[name] += [d for e in errors(found, k) for d in e]
-    assert counts["going on"] >= 0.93 * counts["scratch"]  # six seeds gave 0.93 to 1.02
+    assert counts["warm"] >= 0.93 * counts["scratch"]  # six seeds gave 0.93 to 1.02
     assert counts["scratch"] > 0.9 * 120
-    assert np.median(far["going on"]) < 1.05 * np.median(far["scratch"]) < 0.1
+    assert np.median(far["warm"]) < 1.05 * np.median(far["scratch"]) < 0.1
 
 
-def test_what_is_held_of_another_epoch_or_of_long_ago_is_not_used():
+def test_warm_starts_of_another_epoch_or_before_a_long_gap_are_not_used():
     """After a restart or a long gap, a window gives what it gives by itself."""
     fit, _ = fits(1000)
     alone, _ = fits(1000)
@@ -83,7 +83,7 @@ def rest(window):
     return window.corners, window.patches, times, shifts, window.region, window.noise, window.ceiling
 
 
-def test_regions_that_come_and_go_keep_what_is_theirs():
+def test_regions_that_come_and_go_keep_their_warm_start():
     fit, _ = fits(1000)
     whole, _ = fits(1000)
     for k, window in enumerate(windows(12)):
@@ -95,10 +95,10 @@ def test_regions_that_come_and_go_keep_what_is_theirs():
         np.testing.assert_array_equal(fit(part)[-1].xy, both[1].xy)
 
 
-@pytest.mark.parametrize("anew", [1, 8])
-def test_threads_change_no_bit(anew):
-    one, _ = fits(anew)
-    three, _ = fits(anew, threads=3)
+@pytest.mark.parametrize("refit_every", [1, 8])
+def test_threads_do_not_change_results(refit_every):
+    one, _ = fits(refit_every)
+    three, _ = fits(refit_every, threads=3)
     for window in windows(20):
         for a, b in zip(one(window), three(window), strict=True):
             for column, other in zip(a, b, strict=True):
@@ -106,7 +106,7 @@ def test_threads_change_no_bit(anew):
 
 
 def apart_by_one_pixel(frames, light, noise=5.0, seed=0):
-    """Windows of one region: two targets 1 px apart, of these amplitudes (2,) DN, that drift through it."""
+    """Windows of one region with two drifting targets 1 px apart, of amplitudes light (2,) DN."""
     rng = np.random.default_rng(seed)
     xy = [np.array([[4.5, 5.0], [5.5, 5.0]]) + 0.01 * (k - frames / 2) for k in range(frames + 4)]
     seen = np.stack([render(at, np.array(light)) for at in xy])
@@ -117,8 +117,8 @@ def apart_by_one_pixel(frames, light, noise=5.0, seed=0):
 
 
 @pytest.mark.parametrize(("light", "targets"), [((150.0, 30.0), 2), ((150.0, 0.0), 1)])
-def test_the_number_of_targets_is_learnt_from_all_frames_that_have_passed(light, targets):
-    """One window may be too little to tell a faint target from noise; many are not."""
+def test_evidence_for_the_number_of_targets_accumulates_over_frames(light, targets):
+    """One window may not distinguish a faint target from noise; many do."""
     alone, followed = [], []
     for seed in range(8):
         fit, _ = fits(8)
@@ -132,20 +132,20 @@ def test_the_number_of_targets_is_learnt_from_all_frames_that_have_passed(light,
     assert targets == 1 or np.mean(alone) < 0.9
 
 
-def test_a_region_that_is_moved_after_its_group_goes_on_from_where_it_was():
-    """Its number is another then, and its corner some whole pixels on."""
+def test_a_region_that_follows_its_group_keeps_the_warm_start():
+    """The moved region has a new number and a corner some whole pixels away."""
     stays, moves = fits(1000)[0], fits(1000)[0]
     for k, window in enumerate(windows(12)):
-        corners, patches, course, region, noise, ceiling = rest(window)
+        corners, patches, times, shifts, region, noise, ceiling = rest(window)
         step = np.array([2.0, -1.0]) if k >= 6 else np.zeros(2)
         rolled = np.roll(patches, (int(-step[1]), int(-step[0])), axis=(2, 3))
-        moved = Window(window.stamp, corners + step, rolled, course, region + (10 if k >= 6 else 0), noise, ceiling)
+        moved = Window(window.stamp, corners + step, rolled, times, shifts, region + (10 if k >= 6 else 0), noise, ceiling)
         for a, b in zip(stays(window), moves(moved), strict=True):
             np.testing.assert_allclose(b.xy + step, a.xy, atol=0.02)
 
 
-def test_a_platform_that_jumps_between_windows_takes_what_is_held_along():
-    """Told of the jumps, a fit that goes on finds what it finds of a sensor at rest; from the wrong place it would not."""
+def test_warm_starts_follow_the_platforms_jumps():
+    """With the jumps as platform shifts, a warm-started fit finds the targets; from the old positions it would not."""
     rng = np.random.default_rng(3)
     jumps = np.cumsum(rng.choice([-1.0, 1.0], (24, 2)) * 0.4, axis=0) * (np.arange(24) >= 4)[:, None]
     jumps -= jumps.mean(axis=0)

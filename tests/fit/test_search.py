@@ -1,8 +1,8 @@
-"""The seam between the fit and what it runs on: a device that fails loses nothing."""
+"""The search on a device and its fallback to the CPU: a device that fails loses no window."""
 
 import numpy as np
 import pytest
-from searched import LOOSE, answers_of, random_regions
+from searched import LOOSE, random_regions, results_of
 
 from irst_stream import DeviceError
 from irst_stream.fit.fitter import Fitter, priors_of
@@ -16,31 +16,31 @@ FAILED = "the fit failed on its GPU (cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAIL
 
 
 class Failing:
-    """A device that answers some windows, then no more."""
+    """A device that fails after `good` windows."""
 
     def __init__(self, search, good):
         self.search, self.good, self.asked = search, good, 0
 
-    def __call__(self, which, regions, answers):
+    def __call__(self, which, regions, results):
         self.asked += 1
         if self.asked > self.good:
             raise DeviceError("cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED (719)")
-        self.search(which, regions, answers)
+        self.search(which, regions, results)
 
 
-def test_the_cpu_answers_from_the_window_on_that_a_device_fails_on():
+def test_the_cpu_takes_over_with_the_window_on_which_the_device_fails():
     cpu, regions = CpuSearch(LOOSE, threads=2), random_regions(LOOSE, 12, seed=2)
     device = Failing(cpu, good=2)
     search = Fallback(device, cpu)
-    wanted = answers_of(cpu, regions, LOOSE.most)
+    expected = results_of(cpu, regions, LOOSE.max_targets)
     for window in range(5):
         assert search.alarm == ("" if window < 3 else FAILED)
-        for one, other in zip(answers_of(search, regions, LOOSE.most), wanted, strict=True):
+        for one, other in zip(results_of(search, regions, LOOSE.max_targets), expected, strict=True):
             np.testing.assert_array_equal(one, other)
     assert device.asked == 3, "a device that failed is not asked again"
 
 
-def test_a_fit_tells_why_its_device_is_lost():
+def test_a_fitter_reports_why_its_device_is_no_longer_used():
     settings = FitSettings()
     plain, fitter = Fitter(settings), Fitter(settings, device=Failing(CpuSearch(priors_of(settings)), good=1))
     images = render(np.tile([[5.2, 5.1], [5.9, 5.3]], (5, 1, 1)), np.full((5, 2), 235.0))
@@ -57,20 +57,20 @@ def test_other_errors_of_a_device_are_not_hidden():
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        answers_of(Fallback(broken, CpuSearch(LOOSE)), random_regions(LOOSE, 2, seed=2), LOOSE.most)
+        results_of(Fallback(broken, CpuSearch(LOOSE)), random_regions(LOOSE, 2, seed=2), LOOSE.max_targets)
 
 
-def test_only_the_rows_that_are_asked_for_are_filled():
+def test_only_the_requested_rows_are_filled():
     regions = random_regions(LOOSE, 6, seed=2)
-    every = answers_of(CpuSearch(LOOSE), regions, LOOSE.most)
+    every = results_of(CpuSearch(LOOSE), regions, LOOSE.max_targets)
     some = FitResults(*(np.full_like(column, 7) for column in every))
     CpuSearch(LOOSE, threads=2)(np.array([4, 1, 5]), regions, some)
     assert some.number.tolist() == [7, every.number[1], 7, 7, *every.number[4:]]
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8])
-def test_threads_share_the_rows_and_answer_as_one_does(threads: int):
+def test_several_threads_give_the_results_of_one(threads: int):
     regions = random_regions(LOOSE, 7, seed=3)
-    alone = answers_of(CpuSearch(LOOSE), regions, LOOSE.most)
-    for one, other in zip(answers_of(CpuSearch(LOOSE, threads), regions, LOOSE.most), alone, strict=True):
+    alone = results_of(CpuSearch(LOOSE), regions, LOOSE.max_targets)
+    for one, other in zip(results_of(CpuSearch(LOOSE, threads), regions, LOOSE.max_targets), alone, strict=True):
         np.testing.assert_array_equal(one, other)

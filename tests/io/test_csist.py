@@ -1,10 +1,10 @@
-"""The published layout: what is written reads back, x stays the column, and nothing in a file can surprise."""
+"""The published layout: files round-trip, x stays the column, and invalid files raise an error."""
 
 import shutil
 
 import numpy as np
 import pytest
-from endings import until_error
+from endings import collect_until_error
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,7 +73,7 @@ def test_csist100k_reads_as_single_images(tmp_path):
     np.testing.assert_array_equal([len(t) for t in source.truths()], drawn.count)
 
 
-def test_a_root_is_its_splits_and_an_image_folder_its_split(tmp_path):
+def test_a_root_opens_all_splits_and_an_image_folder_its_split(tmp_path):
     for split in ("train", "test"):
         generate(tmp_path / split, count=1, split=split)
     assert open_source(tmp_path).kind == "SeqCSIST, train + test"
@@ -81,7 +81,7 @@ def test_a_root_is_its_splits_and_an_image_folder_its_split(tmp_path):
     assert next(iter(open_source(tmp_path / "test" / "image"))).stamp.sensor == "test/00000"
 
 
-def test_the_kind_is_told_without_a_manifest_and_can_be_stated(tmp_path):
+def test_the_kind_is_inferred_without_a_manifest_and_can_be_given(tmp_path):
     sequence, single = generate(tmp_path / "a", count=2), generate(tmp_path / "b", "csist100k", 40)
     for folder in (sequence, single):
         (folder / "manifest.json").unlink()
@@ -104,12 +104,12 @@ def test_the_older_toolkit_names_are_read_too(tmp_path):
     assert len(list(source)) == len(list(source.truths())) == 3
 
 
-def test_a_missing_image_ends_its_trajectory_after_the_frames_before(tmp_path):
+def test_a_missing_image_raises_after_the_frames_before_it(tmp_path):
     folder = generate(tmp_path / "train", count=2)
     (folder / "image" / "image_25.png").unlink()
-    got, said = until_error(open_source(folder), SourceError)
-    assert len(got) == 25
-    assert "image_25.png: missing; expected 20 consecutive ids" in said
+    frames, message = collect_until_error(open_source(folder), SourceError)
+    assert len(frames) == 25
+    assert "image_25.png: missing; expected 20 consecutive ids per trajectory" in message
 
 
 @pytest.mark.parametrize(("dataset", "missing"), [("seqcsist", 20), ("seqcsist", 0), ("csist100k", 1)])
@@ -125,7 +125,7 @@ def test_a_missing_first_image_shifts_no_other_sequence(dataset, missing, tmp_pa
         assert f"image_{missing}.png: missing" in str(error)  # noqa: PT017 - the frames before matter too
 
 
-def test_two_images_of_one_id_are_refused(tmp_path):
+def test_two_images_with_the_same_id_are_refused(tmp_path):
     folder = generate(tmp_path / "a", "csist100k", count=3)
     shutil.copy(folder / "image" / "image_1.png", folder / "image" / "image_001.png")
     with pytest.raises(SourceError, match="has the same id as"):
@@ -135,18 +135,18 @@ def test_two_images_of_one_id_are_refused(tmp_path):
 def test_a_missing_annotation_is_named(tmp_path):
     folder = generate(tmp_path / "train", count=1)
     (folder / "annotation" / "COS7.xml").unlink()
-    with pytest.raises(SourceError, match=r"COS7\.xml: missing; every image needs its annotation"):
+    with pytest.raises(SourceError, match=r"COS7\.xml: missing; expected one annotation per image"):
         list(open_source(folder).truths())
 
 
-LAUGHS = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
+ENTITY_BOMB = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (LAUGHS.encode(), "declares a document type or entities"),
-        (LAUGHS.encode("utf-16"), "expected UTF-8"),
+        (ENTITY_BOMB.encode(), "declares a document type or entities"),
+        (ENTITY_BOMB.encode("utf-16"), "expected UTF-8"),
         (b"<annotation>" + b" " * (1 << 20), "expected an annotation of 1 to 1048576 bytes"),
         (b"", "expected an annotation of 1 to 1048576 bytes, got 0"),
         (b"<annotation><object>", "not well-formed XML"),
@@ -159,7 +159,7 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><annotation>&c;</an
     ],
     ids=["entities", "entities-utf16", "huge", "empty", "broken", "nul", "no-coordinate", "nan"],
 )
-def test_annotations_that_are_not_are_refused_safely(content, message, tmp_path):
+def test_invalid_annotations_are_refused_safely(content, message, tmp_path):
     path = tmp_path / "COS3.xml"
     path.write_bytes(content)
     with pytest.raises(FormatError, match=message) as caught:
@@ -168,9 +168,9 @@ def test_annotations_that_are_not_are_refused_safely(content, message, tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_document_type_in_another_encoding_finds_no_way_in(tmp_path):
+def test_a_document_type_in_another_encoding_is_refused(tmp_path):
     path = tmp_path / "COS3.xml"
-    path.write_bytes(b'<?xml version="1.0" encoding="cp037"?>' + LAUGHS.encode("cp037"))
+    path.write_bytes(b'<?xml version="1.0" encoding="cp037"?>' + ENTITY_BOMB.encode("cp037"))
     with pytest.raises(FormatError):
         read_annotation(path)
 

@@ -1,4 +1,4 @@
-"""Every file source against one contract, then what each does with files that are not as they should be."""
+"""Every file source against one contract, and each with damaged, unusual and unsupported files."""
 
 import inspect
 import itertools
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
-from endings import until_error
+from endings import collect_until_error
 
 from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, open_source
 from irst_stream.io import jsonl
@@ -36,7 +36,7 @@ def make_frames(dtype, count=12, height=24, width=32):
 
 @pytest.mark.parametrize(("write", "dtype"), CASES)
 def test_contract(write, dtype, tmp_path):
-    """Frames come back bit for bit, in order, stamped, counted, read-only, one by one, as often as one likes."""
+    """Frames are bit-exact, in order, stamped, counted, read-only, read lazily, and the same at each iteration."""
     frames = make_frames(dtype)
     path = write(tmp_path / "flight", frames)
     with open_source(path) as source:
@@ -61,19 +61,19 @@ def test_contract(write, dtype, tmp_path):
     source.close()
 
 
-LEFT = {
+READABLE_FRAMES = {
     media.png_folder: (7,),
     media.bmp_folder: (7,),
     media.tiff_folder: (7,),
-    media.tiff_stack: (7, 8),  # its page directories stand behind all pixels
+    media.tiff_stack: (7, 8),  # its page directories follow all pixels
     media.npy: (7,),
     **dict.fromkeys((media.npy_by_columns, media.npz, media.npz_compressed, media.mat5, media.mat73), (0,)),
 }
-"""How many of 12 frames are left when 60 % of a file, or the eighth of a folder, are: of some formats none."""
+"""Frames of 12 that can be read if a file, or the eighth file of a folder, is cut to 60 %; other formats: 3 to 7."""
 
 
 def opened_frames(path):
-    """Frames, with errors of opening raised as errors of reading."""
+    """Open a source and yield its frames, so that errors on opening are raised by the iteration."""
     yield from open_source(path)
 
 
@@ -84,16 +84,16 @@ def test_truncated_files_deliver_what_is_readable_and_name_the_file(write, dtype
     victim = sorted(path.iterdir(), key=lambda p: int(p.stem[6:]))[7] if path.is_dir() else path
     data = victim.read_bytes()
     victim.write_bytes(data[: int(len(data) * 0.6)])
-    got, message = until_error(opened_frames(path), SourceError)
+    got, message = collect_until_error(opened_frames(path), SourceError)
     assert victim.name in message
-    assert len(got) in LEFT.get(write, range(3, 8))
+    assert len(got) in READABLE_FRAMES.get(write, range(3, 8))
     for k, frame in enumerate(got):
         np.testing.assert_array_equal(frame.pixels, frames[k])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".npy", ".npz", ".mat", ".mkv", ".avi", ".mp4"])
 @pytest.mark.parametrize("content", [b"", b"hello, world", bytes(range(256)) * 40], ids=["empty", "short", "noise"])
-def test_files_of_other_bytes_are_refused_by_name(suffix, content, tmp_path):
+def test_files_with_invalid_content_are_refused_by_name(suffix, content, tmp_path):
     path = tmp_path / f"flight{suffix}"
     path.write_bytes(content)
     with pytest.raises(SourceError, match=f"flight{suffix}") as caught:
@@ -101,16 +101,16 @@ def test_files_of_other_bytes_are_refused_by_name(suffix, content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_png_is_told_from_a_truncated_one(tmp_path):
+def test_a_damaged_png_is_distinguished_from_a_truncated_one(tmp_path):
     path = tmp_path / "a.png"
     data = bytearray(encode_png(make_frames(np.uint16)[0]))
     data[len(data) // 2] ^= 255
     path.write_bytes(data)
-    with pytest.raises(SourceError, match=r"a\.png: damaged: the checksum of its IDAT part"):
+    with pytest.raises(SourceError, match=r"a\.png: damaged: checksum mismatch in its IDAT chunk"):
         list(open_source(path))
 
 
-def test_mixed_sizes_and_types_are_named_after_the_frames_before(tmp_path):
+def test_a_change_of_size_or_type_raises_after_the_frames_before_it(tmp_path):
     frames = make_frames(np.uint16, 4)
     for odd, message in (
         (frames[0][:10], "frame_10.png: 32x10 uint16, but frame_8.png is 32x24 uint16"),
@@ -118,12 +118,12 @@ def test_mixed_sizes_and_types_are_named_after_the_frames_before(tmp_path):
     ):
         path = media.png_folder(tmp_path / str(odd.shape[0]), frames)
         (path / "frame_10.png").write_bytes(encode_png(odd))
-        got, said = until_error(open_source(path))
+        got, text = collect_until_error(open_source(path))
         assert len(got) == 2
-        assert message in said
+        assert message in text
 
 
-def test_colour_is_refused_with_the_way_to_convert_it(tmp_path):
+def test_colour_is_refused_with_a_command_that_converts_it(tmp_path):
     colour = np.random.default_rng(0).integers(0, 255, (8, 24, 32, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), colour[0])
     tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
@@ -136,7 +136,7 @@ def test_colour_is_refused_with_the_way_to_convert_it(tmp_path):
             list(open_source(tmp_path / name))
 
 
-def test_gray_in_a_colour_codec_is_gray(tmp_path):
+def test_gray_video_in_a_colour_codec_is_read_as_gray(tmp_path):
     smooth = np.broadcast_to(np.arange(32, dtype=np.uint8) * 7, (6, 24, 32)).copy()
     got = list(open_source(media._video(tmp_path / "a.avi", "MJPG", smooth)))
     assert len(got) == 6
@@ -146,14 +146,14 @@ def test_gray_in_a_colour_codec_is_gray(tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "becomes"), [(">u2", "uint16"), ("<i2", "float32"), ("f8", "float32"), ("f2", "float32"), ("?", "uint8")]
 )
-def test_other_number_types_become_ours_without_loss(dtype, becomes, tmp_path):
+def test_other_number_types_are_converted_without_loss(dtype, becomes, tmp_path):
     frames = (make_frames(np.uint16) // 20 - (300 if dtype == "<i2" else 0)).astype(dtype)
     got = list(open_source(media.npy(tmp_path / "a", frames)))
     assert got[0].pixels.dtype == becomes
     np.testing.assert_array_equal(got[5].pixels, frames[5])
 
 
-def test_numbers_that_would_not_survive_are_refused(tmp_path):
+def test_number_types_that_would_lose_precision_are_refused(tmp_path):
     with pytest.raises(SourceError, match="pixels are int32; expected uint8"):
         list(open_source(media.npy(tmp_path / "a", make_frames(np.int32))))
     np.save(tmp_path / "objects.npy", np.array([None, 1]), allow_pickle=True)
@@ -161,7 +161,7 @@ def test_numbers_that_would_not_survive_are_refused(tmp_path):
         open_source(tmp_path / "objects.npy")
 
 
-def test_one_image_is_a_sequence_of_one(tmp_path):
+def test_a_single_image_is_a_sequence_of_one_frame(tmp_path):
     image = make_frames(np.uint16)[0]
     for path in (tmp_path / "a.png", tmp_path / "a.npy", tmp_path / "b.mat"):
         if path.suffix == ".png":
@@ -175,7 +175,7 @@ def test_one_image_is_a_sequence_of_one(tmp_path):
         np.testing.assert_array_equal(next(iter(source)).pixels, image)
 
 
-def test_a_folder_of_folders_is_a_sequence_each_in_natural_order(tmp_path):
+def test_a_folder_of_folders_gives_one_sequence_each_in_natural_order(tmp_path):
     frames = make_frames(np.uint8)
     for k in (10, 9, 2):
         media.png_folder(tmp_path / f"run{k}", frames[:k])
@@ -183,14 +183,16 @@ def test_a_folder_of_folders_is_a_sequence_each_in_natural_order(tmp_path):
     assert got == [(f"run{k}", i) for k in (2, 9, 10) for i in range(k)]
 
 
-def test_which_array_must_be_said_when_there_are_several(tmp_path):
+def test_an_array_must_be_chosen_if_there_are_several(tmp_path):
     frames = make_frames(np.uint16)
     np.savez(tmp_path / "a.npz", night=frames, day=frames[:3])
     scipy.io.savemat(tmp_path / "a.mat", {"night": frames.transpose(1, 2, 0), "day": frames[:3].transpose(1, 2, 0)})
     with h5py.File(tmp_path / "b.mat", "w") as file:
         file["night"], file["day"] = frames.transpose(0, 2, 1), frames[:3].transpose(0, 2, 1)
     for name in ("a.npz", "a.mat", "b.mat"):
-        with pytest.raises(SourceError, match=r"several arrays; say which with --variable. It holds: day .*, night "):
+        with pytest.raises(
+            SourceError, match=r"several arrays; choose one with --variable. Arrays in the file: day .*, night "
+        ):
             open_source(tmp_path / name)
         with pytest.raises(SourceError, match="no array 'dawn'"):
             open_source(tmp_path / name, variable="dawn")
@@ -215,15 +217,15 @@ def filled(folder, settings):
     made.fill(made.missing(), 1, lambda _: None)
 
 
-def test_a_scene_with_a_missing_frame_says_so_before_anything_shifts(tmp_path):
+def test_a_missing_frame_of_a_scene_raises_and_shifts_no_other_frame(tmp_path):
     filled(tmp_path / "sc", SceneSettings(sensor=Sensor(width=32, height=32)))
     (tmp_path / "sc" / "frames" / "frame_000003.png").unlink()
-    got, message = until_error(open_source(tmp_path / "sc"), SourceError)
+    got, message = collect_until_error(open_source(tmp_path / "sc"), SourceError)
     assert len(got) == 3
     assert "frame_000003.png" in message
 
 
-def test_frames_bear_the_poses_of_their_folder(tmp_path):
+def test_frames_carry_the_poses_of_their_folder(tmp_path):
     settings = SceneSettings(sensor=Sensor(width=32, height=32), platform=Platform(drift_x_px_s=9.0, jitter_px=0.5))
     filled(tmp_path / "sc", settings)
     poses = list(jsonl.read(tmp_path / "sc/poses.jsonl", Pose))
@@ -235,13 +237,13 @@ def test_frames_bear_the_poses_of_their_folder(tmp_path):
 
 
 @pytest.mark.parametrize("parameters", [{}, {"name": "a", "sensor": {"rate_hz": 0, "bits": 14}}, {"name": 3}])
-def test_a_scene_whose_manifest_makes_no_sense_is_named(parameters, tmp_path):
+def test_an_invalid_scene_manifest_is_refused(parameters, tmp_path):
     write_manifest(tmp_path, Manifest("scene", "0", 3, parameters))
     with pytest.raises(FormatError, match=r"manifest\.json: parameters: "):
         open_source(tmp_path)
 
 
-def test_hidden_files_of_other_systems_are_no_images(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 3))
     (folder / "._frame_8.png").write_bytes(b"x")
     assert len(list(open_source(folder))) == 3
@@ -259,7 +261,7 @@ def test_a_folder_of_raw_frames_shares_one_sidecar(tmp_path):
     np.testing.assert_array_equal(np.stack([f.pixels for f in got]), frames)
 
 
-def test_a_stack_behind_a_single_directory_is_read_whole(tmp_path):
+def test_a_stack_with_a_single_page_directory_is_read_completely(tmp_path):
     frames = make_frames(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", frames, photometric="minisblack", truncate=True)
     tifffile.imwrite(tmp_path / "b.tif", frames, imagej=True, truncate=True, metadata={"axes": "TYX"})
@@ -268,13 +270,13 @@ def test_a_stack_behind_a_single_directory_is_read_whole(tmp_path):
         np.testing.assert_array_equal(np.stack([f.pixels for f in got]), frames)
 
 
-def test_white_is_zero_is_turned_round(tmp_path):
+def test_white_is_zero_images_are_inverted(tmp_path):
     frames = make_frames(np.uint8, 2)
     tifffile.imwrite(tmp_path / "a.tif", 255 - frames, photometric="miniswhite")
     np.testing.assert_array_equal(next(iter(open_source(tmp_path / "a.tif"))).pixels, frames[0])
 
 
-def test_palettes_are_colour(tmp_path):
+def test_palette_images_are_refused_as_colour(tmp_path):
     colours = np.zeros((3, 256), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", make_frames(np.uint8, 2), photometric="palette", colormap=colours)
     with pytest.raises(SourceError, match="colour"):
@@ -284,7 +286,7 @@ def test_palettes_are_colour(tmp_path):
         open_source(tmp_path / "a.npy")
 
 
-def test_storage_outside_the_file_is_not_followed(tmp_path):
+def test_external_storage_is_not_followed(tmp_path):
     (tmp_path / "secret").write_bytes(bytes(600))
     with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
         file.create_dataset("frames", (2, 10, 30), np.uint8, external=[(str(tmp_path / "secret"), 0, 600)])
@@ -293,43 +295,43 @@ def test_storage_outside_the_file_is_not_followed(tmp_path):
         open_source(tmp_path / "a.mat")
 
 
-def test_empty_arrays_are_not_sources(tmp_path):
+def test_an_empty_array_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((0, 20, 30), np.uint8))
     with pytest.raises(SourceError, match="without a single frame"):
         list(open_source(tmp_path / "a.npy"))
 
 
-def test_pixels_that_would_be_cut_are_refused_by_their_tag():
+def test_pixel_formats_that_would_be_truncated_are_refused():
     for tag, bits in ((b"Y1\x00\x0c", 12), (b"\x10\x001Y", 16), (b"Y3\x0b\n", 10)):
-        with pytest.raises(SourceError, match=f"its {bits}-bit pixel format would be cut to 8 bits"):
+        with pytest.raises(SourceError, match=f"its {bits}-bit pixel format would be truncated to 8 bits"):
             check_depth(Path("a.mkv"), tag)
     for tag in (b"Y800", b"Y1\x00\x10", b"I420"):
         check_depth(Path("a.mkv"), tag)
 
 
 @pytest.mark.parametrize("write", [w for w in media.MEDIA if w not in (media.video, media.avi)], ids=lambda w: w.__name__)
-def test_flipped_bytes_never_end_in_anything_but_frames_or_one_clear_line(write, tmp_path):
+def test_flipped_bytes_give_frames_or_a_one_line_error(write, tmp_path):
     rng = np.random.default_rng(0)
     path = write(tmp_path / "flight", make_frames(media.MEDIA[write][0], 4))
     victim = sorted(path.iterdir())[1] if path.is_dir() else path
     data = np.frombuffer(victim.read_bytes(), np.uint8)
     for _ in range(60):
-        hurt = data.copy()
+        damaged = data.copy()
         where = rng.integers(0, len(data) if rng.random() < 0.5 else min(600, len(data)), rng.integers(1, 6))
-        hurt[where] = rng.integers(0, 256, len(where))
-        victim.write_bytes(hurt.tobytes())
+        damaged[where] = rng.integers(0, 256, len(where))
+        victim.write_bytes(damaged.tobytes())
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what a parser thinks of such bytes
+                warnings.simplefilter("ignore")  # parsers may warn about damaged bytes
                 frames = list(itertools.islice(open_source(path), 100))
         except IrstError as error:
-            assert "\n" not in str(error)  # noqa: PT017 - either is fine, a traceback is not
+            assert "\n" not in str(error)  # noqa: PT017 - frames or an IrstError, no other error
         else:
             assert all(frame.pixels.ndim == 2 for frame in frames)
 
 
 class TestTimes:
-    def test_a_rate_is_stated_by_the_caller_or_the_sidecar_or_the_container_or_assumed(self, tmp_path):
+    def test_the_rate_comes_from_the_caller_the_sidecar_the_container_or_the_default(self, tmp_path):
         folder = media.png_folder(tmp_path / "a", make_frames(np.uint8))
         clip = media.video(tmp_path / "b", make_frames(np.uint8))
         assert (open_source(folder).rate_hz, open_source(folder).rate_from) == (DEFAULT_RATE_HZ, "default")
@@ -341,17 +343,17 @@ class TestTimes:
         assert (stated.rate_hz, stated.rate_from) == (10, "stated")
         assert [f.stamp.time_ns for f in stated][2] == 200_000_005
 
-    def test_a_folder_has_its_sidecar_beside_it_with_every_time(self, tmp_path):
+    def test_a_folder_takes_every_time_from_its_sidecar(self, tmp_path):
         folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 3))
         write_sidecar(folder, Sidecar(times_ns=(1, 5, 6)))
         assert sidecar_path(folder) == tmp_path / "a.toml"
         assert [f.stamp.time_ns for f in open_source(folder)] == [1, 5, 6]
         write_sidecar(folder, Sidecar(times_ns=(1, 5)))
-        got, message = until_error(open_source(folder))
+        got, message = collect_until_error(open_source(folder))
         assert len(got) == 2
         assert "a.toml: times_ns has 2 times, but there is a frame 2" in message
 
-    def test_imagej_stacks_state_their_interval(self, tmp_path):
+    def test_an_imagej_stack_states_its_frame_interval(self, tmp_path):
         path = tmp_path / "a.tif"
         tifffile.imwrite(path, make_frames(np.uint16), imagej=True, metadata={"axes": "TYX", "finterval": 0.02})
         source = open_source(path)
@@ -360,26 +362,26 @@ class TestTimes:
 
 
 class TestRaw:
-    def test_without_a_sidecar_it_says_what_the_sidecar_must_state(self, tmp_path):
+    def test_without_a_sidecar_the_error_names_the_required_fields(self, tmp_path):
         (tmp_path / "a.raw").write_bytes(bytes(100))
         with pytest.raises(SourceError, match=r"need a sidecar a\.raw\.toml that states at least width and height"):
             open_source(tmp_path / "a.raw")
 
-    def test_14_bits_in_16_know_their_full_scale(self, tmp_path):
+    def test_bits_in_the_sidecar_set_the_full_scale(self, tmp_path):
         path = tmp_path / "a.raw"
         assert write_raw(path, make_frames(np.uint16), rate_hz=100.0, bits=14) == 12
         assert read_sidecar(path) == Sidecar(rate_hz=100.0, bits=14, width=32, height=24)
         assert open_source(path).full_scale == 16383
 
-    def test_a_file_that_ends_in_a_frame_delivers_those_before(self, tmp_path):
+    def test_a_truncated_file_delivers_the_frames_before(self, tmp_path):
         path = tmp_path / "a.raw"
         write_raw(path, make_frames(np.uint16))
         path.write_bytes(path.read_bytes()[:-9])
-        got, message = until_error(open_source(path))
+        got, message = collect_until_error(open_source(path))
         assert len(got) == 11
-        assert "a.raw: ends in frame 11: 1527 of 1536 bytes" in message
+        assert "a.raw: truncated in frame 11: 1527 of 1536 bytes" in message
 
-    def test_any_name_will_do_with_a_sidecar(self, tmp_path):
+    def test_any_file_name_is_accepted_with_a_sidecar(self, tmp_path):
         path = tmp_path / "dump.seq"
         write_raw(path, make_frames(np.uint8))
         assert len(list(open_source(path))) == 12
@@ -393,20 +395,20 @@ class TestRaw:
             ("width = ", r"a\.raw\.toml: "),
         ],
     )
-    def test_a_wrong_sidecar_is_named_with_its_field(self, text, message, tmp_path):
+    def test_an_invalid_sidecar_is_named_with_its_field(self, text, message, tmp_path):
         (tmp_path / "a.raw").write_bytes(bytes(100))
         (tmp_path / "a.raw.toml").write_text(text)
         with pytest.raises(FormatError, match=message):
             open_source(tmp_path / "a.raw")
 
-    def test_frames_of_two_sizes_cannot_be_written(self, tmp_path):
+    def test_no_frames_and_frames_of_two_sizes_cannot_be_written(self, tmp_path):
         with pytest.raises(ValueError, match="frame 1: expected"):
             write_raw(tmp_path / "a.raw", [np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8)])
-        with pytest.raises(ValueError, match="at least one frame"):
+        with pytest.raises(ValueError, match="expected at least one frame, got none"):
             write_raw(tmp_path / "a.raw", [])
 
 
-def test_paths_that_hold_no_frames_say_what_would_do(tmp_path):
+def test_paths_without_frames_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("hello")
     for name, message in (("none", "no such file"), ("empty", "no images"), ("notes.txt", "not a kind of file")):
@@ -418,12 +420,12 @@ def test_an_unreadable_image_is_a_source_error(tmp_path):
     folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 3))
     source = open_source(folder)
     (folder / "frame_10.png").unlink()
-    got, message = until_error(source)
+    got, message = collect_until_error(source)
     assert len(got) == 2
     assert "frame_10.png" in message
 
 
-def test_stamps_of_all_files_of_a_folder_name_their_file(tmp_path):
+def test_each_stamp_names_the_file_of_its_frame(tmp_path):
     folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 2))
     assert [f.stamp for f in open_source(folder, rate_hz=10.0)] == [
         Stamp("a", 0, 0, 0, "frame_8.png"),

@@ -1,11 +1,11 @@
-"""Interchange: lossless both ways, and precise about what is wrong."""
+"""JSON lines: lossless in both directions, with precise errors for invalid lines."""
 
 import json
 import re
 
 import numpy as np
 import pytest
-from endings import until_error
+from endings import collect_until_error
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import detections, poses, same, tracks, truths
@@ -31,7 +31,7 @@ def test_every_kind_round_trips_without_loss(kind, tmp_path):
     check()
 
 
-def test_a_line_is_what_the_format_says(tmp_path):
+def test_a_line_has_the_documented_keys(tmp_path):
     path = tmp_path / "a.jsonl"
     xy, cov = np.array([[1.5, 2.5]]), np.array([[[0.25, 0.0], [0.0, 0.5]]])
     record = Detections(
@@ -73,18 +73,18 @@ def bare(**columns):
     ],
     ids=str,
 )
-def test_what_the_format_has_no_word_for_is_not_written(columns):
+def test_values_that_the_format_cannot_express_are_refused(columns):
     assert jsonl.encode(bare())
     with pytest.raises(ValueError, match=f"{next(iter(columns))}: expected"):
         jsonl.encode(bare(**columns))
 
 
-def test_a_byte_order_mark_is_passed_over(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD.encode() + b"\r\n")
     assert len(list(jsonl.read(tmp_path / "a.jsonl", Detections))) == 1
 
 
-def test_numbers_beyond_64_bits_are_named(tmp_path):
+def test_integers_beyond_64_bits_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         '{"sequence":"s","index":0,"truth":[{"id":9223372036854775808,"x":1,"y":1,"amplitude":1}]}'
     )
@@ -92,7 +92,7 @@ def test_numbers_beyond_64_bits_are_named(tmp_path):
         list(jsonl.read(tmp_path / "a.jsonl", Truth))
 
 
-def test_the_shortest_line_another_method_may_write(tmp_path):
+def test_a_line_with_only_the_required_keys_is_read(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"sequence": "s", "index": 0, "detections": [{"x": 1, "y": 2, "amplitude": null, "score": 3}]}\n\n')
     (record,) = jsonl.read(path, Detections)
@@ -131,16 +131,16 @@ GOOD = '{"sequence":"s","index":0,"detections":[]}'
         ('{"sequence":"s","index":0,"detections":[{"x":1e999,"y":2,"amplitude":1,"score":3}]}', "out of range"),
     ],
 )
-def test_what_is_wrong_is_named_by_line_and_field_after_the_lines_before(line, message, tmp_path):
+def test_an_invalid_line_is_named_with_its_field_after_the_lines_before_it(line, message, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(f"{GOOD}\n{GOOD.replace('0', '1', 1)}\n{line}\n{GOOD}\n")
-    got, said = until_error(jsonl.read(path, Detections), FormatError)
-    assert len(got) == 2
-    assert said.startswith(f"{path}:3: ")
-    assert re.search(message, said)
+    records, text = collect_until_error(jsonl.read(path, Detections), FormatError)
+    assert len(records) == 2
+    assert text.startswith(f"{path}:3: ")
+    assert re.search(message, text)
 
 
-def test_bytes_that_are_no_text_are_named_by_line(tmp_path):
+def test_an_undecodable_line_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(FormatError, match=r"a\.jsonl:1: "):
@@ -154,16 +154,16 @@ def test_files_that_cannot_be_opened(tmp_path):
         jsonl.write(tmp_path / "no" / "folder.jsonl", [])
 
 
-def test_the_schema_and_the_document_speak_of_the_same_format():
+def test_every_field_of_the_schema_is_documented():
     defined = jsonl.schema()["$defs"]
     text = (jsonl.Path(jsonl.__file__).parent / "INTERCHANGE.md").read_text()
     rows = ("DetectionRow", "TrackRow", "TruthRow", "PoseRow", "DetectionLine")
     for row in rows:
         for field in defined[row]["properties"]:
-            assert f"`{field}`" in text, f"{row}.{field} is not described"
+            assert f"`{field}`" in text, f"{row}.{field} is not documented"
 
 
-def test_the_examples_of_the_document_can_be_read(tmp_path):
+def test_the_documented_examples_can_be_read(tmp_path):
     text = (jsonl.Path(jsonl.__file__).parent / "INTERCHANGE.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith('{"sequence"')]
     kinds = {"detections": Detections, "tracks": Tracks, "truth": Truth, "pose": Pose}

@@ -1,4 +1,4 @@
-"""PROTOCOL.md and the sensor client in C, which was written from it, say the same as wire.py."""
+"""PROTOCOL.md, the example sensor in C and wire.py agree on the protocol."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from irst_stream import Detections, Frame, Stamp
 from irst_stream.io.zeromq import wire
 
 ROOT = Path(__file__).parents[2]
-PROTOCOL = ROOT / "irst_stream" / "io" / "PROTOCOL.md"
+PROTOCOL = ROOT / "irst_stream" / "io" / "zeromq" / "PROTOCOL.md"
 CLIENT = ROOT / "tools" / "sensor_client.c"
 PATIENCE_MS = 10_000
 SIGTERM = -15
@@ -27,9 +27,9 @@ SIGTERM = -15
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    """The client, compiled as strictly as can be, with the libzmq that Python uses."""
+    """The example sensor, compiled with strict warnings and the libzmq that PyZMQ uses."""
     if shutil.which("cc") is None:
-        pytest.fail("no C compiler: install gcc, or another one whose command is cc")
+        pytest.fail("no C compiler: install gcc, or another compiler with the command cc")
     bundled = list((Path(zmq.__file__).parents[1] / "pyzmq.libs").glob("libzmq*.so*"))
     link = [str(bundled[0]), f"-Wl,-rpath,{bundled[0].parent}"] if bundled else ["-lzmq"]
     program = tmp_path_factory.mktemp("client") / "sensor_client"
@@ -41,7 +41,7 @@ def client(tmp_path_factory):
 
 @contextmanager
 def receiver(kind, endpoint="tcp://127.0.0.1:*", bind=True, **options):
-    """A socket that waits for PATIENCE_MS at most, and where the client finds it."""
+    """A socket with a receive timeout of PATIENCE_MS, and its endpoint."""
     with zmq.Context() as context, context.socket(kind) as socket:
         socket.rcvtimeo, socket.linger = PATIENCE_MS, 0
         for name, value in options.items():
@@ -54,7 +54,7 @@ def receiver(kind, endpoint="tcp://127.0.0.1:*", bind=True, **options):
 
 @contextmanager
 def running(client, *arguments):
-    """The client as a child process, which does not outlive the test."""
+    """The example sensor as a child process, terminated when the block ends."""
     with subprocess.Popen([client, *map(str, arguments)], stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -67,7 +67,7 @@ def take(socket, count):
 
 
 def check(frames, width, height):
-    """That frames are of one epoch and follow each other, and show what the client says they do."""
+    """Check that frames have one epoch and consecutive indices, and show the spot that the client draws."""
     assert {f.stamp.epoch for f in frames} == {frames[0].stamp.epoch}
     for before, after in pairwise(frames):
         assert after.stamp.index == before.stamp.index + 1
@@ -97,7 +97,7 @@ def test_every_frame_of_the_client_is_read(client, sensor, width, height, count)
     assert before <= frames[0].stamp.epoch <= frames[0].stamp.time_ns <= frames[-1].stamp.time_ns <= time.time_ns()
 
 
-def test_a_client_that_starts_again_is_another_epoch(client):
+def test_a_restarted_client_has_a_later_epoch(client):
     with receiver(zmq.PULL) as (socket, endpoint):
         epochs = []
         for _ in range(2):
@@ -108,7 +108,7 @@ def test_a_client_that_starts_again_is_another_epoch(client):
     assert epochs[0] < epochs[1]
 
 
-def test_a_subscriber_hears_the_client(client):
+def test_a_subscriber_receives_the_clients_frames(client):
     with (
         receiver(zmq.SUB) as (socket, endpoint),
         running(client, "--socket", "pub", "--frames", 0, "--rate", 200, endpoint) as process,
@@ -118,7 +118,7 @@ def test_a_subscriber_hears_the_client(client):
         assert process.wait(10) == SIGTERM, process.stderr.read()
 
 
-def test_the_client_may_be_the_one_that_binds(client, tmp_path):
+def test_the_client_can_bind(client, tmp_path):
     endpoint = f"ipc://{tmp_path}/s"
     with (
         receiver(zmq.PULL, endpoint, bind=False) as (socket, _),
@@ -127,7 +127,7 @@ def test_the_client_may_be_the_one_that_binds(client, tmp_path):
         check(take(socket, 5), 64, 64)
 
 
-def test_a_client_with_keys_reaches_a_server_that_it_knows(client):
+def test_a_client_with_keys_connects_only_to_the_server_it_knows(client):
     (public, secret), (its_public, its_secret) = zmq.curve_keypair(), zmq.curve_keypair()
     own = ["--public-key", its_public.decode(), "--secret-key", its_secret.decode()]
     with receiver(zmq.PULL, curve_server=1, curve_secretkey=secret) as (socket, endpoint):
@@ -136,12 +136,12 @@ def test_a_client_with_keys_reaches_a_server_that_it_knows(client):
             assert process.wait(10) == 0, process.stderr.read()
         with socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) as refused:
             with running(client, "--socket", "push", "--server-key", its_public.decode(), *own, endpoint):
-                assert refused.poll(PATIENCE_MS), "a client that takes this server for another one was let in"
+                assert refused.poll(PATIENCE_MS), "a client with another server's key was accepted"
             socket.disable_monitor()
         assert not socket.poll(0)
 
 
-WRONG = {
+INVALID = {
     "": "expected an endpoint",
     "tcp://127.0.0.1:1 tcp://127.0.0.1:2": "one endpoint is enough",
     "--loud 1 tcp://127.0.0.1:1": "--loud: no such option",
@@ -160,13 +160,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("arguments", WRONG)
-def test_what_makes_no_sense_is_one_clear_line(client, arguments):
+@pytest.mark.parametrize("arguments", INVALID)
+def test_invalid_arguments_give_one_line_of_error(client, arguments):
     ended = subprocess.run([client, *arguments.split()], check=False, capture_output=True, text=True, timeout=10)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith("sensor_client: ")
-    assert WRONG[arguments] in ended.stderr
+    assert INVALID[arguments] in ended.stderr
 
 
 def test_help_names_every_option(client):
@@ -176,68 +176,72 @@ def test_help_names_every_option(client):
 
 
 def dumps():
-    """The hex dumps of PROTOCOL.md: of each a list of bytes and what they mean; bytes without a meaning join the next."""
+    """Yield each hex dump of PROTOCOL.md as a list of (bytes, comment); bytes without a comment join the next line."""
     for block in re.findall(r"```hex\n(.*?)```", PROTOCOL.read_text(), re.DOTALL):
-        lines, held = [], b""
+        lines, pending = [], b""
         for line in block.splitlines():
-            data, _, meaning = line.partition("|")
-            held += bytes.fromhex(data)
-            if meaning:
-                lines.append((held, meaning.strip()))
-                held = b""
-        yield [*lines, (held, "")] if held else lines
+            data, _, comment = line.partition("|")
+            pending += bytes.fromhex(data)
+            if comment:
+                lines.append((pending, comment.strip()))
+                pending = b""
+        yield [*lines, (pending, "")] if pending else lines
 
 
-def whole(dump):
+def all_bytes(dump):
     return b"".join(data for data, _ in dump)
 
 
 def entry(data):
-    """A msgpack key and value as a map of one entry."""
+    """Decode a msgpack key and value as a map of one entry."""
     return msgspec.msgpack.decode(b"\x81" + data)
 
 
-def test_the_frame_in_the_text_is_what_it_says():
+def expected_stamp(header):
+    return Stamp(header["sensor"], header["epoch"], header["index"], header["time_ns"], "", header["clock"])
+
+
+def test_the_example_frame_matches_its_comments():
     topic, header, payload, *_ = dumps()
-    [(data, meaning)] = topic
-    assert data.decode() == meaning
+    [(data, comment)] = topic
+    assert data.decode() == comment
     (lead, _), *entries = header
-    said = {}
-    for data, meaning in entries:
-        assert entry(data) == json.loads("{" + meaning + "}")
-        said |= entry(data)
-    assert lead == bytes([0x80 | len(said)])
-    for data, meaning in payload:
-        assert struct.unpack("<3H", data) == tuple(map(int, meaning.split()))
-    frame = wire.decode([whole(topic), whole(header), whole(payload)]).record
+    expected = {}
+    for data, comment in entries:
+        assert entry(data) == json.loads("{" + comment + "}")
+        expected |= entry(data)
+    assert lead == bytes([0x80 | len(expected)])
+    for data, comment in payload:
+        assert struct.unpack("<3H", data) == tuple(map(int, comment.split()))
+    frame = wire.decode([all_bytes(topic), all_bytes(header), all_bytes(payload)]).record
     assert isinstance(frame, Frame)
-    assert frame.stamp == Stamp(said["sensor"], said["epoch"], said["index"], said["time_ns"], "", said["clock"])
-    assert frame.pixels.tolist() == [[int(pixel) for pixel in meaning.split()] for _, meaning in payload]
-    assert frame.full_scale == said["full_scale"]
-    assert msgspec.msgpack.decode(frame.metadata) == said["metadata"]
+    assert frame.stamp == expected_stamp(expected)
+    assert frame.pixels.tolist() == [[int(pixel) for pixel in comment.split()] for _, comment in payload]
+    assert frame.full_scale == expected["full_scale"]
+    assert msgspec.msgpack.decode(frame.metadata) == expected["metadata"]
 
 
-def test_the_detections_in_the_text_are_what_they_say():
+def test_the_example_detections_match_their_comments():
     *_, topic, header, payload = dumps()
-    said = json.loads(re.search(r"```json\n(.*?)```", PROTOCOL.read_text(), re.DOTALL)[1])
-    assert msgspec.msgpack.decode(whole(header)) == said
-    assert whole(topic).decode() == topic[0][1]
-    for data, meaning in payload:
-        assert struct.unpack("<d", data) == (float(meaning),)
-    found, published_ns = wire.decode([whole(topic), whole(header), whole(payload)])
+    expected = json.loads(re.search(r"```json\n(.*?)```", PROTOCOL.read_text(), re.DOTALL)[1])
+    assert msgspec.msgpack.decode(all_bytes(header)) == expected
+    assert all_bytes(topic).decode() == topic[0][1]
+    for data, comment in payload:
+        assert struct.unpack("<d", data) == (float(comment),)
+    found, published_ns = wire.decode([all_bytes(topic), all_bytes(header), all_bytes(payload)])
     assert isinstance(found, Detections)
-    assert found.stamp == Stamp(said["sensor"], said["epoch"], said["index"], said["time_ns"], "", said["clock"])
-    assert published_ns == said["published_ns"]
+    assert found.stamp == expected_stamp(expected)
+    assert published_ns == expected["published_ns"]
     row = [*found.xy[0], *found.cov[0][[0, 0, 1], [0, 1, 1]], found.amplitude[0], found.amplitude_sd[0], found.score[0]]
-    assert [*row, found.region[0]] == [float(meaning) for _, meaning in payload]
+    assert [*row, found.region[0]] == [float(comment) for _, comment in payload]
 
 
-def test_lengths_in_the_text_are_those_of_the_parts():
-    said = re.findall(r"^(?:Topic|Header|Payload), (\d+) bytes", PROTOCOL.read_text(), re.MULTILINE)
-    assert [int(length) for length in said] == [len(whole(dump)) for dump in dumps()]
+def test_the_stated_lengths_match_the_examples():
+    stated = re.findall(r"^(?:Topic|Header|Payload), (\d+) bytes", PROTOCOL.read_text(), re.MULTILINE)
+    assert [int(length) for length in stated] == [len(all_bytes(dump)) for dump in dumps()]
 
 
-def test_the_text_knows_every_key_and_column():
+def test_every_key_and_column_is_documented():
     text = PROTOCOL.read_text()
     columns = {f"`{name}`" for name in (*wire.DETECTION_COLUMNS, *wire.TRACK_COLUMNS)}
     keys = {f"| `{name}` |" for name in wire.Header.__struct_fields__}
@@ -246,14 +250,14 @@ def test_the_text_knows_every_key_and_column():
         assert f"| {kind} | " + ", ".join(f"`{name}`" for name in names) + " |" in text
 
 
-def test_the_client_writes_its_header_as_the_text_shows_it(client):
+def test_the_client_sends_the_documented_header(client):
     _, header, _, *_ = dumps()
     with (
         receiver(zmq.PULL) as (socket, endpoint),
         running(client, "--socket", "push", "--width", 3, "--height", 2, "--frames", 3, "--rate", 100, endpoint),
     ):
         sent = msgspec.msgpack.decode([socket.recv_multipart() for _ in range(3)][2][1])
-    shown = msgspec.msgpack.decode(whole(header))
+    shown = msgspec.msgpack.decode(all_bytes(header))
     assert list(sent) == list(shown)
     new = {"epoch": sent["epoch"], "time_ns": sent["time_ns"]}
     assert sent == shown | new

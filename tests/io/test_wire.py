@@ -1,4 +1,4 @@
-"""Messages: lossless both ways, without copies, and every kind of wrong one is refused under its reason."""
+"""Message encoding: lossless both ways and without copies; an invalid message raises a WireError with its reason."""
 
 import contextlib
 import math
@@ -67,25 +67,25 @@ def test_a_message_written_by_hand_is_read():
     assert msgspec.msgpack.decode(frame.metadata) == {"pose": {"x": 0.5}}
 
 
-def test_what_may_be_left_out_has_defaults_and_unknown_keys_are_left_alone():
+def test_optional_keys_have_defaults_and_unknown_keys_are_ignored():
     drop = ("epoch", "clock", "byte_order", "full_scale", "metadata")
     frame = wire.decode(parts(drop=drop, later={"a": [1, 2]})).record
     assert (frame.stamp.epoch, frame.stamp.clock, frame.full_scale, frame.metadata) == (0, "sensor", math.inf, b"")
 
 
-def test_foreign_byte_order_is_turned():
+def test_foreign_byte_order_is_converted():
     frame = wire.decode(parts(struct.pack(">6H", 0, 1, 2, 300, 400, 16383), byte_order="big")).record
     assert frame.pixels.tolist() == [[0, 1, 2], [300, 400, 16383]]
     assert frame.pixels.dtype == np.uint16
     assert frame.pixels.dtype.isnative
 
 
-WRONG = {
+INVALID = {
     "parts": parts()[:2],
     "header": [b"frame/cam-1/", b"\x00garbage", PAYLOAD],
     "header ": [b"frame/cam-1/", b"", PAYLOAD],
     "header  ": [b"frame/cam-1/", b"\x91" * 60000, PAYLOAD],
-    "header   ": [b"frame/cam-1/", b"\0" * (wire.LARGEST_HEADER + 1), PAYLOAD],
+    "header   ": [b"frame/cam-1/", b"\0" * (wire.MAX_HEADER_BYTES + 1), PAYLOAD],
     "header    ": parts(sensor="a/b"),
     "header     ": parts(index=-1),
     "header      ": parts(time_ns="now"),
@@ -115,15 +115,15 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("reason", WRONG)
-def test_what_is_wrong_is_refused_under_its_reason(reason):
+@pytest.mark.parametrize("reason", INVALID)
+def test_an_invalid_message_raises_a_wire_error_with_its_reason(reason):
     with pytest.raises(WireError) as caught:
-        wire.decode(WRONG[reason])
+        wire.decode(INVALID[reason])
     assert caught.value.reason == reason.strip()
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_of_other_columns_is_refused():
+def test_a_table_with_other_columns_is_refused():
     table = struct.pack("<9d", *range(9))
     wrong = parts(table, topic=b"detections/cam-1/", kind="detections", dtype="float64", shape=[1, 9], columns=["x"])
     with pytest.raises(WireError, match="expected x, y, cov_xx"):
@@ -141,7 +141,7 @@ def test_a_table_of_other_columns_is_refused():
         wire.decode(wrong)
 
 
-def test_a_sensor_whose_name_cannot_travel_is_refused():
+def test_an_invalid_sensor_name_is_refused():
     with pytest.raises(WireError, match="sensor"):
         wire.encode(Frame(Stamp("a/b", 0, 0, 0), np.zeros((2, 2), np.uint8)))
 
@@ -157,11 +157,11 @@ def test_a_header_with_any_byte_changed_is_read_or_refused(data):
     topic, header, payload = parts()
     at = data.draw(st.integers(0, len(header) - 1))
     changed = header[:at] + bytes([data.draw(st.integers(0, 255))]) + header[at + 1 :]
-    with contextlib.suppress(WireError):  # and nothing else
+    with contextlib.suppress(WireError):  # any other error fails the test
         wire.decode([topic, changed, payload])
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20))))
-def test_a_view_that_is_not_contiguous_travels_too(pixels):
+def test_a_non_contiguous_view_round_trips(pixels):
     frame = Frame(Stamp("a", 0, 0, 0), pixels.T[::-1])
     assert (wire.decode(wire.encode(frame)).record.pixels == frame.pixels).all()

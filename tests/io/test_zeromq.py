@@ -1,4 +1,4 @@
-"""Sockets: what is sent arrives, what is wrong is counted, who is unknown stays outside."""
+"""Sockets: messages arrive, invalid ones are counted, and unknown clients are rejected."""
 
 import os
 import stat
@@ -9,11 +9,18 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
-from feeds import LOCAL, collecting, patch, send, sender, until
+from feeds import LOCAL, collecting, send, sender, small_frame, until
 
 from irst_stream import Detections, OutputError, SourceError, Stamp, UsageError
-from irst_stream.io.zeromq import wire
-from irst_stream.io.zeromq.curve_keys import MOST_REJECTED, Doorkeeper, allowed_keys, key_files, make_keys, read_keys
+from irst_stream.io.zeromq import sockets, wire
+from irst_stream.io.zeromq.curve_keys import (
+    MAX_REJECTED_KEYS,
+    ClientAuthenticator,
+    allowed_keys,
+    key_files,
+    make_keys,
+    read_keys,
+)
 from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings, is_local, link_fault
 from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource
 from irst_stream.live.queues import OTHERS
@@ -21,10 +28,10 @@ from irst_stream.live.queues import OTHERS
 
 @pytest.mark.parametrize(("policy", "kind"), [("lossless", zmq.PUSH), ("live", zmq.PUB)])
 def test_frames_arrive_as_they_were_sent(policy, kind):
-    sent = [patch(i, level=i, shape=(11, 11 + i)) for i in range(40)]
+    sent = [small_frame(i, level=i, shape=(11, 11 + i)) for i in range(40)]
     with collecting(policy) as taken, sender(taken.source.endpoint, kind) as socket:
-        if kind == zmq.PUB:  # a subscription takes a moment to get through
-            until(lambda: send(socket, patch(999)) or taken.frames, "the subscription")
+        if kind == zmq.PUB:  # the subscription must reach the publisher first
+            until(lambda: send(socket, small_frame(999)) or taken.frames, "the subscription")
             until(lambda: taken.frames[-1].stamp.index == 999)
         send(socket, *sent)
         until(lambda: [f.stamp for f in taken.frames if f.stamp.index != 999] == [f.stamp for f in sent])
@@ -33,11 +40,11 @@ def test_frames_arrive_as_they_were_sent(policy, kind):
             assert after.full_scale == 4095
 
 
-def test_what_is_no_frame_is_counted_by_reason_and_passed_over():
+def test_invalid_messages_are_dropped_and_counted_by_reason():
     with collecting() as taken, sender(taken.source.endpoint) as socket:
         socket.send(b"one part")
         socket.send_multipart([b"frame/cam/", b"garbage", b""])
-        topic, header, payload = wire.encode(patch(0))
+        topic, header, payload = wire.encode(small_frame(0))
         socket.send_multipart([topic, header, bytes(payload)[:-2]])
         socket.send_multipart([topic, header, b"\1" * len(payload)])
         socket.send_multipart([topic, b"\x80" * 70_000, payload])
@@ -45,30 +52,34 @@ def test_what_is_no_frame_is_counted_by_reason_and_passed_over():
         socket.send_multipart([topic, msgspec.msgpack.encode(changed), payload])
         found = Detections.bare(Stamp("cam", 0, 0, 0), np.zeros((1, 2)), np.ones(1), np.ones(1))
         socket.send_multipart(wire.encode(found))
-        send(socket, patch(1))
+        send(socket, small_frame(1))
         until(lambda: taken.frames)
         assert [f.stamp.index for f in taken.frames] == [1]
         assert taken.source.rejected == {"parts": 1, "header": 2, "length": 1, "crc": 1, "version": 1, "kind": 1}
 
 
 @pytest.mark.parametrize("policy", ["lossless", "live"])
-def test_only_the_sensors_that_are_asked_for_are_heard(policy):
+def test_only_the_configured_sensors_are_received(policy):
     kind = zmq.PUB if policy == "live" else zmq.PUSH
     with collecting(policy, sensors=("cam1",)) as taken, sender(taken.source.endpoint, kind) as socket:
-        until(lambda: send(socket, patch(0, "cam1"), patch(0, "cam10"), patch(0, "b")) or len(taken.frames) > 1)
+        until(
+            lambda: (
+                send(socket, small_frame(0, "cam1"), small_frame(0, "cam10"), small_frame(0, "b")) or len(taken.frames) > 1
+            )
+        )
         assert {f.stamp.sensor for f in taken.frames} == {"cam1"}
 
 
-def test_a_message_beyond_the_limit_breaks_its_own_connection_only():
+def test_a_message_beyond_the_limit_closes_only_its_own_connection():
     with collecting(largest_mb=0.01) as taken, sender(taken.source.endpoint) as big, sender(taken.source.endpoint) as small:
-        send(big, patch(0, "big", shape=(200, 200)))
+        send(big, small_frame(0, "big", shape=(200, 200)))
         until(lambda: taken.source.links["disconnected"], "the disconnection")
-        send(small, patch(0))
+        send(small, small_frame(0))
         until(lambda: taken.frames)
         assert {f.stamp.sensor for f in taken.frames} == {"cam"}
 
 
-def test_silence_is_noticed_and_the_link_opened_anew():
+def test_silence_counts_as_a_stall_and_the_link_is_reopened():
     listener = zmq.Context()
     publisher = listener.socket(zmq.PUB)
     publisher.bind(LOCAL)
@@ -77,46 +88,46 @@ def test_silence_is_noticed_and_the_link_opened_anew():
         with collecting("live", endpoint=endpoint, bind=False, stall_s=0.1) as taken:
             until(lambda: taken.source.stalled)
             assert taken.source.links["stalled"] == 1
-            until(lambda: send(publisher, patch(0)) or taken.frames)
+            until(lambda: send(publisher, small_frame(0)) or taken.frames)
             until(lambda: taken.source.links["stalled"] >= 2, "a second stall: the first had ended")
     finally:
         listener.destroy(0)
 
 
-def test_a_flood_does_not_keep_a_source_from_stopping(monkeypatch):
-    monkeypatch.setattr("irst_stream.io.zeromq.sockets.REST_S", 0.2)
-    monkeypatch.setattr("irst_stream.io.zeromq.sockets.GAP_MS", 5000)  # this machine may be busy
+def test_a_source_stops_even_if_frames_keep_arriving(monkeypatch):
+    monkeypatch.setattr(sockets, "DRAIN_S", 0.2)
+    monkeypatch.setattr(sockets, "DRAIN_POLL_MS", 5000)  # this machine may be busy
     with collecting() as taken, sender(taken.source.endpoint) as socket:
-        send(socket, patch(0))
+        send(socket, small_frame(0))
         taken.source.stop()
-        until(lambda: send(socket, *(patch(1) for _ in range(100))) or not taken.is_alive(), "the end")
+        until(lambda: send(socket, *(small_frame(1) for _ in range(100))) or not taken.is_alive(), "the end")
 
 
-def test_a_link_over_which_nonsense_comes_has_not_stalled():
+def test_invalid_messages_prevent_a_stall():
     with collecting(stall_s=2.0) as taken, sender(taken.source.endpoint) as socket:
         socket.send(b"nonsense")
         until(lambda: taken.source.rejected)
-        ended = time.monotonic() + 2.5
-        until(lambda: socket.send(b"nonsense") or time.monotonic() > ended)
+        deadline = time.monotonic() + 2.5
+        until(lambda: socket.send(b"nonsense") or time.monotonic() > deadline)
         assert taken.source.links["stalled"] == 0
 
 
-def test_what_has_come_before_a_stop_is_still_given_out():
+def test_frames_that_arrived_before_a_stop_are_still_delivered():
     source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")
     try:
         with sender(source.endpoint) as socket:
-            send(socket, *(patch(i) for i in range(1000)))
+            send(socket, *(small_frame(i) for i in range(1000)))
             frames = iter(source)
             assert next(frames).stamp.index == 0
             until(lambda: source._socket.poll(0))
             source.stop()
             rest = [f.stamp.index for f in frames]
-        assert rest == list(range(1, 1000)), "what waits in the system's buffers too"
+        assert rest == list(range(1, 1000)), "including frames in the operating system's buffers"
     finally:
         source.close()
 
 
-def test_an_endpoint_in_use_gives_one_clear_line():
+def test_an_endpoint_in_use_gives_a_one_line_error():
     source = ZmqSource(ReceiveSettings(LOCAL, bind=True))
     try:
         with pytest.raises(SourceError, match=rf"{source.endpoint}: cannot be bound: Address already in use"):
@@ -140,19 +151,19 @@ def test_an_endpoint_in_use_gives_one_clear_line():
         ("tcp://[::]:5555", False),
     ],
 )
-def test_which_endpoints_only_this_machine_reaches(endpoint, local):
+def test_which_endpoints_are_local(endpoint, local):
     assert is_local(endpoint) is local
     field, fault = link_fault(Link(endpoint, bind=True))
     assert bool(fault) is not local
     assert field == ("" if local else "endpoint")
     assert link_fault(Link(endpoint, bind=True, unencrypted_on_the_network=True)) == ("", "")
-    assert link_fault(Link(endpoint))[0] == ("endpoint" if "*" in endpoint else ""), "nobody can go to any of them"
+    assert link_fault(Link(endpoint))[0] == ("endpoint" if "*" in endpoint else ""), "an end cannot connect to a wildcard"
     if not local:
         with pytest.raises(UsageError, match="can be reached from other machines without keys"):
             ZmqSource(ReceiveSettings(endpoint, bind=True))
 
 
-UNKNOWN = (
+INVALID_ENDPOINTS = (
     *("", "127.0.0.1:5555", "tcp:/127.0.0.1:1", "tcp://", "ipc://", "udp://127.0.0.1:1", "inproc://feed"),
     *("tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://:5555", "tcp://[::1:5555", "tcp://two words:5555"),
     *("tcp://127.0.0.1:99999", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1", "tcp://127.0.0.1:http", "tcp://127.0.0.1:٣"),
@@ -162,7 +173,11 @@ UNKNOWN = (
 @pytest.mark.parametrize(
     ("link", "field"),
     [
-        *((Link(endpoint, bind, unencrypted_on_the_network=True), "endpoint") for endpoint in UNKNOWN for bind in (0, 1)),
+        *(
+            (Link(endpoint, bind, unencrypted_on_the_network=True), "endpoint")
+            for endpoint in INVALID_ENDPOINTS
+            for bind in (0, 1)
+        ),
         (Link("tcp://*:5555"), "endpoint"),
         (Link("tcp://127.0.0.1:*"), "endpoint"),
         (Link("tcp://127.0.0.1:0"), "endpoint"),
@@ -173,13 +188,13 @@ UNKNOWN = (
         (Link("tcp://127.0.0.1:1", bind=True, allow="a"), "keys"),
     ],
 )
-def test_links_that_make_no_sense_are_named(link, field):
+def test_the_invalid_field_of_a_link_is_named(link, field):
     assert link_fault(link)[0] == field
 
 
 @pytest.fixture
 def keys(tmp_path):
-    """Key pairs of a server, a client it knows and one it does not; the folder of those it knows."""
+    """A folder with key pairs of a server, a known and an unknown client, and `allowed`, the server's allow-list."""
     pairs = {name: make_keys(tmp_path / name) for name in ("server", "known", "unknown")}
     (tmp_path / "allowed").mkdir()
     (tmp_path / "allowed/known.key").write_bytes((tmp_path / "known.key").read_bytes())
@@ -187,16 +202,16 @@ def keys(tmp_path):
 
 
 def curve(pairs, name):
-    """A client's socket options."""
-    mine = pairs[name]
+    """CURVE socket options of a client."""
+    own = pairs[name]
     return {
-        "curve_publickey": mine.public,
-        "curve_secretkey": mine.secret,
+        "curve_publickey": own.public,
+        "curve_secretkey": own.secret,
         "curve_serverkey": pairs["server"].public,
     }
 
 
-def test_known_keys_come_in_and_unknown_ones_are_counted(keys, caplog):
+def test_known_keys_are_accepted_and_unknown_ones_counted(keys, caplog):
     folder, pairs = keys
     access = {"keys": str(folder / "server.key_secret"), "allow": str(folder / "allowed")}
     with (
@@ -204,36 +219,36 @@ def test_known_keys_come_in_and_unknown_ones_are_counted(keys, caplog):
         sender(taken.source.endpoint, **curve(pairs, "unknown"), linger=0) as stranger,
         sender(taken.source.endpoint, **curve(pairs, "known")) as friend,
     ):
-        send(stranger, patch(0, "stranger"))
+        send(stranger, small_frame(0, "stranger"))
         until(lambda: taken.source.rejected["client"], "the rejection")
-        send(friend, patch(7))
+        send(friend, small_frame(7))
         until(lambda: taken.frames)
         assert [f.stamp.sensor for f in taken.frames] == ["cam"]
     assert pairs["unknown"].public.decode() in caplog.text
 
 
-def test_any_number_of_unknown_clients_are_counted_in_bounded_memory(keys):
+def test_rejected_clients_are_counted_in_bounded_memory(keys):
     folder, _ = keys
-    with zmq.Context() as context, closing(Doorkeeper(context, folder / "allowed")) as door:
+    with zmq.Context() as context, closing(ClientAuthenticator(context, folder / "allowed")) as authenticator:
         for k in range(1000):
-            assert not door.callback("", f"{k:040}".encode())
-        assert door.rejected.total() == 1000
-        assert len(door.rejected) == MOST_REJECTED + 1
-        assert door.rejected[OTHERS] == 1000 - MOST_REJECTED
+            assert not authenticator.callback("", f"{k:040}".encode())
+        assert authenticator.rejected.total() == 1000
+        assert len(authenticator.rejected) == MAX_REJECTED_KEYS + 1
+        assert authenticator.rejected[OTHERS] == 1000 - MAX_REJECTED_KEYS
 
 
-def test_a_file_that_is_no_key_keeps_nobody_out(keys, caplog):
+def test_an_invalid_key_file_is_ignored(keys, caplog):
     folder, pairs = keys
     access = {"keys": str(folder / "server.key_secret"), "allow": str(folder / "allowed")}
     with collecting(**access) as taken:
         (folder / "allowed" / "another.key").write_text("junk")
         with sender(taken.source.endpoint, **curve(pairs, "known")) as friend:
-            send(friend, patch(0))
+            send(friend, small_frame(0))
             until(lambda: taken.frames)
-    assert "another.key: no key file that can be read" in caplog.text
+    assert "another.key: not a readable key file" in caplog.text
 
 
-def test_a_client_without_keys_says_nothing(keys):
+def test_a_client_without_keys_is_refused(keys):
     folder, pairs = keys
     access = {"keys": str(folder / "server.key_secret"), "allow": str(folder / "allowed")}
     with (
@@ -241,14 +256,14 @@ def test_a_client_without_keys_says_nothing(keys):
         sender(taken.source.endpoint, linger=0) as stranger,
         sender(taken.source.endpoint, **curve(pairs, "known")) as friend,
     ):
-        send(stranger, patch(0, "stranger"))
+        send(stranger, small_frame(0, "stranger"))
         until(lambda: taken.source.links["refused"], "the refusal")
-        send(friend, patch(0))
+        send(friend, small_frame(0))
         until(lambda: taken.frames)
         assert {f.stamp.sensor for f in taken.frames} == {"cam"}
 
 
-def test_results_go_out_encrypted_to_those_who_are_known(keys):
+def test_results_are_sent_encrypted_to_known_clients(keys):
     folder, pairs = keys
     access = {"keys": str(folder / "server.key_secret"), "allow": str(folder / "allowed")}
     sink = ZmqSink(PublishSettings(LOCAL, **access), "lossless")
@@ -263,8 +278,8 @@ def test_results_go_out_encrypted_to_those_who_are_known(keys):
         sink.close()
 
 
-def test_results_that_nobody_takes_are_counted(monkeypatch):
-    monkeypatch.setattr("irst_stream.io.zeromq.sockets.SEND_TIMEOUT_MS", 1)
+def test_results_without_a_receiver_are_counted_as_lost(monkeypatch):
+    monkeypatch.setattr(sockets, "SEND_TIMEOUT_MS", 1)
     sink = ZmqSink(PublishSettings(LOCAL), "lossless")
     found = Detections.bare(Stamp("cam", 0, 3, 0), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     sink.write(found, 0)
@@ -273,7 +288,7 @@ def test_results_that_nobody_takes_are_counted(monkeypatch):
     sink.close()
 
 
-def test_key_files_are_private_from_the_start_and_never_written_over(tmp_path):
+def test_key_files_are_created_private_and_never_overwritten(tmp_path):
     os.umask(mask := os.umask(0))
     keys = make_keys(tmp_path / "me")
     public, secret = key_files(tmp_path / "me")
@@ -289,15 +304,15 @@ def test_key_files_are_private_from_the_start_and_never_written_over(tmp_path):
     os.umask(mask)
 
 
-def test_what_is_no_key_is_refused_in_one_line(tmp_path):
-    with pytest.raises(UsageError, match="no key file that can be read"):
+def test_an_invalid_key_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="not a readable key file"):
         read_keys(tmp_path / "missing.key")
     (tmp_path / "short.key").write_text('curve\n    public-key = "abc"\n')
-    with pytest.raises(UsageError, match="a key has 40 letters, got 3"):
+    with pytest.raises(UsageError, match="expected a key of 40 characters, got 3"):
         read_keys(tmp_path / "short.key")
     for key in (40 * "#", 40 * ";"):
         (tmp_path / "wrong.key").write_text(f'curve\n    public-key = "{key}"\n')
-        with pytest.raises(UsageError, match=f"a key is written in Z85, got {key}"):
+        with pytest.raises(UsageError, match=f"expected a key in Z85, got {key}"):
             read_keys(tmp_path / "wrong.key")
     with pytest.raises(UsageError, match="no such folder"):
         allowed_keys(tmp_path / "nowhere")

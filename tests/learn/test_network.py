@@ -1,20 +1,20 @@
-"""DeRefNet piece by piece against slow, obvious statements of the same."""
+"""DeRefNet part by part against slow, plain implementations."""
 
 import numpy as np
 import pytest
 import torch
 from networks import random_network
-from torch.nn import functional as F  # noqa: N812 - as everybody calls it
+from torch.nn import functional as F  # noqa: N812 - the customary name
 
 from irst_stream.learn.deform import deform_conv
-from irst_stream.learn.network import DeRefNet, Fuse, Unfold, claims
+from irst_stream.learn.network import DeRefNet, Fuse, Unfold, decode_claims
 from irst_stream.optics import FineGrid
 from irst_stream.sim import seqcsist
 from irst_stream.unmix.engine import WINDOW
 
 
 def slow_deform(features, offset, weight):
-    """One output at a time, one tap at a time, one corner at a time."""
+    """Deformable convolution, one output pixel, tap and interpolation corner at a time."""
     _, channels, height, width = features.shape
     out = np.zeros((weight.shape[0], height, width))
     for row in range(height):
@@ -33,7 +33,7 @@ def slow_deform(features, offset, weight):
 
 
 @pytest.mark.parametrize("reach", [0.0, 0.4, 3.0])
-def test_deformable_convolution_equals_the_slow_one(reach):
+def test_deformable_convolution_equals_the_slow_implementation(reach):
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(1, 3, 6, 7, generator=generator, dtype=torch.float64)
     offset = reach * torch.randn(1, 18, 6, 7, generator=generator, dtype=torch.float64)
@@ -42,13 +42,13 @@ def test_deformable_convolution_equals_the_slow_one(reach):
     np.testing.assert_allclose(got, slow_deform(*(t.numpy() for t in (features, offset, weight))), atol=1e-12)
 
 
-def test_without_offsets_it_is_a_convolution_also_in_batches():
+def test_without_offsets_it_is_an_ordinary_convolution():
     features, weight = torch.randn(4, 5, 9, 8), torch.randn(6, 5, 3, 3)
     got = deform_conv(features, torch.zeros(4, 18, 9, 8), weight)
     torch.testing.assert_close(got, F.conv2d(features, weight, padding=1), atol=1e-4, rtol=1e-4)
 
 
-def test_deformable_convolution_has_gradients_by_all_three():
+def test_deformable_convolution_has_correct_gradients():
     inputs = [
         t.double().requires_grad_()
         for t in (torch.randn(1, 2, 4, 4), 0.3 * torch.randn(1, 18, 4, 4), torch.randn(2, 2, 3, 3))
@@ -66,13 +66,13 @@ def patches():
     return torch.from_numpy(seqcsist(2, seed=2).frames)
 
 
-def test_the_first_step_follows_the_imaging_model():
+def test_the_gradient_step_follows_the_imaging_model():
     """A stage's gradient step is x - lambda (x PhiT Phi) + lambda y Phi, as the paper writes it."""
     unfold, grid = Unfold(), FineGrid()
     phi = torch.tensor(grid.phi(), dtype=torch.float32)
     x, y = torch.randn(3, 1089), torch.randn(3, 121)
-    written = x - 0.5 * x @ phi.T @ phi + 0.5 * y @ phi
-    torch.testing.assert_close(x + 0.5 * (y - x @ phi.T) @ phi, written, atol=1e-4, rtol=1e-4)
+    expected = x - 0.5 * x @ phi.T @ phi + 0.5 * y @ phi
+    torch.testing.assert_close(x + 0.5 * (y - x @ phi.T) @ phi, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(unfold.phi, phi)
 
 
@@ -85,13 +85,13 @@ def test_shapes_and_the_symmetry_error(network, patches):
     assert fused.features.shape == (2, 32, 33, 33)
     assert maps.shape == (20, 33, 33)
     assert errors.shape == (20, 9, 33, 33)
-    assert (errors == 0).all(), "only training pays for it"
+    assert (errors == 0).all(), "computed in training only"
     network.train()
     assert (network.unfold(patches[0, :2])[1] != 0).any()
     network.eval()
 
 
-def test_maps_computed_once_and_shared_give_what_whole_windows_give(network, patches):
+def test_windows_from_shared_maps_equal_whole_windows(network, patches):
     with torch.no_grad():
         maps, _ = network.unfold(patches[0])
         for first in range(16):
@@ -102,7 +102,7 @@ def test_maps_computed_once_and_shared_give_what_whole_windows_give(network, pat
             torch.testing.assert_close(streamed.raw, whole.raw, atol=1e-4, rtol=1e-4)
 
 
-def test_a_clip_gives_sixteen_windows_coded_by_the_place_in_the_clip(network, patches):
+def test_a_clip_gives_sixteen_windows_gated_by_place_in_the_clip(network, patches):
     with torch.no_grad():
         clip = network.forward_clip(patches[0])
         maps, _ = network.unfold(patches[0])
@@ -111,10 +111,10 @@ def test_a_clip_gives_sixteen_windows_coded_by_the_place_in_the_clip(network, pa
             places = torch.arange(first, first + WINDOW)
             alone = network.merge(maps[None, first : first + WINDOW], places, patches[:1, first : first + WINDOW])
             torch.testing.assert_close(clip.map[first], alone.map[0], atol=1e-4, rtol=1e-4)
-        assert not torch.allclose(clip.map[3], network(patches[:1, 3:8]).map[0], atol=1e-3), "the codes differ"
+        assert not torch.allclose(clip.map[3], network(patches[:1, 3:8]).map[0], atol=1e-3), "the gates differ"
 
 
-def test_every_frame_of_the_window_matters_and_in_its_place(network, patches):
+def test_the_output_depends_on_every_frame_and_on_their_order(network, patches):
     with torch.no_grad():
         base = network(patches[:1, :5]).map
         for t in range(WINDOW):
@@ -124,12 +124,12 @@ def test_every_frame_of_the_window_matters_and_in_its_place(network, patches):
         assert (network(patches[:1, :5].flip(1)).map - base).abs().max() > 1e-3
 
 
-def test_every_parameter_learns(patches):
+def test_every_parameter_has_a_gradient(patches):
     torch.manual_seed(0)
     network = DeRefNet(head=True)
     torch.nn.init.normal_(network.head.features.weight, 0, 0.01)
     for align in (network.fuse.align_1, network.fuse.align_2):
-        torch.nn.init.normal_(align.conv_offset.weight, 0, 0.01)  # at zero, nothing that steers them has a gradient yet
+        torch.nn.init.normal_(align.conv_offset.weight, 0, 0.01)  # at 0 the layers behind the offsets have no gradient
     label = torch.from_numpy(
         FineGrid().label(np.nan_to_num(seqcsist(2, seed=2).xy[:, 2]), seqcsist(2, seed=2).amplitude)
     ).float()
@@ -142,28 +142,28 @@ def test_every_parameter_learns(patches):
         + fused.raw.square().mean()
     )
     loss.backward()
-    still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
-    assert not still
+    without_gradient = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not without_gradient
 
 
-def test_fuse_takes_windows_of_any_size_of_map():
+def test_fuse_takes_maps_of_any_size():
     assert Fuse()(torch.randn(2, WINDOW, 20, 24)).map.shape == (2, 20, 24)
 
 
-def test_light_counted_by_the_peak_makes_the_answer_follow_the_brightness():
+def test_with_by_peak_the_output_is_proportional_to_brightness():
     network = random_network(1, head=True, by_peak=True)
     window = torch.from_numpy(seqcsist(1, seed=2).frames[:, :5])
     with torch.no_grad():
         dim, bright = network(window), network(50 * window)
     torch.testing.assert_close(50 * dim.map, bright.map, rtol=1e-3, atol=0.5)
     torch.testing.assert_close(dim.raw, bright.raw, rtol=1e-3, atol=1e-3)
-    said, louder = claims(dim.raw, dim.scale), claims(bright.raw, bright.scale)
-    torch.testing.assert_close(said[:, :5], louder[:, :5], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(50 * said[:, 5:], louder[:, 5:], rtol=1e-3, atol=1.0)
+    dim_claims, bright_claims = decode_claims(dim.raw, dim.scale), decode_claims(bright.raw, bright.scale)
+    torch.testing.assert_close(dim_claims[:, :5], bright_claims[:, :5], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(50 * dim_claims[:, 5:], bright_claims[:, 5:], rtol=1e-3, atol=1.0)
 
 
-def test_one_gate_for_all_cells_lets_the_answer_move_with_the_scene():
-    """Away from the borders: by whole pixels, with the first guess left out, which knows of borders."""
+def test_one_gate_for_all_cells_makes_the_network_translation_equivariant():
+    """For whole pixels, away from the borders, and without the initial guess, which depends on the borders."""
     patch = torch.from_numpy(seqcsist(1, seed=2).frames[0, :5])
     window = F.pad(patch, (6, 6, 6, 6))  # a group far from all borders
     network = random_network(2, head=True, side=23)

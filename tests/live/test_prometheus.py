@@ -1,11 +1,11 @@
-"""What Prometheus is told: the runner's own figures, in its text format."""
+"""The Prometheus endpoint: the runner's figures in the text format."""
 
 import urllib.request
 
 import pytest
-from feeds import patch
+from feeds import small_frame
 from prometheus_client.parser import text_string_to_metric_families
-from test_runner import Echo, Given, Kept
+from test_runner import EchoPipeline, ListSink, ListSource
 
 from irst_stream import UsageError
 from irst_stream.live.prometheus import MetricsServer
@@ -14,7 +14,7 @@ from irst_stream.live.runner import Runner
 
 @pytest.fixture
 def runner():
-    made = Runner(Echo(), {"in": Given([patch(i) for i in range(20)])}, {"out": Kept()}, "lossless")
+    made = Runner(EchoPipeline(), {"in": ListSource([small_frame(i) for i in range(20)])}, {"out": ListSink()}, "lossless")
     made.run()
     return made
 
@@ -25,7 +25,7 @@ def asked(server):
     return {s.name: s for family in text_string_to_metric_families(text) for s in family.samples}, text
 
 
-def test_the_endpoint_tells_what_the_runner_counts(runner):
+def test_the_endpoint_serves_the_runners_counts(runner):
     with MetricsServer(runner, "127.0.0.1", 0) as server:
         samples, text = asked(server)
     assert samples["irst_stream_frames_total"].value == 20
@@ -38,10 +38,10 @@ def test_the_endpoint_tells_what_the_runner_counts(runner):
     assert 'irst_stream_waiting{queue="intake"} 0.0' in text
 
 
-def test_a_network_that_has_been_replaced_is_out_of_order():
-    steps = Echo()
-    steps.alarm = "the network failed (out of memory); from now on by ONNX Runtime on the CPU"
-    made = Runner(steps, {"in": Given([patch(0)])}, {}, "lossless")
+def test_a_replaced_network_is_not_in_order():
+    steps = EchoPipeline()
+    steps.alarm = "the network failed (out of memory); replaced by ONNX Runtime on the CPU"
+    made = Runner(steps, {"in": ListSource([small_frame(0)])}, {}, "lossless")
     made.run()
     assert made.status().alarm == steps.alarm
     with MetricsServer(made, "127.0.0.1", 0) as server:

@@ -1,4 +1,4 @@
-"""Threads and queues around a pipeline: nothing is lost unseen, the first failure is the one that is raised."""
+"""Threads and queues around a pipeline: every loss is counted, and the first failure is raised."""
 
 import threading
 import time
@@ -6,18 +6,20 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from feeds import LOCAL, collecting, patch, send, sender, until
+from feeds import LOCAL, collecting, send, sender, small_frame, until
 
 from irst_stream import Detections, Frame, OutputError, SourceError
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
-from irst_stream.live.queues import OTHERS, Arrival, Intake, Item, Outbox
+from irst_stream.live import outlets, queues
+from irst_stream.live import runner as runner_module
+from irst_stream.live.queues import OTHERS, Arrival, Intake, Outbox, QueuedRecord
 from irst_stream.live.runner import Runner
 from irst_stream.system.latency import Clocks
 
 
-class Echo:
-    """Answers each frame at once; waits for `gate` before each step."""
+class EchoPipeline:
+    """Returns one detection per frame; waits for `gate` before each step."""
 
     def __init__(self, fails_at=None):
         self.clocks, self.events, self.gate = Clocks(), Counter(), threading.Event()
@@ -41,8 +43,8 @@ class Echo:
         return []
 
 
-class Given:
-    """Gives frames, then fails or ends; or goes on until it is stopped."""
+class ListSource:
+    """Yields frames, then raises `failure`, ends, or (endless) waits until stopped."""
 
     def __init__(self, frames, failure=None, endless=False):
         self.frames, self.failure, self.endless = frames, failure, endless
@@ -64,8 +66,8 @@ class Given:
         self.closed = True
 
 
-class Kept:
-    """Keeps what is written; waits for `gate`; fails from a certain record on."""
+class ListSink:
+    """Keeps records in a list; waits for `gate`; raises `failure` after `fails_after` records."""
 
     alarm, lost = "", 0
 
@@ -73,6 +75,9 @@ class Kept:
         self.takes, self.records, self.closed, self.gate = takes, [], 0, threading.Event()
         self.fails_after, self.failure = fails_after, failure
         self.gate.set()
+
+    def start(self, status):
+        pass
 
     def write(self, record, published_ns):
         assert self.gate.wait(20)
@@ -85,7 +90,7 @@ class Kept:
 
 
 def feed(n, sensor="cam", **options):
-    return [patch(i, sensor, **options) for i in range(n)]
+    return [small_frame(i, sensor, **options) for i in range(n)]
 
 
 def indices(sink):
@@ -93,12 +98,12 @@ def indices(sink):
 
 
 def test_every_frame_goes_through_and_is_timed():
-    echo, source, sink = Echo(), Given(feed(50, clock="unix", time_ns=time.time_ns())), Kept()
-    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless")
+    pipeline, source, sink = EchoPipeline(), ListSource(feed(50, clock="unix", time_ns=time.time_ns())), ListSink()
+    runner = Runner(pipeline, {"in": source}, {"out": sink}, "lossless")
     runner.run()
     assert indices(sink) == list(range(50))
     assert (source.closed, sink.closed) == (True, 1)
-    assert echo.steps == [1] * 50, "under lossless one frame is one step, so that a replay gives the same bytes"
+    assert pipeline.steps == [1] * 50, "under lossless one frame is one step, so that a replay gives the same bytes"
     status = runner.status()
     assert status.frames == 50
     assert status.sensors["cam"][:3] == (50, 50, 50)
@@ -109,15 +114,15 @@ def test_every_frame_goes_through_and_is_timed():
     assert all(0 < when <= time.time_ns() for _, when in sink.records)
 
 
-def test_raw_frames_go_to_the_sinks_that_want_them():
-    sink, other = Kept((Frame, Detections)), Kept()
-    Runner(Echo(), {"in": Given(feed(5))}, {"all": sink, "found": other}, "lossless").run()
+def test_frames_go_to_the_sinks_that_take_them():
+    sink, other = ListSink((Frame, Detections)), ListSink()
+    Runner(EchoPipeline(), {"in": ListSource(feed(5))}, {"all": sink, "found": other}, "lossless").run()
     assert sorted(type(r).__name__ for r, _ in sink.records) == ["Detections"] * 5 + ["Frame"] * 5
     assert len(other.records) == 5
 
 
 def test_latency_counts_from_the_arrival_where_the_sensors_clock_is_its_own():
-    runner = Runner(Echo(), {"in": Given(feed(9))}, {"out": Kept()}, "lossless")
+    runner = Runner(EchoPipeline(), {"in": ListSource(feed(9))}, {"out": ListSink()}, "lossless")
     runner.run()
     stages = runner.status().stages
     assert "transport" not in stages
@@ -125,14 +130,14 @@ def test_latency_counts_from_the_arrival_where_the_sensors_clock_is_its_own():
     assert stages["end to end out"].longest < 20_000
 
 
-def test_live_drops_all_that_waits_when_a_queue_is_full_and_counts_it():
-    echo, sink = Echo(), Kept()
-    echo.gate.clear()
-    source = Given(feed(11), endless=True)
-    runner = Runner(echo, {"in": source}, {"out": sink}, "live", depth=4)
+def test_live_empties_a_full_queue_and_counts_the_drops():
+    pipeline, sink = EchoPipeline(), ListSink()
+    pipeline.gate.clear()
+    source = ListSource(feed(11), endless=True)
+    runner = Runner(pipeline, {"in": source}, {"out": sink}, "live", depth=4)
     runner.start()
     until(lambda: source.given == 11 and runner.status().waiting <= 4)
-    echo.gate.set()
+    pipeline.gate.set()
     runner.stop()
     assert runner.wait(20)
     dropped = runner.status().dropped["overrun"]
@@ -140,40 +145,42 @@ def test_live_drops_all_that_waits_when_a_queue_is_full_and_counts_it():
     assert len(sink.records) == 11 - dropped
     assert indices(sink)[-1] == 10, "the newest wins"
     gaps = [b - a for a, b in zip(indices(sink), indices(sink)[1:], strict=False)]
-    assert set(gaps) <= {1, 5, 9}, "what is dropped is dropped at once, so that few windows are lost"
+    assert set(gaps) <= {1, 5, 9}, "drops are consecutive, so that few windows are lost"
 
 
 def test_live_takes_one_frame_of_each_sensor_that_has_any():
-    echo = Echo()
-    echo.gate.clear()
-    sources = {name: Given(feed(3, name), endless=True) for name in "abc"}
-    runner = Runner(echo, sources, {}, "live")
+    pipeline = EchoPipeline()
+    pipeline.gate.clear()
+    sources = {name: ListSource(feed(3, name), endless=True) for name in "abc"}
+    runner = Runner(pipeline, sources, {}, "live")
     runner.start()
     until(lambda: runner.status().frames == 9)
-    echo.gate.set()
+    pipeline.gate.set()
     runner.stop()
     assert runner.wait(20)
-    assert max(echo.steps) == 3
-    assert len(echo.seen) == 9
+    assert max(pipeline.steps) == 3
+    assert len(pipeline.seen) == 9
     assert runner.status().stages["end to end"].samples == 9
 
 
 def test_lossless_makes_the_source_wait():
-    echo, sink, source = Echo(), Kept(), Given(feed(40))
-    echo.gate.clear()
-    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", depth=4)
+    pipeline, sink, source = EchoPipeline(), ListSink(), ListSource(feed(40))
+    pipeline.gate.clear()
+    runner = Runner(pipeline, {"in": source}, {"out": sink}, "lossless", depth=4)
     runner.start()
     until(lambda: runner.status().waiting == 4)
-    assert source.given <= 6, "four wait, one is being computed, one is at the door"
-    echo.gate.set()
+    assert source.given <= 6, "four wait, one is being computed, one waits in put()"
+    pipeline.gate.set()
     assert runner.wait(20)
     assert indices(sink) == list(range(40))
 
 
 def test_a_source_that_fails_loses_nothing_that_came_before():
-    sink = Kept()
-    other = Given(feed(3, "other"), endless=True)
-    runner = Runner(Echo(), {"bad": Given(feed(7), SourceError("gone")), "good": other}, {"out": sink}, "lossless")
+    sink = ListSink()
+    other = ListSource(feed(3, "other"), endless=True)
+    runner = Runner(
+        EchoPipeline(), {"bad": ListSource(feed(7), SourceError("gone")), "good": other}, {"out": sink}, "lossless"
+    )
     with pytest.raises(SourceError, match="gone"):
         runner.run()
     assert sorted(indices(sink)) == sorted([*range(7), *range(3)])
@@ -183,8 +190,8 @@ def test_a_source_that_fails_loses_nothing_that_came_before():
 
 
 def test_a_failure_of_the_computation_is_raised_as_itself_and_ends_everything():
-    sink, source = Kept(), Given(feed(30), endless=True)
-    runner = Runner(Echo(fails_at=5), {"in": source}, {"out": sink}, "lossless", depth=2)
+    sink, source = ListSink(), ListSource(feed(30), endless=True)
+    runner = Runner(EchoPipeline(fails_at=5), {"in": source}, {"out": sink}, "lossless", depth=2)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         runner.run()
     assert indices(sink) == list(range(5))
@@ -192,28 +199,28 @@ def test_a_failure_of_the_computation_is_raised_as_itself_and_ends_everything():
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OutputError("no more"), KeyError("x")])
-def test_a_sink_that_fails_is_left_alone_and_the_others_go_on(failure, caplog):
-    good, bad = Kept(), Kept(fails_after=3, failure=failure)
-    runner = Runner(Echo(), {"in": Given(feed(20))}, {"good": good, "bad": bad}, "lossless")
+def test_a_sink_that_fails_is_disabled_and_the_others_continue(failure, caplog):
+    good, bad = ListSink(), ListSink(fails_after=3, failure=failure)
+    runner = Runner(EchoPipeline(), {"in": ListSource(feed(20))}, {"good": good, "bad": bad}, "lossless")
     runner.run()
     assert indices(good) == list(range(20))
     status = runner.status().sinks["bad"]
     assert (status.written, status.lost) == (3, 17)
     assert str(failure) in status.alarm
-    assert caplog.text.count("out of order") == 1
+    assert caplog.text.count("bad: sink disabled after error: ") == 1
     assert bad.closed == 1
 
 
 @pytest.mark.parametrize("policy", ["live", "lossless"])
 def test_a_sink_that_hangs_does_not_stop_the_pipeline(policy, monkeypatch):
-    monkeypatch.setattr("irst_stream.live.queues.PATIENCE_S", 0.05)
-    monkeypatch.setattr("irst_stream.live.outlets.Outbox", lambda policy: Outbox(policy, depth=8))
-    stuck, good, echo = Kept(), Kept(), Echo()
+    monkeypatch.setattr(queues, "STUCK_AFTER_S", 0.05)
+    monkeypatch.setattr(outlets, "Outbox", lambda policy: Outbox(policy, depth=8))
+    stuck, good, pipeline = ListSink(), ListSink(), EchoPipeline()
     stuck.gate.clear()
-    runner = Runner(echo, {"in": Given(feed(60))}, {"stuck": stuck, "good": good}, policy, depth=100)
+    runner = Runner(pipeline, {"in": ListSource(feed(60))}, {"stuck": stuck, "good": good}, policy, depth=100)
     runner.start()
     until(lambda: len(good.records) + runner.status().sinks["good"].lost == 60)
-    assert len(echo.seen) == 60
+    assert len(pipeline.seen) == 60
     until(lambda: runner.status().sinks["stuck"].lost >= 60 - 9)
     stuck.gate.set()
     assert runner.wait(20)
@@ -222,38 +229,38 @@ def test_a_sink_that_hangs_does_not_stop_the_pipeline(policy, monkeypatch):
 
 
 def test_stopping_finishes_what_has_been_received():
-    echo, sink = Echo(), Kept()
-    echo.gate.clear()
-    source = Given(feed(10), endless=True)
-    runner = Runner(echo, {"in": source}, {"out": sink}, "live", depth=100)
+    pipeline, sink = EchoPipeline(), ListSink()
+    pipeline.gate.clear()
+    source = ListSource(feed(10), endless=True)
+    runner = Runner(pipeline, {"in": source}, {"out": sink}, "live", depth=100)
     runner.start()
     until(lambda: runner.status().frames == 10)
     runner.stop()
     assert not runner.wait(0)
-    echo.gate.set()
+    pipeline.gate.set()
     assert runner.wait(20)
     assert indices(sink) == list(range(10))
 
 
-def test_what_is_abandoned_is_not_computed_but_closed():
-    echo, sink, source = Echo(), Kept((Frame,)), Given(feed(10), endless=True)
-    echo.gate.clear()
-    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", depth=4)
+def test_abandon_drops_queued_frames_and_closes_sinks():
+    pipeline, sink, source = EchoPipeline(), ListSink((Frame,)), ListSource(feed(10), endless=True)
+    pipeline.gate.clear()
+    runner = Runner(pipeline, {"in": source}, {"out": sink}, "lossless", depth=4)
     runner.start()
-    until(lambda: source.given == 6, "one that is computed, four that wait, and one at the door")
+    until(lambda: source.given == 6, "one is being computed, four wait, one waits in put()")
     assert runner.abandon(20) == []
-    assert (len(sink.records), sink.closed) == (10, 1), "those that waited at the door are kept too"
-    assert echo.seen == []
+    assert (len(sink.records), sink.closed) == (10, 1), "the frame that waited in put() is written too"
+    assert pipeline.seen == []
     assert runner.status().unused == {"unanswered": 9}
-    echo.gate.set()
+    pipeline.gate.set()
     assert runner.wait(20)
-    assert len(echo.seen) == 1, "the one that was being computed"
+    assert len(pipeline.seen) == 1, "the one that was being computed"
 
 
 def test_a_sink_that_cannot_be_closed_in_time_is_named():
-    stuck = Kept((Frame,))
+    stuck = ListSink((Frame,))
     stuck.gate.clear()
-    runner = Runner(Echo(), {"in": Given(feed(3), endless=True)}, {"stuck": stuck, "good": Kept()}, "live")
+    runner = Runner(EchoPipeline(), {"in": ListSource(feed(3), endless=True)}, {"stuck": stuck, "good": ListSink()}, "live")
     runner.start()
     until(lambda: runner.status().frames == 3)
     assert runner.abandon(0.05) == ["stuck"]
@@ -261,17 +268,17 @@ def test_a_sink_that_cannot_be_closed_in_time_is_named():
     assert runner.wait(20)
 
 
-def test_sources_come_and_go_while_it_runs():
-    echo, sink = Echo(), Kept()
-    first = Given(feed(3, "first"), endless=True)
-    runner = Runner(echo, {"first": first}, {"out": sink}, "live")
+def test_sources_are_added_and_removed_while_it_runs():
+    pipeline, sink = EchoPipeline(), ListSink()
+    first = ListSource(feed(3, "first"), endless=True)
+    runner = Runner(pipeline, {"first": first}, {"out": sink}, "live")
     runner.start()
     until(lambda: len(sink.records) == 3)
     second = ZmqSource(ReceiveSettings(LOCAL, bind=True), "lossless")
     runner.remove("first")
     assert first.closed
     runner.add("second", second)
-    with pytest.raises(ValueError, match="there is one of that name"):
+    with pytest.raises(ValueError, match="the name is in use"):
         runner.add("second", second)
     with sender(second.endpoint) as socket:
         socket.send(b"nonsense")
@@ -282,45 +289,45 @@ def test_sources_come_and_go_while_it_runs():
     assert runner.status().rejected == {"parts": 1}
     assert {record.stamp.sensor for record, _ in sink.records} == {"first", "second"}
     with pytest.raises(ValueError, match="stopping"):
-        runner.add("third", Given([]))
+        runner.add("third", ListSource([]))
 
 
 def test_more_sensors_than_are_served_are_counted_and_silent_ones_forgotten(monkeypatch):
-    monkeypatch.setattr("irst_stream.live.runner.FORGET_EVERY_S", 0.0)
-    echo, sink = Echo(), Kept()
-    source = Given([patch(0, name) for name in "abcabd"], endless=True)
-    runner = Runner(echo, {"in": source}, {"out": sink}, "lossless", most_sensors=2, forget_s=1e-9)
-    echo.gate.clear()
+    monkeypatch.setattr(runner_module, "FORGET_EVERY_S", 0.0)
+    pipeline, sink = EchoPipeline(), ListSink()
+    source = ListSource([small_frame(0, name) for name in "abcabd"], endless=True)
+    runner = Runner(pipeline, {"in": source}, {"out": sink}, "lossless", most_sensors=2, forget_s=1e-9)
+    pipeline.gate.clear()
     runner.start()
     until(lambda: source.given == 6)
-    echo.gate.set()
-    until(lambda: set(echo.forgotten) == {"a", "b"})
-    late = Given([patch(0, "e")])
+    pipeline.gate.set()
+    until(lambda: set(pipeline.forgotten) == {"a", "b"})
+    late = ListSource([small_frame(0, "e")])
     runner.add("late", late)
-    until(lambda: "e" in {s.sensor for s in echo.seen})
+    until(lambda: "e" in {s.sensor for s in pipeline.seen})
     runner.stop()
     assert runner.wait(20)
     assert runner.status().dropped == {"sensors": 2}
 
 
-def test_what_was_counted_of_forgotten_sensors_is_kept_without_their_names(monkeypatch):
-    monkeypatch.setattr("irst_stream.live.runner.FORGET_EVERY_S", 0.0)
-    echo, source = Echo(), Given([patch(0, f"s{k}") for k in range(50)], endless=True)
-    runner = Runner(echo, {"in": source}, {"out": Kept()}, "lossless", forget_s=1e-9)
-    echo.events.update({(f"s{k}", "late"): 2 for k in range(50)})
+def test_counts_of_forgotten_sensors_move_to_others(monkeypatch):
+    monkeypatch.setattr(runner_module, "FORGET_EVERY_S", 0.0)
+    pipeline, source = EchoPipeline(), ListSource([small_frame(0, f"s{k}") for k in range(50)], endless=True)
+    runner = Runner(pipeline, {"in": source}, {"out": ListSink()}, "lossless", forget_s=1e-9)
+    pipeline.events.update({(f"s{k}", "late"): 2 for k in range(50)})
     runner.start()
-    until(lambda: len(set(echo.forgotten)) == 50)
+    until(lambda: len(set(pipeline.forgotten)) == 50)
     until(lambda: set(runner.status().sensors) == {OTHERS})
     runner.stop()
     assert runner.wait(20)
     status = runner.status()
     assert status.sensors[OTHERS][:3] == (50, 50, 50)
     assert status.dropped == {"late": 100}
-    assert set(echo.events) == {(OTHERS, "late")}
+    assert set(pipeline.events) == {(OTHERS, "late")}
 
 
 class Busy(Counter):
-    """Counts of something new whenever a loop looks, as if by another thread."""
+    """A counter that grows during iteration, as if another thread counted."""
 
     def items(self):
         for item in super().items():
@@ -328,13 +335,13 @@ class Busy(Counter):
             yield item
 
 
-def test_the_status_may_be_asked_for_while_others_count():
-    quiet, source, echo = Given([], endless=True), Given([], endless=True), Echo()
+def test_the_status_is_safe_while_other_threads_count():
+    quiet, source, pipeline = ListSource([], endless=True), ListSource([], endless=True), EchoPipeline()
     quiet.rejected["crc"], source.rejected, source.links = 1, Busy({("crc",): 1}), Busy({("stalled",): 2})
-    echo.events = Busy({("cam", "late"): 3})
+    pipeline.events = Busy({("cam", "late"): 3})
     with pytest.raises(RuntimeError, match="changed size"):
         Counter("a").update(source.rejected)
-    runner = Runner(echo, {"quiet": quiet, "in": source}, {}, "live")
+    runner = Runner(pipeline, {"quiet": quiet, "in": source}, {}, "live")
     runner.start()
     status = runner.status()
     runner.stop()
@@ -343,24 +350,24 @@ def test_the_status_may_be_asked_for_while_others_count():
 
 
 def test_without_a_source_it_ends_at_once():
-    runner = Runner(Echo(), {}, {"out": (sink := Kept())}, "live")
+    runner = Runner(EchoPipeline(), {}, {"out": (sink := ListSink())}, "live")
     runner.run()
     assert sink.closed == 1
 
 
-def test_many_inventive_sensors_do_not_fill_the_memory():
+def test_many_sensor_names_do_not_fill_the_memory():
     intake = Intake("live", 4, most_sensors=3)
     for k in range(1000):
-        intake.put(Arrival(patch(0, f"s{k}"), 0, 0))
+        intake.put(Arrival(small_frame(0, f"s{k}"), 0, 0))
     assert len(intake.seen) == 3
     assert len(intake.dropped) <= 4
     assert sum(intake.dropped.values()) == 997
 
 
-def test_what_a_forgotten_sensor_has_overrun_stays_counted():
+def test_overruns_of_a_forgotten_sensor_stay_counted():
     intake = Intake("live", 1, most_sensors=3)
     for k in range(3):
-        intake.put(Arrival(patch(k, "a"), 0, 0))
+        intake.put(Arrival(small_frame(k, "a"), 0, 0))
     intake.take()
     assert intake.forget(0) == ["a"]
     assert intake.dropped == {(OTHERS, "overrun"): 2}
@@ -369,7 +376,7 @@ def test_what_a_forgotten_sensor_has_overrun_stays_counted():
 def test_an_outbox_is_bounded_in_bytes_too():
     box = Outbox("live")
     for k in range(10):
-        box.put(Item(patch(k, shape=(4096, 8192)), 0))  # 64 MiB each
+        box.put(QueuedRecord(small_frame(k, shape=(4096, 8192)), 0))  # 64 MiB each
     assert (len(box), box.lost) == (4, 6)
 
 
@@ -377,6 +384,6 @@ def test_frames_over_a_socket_reach_a_sink():
     with collecting("lossless") as taken, sender(taken.source.endpoint) as socket:
         send(socket, *feed(5))
         until(lambda: len(taken.frames) == 5)
-    sink = Kept()
-    Runner(Echo(), {"again": Given(taken.frames)}, {"out": sink}, "lossless").run()
+    sink = ListSink()
+    Runner(EchoPipeline(), {"again": ListSource(taken.frames)}, {"out": sink}, "lossless").run()
     assert indices(sink) == list(range(5))

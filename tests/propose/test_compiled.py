@@ -1,4 +1,4 @@
-"""The compiled search gives what the same computation gives step by step, by NumPy and OpenCV over whole frames."""
+"""The compiled search agrees with a plain reference that works step by step over whole frames, in NumPy and OpenCV."""
 
 import subprocess
 import sys
@@ -9,8 +9,16 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from irst_stream.optics import SIGMA, psf, render
-from irst_stream.propose.compiled import STANDS_OUT, respond
-from irst_stream.propose.proposer import CELL, NOISE_CELL, TINY, WHOLE, Proposer, _blind, cut_out
+from irst_stream.propose.compiled import OUTLIER_SIGMAS, apply_filter
+from irst_stream.propose.proposer import (
+    CELL_PX,
+    MIN_NOISE,
+    NOISE_CELL_PX,
+    QUANTISATION_SD,
+    Proposer,
+    _background_free_matched_filter,
+    cut_regions,
+)
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Frame, Stamp
 
@@ -19,7 +27,7 @@ SETTINGS = ProposeSettings(false_alarms=0.5)
 
 
 def sky(shape, dtype, seed):
-    """Noise on a slope with targets, a hot, a dead and a saturated pixel."""
+    """Make a frame of noise on a slope, with targets, a hot, a dead and a saturated pixel."""
     rng = np.random.default_rng(seed)
     height, width = shape
     xy = np.stack([rng.uniform(2, width - 3, 6), rng.uniform(2, height - 3, 6)], axis=-1)
@@ -31,7 +39,7 @@ def sky(shape, dtype, seed):
 
 
 def with_holes(frame, seed):
-    """Some pixels, some rows and a block hold nothing."""
+    """Replace some pixels, some rows and a block by NaN or infinity."""
     rng = np.random.default_rng(seed)
     holes = rng.random(frame.shape) < 0.01
     holes[4], holes[10:50, 5:45] = True, True
@@ -51,9 +59,9 @@ FRAMES = {
 
 
 def plain_noise(image, good):
-    """Of every other row."""
-    height = max(round(len(image) / NOISE_CELL), 1)
-    cells = (max(round(image.shape[1] / NOISE_CELL), 1), height)
+    """The noise map, from every other row."""
+    height = max(round(len(image) / NOISE_CELL_PX), 1)
+    cells = (max(round(image.shape[1] / NOISE_CELL_PX), 1), height)
     size, share = (cv2.resize(part[::2], cells, interpolation=cv2.INTER_AREA) for part in (np.abs(image), good))
     means = plain_filled(size, share if (good == 0).any() else None)
     return cv2.medianBlur(means, 5) * np.float32(1.2533)
@@ -74,7 +82,7 @@ def spread(coarse, shape):
 
 
 def sampled(image, at, offsets):
-    """(K, N): the values about flat places; beyond the border, those at it."""
+    """The values (K, N) at offsets from flat indices; border pixels are repeated."""
     rows, columns = np.divmod(at[:, None], image.shape[1])
     y, x = np.array(offsets).T
     return image[np.clip(rows + y, 0, image.shape[0] - 1), np.clip(columns + x, 0, image.shape[1] - 1)]
@@ -86,38 +94,39 @@ def square(reach, step, inner=0):
 
 
 def plain_prepare(pixels):
-    """A first frame's light, background and noise."""
+    """The light, background, noise map and least noise of a first frame."""
     image = pixels.astype(np.float32)
     good = np.isfinite(image).astype(np.float32)
     image[good == 0] = 0
-    cells = max(round(image.shape[1] / CELL), 1), max(round(image.shape[0] / CELL), 1)
+    cells = max(round(image.shape[1] / CELL_PX), 1), max(round(image.shape[0] / CELL_PX), 1)
     means, share = (cv2.resize(part, cells, interpolation=cv2.INTER_AREA) for part in (image, good))
     background = cv2.medianBlur(plain_filled(means, share if (good == 0).any() else None), 5)
     light = (image - spread(background, image.shape)) * good
     noise = plain_noise(light, good)
-    least = WHOLE if pixels.dtype != np.float32 else max(1e-6 * background.max(), TINY)
+    least = QUANTISATION_SD if pixels.dtype != np.float32 else max(1e-6 * background.max(), MIN_NOISE)
     noise = np.maximum(noise, np.float32(least))
     light[good == 0] = np.nan
     level = spread(noise, image.shape).ravel()
-    at = np.flatnonzero(np.abs(light.ravel()) > STANDS_OUT * level)
-    surplus = plain_surplus(light, at, level[at])
-    light.ravel()[at[surplus > np.where(light.ravel()[at] > 0, 3.5, 1.5)]] = np.nan
+    at = np.flatnonzero(np.abs(light.ravel()) > OUTLIER_SIGMAS * level)
+    deficit = plain_deficit(light, at, level[at])
+    light.ravel()[at[deficit > np.where(light.ravel()[at] > 0, 3.5, 1.5)]] = np.nan
     return light, background, noise, least
 
 
-def plain_surplus(light, at, level):
+def plain_deficit(light, at, level):
     value, share = light.ravel()[at], float(np.divide(*psf(np.array([1.0, 1.0]), (3, 3), SIGMA)[1, :2]))
 
-    def shortfall(base):
-        beside = np.sign(value)[:, None] * (sampled(light, at, [(-1, 0), (1, 0), (0, -1), (0, 1)]) - base[:, None])
-        heard = np.where(beside > -STANDS_OUT * level[:, None], beside, np.inf)
-        pair = np.minimum(heard[:, 0] + heard[:, 1], heard[:, 2] + heard[:, 3])
+    def deficit(base):
+        neighbours = np.sign(value)[:, None] * (sampled(light, at, [(-1, 0), (1, 0), (0, -1), (0, 1)]) - base[:, None])
+        usable = np.where(neighbours > -OUTLIER_SIGMAS * level[:, None], neighbours, np.inf)
+        pair = np.minimum(usable[:, 0] + usable[:, 1], usable[:, 2] + usable[:, 3])
         pair[np.isinf(pair)] = 0
         return (share * np.abs(value - base) - pair) / (np.sqrt(2) * level) - 1 / np.sqrt(np.pi)
 
     around = np.nan_to_num(sampled(light, at, square(2, 1, 2))).mean(axis=1)
-    first, again = shortfall(np.zeros_like(value)), shortfall(around)
-    return np.where(first > 0.25, np.minimum(first, np.where((value - around) * value > 0, again, -1)), first)
+    over_background, over_surroundings = deficit(np.zeros_like(value)), deficit(around)
+    second = np.where((value - around) * value > 0, over_surroundings, -1)
+    return np.where(over_background > 0.25, np.minimum(over_background, second), over_background)
 
 
 def plain_filter(size, order):
@@ -125,12 +134,12 @@ def plain_filter(size, order):
     image = psf(places, (size, size), SIGMA).mean(axis=(0, 1)).ravel()
     y, x = np.indices((size, size)).reshape(2, -1) - size // 2
     base = np.linalg.qr(np.stack([x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)], 1).astype(float))[0]
-    left = image - base @ (base.T @ image)
-    return (left / np.linalg.norm(left)).reshape(size, size).astype(np.float32)
+    residual = image - base @ (base.T @ image)
+    return (residual / np.linalg.norm(residual)).reshape(size, size).astype(np.float32)
 
 
 def plain_search(light, kernel, least, threshold, good):
-    """Flat places of peaks, how strong each is, whether it rises and whether it may be a rim."""
+    """Flat indices of peaks and dips, the strength of each, whether it rises and whether it may be a dark rim."""
     response = cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     size = np.abs(response) / spread(np.maximum(plain_noise(response, good), np.float32(least)), light.shape)
     at = np.flatnonzero((size > threshold) & (size >= cv2.dilate(size, np.ones((5, 5), np.uint8))))
@@ -141,7 +150,7 @@ def plain_search(light, kernel, least, threshold, good):
 
 
 def test_no_frame_waits_for_a_compiler():
-    """In a process of its own: what other tests call is compiled here already."""
+    """Runs in a child process: in this one, other tests may have compiled the kernels already."""
     code = """
 import numpy as np
 from irst_stream.propose import compiled
@@ -149,7 +158,7 @@ from irst_stream.propose.proposer import warm_up
 from irst_stream.types import Frame, Stamp
 from irst_stream.chain.window import WindowBuilder
 kernels = [getattr(compiled, name) for name in compiled.__all__ if hasattr(getattr(compiled, name), "signatures")]
-windows = [WindowBuilder(length) for length in (1, 5)]
+warm_up()
 known = [len(kernel.signatures) for kernel in kernels]
 rng = np.random.default_rng(0)
 for dtype in (np.uint8, np.uint16, np.float32):
@@ -157,16 +166,17 @@ for dtype in (np.uint8, np.uint16, np.float32):
         pixels = rng.normal(100, 4, (12, 130)).astype(dtype)
         pixels[5:7, 10 : 10 + 12 * count : 12] = pixels[5:7, 11 : 11 + 12 * count : 12] = 200
         pixels[:, 120:] = 0 if dtype != np.float32 else np.nan
+        windows = [WindowBuilder(length) for length in (1, 5)]
         for index in range(7):
             for each in windows:
                 each.push(Frame(Stamp(f"{count} {dtype}", 0, index, index), pixels))
-assert known == [len(kernel.signatures) for kernel in kernels], "a frame had something compiled"
+assert known == [len(kernel.signatures) for kernel in kernels], "a frame caused a compilation"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_is_made_ready_as_step_by_step(name):
+def test_a_prepared_frame_equals_the_reference(name):
     pixels = FRAMES[name]
     found = Proposer(SETTINGS, pixels.shape).prepare(pixels)
     light, background, noise, least = plain_prepare(pixels)
@@ -174,12 +184,12 @@ def test_a_frame_is_made_ready_as_step_by_step(name):
     np.testing.assert_allclose(found.background, background, rtol=1e-6, atol=rounding)
     np.testing.assert_allclose(found.light, light, rtol=1e-5, atol=4 * rounding)
     np.testing.assert_allclose(found.noise, noise, rtol=1e-4, atol=rounding)
-    assert found.least_noise == pytest.approx(least)
+    assert found.min_noise == pytest.approx(least)
 
 
 @pytest.mark.parametrize("tight", [False, True])
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_filter_sees_what_it_sees_step_by_step(name, tight):
+def test_a_filters_peaks_equal_the_reference(name, tight):
     pixels = FRAMES[name]
     proposer = Proposer(SETTINGS, pixels.shape)
     prepared = proposer.prepare(pixels)
@@ -187,9 +197,9 @@ def test_a_filter_sees_what_it_sees_step_by_step(name, tight):
     bad = np.isnan(prepared.light)
     np.testing.assert_array_equal(light, np.where(bad, 0, prepared.light))
     good = np.ones(bad.shape, np.float32) - bad if bad.mean() > 0.01 else np.ones(bad.shape, np.float32)
-    seen = proposer._search(light, proposer._tight if tight else proposer._wide, prepared.least_noise, share)
+    seen = proposer._search(light, proposer._tight_filter if tight else proposer._wide_filter, prepared.min_noise, share)
     kernel = plain_filter(5, 2) if tight else plain_filter(7, 0)
-    at, strength, rises, rim = plain_search(light, kernel, prepared.least_noise, proposer._threshold, good)
+    at, strength, rises, rim = plain_search(light, kernel, prepared.min_noise, proposer._threshold, good)
     rows, columns = np.divmod(at[rises], pixels.shape[1])
     np.testing.assert_array_equal(seen.xy, np.stack([columns, rows], axis=-1))
     np.testing.assert_allclose(seen.strength, strength[rises], rtol=1e-4)
@@ -199,18 +209,18 @@ def test_a_filter_sees_what_it_sees_step_by_step(name, tight):
 
 @pytest.mark.parametrize("sigma_px", [0.2, SIGMA, 2.0])
 @pytest.mark.parametrize(("size", "order"), [(7, 0), (5, 2)])
-def test_a_filter_of_products_is_blind_to_polynomials(sigma_px, size, order):
+def test_a_separated_filter_is_blind_to_polynomials(sigma_px, size, order):
     shape = (40, 50)
     y, x = np.indices(shape) - 20.0
     for i in range(order + 1):
         for j in range(order + 1 - i):
             light, response = (x**i * y**j).astype(np.float32), np.empty(shape, np.float32)
-            respond(light, *_blind(sigma_px, size, order), response)
+            apply_filter(light, *_background_free_matched_filter(sigma_px, size, order), response)
             assert np.abs(response[3:-3, 3:-3]).max() < 1e-5 * np.abs(light).max()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5])
-def test_the_mean_of_frames_is_dark_where_any_is_bad(frames):
+def test_the_mean_of_frames_is_zero_where_any_is_bad(frames):
     proposer = Proposer(SETTINGS, (96, 128))
     prepared = [proposer.prepare(sky((96, 128), np.uint16, seed)) for seed in range(frames)]
     light, _ = proposer._average(prepared)
@@ -226,15 +236,15 @@ def test_regions_are_cut_out_with_saturated_pixels_at_the_ceiling(dtype):
     prepared = [Proposer(SETTINGS, pixels.shape).prepare(frame.pixels) for frame in frames]
     prepared[0].light[42, 52] = np.nan
     corners, ceiling = np.array([[0, 0], [45, 36], [117, 85]]), np.array([50.0, 60.0, 70.0])
-    patches = cut_out(frames, prepared, corners, ceiling)
+    patches = cut_regions(frames, prepared, corners, ceiling)
     for (x, y), high, patch in zip(corners, ceiling, patches, strict=True):
         for frame, ready, found in zip(frames, prepared, patch, strict=True):
             light, seen = (part[y : y + 11, x : x + 11] for part in (ready.light, frame.pixels))
             np.testing.assert_array_equal(found, np.where((seen >= 250) & ~np.isnan(light), np.float32(high), light))
-    assert cut_out(frames, prepared, corners[:0], ceiling[:0]).shape == (0, 2, 11, 11)
+    assert cut_regions(frames, prepared, corners[:0], ceiling[:0]).shape == (0, 2, 11, 11)
 
 
-def test_pixels_that_lie_otherwise_in_memory_are_the_same():
+def test_the_memory_layout_of_pixels_does_not_matter():
     pixels = sky((96, 128), np.uint16, 5)
     plain = Proposer(SETTINGS, pixels.shape).prepare(pixels)
     for other in (np.asfortranarray(pixels), np.repeat(pixels, 2, axis=1)[:, ::2]):

@@ -5,15 +5,15 @@ import pytest
 
 from irst_stream import UsageError
 from irst_stream.optics import render
-from irst_stream.propose.coarse import read_at
-from irst_stream.propose.proposer import Proposer, corners_of
+from irst_stream.propose.coarse import sample_map
+from irst_stream.propose.proposer import Proposer, region_corners
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
 from irst_stream.sim.background import BACKGROUNDS
 
 SHAPE = (96, 128)
 FULL = (512, 640)
-QUICK = ProposeSettings(false_alarms=0.02)  # where a test is about something else than false alarms
+QUIET = ProposeSettings(false_alarms=0.02)  # for tests that are not about false alarms
 
 
 def sky(rng, shape=SHAPE, level=1000.0, noise=8.0):
@@ -28,13 +28,13 @@ def counted(image):
     return np.clip(np.rint(image), 0, 2**14 - 1).astype(np.uint16)
 
 
-def nearest(middles, xy):
-    """The distance of the nearest middle along the farther axis, px."""
-    return np.abs(middles - np.asarray(xy, float)).max(axis=1).min(initial=np.inf)
+def nearest(centres, xy):
+    """The Chebyshev distance of the nearest centre, px."""
+    return np.abs(centres - np.asarray(xy, float)).max(axis=1).min(initial=np.inf)
 
 
 def search(name, snr, seed, sensor=None, window=5, **groups):
-    """Over some frames of a scene: which groups are found, which single targets, and false regions a frame."""
+    """Search some frames of a scene: which groups are found, which single targets, and the false regions of each frame."""
     platform = Platform(jitter_px=0.2, drift_x_px_s=10)
     flying = Groups(groups=8, singles=5, snr=snr, **groups)
     settings = SceneSettings(sensor or Sensor(), BACKGROUNDS[name], flying, platform)
@@ -44,15 +44,15 @@ def search(name, snr, seed, sensor=None, window=5, **groups):
     grouped, single, false, half = [], [], [], window // 2
     for index in range(2, 7):
         around = [prepared[k] for k in range(index - half, index + half + 1) if k != index]
-        middles = proposer.propose(prepared[index], around).middles
+        centres = proposer.propose(prepared[index], around).centres
         truth = scene.truth(index)
-        far = np.ones(len(middles), bool)
+        far = np.ones(len(centres), bool)
         for group in set(truth.group):
             xy = truth.xy[truth.group == group]
             middle = xy.mean(axis=0)
-            far &= np.abs(middles - middle).max(axis=1) > 8
+            far &= np.abs(centres - middle).max(axis=1) > 8
             if (middle > 3).all() and (middle < np.array([636, 508])).all():
-                (grouped if len(xy) > 1 else single).append(nearest(middles, middle) <= 4)
+                (grouped if len(xy) > 1 else single).append(nearest(centres, middle) <= 4)
         false.append(int(far.sum()))
     return grouped, single, false
 
@@ -81,14 +81,14 @@ def test_broken_cloud_raises_few_false_alarms(window):
     assert grouped.mean() >= 0.9
 
 
-def test_many_bad_pixels_do_no_harm():
+def test_many_bad_pixels_neither_hide_groups_nor_raise_false_alarms():
     sensor = Sensor(dead_fraction=5e-4, hot_fraction=5e-4)
     grouped, _, false = search("dark", (8, 20), 1, sensor)
     assert np.mean(grouped) >= 0.95
     assert np.mean(false) <= 1
 
 
-def test_noise_alone_raises_as_many_as_the_settings_say():
+def test_noise_alone_raises_the_false_alarms_of_the_settings():
     rng = np.random.default_rng(1)
     settings = ProposeSettings(false_alarms=4.0, most_regions=100)
     for window in (1, 5):
@@ -96,13 +96,13 @@ def test_noise_alone_raises_as_many_as_the_settings_say():
         for _ in range(24):
             held = [*held, proposer.prepare(counted(sky(rng, FULL)))][-window:]
             if len(held) == window:
-                found += len(proposer.propose(held[0], held[1:]).middles)
+                found += len(proposer.propose(held[0], held[1:]).centres)
         assert 2 < found / (25 - window) < 8
 
 
-def test_hot_and_dead_pixels_are_masked_in_the_first_frame_learnt_and_forgotten():
+def test_hot_and_dead_pixels_are_masked_at_once_then_learnt_and_forgotten():
     rng = np.random.default_rng(2)
-    proposer = Proposer(QUICK, SHAPE)
+    proposer = Proposer(QUIET, SHAPE)
     places = {(40, 30): 2**14 - 1, (90, 60): 0, (91, 60): 0, (60, 80): 1300, (0, 50): 9000}
     for _ in range(12):
         frame = counted(sky(rng))
@@ -111,11 +111,11 @@ def test_hot_and_dead_pixels_are_masked_in_the_first_frame_learnt_and_forgotten(
         prepared = proposer.prepare(frame)
         assert all(np.isnan(prepared.light[y, x]) for x, y in places)
         assert np.isnan(prepared.light).sum() == len(places)
-        assert len(proposer.propose(prepared).middles) == 0
-    assert set(map(tuple, proposer.bad)) == set(places)
+        assert len(proposer.propose(prepared).centres) == 0
+    assert set(map(tuple, proposer.bad_pixels)) == set(places)
     for _ in range(130):
         prepared = proposer.prepare(counted(sky(rng)))
-    assert len(proposer.bad) == 0
+    assert len(proposer.bad_pixels) == 0
     assert not np.isnan(prepared.light).any()
 
 
@@ -126,12 +126,12 @@ def test_a_faint_hot_pixel_is_learnt_over_time():
         frame = sky(rng)
         frame[40, 50] += 8 * 8
         prepared = proposer.prepare(counted(frame))
-    assert proposer.bad.tolist() == [[50, 40]]
-    assert nearest(proposer.propose(prepared).middles, (50, 40)) > 3
+    assert proposer.bad_pixels.tolist() == [[50, 40]]
+    assert nearest(proposer.propose(prepared).centres, (50, 40)) > 3
 
 
 @pytest.mark.parametrize("amplitude", [110, 300, 5000, 60_000])
-def test_targets_that_stand_still_are_found_for_ever(amplitude):
+def test_targets_at_rest_are_never_taken_for_bad_pixels(amplitude):
     rng = np.random.default_rng(4)
     places = [
         (30.0, 30.0),
@@ -143,48 +143,48 @@ def test_targets_that_stand_still_are_found_for_ever(amplitude):
         (100.0, 70.0),
         (101.4, 70.9),
     ]
-    proposer = Proposer(QUICK, SHAPE)
+    proposer = Proposer(QUIET, SHAPE)
     still = render(np.array(places), np.full(len(places), float(amplitude)), SHAPE)
     for _ in range(100):
         prepared = proposer.prepare(counted(sky(rng) + still))
-    assert len(proposer.bad) == 0
+    assert len(proposer.bad_pixels) == 0
     assert np.isnan(prepared.light).sum() == 0
     found = proposer.propose(prepared, [prepared])
     if amplitude >= 300:
-        assert all(nearest(found.middles, xy) <= 1.5 for xy in places)
+        assert all(nearest(found.centres, xy) <= 1.5 for xy in places)
 
 
 def test_a_target_over_a_dead_pixel_is_found():
     rng = np.random.default_rng(5)
-    proposer = Proposer(QUICK, SHAPE)
+    proposer = Proposer(QUIET, SHAPE)
     for _ in range(10):
         frame = with_targets(sky(rng), [(50.4, 40.2), (51.2, 40.9)], 300)
         frame[40, 50] = 0
         prepared = proposer.prepare(counted(frame))
-    assert proposer.bad.tolist() == [[50, 40]]
-    assert nearest(proposer.propose(prepared).middles, (50.8, 40.5)) <= 2
+    assert proposer.bad_pixels.tolist() == [[50, 40]]
+    assert nearest(proposer.propose(prepared).centres, (50.8, 40.5)) <= 2
 
 
 @pytest.mark.parametrize("shape", [(65, 65), (67, 131), SHAPE, (300, 257)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_frames_that_show_nothing_hold_no_region(dtype, shape):
+def test_uniform_frames_give_no_region(dtype, shape):
     top = np.float32(1) if dtype is np.float32 else np.iinfo(dtype).max
     for value in (0, 100 if dtype is not np.float32 else 0.3, top):
         proposer = Proposer(ProposeSettings(), shape)
         for _ in range(2):
             prepared = proposer.prepare(np.full(shape, value, dtype))
             found = proposer.propose(prepared, [prepared])
-            assert found.middles.shape == (0, 2)
+            assert found.centres.shape == (0, 2)
             assert found.left_out == len(found.strength) == len(found.noise) == len(found.background) == 0
         assert prepared.background == pytest.approx(float(value), rel=1e-5)
 
 
-def test_pixels_that_are_not_finite_hold_nothing():
+def test_pixels_that_are_not_finite_are_masked():
     rng = np.random.default_rng(6)
-    proposer = Proposer(QUICK, SHAPE)
+    proposer = Proposer(QUIET, SHAPE)
     nothing = proposer.prepare(np.full(SHAPE, np.nan, np.float32))
     assert np.isnan(nothing.light).all()
-    assert len(proposer.propose(nothing).middles) == 0
+    assert len(proposer.propose(nothing).centres) == 0
     frame = with_targets(sky(rng), [(100.0, 40.0)], 400)
     holes = np.zeros(SHAPE, bool)
     holes[20:70, 30:60] = holes[:, 5] = holes[3, 77] = holes[40, 101] = True
@@ -192,8 +192,8 @@ def test_pixels_that_are_not_finite_hold_nothing():
     prepared = proposer.prepare(frame)
     np.testing.assert_array_equal(np.isnan(prepared.light), holes)
     found = proposer.propose(prepared)
-    assert len(found.middles) == 1
-    assert nearest(found.middles, (100, 40)) <= 1
+    assert len(found.centres) == 1
+    assert nearest(found.centres, (100, 40)) <= 1
     assert found.noise[0] == pytest.approx(8, rel=0.2)
     assert found.background[0] == pytest.approx(1000, abs=4)
 
@@ -202,49 +202,49 @@ def test_pixels_that_are_not_finite_hold_nothing():
 def test_the_unit_of_light_does_not_matter(scale):
     frame = with_targets(sky(np.random.default_rng(7)), [(30, 40), (31.0, 40.6), (80.2, 50.1)], 200)
     found = [_propose(f.astype(np.float32)) for f in (frame, frame * np.float32(scale))]
-    np.testing.assert_allclose(found[1].middles, found[0].middles, atol=1e-2)
+    np.testing.assert_allclose(found[1].centres, found[0].centres, atol=1e-2)
     np.testing.assert_allclose(found[1].strength, found[0].strength, rtol=1e-2)
     np.testing.assert_allclose(found[1].noise, found[0].noise * scale, rtol=1e-2)
 
 
-def test_a_scene_moved_by_whole_cells_moves_what_is_found():
-    """The cells of background and noise move with it, so that all is the same but at the borders."""
+def test_a_scene_moved_by_whole_cells_moves_its_regions():
+    """The cells of background and noise move with the scene, so that results differ at the borders only."""
     image = with_targets(sky(np.random.default_rng(8), (160, 192)), [(60, 60), (61, 60.7), (100.3, 90.2)], 250)
     here, there = _propose(counted(image)), _propose(counted(np.roll(image, (16, 32), axis=(0, 1))))
-    np.testing.assert_allclose(there.middles, here.middles + np.array([32, 16]), atol=1e-6)
+    np.testing.assert_allclose(there.centres, here.centres + np.array([32, 16]), atol=1e-6)
     np.testing.assert_allclose(there.strength, here.strength, rtol=0.02)
 
 
-def test_middles_are_where_the_light_is():
+def test_centres_are_where_the_light_is():
     rng = np.random.default_rng(9)
     for _ in range(10):
         middle = rng.uniform(20, 70, 2)
         offsets = rng.uniform(-1.2, 1.2, (4, 2))
         frame = with_targets(sky(rng), middle + offsets, 400)
         found = _propose(counted(frame))
-        assert len(found.middles) == 1
-        assert nearest(found.middles, middle + offsets.mean(axis=0)) < 1
+        assert len(found.centres) == 1
+        assert nearest(found.centres, middle + offsets.mean(axis=0)) < 1
 
 
 def test_one_group_is_proposed_once_and_two_groups_twice():
     rng = np.random.default_rng(10)
     wide = with_targets(sky(rng), [(40, 40), (43.5, 41.0), (41.5, 43.5)], 300)
-    assert len(_propose(counted(wide)).middles) == 1
+    assert len(_propose(counted(wide)).centres) == 1
     two = with_targets(sky(rng), [(40, 40), (40.8, 40.5), (48, 40), (48.5, 41)], 300)
-    assert len(_propose(counted(two)).middles) == 2
+    assert len(_propose(counted(two)).centres) == 2
 
 
 @pytest.mark.parametrize("distance", [3, 4, 5, 6, 8])
-def test_every_target_of_groups_that_meet_is_well_inside_a_region(distance):
-    """Also where one group outshines the other: 4 px from the region's middle leave room for its skirt."""
+def test_every_target_of_neighbouring_groups_is_well_inside_a_region(distance):
+    """Also where one group outshines the other: 4 px from the region's centre leave room for the wings of its PSF."""
     rng = np.random.default_rng(14)
     for _ in range(15):
         angle, middle = rng.uniform(0, 2 * np.pi), rng.uniform(40, 55, 2)
         aside = distance * np.array([np.cos(angle), np.sin(angle)])
         xy = middle + np.concatenate([rng.uniform(-1, 1, (5, 2)), aside + rng.uniform(-1, 1, (2, 2))])
         found = _propose(counted(with_targets(sky(rng), xy, 350)))
-        assert len(found.middles) <= 3
-        assert np.abs(xy[:, None] - np.rint(found.middles)).max(-1).min(1).max() <= 4
+        assert len(found.centres) <= 3
+        assert np.abs(xy[:, None] - np.rint(found.centres)).max(-1).min(1).max() <= 4
 
 
 def test_the_strongest_are_kept_and_the_rest_counted():
@@ -252,44 +252,44 @@ def test_the_strongest_are_kept_and_the_rest_counted():
     places = np.array([(x, y) for y in (15, 40, 65) for x in (15, 40, 65, 90)], float)
     brightness = np.linspace(300, 900, len(places))
     frame = counted(sky(rng) + render(places, brightness, SHAPE))
-    found = _propose(frame, replace(QUICK, most_regions=5))
+    found = _propose(frame, replace(QUIET, most_regions=5))
     assert found.left_out == 7
-    assert len(found.middles) == 5
+    assert len(found.centres) == 5
     assert (np.diff(found.strength) <= 0).all()
-    assert all(nearest(found.middles, xy) < 1 for xy in places[-5:])
+    assert all(nearest(found.centres, xy) < 1 for xy in places[-5:])
 
 
-def test_what_is_made_ready_depends_on_the_frame_and_the_bad_pixels_alone():
+def test_a_prepared_frame_depends_on_the_frame_and_the_bad_pixels_alone():
     rng = np.random.default_rng(12)
     frames = [counted(with_targets(sky(rng), [(40 + k, 50)], 300)) for k in range(5)]
-    used = Proposer(QUICK, SHAPE)
+    used = Proposer(QUIET, SHAPE)
     for frame in frames:
         used.propose(used.prepare(frame))
-    again, fresh = used.prepare(frames[2]), Proposer(QUICK, SHAPE).prepare(frames[2])
+    again, fresh = used.prepare(frames[2]), Proposer(QUIET, SHAPE).prepare(frames[2])
     np.testing.assert_array_equal(again.light, fresh.light)
     np.testing.assert_array_equal(again.noise, fresh.noise)
 
 
-def test_the_light_left_has_no_background_and_its_noise():
+def test_prepared_light_has_no_background_and_its_noise_is_measured():
     rng = np.random.default_rng(13)
     slope = np.linspace(500, 700, SHAPE[1], dtype=np.float32)
-    prepared = Proposer(QUICK, SHAPE).prepare(counted(sky(rng, level=0, noise=6) + slope))
+    prepared = Proposer(QUIET, SHAPE).prepare(counted(sky(rng, level=0, noise=6) + slope))
     assert prepared.light[8:-8, 8:-8].mean() == pytest.approx(0, abs=0.2)
     middle = np.array([[64.0, 48.0]])
-    assert read_at(prepared.noise, middle, SHAPE)[0] == pytest.approx(6, rel=0.1)
-    assert read_at(prepared.background, middle, SHAPE)[0] == pytest.approx(slope[64], abs=4)
+    assert sample_map(prepared.noise, middle, SHAPE)[0] == pytest.approx(6, rel=0.1)
+    assert sample_map(prepared.background, middle, SHAPE)[0] == pytest.approx(slope[64], abs=4)
 
 
-def test_a_coarse_map_is_read_between_its_cells():
+def test_a_coarse_map_is_interpolated_between_its_cells():
     ramp = np.add.outer(10 * np.arange(8.0), np.arange(10.0)).astype(np.float32)
     xy = np.array([(1.5, 1.5), (5.5, 1.5), (3.5, 5.5), (-5, -5), (100, 100)])
-    np.testing.assert_allclose(read_at(ramp, xy, (32, 40)), [0, 1, 10.5, 0, 79])
+    np.testing.assert_allclose(sample_map(ramp, xy, (32, 40)), [0, 1, 10.5, 0, 79])
 
 
 def test_corners_are_whole_and_inside():
     middles = np.array([(5.0, 5.0), (0.0, 0.0), (127.0, 95.0), (60.4, 40.6)])
-    np.testing.assert_array_equal(corners_of(middles, SHAPE), [(0, 0), (0, 0), (117, 85), (55, 36)])
-    assert corners_of(np.zeros((0, 2)), SHAPE).shape == (0, 2)
+    np.testing.assert_array_equal(region_corners(middles, SHAPE), [(0, 0), (0, 0), (117, 85), (55, 36)])
+    assert region_corners(np.zeros((0, 2)), SHAPE).shape == (0, 2)
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,11 @@ def test_corners_are_whole_and_inside():
         ("average", 2),
     ],
 )
-def test_settings_that_make_no_search_are_refused(name, value):
+def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(UsageError, match=f"propose.{name}: expected .* got"):
         Proposer(replace(ProposeSettings(), **{name: value}), SHAPE)
 
 
-def _propose(frame, settings=QUICK):
+def _propose(frame, settings=QUIET):
     proposer = Proposer(settings, frame.shape)
     return proposer.propose(proposer.prepare(frame))

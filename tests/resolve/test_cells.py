@@ -1,4 +1,4 @@
-"""The plain head's two readouts: every bright cell, and peaks with their light's centroid."""
+"""The plain head's two readouts: every bright cell, and merged cells at the centroid of their light."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_diagonal_neighbours_stay_two_and_faint_cells_are_none():
 
 
 @pytest.mark.parametrize("cell", [(0, 0), (0, 32), (32, 32)])
-def test_corners_of_the_map_are_cells_like_others(cell):
+def test_cells_at_the_border_of_the_map_are_read_too(cell):
     np.testing.assert_allclose(read_peaks(fine_map((*cell, 100)), GRID, 235).xy, [GRID.centres[cell]])
 
 

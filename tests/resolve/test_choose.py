@@ -1,4 +1,4 @@
-"""Which of two answers is taken."""
+"""The choice between the network's targets and the fit's."""
 
 import numpy as np
 
@@ -22,11 +22,11 @@ def test_a_fit_that_explains_the_light_is_taken_however_sure_the_network_is():
     assert choose(NO_TARGETS, fit) is fit
 
 
-def test_where_noise_alone_explains_the_light_there_is_nothing():
+def test_a_fit_without_targets_overrules_the_network():
     assert choose(found(3), NO_TARGETS) is NO_TARGETS
 
 
-def test_light_that_no_targets_explain_is_left_to_whoever_is_surer():
+def test_where_the_fit_explains_the_light_badly_the_larger_score_wins():
     network, fit = found(3, 0.9), found(4, 0.2, explained=0.3)
     assert choose(network, fit) is network
     assert choose(found(1, 0.1), fit) is fit

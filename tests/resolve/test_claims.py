@@ -1,4 +1,4 @@
-"""Claims of fine cells become detections: how many, where, how sure."""
+"""Claims of fine cells become detections: their number, places and scores."""
 
 import numpy as np
 import pytest
@@ -11,16 +11,16 @@ from irst_stream.resolve.settings import ClaimSettings
 STAMP, GRID = Stamp("s", 0, 3, 0), FineGrid(3, (7, 7))
 
 
-def claims(*said):
-    """A field in which the given cells (row, column) make claims: presence, x, y, sd, amplitude."""
+def claims(*given):
+    """A claims array (7, 21, 21) with these claims: row, column, presence, x, y, sd, amplitude."""
     field = np.zeros((7, 21, 21), np.float32)
     field[0], field[3:5], field[6] = 1e-4, 0.1, 9.0
-    for row, column, presence, x, y, sd, amplitude in said:
+    for row, column, presence, x, y, sd, amplitude in given:
         field[:, row, column] = presence, x, y, sd, sd, amplitude, 5.0
     return field
 
 
-def test_a_claim_is_a_detection_where_it_says():
+def test_a_claim_is_a_detection_at_its_place():
     found = read_claims(claims((10, 13, 0.99, 0.05, -0.02, 0.03, 230)), GRID)
     assert found.detections(STAMP).stamp == STAMP
     np.testing.assert_allclose(found.xy, [[4 + 0.05, 3 - 0.02]], atol=1e-6)
@@ -30,7 +30,7 @@ def test_a_claim_is_a_detection_where_it_says():
     assert 0.98 < found.score[0] < 0.99
 
 
-def test_neighbouring_cells_that_mean_the_same_target_are_one_detection():
+def test_claims_of_neighbouring_cells_on_one_target_are_one_detection():
     split = claims((10, 10, 0.6, 0.16, 0.0, 0.02, 230), (10, 11, 0.39, -0.17, 0.01, 0.04, 240))
     found = read_claims(split, GRID)
     assert len(found.xy) == 1

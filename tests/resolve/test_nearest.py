@@ -1,10 +1,10 @@
-"""Regions that overlap report each target once."""
+"""Overlapping regions report each target once."""
 
 import numpy as np
 
 from irst_stream import Stamp
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
-from irst_stream.resolve.nearest import moved_to_nearest, of_nearest
+from irst_stream.resolve.nearest import keep_nearest, reassign_to_nearest
 from irst_stream.types import Window, at_rest
 
 
@@ -22,26 +22,26 @@ def found(*xy):
     )
 
 
-def test_what_two_regions_see_is_said_by_the_one_whose_middle_is_nearest():
+def test_a_target_seen_by_two_regions_is_kept_by_the_nearest():
     pair = window((20, 30), (26, 30), (60, 60))
-    left, right, far = of_nearest(pair, [found((5, 5), (9, 5)), found((3, 5), (-1, 5)), found((1, 1))])
+    left, right, far = keep_nearest(pair, [found((5, 5), (9, 5)), found((3, 5), (-1, 5)), found((1, 1))])
     assert left.xy.tolist() == [[5, 5]]
     assert right.xy.tolist() == [[3, 5]]
     assert far.xy.tolist() == [[1, 1]]
     assert right.amplitude.tolist() == [1]
 
 
-def test_what_was_found_once_is_reported_where_it_is_nearest():
+def test_a_target_is_reassigned_to_its_nearest_region():
     pair = window((20, 30), (26, 30), (60, 60))
-    left, right, far = moved_to_nearest(pair, [found((5, 5), (9, 6), (4, 5)), NO_TARGETS, found((1, 1))])
+    left, right, far = reassign_to_nearest(pair, [found((5, 5), (9, 6), (4, 5)), NO_TARGETS, found((1, 1))])
     assert left.xy.tolist() == [[5, 5], [4, 5]]
     assert right.xy.tolist() == [[3, 6]]
     assert right.amplitude.tolist() == [2]
     assert far.xy.tolist() == [[1, 1]]
 
 
-def test_regions_apart_are_left_as_they_are():
+def test_targets_of_separate_regions_are_unchanged():
     given = [found((5, 5), (10, 10)), NO_TARGETS]
-    for settled in (of_nearest, moved_to_nearest):
+    for settled in (keep_nearest, reassign_to_nearest):
         assert all(one is other for one, other in zip(settled(window((0, 0), (11, 0)), given), given, strict=True))
-    assert of_nearest(window(), []) == []
+    assert keep_nearest(window(), []) == []

@@ -1,15 +1,15 @@
-"""What stands beside CSO-mAP, each against cases done by hand."""
+"""GOSPA, detection errors and fine-map metrics against hand-computed cases."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from strategies import scored_images
 
-from irst_stream.score import errors, gospa, psnr, similarity
+from irst_stream.score import detection_errors, gospa, psnr, similarity
 
 
 def test_gospa_of_a_pair_a_miss_and_a_false_alarm():
-    # 0.3 px apart: 0.09. A target missed and a false detection, 1/2 each: total = sqrt(1.09).
+    # One pair 0.3 px apart costs 0.09; one missed target and one false detection cost 1/2 each: total = sqrt(1.09).
     got = gospa([np.array([[0.3, 0.0], [9.0, 9.0]])], [np.array([[0.0, 0.0], [5.0, 5.0]])])
     assert got.localisation == pytest.approx(0.09)
     assert (got.missed, got.false) == (0.5, 0.5)
@@ -17,7 +17,7 @@ def test_gospa_of_a_pair_a_miss_and_a_false_alarm():
 
 
 def test_gospa_takes_the_best_assignment_not_the_greedy_one():
-    # Greedy pairs (0.5, 0.6) first, at 0.01, and leaves 0 with 1.1 beyond the cut-off; the best is 0.36 + 0.25.
+    # Greedy matching pairs 0.5 with 0.6 first, leaving 1.1 and 0 beyond the cut-off; the best pairs cost 0.25 each.
     got = gospa([np.array([[0.5, 0.0], [1.1, 0.0]])], [np.array([[0.0, 0.0], [0.6, 0.0]])])
     assert got.localisation == pytest.approx(0.25 + 0.25)
 
@@ -40,10 +40,10 @@ def test_gospa_parts_add_up(images):
         assert gospa([real], [found[:, :2]]).total == pytest.approx(got.total)
 
 
-def test_errors_by_hand():
+def test_detection_errors_by_hand():
     found = [np.array([[0.1, 0.0, 2], [7.0, 7.0, 1]]), np.array([[1.0, 0.8, 1]])]
     real = [np.array([[0.0, 0.0, 230.0]]), np.array([[1.0, 1.0, 220.0]])]
-    got = errors(found, [np.array([236.0, 100.0]), np.array([212.0])], real)
+    got = detection_errors(found, [np.array([236.0, 100.0]), np.array([212.0])], real)
     assert got.count_accuracy == 0.5
     assert got.recall == 1
     assert got.precision == pytest.approx(2 / 3)
@@ -53,11 +53,11 @@ def test_errors_by_hand():
     assert got.amplitude_bias == pytest.approx(-1)
 
 
-def test_errors_of_nothing_are_unknown():
-    got = errors([np.zeros((0, 3))], [np.zeros(0)], [np.array([[0.0, 0.0, 230.0]])])
+def test_detection_errors_without_matches_are_nan():
+    got = detection_errors([np.zeros((0, 3))], [np.zeros(0)], [np.array([[0.0, 0.0, 230.0]])])
     assert (got.count_accuracy, got.recall) == (0, 0)
     assert np.isnan([got.precision, got.position_rmse, got.amplitude_bias]).all()
-    assert np.isnan(errors([], [], []).count_accuracy)
+    assert np.isnan(detection_errors([], [], []).count_accuracy)
 
 
 def test_psnr_by_hand():
@@ -74,6 +74,6 @@ def test_similarity_by_hand():
     assert similarity(np.zeros((1, 1, 2)), labels).tolist() == [-np.inf]
 
 
-def test_maps_of_another_shape_are_refused():
+def test_maps_and_labels_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="of one shape"):
         psnr(np.zeros((1, 3, 3)), np.zeros((1, 3, 4)))

@@ -1,4 +1,4 @@
-"""CSO-mAP against a slow, obvious statement of the reference's rules, and against cases done by hand."""
+"""CSO-mAP against a slow, plain implementation of the reference's rules, and against hand-computed cases."""
 
 import time
 
@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given, settings
 from strategies import scored_images
 
-from irst_stream.score import THRESHOLDS, cso_map, match_nearest
+from irst_stream.score import THRESHOLDS, cso_map, match_nearest, ragged
 
 
 def slow_map(detections, truths, threshold, mode):
-    """One AP, a detection at a time."""
+    """The AP at one threshold, computed one detection at a time."""
     ranked = []
     for found, real in zip(detections, truths, strict=True):
         taken = set()
         for x, y, score in sorted(found.tolist(), key=lambda row: -row[2]):
-            kind = np.float32 if mode == "legacy" else np.float64  # the reference's are 32-bit floats
-            distance = [np.linalg.norm(np.array([x, y], kind) - t[:2].astype(kind)) for t in real]
+            dtype = np.float32 if mode == "legacy" else np.float64  # the reference uses 32-bit floats
+            distance = [np.linalg.norm(np.array([x, y], dtype) - t[:2].astype(dtype)) for t in real]
             candidates = [k for k in range(len(real)) if mode == "legacy" or k not in taken]
             nearest = min(candidates, key=lambda k: distance[k], default=None)
-            hit = nearest is not None and nearest not in taken and distance[nearest] <= kind(threshold)
+            hit = nearest is not None and nearest not in taken and distance[nearest] <= dtype(threshold)
             if hit:
                 taken.add(nearest)
             ranked.append((score, hit))
@@ -39,7 +39,7 @@ def slow_map(detections, truths, threshold, mode):
 @pytest.mark.parametrize("mode", ["standard", "legacy"])
 @settings(max_examples=150)
 @given(scored_images(tied_scores=False))
-def test_equals_the_slow_statement(mode, images):
+def test_equals_the_slow_implementation(mode, images):
     found, real = images
     slow = [slow_map(found, real, t, mode) for t in THRESHOLDS]
     got = cso_map(found, real, mode=mode)
@@ -49,7 +49,7 @@ def test_equals_the_slow_statement(mode, images):
 
 @pytest.mark.parametrize("mode", ["standard", "legacy"])
 @given(scored_images(tied_scores=True))
-def test_equal_scores_keep_the_order_they_are_given_in(mode, images):
+def test_equal_scores_keep_their_input_order(mode, images):
     found, real = images
     got = cso_map(found, real, mode=mode)
     np.testing.assert_allclose(got.ap, [slow_map(found, real, t, mode) for t in THRESHOLDS], atol=1e-9)
@@ -69,8 +69,8 @@ def test_the_docstring_example():
     assert cso_map(found, real, [0.15], "standard").ap == pytest.approx([1.0])
 
 
-def test_a_case_done_by_hand():
-    # Ranked: true, false, true of 3 truths. Precision 1, 1/2, 2/3; its envelope 1, 2/3, 2/3; AP = 1/3 + 2/3 / 3.
+def test_a_hand_computed_case():
+    # By score: true, false, true, of 3 truths. Precision 1, 1/2, 2/3; envelope 1, 2/3, 2/3; AP = 1/3 + 2/3 / 3.
     found = [np.array([[0, 0, 0.9], [3, 3, 0.5]]), np.array([[1, 1, 0.4]])]
     real = [np.array([[0.0, 0.0]]), np.array([[1.0, 1.0], [5.0, 5.0]])]
     assert cso_map(found, real).ap == pytest.approx([5 / 9] * 5)
@@ -98,7 +98,7 @@ def test_defined_where_the_reference_crashes(mode):
     assert np.isnan(cso_map([], [], mode=mode).map)
 
 
-def test_wrong_inputs_are_named():
+def test_errors_name_the_invalid_input():
     with pytest.raises(ValueError, match=r"detections\[0\]: expected shape \(n, 3\), got \(1, 2\)"):
         cso_map([np.zeros((1, 2))], [np.zeros((1, 2))])
     with pytest.raises(ValueError, match="one array of truths for each image, got 2 for 1"):
@@ -111,14 +111,14 @@ def test_wrong_inputs_are_named():
         cso_map([], [], mode="other")
 
 
-def test_many_detections_of_one_image_are_scored_in_pieces(monkeypatch):
-    monkeypatch.setattr("irst_stream.score.ragged.PAIRS_AT_ONCE", 50)
+def test_many_pairs_are_scored_in_blocks(monkeypatch):
+    monkeypatch.setattr(ragged, "PAIRS_AT_ONCE", 50)
     rng = np.random.default_rng(3)
     found, real = [rng.uniform(0, 1, (40, 3)) for _ in range(5)], [rng.uniform(0, 1, (n, 2)) for n in (0, 3, 60, 1, 20)]
     assert cso_map(found, real).ap == pytest.approx([slow_map(found, real, t, "standard") for t in THRESHOLDS])
 
 
-def test_matching_gives_rows_of_the_joined_arrays():
+def test_matching_returns_rows_of_the_concatenated_arrays():
     found = [np.array([[0.0, 0, 1], [9, 9, 2]]), np.array([[1.0, 1, 1]])]
     real = [np.array([[0.1, 0.0]]), np.array([[5.0, 5.0], [1.0, 1.1]])]
     rows, truths = match_nearest(found, real, 0.25)

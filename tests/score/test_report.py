@@ -15,19 +15,19 @@ def truth(index, sequence="a", xy=((1.0, 2.0),)):
     )
 
 
-def answer(index, sequence="a", xy=((1.0, 2.0),)):
+def detections(index, sequence="a", xy=((1.0, 2.0),)):
     n = len(xy)
     return Detections.bare(Stamp(sequence, 0, index, 0), np.array(xy).reshape(-1, 2), np.full(n, 230.0), np.ones(n))
 
 
 def test_frames_are_paired_by_sequence_and_index_in_any_order():
     truths = [truth(i, s) for s in "ab" for i in range(3)]
-    pairs = pair_frames([answer(i, s) for s in "ba" for i in (2, 0, 1)], truths)
+    pairs = pair_frames([detections(i, s) for s in "ba" for i in (2, 0, 1)], truths)
     assert [(d.stamp.sensor, d.stamp.index) for d, _ in pairs] == [(t.stamp.sensor, t.stamp.index) for t in truths]
 
 
-def test_a_frame_without_a_line_counts_as_empty():
-    report = score_detections(pair_frames([answer(0)], [truth(0), truth(1)]))
+def test_a_frame_without_detections_line_counts_as_empty():
+    report = score_detections(pair_frames([detections(0)], [truth(0), truth(1)]))
     assert report.unanswered == 1
     assert report.errors.recall == 0.5
 
@@ -41,22 +41,22 @@ def test_ranges_count_within_each_sequence():
 
 
 @pytest.mark.parametrize("text", ["5", "a:b", "1:2:3", ""])
-def test_other_ranges_are_refused(text):
+def test_invalid_ranges_are_refused(text):
     with pytest.raises(UsageError, match="expected FIRST:LAST"):
         frame_range(text)
 
 
-def test_strangers_and_doubles_are_named():
-    with pytest.raises(FormatError, match="sequence 'z' index 0 is not in the truth, whose first is sequence 'a' index 0"):
-        pair_frames([answer(0, "z")], [truth(0)])
+def test_errors_name_unknown_and_duplicate_frames():
+    with pytest.raises(FormatError, match="sequence 'z' index 0 is not in the truth, which starts at sequence 'a' index 0"):
+        pair_frames([detections(0, "z")], [truth(0)])
     with pytest.raises(FormatError, match="two lines for sequence 'a' index 0"):
-        pair_frames([answer(0), answer(0)], [truth(0)])
+        pair_frames([detections(0), detections(0)], [truth(0)])
     with pytest.raises(FormatError, match="two lines"):
         pair_frames([], [truth(0), truth(0)])
 
 
-def test_unknown_numbers_become_null_in_json():
-    plain = score_detections(pair_frames([answer(0, xy=())], [truth(0, xy=())])).as_dict()
+def test_nan_becomes_none_in_the_plain_report():
+    plain = score_detections(pair_frames([detections(0, xy=())], [truth(0, xy=())])).as_dict()
     assert plain["cso_map"] is None
     assert plain["gospa"]["total"] == 0
 
@@ -75,14 +75,14 @@ def cell_centre_scores(patches, frames):
 
 
 @pytest.mark.parametrize(("start", "known"), [("lattice", 52.2), ("columns", 47.5), ("anywhere", 48.1)])
-def test_perfect_labels_read_at_cell_centres_score_as_measured_on_seqcsist(start, known):
-    """On paths from the lattice as on a replica of the originals; cells are missed by more where starts are free."""
+def test_perfect_labels_read_at_cell_centres_score_as_known_on_seqcsist(start, known):
+    """Lattice starts score as a replica of the originals does; free starts score lower, being farther from cell centres."""
     got = cell_centre_scores(seqcsist(750, split="test", rules=SeqCsistRules(start=start)), range(2, 18))
     assert 100 * got.map == pytest.approx(known, abs=1)
     assert 100 * got.ap[-1] > 99
 
 
-def test_perfect_labels_read_at_cell_centres_score_as_measured_on_csist100k():
+def test_perfect_labels_read_at_cell_centres_score_as_known_on_csist100k():
     got = cell_centre_scores(csist100k(10_000, split="test"), range(1))
     assert 100 * got.map == pytest.approx(46.3, abs=1)
     assert 100 * got.ap == pytest.approx([0.5, 5.8, 36.4, 88.9, 100], abs=2)

@@ -19,7 +19,7 @@ def singles():
 
 
 def middles(patches):
-    """The reference points, from the trajectories that have all four targets at their start."""
+    """The reference points at the start, of the trajectories with four targets."""
     four = patches.count == 4
     return patches.xy[four, 0].mean(axis=1)
 
@@ -34,14 +34,14 @@ def test_seqcsist_counts_and_amplitudes(sequences):
     assert (np.isfinite(sequences.xy).all((1, 3)) == exists).all()
 
 
-def test_seqcsist_targets_stand_in_their_own_direction_and_move_outward(sequences):
+def test_seqcsist_targets_have_distinct_directions_and_move_outward(sequences):
     four = sequences.xy[sequences.count == 4]
     arms = four - four[:, :1].mean(axis=2, keepdims=True)  # from the reference point at the start
     start = arms[:, 0]
     np.testing.assert_allclose(np.abs(start).sum(-1), 0.3, atol=1e-12)
     assert np.unique(np.rint(start / 0.3), axis=1).shape[1] == 4
     np.testing.assert_array_equal(np.sort(np.rint(start[:, :, 0] / 0.3)), np.tile([-1, 0, 0, 1], (len(four), 1)))
-    across = four[:, :, :, None] - four[:, :, None]  # distances between opposite targets grow
+    across = four[:, :, :, None] - four[:, :, None]  # the distance of opposite targets grows
     longest = np.linalg.norm(across, axis=-1).max((2, 3))
     growth = np.diff(longest, axis=1)
     assert growth.min() >= 0
@@ -60,12 +60,12 @@ def test_seqcsist_paths_start_anywhere_and_step_towards_the_middle(sequences):
 
 
 @pytest.mark.parametrize(("start", "whole"), [("columns", [True, False]), ("lattice", [True, True])])
-def test_seqcsist_paths_start_at_whole_pixels_where_that_is_asked_for(start, whole):
+def test_seqcsist_paths_start_at_whole_pixels_if_requested(start, whole):
     first = middles(seqcsist(300, seed=3, rules=SeqCsistRules(start=start)))
     np.testing.assert_array_equal((np.abs(first - np.rint(first)) < 1e-12).mean(0) == 1, whole)
 
 
-def test_what_the_publication_leaves_open_can_be_set():
+def test_seqcsist_rules_can_be_changed():
     rules = SeqCsistRules(
         paths=("wave",), step_px=0.07, rotated=True, arm_px=(0.2, 0.6), amplitude_dn=(100, 500), sigma_px=(0.6, 0.4)
     )
@@ -82,29 +82,29 @@ def test_what_the_publication_leaves_open_can_be_set():
 
 
 def test_seqcsist_paths_are_lines_parabolas_and_circles(sequences):
-    """Told apart by their bends: a line has none, a parabola's is the same all along, a circle's changes."""
+    """Their second differences tell them apart: 0 for a line, constant for a parabola, varying for a circle."""
     four = sequences.xy[sequences.count == 4]
     left_right = np.argsort(four[:, 0, :, 1], axis=1)[:, 1:3]  # the two targets on the reference point's row
     y = np.take_along_axis(four[..., 1], left_right[:, None], axis=2).mean(-1)
     bend = np.diff(y, 2, axis=1)
-    straight = np.abs(bend).max(1) < 1e-12
-    even = ~straight & (np.ptp(bend, axis=1) < 1e-12)
-    round_ = ~straight & ~even
-    for share in (straight.mean(), even.mean(), round_.mean()):
+    line = np.abs(bend).max(1) < 1e-12
+    parabola = ~line & (np.ptp(bend, axis=1) < 1e-12)
+    circle = ~line & ~parabola
+    for share in (line.mean(), parabola.mean(), circle.mean()):
         assert share == pytest.approx(1 / 3, abs=0.07)
     slope = np.abs(np.diff(y, axis=1)[:, 0] / 0.04)
-    assert 0.95 < slope[straight].max() <= 1
-    assert 0.23 < np.abs(bend[even]).max() / 2 / 0.04**2 <= 0.25
-    assert (slope[round_] < np.tan(np.pi / 4) * 1.4).all()
+    assert 0.95 < slope[line].max() <= 1
+    assert 0.23 < np.abs(bend[parabola]).max() / 2 / 0.04**2 <= 0.25
+    assert (slope[circle] < np.tan(np.pi / 4) * 1.4).all()
 
 
-def test_seqcsist_frames_are_the_imaging_model(sequences):
+def test_seqcsist_frames_follow_the_imaging_model(sequences):
     n = sequences.count[7]
     image = render(sequences.xy[7, 11, :n], sequences.amplitude[7, :n])
     np.testing.assert_allclose(sequences.frames[7, 11], image, rtol=1e-6, atol=1e-4)
 
 
-def test_csist100k_targets_share_a_pixel_and_keep_their_distance(singles):
+def test_csist100k_targets_share_a_pixel_and_keep_the_minimum_distance(singles):
     assert sorted(set(singles.count)) == [1, 2, 3, 4, 5]
     inside = singles.xy[np.isfinite(singles.xy)]
     assert 4.5 <= inside.min() < 4.51
@@ -119,7 +119,7 @@ def test_the_published_share_of_frames_saturates_8_bits(singles):
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_same_seed_same_draw_and_a_small_set_begins_a_large_one(name):
+def test_draws_are_reproducible_and_a_small_set_begins_a_large_one(name):
     draw = DRAWS[name]
     options = {"seed": 5, "noise": (1.0, 4.0), "depth": 16}
     whole = draw(1300, **options)
@@ -136,7 +136,7 @@ def test_splits_and_seeds_never_share_a_draw(name):
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_noise_has_its_stated_level_and_leaves_the_targets_alone(name):
+def test_noise_has_its_stated_level_and_does_not_change_the_targets(name):
     clean, noisy = DRAWS[name](2000, seed=1), DRAWS[name](2000, seed=1, noise=(0.0, 5.0))
     np.testing.assert_array_equal(clean.xy, noisy.xy)
     residual = (noisy.frames - clean.frames) / noisy.noise[:, None, None, None]
@@ -146,7 +146,7 @@ def test_noise_has_its_stated_level_and_leaves_the_targets_alone(name):
     assert 4.9 < noisy.noise.max() <= 5
 
 
-def test_depth_rounds_and_clips():
+def test_digitised_frames_are_rounded_and_clipped():
     exact = seqcsist(100, noise=(3.0, 3.0))
     whole = seqcsist(100, noise=(3.0, 3.0), depth=16)
     assert whole.frames.dtype == np.uint16
@@ -170,6 +170,6 @@ def test_depth_rounds_and_clips():
         ({"rules": SeqCsistRules(targets=(2, 5))}, "targets: expected 1 to 4, got 2 to 5"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options, message):
+def test_invalid_arguments_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         seqcsist(10, **options)

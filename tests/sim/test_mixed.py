@@ -1,4 +1,4 @@
-"""Groups of every kind keep to their rules."""
+"""Mixed groups obey their rules."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ def groups():
     return mixed(2000, 5, seed=3).patches
 
 
-def test_every_draw_is_always_the_same_and_no_two_are_alike(groups):
+def test_a_draw_is_reproducible_and_differs_from_others(groups):
     np.testing.assert_array_equal(mixed(2000, 5, seed=3).patches.frames, groups.frames)
     for other in ({"number": 1}, {"split": "val"}, {"seed": 4}):
         assert (mixed(2000, 5, **{"seed": 3} | other).patches.frames != groups.frames).any()
 
 
-def test_numbers_and_places_are_within_the_rules(groups):
+def test_counts_and_positions_obey_the_rules(groups):
     assert set(groups.count) == {1, 2, 3, 4, 5}
     np.testing.assert_array_equal((groups.amplitude > 0).sum(1), groups.count)
     np.testing.assert_array_equal(np.isfinite(groups.xy[:, 0, :, 0]).sum(1), groups.count)
@@ -29,7 +29,7 @@ def test_numbers_and_places_are_within_the_rules(groups):
     apart = np.linalg.norm(middle[:, :, None] - middle[:, None], axis=-1)
     apart[:, np.arange(5), np.arange(5)] = np.nan
     nearest = np.nanmin(apart[groups.count > 1], axis=(1, 2))
-    assert nearest.min() > 0.2  # two short arms side by side
+    assert nearest.min() > 0.2  # adjacent short arms of a cross
     assert np.median(nearest) < 1
 
 
@@ -40,8 +40,8 @@ def test_brightness_spans_two_decades(groups):
     assert np.median(faint.amplitude[:, 0] / faint.noise) < 4.0 / 0.2
 
 
-def test_bright_frames_are_what_the_targets_give():
-    """At an SNR of a thousand what is not the targets' light is small against it: noise, background, oval optics."""
+def test_bright_frames_show_their_targets():
+    """At an SNR of a thousand, noise, background and the PSF's ellipticity are small compared with the targets' light."""
     made = mixed(300, snr=(1e3, 1e3)).patches
     errors = []
     for k in range(300):
@@ -50,19 +50,19 @@ def test_bright_frames_are_what_the_targets_give():
     assert np.median(errors) < 5
 
 
-def test_what_is_told_is_true_or_unknown():
-    made, told = mixed(2000, seed=3)
-    noise, sigma, mean, spread = told.T
+def test_stated_facts_are_true_or_unknown():
+    made, facts = mixed(2000, seed=3)
+    noise, sigma, mean, spread = facts.T
     for known in (noise, sigma, mean):
         assert np.isfinite(known).mean() == pytest.approx(0.75, abs=0.03)
     np.testing.assert_array_equal(np.isnan(mean), np.isnan(spread))
     ratio = (noise / made.noise)[np.isfinite(noise)]
     assert (ratio.mean(), ratio.std()) == pytest.approx((1, 0.05), abs=0.005)
-    away = ((made.amplitude[:, 0] - mean) / spread)[np.isfinite(mean)]
-    assert (away.mean(), away.std()) == pytest.approx((0, 1), abs=0.06)
+    deviation = ((made.amplitude[:, 0] - mean) / spread)[np.isfinite(mean)]
+    assert (deviation.mean(), deviation.std()) == pytest.approx((0, 1), abs=0.06)
 
 
-def test_all_arrangements_come(groups):
+def test_all_arrangements_occur(groups):
     middle = groups.xy[:, 2]
     apart = np.linalg.norm(middle[:, :, None] - middle[:, None], axis=-1)
     apart[:, np.arange(5), np.arange(5)] = np.nan
@@ -72,6 +72,6 @@ def test_all_arrangements_come(groups):
     assert (farthest < 1.3).mean() > 0.3, "crowded into a pixel, or on a cross"
 
 
-def test_impossible_draws_are_refused():
+def test_invalid_draws_are_refused():
     with pytest.raises(UsageError, match="mixed: expected groups"):
         mixed(0)

@@ -1,7 +1,8 @@
-"""Generated sets on disk: the same bytes always, whole or resumable, never mixed."""
+"""Generated sets on disk: reproducible bytes, resumable after interruption, never mixed with another set."""
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_any_number_of_workers_makes_the_same_bytes(dataset, tmp_path):
     assert len(made) == 2 * 2600 + 1
 
 
-def test_an_interrupted_set_goes_on_and_ends_with_the_same_bytes(tmp_path):
+def test_an_interrupted_set_is_resumed_with_the_same_bytes(tmp_path):
     whole, broken = patch_set(tmp_path / "a", "csist100k", 2500), patch_set(tmp_path / "b", "csist100k", 2500)
     fill(whole)
     broken.claim()
@@ -50,12 +51,12 @@ def test_an_interrupted_set_goes_on_and_ends_with_the_same_bytes(tmp_path):
         broken.fill(broken.missing(), 1, stop)
     (tmp_path / "b" / "image" / "image_999.png").unlink()
     (tmp_path / "b" / "image" / "image_1500.png.part").write_bytes(b"half an im")
-    assert fill(broken) == 2500, "the first block lost a file, so it is made again too"
+    assert fill(broken) == 2500, "the first block lost a file, so it is generated again, too"
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     assert fill(broken) == 0
 
 
-def test_a_different_set_is_never_mixed_in(tmp_path):
+def test_a_folder_with_a_different_set_is_refused(tmp_path):
     folder = tmp_path / "a"
     fill(patch_set(folder, "csist100k", 10, seed=1))
     before = digest(folder)
@@ -71,9 +72,9 @@ def test_a_different_set_is_never_mixed_in(tmp_path):
     assert digest(folder) == before
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(OutputError, match="files that are not a generated set's"):
+    with pytest.raises(OutputError, match="files that do not belong to a generated set"):
         patch_set(tmp_path, "csist100k", 10).claim()
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -85,7 +86,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=r"image_0\.png: cannot be written: No space left on device"):
         made.fill(made.missing(), 1, lambda _: None)
 
@@ -110,7 +111,7 @@ def test_the_manifest_states_every_parameter_and_the_version(tmp_path):
     assert {key: manifest["parameters"].get(key) for key in wanted} == wanted
 
 
-def test_saturation_is_known_to_the_reader(tmp_path):
+def test_the_reader_knows_the_saturation_level(tmp_path):
     fill(patch_set(tmp_path / "a", "seqcsist", 30, saturate=True))
     source = open_source(tmp_path / "a")
     pixels = np.stack([frame.pixels for frame in source])
@@ -137,7 +138,7 @@ def _index_and_time(frame):
     return frame.stamp.index, frame.stamp.time_ns
 
 
-def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path):
+def test_invalid_arguments_are_refused_before_writing(tmp_path):
     with pytest.raises(UsageError, match="depth"):
         patch_set(tmp_path / "a", "seqcsist", 3, depth=12)
     with pytest.raises(UsageError, match="at least one trajectory"):

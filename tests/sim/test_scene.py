@@ -15,14 +15,14 @@ QUIET = Sensor(
 SMALL = SceneSettings(sensor=QUIET, background=Background(level_dn=100), groups=Groups(groups=4, singles=2))
 
 
-def test_frames_are_the_backdrop_and_the_imaging_model_of_the_truth():
+def test_frames_are_the_background_plus_the_imaging_model_of_the_truth():
     scene = Scene(SMALL, 40, seed=2)
     for index in (0, 13, 39):
         truth = scene.truth(index)
         light = np.full((48, 64), 100.0)
         for xy, amplitude in zip(truth.xy, truth.amplitude, strict=True):
             light += amplitude * psf(xy, (48, 64))
-        inner = np.s_[6:-6, 6:-6]  # at the border shine targets whose middle is outside, too
+        inner = np.s_[6:-6, 6:-6]  # targets centred outside the frame also shine at its border
         np.testing.assert_allclose(scene.frame(index).pixels[inner], np.rint(light)[inner], atol=1)
 
 
@@ -34,11 +34,11 @@ def test_a_target_fades_in_at_the_border():
         truth = scene.truth(index)
         for xy in truth.xy[[key not in known for key in truth.id]]:
             x, y = np.clip(np.rint(xy).astype(int), 0, (63, 47))
-            assert scene.frame(index - 1).pixels[y, x] > 100, "its skirt shows before its middle is inside"
+            assert scene.frame(index - 1).pixels[y, x] > 100, "its light is visible before its centre is inside"
         known |= set(truth.id)
 
 
-def test_any_frame_can_be_drawn_alone():
+def test_frames_can_be_rendered_in_any_order():
     first, second = Scene(SMALL, 30, seed=4), Scene(SMALL, 30, seed=4)
     in_order = [frame.pixels for frame, _, _ in first]
     for index in (29, 3, 17):
@@ -46,7 +46,7 @@ def test_any_frame_can_be_drawn_alone():
     assert not np.array_equal(Scene(SMALL, 30, seed=5).frame(0).pixels, in_order[0])
 
 
-def test_ids_are_stable_groups_hold_together_and_paths_are_smooth():
+def test_ids_and_groups_are_stable_and_paths_are_smooth():
     scene = Scene(replace(SMALL, groups=Groups(groups=6, singles=3, crossing=0.6)), 400, seed=1)
     paths, members = {}, {}
     for index in range(400):
@@ -58,14 +58,14 @@ def test_ids_are_stable_groups_hold_together_and_paths_are_smooth():
     assert len(members) > 9, "groups that leave are replaced"
     for path in paths.values():
         steps = np.diff(np.array(path), axis=0)
-        together = steps[steps[:, 0] == 1]
-        assert np.abs(together[:, 1:]).max(initial=0) < 8
+        consecutive = steps[steps[:, 0] == 1]
+        assert np.abs(consecutive[:, 1:]).max(initial=0) < 8
 
 
-def test_the_number_of_groups_in_view_stays_near_the_wanted_one():
+def test_the_number_of_groups_in_view_stays_near_the_setting():
     scene = Scene(replace(SMALL, groups=Groups(groups=5, singles=0, crossing=0)), 600, seed=8)
-    seen = [len(set(scene.truth(i).group)) for i in range(600)]
-    assert 3 <= np.mean(seen) <= 5
+    groups_in_view = [len(set(scene.truth(i).group)) for i in range(600)]
+    assert 3 <= np.mean(groups_in_view) <= 5
 
 
 def test_members_keep_their_spacing_unless_they_cross():
@@ -107,7 +107,7 @@ def test_noise_over_time_is_shot_and_read_noise():
     assert stack.mean() == pytest.approx(500, abs=0.2)
 
 
-def test_the_fixed_pattern_is_fixed_and_bad_pixels_are_bad():
+def test_fixed_pattern_noise_is_constant_and_bad_pixels_are_bad():
     sensor = replace(QUIET, gain_spread=0.02, offset_spread_dn=5, column_spread_dn=3, dead_fraction=0.01, hot_fraction=0.01)
     settings = replace(SMALL, sensor=sensor, background=Background(level_dn=1000), groups=Groups(groups=0, singles=0))
     scene = Scene(settings, 3, seed=1)
@@ -127,8 +127,8 @@ def test_a_bright_scene_saturates_at_full_scale(bits):
     assert (pixels == 2**bits - 1).all()
 
 
-def test_the_pose_carries_targets_and_backdrop_alike():
-    """With the pose undone, a platform that drifts, jitters and rolls shows the same world as a steady one."""
+def test_the_pose_moves_targets_and_background_alike():
+    """A platform that drifts, jitters and rolls sees the same world as a steady one, transformed by its pose."""
     platform = Platform(drift_x_px_s=15, drift_y_px_s=-6, jitter_px=0.7, roll_jitter_mrad=4)
     cloud = Background(level_dn=1000, cloud_dn=100, cloud_slope=2.5, wind_x_px_s=0, wind_y_px_s=0)
     settings = replace(SMALL, background=cloud, platform=platform, groups=Groups(groups=3, singles=0))
@@ -144,18 +144,18 @@ def test_the_pose_carries_targets_and_backdrop_alike():
         if key in moved:
             np.testing.assert_allclose(moved[key], turn @ (xy - centre) + centre + (pose.x, pose.y), atol=1e-9)
     sky = Sky(cloud, 64, 48, np.random.default_rng(0))
-    still, seen = sky.view(0.0), sky.view(0.0, (3.0, -2.0))
-    np.testing.assert_allclose(seen[:-2, 3:], still[2:, :-3], atol=0.05)
+    at_rest, shifted = sky.view(0.0), sky.view(0.0, (3.0, -2.0))
+    np.testing.assert_allclose(shifted[:-2, 3:], at_rest[2:, :-3], atol=0.05)
 
 
-def test_a_gradient_stays_in_the_world():
+def test_the_gradient_is_fixed_in_the_world():
     sky = Sky(Background(level_dn=500, gradient_dn=100), 40, 30, np.random.default_rng(0))
     np.testing.assert_allclose(sky.view(0.0, (0.0, 6.0))[6:], sky.view(0.0)[:-6], atol=1e-3)
     tilted = sky.view(0.0, roll_rad=0.1)
     assert tilted[15, 0] > tilted[15, -1]
 
 
-def test_an_edge_has_its_step_and_its_width():
+def test_an_edge_has_the_set_step_and_width():
     flat = Background(level_dn=500, edge_dn=200, edge_width_px=3, wind_x_px_s=0, wind_y_px_s=0)
     view = Sky(flat, 256, 256, np.random.default_rng(2)).view(0.0)
     assert np.percentile(view, 98) - np.percentile(view, 2) == pytest.approx(200, rel=0.05)
@@ -200,30 +200,30 @@ def test_speeds_and_brightness_stay_in_their_ranges():
 
 
 @pytest.mark.parametrize("platform", [Platform(), Platform(jitter_px=2.0, roll_jitter_mrad=5.0)])
-def test_no_target_is_born_or_dies_within_the_frame(platform):
+def test_no_target_appears_or_vanishes_inside_the_frame(platform):
     groups = Groups(groups=6, members=(2, 5), spacing_px=(1.0, 3.0), speed_px_s=(5, 40))
     scene = Scene(replace(SMALL, groups=groups, platform=platform), 300, seed=4)
     inner = 8 + 5 * platform.jitter_px
     for index in range(1, 300):
         before, after = scene.truth(index - 1), scene.truth(index)
         for one, other in ((before, after), (after, before)):
-            lost = one.xy[~np.isin(one.id, other.id)]
-            deep = (lost > inner).all(1) & (lost < np.array([63, 47]) - inner).all(1)
-            assert not deep.any()
+            unmatched = one.xy[~np.isin(one.id, other.id)]
+            inside = (unmatched > inner).all(1) & (unmatched < np.array([63, 47]) - inner).all(1)
+            assert not inside.any()
 
 
 def test_wind_carries_the_cloud():
     sky = Sky(Background(cloud_dn=50, wind_x_px_s=4, wind_y_px_s=0), 40, 30, np.random.default_rng(1))
-    sky._layers = sky._layers[:1]  # the other one is slower
+    sky._layers = sky._layers[:1]  # the other layer is slower
     np.testing.assert_allclose(sky.view(1.0)[:, 4:], sky.view(0.0)[:, :-4], atol=0.02)
 
 
 @pytest.mark.parametrize("name", BACKGROUNDS)
-def test_backdrops_have_their_level_and_contrast(name):
-    backdrop = BACKGROUNDS[name]
-    tile = Sky(backdrop, 1024, 1024, np.random.default_rng(0)).view(0.0)
-    assert tile.mean() == pytest.approx(backdrop.level_dn, rel=0.08)
-    assert tile.std() >= 0.7 * np.hypot(backdrop.gradient_dn / np.sqrt(12), backdrop.cloud_dn)
+def test_backgrounds_have_their_level_and_contrast(name):
+    background = BACKGROUNDS[name]
+    tile = Sky(background, 1024, 1024, np.random.default_rng(0)).view(0.0)
+    assert tile.mean() == pytest.approx(background.level_dn, rel=0.08)
+    assert tile.std() >= 0.7 * np.hypot(background.gradient_dn / np.sqrt(12), background.cloud_dn)
 
 
 @pytest.mark.parametrize(
@@ -239,11 +239,11 @@ def test_backdrops_have_their_level_and_contrast(name):
         (replace(SMALL, background=Background(edge_width_px=0.0)), "edge_width_px"),
     ],
 )
-def test_settings_that_make_no_scene_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Scene(settings, 10)
 
 
 def test_a_frame_outside_the_scene_is_an_index_error():
-    with pytest.raises(IndexError, match="frame 10 of a scene of 10"):
+    with pytest.raises(IndexError, match="frame 10 of a scene of 10 frames"):
         Scene(SMALL, 10).frame(10)

@@ -1,4 +1,4 @@
-"""Durations: percentiles within a bucket of the truth, in bounded memory."""
+"""Latency histograms: percentiles accurate to one bucket, in bounded memory."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from irst_stream.system.latency import BUCKETS, PERCENTILES, Clocks, Histogram
 
 
 @given(st.lists(st.integers(1_000, 10**11), min_size=1, max_size=300))
-def test_percentiles_are_right_to_two_percent(durations):
+def test_percentiles_are_accurate_to_two_percent(durations):
     histogram = Histogram()
     for duration in durations:
         histogram.add(duration)
@@ -22,7 +22,7 @@ def test_percentiles_are_right_to_two_percent(durations):
     assert len(histogram.buckets) == BUCKETS
 
 
-def test_what_is_off_the_scale_is_counted_at_its_ends():
+def test_durations_out_of_range_count_in_the_first_and_last_bucket():
     histogram = Histogram()
     for duration in (-5, 0, 1, 10**15):
         histogram.add(duration)
@@ -31,12 +31,12 @@ def test_what_is_off_the_scale_is_counted_at_its_ends():
     assert histogram.summary().longest == 10**9
 
 
-def test_of_nothing_everything_is_nothing():
+def test_the_summary_of_no_durations_is_zero():
     assert Histogram().summary() == (0, (0.0,) * len(PERCENTILES), 0.0, 0.0)
     assert Clocks().summaries() == {}
 
 
-def test_a_stage_is_timed_also_where_it_fails():
+def test_a_stage_that_raises_is_timed_too():
     clocks = Clocks()
     with clocks("good"):
         pass

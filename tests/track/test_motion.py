@@ -1,4 +1,4 @@
-"""Motion models against filterpy's, and against themselves over half the time."""
+"""Motion models against filterpy's, and against two steps of half the time."""
 
 import numpy as np
 import pytest
@@ -7,29 +7,52 @@ from filterpy.kalman import IMMEstimator, KalmanFilter
 
 from irst_stream import Detections, Stamp
 from irst_stream.track import Tracker, TrackSettings
-from irst_stream.track.compiled.updating import update
-from irst_stream.track.motion import acceleration, acceleration_noise, turn, velocity, velocity_noise, window_noise
+from irst_stream.track.compiled.updating import kalman_update
+from irst_stream.track.motion import MODELS, window_noise
+
+RATE = 0.7  # rad/s
+VELOCITY, ACCELERATION, TURN = MODELS["velocity"], MODELS["acceleration"], MODELS["turn"]
 
 
-@pytest.mark.parametrize(("noise", "dim"), [(velocity_noise, 2), (acceleration_noise, 3)])
-def test_process_noise_is_filterpys(noise, dim):
+def velocity(dt):
+    return VELOCITY.modes[0].transition(dt, RATE)
+
+
+def turn(dt, rate):
+    return TURN.modes[0].transition(dt, rate)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_every_model_keeps_the_contract(model):
+    """Two half steps are a whole one, noise is symmetric and positive, and every mode moves a state at rest nowhere."""
+    assert model.size in (4, 6)
+    assert model.modes
+    noise, half = model.noise(0.2), model.noise(0.1)
+    assert noise.shape == (model.size, model.size)
+    np.testing.assert_allclose(noise, noise.T, atol=1e-15)
+    assert np.linalg.eigvalsh(noise).min() > 0
+    at_rest = np.zeros(model.size)
+    at_rest[:2] = 3.0, 4.0
+    for mode in model.modes:
+        move = mode.transition(0.1, RATE)
+        assert mode.sway > 0
+        np.testing.assert_allclose(move @ move, mode.transition(0.2, RATE), atol=1e-12)
+        np.testing.assert_allclose(mode.transition(0.0, RATE), np.eye(model.size), atol=1e-12)
+        np.testing.assert_allclose(move @ at_rest, at_rest, atol=1e-12)
+    straight = {"velocity": velocity, "acceleration": lambda dt: ACCELERATION.modes[0].transition(dt, RATE)}
+    for name, move in straight.items():
+        if model is MODELS[name]:
+            np.testing.assert_allclose(move(0.1) @ half @ move(0.1).T + half, noise, atol=1e-12)
+
+
+@pytest.mark.parametrize(("model", "dim"), [(VELOCITY, 2), (ACCELERATION, 3)])
+def test_process_noise_is_filterpys(model, dim):
     want = Q_continuous_white_noise(dim, 0.3, block_size=2, order_by_dim=False)
-    np.testing.assert_allclose(noise(0.3), want, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("move", "noise"),
-    [(velocity, velocity_noise), (acceleration, acceleration_noise), (lambda dt: turn(dt, 0.7), None)],
-)
-def test_two_half_steps_are_a_whole_one(move, noise):
-    np.testing.assert_allclose(move(0.1) @ move(0.1), move(0.2), atol=1e-12)
-    if noise is not None:
-        half = move(0.1) @ noise(0.1) @ move(0.1).T + noise(0.1)
-        np.testing.assert_allclose(half, noise(0.2), atol=1e-12)
+    np.testing.assert_allclose(model.noise(0.3), want, rtol=1e-12)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 5, 9])
-def test_a_windows_mean_strays_from_its_middle_by_as_much_as_is_said(frames):
+def test_window_noise_is_the_variance_of_a_windows_mean_about_its_middle(frames):
     fine, half = 20, frames // 2
     speed = np.cumsum(np.random.default_rng(2).standard_normal((20_000, 2 * half * fine + 1)), axis=1) / np.sqrt(fine)
     place = np.cumsum(speed, axis=1)[:, ::fine] / fine
@@ -37,7 +60,7 @@ def test_a_windows_mean_strays_from_its_middle_by_as_much_as_is_said(frames):
     assert np.var(away) == pytest.approx(window_noise(frames), rel=0.1, abs=1e-12)
 
 
-def test_a_turn_goes_round_and_hardly_any_is_straight():
+def test_a_turn_is_a_circle_and_a_slow_turn_is_straight():
     state = np.array([0.0, 0.0, 2.0, 0.0])
     np.testing.assert_allclose(turn(np.pi, 1.0) @ state, [0, 4, -2, 0], atol=1e-12)  # half a circle of radius 2
     np.testing.assert_allclose(turn(0.5, 1e-12), velocity(0.5), atol=1e-9)
@@ -48,23 +71,23 @@ def test_prediction_and_update_are_filterpys():
     oracle = KalmanFilter(dim_x=4, dim_z=2)
     oracle.H = np.eye(2, 4)
     oracle.x, oracle.P = rng.normal(size=(4, 1)), np.diag([0.2, 0.3, 4.0, 5.0])
-    x, cov, chance = oracle.x.copy().reshape(1, 1, 4), oracle.P.copy()[None], np.ones(1)
+    x, cov, mode_probs = oracle.x.copy().reshape(1, 1, 4), oracle.P.copy()[None], np.ones(1)
     for _ in range(50):
         dt = float(rng.uniform(0.01, 0.1))
-        oracle.predict(F=velocity(dt), Q=velocity_noise(dt))
-        x[0, 0], cov[0] = velocity(dt) @ x[0, 0], velocity(dt) @ cov[0] @ velocity(dt).T + velocity_noise(dt)
+        oracle.predict(F=velocity(dt), Q=VELOCITY.noise(dt))
+        x[0, 0], cov[0] = velocity(dt) @ x[0, 0], velocity(dt) @ cov[0] @ velocity(dt).T + VELOCITY.noise(dt)
         spread = np.array([[0.01, 0.003], [0.003, 0.02]])
         z = rng.normal(size=(2, 1))
         oracle.update(z, R=spread)
-        seen = np.array([*z[:, 0], spread[0, 0], spread[0, 1], spread[1, 1]])
-        log = update(x, cov, chance, 1, np.ones(1), seen, 1.0, False)
+        measurement = np.array([*z[:, 0], spread[0, 0], spread[0, 1], spread[1, 1]])
+        log = kalman_update(x, cov, mode_probs, 1, np.ones(1), measurement, 1.0, False)
         np.testing.assert_allclose(x[0, 0], oracle.x[:, 0], atol=1e-9)
         np.testing.assert_allclose(cov[0], oracle.P, atol=1e-9)
         assert log == pytest.approx(float(oracle.log_likelihood), abs=1e-9)
 
 
 def test_interacting_models_are_filterpys():
-    """One target that turns, seen at irregular times: calm, agile and turning either way, as the tracker mixes them."""
+    """One target that turns, detected at irregular times: the modes are calm, agile and turning either way."""
     rng = np.random.default_rng(4)
     settings = TrackSettings(
         motion="imm", detection_probability=0.999999, clutter_density=1e-9, max_hypotheses=1, gate_chi2=1e3, max_coast_s=1.0
@@ -86,7 +109,7 @@ def test_interacting_models_are_filterpys():
         dt, time_ns = step_ns / 1e9, time_ns + step_ns
         for model, scale, rate in zip(models, scales, rates, strict=True):
             density = (scale * settings.sway_px_s) ** 2 + (max(scale, 0.5) * settings.own_sway_px_s) ** 2
-            model.F, model.Q = turn(dt, rate), density * velocity_noise(dt)
+            model.F, model.Q = turn(dt, rate), density * VELOCITY.noise(dt)
         angle = 0.8 * time_ns / 1e9
         circle = speed * np.array([[np.sin(angle)], [np.cos(angle) - 1]])
         z = place + circle + np.linalg.cholesky(spread) @ rng.normal(size=(2, 1))

@@ -1,4 +1,4 @@
-"""The tracker: what it keeps apart, how sure it is, and what it does with odd input."""
+"""The tracker: identities, consistency of covariances, smoothing, confirmation, and odd input."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def detections(index, xy, amplitude=None, cov=None, epoch=0):
 
 
 def follow(paths, amplitudes, seed=0, detected=0.95, settings=None, merge_px=0.5):
-    """Paths (T, N, 2) px as a detector sees them, through a tracker: what is published and true of each frame."""
+    """Track simulated detections of paths (T, N, 2) px: the tracks and the truth of each frame."""
     rng = np.random.default_rng(seed)
     tracker, frames = Tracker(settings), []
     for t, xy in enumerate(paths):
@@ -59,18 +59,18 @@ def test_identity_survives_a_long_merge():
 
 
 @pytest.mark.parametrize("rules", [{"own_sway_px_s": 3.0}, {"own_sway_px_s": 1.5, "motion": "imm"}])
-def test_targets_that_manoeuvre_one_by_one_ask_for_what_the_settings_say(rules):
+def test_targets_that_manoeuvre_one_by_one_need_more_own_sway(rules):
     seen = scene("manoeuvring", 8, 200, 2)
-    usual, told = (
+    low_sway, fitting = (
         score_tracks([(tracker.step(detections), truth) for detections, truth in seen]).identity.idf1
         for tracker in (Tracker(TrackSettings(own_sway_px_s=0.3)), Tracker(TrackSettings(**rules)))
     )
-    assert usual < 0.7
-    assert told > 0.85
+    assert low_sway < 0.7
+    assert fitting > 0.85
 
 
 def test_covariances_are_honest():
-    """Mean squared error in units of the covariance, over 40 targets of 60 frames, against its 95 % bounds, by chance."""
+    """The normalised estimation error squared (NEES) of 40 targets after 60 frames sums up to a chi^2 of 80 degrees."""
     rng, errors = np.random.default_rng(3), []
     settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, detection_probability=0.98)
     for seed in range(40):
@@ -83,11 +83,11 @@ def test_covariances_are_honest():
     assert 80 - 2.5 * np.sqrt(160) < np.sum(errors) < 80 + 2.5 * np.sqrt(160)  # chi^2 of 80 degrees of freedom
 
 
-@pytest.mark.parametrize("overlap", [1, 5])
-def test_what_errors_have_in_common_is_made_use_of(overlap):
-    """Two targets in formation, whose errors are nearly opposite, so that their middle is known far better than either."""
+@pytest.mark.parametrize("shared_frames", [1, 5])
+def test_shared_parts_of_errors_improve_the_mean_position(shared_frames):
+    """Two targets in formation with nearly opposite errors: their mean position is known far better than either."""
     rng = np.random.default_rng(8)
-    settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, shared_frames=overlap)
+    settings = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3, shared_frames=shared_frames)
     parts = np.zeros((2, 2, 4))
     parts[:, :, :2] = 0.3 * SD * np.eye(2)
     parts[:, :, 2:] = SD * np.array([np.eye(2), -np.eye(2)])
@@ -96,22 +96,22 @@ def test_what_errors_have_in_common_is_made_use_of(overlap):
     for _ in range(40):
         steps = settings.sway_px_s * np.sqrt(1 / RATE_HZ) * rng.standard_normal((41, 2))
         middle = 50 + np.cumsum(np.cumsum(steps, axis=0) / RATE_HZ, axis=0)
-        news = rng.standard_normal((41 + overlap, 4))
-        told, untold = Tracker(settings), Tracker(settings)
+        noise = rng.standard_normal((41 + shared_frames, 4))
+        with_parts, without_parts = Tracker(settings), Tracker(settings)
         for t in range(41):
             xy = middle[t] + np.array([[-1.0, 0.0], [1.0, 0.0]])
-            seen = detections(t, xy + parts @ news[t : t + overlap].sum(0) / np.sqrt(overlap), cov=cov)
-            tracks = {True: told.step(replace(seen, factor=parts)), False: untold.step(seen)}
-        for known, last in tracks.items():
+            seen = detections(t, xy + parts @ noise[t : t + shared_frames].sum(0) / np.sqrt(shared_frames), cov=cov)
+            tracks = {True: with_parts.step(replace(seen, factor=parts)), False: without_parts.step(seen)}
+        for with_parts_known, last in tracks.items():
             away = last.state[np.argsort(last.state[:, 0]), :2] - xy
-            errors[known].append(np.sum(away.mean(0) ** 2))
-            if known:
+            errors[with_parts_known].append(np.sum(away.mean(0) ** 2))
+            if with_parts_known:
                 squares.append(sum(a @ np.linalg.solve(c, a) for a, c in zip(away, last.cov[:, :2, :2], strict=True)))
     assert np.mean(errors[True]) < 0.8 * np.mean(errors[False])
     assert np.mean(squares) == pytest.approx(4, abs=1.3)
 
 
-def test_smoothed_output_is_later_and_better():
+def test_smoothed_tracks_are_delayed_and_more_accurate():
     path, light = crossing(), np.array([226.0, 244.0])
     at_once = follow(path, light)
     later = follow(path, light, settings=TrackSettings(smoothing_lag=8))
@@ -122,7 +122,7 @@ def test_smoothed_output_is_later_and_better():
     assert smooth < 0.9 * rough
 
 
-def test_tracks_are_confirmed_and_ended_and_ids_never_come_again():
+def test_tracks_are_confirmed_and_ended_and_ids_are_not_reused():
     tracker = Tracker(TrackSettings(max_coast_s=0.05))
     first = tracker.step(detections(0, [[5, 5]]))
     assert first.confirmed.tolist() == [False]
@@ -135,7 +135,7 @@ def test_tracks_are_confirmed_and_ended_and_ids_never_come_again():
     assert tracker.step(detections(12, [[5, 5]])).id[0] > first.id[0]
 
 
-def test_a_restart_begins_anew_and_what_is_late_is_counted():
+def test_a_new_epoch_resets_the_tracker_and_late_frames_are_counted():
     tracker = Tracker()
     ids = [tracker.step(detections(k, [[5, 5]])).id[0] for k in range(4)]
     assert len(set(ids)) == 1
@@ -145,9 +145,9 @@ def test_a_restart_begins_anew_and_what_is_late_is_counted():
     assert len(tracker.step(detections(10**6, [], epoch=1))) == 0, "hours of silence"
 
 
-@pytest.mark.parametrize("overlap", [0, 1, 5])
-def test_odd_detections_do_no_harm(overlap):
-    tracker = Tracker(TrackSettings(shared_frames=overlap))
+@pytest.mark.parametrize("shared_frames", [0, 1, 5])
+def test_odd_detections_do_no_harm(shared_frames):
+    tracker = Tracker(TrackSettings(shared_frames=shared_frames))
     rng = np.random.default_rng(0)
     for k in range(5):
         tracker.step(detections(k, [[5, 5], [5, 5], [5, 5]]))  # identical
@@ -157,7 +157,7 @@ def test_odd_detections_do_no_harm(overlap):
     for k, factor in enumerate(odd):
         tracker.step(replace(seen, factor=factor, stamp=stamp(5 + k)))
     for k in range(9, 12):
-        tracks = tracker.step(detections(k, rng.uniform(0, 11, (1000, 2))))  # a thousand false alarms in one patch
+        tracks = tracker.step(detections(k, rng.uniform(0, 11, (1000, 2))))  # a thousand false alarms in one region
         assert np.isfinite(tracks.state).all()
         assert (np.linalg.eigvalsh(tracks.cov) > 0).all()
     for k in range(12, 63):
@@ -165,7 +165,7 @@ def test_odd_detections_do_no_harm(overlap):
     assert len(tracks) == 0
 
 
-def test_brightness_that_is_unknown_is_left_out():
+def test_unknown_brightness_is_ignored():
     tracker = Tracker()
     for k in range(6):
         tracks = tracker.step(detections(k, [[5 + 0.01 * k, 5], [8, 5]], amplitude=[np.nan, np.nan]))
@@ -173,8 +173,10 @@ def test_brightness_that_is_unknown_is_left_out():
     assert np.isnan(tracks.amplitude).all()
 
 
-@pytest.mark.parametrize("settings", [{"motion": "imm"}, {"motion": "acceleration"}, {"motion": "turn"}, {"overlap": 5}])
-def test_every_model_follows_a_plain_flight(settings):
+@pytest.mark.parametrize(
+    "settings", [{"motion": "imm"}, {"motion": "acceleration"}, {"motion": "turn"}, {"shared_frames": 5}]
+)
+def test_every_model_tracks_a_straight_flight(settings):
     path = np.stack([10 + 0.05 * np.arange(60), 10 - 0.02 * np.arange(60)], axis=-1)[:, None]
     frames = follow(path, np.array([235.0]), settings=TrackSettings(**settings))
     tracks, truth = frames[-1]
@@ -195,12 +197,12 @@ def test_every_model_follows_a_plain_flight(settings):
         ({"max_hypotheses": 0}, "track.max_hypotheses: expected 1 to 200"),
     ],
 )
-def test_settings_that_make_no_tracker_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         Tracker(TrackSettings(**settings))
 
 
-def test_a_clock_that_goes_back_starts_anew_and_keeps_nothing_dark():
+def test_a_clock_that_goes_back_resets_the_tracker_once():
     tracker = Tracker()
     for k in range(20):
         seen = detections(k, [[5.0, 5.0]])
@@ -212,11 +214,11 @@ def test_a_clock_that_goes_back_starts_anew_and_keeps_nothing_dark():
     assert tracker.late == 0
 
 
-def test_what_is_hardly_believed_starts_no_track_but_keeps_one_going():
+def test_low_scores_start_no_track_but_continue_one():
     tracker = Tracker()
     for k in range(40):
-        doubted = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.05))
-        assert len(tracker.step(doubted)) == 0
+        low_score = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.05))
+        assert len(tracker.step(low_score)) == 0
     for k in range(40, 80):
         seen = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.95 if k < 44 else 0.05))
         tracks = tracker.step(seen)

@@ -1,4 +1,4 @@
-"""Which backend is chosen, what is said of it, and what takes over when a GPU fails."""
+"""The choice of a backend, its description, and the fallbacks when a GPU fails."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ from irst_stream.sim import seqcsist
 from irst_stream.system.gpu_probe import CudaReport, Gpu
 from irst_stream.types import Stamp, Window, at_rest
 from irst_stream.unmix import backends, tensorrt_here
-from irst_stream.unmix.backends import TENSORRT, build_unmixer, choose_backend, spare_unmixers
+from irst_stream.unmix.backends import TENSORRT_PRECISIONS, build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
-from irst_stream.unmix.plans import Place, Precision
+from irst_stream.unmix.plans import GpuPlatform, Precision
 from irst_stream.unmix.settings import Backend
-from irst_stream.unmix.tensorrt_here import TensorRt, look_for_tensorrt
+from irst_stream.unmix.tensorrt_here import TensorRtReport, look_for_tensorrt
 
-HERE = TensorRt(Place("10.13.3.9", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0"), "")
+HERE = TensorRtReport(GpuPlatform("10.13.3.9", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0"), "")
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +34,24 @@ def bare(tmp_path_factory):
     return random_engine(tmp_path_factory.mktemp("bare"), exported=False)
 
 
-def with_tensorrt(monkeypatch, state, plans=None):
-    monkeypatch.setattr(backends, "look_for_tensorrt", lambda: state)
+def with_tensorrt(monkeypatch, report, plans=None):
+    monkeypatch.setattr(backends, "look_for_tensorrt", lambda: report)
     monkeypatch.setattr(backends, "find_plans", lambda *_: plans)
 
 
 @pytest.mark.parametrize("missing", ["no NVIDIA driver is installed", "tensorrt is not installed: pip install it"])
-def test_without_tensorrt_auto_takes_onnx_runtime_and_says_why(engine, monkeypatch, missing):
-    with_tensorrt(monkeypatch, TensorRt(None, missing))
+def test_without_tensorrt_auto_chooses_onnx_runtime_and_says_why(engine, monkeypatch, missing):
+    with_tensorrt(monkeypatch, TensorRtReport(None, missing))
     choice = choose_backend(engine, "auto")
-    assert (choice.backend, choice.words) == ("onnx", f"ONNX Runtime on the CPU, since {missing}")
+    assert (choice.backend, choice.description) == ("onnx", f"ONNX Runtime on the CPU, since {missing}")
     assert isinstance(build_unmixer(engine, choice, 1), OnnxUnmixer)
 
 
-def test_without_graphs_auto_takes_numpy(bare, monkeypatch):
-    with_tensorrt(monkeypatch, TensorRt(None, "no NVIDIA driver is installed"))
+def test_without_graphs_auto_chooses_numpy(bare, monkeypatch):
+    with_tensorrt(monkeypatch, TensorRtReport(None, "no NVIDIA driver is installed"))
     choice = choose_backend(bare, "auto")
     assert choice.backend == "numpy"
-    assert "no ONNX graphs; irst-stream engine export makes them" in choice.words
+    assert "no ONNX graphs; irst-stream engine export makes them" in choice.description
     assert isinstance(build_unmixer(bare, choice), NumpyUnmixer)
 
 
@@ -59,33 +59,33 @@ def test_without_plans_auto_says_how_to_make_them(engine, monkeypatch):
     with_tensorrt(monkeypatch, HERE)
     choice = choose_backend(engine, "auto")
     assert choice.backend == "onnx"
-    assert choice.words.endswith(
+    assert choice.description.endswith(
         f"no plans for this GPU; irst-stream engine build {engine.folder} --precision fp16 makes them"
     )
 
 
-def test_with_plans_auto_takes_tensorrt(engine, monkeypatch, tmp_path):
+def test_with_plans_auto_chooses_tensorrt(engine, monkeypatch, tmp_path):
     with_tensorrt(monkeypatch, HERE, tmp_path)
     assert choose_backend(engine, "auto") == ("tensorrt", "TensorRT 10.13.3.9 in fp16 on NVIDIA H200", tmp_path)
-    assert choose_backend(engine, "tensorrt-int8").words == "TensorRT 10.13.3.9 in int8 on NVIDIA H200"
+    assert choose_backend(engine, "tensorrt-int8").description == "TensorRT 10.13.3.9 in int8 on NVIDIA H200"
 
 
 def test_each_precision_of_plans_has_a_backend():
-    assert list(TENSORRT) == [name for name in get_args(Backend) if name.startswith("tensorrt")]
-    assert sorted(TENSORRT.values()) == sorted(get_args(Precision))
+    assert list(TENSORRT_PRECISIONS) == [name for name in get_args(Backend) if name.startswith("tensorrt")]
+    assert sorted(TENSORRT_PRECISIONS.values()) == sorted(get_args(Precision))
 
 
-@pytest.mark.parametrize(("backend", "precision"), [*TENSORRT.items(), ("auto", "fp16")])
-def test_a_backend_takes_plans_of_its_own_precision(engine, monkeypatch, tmp_path, backend, precision):
+@pytest.mark.parametrize(("backend", "precision"), [*TENSORRT_PRECISIONS.items(), ("auto", "fp16")])
+def test_a_backend_chooses_plans_of_its_own_precision(engine, monkeypatch, tmp_path, backend, precision):
     with_tensorrt(monkeypatch, HERE)
     monkeypatch.setattr(backends, "find_plans", lambda _, __, wanted: tmp_path / wanted)
     choice = choose_backend(engine, backend)
     assert choice.plans == tmp_path / precision
-    assert choice.words == f"TensorRT 10.13.3.9 in {precision} on NVIDIA H200"
+    assert choice.description == f"TensorRT 10.13.3.9 in {precision} on NVIDIA H200"
 
 
-def test_tensorrt_by_name_is_all_or_nothing(engine, monkeypatch):
-    with_tensorrt(monkeypatch, TensorRt(None, "the NVIDIA driver sees no GPU"))
+def test_tensorrt_by_name_never_falls_back(engine, monkeypatch):
+    with_tensorrt(monkeypatch, TensorRtReport(None, "the NVIDIA driver sees no GPU"))
     with pytest.raises(UsageError, match=r"backend 'tensorrt-fp32': the NVIDIA driver sees no GPU"):
         choose_backend(engine, "tensorrt-fp32")
     with_tensorrt(monkeypatch, HERE)
@@ -95,14 +95,14 @@ def test_tensorrt_by_name_is_all_or_nothing(engine, monkeypatch):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Has a machine answer as is said."""
+    """look_for_tensorrt() on a machine with a given driver report, TensorRT probe and installed packages."""
 
     def answer(cuda, code=None, installed=True):
         look_for_tensorrt.cache_clear()
         monkeypatch.setattr(tensorrt_here, "ask_cuda_driver", lambda: cuda)
         monkeypatch.setattr(tensorrt_here, "_is_installed", lambda _: installed)
         if code is not None:
-            monkeypatch.setattr(tensorrt_here, "ASK", code)
+            monkeypatch.setattr(tensorrt_here, "PROBE", code)
         return look_for_tensorrt()
 
     yield answer
@@ -124,27 +124,32 @@ def test_a_driver_without_tensorrt(asked):
     assert asked(replace(GPU, cuda="12.8"), installed=False).missing.endswith("pip install 'irst-stream[tensorrt12]'")
 
 
-def test_both(asked):
-    assert asked(GPU, "print('10.13.3.9')").place == Place("10.13.3.9", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0")
+def test_a_working_driver_and_tensorrt_give_the_platform(asked):
+    assert asked(GPU, "print('10.13.3.9')").platform == GpuPlatform(
+        "10.13.3.9", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0"
+    )
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "TensorRT does not start (no word; exit code -11)"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            "TensorRT does not start (no error message; exit code -11)",
+        ),
         ("raise TypeError('no builder')", "TensorRT does not start (TypeError: no builder; exit code 1)"),
     ],
 )
-def test_a_tensorrt_that_does_not_work_takes_nobody_along(asked, code, words):
+def test_a_tensorrt_that_crashes_is_reported_and_harms_nothing_else(asked, code, words):
     assert asked(GPU, code).missing == words
 
 
-def test_a_tensorrt_that_hangs_is_given_up(asked, monkeypatch):
-    monkeypatch.setattr(tensorrt_here, "LONGEST_S", 0.2)
+def test_a_tensorrt_that_hangs_times_out(asked, monkeypatch):
+    monkeypatch.setattr(tensorrt_here, "TIMEOUT_S", 0.2)
     assert "TensorRT did not answer" in asked(GPU, "while True: pass").missing
 
 
-def test_nothing_of_cuda_is_imported_where_it_is_not_asked_for():
+def test_importing_the_builder_imports_no_cuda_tensorrt_or_onnx():
     heavy = ("cuda", "tensorrt", "onnx")
     code = f"import sys, irst_stream.build; print([m for m in sys.modules if m.partition('.')[0] in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -152,7 +157,7 @@ def test_nothing_of_cuda_is_imported_where_it_is_not_asked_for():
 
 
 class Failing:
-    """An unmixer whose GPU fails after so many calls; what it gives for maps is of no use to another."""
+    """An unmixer whose GPU fails after a number of calls; its maps are of no use to another unmixer."""
 
     def __init__(self, unmixer, calls):
         self.unmixer, self.calls = unmixer, calls
@@ -178,41 +183,42 @@ def windows(count):
 
 def test_a_gpu_that_fails_is_replaced_and_no_window_is_lost(engine, caplog):
     cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
-    spares = [("built anew", lambda: Failing(cpu, 3)), ("from now on by the CPU", lambda: cpu)]
-    guarded, plain = BySensor(Failing(cpu, 2), engine.manifest, spares), BySensor(cpu, engine.manifest)
-    told = []
+    fallbacks = [("rebuilt on the same GPU", lambda: Failing(cpu, 3)), ("replaced by the CPU", lambda: cpu)]
+    guarded, plain = BySensor(Failing(cpu, 2), engine.manifest, fallbacks), BySensor(cpu, engine.manifest)
+    alarms = []
     for window in windows(8):
         got, wanted = guarded([window])[0], plain([window])[0]
         for one, other in zip(got, wanted, strict=True):
             np.testing.assert_allclose(one.unmixed.claims, other.unmixed.claims, rtol=1e-4, atol=1e-4)
-        told.append(guarded.alarm)
+        alarms.append(guarded.alarm)
     failed = "the network failed (cuGraphLaunch: CUDA_ERROR_ILLEGAL_ADDRESS); "
-    assert told == [""] * 2 + [failed + "built anew"] * 3 + [failed + "from now on by the CPU"] * 3
-    assert [record.message for record in caplog.records] == [failed + "built anew", failed + "from now on by the CPU"]
+    rebuilt, replaced = failed + "rebuilt on the same GPU", failed + "replaced by the CPU"
+    assert alarms == [""] * 2 + [rebuilt] * 3 + [replaced] * 3
+    assert [record.message for record in caplog.records] == [rebuilt, replaced]
 
 
 @pytest.mark.parametrize(
     "fault", [DeviceError("cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY"), FormatError("fuse.plan: its hash is not the manifest's")]
 )
-def test_a_replacement_that_fails_at_once_is_passed_over(engine, fault):
+def test_a_fallback_that_cannot_be_built_is_skipped(engine, fault):
     def broken():
         raise fault
 
     cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
-    guarded = BySensor(Failing(cpu, 0), engine.manifest, [("built anew", broken), ("the CPU", lambda: cpu)])
+    guarded = BySensor(Failing(cpu, 0), engine.manifest, [("rebuilt", broken), ("replaced by the CPU", lambda: cpu)])
     assert len(guarded(list(windows(1)))[0]) == 3
-    assert guarded.alarm == f"the network failed ({fault}); the CPU"
+    assert guarded.alarm == f"the network failed ({fault}); replaced by the CPU"
 
 
-def test_without_a_replacement_the_failure_is_raised(engine):
+def test_without_a_fallback_the_failure_is_raised(engine):
     cpu = build_unmixer(engine, choose_backend(engine, "onnx"), 1)
     with pytest.raises(DeviceError, match="ILLEGAL_ADDRESS"):
         BySensor(Failing(cpu, 0), engine.manifest)(list(windows(1)))
 
 
-def test_what_takes_over_from_tensorrt_is_itself_once_and_then_the_cpu(engine, tmp_path):
-    choice = backends.Choice("tensorrt", "TensorRT", tmp_path)
-    words, makers = zip(*spare_unmixers(engine, choice, 1, with_map=False), strict=True)
-    assert words == ("built anew", "from now on by ONNX Runtime on the CPU")
-    assert isinstance(makers[1](), OnnxUnmixer)
-    assert not list(spare_unmixers(engine, choose_backend(engine, "onnx"), 1, with_map=False))
+def test_the_fallbacks_of_tensorrt_are_itself_once_and_then_the_cpu(engine, tmp_path):
+    choice = backends.BackendChoice("tensorrt", "TensorRT", tmp_path)
+    descriptions, builders = zip(*fallback_unmixers(engine, choice, 1, with_map=False), strict=True)
+    assert descriptions == ("rebuilt on the same GPU", "replaced by ONNX Runtime on the CPU")
+    assert isinstance(builders[1](), OnnxUnmixer)
+    assert not list(fallback_unmixers(engine, choose_backend(engine, "onnx"), 1, with_map=False))

@@ -1,4 +1,4 @@
-"""Engines as files: imported from the reference toolkit, run by every backend, loaded only if they are what they claim."""
+"""Engines as files: imported from the reference toolkit, run by every backend, loaded only if their hashes match."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 import torch
 from networks import random_engine
-from torch.nn import functional as F  # noqa: N812 - as everybody calls it
+from torch.nn import functional as F  # noqa: N812 - the customary name
 
 from irst_stream import FormatError, SourceError, UsageError
 from irst_stream.cli import main
@@ -17,14 +17,15 @@ from irst_stream.learn.deform import deform_conv
 from irst_stream.learn.reference import CONVOLUTIONS
 from irst_stream.optics import FineGrid
 from irst_stream.sim import seqcsist
+from irst_stream.unmix import engine as engine_module
 from irst_stream.unmix.engine import EngineManifest, read_engine, write_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
-from irst_stream.unmix.onnx import OnnxUnmixer, forms
+from irst_stream.unmix.onnx import OnnxUnmixer, supported_forms
 from irst_stream.unmix.openvino import OpenVinoUnmixer
 from irst_stream.unmix.stream import run_sequence
 
 BACKENDS = {"numpy": NumpyUnmixer, "torch": TorchUnmixer, "onnx": OnnxUnmixer, "openvino": OpenVinoUnmixer}
-COMPARED = ("torch", *["onnx"] * len(forms()), "openvino", "openvino-bf16")
+COMPARED = ("torch", *["onnx"] * len(supported_forms()), "openvino", "openvino-bf16")
 SHAPES = {"conv1_forward": (32, 1), "conv2_forward": (32, 32), "conv1_backward": (32, 32), "conv2_backward": (1, 32)}
 
 
@@ -55,7 +56,7 @@ def toolkit_state(seed=0):
 
 
 def as_the_toolkit_writes_it(s, phi, qinit, clip):
-    """The whole forward pass of a clip (20, 121) by the toolkit's names, products and order, frame by frame."""
+    """The forward pass of a clip (20, 121), frame by frame, with the toolkit's names, products and order of operations."""
     phi, x = torch.tensor(phi), clip @ torch.tensor(qinit).T
     phi_t_phi, phi_t_y = phi.T @ phi, clip @ phi
     for k in range(9):
@@ -129,7 +130,7 @@ def test_an_imported_checkpoint_gives_the_toolkits_sixteen_outputs(name, importe
 
 
 @pytest.mark.usefixtures("imported")
-def test_the_command_writes_maps_by_every_backend(clip, capsys):
+def test_engine_run_writes_the_maps_of_every_backend(clip, capsys):
     np.save("patches.npy", clip)
     for name in BACKENDS:
         assert main(["engine", "run", "ours", "patches.npy", f"{name}.npy", "--backend", name]) == 0
@@ -142,7 +143,7 @@ def test_the_command_writes_maps_by_every_backend(clip, capsys):
 
 
 @pytest.mark.usefixtures("imported")
-def test_export_and_check_say_what_they_did(capsys):
+def test_export_and_check_report_their_results(capsys):
     assert main(["engine", "export", "ours", "out"]) == 0
     said = capsys.readouterr().out
     assert "fuse-deform.onnx" in said
@@ -167,13 +168,13 @@ def test_check_builds_each_backend_once(monkeypatch):
 
 @pytest.mark.usefixtures("imported")
 def test_check_fails_where_backends_differ(capsys, monkeypatch):
-    whole = OnnxUnmixer.unfold
-    monkeypatch.setattr(OnnxUnmixer, "unfold", lambda self, patches: 1.01 * whole(self, patches))
+    unfold = OnnxUnmixer.unfold
+    monkeypatch.setattr(OnnxUnmixer, "unfold", lambda self, patches: 1.01 * unfold(self, patches))
     assert main(["engine", "check", "ours"]) == 2
     assert "ours: backends differ too much, in shares of the range: onnx by " in capsys.readouterr().err
 
 
-def test_names_without_weight_and_missing_biases_are_understood(matrices):
+def test_checkpoints_may_lack_biases(matrices):
     from irst_stream.learn.reference import translate
 
     state = {name: tensor.numpy() for name, tensor in toolkit_state().items()}
@@ -183,7 +184,7 @@ def test_names_without_weight_and_missing_biases_are_understood(matrices):
     assert len(set(CONVOLUTIONS.values())) == len(CONVOLUTIONS)
 
 
-def test_sequences_are_as_long_as_windows_and_codes_allow():
+def test_the_length_of_a_sequence_is_checked_against_window_and_time_code():
     window, by_clip = EngineManifest("", "t"), EngineManifest("", "t", time_code="clip", code_length=20)
     window.check_length(1000)
     by_clip.check_length(20)
@@ -203,7 +204,7 @@ def test_an_engine_reads_back_what_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["changed", "truncated", "swapped"])
-def test_weights_that_are_not_the_manifests_are_never_loaded(how, tmp_path, monkeypatch):
+def test_weights_whose_hash_differs_are_never_loaded(how, tmp_path, monkeypatch):
     write_engine(tmp_path / "e", {"a": np.ones(50)}, made_by="test")
     path = tmp_path / "e" / "weights.safetensors"
     data = bytearray(path.read_bytes())
@@ -215,15 +216,17 @@ def test_weights_that_are_not_the_manifests_are_never_loaded(how, tmp_path, monk
         write_engine(tmp_path / "f", {"a": np.zeros(50)}, made_by="test")
         data = (tmp_path / "f" / "weights.safetensors").read_bytes()
     path.write_bytes(data)
-    monkeypatch.setattr("irst_stream.unmix.engine.load", lambda _: pytest.fail("loaded"))
-    with pytest.raises(FormatError, match="its hash is not the manifest's: changed, truncated, or of another engine"):
+    monkeypatch.setattr(engine_module, "load", lambda _: pytest.fail("loaded"))
+    with pytest.raises(
+        FormatError, match="its hash is not the manifest's: the file was changed, truncated, or belongs to another engine"
+    ):
         read_engine(tmp_path / "e")
 
 
 @pytest.mark.parametrize("how", ["changed", "missing", "elsewhere"])
-def test_graphs_that_are_not_the_manifests_are_never_run(how, tmp_path):
+def test_graphs_whose_hash_differs_are_never_run(how, tmp_path):
     random_engine(tmp_path / "e")
-    path = tmp_path / "e" / f"fuse-{forms()[0]}.onnx"
+    path = tmp_path / "e" / f"fuse-{supported_forms()[0]}.onnx"
     if how == "changed":
         path.write_bytes(path.read_bytes() + b" ")
     elif how == "missing":
@@ -234,7 +237,7 @@ def test_graphs_that_are_not_the_manifests_are_never_run(how, tmp_path):
     wanted = {
         "changed": "its hash is not the manifest's",
         "missing": "No such file",
-        "elsewhere": "a file of the same folder",
+        "elsewhere": "a file in the same folder",
     }
     with pytest.raises((FormatError, SourceError), match=wanted[how]):
         OnnxUnmixer(read_engine(tmp_path / "e"))
@@ -250,7 +253,7 @@ def test_graphs_that_are_not_the_manifests_are_never_run(how, tmp_path):
         ("patch = ", "patch", "manifest.toml: "),
     ],
 )
-def test_a_wrong_manifest_is_named_with_its_field(old, new, message, tmp_path):
+def test_an_invalid_manifest_is_reported_with_its_field(old, new, message, tmp_path):
     write_engine(tmp_path, {"a": np.ones(3)}, made_by="test")
     path = tmp_path / "manifest.toml"
     path.write_text(path.read_text().replace(old, new))
@@ -261,26 +264,29 @@ def test_a_wrong_manifest_is_named_with_its_field(old, new, message, tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("engine run nowhere patches.npy out.npy", "nowhere: no such folder, and no engine of that name; there are:"),
+        (
+            "engine run nowhere patches.npy out.npy",
+            "nowhere: no such folder, and no bundled engine of that name; there are:",
+        ),
         ("engine run ours none.npy out.npy", "none.npy"),
         ("engine run ours flat.npy out.npy", "flat.npy: expected (frames, h, w) of at least 11 x 11 px, got (20, 121)"),
         ("engine run ours holes.npy out.npy", "holes.npy: expected finite pixels; 1 are NaN or infinite"),
         ("engine run ours short.npy out.npy", "expected at least 5 frames"),
         ("engine run ours patches.npy patches.npy", "would change the input"),
         ("engine import evil.pth out --phi phi.mat --qinit qinit.mat", "evil.pth: not a checkpoint of tensors"),
-        ("engine import other.pth out --phi phi.mat --qinit qinit.mat", "the checkpoint has no TDDA.mlp.weight"),
+        ("engine import other.pth out --phi phi.mat --qinit qinit.mat", "the checkpoint has no array TDDA.mlp.weight"),
         ("engine import best.pth ours --phi phi.mat --qinit qinit.mat", "ours: is not an empty folder"),
-        ("engine import best.pth out --phi qinit.mat --qinit phi.mat", "qinit.mat: no matrix 'phi'"),
+        ("engine import best.pth out --phi qinit.mat --qinit phi.mat", "qinit.mat: cannot read matrix 'phi'"),
     ],
 )
 @pytest.mark.usefixtures("imported")
-def test_wrong_inputs_are_one_clear_line(command, message, clip, capsys):
+def test_wrong_inputs_give_one_line_of_error(command, message, clip, capsys):
     holes = clip.copy()
     holes[3, 4, 5] = np.nan
     for name, array in {"patches": clip, "flat": clip.reshape(20, 121), "holes": holes, "short": clip[:3]}.items():
         np.save(f"{name}.npy", array)
     torch.save({"state_dict": {"a": torch.ones(1)}}, "other.pth")
-    torch.save(np.random.default_rng, "evil.pth")  # a function: code, which is never loaded
+    torch.save(np.random.default_rng, "evil.pth")  # pickled code, which must never be loaded
     capsys.readouterr()
     assert main(command.split()) == 2
     err = capsys.readouterr().err
@@ -291,13 +297,13 @@ def test_wrong_inputs_are_one_clear_line(command, message, clip, capsys):
 def test_an_engine_of_other_arrays_is_refused(tmp_path):
     write_engine(tmp_path, {"a": np.ones(3)}, made_by="test")
     engine = read_engine(tmp_path)
-    with pytest.raises(FormatError, match="the engine's weights are not this network's"):
+    with pytest.raises(FormatError, match="the engine's weights do not fit the network that its manifest describes"):
         TorchUnmixer(engine)
     with pytest.raises(FormatError, match=r"the engine has no array 'code\.slope'"):
         NumpyUnmixer(engine)
-    with pytest.raises(FormatError, match="has no ONNX graphs; make them with irst-stream engine export"):
+    with pytest.raises(FormatError, match="no ONNX graphs; make them with irst-stream engine export"):
         OnnxUnmixer(engine)
-    with pytest.raises(FormatError, match="has no portable graphs; make them with irst-stream engine export"):
+    with pytest.raises(FormatError, match="no portable graphs; make them with irst-stream engine export"):
         OpenVinoUnmixer(engine)
     assert main(["engine", "export", str(tmp_path), str(tmp_path / "out")]) == 2
 

@@ -1,13 +1,13 @@
-"""The NumPy network and the PyTorch one are the same network."""
+"""The NumPy network equals the PyTorch network."""
 
 import numpy as np
 import pytest
 import torch
 from networks import random_network
 
-from irst_stream.learn.network import claims
+from irst_stream.learn.network import decode_claims
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.engine import UNIT, WINDOW
+from irst_stream.unmix.engine import LIGHT_UNIT_DN, WINDOW
 from irst_stream.unmix.numpy import fuse, gates, head, unfold
 
 
@@ -52,7 +52,7 @@ def test_clips_equal_the_torch_network(network, weights, patches):
 def test_the_continuous_head_equals_the_torch_networks(network, weights, patches):
     with torch.no_grad():
         fused = network(torch.from_numpy(patches[:, :WINDOW]))
-        expected = claims(fused.raw, fused.scale).numpy()
-    scale = np.full((2, 1, 1, 1), UNIT)
-    got = head(patches[:, :WINDOW] / UNIT, fused.features.numpy() / UNIT, scale, weights)
+        expected = decode_claims(fused.raw, fused.scale).numpy()
+    scale = np.full((2, 1, 1, 1), LIGHT_UNIT_DN)
+    got = head(patches[:, :WINDOW] / LIGHT_UNIT_DN, fused.features.numpy() / LIGHT_UNIT_DN, scale, weights)
     np.testing.assert_allclose(got, expected, atol=1e-9 * np.abs(expected).max())

@@ -1,4 +1,4 @@
-"""Plans are code: what may be loaded, and what not."""
+"""Plans are executable code: which may be loaded, and which must not."""
 
 import hashlib
 import os
@@ -9,9 +9,9 @@ import pytest
 from irst_stream.errors import FormatError, SourceError
 from irst_stream.system.private_files import write_private
 from irst_stream.unmix import plans as module
-from irst_stream.unmix.plans import Place, PlanManifest, Plans, find_plans, folder_of, read_plans, write_plans
+from irst_stream.unmix.plans import GpuPlatform, PlanManifest, Plans, find_plans, plans_folder, read_plans, write_plans
 
-HERE = Place("10.13.3", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0")
+HERE = GpuPlatform("10.13.3", "NVIDIA H200", "9.0", "580.65.06, CUDA 13.0")
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +28,14 @@ def some_plans(engine="e" * 64, precision="fp16", place=HERE, unfold=b"unfold pl
     return Plans(manifest, unfold, fuse)
 
 
-def test_plans_come_back_as_they_were_kept(cache):
+def test_written_plans_read_back_unchanged(cache):
     folder = write_plans(some_plans())
     assert folder.parent == cache / "plans"
     assert read_plans(folder) == some_plans()
     assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "fuse.plan")] == ["0o700", "0o600"]
 
 
-def test_plans_are_found_by_engine_place_and_precision_and_no_others():
+def test_plans_are_found_by_engine_platform_and_precision_only():
     folder = write_plans(some_plans())
     assert find_plans("e" * 64, HERE, "fp16") == folder
     assert find_plans("f" * 64, HERE, "fp16") is None
@@ -44,17 +44,17 @@ def test_plans_are_found_by_engine_place_and_precision_and_no_others():
         assert find_plans("e" * 64, msgspec.structs.replace(HERE, **{field: "other"}), "fp16") is None
 
 
-def test_every_fact_is_part_of_the_key():
+def test_every_property_is_part_of_the_folder_name():
     graphs = {"unfold": "a", "fuse": "b"}
-    keys = {folder_of("e", HERE, "fp16", (1,), graphs), folder_of("f", HERE, "fp16", (1,), graphs)}
-    keys |= {folder_of("e", HERE, "int8", (1,), graphs), folder_of("e", HERE, "fp16", (1, 8), graphs)}
-    keys |= {folder_of("e", HERE, "fp16", (1,), graphs | {"fuse": "c"})}
+    keys = {plans_folder("e", HERE, "fp16", (1,), graphs), plans_folder("f", HERE, "fp16", (1,), graphs)}
+    keys |= {plans_folder("e", HERE, "int8", (1,), graphs), plans_folder("e", HERE, "fp16", (1, 8), graphs)}
+    keys |= {plans_folder("e", HERE, "fp16", (1,), graphs | {"fuse": "c"})}
     others = [msgspec.structs.replace(HERE, **{name: "x"}) for name in HERE.__struct_fields__]
-    keys |= {folder_of("e", other, "fp16", (1,), graphs) for other in others}
+    keys |= {plans_folder("e", other, "fp16", (1,), graphs) for other in others}
     assert len(keys) == 9
 
 
-def test_the_newest_plans_are_taken():
+def test_the_newest_plans_are_found():
     old, new = write_plans(some_plans()), write_plans(some_plans()._replace(manifest=_with(batches=(1, 64))))
     os.utime(old / "manifest.json", ns=(1, 1))
     assert find_plans("e" * 64, HERE, "fp16") == new
@@ -67,14 +67,20 @@ def _with(**changed):
 def test_a_plan_of_another_hash_is_not_loaded():
     folder = write_plans(some_plans())
     (folder / "fuse.plan").write_bytes(b"something else")
-    with pytest.raises(FormatError, match=r"fuse.plan: its hash is not the manifest's: changed, truncated, or of another"):
+    with pytest.raises(
+        FormatError,
+        match=r"fuse.plan: its hash is not the manifest's: the file was changed, truncated, or belongs to another build",
+    ):
         read_plans(folder)
 
 
 def test_a_plan_that_others_may_write_is_not_loaded():
     folder = write_plans(some_plans())
     (folder / "unfold.plan").chmod(0o666)
-    with pytest.raises(SourceError, match=r"unfold.plan: others may write to it; code is loaded"):
+    with pytest.raises(
+        SourceError,
+        match=r"unfold.plan: other users can write to it; code is loaded only from files that no other user can change",
+    ):
         read_plans(folder)
 
 
@@ -82,7 +88,7 @@ def test_a_plan_that_others_may_write_is_not_loaded():
 def test_a_folder_that_others_may_write_to_is_not_trusted(above):
     folder = write_plans(some_plans())
     (folder, *folder.parents)[above].chmod(0o777)
-    with pytest.raises(SourceError, match="others may write to it"):
+    with pytest.raises(SourceError, match="other users can write to it"):
         read_plans(folder)
     assert find_plans("e" * 64, HERE, "fp16") is None
 
@@ -91,23 +97,23 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(above):
 def test_plans_of_another_user_are_not_loaded():
     folder = write_plans(some_plans())
     os.chown(folder / "unfold.plan", 12345, 12345)
-    with pytest.raises(SourceError, match=r"unfold.plan: belongs to somebody else"):
+    with pytest.raises(SourceError, match=r"unfold.plan: belongs to another user"):
         read_plans(folder)
 
 
-def test_a_link_into_an_open_folder_is_looked_through(tmp_path):
+def test_a_link_into_a_folder_that_others_can_write_to_is_not_trusted(tmp_path):
     folder = write_plans(some_plans())
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
     moved = tmp_path / "open" / "fuse.plan"
     (folder / "fuse.plan").rename(moved)
     (folder / "fuse.plan").symlink_to(moved)
-    with pytest.raises(SourceError, match="open: others may write to it"):
+    with pytest.raises(SourceError, match="open: other users can write to it"):
         read_plans(folder)
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b"\xff", b'{"engine": 1}'])
-def test_a_broken_manifest_is_one_clear_line(text):
+def test_a_broken_manifest_is_reported_with_its_path(text):
     folder = write_plans(some_plans())
     (folder / "manifest.json").write_bytes(text)
     with pytest.raises(FormatError, match=r"manifest\.json: "):
@@ -115,7 +121,7 @@ def test_a_broken_manifest_is_one_clear_line(text):
     assert find_plans("e" * 64, HERE, "fp16") is None
 
 
-def test_while_plans_are_written_there_are_none(monkeypatch):
+def test_half_written_plans_are_not_found(monkeypatch):
     folder = write_plans(some_plans())
 
     def stop(*_):
@@ -128,7 +134,7 @@ def test_while_plans_are_written_there_are_none(monkeypatch):
     assert (folder / "fuse.plan").exists()
 
 
-def test_a_file_is_replaced_whole(cache):
+def test_a_file_is_replaced_atomically(cache):
     path = cache / "timing" / "x"
     for data in (b"one", b"another"):
         write_private(path, data)

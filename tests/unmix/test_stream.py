@@ -1,4 +1,4 @@
-"""Streams of patches: maps are shared, and the part around the light follows it."""
+"""Streams of patches: windows share maps, and the network's crop follows the light."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from irst_stream.types import Unmixed, Window, at_rest
 from irst_stream.unmix.engine import WINDOW
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer
-from irst_stream.unmix.stream import MapStream, NetworkInput, light_centre, run_sequence, see
+from irst_stream.unmix.stream import MapStream, NetworkInput, light_centre, run, run_sequence
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +18,13 @@ def engine(tmp_path_factory):
     return random_engine(tmp_path_factory.mktemp("engine"), head=True, side=7)
 
 
-def look(unmixer, stream, patches, numbers):
-    """One region's window, by itself."""
-    return see(unmixer, [NetworkInput(stream, patches, numbers)])[0]
+def run_one(unmixer, stream, patches, numbers):
+    """The output for one region's window alone."""
+    return run(unmixer, [NetworkInput(stream, patches, numbers)])[0]
 
 
 class Counting(NumpyUnmixer):
-    """Says how many frames were unfolded; sees nothing."""
+    """Counts the unfolded frames; its outputs are 0."""
 
     unfolded = 0
 
@@ -49,7 +49,7 @@ def test_streamed_output_equals_that_of_whole_windows(engine):
     stream = MapStream(engine.manifest)
     for k in range(5):
         window = patches[k : k + WINDOW]
-        seen, (x, y) = look(unmixer, stream, window, range(k, k + WINDOW))
+        seen, (x, y) = run_one(unmixer, stream, window, range(k, k + WINDOW))
         part = np.ascontiguousarray(window[:, y : y + 7, x : x + 7])
         whole = unmixer.fuse(unmixer.unfold(part)[None], part[None], np.arange(WINDOW)[None])
         np.testing.assert_allclose(seen.map, whole.map, atol=1e-4 * np.ptp(whole.map))
@@ -68,22 +68,22 @@ def test_many_threads_give_what_one_gives_and_what_a_stream_gives(engine):
     np.testing.assert_array_equal(one.claims, many.claims)
     unmixer, stream = OnnxUnmixer(engine, 1), MapStream(engine.manifest)
     for k in range(16):
-        seen, (x, y) = look(unmixer, stream, patches[k : k + WINDOW], range(k, k + WINDOW))
+        seen, (x, y) = run_one(unmixer, stream, patches[k : k + WINDOW], range(k, k + WINDOW))
         np.testing.assert_allclose(one.map[k, 3 * y : 3 * y + 21, 3 * x : 3 * x + 21], seen.map[0], atol=1e-3)
 
 
-def test_when_the_light_leaves_the_middle_what_is_held_is_unfolded_anew(engine):
+def test_when_the_crop_moves_all_frames_are_unfolded_again(engine):
     unmixer = Counting(engine)
     stream = MapStream(engine.manifest)
-    assert look(unmixer, stream, spots(4, 4, 4, 4, 4), range(5)).corner.tolist() == [1, 2]
-    assert look(unmixer, stream, spots(4, 4, 4, 4, 5), range(1, 6)).corner.tolist() == [1, 2]
+    assert run_one(unmixer, stream, spots(4, 4, 4, 4, 4), range(5)).corner.tolist() == [1, 2]
+    assert run_one(unmixer, stream, spots(4, 4, 4, 4, 5), range(1, 6)).corner.tolist() == [1, 2]
     assert unmixer.unfolded == 6
-    assert look(unmixer, stream, spots(6, 6, 6, 6, 6), range(2, 7)).corner.tolist() == [3, 2]
+    assert run_one(unmixer, stream, spots(6, 6, 6, 6, 6), range(2, 7)).corner.tolist() == [3, 2]
     assert unmixer.unfolded == 6 + 5
 
 
-def test_at_the_border_the_part_stays_inside(engine):
-    seen = look(Counting(engine), MapStream(engine.manifest), spots(0, 0, 1, 1, 0, row=10), range(5))
+def test_at_the_border_the_crop_stays_inside_the_patch(engine):
+    seen = run_one(Counting(engine), MapStream(engine.manifest), spots(0, 0, 1, 1, 0, row=10), range(5))
     assert seen.corner.tolist() == [0, 4]
 
 
@@ -104,13 +104,13 @@ def test_windows_of_several_sensors_do_not_mix(engine):
             assert len(unmix([window(index, sensor=sensor)])[0]) == 1
     assert unmixer.unfolded == 2 * (5 + 1 + 1)
     unmix([window(4, sensor="a", epoch=1)])
-    assert unmixer.unfolded == 14 + 5, "a sensor that restarted begins anew"
+    assert unmixer.unfolded == 14 + 5, "a restarted sensor has no maps"
     unmix.maps.pop("b")
     unmix([window(5, sensor="b")])
     assert unmixer.unfolded == 19 + 5
 
 
-def test_regions_have_maps_of_their_own_and_a_gap_leaves_no_old_ones(engine):
+def test_each_region_has_its_own_maps_and_a_gap_drops_old_ones(engine):
     unmixer = Counting(engine)
     unmix = BySensor(unmixer, engine.manifest)
     assert len(unmix([window(2, regions=3)])[0]) == 3
@@ -126,7 +126,7 @@ def test_a_region_keeps_its_maps_while_others_come_and_go(engine):
     unmix([window(3, regions=2, first=1)])
     assert unmixer.unfolded == 10 + 1 + 5
     unmix([window(4, regions=3)])
-    assert unmixer.unfolded == 16 + 5 + 1 + 1, "the first one went, and came back as a new one"
+    assert unmixer.unfolded == 16 + 5 + 1 + 1, "the first region left, and returned without maps"
 
 
 def test_windows_of_all_sensors_go_through_the_network_together(engine):
@@ -157,11 +157,11 @@ def test_a_clips_time_code_ends_with_its_clip(tmp_path):
     by_clip = random_engine(tmp_path, exported=False, code_length=20)
     unmix = BySensor(NumpyUnmixer(by_clip), by_clip.manifest)
     assert len(unmix([window(17)])) == 1
-    with pytest.raises(UsageError, match="frame 20: this engine's time code knows clips of 20 frames only"):
+    with pytest.raises(UsageError, match="frame 20: this engine's time code covers clips of at most 20 frames"):
         unmix([window(18)])
 
 
-def test_a_single_frame_is_a_scene_that_stands_still(engine):
+def test_a_single_frame_is_treated_as_a_static_scene(engine):
     unmixer = Counting(engine)
     unmix = BySensor(unmixer, engine.manifest)
     unmix([window(0, frames=1)])
@@ -171,13 +171,13 @@ def test_a_single_frame_is_a_scene_that_stands_still(engine):
         unmix([window(1, frames=3)])
 
 
-def test_pixels_that_are_not_finite_count_as_dark(engine):
+def test_pixels_that_are_not_finite_count_as_zero(engine):
     patches = seqcsist(1, seed=5).frames[0, :5].copy()
     patches[2, 0, 0], patches[3, 10, 10] = np.nan, np.inf
     assert np.isfinite(run_sequence([NumpyUnmixer(engine)], engine.manifest, patches).claims).all()
 
 
-def test_what_is_outside_the_part_is_empty(engine):
+def test_the_output_is_zero_outside_the_crop(engine):
     seen = run_sequence([OnnxUnmixer(engine)], engine.manifest, spots(2, 2, 2, 2, 2, row=2))
     assert seen.map.shape == (1, 33, 33)
     assert seen.claims.shape == (1, 7, 33, 33)
@@ -189,4 +189,4 @@ def test_the_centre_of_light(engine):
     np.testing.assert_allclose(light_centre(spots(3, 8, row=2)), [[3, 2], [8, 2]], atol=1e-6)
     np.testing.assert_allclose(light_centre(np.full((1, 5, 7), 3.0)), [[3, 2]])
     with pytest.raises(UsageError, match="patches of 5 x 5 px; this engine needs at least 7 x 7"):
-        look(NumpyUnmixer(engine), MapStream(engine.manifest), np.zeros((5, 5, 5)), range(5))
+        run_one(NumpyUnmixer(engine), MapStream(engine.manifest), np.zeros((5, 5, 5)), range(5))

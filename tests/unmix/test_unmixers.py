@@ -1,4 +1,4 @@
-"""What every Unmixer promises: one contract for all backends and all kinds of engines."""
+"""The contract of an Unmixer, tested for all backends and all kinds of engines."""
 
 from functools import partial
 
@@ -13,15 +13,15 @@ from irst_stream.system.shipped import find_engine
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
-from irst_stream.unmix.onnx import OnnxUnmixer, forms
+from irst_stream.unmix.onnx import OnnxUnmixer, supported_forms
 from irst_stream.unmix.openvino import OpenVinoUnmixer
-from irst_stream.unmix.stream import corner_of, light_centre
+from irst_stream.unmix.stream import crop_corner, light_centre
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
-from irst_stream.unmix.told import UNTOLD, with_told
+from irst_stream.unmix.told import UNKNOWN_SENSOR, with_sensor_planes
 
 
 def by_tensorrt(engine):
-    """By plans in single precision, built for this machine's GPU and kept in a folder of their own."""
+    """A TensorRtUnmixer in single precision, with plans built for this machine's GPU."""
     missing = look_for_tensorrt().missing
     if missing:
         pytest.skip(missing)
@@ -32,11 +32,13 @@ def by_tensorrt(engine):
 BACKENDS = {
     "numpy": NumpyUnmixer,
     "torch": TorchUnmixer,
-    **{f"onnx, {form}": partial(OnnxUnmixer, threads=1, form=form) for form in forms()},  # DeformConv from 1.31 on
+    **{
+        f"onnx, {form}": partial(OnnxUnmixer, threads=1, form=form) for form in supported_forms()
+    },  # DeformConv from 1.31 on
     "openvino": lambda engine: OpenVinoUnmixer(engine, threads=1),
     "tensorrt": by_tensorrt,
 }
-ON_A_GPU = ("tensorrt",)  # whose maps are no arrays
+ON_A_GPU = ("tensorrt",)  # its maps are not arrays
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -57,8 +59,8 @@ def unmixer(request, engine, tmp_path_factory):
 def windows(engine):
     rows, columns = engine.manifest.patch
     patches = seqcsist(2, seed=8, noise=(2.0, 2.0)).frames[:, :WINDOW, :rows, :columns]
-    told = np.array([[2.0, 0.5, 235.0, 8.7], UNTOLD])
-    return np.ascontiguousarray(with_told(patches, told, engine.manifest))
+    facts = np.array([[2.0, 0.5, 235.0, 8.7], UNKNOWN_SENSOR])
+    return np.ascontiguousarray(with_sensor_planes(patches, facts, engine.manifest))
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +77,14 @@ def expected(engine, windows, places):
 
 
 def near(got, wanted, least=1e-6):
-    np.testing.assert_allclose(got, wanted, atol=1e-4 * max(float(np.ptp(wanted)), least))  # float32, in any order of sums
+    np.testing.assert_allclose(got, wanted, atol=1e-4 * max(float(np.ptp(wanted)), least))  # float32 sums in any order
 
 
 def test_half_precision_finds_the_same_cells():
     engine = read_engine(find_engine("seqcsist"))
     patches = seqcsist(1, seed=8).frames[:, :WINDOW]
-    ((x, y),) = corner_of(light_centre(patches[:, WINDOW // 2]), patches.shape[2:], engine.manifest.patch)
-    windows = with_told(patches[:, :, y : y + 7, x : x + 7], np.array([UNTOLD]), engine.manifest)
+    ((x, y),) = crop_corner(light_centre(patches[:, WINDOW // 2]), patches.shape[2:], engine.manifest.patch)
+    windows = with_sensor_planes(patches[:, :, y : y + 7, x : x + 7], np.array([UNKNOWN_SENSOR]), engine.manifest)
     places = np.arange(WINDOW)[None]
     found = []
     for precision in ("fp32", "bf16"):
@@ -92,11 +94,11 @@ def test_half_precision_finds_the_same_cells():
 
 
 def unfolded(unmixer, windows):
-    """The maps of windows, each frame by itself."""
+    """The maps of windows, frame by frame."""
     return [list(unmixer.unfold(window[:WINDOW])) for window in windows]
 
 
-def test_maps_are_the_oracles(unmixer, windows, expected):
+def test_maps_equal_the_reference(unmixer, windows, expected):
     for got, wanted in zip(unfolded(unmixer, windows), expected[0], strict=True):
         assert len(got) == len(wanted)
         if isinstance(got[0], np.ndarray):
@@ -104,20 +106,20 @@ def test_maps_are_the_oracles(unmixer, windows, expected):
             near(np.stack(got), wanted)
 
 
-def test_a_frames_map_does_not_depend_on_its_company(unmixer, windows, places, expected):
+def test_a_frames_map_does_not_depend_on_its_batch(unmixer, windows, places, expected):
     alone = [[next(iter(unmixer.unfold(frame[None]))) for frame in window[:WINDOW]] for window in windows]
     near(unmixer.fuse(alone, windows, places).map, expected[1].map)
 
 
-def test_windows_are_the_oracles(unmixer, engine, windows, places, expected):
+def test_windows_equal_the_reference(unmixer, engine, windows, places, expected):
     got = unmixer.fuse(unfolded(unmixer, windows), windows, places)
     assert got.map.shape == (2, *engine.manifest.cells)
-    assert got.claims.shape == (2, engine.manifest.claims, *engine.manifest.cells)
+    assert got.claims.shape == (2, engine.manifest.claim_channels, *engine.manifest.cells)
     near(got.map, expected[1].map)
-    for kind in range(engine.manifest.claims):
+    for kind in range(engine.manifest.claim_channels):
         near(got.claims[:, kind], expected[1].claims[:, kind], least=1.0 if kind == 0 else 1e-6)
 
 
-def test_a_window_does_not_depend_on_its_company(unmixer, windows, places, expected):
+def test_a_window_does_not_depend_on_its_batch(unmixer, windows, places, expected):
     alone = unmixer.fuse(unfolded(unmixer, windows[1:]), windows[1:], places[1:])
     near(alone.map, expected[1].map[1:])

@@ -1,37 +1,46 @@
-"""The fit of the imaging model to a window's images, and the search for how many targets there are. Compiled.
+"""Fit the imaging model to a window of images and select the number of targets. Compiled by numba.
 
-K targets move in straight lines over T frames; each has x, y (px, at time 0), vx, vy (px a unit of time) and an
-amplitude a (DN). times (T,) and shifts (T, 2) give each frame's time, and the shift, x and y px, of all that is in it: at
-time t a target stands at x + vx t + its frame's shift. What is minimised is the misfit: chi^2 plus the priors' share, in
-units of the noise.
+K targets move in straight lines over T frames. Each has parameters x, y (px, at time 0), vx, vy (px per unit of time) and
+amplitude a (DN). times (T,) holds each frame's time and shifts (T, 2) each frame's displacement in x and y, px: at time t a
+target is at x + vx t + the frame's shift. The fit minimises the misfit: chi^2 plus the priors' contribution, in units of
+the noise.
 
-A pixel's variance is noise^2, and where there is shot noise it grows with the light that the model gives the pixel, whose
-share of the misfit is then away^2 / variance + log(variance / noise^2), as by its likelihood.
+A pixel's variance is noise^2. With shot noise it grows with the modelled light, and the pixel contributes
+difference^2 / variance + log(variance / noise^2) to the misfit, -2 log of its likelihood.
 
-A pixel at a limit, 0 or full scale, is censored: it says only that the light was at most, or at least, that. Its share of
-the misfit is -2 log of the probability of that, as in a Tobit regression, so a dark sky clipped at 0 biases nothing. A
-pixel below UNKNOWN says nothing.
+A pixel at a limit, 0 or full scale, is censored: it says only that the light was at most, or at least, that much. It
+contributes -2 log of the probability of that, as in Tobit regression, so a dark sky clipped at 0 causes no bias. A pixel
+below UNKNOWN contributes nothing.
 
-The model is separable, so the normal equations need dot products along rows and columns only; pixels at a limit are put
-right one by one. How many targets there are is decided by evidence, by Laplace: the best fit's misfit, what its sharpness
-leaves of the priors' room, and the K! ways to number the targets.
+The model is separable, so the normal equations need only dot products along rows and columns; censored and unknown pixels
+are corrected one by one. The evidence, in Laplace's approximation, selects the number of targets: it weighs the best fit's
+misfit, the prior volume that the posterior leaves over, and the K! ways to number the targets.
 """
 
-from irst_stream.fit.compiled.evidence import factors
-from irst_stream.fit.compiled.likelihood import NO_PRIORS, NOTHING, PARAMETERS, UNKNOWN, Formation, Model, Priors, Seen
-from irst_stream.fit.compiled.model_selection import search_each
+from irst_stream.fit.compiled.evidence import covariance_factors
+from irst_stream.fit.compiled.likelihood import (
+    INFINITE,
+    NO_PRIORS,
+    PARAMETERS,
+    UNKNOWN,
+    Formation,
+    ImagingModel,
+    Priors,
+    RegionImages,
+)
+from irst_stream.fit.compiled.model_selection import search_regions
 from irst_stream.fit.compiled.normal_equations import normal_equations
 
 __all__ = [
-    "NOTHING",
+    "INFINITE",
     "NO_PRIORS",
     "PARAMETERS",
     "UNKNOWN",
     "Formation",
-    "Model",
+    "ImagingModel",
     "Priors",
-    "Seen",
-    "factors",
+    "RegionImages",
+    "covariance_factors",
     "normal_equations",
-    "search_each",
+    "search_regions",
 ]

@@ -1,4 +1,4 @@
-"""What a fit says of itself: evidence, covariances, what it leaves unexplained, which numbers need no trial. Compiled."""
+"""Evidence, covariances and reduced chi-square of a fit, and the numbers of targets that its light rules out. Compiled."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import math
 import numpy as np
 
 from irst_stream.fit.compiled.levenberg_marquardt import cholesky, solve
-from irst_stream.fit.compiled.likelihood import NOTHING, PARAMETERS, UNKNOWN, shares, shine
+from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS, UNKNOWN, pixel_profiles, sum_light
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["certainty", "evidence", "factors", "strain", "too_bright_or_dim"]
+__all__ = ["covariance_factors", "evidence", "fill_covariances", "light_rules_out", "reduced_chi_square"]
 
 LOG_2PI = math.log(2.0 * math.pi)
-RULED_OUT = 30.0  # of log evidence: a number of targets this much less likely is not tried
-LIT = 0.1  # of the noise: where targets shine less, a fit explains nothing
-BEND = math.sqrt(3.0 / (16.0 * math.pi))  # norm of a unit Gaussian's second derivative by x, at a width of 1 px
-FADE = 25.0
-QUARTIC = 1.48  # the variance of a Gaussian of the same area as exp(-d^4 / 2), for each of the two
+RULED_OUT_EVIDENCE = 30.0  # log evidence: a number of targets this much less likely is not tried
+MIN_LIGHT = 0.1  # of the noise: pixels with less modelled light do not test the fit
+CURVATURE_NORM = math.sqrt(3.0 / (16.0 * math.pi))  # L2 norm of a unit Gaussian's second derivative by x, sd 1 px
+COINCIDENCE_REACH = 25.0  # parting variances: squared distance at which two targets no longer count as coincident
+QUARTIC_VARIANCE = 1.48  # variance of a Gaussian of the same area as exp(-d^4 / 2), for each target of a pair
 
 
 @compiled
-def evidence(p, misfit, matrix, seen, model, seated, precision):  # type: ignore[no-untyped-def]
-    """Log evidence of a fit, by Laplace; minus infinity where the fit is not a minimum.
+def evidence(p, misfit, matrix, region, model, seated, precision):  # type: ignore[no-untyped-def]
+    """Log evidence of a fit in Laplace's approximation; -INFINITE where the fit is not a minimum.
 
-    The group's middle may be anywhere in the images. seated: how many targets have seats, whose precision this is, 0
-    where the arrangement is free.
+    p (K, 5); matrix (5K, 5K). The group's centre has a uniform prior over the images. seated: number of targets that take
+    seats of a formation, 0 where the arrangement is free; precision: 1/sd^2 about a seat.
 
-    What two targets on top of each other share in light leaves their places open, by the matrix without end. Yet a pair
-    that spreads changes its light by the square of that, which _room stands for: without it many faint targets in one place
-    would always be likelier than one bright one.
+    The matrix alone leaves the positions of two coincident targets unbounded, because only their common light is measured.
+    Yet the light changes with the square of their separation, so _parting_variance bounds them: without it, many faint
+    targets in one place would always be likelier than one bright target.
     """
     targets, priors = len(p), model.priors
-    frames, height, width = seen.images.shape
+    frames, height, width = region.images.shape
     factor, bounded = np.zeros(matrix.shape), matrix.copy()
-    room = _room(frames, model.sigma, seen.noise, priors)
+    parting = _parting_variance(frames, model.sigma, region.noise, priors)
     for k in range(targets):
         close = 0.0
         for j in range(targets):
             if j != k:
                 apart = (p[j, 0] - p[k, 0]) ** 2 + (p[j, 1] - p[k, 1]) ** 2
-                close = max(close, math.exp(-apart / (FADE * room)))
+                close = max(close, math.exp(-apart / (COINCIDENCE_REACH * parting)))
         for axis in range(2):
-            bounded[PARAMETERS * k + axis, PARAMETERS * k + axis] += close / room
+            bounded[PARAMETERS * k + axis, PARAMETERS * k + axis] += close / parting
     if not cholesky(bounded, 0.0, factor):
-        return NOTHING
+        return -INFINITE
     log = (
         -0.5 * misfit
         - math.log(height * width)
@@ -52,7 +52,7 @@ def evidence(p, misfit, matrix, seen, model, seated, precision):  # type: ignore
         + 0.5 * targets * (math.log(priors.amplitude) - LOG_2PI)
     )
     log += (targets - 1) * math.log(priors.own) + math.log(priors.common / targets) - targets * LOG_2PI
-    log += 0.5 * PARAMETERS * targets * LOG_2PI + (0.0 if seated else (targets - 1) * priors.company)
+    log += 0.5 * PARAMETERS * targets * LOG_2PI + (0.0 if seated else (targets - 1) * priors.extra_target)
     log += (targets - 1) * (math.log(precision) - LOG_2PI) if seated else math.lgamma(targets + 1.0)
     for i in range(len(matrix)):
         log -= math.log(factor[i, i])
@@ -60,20 +60,20 @@ def evidence(p, misfit, matrix, seen, model, seated, precision):  # type: ignore
 
 
 @compiled
-def _room(frames, sigma, noise, priors):  # type: ignore[no-untyped-def]
-    """Px^2: the variance of a target's place of two that are on top of each other, by how far they may part unseen.
+def _parting_variance(frames, sigma, noise, priors):  # type: ignore[no-untyped-def]
+    """Position variance, px^2, of each of two coincident targets: how far they may part before the light shows it.
 
-    A pair of amplitude a each, d px apart, differs from one in its middle by a d^2 / 4 times the second derivative of the
-    optics, whose norm is BEND over the cube of their width.
+    A pair of amplitude a each, d px apart, differs from one target at its centre by a d^2 / 4 times the second derivative
+    of the PSF, whose norm is CURVATURE_NORM over the cube of its width.
     """
     width = sigma * sigma + 1.0 / 12.0
-    bend = BEND / (width * math.sqrt(width))
-    return QUARTIC * noise / (priors.amplitude_dn * bend * math.sqrt(frames))
+    curvature = CURVATURE_NORM / (width * math.sqrt(width))
+    return QUARTIC_VARIANCE * noise / (priors.amplitude_dn * curvature * math.sqrt(frames))
 
 
 @compiled
-def too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-def]
-    """Whether the light of a fit is far beyond what this many targets could give by the amplitude prior."""
+def light_rules_out(p, matrix, priors, targets):  # type: ignore[no-untyped-def]
+    """Whether the amplitude prior rules out that `targets` targets give the total light of the fit p (K, 5)."""
     mean, precision = priors.amplitude_dn, priors.amplitude
     n = len(matrix)
     factor, ones, spread = np.zeros((n, n)), np.zeros(n), np.empty(n)
@@ -85,15 +85,15 @@ def too_bright_or_dim(p, matrix, priors, targets):  # type: ignore[no-untyped-de
     light, variance = p[:, 4].sum(), targets / precision
     for k in range(len(p)):
         variance += spread[PARAMETERS * k + 4]
-    return (light - targets * mean) ** 2 / variance > 2 * RULED_OUT
+    return (light - targets * mean) ** 2 / variance > 2 * RULED_OUT_EVIDENCE
 
 
 @compiled
-def certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
-    """Fills cov (K, K, 2, 2) px^2, of each two targets' places, and amplitude_sd (K,) DN from the matrix (5K, 5K), which it
-    makes sure of.
+def fill_covariances(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
+    """Fill cov (K, K, 2, 2) px^2, the covariances of each two targets' positions, and amplitude_sd (K,) DN.
 
-    No target is less certain to be anywhere than in its patch, whose sides are given. NaN where the matrix is of no use.
+    matrix (5K, 5K): of the fit; the call adds the prior that a target is in its patch, of these sides, x and y px. All is
+    NaN where the matrix is not positive definite, and a target's own covariance where it is not.
     """
     n = len(matrix)
     factor, unit, column = np.zeros((n, n)), np.zeros(n), np.empty(n)
@@ -101,7 +101,7 @@ def certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
         for axis in range(2):
             matrix[PARAMETERS * k + axis, PARAMETERS * k + axis] += 12.0 / sides[axis] ** 2
     cov[:], amplitude_sd[:] = np.nan, np.nan
-    if not cholesky(matrix, 0.0, factor):  # nothing sensible is known of light like that
+    if not cholesky(matrix, 0.0, factor):
         return
     for k in range(len(amplitude_sd)):
         for u in (0, 1, 4):
@@ -117,47 +117,49 @@ def certainty(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyped-def]
                     cov[k, j, u, v] = cov[j, k, v, u] = column[PARAMETERS * j + v]
         both = (cov[k, k, 0, 1] + cov[k, k, 1, 0]) / 2
         cov[k, k, 0, 1] = cov[k, k, 1, 0] = both
-        if not cov[k, k, 0, 0] * cov[k, k, 1, 1] > both**2 or not cov[k, k].max() < -NOTHING:
+        if not cov[k, k, 0, 0] * cov[k, k, 1, 1] > both**2 or not cov[k, k].max() < INFINITE:
             cov[k, k] = np.nan
 
 
 @compiled
-def strain(p, seen, model):  # type: ignore[no-untyped-def]
-    """Mean square, in units of its variance, of what the fit p (K, 5) leaves of the pixels that its targets shine into: in
-    each frame by itself, and in all frames together. 0 where there are none.
+def reduced_chi_square(p, region, model):  # type: ignore[no-untyped-def]
+    """Reduced chi-square of the fit p (K, 5) over the uncensored pixels that its targets light: single and stacked frames.
 
-    About 1 where the light is that of point targets, and more the less it is. What a platform that shakes leaves one way in
-    this frame and the other way in the next counts in the first only.
+    The first averages each frame's squared residuals in units of their variance, the second those of the frames' sum. About
+    1 where the light is that of point targets, larger the less it is; 0 where there are no such pixels. Residuals that
+    change sign between frames, as under platform jitter, raise only the first.
     """
-    targets, (frames, height, width), noise, shot = len(p), seen.images.shape, seen.noise, model.shot
+    targets, (frames, height, width), noise, shot = len(p), region.images.shape, region.noise, model.shot
     row, row_slope = np.empty((targets, height)), np.empty((targets, height))
     column, column_slope = np.empty((targets, width)), np.empty((targets, width))
-    lights, left, variance = np.empty((height, width)), np.zeros((height, width)), np.zeros((height, width))
-    alone, together, seen_pixels, pixels = 0.0, 0.0, 0, 0
+    lights, summed, variance = np.empty((height, width)), np.zeros((height, width)), np.zeros((height, width))
+    single, stacked, frame_pixels, pixels = 0.0, 0.0, 0, 0
     for t in range(frames):
-        shares(p, seen.times[t], seen.shifts[t], model.sigma, row, row_slope, column, column_slope)
-        shine(p[:, 4], row, column, lights)
+        pixel_profiles(p, region.times[t], region.shifts[t], model.sigma, row, row_slope, column, column_slope)
+        sum_light(p[:, 4], row, column, lights)
         for r in range(height):
             for c in range(width):
-                value, light = seen.images[t, r, c], lights[r, c]
-                if light > LIT * noise and max(seen.limits[0], UNKNOWN) < value < seen.limits[1]:
+                value, light = region.images[t, r, c], lights[r, c]
+                if light > MIN_LIGHT * noise and max(region.limits[0], UNKNOWN) < value < region.limits[1]:
                     away, spread = value - light, noise**2 + shot * light
-                    alone += away * away / spread
-                    left[r, c] += away
+                    single += away * away / spread
+                    summed[r, c] += away
                     variance[r, c] += spread
-                    seen_pixels += 1
+                    frame_pixels += 1
     for r in range(height):
         for c in range(width):
             if variance[r, c] > 0.0:
-                together += left[r, c] ** 2 / variance[r, c]
+                stacked += summed[r, c] ** 2 / variance[r, c]
                 pixels += 1
-    return alone / max(seen_pixels, 1), together / max(pixels, 1)
+    return single / max(frame_pixels, 1), stacked / max(pixels, 1)
 
 
 @compiled
-def factors(number, cov):  # type: ignore[no-untyped-def]
-    """(N, most, 2, 2 most): what the errors of N regions' targets are made of, independent parts of variance 1, which the
-    targets of a region share; of cov (N, most, most, 2, 2), the first number (N,) of each. 0 where that is unknown.
+def covariance_factors(number, cov):  # type: ignore[no-untyped-def]
+    """Factor the joint position covariances of N regions: (N, most, 2, 2 most) px.
+
+    Each region's targets share 2 most independent errors of variance 1; two targets covary by factor[i] @ factor[j].T.
+    cov (N, most, most, 2, 2) px^2, of which the first number (N,) targets of each region count. 0 where cov is NaN.
     """
     regions, most = cov.shape[:2]
     out = np.zeros((regions, most, 2, 2 * most))

@@ -1,4 +1,4 @@
-"""Fits of a formation known beforehand, whichever of its seats are taken. Compiled."""
+"""Fits of the choices of seats of a known formation, and the probability of each target. Compiled."""
 
 from __future__ import annotations
 
@@ -8,42 +8,43 @@ import numpy as np
 
 from irst_stream.fit.compiled.evidence import evidence
 from irst_stream.fit.compiled.levenberg_marquardt import fit
-from irst_stream.fit.compiled.likelihood import NOTHING, PARAMETERS
+from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["nearest", "seat_all", "shared_belief"]
+__all__ = ["fit_formations", "nearest_distance", "target_probabilities"]
 
 FIRST_STEPS, STEPS = 6, 40
-OUT_OF_REACH = 12.0  # of log evidence: what no fit makes good after its first steps
-AGREES = 0.15  # px: a hypothesis that has a target this close has it too, as the score counts it
+HOPELESS_DEFICIT = 12.0  # log evidence: a fit this far behind after its first steps is not finished
+AGREEMENT_PX = 0.15  # a hypothesis with a target this close has the same target, as the score counts it
 
 
 @compiled
-def seat_all(seen, model, formation, possible, found):  # type: ignore[no-untyped-def]
-    """Fits every way in which the formation's seats can be taken, F of them.
+def fit_formations(region, model, formation, possible, moments):  # type: ignore[no-untyped-def]
+    """Fit each of the F choices of the formation's seats.
 
-    possible (most + 1,): whether the light allows each number of targets; found: see moments. Gives each one's points
-    (F, most, 5) and log evidence (F,), its prior weight and all, NOTHING where it was not tried, and the best one's matrix.
+    possible (most + 1,): whether the light allows each number of targets; moments: see light_moments. Returns each choice's
+    targets (F, most, 5), its log evidence with its prior weight (F,), -INFINITE where it was not tried, and the best
+    choice's matrix.
     """
     ways, most = formation.seats.shape[:2]
-    points, logs = np.zeros((ways, most, PARAMETERS)), np.full(ways, NOTHING)
+    points, logs = np.zeros((ways, most, PARAMETERS)), np.full(ways, -INFINITE)
     best = np.empty((0, 0))
     if not ways:
         return points, logs, best
     for steps in (FIRST_STEPS, STEPS):
-        reach = logs.max() - OUT_OF_REACH
-        best_log = NOTHING
+        required = logs.max() - HOPELESS_DEFICIT
+        best_log = -INFINITE
         for way in range(ways):
             n = formation.sizes[way]
-            if not possible[n] or (steps == STEPS and logs[way] < reach):
+            if not possible[n] or (steps == STEPS and logs[way] < required):
                 continue
             seats = np.empty((n, 3))
             seats[:, :2], seats[:, 2] = formation.seats[way, :n], formation.precision
             if steps == FIRST_STEPS:
-                _sit_down(seats, found, model.priors, points[way, :n])
-            p, misfit, matrix, _ = fit(points[way, :n], seen, model, seats, steps)
+                _start_on_seats(seats, moments, model.priors, points[way, :n])
+            p, misfit, matrix, _ = fit(points[way, :n], region, model, seats, steps)
             points[way, :n] = p
-            logs[way] = evidence(p, misfit, matrix, seen, model, n, formation.precision)
+            logs[way] = evidence(p, misfit, matrix, region, model, n, formation.precision)
             logs[way] += formation.weights[way]
             if logs[way] > best_log:
                 best, best_log = matrix, logs[way]
@@ -51,29 +52,29 @@ def seat_all(seen, model, formation, possible, found):  # type: ignore[no-untype
 
 
 @compiled
-def _sit_down(seats, found, priors, p):  # type: ignore[no-untyped-def]
-    """Fills p (K, 5): targets on their seats, the light's middle in their middle."""
+def _start_on_seats(seats, moments, priors, p):  # type: ignore[no-untyped-def]
+    """Fill p (K, 5) with targets on their seats, centred on the light."""
     for k in range(len(seats)):
         for axis in range(2):
-            p[k, axis] = found[1 + axis] + seats[k, axis] - seats[:, axis].mean()
-            p[k, 2 + axis] = found[3 + axis]
+            p[k, axis] = moments[1 + axis] + seats[k, axis] - seats[:, axis].mean()
+            p[k, 2 + axis] = moments[3 + axis]
         p[k, 4] = priors.amplitude_dn
 
 
 @compiled
-def shared_belief(p, agreed, own, solutions, logs, points, seated):  # type: ignore[no-untyped-def]
-    """(K,): how likely each target of the chosen p (K, 5) is: the weight of all hypotheses that have it too.
+def target_probabilities(p, agreed, own, solutions, logs, points, formation_logs):  # type: ignore[no-untyped-def]
+    """(K,): the probability of each target of the chosen p (K, 5): the weight of all hypotheses that share it.
 
-    agreed (K,): how far the chosen hypothesis's own solutions agree; own: its number among the hypotheses, which are the
-    free arrangements of each number of targets, then the formation's; solutions (most + 1, most, 5) and logs (most + 1,) of
-    the former, points (F, most, 5) and seated (F,) of the latter.
+    The hypotheses are the free arrangements of each number of targets, solutions (most + 1, most, 5) with log evidence logs
+    (most + 1,), then those of the formation, points (F, most, 5) with formation_logs (F,). own: index of the chosen one;
+    agreed (K,): by how much of its own starts' weight each of its targets is shared.
     """
     free = len(logs)
-    highest = max(logs.max(), seated.max()) if len(seated) else logs.max()
+    highest = max(logs.max(), formation_logs.max()) if len(formation_logs) else logs.max()
     total, shared = 0.0, np.zeros(len(p))
-    for h in range(free + len(seated)):
-        log = logs[h] if h < free else seated[h - free]
-        if log <= NOTHING:
+    for h in range(free + len(formation_logs)):
+        log = logs[h] if h < free else formation_logs[h - free]
+        if log <= -INFINITE:
             continue
         weight = math.exp(log - highest)
         total += weight
@@ -82,15 +83,15 @@ def shared_belief(p, agreed, own, solutions, logs, points, seated):  # type: ign
                 shared[k] += weight * agreed[k]
                 continue
             others = solutions[h] if h < free else points[h - free]
-            if nearest(p[k], others) < AGREES:
+            if nearest_distance(p[k], others) < AGREEMENT_PX:
                 shared[k] += weight
     return shared / total
 
 
 @compiled
-def nearest(target, others):  # type: ignore[no-untyped-def]
-    """How far the nearest of others (N, 5) is from a target (5,); those without light are none."""
-    least = -NOTHING
+def nearest_distance(target, others):  # type: ignore[no-untyped-def]
+    """Distance, px, from a target (5,) to the nearest of others (N, 5), of which those of amplitude 0 do not count."""
+    least = INFINITE
     for k in range(len(others)):
         if others[k, 4] != 0.0:
             least = min(least, math.hypot(target[0] - others[k, 0], target[1] - others[k, 1]))

@@ -1,4 +1,4 @@
-"""The fit of a given number of targets, by Levenberg and Marquardt. Compiled."""
+"""Levenberg-Marquardt fit of a given number of targets. Compiled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from irst_stream.system.numba_cache import compiled
 
 __all__ = ["cholesky", "fit", "solve"]
 
-LARGEST_STEP = 0.3  # px a step
-CONVERGED = 0.1  # of chi^2, in one step: what is left then is far below what one standard deviation is worth
-DAMPING, EASE, TIGHTEN, HOPELESS = 1e-2, 0.1, 8.0, 1e6
+MAX_STEP_PX = 0.3
+MIN_GAIN = 0.1  # of chi^2 in one step: a fit that gains less is converged, far within one standard deviation
+FIRST_DAMPING, DAMPING_DECREASE, DAMPING_INCREASE, MAX_DAMPING = 1e-2, 0.1, 8.0, 1e6
 
 
 @compiled
-def fit(start, seen, model, seats, steps):  # type: ignore[no-untyped-def]
-    """Levenberg-Marquardt from start (K, 5): p (K, 5) at its end, the misfit and matrix (5K, 5K) there, if it is done.
+def fit(start, region, model, seats, steps):  # type: ignore[no-untyped-def]
+    """Fit from start (K, 5): return p (K, 5), its misfit and matrix (5K, 5K), and whether the fit has converged.
 
     seats: see normal_equations.
     """
@@ -28,37 +28,37 @@ def fit(start, seen, model, seats, steps):  # type: ignore[no-untyped-def]
     matrix, vector = np.empty((n, n)), np.empty(n)
     trial_matrix, trial_vector = np.empty((n, n)), np.empty(n)
     factor, step = np.zeros((n, n)), np.empty(n)
-    misfit = normal_equations(p, seen, model, seats, matrix, vector)
-    damping = DAMPING
+    misfit = normal_equations(p, region, model, seats, matrix, vector)
+    damping = FIRST_DAMPING
     for _ in range(steps):
         if not cholesky(matrix, damping, factor):
-            damping = max(damping, DAMPING) * TIGHTEN
+            damping = max(damping, FIRST_DAMPING) * DAMPING_INCREASE
             continue
         solve(factor, vector, step)
         for k in range(len(p)):
             for u in range(PARAMETERS):
                 moved = step[PARAMETERS * k + u]
-                trial[k, u] = p[k, u] - (min(max(moved, -LARGEST_STEP), LARGEST_STEP) if u < 4 else moved)
-        found = normal_equations(trial, seen, model, seats, trial_matrix, trial_vector)
+                trial[k, u] = p[k, u] - (min(max(moved, -MAX_STEP_PX), MAX_STEP_PX) if u < 4 else moved)
+        found = normal_equations(trial, region, model, seats, trial_matrix, trial_vector)
         if found < misfit:
             gained = misfit - found
             p[:] = trial
             misfit = found
             matrix, trial_matrix = trial_matrix, matrix
             vector, trial_vector = trial_vector, vector
-            damping *= EASE
-            if gained < CONVERGED:
+            damping *= DAMPING_DECREASE
+            if gained < MIN_GAIN:
                 return p, misfit, matrix, True
         else:
-            damping *= TIGHTEN
-            if damping > HOPELESS:
+            damping *= DAMPING_INCREASE
+            if damping > MAX_DAMPING:
                 return p, misfit, matrix, True
     return p, misfit, matrix, False
 
 
 @compiled
 def cholesky(matrix, damping, factor):  # type: ignore[no-untyped-def]
-    """Fills the lower factor of matrix + damping x its diagonal; False where that is not positive definite."""
+    """Fill the lower Cholesky factor of matrix + damping x its diagonal; return False where it is not positive definite."""
     for i in range(len(matrix)):
         for j in range(i + 1):
             value = matrix[i, j]
@@ -77,7 +77,7 @@ def cholesky(matrix, damping, factor):  # type: ignore[no-untyped-def]
 
 @compiled
 def solve(factor, vector, solution):  # type: ignore[no-untyped-def]
-    """Fills the solution of L L^T solution = vector."""
+    """Fill the solution of L L^T solution = vector."""
     n = len(vector)
     for i in range(n):
         value = vector[i]

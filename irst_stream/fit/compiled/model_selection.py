@@ -1,4 +1,4 @@
-"""The search for how many targets there are. Compiled."""
+"""Model selection: the search for the number of targets in a region. Compiled."""
 
 from __future__ import annotations
 
@@ -7,71 +7,72 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irst_stream.fit.compiled.evidence import certainty, evidence, strain, too_bright_or_dim
-from irst_stream.fit.compiled.formations import nearest, seat_all, shared_belief
+from irst_stream.fit.compiled.evidence import evidence, fill_covariances, light_rules_out, reduced_chi_square
+from irst_stream.fit.compiled.formations import fit_formations, nearest_distance, target_probabilities
 from irst_stream.fit.compiled.levenberg_marquardt import fit
-from irst_stream.fit.compiled.likelihood import NO_PRIORS, NOTHING, PARAMETERS, Model, Seen
+from irst_stream.fit.compiled.likelihood import INFINITE, NO_PRIORS, PARAMETERS, ImagingModel, RegionImages
 from irst_stream.fit.compiled.normal_equations import normal_equations
-from irst_stream.fit.compiled.starts import ellipses, merged, moments, split, with_one_more
-from irst_stream.fit.compiled.widths import width_tells
-from irst_stream.fit.compiled.work_queue import take_one
+from irst_stream.fit.compiled.starts import append_start, ellipse_starts, light_moments, merge_nearest, split_brightest
+from irst_stream.fit.compiled.widths import width_step
+from irst_stream.fit.compiled.work_queue import take_next
 from irst_stream.system.numba_cache import compiled
 from irst_stream.types import Floats
 
-__all__ = ["search", "search_each"]
+__all__ = ["search", "search_regions"]
 
 STEPS, FIRST_STEPS = 40, 6
-OUT_OF_REACH = 10.0  # of log evidence: what no fit makes good after its first steps
-NEAR = 20.0  # of misfit: starts this close to the best one after their first steps are finished too
-DUPLICATE_PX = 0.03  # two solutions whose targets are all this close are one
-AGREES = 0.15  # px: a solution that has a target this close has it too, as the score counts it
-OVERFIT_PENALTY = 2.5  # of log evidence: what a false target gains by fitting the noise of a window
-KEEP = 0.95  # of the odds of numbers of targets, from frame to frame: groups come apart and draw together
-LONG_ODDS = 3.0  # of log evidence: that the optics are as said
-LOOKS = 3  # widths that are tried besides the one that is said
-ENOUGH, LONGEST_STEP = 0.01, 0.15  # of the logarithm of a width: the smallest step worth a search, the largest one
-HOPE = 1.0  # of log evidence: a width is tried where it may gain that little less than it has to
-FIRM = 10.0  # of log evidence: the odds are no longer than this, so that the number may change
+HOPELESS_DEFICIT = 10.0  # log evidence: a fit this far behind after its first steps is not finished
+FINISH_MISFIT = 20.0  # starts this close to the smallest misfit after their first steps are finished too
+DUPLICATE_PX = 0.03  # two solutions whose targets are all this close are duplicates
+AGREEMENT_PX = 0.15  # a solution with a target this close has the same target, as the score counts it
+OVERFIT_PENALTY = 2.5  # log evidence that a false target gains by fitting the noise of a window
+ODDS_DECAY = 0.95  # of the odds of each number of targets per frame, because groups separate and merge
+WIDTH_PENALTY = 3.0  # log evidence in favour of the expected width
+MAX_WIDTHS = 3  # widths tried after the expected one
+MIN_WIDTH_STEP = 0.01  # of the logarithm of the width: a smaller step is not worth another search
+MAX_WIDTH_STEP = 0.15  # of the logarithm of the width
+WIDTH_SLACK = 1.0  # log evidence by which a width's expected gain may fall short and the width still be tried
+MAX_ODDS = 10.0  # log evidence: bounds the odds, so that the number of targets may still change
 
 
 @compiled
-def search_each(which, taken, regions, known, answers):  # type: ignore[no-untyped-def]
-    """Search the rows `which` of N regions, and fill these rows of the answers: see search.RegionBatch and FitResults.
+def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[no-untyped-def]
+    """Search the rows `which` of N regions and fill these rows of the results: see search.RegionBatch and FitResults.
 
-    taken (1,): how many of them have been begun. Threads that are given the same one share the work, each taking the next
-    row when it is done with its last. known: see FitPriors.
+    taken (1,): number of rows begun. Threads that share it share the work: each takes the next row when it is free.
+    fit_priors: see search.FitPriors.
     """
     sides = regions.images.shape[3], regions.images.shape[2]
     while True:
-        place = take_one(taken)
-        if place >= len(which):
+        position = take_next(taken)
+        if position >= len(which):
             break
-        k = which[place]
+        k = which[position]
         limits = (regions.limits[k, 0], regions.limits[k, 1])
-        seen = Seen(regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits)
-        hint = regions.hints[k, : regions.hinted[k]].copy()
-        found = search(seen, known, hint, regions.held[k], regions.begin[k], regions.odds[k])
-        n, model = len(found.p), Model(found.width, known.shot, known.priors)
-        answers.number[k], answers.points[k, :n], answers.probability[k, :n] = n, found.p, found.likely
-        answers.solutions[k] = found.solutions
-        certainty(found.matrix, sides, answers.cov[k, :n, :n], answers.amplitude_sd[k, :n])
+        region = RegionImages(regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits)
+        hint = regions.hints[k, : regions.hint_count[k]].copy()
+        found = search(region, fit_priors, hint, regions.warm_solutions[k], regions.first_number[k], regions.odds[k])
+        n, model = len(found.p), ImagingModel(found.width, fit_priors.shot, fit_priors.priors)
+        results.number[k], results.targets[k, :n], results.probability[k, :n] = n, found.p, found.probability
+        results.solutions[k] = found.solutions
+        fill_covariances(found.matrix, sides, results.cov[k, :n, :n], results.amplitude_sd[k, :n])
         if n > 0:
-            answers.strain[k, 0], answers.strain[k, 1] = strain(found.p, seen, model)
-            answers.odds[k] = regions.odds[k]
-            _carry_evidence_forward(seen, model, found.logs, found.solutions, n, answers.odds[k])
+            results.reduced_chi_square[k, 0], results.reduced_chi_square[k, 1] = reduced_chi_square(found.p, region, model)
+            results.odds[k] = regions.odds[k]
+            _carry_evidence_forward(region, model, found.logs, found.solutions, n, results.odds[k])
 
 
-class Solution(NamedTuple):
-    """The best answer to a region, and what is held for the next window.
+class RegionSolution(NamedTuple):
+    """The selected fit of a region, and the best fit of each number of targets.
 
-    p (K, 5), its matrix (5K, 5K), likely (K,): how likely each target is; logs (most + 1,): log evidence of each number of
-    targets, odds and all, NOTHING where it was not tried; solutions (most + 1, most, 5) of each number; evidence: the log
-    evidence of p; width: px, of the PSF.
+    p (K, 5), matrix (5K, 5K) and probability (K,) of each target; logs (most + 1,): log evidence of each number of targets
+    with its odds, -INFINITE where it was not tried; solutions (most + 1, most, 5) of each number; evidence: log evidence of
+    p; width: of the PSF, px.
     """
 
     p: Floats
     matrix: Floats
-    likely: Floats
+    probability: Floats
     logs: Floats
     solutions: Floats
     evidence: float
@@ -79,147 +80,155 @@ class Solution(NamedTuple):
 
 
 @compiled
-def search(seen, known, hint, held, guess, odds):  # type: ignore[no-untyped-def]
-    """Search with a PSF of the width that is said and, where the light tells of another, with that; the evidence chooses.
+def search(region, fit_priors, hint, warm_solutions, guess, odds):  # type: ignore[no-untyped-def]
+    """Search with the PSF's expected width and, where the light asks for another, with that; return the likelier solution.
 
-    The more light is left unexplained, the less the evidence counts. All else: see _search_at.
+    The evidence of another width counts less the more light the fit leaves unexplained. Arguments: see _search_with.
     """
-    doubt, off, best = known.doubt, 0.0, 0.0
-    said = _search_at(seen, Model(known.sigma, known.shot, known.priors), known, hint, held, guess, odds)
-    chosen = tried = said
-    for turn in range(LOOKS + 1):
+    doubt, offset, best = fit_priors.sigma_doubt, 0.0, 0.0
+    model = ImagingModel(fit_priors.sigma, fit_priors.shot, fit_priors.priors)
+    expected = _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds)
+    chosen = tried = expected
+    for count in range(MAX_WIDTHS + 1):
         if doubt == 0.0 or not len(tried.p):
             break
-        model = Model(tried.width, known.shot, known.priors)
-        step, precision, loose = width_tells(tried.p, tried.matrix, seen, model, off, doubt)
+        model = ImagingModel(tried.width, fit_priors.shot, fit_priors.priors)
+        step, precision, marginal = width_step(tried.p, tried.matrix, region, model, offset, doubt)
         if not precision > 0.0:
             break
-        unexplained = max(1.0, *strain(tried.p, seen, model))
-        gain = (tried.evidence - said.evidence) / unexplained - LONG_ODDS
-        gain -= math.log(doubt) + 0.5 * ((off / doubt) ** 2 + math.log(precision))
-        if turn > 0 and gain > best:
+        unexplained = max(1.0, *reduced_chi_square(tried.p, region, model))
+        gain = (tried.evidence - expected.evidence) / unexplained - WIDTH_PENALTY
+        gain -= math.log(doubt) + 0.5 * ((offset / doubt) ** 2 + math.log(precision))
+        if count > 0 and gain > best:
             best = gain
-            chosen = Solution(tried.p, loose, tried.likely, tried.logs, tried.solutions, tried.evidence, tried.width)
-        hoped = gain + 0.5 * step * step * precision / unexplained
-        if turn == LOOKS or abs(step) < ENOUGH or hoped < best - HOPE:
+            chosen = RegionSolution(
+                tried.p, marginal, tried.probability, tried.logs, tried.solutions, tried.evidence, tried.width
+            )
+        expected_gain = gain + 0.5 * step * step * precision / unexplained
+        if count == MAX_WIDTHS or abs(step) < MIN_WIDTH_STEP or expected_gain < best - WIDTH_SLACK:
             break
-        off += min(max(step, -LONGEST_STEP), LONGEST_STEP)
-        model = Model(known.sigma * math.exp(off), known.shot, known.priors)
-        tried = _search_at(seen, model, known, tried.p, held, guess, odds)
+        offset += min(max(step, -MAX_WIDTH_STEP), MAX_WIDTH_STEP)
+        model = ImagingModel(fit_priors.sigma * math.exp(offset), fit_priors.shot, fit_priors.priors)
+        tried = _search_with(region, model, fit_priors, tried.p, warm_solutions, guess, odds)
     return chosen
 
 
 @compiled
-def _search_at(seen, model, known, hint, held, guess, odds):  # type: ignore[no-untyped-def]
-    """Fit the likely numbers of targets with the PSF of a model.
+def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds):  # type: ignore[no-untyped-def]
+    """Fit the likely numbers of targets with a model's PSF; return the likeliest RegionSolution.
 
-    hint (K, 5): one more start for that number, K may be 0. held (most + 1, most, 5): a solution for each number, which
-    then is its only start; amplitudes of 0 where there is none. guess: the number to begin with, 0 for what the light says.
-    odds (most + 1,): log evidence of each number from frames before the window's. The solution has no target where noise
-    alone explains the light better.
+    hint (K, 5): an additional start for K targets, (0, 5) for none. warm_solutions (most + 1, most, 5): each number's last
+    solution, which is then its only start but for the hint; amplitude 0 where there is none. guess: the number of targets
+    to begin with, 0 to take it from the light. odds (most + 1,): log evidence of each number from frames before the window.
+    The solution has no target where noise alone explains the light better.
     """
-    most, turns, priors, formation = known.most, known.turns, known.priors, known.formation
-    found = moments(seen, model.sigma)
-    logs, solutions = np.full(most + 1, NOTHING), np.zeros(held.shape)
+    most, start_count = fit_priors.max_targets, fit_priors.start_count
+    priors, formation = fit_priors.priors, fit_priors.formation
+    moments = light_moments(region, model.sigma)
+    logs, solutions = np.full(most + 1, -INFINITE), np.zeros(warm_solutions.shape)
     if guess == 0:
-        guess = int(min(max(round(found[0] / priors.amplitude_dn), 1), most))
-    starts = held[guess : guess + 1, :guess].copy()
-    if held[guess, 0, 4] == 0.0:
-        starts = ellipses(guess, found, priors.amplitude_dn, turns)
+        guess = int(min(max(round(moments[0] / priors.amplitude_dn), 1), most))
+    starts = warm_solutions[guess : guess + 1, :guess].copy()
+    if warm_solutions[guess, 0, 4] == 0.0:
+        starts = ellipse_starts(guess, moments, priors.amplitude_dn, start_count)
     if len(hint) == guess:
-        starts = with_one_more(starts, hint)
-    p, misfit, matrix, agreed = _best_of(starts, seen, model, NOTHING)
-    logs[guess] = evidence(p, misfit, matrix, seen, model, 0, 0.0) + odds[guess]
+        starts = append_start(starts, hint)
+    p, misfit, matrix, agreed = _best_fit(starts, region, model, -INFINITE)
+    logs[guess] = evidence(p, misfit, matrix, region, model, 0, 0.0) + odds[guess]
     solutions[guess, :guess] = first = p
     for direction in (1, -1):
         targets, q = guess + direction, first
-        while 1 <= targets <= most and not too_bright_or_dim(p, matrix, priors, targets):
-            starts = held[targets : targets + 1, :targets].copy()
-            if held[targets, 0, 4] == 0.0:
+        while 1 <= targets <= most and not light_rules_out(p, matrix, priors, targets):
+            starts = warm_solutions[targets : targets + 1, :targets].copy()
+            if warm_solutions[targets, 0, 4] == 0.0:
                 grown = len(hint) != targets
-                starts = ellipses(targets, found, priors.amplitude_dn, 0 if grown and turns == 1 else turns)
+                starts = ellipse_starts(
+                    targets, moments, priors.amplitude_dn, 0 if grown and start_count == 1 else start_count
+                )
                 if grown:
-                    starts = with_one_more(starts, split(q, found) if direction > 0 else merged(q))
+                    starts = append_start(starts, split_brightest(q, moments) if direction > 0 else merge_nearest(q))
             if len(hint) == targets:
-                starts = with_one_more(starts, hint)
-            needed = logs[targets - direction] - odds[targets]
-            q, misfit, other, agrees = _best_of(starts, seen, model, needed)
+                starts = append_start(starts, hint)
+            required = logs[targets - direction] - odds[targets]
+            q, misfit, other, agrees = _best_fit(starts, region, model, required)
             solutions[targets, :targets] = q
-            logs[targets] = evidence(q, misfit, other, seen, model, 0, 0.0) + odds[targets]
+            logs[targets] = evidence(q, misfit, other, region, model, 0, 0.0) + odds[targets]
             if logs[targets] <= logs[targets - direction]:
                 break
             if logs[targets] >= logs.max():
                 p, matrix, agreed = q, other, agrees
             targets += direction
     none, free = np.empty((0, PARAMETERS)), np.empty((0, 3))
-    empty, nobody = np.empty((0, 0)), np.empty(0)
-    logs[0] = -0.5 * normal_equations(none, seen, model, free, empty, nobody)
+    empty, no_vector = np.empty((0, 0)), np.empty(0)
+    logs[0] = -0.5 * normal_equations(none, region, model, free, empty, no_vector)
     if logs[0] > logs[1:].max():
-        return Solution(none, empty, nobody, logs, solutions, logs[0], model.sigma)
+        return RegionSolution(none, empty, no_vector, logs, solutions, logs[0], model.sigma)
     possible = np.zeros(most + 1, np.bool_)
     for n in range(1, most + 1 if len(formation.sizes) else 1):
-        possible[n] = not too_bright_or_dim(p, matrix, priors, n)
-    points, seated, best = seat_all(seen, model, formation, possible, found)
-    logs[1:] = np.where(logs[1:] > NOTHING, logs[1:] + formation.free, NOTHING)
+        possible[n] = not light_rules_out(p, matrix, priors, n)
+    points, formation_logs, best = fit_formations(region, model, formation, possible, moments)
+    logs[1:] = np.where(logs[1:] > -INFINITE, logs[1:] + formation.free, -INFINITE)
     own, highest = len(p), logs.max()
-    if len(seated) and seated.max() > logs.max():
-        way = int(seated.argmax())
-        n, own, highest = formation.sizes[way], len(logs) + way, seated[way]
+    if len(formation_logs) and formation_logs.max() > logs.max():
+        way = int(formation_logs.argmax())
+        n, own, highest = formation.sizes[way], len(logs) + way, formation_logs[way]
         p, matrix, agreed = points[way, :n].copy(), best, np.ones(n)
         solutions[n, :n] = p
-    likely = shared_belief(p, agreed, own, solutions, logs, points, seated)
-    return Solution(p, matrix, likely, logs, solutions, highest, model.sigma)
+    probability = target_probabilities(p, agreed, own, solutions, logs, points, formation_logs)
+    return RegionSolution(p, matrix, probability, logs, solutions, highest, model.sigma)
 
 
 @compiled
-def _best_of(points, seen, model, needed):  # type: ignore[no-untyped-def]
-    """A few steps from every start (V, K, 5), all that may still win to the end; the best, and how the others agree.
+def _best_fit(points, region, model, required):  # type: ignore[no-untyped-def]
+    """Fit from every start (V, K, 5): a few steps each, then those that may still win to the end.
 
-    needed: log evidence; where the first steps leave it far out of reach, they are all.
+    required: log evidence; a best start far below it after the first steps ends the fit. Returns the best p (K, 5), its
+    misfit, its matrix and its _agreement with the others.
     """
     variants, n, free = len(points), points[0].size, np.empty((0, 3))
     misfits, done, matrices = np.empty(variants), np.empty(variants, np.bool_), np.empty((variants, n, n))
     for v in range(variants):
-        points[v], misfits[v], matrices[v], done[v] = fit(points[v], seen, model, free, FIRST_STEPS)
+        points[v], misfits[v], matrices[v], done[v] = fit(points[v], region, model, free, FIRST_STEPS)
     best = int(misfits.argmin())
-    log = evidence(points[best], misfits[best], matrices[best], seen, model, 0, 0.0)
-    if not done.all() and log >= needed - OUT_OF_REACH:
-        first, reach = best, np.inf
-        for turn in range(-1, variants):
-            v = first if turn < 0 else turn
-            if not done[v] and misfits[v] < reach:
-                points[v], misfits[v], matrices[v], done[v] = fit(points[v], seen, model, free, STEPS)
-            reach = misfits.min() + NEAR
+    log = evidence(points[best], misfits[best], matrices[best], region, model, 0, 0.0)
+    if not done.all() and log >= required - HOPELESS_DEFICIT:
+        first, limit = best, np.inf
+        for order in range(-1, variants):  # the best start first, for it lowers the limit
+            v = first if order < 0 else order
+            if not done[v] and misfits[v] < limit:
+                points[v], misfits[v], matrices[v], done[v] = fit(points[v], region, model, free, STEPS)
+            limit = misfits.min() + FINISH_MISFIT
         best = int(misfits.argmin())
     return points[best], misfits[best], matrices[best], _agreement(points, misfits, best)
 
 
 @compiled
-def _carry_evidence_forward(seen, model, logs, solutions, best, odds):  # type: ignore[no-untyped-def]
-    """Add to the odds (most + 1,) what the window's first frame, which leaves it next, says of each number of targets.
+def _carry_evidence_forward(region, model, logs, solutions, best, odds):  # type: ignore[no-untyped-def]
+    """Add to the odds (most + 1,) the evidence of the window's first frame, which the next window no longer holds.
 
-    They are relative to the best number's; of a number that was not tried nothing new is known. A solution of more targets
-    fits more of the noise too, which OVERFIT_PENALTY makes up for.
+    Odds are relative to the best number's; a number that was not tried gains nothing. More targets also fit more of the
+    noise, for which OVERFIT_PENALTY compensates.
     """
-    said, free, frames = np.full(len(odds), NOTHING), np.empty((0, 3)), len(seen.images)
-    first = Seen(seen.images[:1], seen.times[:1], seen.shifts[:1], seen.noise, seen.limits)
-    bare = Model(model.sigma, model.shot, NO_PRIORS)
+    frame_evidence, free, frames = np.full(len(odds), -INFINITE), np.empty((0, 3)), len(region.images)
+    first = RegionImages(region.images[:1], region.times[:1], region.shifts[:1], region.noise, region.limits)
+    without_priors = ImagingModel(model.sigma, model.shot, NO_PRIORS)
     for k in range(1, len(odds)):
-        if logs[k] > NOTHING and solutions[k, 0, 4] != 0.0:
+        if logs[k] > -INFINITE and solutions[k, 0, 4] != 0.0:
             matrix, vector = np.empty((PARAMETERS * k, PARAMETERS * k)), np.empty(PARAMETERS * k)
             p = solutions[k, :k]
-            said[k] = -0.5 * normal_equations(p, first, bare, free, matrix, vector) - OVERFIT_PENALTY * k / frames
+            misfit = normal_equations(p, first, without_priors, free, matrix, vector)
+            frame_evidence[k] = -0.5 * misfit - OVERFIT_PENALTY * k / frames
     before = odds.copy()
     for k in range(1, len(odds)):
-        gain = said[k] - said[best] if said[k] > NOTHING else 0.0
-        odds[k] = min(max(KEEP * (before[k] - before[best] + gain), -FIRM), FIRM)
+        gain = frame_evidence[k] - frame_evidence[best] if frame_evidence[k] > -INFINITE else 0.0
+        odds[k] = min(max(ODDS_DECAY * (before[k] - before[best] + gain), -MAX_ODDS), MAX_ODDS)
 
 
 @compiled
 def _agreement(points, misfits, best):  # type: ignore[no-untyped-def]
-    """(K,): for each target of the best solution the weight of all solutions that have it too, 0 to 1.
+    """(K,): for each target of the best solution, the weight of all solutions (V, K, 5) that share it, 0 to 1.
 
-    A solution weighs exp(-misfit / 2); one that several starts have led to counts once.
+    A solution weighs exp(-misfit / 2); duplicates count once.
     """
     variants, targets = points.shape[:2]
     shared, total = np.zeros(targets), 0.0
@@ -227,20 +236,20 @@ def _agreement(points, misfits, best):  # type: ignore[no-untyped-def]
     for v in range(variants):
         weight = math.exp(-0.5 * (misfits[v] - misfits[best]))
         for other in range(v):
-            if counted[other] and _farthest(points[v], points[other]) < DUPLICATE_PX:
+            if counted[other] and _largest_distance(points[v], points[other]) < DUPLICATE_PX:
                 weight = 0.0
         counted[v] = weight > 0.0
         total += weight
         for k in range(targets):
-            if nearest(points[best, k], points[v]) < AGREES:
+            if nearest_distance(points[best, k], points[v]) < AGREEMENT_PX:
                 shared[k] += weight
     return shared / total
 
 
 @compiled
-def _farthest(p, q):  # type: ignore[no-untyped-def]
-    """How far the target of p that is farthest from all of q is from them."""
+def _largest_distance(p, q):  # type: ignore[no-untyped-def]
+    """Largest distance, px, from a target of p (K, 5) to its nearest target of q (K, 5)."""
     farthest = 0.0
     for k in range(len(p)):
-        farthest = max(farthest, nearest(p[k], q))
+        farthest = max(farthest, nearest_distance(p[k], q))
     return farthest

@@ -1,4 +1,4 @@
-"""The normal equations of a window's images: the misfit of targets, its gradient, its Gauss-Newton matrix. Compiled."""
+"""Normal equations of a fit to a window: the misfit, its gradient and its Gauss-Newton matrix. Compiled."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import math
 
 import numpy as np
 
-from irst_stream.fit.compiled.likelihood import NOTHING, is_within, residuals, shares, shine
+from irst_stream.fit.compiled.likelihood import INFINITE, is_uncensored, pixel_profiles, residuals, sum_light
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["normal_equations"]
 
 LOG_2PI = math.log(2.0 * math.pi)
-APART_SD = 0.03  # px: how far within their least distance targets may seem to be
-SPREADS = 6  # of a group, from the least to the greatest, that stand for all between
-FAINT = 1e-2  # of a pixel's weight: less is not put right
+SPACING_SD_PX = 0.03  # standard deviation by which targets may fall short of the smallest distance
+SPREAD_STEPS = 6  # grid over the spread of a group, by which the prior is integrated
+MIN_EXCESS = 1e-2  # of a pixel's curvature: smaller excesses are not corrected
 
 
 @compiled
-def normal_equations(p, seen, model, seats, matrix, vector):  # type: ignore[no-untyped-def]
-    """Fills the matrix (5K, 5K) and the gradient (5K,) of half the misfit at p (K, 5); returns the misfit.
+def normal_equations(p, region, model, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """Fill the matrix (5K, 5K) and gradient (5K,) of half the misfit at p (K, 5); return the misfit.
 
-    seats (K, 3): where each target sits about the group's middle, x and y px, and how surely, 1/sd^2; no row where the
+    seats (K, 3): x and y of each target's seat about the group's centre, px, and its precision, 1/sd^2; (0, 3) where the
     arrangement is free.
     """
-    images, noise, limits, shot = seen.images, seen.noise, seen.limits, model.shot
+    images, noise, limits, shot = region.images, region.noise, region.limits, model.shot
     frames, height, width = images.shape
     targets = len(p)
     row, row_slope = np.empty((frames, targets, height)), np.empty((frames, targets, height))
@@ -33,23 +33,26 @@ def normal_equations(p, seen, model, seats, matrix, vector):  # type: ignore[no-
     frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
     within = np.empty(frames, np.bool_)
     for t in range(frames):
-        shares(p, seen.times[t], seen.shifts[t], model.sigma, row[t], row_slope[t], column[t], column_slope[t])
-        shine(p[:, 4], row[t], column[t], lights[t])
-        within[t] = is_within(images[t], limits)
+        pixel_profiles(p, region.times[t], region.shifts[t], model.sigma, row[t], row_slope[t], column[t], column_slope[t])
+        sum_light(p[:, 4], row[t], column[t], lights[t])
+        within[t] = is_uncensored(images[t], limits)
     matrix[:] = 0.0
     vector[:] = 0.0
     misfit = _add_priors(p, model.priors, seats, matrix, vector)
     misfit += residuals(images, lights, within, limits, noise, shot, residual, excess)
     for t in range(frames):
-        even, lines = within[t] and shot == 0.0, (row[t], row_slope[t], column[t], column_slope[t])
-        _frame_equations(p, even, noise, *lines, residual[t], excess[t], frame_matrix, frame_vector)
-        _add_frame(seen.times[t], frame_matrix, frame_vector, matrix, vector)
+        uniform, profiles = within[t] and shot == 0.0, (row[t], row_slope[t], column[t], column_slope[t])
+        _frame_equations(p, uniform, noise, *profiles, residual[t], excess[t], frame_matrix, frame_vector)
+        _add_frame(region.times[t], frame_matrix, frame_vector, matrix, vector)
     return misfit
 
 
 @compiled
-def _frame_equations(p, even, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
-    """One frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target."""
+def _frame_equations(p, uniform, noise, row, row_slope, column, column_slope, residual, excess, matrix, vector):  # type: ignore[no-untyped-def]
+    """Fill one frame's Gauss-Newton matrix (3K, 3K) and gradient (3K,) by x, y, a of each target.
+
+    uniform: whether all pixels have curvature 1 / noise^2, so that excess is not filled.
+    """
     height, width = residual.shape
     for i in range(len(p)):
         by_x = by_y = by_a = 0.0
@@ -67,21 +70,22 @@ def _frame_equations(p, even, noise, row, row_slope, column, column_slope, resid
         vector[3 * i], vector[3 * i + 1], vector[3 * i + 2] = a * by_x, a * by_y, by_a / noise
         for j in range(i + 1):
             b = p[j, 4] / noise
-            rr, rs, sr, ss = _dots(row[i], row_slope[i], row[j], row_slope[j])
-            cc, cs, sc, tt = _dots(column[i], column_slope[i], column[j], column_slope[j])
+            rr, rs, sr, ss = _profile_products(row[i], row_slope[i], row[j], row_slope[j])
+            cc, cs, sc, tt = _profile_products(column[i], column_slope[i], column[j], column_slope[j])
             m = matrix[3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
             m[0, 0], m[0, 1], m[0, 2] = a * b * rr * tt, a * b * rs * sc, a / noise * rr * sc
             m[1, 0], m[1, 1], m[1, 2] = a * b * sr * cs, a * b * ss * cc, a / noise * sr * cc
             m[2, 0], m[2, 1], m[2, 2] = b / noise * rr * cs, b / noise * rs * cc, rr * cc / noise**2
-    if not even:
-        _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix)
+    if not uniform:
+        _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slope, excess, matrix)
     for i in range(len(vector)):
         for j in range(i):
             matrix[j, i] = matrix[i, j]
 
 
 @compiled
-def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
+def _profile_products(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
+    """Return the dot products a b, a b_slope, a_slope b and a_slope b_slope."""
     ab = asl = sab = ss = 0.0
     for i in range(len(a)):
         ab += a[i] * b[i]
@@ -92,14 +96,14 @@ def _dots(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
-    """Takes from the matrix's lower half what some pixels do not tell."""
+def _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
+    """Subtract from the matrix's lower half the curvature that censored, unknown or shot-noisy pixels lack."""
     n, pixels = 3 * len(p), 0
-    slopes, weighted = np.empty((n, excess.size)), np.empty((n, excess.size))  # by each of these pixels
+    slopes, weighted = np.empty((n, excess.size)), np.empty((n, excess.size))  # a column a pixel
     for r in range(excess.shape[0]):
         for c in range(excess.shape[1]):
             weight = excess[r, c]
-            if abs(weight) < FAINT:
+            if abs(weight) < MIN_EXCESS:
                 continue
             for i in range(len(p)):
                 a = p[i, 4] / noise
@@ -119,7 +123,7 @@ def _put_right(p, noise, row, row_slope, column, column_slope, excess, matrix): 
 
 @compiled
 def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignore[no-untyped-def]
-    """Adds one frame's equations by (x, y, a) to those by (x, y, vx, vy, a), where d/dv = time d/dx."""
+    """Add one frame's equations by (x, y, a) to those by (x, y, vx, vy, a), where d/dv = time d/dx."""
     targets = len(frame_vector) // 3
     for i in range(targets):
         for u in range(3):
@@ -142,7 +146,7 @@ def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignor
 
 @compiled
 def _add_priors(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
-    """Gaussian priors of amplitudes, of the targets' common velocity, of each one's own, and that of their places."""
+    """Add the priors of amplitudes, common velocity, own velocities and positions; return their share of the misfit."""
     targets = len(p)
     misfit = 0.0
     for k in range(targets):
@@ -161,12 +165,12 @@ def _add_priors(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-de
                 same = 1.0 if j == k else 0.0
                 share = priors.own * (same - 1.0 / targets) + priors.common / targets**2
                 matrix[5 * k + axis, 5 * j + axis] += share
-    return misfit + _add_places(p, priors, seats, matrix, vector)
+    return misfit + _add_position_prior(p, priors, seats, matrix, vector)
 
 
 @compiled
-def _add_places(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
-    """The prior of the targets' places about their middle: on their seats, or spread as groups are."""
+def _add_position_prior(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-def]
+    """Add the prior of the positions about the group's centre, by seats or by spread; return its share of the misfit."""
     targets = len(p)
     if targets < 2:
         return 0.0
@@ -184,21 +188,21 @@ def _add_places(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-de
     if len(seats):
         precision, misfit = seats[0, 2], seats[0, 2] * square
     else:
-        precision, misfit = _spread(square, targets, priors.least_spread, priors.greatest_spread)
+        precision, misfit = _spread_prior(square, targets, priors.min_spread, priors.max_spread)
     for axis in (0, 1):
         for k in range(targets):
             vector[5 * k + axis] += precision * away[k, axis]
             for j in range(targets):
                 same = 1.0 if j == k else 0.0
                 matrix[5 * k + axis, 5 * j + axis] += precision * (same - 1.0 / targets)
-    if priors.least_apart > 0.0 and not len(seats):
-        misfit += _keep_apart(p, priors.least_apart, matrix, vector)
+    if priors.min_spacing > 0.0 and not len(seats):
+        misfit += _add_spacing_penalty(p, priors.min_spacing, matrix, vector)
     return misfit
 
 
 @compiled
-def _keep_apart(p, least, matrix, vector):  # type: ignore[no-untyped-def]
-    """Adds what keeps two targets from being closer than the least distance, px; its share of the misfit."""
+def _add_spacing_penalty(p, least, matrix, vector):  # type: ignore[no-untyped-def]
+    """Add a penalty for targets closer than the smallest distance, px; return its share of the misfit."""
     misfit = 0.0
     for k in range(len(p)):
         for j in range(k):
@@ -206,9 +210,9 @@ def _keep_apart(p, least, matrix, vector):  # type: ignore[no-untyped-def]
             apart = math.sqrt(x * x + y * y)
             if apart >= least:
                 continue
-            near = (least - apart) / APART_SD
+            near = (least - apart) / SPACING_SD_PX
             misfit += near * near
-            slope = np.array([x, y]) / (max(apart, 1e-6) * APART_SD)  # of what is missing, by k's place, the sign turned
+            slope = np.array([x, y]) / (max(apart, 1e-6) * SPACING_SD_PX)  # minus the derivative of near by k's position
             for u in range(2):
                 vector[5 * k + u] -= near * slope[u]
                 vector[5 * j + u] += near * slope[u]
@@ -222,23 +226,23 @@ def _keep_apart(p, least, matrix, vector):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _spread(square, targets, least, greatest):  # type: ignore[no-untyped-def]
-    """The precision, 1/px^2, by which targets keep to their middle, and their places' -2 log density, of a Gaussian whose
-    spread may be anything between the least and the greatest, evenly on a logarithmic scale.
+def _spread_prior(square, targets, least, greatest):  # type: ignore[no-untyped-def]
+    """Return the precision, 1/px^2, that holds targets to their centre, and -2 log density of their positions.
 
-    square: the sum of their squared distances from their middle, px^2. No spread, of a least of 0, is no prior.
+    The prior is a Gaussian whose standard deviation has a log-uniform prior between least and greatest, px. square: the sum
+    of squared distances from the centre, px^2. A least of 0 means no prior, and gives 0 and 0.
     """
     if not least > 0.0:
         return 0.0, 0.0
-    step, lowest = math.log(greatest / least) / (SPREADS - 1), -NOTHING
-    misfits = np.empty(SPREADS)
-    for i in range(SPREADS):
+    step, lowest = math.log(greatest / least) / (SPREAD_STEPS - 1), INFINITE
+    misfits = np.empty(SPREAD_STEPS)
+    for i in range(SPREAD_STEPS):
         log = math.log(least) + i * step
         misfits[i] = square * math.exp(-2.0 * log) + 2.0 * (targets - 1) * (LOG_2PI + 2.0 * log)
         lowest = min(lowest, misfits[i])
     total = precision = 0.0
-    for i in range(SPREADS):
+    for i in range(SPREAD_STEPS):
         weight = math.exp(0.5 * (lowest - misfits[i]))
         total += weight
         precision += weight * math.exp(-2.0 * (math.log(least) + i * step))
-    return precision / total, lowest - 2.0 * math.log(total / SPREADS)
+    return precision / total, lowest - 2.0 * math.log(total / SPREAD_STEPS)

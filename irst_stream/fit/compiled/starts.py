@@ -1,4 +1,4 @@
-"""Where fits start: on ellipses of the light, or from a solution with one target more or fewer. Compiled."""
+"""Starting points of fits: targets on an ellipse of the light, or a solution with one target more or fewer. Compiled."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import math
 
 import numpy as np
 
-from irst_stream.fit.compiled.likelihood import NOTHING, PARAMETERS
+from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["ellipses", "merged", "moments", "split", "with_one_more"]
+__all__ = ["append_start", "ellipse_starts", "light_moments", "merge_nearest", "split_brightest"]
 
-LEAST_SPREAD = 0.15  # px: targets start at least this far apart
-SPLIT = 0.25  # px: how far from a target the two start that it is split into
+MIN_SPREAD_PX = 0.15  # smallest semi-axis of the ellipse that targets start on
+SPLIT_PX = 0.25  # distance from a split target at which its two halves start
 
 
 @compiled
-def moments(seen, sigma):  # type: ignore[no-untyped-def]
-    """Light, mean x, y, velocity vx, vy, and the excess over the optics of the spread: xx, xy, yy."""
-    images, times, noise = seen.images, seen.times, seen.noise
+def light_moments(region, sigma):  # type: ignore[no-untyped-def]
+    """Moments of the light: total, DN; centroid x, y, px; velocity vx, vy; variance beyond the PSF's, xx, xy, yy, px^2."""
+    images, times, noise = region.images, region.times, region.noise
     frames, height, width = images.shape
     light = sx = sy = 0.0
     steps = drift_x = drift_y = 0.0
     sxx = sxy = syy = 0.0
     mean_time = times.mean()
     for t in range(frames):
-        time, dx, dy = times[t] - mean_time, seen.shifts[t, 0], seen.shifts[t, 1]
+        time, dx, dy = times[t] - mean_time, region.shifts[t, 0], region.shifts[t, 1]
         flux = fx = fy = 0.0
         for r in range(height):
             for c in range(width):
@@ -54,23 +54,26 @@ def moments(seen, sigma):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def ellipses(targets, found, amplitude, turns):  # type: ignore[no-untyped-def]
-    """Starts (V, K, 5) on the light's ellipse, turned by so many steps; of four and more targets also with one in it."""
-    variants = min(turns, 1) if targets == 1 else turns + (1 if targets >= 4 and turns else 0)
+def ellipse_starts(targets, moments, amplitude, start_count):  # type: ignore[no-untyped-def]
+    """Starts (V, K, 5) on the light's ellipse, rotated in start_count steps.
+
+    From four targets on, one more start has a target in the centre. V is 0 where start_count is 0.
+    """
+    variants = min(start_count, 1) if targets == 1 else start_count + (1 if targets >= 4 and start_count else 0)
     starts = np.empty((variants, targets, PARAMETERS))
     for v in range(variants):
-        starts[v] = _start(targets, v / max(turns, 1), v == turns, found, amplitude)
+        starts[v] = _ellipse_start(targets, v / max(start_count, 1), v == start_count, moments, amplitude)
     return starts
 
 
 @compiled
-def _start(targets, turn, filled, found, amplitude):  # type: ignore[no-untyped-def]
-    """K targets on an ellipse of the light's spread, turned; the first in the middle if filled."""
-    _, x, y, vx, vy, xx, xy, yy = found
+def _ellipse_start(targets, turn, filled, moments, amplitude):  # type: ignore[no-untyped-def]
+    """K targets on the light's ellipse, rotated by `turn` of their spacing; the last in its centre if filled."""
+    _, x, y, vx, vy, xx, xy, yy = moments
     half, angle = (xx - yy) / 2, 0.5 * math.atan2(2 * xy, xx - yy)
     root = math.sqrt(half * half + xy * xy)
-    long = math.sqrt(max((xx + yy) / 2 + root, LEAST_SPREAD**2))
-    short = math.sqrt(max((xx + yy) / 2 - root, LEAST_SPREAD**2))
+    long = math.sqrt(max((xx + yy) / 2 + root, MIN_SPREAD_PX**2))
+    short = math.sqrt(max((xx + yy) / 2 - root, MIN_SPREAD_PX**2))
     p = np.empty((targets, PARAMETERS))
     ring = targets - 1 if filled else targets
     stretch = math.sqrt(2.0 * targets / max(ring, 1)) if targets > 2 else 1.0
@@ -88,8 +91,8 @@ def _start(targets, turn, filled, found, amplitude):  # type: ignore[no-untyped-
 
 
 @compiled
-def with_one_more(starts, p):  # type: ignore[no-untyped-def]
-    """Starts (V, K, 5) and one more, p (K, 5)."""
+def append_start(starts, p):  # type: ignore[no-untyped-def]
+    """Starts (V, K, 5) with one more, p (K, 5), at their end."""
     more = np.empty((len(starts) + 1, *p.shape))
     more[:-1] = starts
     more[-1] = p
@@ -97,35 +100,35 @@ def with_one_more(starts, p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def split(p, found):  # type: ignore[no-untyped-def]
-    """A solution with its brightest target in two, along the light's longer axis."""
-    _, _, _, _, _, xx, xy, yy = found
+def split_brightest(p, moments):  # type: ignore[no-untyped-def]
+    """A solution (K + 1, 5): p (K, 5) with its brightest target split along the light's longer axis."""
+    _, _, _, _, _, xx, xy, yy = moments
     angle = 0.5 * math.atan2(2 * xy, xx - yy)
     brightest = int(p[:, 4].argmax())
-    split = np.empty((len(p) + 1, PARAMETERS))
-    split[:-1] = p
-    split[-1] = p[brightest]
+    parts = np.empty((len(p) + 1, PARAMETERS))
+    parts[:-1] = p
+    parts[-1] = p[brightest]
     for k, side in ((brightest, 1.0), (len(p), -1.0)):
-        split[k, 0] += side * SPLIT * math.cos(angle)
-        split[k, 1] += side * SPLIT * math.sin(angle)
-        split[k, 4] *= 0.5
-    return split
+        parts[k, 0] += side * SPLIT_PX * math.cos(angle)
+        parts[k, 1] += side * SPLIT_PX * math.sin(angle)
+        parts[k, 4] *= 0.5
+    return parts
 
 
 @compiled
-def merged(p):  # type: ignore[no-untyped-def]
-    """A solution with the two targets that are nearest to each other in one."""
-    first, second, least = 0, 1, -NOTHING
+def merge_nearest(p):  # type: ignore[no-untyped-def]
+    """A solution (K - 1, 5): p (K, 5) with its two nearest targets merged."""
+    first, second, least = 0, 1, INFINITE
     for i in range(len(p)):
         for j in range(i):
             apart = math.hypot(p[i, 0] - p[j, 0], p[i, 1] - p[j, 1])
             if apart < least:
                 first, second, least = j, i, apart
-    merged = np.empty((len(p) - 1, PARAMETERS))
-    merged[:second] = p[:second]
-    merged[second:] = p[second + 1 :]
+    whole = np.empty((len(p) - 1, PARAMETERS))
+    whole[:second] = p[:second]
+    whole[second:] = p[second + 1 :]
     light = max(p[first, 4] + p[second, 4], 1e-9)
     for u in range(4):
-        merged[first, u] = (p[first, 4] * p[first, u] + p[second, 4] * p[second, u]) / light
-    merged[first, 4] = light
-    return merged
+        whole[first, u] = (p[first, 4] * p[first, u] + p[second, 4] * p[second, u]) / light
+    whole[first, 4] = light
+    return whole

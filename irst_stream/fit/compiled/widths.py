@@ -1,4 +1,4 @@
-"""What the light tells of the optics' width. Compiled."""
+"""Estimate of the PSF's width from the light. Compiled."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ import math
 import numpy as np
 
 from irst_stream.fit.compiled.levenberg_marquardt import cholesky, solve
-from irst_stream.fit.compiled.likelihood import NO_PRIORS, Model
+from irst_stream.fit.compiled.likelihood import NO_PRIORS, ImagingModel
 from irst_stream.fit.compiled.normal_equations import normal_equations
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["width_tells"]
+__all__ = ["width_step"]
 
-STEP = 0.03  # of the logarithm of the width, to either side: far above rounding, far below what bends the misfit
+STEP = 0.03  # finite difference in the logarithm of the width: far above rounding, far below the misfit's curvature scale
 
 
 @compiled
-def width_tells(p, matrix, seen, model, off, doubt):  # type: ignore[no-untyped-def]
-    """Of targets p (K, 5) and their matrix (5K, 5K): how far the logarithm of the width should move, its precision with
-    all else left free, and the matrix with the width left free.
+def width_step(p, matrix, region, model, offset, sigma_doubt):  # type: ignore[no-untyped-def]
+    """Newton step in the logarithm of the PSF's width at the fit p (K, 5) with matrix (5K, 5K).
 
-    off: how far it has moved already; doubt: its standard deviation beforehand. A precision of 0 where nothing can be told.
+    offset: of the logarithm from its prior mean; sigma_doubt: its prior standard deviation. Returns the step, the precision
+    of the logarithm marginalised over the targets, and the matrix marginalised over the width. The precision is 0, and the
+    matrix as given, where the light does not determine the width.
     """
     n, free = p.size, np.empty((0, 3))
-    spare, before, after = np.empty((n, n)), np.empty(n), np.empty(n)
+    spare, narrow_vector, wide_vector = np.empty((n, n)), np.empty(n), np.empty(n)
     narrower, wider = model.sigma * math.exp(-STEP), model.sigma * math.exp(STEP)
-    misfit = normal_equations(p, seen, Model(model.sigma, model.shot, NO_PRIORS), free, spare, after)
-    less = normal_equations(p, seen, Model(narrower, model.shot, NO_PRIORS), free, spare, before)
-    more = normal_equations(p, seen, Model(wider, model.shot, NO_PRIORS), free, spare, after)
-    slope = (more - less) / (4.0 * STEP) + off / doubt**2
-    alone = (more - 2.0 * misfit + less) / (2.0 * STEP * STEP) + 1.0 / doubt**2
-    together = (after - before) / (2.0 * STEP)  # of the width and each of the targets' numbers
-    factor, answer = np.zeros((n, n)), np.empty(n)
-    if not cholesky(matrix, 0.0, factor) or not alone > 0.0:
+    misfit = normal_equations(p, region, ImagingModel(model.sigma, model.shot, NO_PRIORS), free, spare, wide_vector)
+    narrow_misfit = normal_equations(p, region, ImagingModel(narrower, model.shot, NO_PRIORS), free, spare, narrow_vector)
+    wide_misfit = normal_equations(p, region, ImagingModel(wider, model.shot, NO_PRIORS), free, spare, wide_vector)
+    slope = (wide_misfit - narrow_misfit) / (4.0 * STEP) + offset / sigma_doubt**2
+    curvature = (wide_misfit - 2.0 * misfit + narrow_misfit) / (2.0 * STEP * STEP) + 1.0 / sigma_doubt**2
+    mixed = (wide_vector - narrow_vector) / (2.0 * STEP)  # mixed derivatives by the width and each parameter
+    factor, solution = np.zeros((n, n)), np.empty(n)
+    if not cholesky(matrix, 0.0, factor) or not curvature > 0.0:
         return 0.0, 0.0, matrix
-    solve(factor, together, answer)
-    precision = alone - (together * answer).sum()
+    solve(factor, mixed, solution)
+    precision = curvature - (mixed * solution).sum()
     if not precision > 0.0:
         return 0.0, 0.0, matrix
-    return -slope / precision, precision, matrix - np.outer(together, together) / alone
+    return -slope / precision, precision, matrix - np.outer(mixed, mixed) / curvature

@@ -1,4 +1,4 @@
-"""How threads share rows out among themselves. Compiled."""
+"""A shared counter from which threads take their next row. Compiled."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from numba.extending import intrinsic
 
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["take_one"]
+__all__ = ["take_next"]
 
 
 @intrinsic
-def _taken_before(_context, taken):  # type: ignore[no-untyped-def]
-    """Adds 1 to taken (1,) in one go; what it was before."""
+def _fetch_and_add(_context, taken):  # type: ignore[no-untyped-def]
+    """Add 1 to taken (1,) atomically; return its value before."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         place = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -23,6 +23,6 @@ def _taken_before(_context, taken):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def take_one(taken):  # type: ignore[no-untyped-def]
-    """Adds 1 to taken (1,) int64, in one go, so that no two threads are given the same; what it was before."""
-    return _taken_before(taken)  # type: ignore[call-arg]  # of numba, which gives the context itself
+def take_next(taken):  # type: ignore[no-untyped-def]
+    """Add 1 to taken (1,) int64 atomically, so that no two threads get the same value; return its value before."""
+    return _fetch_and_add(taken)  # type: ignore[call-arg]  # numba passes the context

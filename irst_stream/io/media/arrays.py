@@ -1,4 +1,4 @@
-"""Arrays of frames: .npy and .npz as (frames, rows, columns), .mat as MATLAB's rows x columns x frames."""
+"""Frames in array files: .npy and .npz as (frames, rows, columns), .mat as MATLAB's rows x columns x frames."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ import scipy.io
 from numpy.typing import NDArray
 
 from irst_stream.errors import SourceError
-from irst_stream.io.media.medium import Clip, Medium, Page
+from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader
+from irst_stream.io.media.sidecar import Sidecar
 
-__all__ = ["open_mat", "open_npy", "open_npz"]
+__all__ = ["READER"]
 
 Array = NDArray[Any]
+# RuntimeError: an encrypted archive, or an unknown compression method
+NPZ_ERRORS = (zipfile.BadZipFile, ValueError, EOFError, zlib.error, RuntimeError)
 
 
 def open_npy(path: Path) -> Medium:
-    """One array, memory-mapped; a single image may be (rows, columns). Of a truncated one the whole frames are read."""
+    """Open a .npy array, memory-mapped; a single image may be (rows, columns).
+
+    A truncated array yields its complete frames, then raises a SourceError.
+    """
     try:
         with path.open("rb") as file:
-            shape, by_columns, dtype = _read_header(file)
+            shape, column_order, dtype = _read_header(file)
             start = file.tell()
     except (ValueError, EOFError) as error:
         raise SourceError(f"{path}: not a .npy array that can be read ({error})") from error
@@ -35,31 +41,31 @@ def open_npy(path: Path) -> Medium:
     if shape[-1] in (3, 4) and min(shape[:2]) > 4:
         raise SourceError(f"{path}: shape {shape} is one colour image, or frames {shape[-1]} px wide; expected gray frames")
     shape = shape if len(shape) == 3 else (1, *shape)
-    return _medium("NumPy array", path, shape[0], partial(_npy_pages, path, start, shape, by_columns, dtype))
+    return _medium("NumPy array", path, shape[0], partial(_npy_pages, path, start, shape, column_order, dtype))
 
 
 def open_npz(path: Path, variable: str | None) -> Medium:
-    """One array of an archive, read frame by frame, compressed or not."""
+    """Open one array of a .npz archive, compressed or not; it is read frame by frame."""
     try:
         with zipfile.ZipFile(path) as archive:
             shapes = {name: _npy_header(archive, name) for name in archive.namelist() if name.endswith(".npy")}
-    except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, RuntimeError) as error:  # encrypted, unknown method
+    except NPZ_ERRORS as error:
         raise SourceError(f"{path}: not a .npz archive that can be read ({error})") from error
     name = _choose(path, {n.removesuffix(".npy"): s for n, (s, _, _) in shapes.items()}, variable) + ".npy"
     shape, fortran, dtype = shapes[name]
     if fortran or dtype.hasobject:
-        raise SourceError(f"{path}: {name} is stored by columns or as objects; expected plain rows")
+        raise SourceError(f"{path}: {name} is stored in column order or as objects; expected numbers in row order")
     frames = shape[0] if len(shape) == 3 else 1
     return _medium("NumPy archive", path, frames, lambda: _npz_pages(path, name, frames, shape[-2:], dtype))
 
 
 def open_mat(path: Path, variable: str | None) -> Medium:
-    """One variable of a MATLAB file: version 7.3 is read frame by frame, earlier ones hold the variable in memory."""
+    """Open one variable of a MATLAB file: version 7.3 is read frame by frame, earlier versions load the whole variable."""
     if h5py.is_hdf5(path):
         return _open_hdf5(path, variable)
     try:
         shapes = {name: shape for name, shape, kind in scipy.io.whosmat(path) if kind not in ("char", "cell", "struct")}
-    except Exception as error:  # scipy raises whatever the bytes lead it into
+    except Exception as error:  # damaged bytes make scipy raise errors of any type
         raise SourceError(f"{path}: not a MATLAB file that can be read ({error})") from error
     name = _choose(path, shapes, variable)
     shape = shapes[name]
@@ -71,31 +77,33 @@ def _medium(kind: str, path: Path, frames: int, pages: Any) -> Medium:
     return Medium(kind, lambda: iter([Clip(path.stem, pages)]), frames)
 
 
-def _npy_pages(path: Path, start: int, shape: tuple[int, ...], by_columns: bool, dtype: np.dtype[Any]) -> Iterator[Page]:
-    """Maps the frames that are there; of an array stored by columns all must be."""
-    there = path.stat().st_size - start
-    whole = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    frames = shape[0] if there >= whole else 0 if by_columns else there // (whole // shape[0])
-    if frames and whole:
-        order: Literal["F", "C"] = "F" if by_columns else "C"
+def _npy_pages(path: Path, start: int, shape: tuple[int, ...], column_order: bool, dtype: np.dtype[Any]) -> Iterator[Page]:
+    """Memory-map the complete frames; an array in column order can be read only if the file is complete."""
+    available = path.stat().st_size - start
+    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    frames = shape[0] if available >= expected else 0 if column_order else available // (expected // shape[0])
+    if frames and expected:
+        order: Literal["F", "C"] = "F" if column_order else "C"
         stack: Array = np.memmap(path, dtype, "r", start, (frames, *shape[1:]), order)
         yield from (Page(np.array(image), path.name) for image in stack)
     if frames < shape[0]:
-        raise SourceError(f"{path}: truncated: {frames} of {shape[0]} frames are there")
+        raise SourceError(f"{path}: truncated: {frames} of {shape[0]} frames can be read")
 
 
 def _choose(path: Path, shapes: dict[str, tuple[int, ...]], variable: str | None) -> str:
-    """The variable that was asked for, or the only one that can be frames."""
-    fitting = sorted(name for name, shape in shapes.items() if len(shape) in (2, 3) and min(shape) > 0 and max(shape) > 1)
-    stacks = [name for name in fitting if len(shapes[name]) == 3] or fitting
+    """The requested variable, or the only one whose shape can be frames; raise a SourceError if there is none."""
+    candidates = sorted(
+        name for name, shape in shapes.items() if len(shape) in (2, 3) and min(shape) > 0 and max(shape) > 1
+    )
+    stacks = [name for name in candidates if len(shapes[name]) == 3] or candidates
     if variable is None and len(stacks) == 1:
         return stacks[0]
-    if variable in fitting:
+    if variable in candidates:
         return variable
-    known = ", ".join(f"{name} {'x'.join(map(str, shapes[name]))}" for name in fitting) or "none that can be frames"
-    asked = "several arrays; say which with --variable" if fitting else "no array that can be frames"
-    asked = asked if variable is None else f"no array {variable!r}"
-    raise SourceError(f"{path}: {asked}. It holds: {known}")
+    known = ", ".join(f"{name} {'x'.join(map(str, shapes[name]))}" for name in candidates) or "none that can be frames"
+    fault = "several arrays; choose one with --variable" if candidates else "no array that can be frames"
+    fault = fault if variable is None else f"no array {variable!r}"
+    raise SourceError(f"{path}: {fault}. Arrays in the file: {known}")
 
 
 def _npy_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -119,14 +127,14 @@ def _npz_pages(path: Path, name: str, frames: int, shape: tuple[int, ...], dtype
             except (zipfile.BadZipFile, EOFError, zlib.error) as error:
                 raise SourceError(f"{path}: {name} is damaged at frame {number} ({error})") from error
             if len(data) != size:
-                raise SourceError(f"{path}: {name} ends in frame {number} of {frames}")
+                raise SourceError(f"{path}: {name} is truncated in frame {number} of {frames}")
             yield Page(np.frombuffer(data, dtype).reshape(shape), path.name)
 
 
 def _mat5_pages(path: Path, name: str) -> Iterator[Page]:
     try:
         array = np.atleast_3d(scipy.io.loadmat(path, variable_names=[name])[name])
-    except Exception as error:  # scipy raises whatever the bytes lead it into
+    except Exception as error:  # damaged bytes make scipy raise errors of any type
         raise SourceError(f"{path}: variable {name} is truncated or damaged ({error})") from error
     return (Page(np.ascontiguousarray(array[:, :, k]), path.name) for k in range(array.shape[2]))
 
@@ -143,7 +151,7 @@ def _open_hdf5(path: Path, variable: str | None) -> Medium:
 
 
 def _own_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The arrays of numbers that the file itself holds: no link or storage elsewhere is followed."""
+    """Yield the numeric arrays stored in the file itself; links and external storage are not followed."""
     for name in file:
         if isinstance(file.get(name, getlink=True), h5py.HardLink):
             data = file[name]
@@ -152,7 +160,7 @@ def _own_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 
 def _hdf5_pages(path: Path, name: str, frames: int) -> Iterator[Page]:
-    """HDF5 shows MATLAB's rows x columns x frames as (frames, columns, rows)."""
+    """Read frame by frame. HDF5 presents MATLAB's rows x columns x frames as (frames, columns, rows)."""
     with h5py.File(path, "r") as file:
         data = file[name]
         for number in range(frames):
@@ -161,3 +169,15 @@ def _hdf5_pages(path: Path, name: str, frames: int) -> Iterator[Page]:
             except OSError as error:
                 raise SourceError(f"{path}: {name} is damaged at frame {number} ({error})") from error
             yield Page(np.ascontiguousarray(image.T), path.name)
+
+
+def _open(path: Path, _: Sidecar, choice: Choice) -> Medium:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return open_npy(path)
+    return (open_npz if suffix == ".npz" else open_mat)(path, choice.variable)
+
+
+READER = Reader(
+    "a .npy, .npz or .mat array", lambda path, _: path.is_file() and path.suffix.lower() in (".npy", ".npz", ".mat"), _open
+)

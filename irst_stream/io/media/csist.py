@@ -1,7 +1,7 @@
 """The published layout of SeqCSIST and CSIST-100K: <split>/image/image_<id>.png, <split>/annotation/COS<id>.xml.
 
-In these files xc is the ROW and yc the COLUMN; ours is x = column, y = row, and this is where the two meet. Ids sort by
-number; in SeqCSIST, 20 consecutive ids are one trajectory.
+In these files xc is the ROW and yc the COLUMN. This package uses x = column and y = row; this module converts between them.
+Ids sort by number; in SeqCSIST, 20 consecutive ids form one trajectory.
 """
 
 from __future__ import annotations
@@ -19,40 +19,37 @@ import numpy as np
 from irst_stream.errors import FormatError, SourceError
 from irst_stream.io.manifest import read_manifest
 from irst_stream.io.media.images import read_pages
-from irst_stream.io.media.medium import Clip, Medium, Page
+from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader
+from irst_stream.io.media.sidecar import Sidecar
 from irst_stream.types import Floats, Stamp, Truth
 
-__all__ = [
-    "KINDS",
-    "annotation_name",
-    "encode_annotation",
-    "find_splits",
-    "image_name",
-    "open_csist",
-    "read_annotation",
-]
+__all__ = ["KINDS", "READER", "annotation_name", "encode_annotation", "image_name", "read_annotation"]
 
 KINDS = {"seqcsist": "SeqCSIST", "csist100k": "CSIST-100K"}
-TRAJECTORY = 20
+TRAJECTORY = 20  # frames
 SPLITS = ("train", "val", "test")
-IMAGE_FOLDERS = ("image", "cso_img")  # cso_img and Annotations: the older toolkit's names
+IMAGE_FOLDERS = ("image", "cso_img")  # cso_img and Annotations: names of the older toolkit
 ANNOTATION_FOLDERS = ("annotation", "Annotations")
-LARGEST_XML = 1 << 20  # bytes; a real annotation has less than 2,000
+MAX_XML_BYTES = 1 << 20  # a published annotation has less than 2,000
 ID = re.compile(r"(\d+)$")
 
 
 def image_name(number: int) -> str:
-    """An image's path within its split."""
+    """Path of an image relative to its split."""
     return f"image/image_{number}.png"
 
 
 def annotation_name(number: int) -> str:
-    """An annotation's path within its split."""
+    """Path of an annotation relative to its split."""
     return f"annotation/COS{number}.xml"
 
 
 def encode_annotation(number: int, xy: Floats, amplitude: Floats, shape: tuple[int, int], sigma: float) -> bytes:
-    """The XML of one image: xy (N, 2) px as x, y, which become yc, xc; numbers read back exactly."""
+    """Encode the annotation of one image as XML; numbers read back exactly.
+
+    number: the image's id; xy (N, 2) px as x, y, written as yc, xc; amplitude (N,) DN; shape: rows, columns of the image;
+    sigma: width of the point-spread function, px.
+    """
     objects = [
         f"""\
   <object>
@@ -80,25 +77,25 @@ def encode_annotation(number: int, xy: Floats, amplitude: Floats, shape: tuple[i
 
 
 def read_annotation(path: Path) -> tuple[Floats, Floats]:
-    """Xy (N, 2) px as x, y and amplitude (N,) DN of one annotation file."""
+    """Read xy (N, 2) px, as x, y, and amplitude (N,) DN from one annotation file; N is 0 for an image without targets."""
     objects = _parse(path).findall("object")
     values = np.array([_target(found, k, path) for k, found in enumerate(objects)], np.float64).reshape(-1, 3)
     return values[:, 1::-1], values[:, 2]
 
 
 def find_splits(root: Path) -> list[Path]:
-    """The splits at a path: the path itself, or its train, val and test folders; none where it is not such a set."""
-    if root.name in IMAGE_FOLDERS and (root.parent / root.name).is_dir() and _find(root.parent, ANNOTATION_FOLDERS):
+    """The splits at a path: the path itself, or its train, val and test folders; empty if the path is no such data set."""
+    if root.name in IMAGE_FOLDERS and (root.parent / root.name).is_dir() and _first_folder(root.parent, ANNOTATION_FOLDERS):
         root = root.parent
-    if _find(root, IMAGE_FOLDERS):
+    if _first_folder(root, IMAGE_FOLDERS):
         return [root]
-    return [root / name for name in SPLITS if _find(root / name, IMAGE_FOLDERS)]
+    return [root / name for name in SPLITS if _first_folder(root / name, IMAGE_FOLDERS)]
 
 
 def open_csist(splits: list[Path], kind: str | None) -> Medium:
-    """The given splits one after another; kind is "seqcsist", "csist100k", or None to tell by what is there."""
+    """Open splits, one after another; kind: "seqcsist", "csist100k", or None to infer it from the files."""
     sets = [_Split.open(folder, kind) for folder in splits]
-    dataset = "seqcsist" if sets[0].length == TRAJECTORY else "csist100k"
+    dataset = "seqcsist" if sets[0].sequence_length == TRAJECTORY else "csist100k"
     annotated = all(s.annotations is not None for s in sets)
     manifest = read_manifest(splits[0])
     ceiling = manifest.parameters.get("ceiling_dn") if manifest else None
@@ -114,22 +111,22 @@ def open_csist(splits: list[Path], kind: str | None) -> Medium:
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """One split's images by id, and how many of them make a sequence."""
+    """One split: its images by id in ascending order, and the number of images in a sequence."""
 
     folder: Path
     files: dict[int, Path]
     annotations: Path | None
-    length: int
+    sequence_length: int
 
     @classmethod
     def open(cls, folder: Path, kind: str | None) -> _Split:
         folder = folder.resolve()
-        images, annotations = _find(folder, IMAGE_FOLDERS), _find(folder, ANNOTATION_FOLDERS)
-        found = _by_id(images) if images else {}
-        if not found:
+        images, annotations = _first_folder(folder, IMAGE_FOLDERS), _first_folder(folder, ANNOTATION_FOLDERS)
+        by_id = _files_by_id(images) if images else {}
+        if not by_id:
             raise SourceError(f"{images}: no images; expected image_<id>.png")
-        files = {number: found[number] for number in sorted(found)}
-        kind = kind or _tell_kind(folder, list(files), annotations)
+        files = {number: by_id[number] for number in sorted(by_id)}
+        kind = kind or _infer_kind(folder, list(files), annotations)
         return cls(folder, files, annotations, TRAJECTORY if kind == "seqcsist" else 1)
 
     def clips(self) -> Iterator[Clip]:
@@ -145,37 +142,40 @@ class _Split:
                 yield Truth(stamp, ids, np.zeros(len(xy), np.int64), xy, amplitude)
 
     def _sequences(self) -> Iterator[tuple[str, list[int]]]:
-        """Names and ids of the sequences, told from the ids, so that a missing image shifts none of the others."""
-        smallest = min(self.files)
-        first = smallest if len(self.files) % self.length == 0 else smallest - smallest % self.length
-        for place, _ in groupby(self.files, lambda number: (number - first) // self.length):
-            start = first + place * self.length
-            yield f"{self.folder.name}/{place:05d}", list(range(start, start + self.length))
+        """Yield the name and ids of each sequence.
+
+        Sequences follow from the ids, not from the order of the files, so that a missing image shifts no other sequence.
+        """
+        smallest, length = min(self.files), self.sequence_length
+        first = smallest if len(self.files) % length == 0 else smallest - smallest % length
+        for sequence, _ in groupby(self.files, lambda number: (number - first) // length):
+            start = first + sequence * length
+            yield f"{self.folder.name}/{sequence:05d}", list(range(start, start + length))
 
     def _pages(self, numbers: list[int]) -> Iterator[Page]:
         return read_pages(self.files[number] for number in self._present(numbers))
 
     def _present(self, numbers: list[int]) -> Iterator[int]:
-        """The ids of a sequence, up to the first without an image."""
+        """Yield the ids of a sequence; raise a SourceError at the first id without an image."""
         for number in numbers:
             if number not in self.files:
                 folder = next(iter(self.files.values())).parent
                 raise SourceError(
-                    f"{folder / f'image_{number}.png'}: missing; expected {TRAJECTORY} consecutive ids for each trajectory"
+                    f"{folder / f'image_{number}.png'}: missing; expected {TRAJECTORY} consecutive ids per trajectory"
                 )
             yield number
 
     def _annotation(self, number: int) -> Path:
         folder = self.annotations or self.folder
-        names = [f"COS{number}.xml", f"CSO{number}.xml"]  # CSO: the older toolkit's name
+        names = [f"COS{number}.xml", f"CSO{number}.xml"]  # CSO: name of the older toolkit
         return next((p for name in names if (p := folder / name).is_file()), folder / names[0])
 
 
-def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
+def _first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
-def _by_id(images: Path) -> dict[int, Path]:
+def _files_by_id(images: Path) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path in images.iterdir():
         if path.suffix.lower() == ".png" and not path.name.startswith("."):
@@ -193,8 +193,11 @@ def _id(path: Path) -> int:
     return int(match[1])
 
 
-def _tell_kind(folder: Path, numbers: list[int], annotations: Path | None) -> str:
-    """SeqCSIST where the manifest says so, or where brightness stays the same over the first 20 ids."""
+def _infer_kind(folder: Path, numbers: list[int], annotations: Path | None) -> str:
+    """Infer the data set: the manifest's, else SeqCSIST if the amplitudes are constant over the first 20 ids.
+
+    Without annotations, SeqCSIST if the number of images is a multiple of 20; with fewer than 20 images, CSIST-100K.
+    """
     manifest = read_manifest(folder)
     if manifest is not None:
         return manifest.dataset
@@ -208,18 +211,21 @@ def _tell_kind(folder: Path, numbers: list[int], annotations: Path | None) -> st
 
 
 def _parse(path: Path) -> ET.Element:
-    """A document's root. Only UTF-8 of bounded size, without a document type, so nothing in it can expand."""
+    """Parse an annotation file; return its root element.
+
+    Only UTF-8 of bounded size without a document type is accepted, so that no entity can expand.
+    """
     try:
-        data = path.read_bytes() if path.stat().st_size <= LARGEST_XML else b""
+        data = path.read_bytes() if path.stat().st_size <= MAX_XML_BYTES else b""
         text = data.decode("utf-8")
     except FileNotFoundError:
-        raise SourceError(f"{path}: missing; every image needs its annotation") from None
+        raise SourceError(f"{path}: missing; expected one annotation per image") from None
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: expected UTF-8 ({error})") from error
     if not data:
-        raise FormatError(f"{path}: expected an annotation of 1 to {LARGEST_XML} bytes, got {path.stat().st_size}")
+        raise FormatError(f"{path}: expected an annotation of 1 to {MAX_XML_BYTES} bytes, got {path.stat().st_size}")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise FormatError(f"{path}: declares a document type or entities; an annotation has none")
     try:
@@ -232,7 +238,7 @@ def _parse(path: Path) -> ET.Element:
 
 
 def _target(found: ET.Element, k: int, path: Path) -> tuple[float, float, float]:
-    """xc, yc and brightness of one object."""
+    """Read xc, yc and brightness of object number k."""
     values = []
     for name in ("xc", "yc", "brightness"):
         text = found.findtext(f"coordinate/{name}")
@@ -244,3 +250,14 @@ def _target(found: ET.Element, k: int, path: Path) -> tuple[float, float, float]
             raise FormatError(f"{path}: object {k}: coordinate/{name}: expected a finite number, got {text!r}")
         values.append(value)
     return values[0], values[1], values[2]
+
+
+def _recognises(path: Path, _: Sidecar) -> bool:
+    return path.is_dir() and bool(find_splits(path))
+
+
+def _open(path: Path, _: Sidecar, choice: Choice) -> Medium:
+    return open_csist(find_splits(path), choice.kind)
+
+
+READER = Reader("a SeqCSIST or CSIST-100K folder", _recognises, _open)

@@ -1,4 +1,4 @@
-"""What every file format gives: a Medium of clips of pages. io.files turns pages into checked, stamped frames."""
+"""Common result of all file format readers: a Medium of clips of pages. io.files turns pages into checked frames."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import SourceError
+from irst_stream.io.media.sidecar import Sidecar
 from irst_stream.types import PIXEL_TYPES, Pixels, Truth
 
-__all__ = ["Clip", "Medium", "Page", "colour", "gray_pixels", "natural_key", "type_ceiling"]
+__all__ = [
+    "Choice",
+    "Clip",
+    "Medium",
+    "Page",
+    "Reader",
+    "colour_image_message",
+    "gray_pixels",
+    "natural_key",
+    "type_ceiling",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """One image as its file holds it; time_ns where the container states one; source names the file."""
+    """One image as stored in its file.
+
+    source: the name of the file; time_ns: its time in the container, ns, None where the container states none.
+    """
 
     pixels: NDArray[Any]
     source: str
@@ -28,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One sequence: its name and its pages in order. pages() may raise a SourceError after any page."""
+    """One sequence: its name and its pages in order. Iterating over pages() may raise a SourceError after any page."""
 
     name: str
     pages: Callable[[], Iterator[Page]]
@@ -36,12 +50,12 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """One path understood.
+    """A path whose file format has been recognised.
 
-    kind: in words; clips(): its sequences in order; frames: how many there are in all, None where only reading tells;
-    rate_hz: as the container or a manifest states it; full_scale: DN at which a pixel is saturated, None for its type's
-    largest value; dataset: "seqcsist", "csist100k", "scene", or "" for anything else; truths(): the truth of each frame
-    in the same order, None where there is none.
+    kind: the format in words; clips(): the sequences in order; frames: their total number, None if it is known only after
+    reading; rate_hz: frame rate stated by the container or a manifest, None if neither states one; full_scale: DN at which
+    a pixel is saturated, None for the largest value of its type; dataset: "seqcsist", "csist100k", "scene", or "" for
+    anything else; truths(): the truth of each frame in the same order, None where there is no truth.
     """
 
     kind: str
@@ -53,13 +67,32 @@ class Medium:
     truths: Callable[[], Iterator[Truth]] | None = None
 
 
+class Choice(NamedTuple):
+    """User options for ambiguous paths: kind, the data set, "seqcsist" or "csist100k"; variable, the array to read."""
+
+    kind: str | None = None
+    variable: str | None = None
+
+
+class Reader(NamedTuple):
+    """Reader of one kind of file or folder with frames.
+
+    expects: the kind in words, for errors that list the readable kinds; recognises(path, sidecar): whether a path is of
+    this kind; open(path, sidecar, choice): open such a path.
+    """
+
+    expects: str
+    recognises: Callable[[Path, Sidecar], bool]
+    open: Callable[[Path, Sidecar, Choice], Medium]
+
+
 def type_ceiling(dtype: np.dtype[Any]) -> float:
-    """What a type of pixels holds at most, DN; infinite for floats."""
+    """Largest value of a pixel type, DN; infinite for floats."""
     return float(np.iinfo(dtype).max) if dtype.kind == "u" else math.inf
 
 
 def natural_key(path: Path) -> tuple[tuple[bool, int, str], ...]:
-    """Sorts frame_2 before frame_10."""
+    """Sort key for natural order: frame_2 before frame_10."""
     parts: list[str] = []
     for character in path.name:
         if parts and character.isdecimal() == parts[-1][-1].isdecimal():
@@ -69,8 +102,8 @@ def natural_key(path: Path) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts)
 
 
-def colour(channels: int) -> str:
-    """What is wrong with a colour image, and how to mend it."""
+def colour_image_message(channels: int) -> str:
+    """Error message for a colour image, with the command that converts it to gray."""
     return (
         f"colour, {channels} channels; expected gray. Convert it first, for example: "
         "mogrify -colorspace Gray *.png, or ffmpeg -i IN -pix_fmt gray -c:v ffv1 OUT.mkv"
@@ -78,12 +111,13 @@ def colour(channels: int) -> str:
 
 
 def gray_pixels(image: NDArray[Any], where: str) -> Pixels:
-    """An image as a Frame holds it: (H, W), native byte order, uint8, uint16 or float32.
+    """Convert an image to the pixels of a Frame: (H, W), native byte order, uint8, uint16 or float32.
 
-    Signed 8 and 16 bit integers and other floats become float32. Everything else is refused by name.
+    Signed 8 and 16 bit integers and other floats become float32, booleans uint8. Any other type, a colour image and an
+    empty image raise a SourceError; where: the file and page that it names.
     """
     if image.ndim == 3 and image.shape[-1] in (2, 3, 4):
-        raise SourceError(f"{where}: {colour(image.shape[-1])}")
+        raise SourceError(f"{where}: {colour_image_message(image.shape[-1])}")
     if image.ndim != 2 or 0 in image.shape:
         raise SourceError(f"{where}: expected an image of rows and columns, got shape {image.shape}")
     image = image.astype(image.dtype.newbyteorder("="), copy=False)

@@ -1,4 +1,4 @@
-"""A small TOML file beside a recording, NAME.toml for NAME, that says what the recording itself does not."""
+"""Sidecar files: NAME.toml next to NAME, a file or folder of frames, states times and layout that NAME itself lacks."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ else:
 
 __all__ = ["Sidecar", "read_sidecar", "sidecar_path", "write_sidecar"]
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
-Time = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+ByteCount = Annotated[int, msgspec.Meta(ge=0)]
+SidePixels = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+TimeNs = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What may stand in it. Every recording may state its times; a raw one must state its layout.
+    """Contents of a sidecar. Times are optional for all files; raw files require the layout.
 
-    rate_hz, start_ns: frame i is taken at start_ns + i / rate_hz; times_ns: or every frame's time; bits: significant
-    bits of a pixel, so 2^bits - 1 is saturated. Raw: width, height, dtype, byte_order, header_bytes before the first
-    frame, frame_header_bytes before each frame.
+    rate_hz, start_ns: frame i is taken at start_ns + i / rate_hz; times_ns: instead, the time of every frame; bits:
+    significant bits of a pixel, so that pixels of 2^bits - 1 DN are saturated. Layout of raw files: width and height, px;
+    dtype; byte_order; header_bytes before the first frame; frame_header_bytes before each frame.
     """
 
     rate_hz: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)] | None = None
-    start_ns: Time = 0
-    times_ns: tuple[Time, ...] = ()
+    start_ns: TimeNs = 0
+    times_ns: tuple[TimeNs, ...] = ()
     bits: Annotated[int, msgspec.Meta(ge=1, le=16)] | None = None
-    width: Size | None = None
-    height: Size | None = None
+    width: SidePixels | None = None
+    height: SidePixels | None = None
     dtype: Literal["uint8", "uint16", "float32"] = "uint16"
     byte_order: Literal["little", "big"] = "little"
-    header_bytes: Count = 0
-    frame_header_bytes: Count = 0
+    header_bytes: ByteCount = 0
+    frame_header_bytes: ByteCount = 0
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of a file or folder is looked for."""
+    """Path of the sidecar of a file or folder."""
     path = path.resolve()
     return path.parent / f"{path.name}.toml"
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """The sidecar of a recording, or an empty one where there is none."""
-    beside = sidecar_path(path)
-    if not beside.is_file():
+    """Read the sidecar of a file or folder; default values if there is none. Raise a FormatError if it is invalid."""
+    found = sidecar_path(path)
+    if not found.is_file():
         return Sidecar()
     try:
-        return msgspec.convert(tomllib.loads(beside.read_text("utf-8")), Sidecar)
+        return msgspec.convert(tomllib.loads(found.read_text("utf-8")), Sidecar)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{beside}: {error}") from error
+        raise FormatError(f"{found}: {error}") from error
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
-    """Writes the sidecar of a recording."""
+    """Write the sidecar of a file or folder."""
     sidecar_path(path).write_text(to_toml(msgspec.to_builtins(sidecar)), "utf-8")

@@ -1,4 +1,4 @@
-"""Video files by OpenCV: gray, 8 bits of any codec, 16 bits where the codec has it (FFV1)."""
+"""Gray video files, read with OpenCV: 8 bits with any codec, 16 bits where the codec supports it (FFV1)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import cv2
 
 from irst_stream.errors import SourceError
-from irst_stream.io.media.medium import Clip, Medium, Page
+from irst_stream.io.media.medium import Clip, Medium, Page, Reader
 
-__all__ = ["SUFFIXES", "check_depth", "open_video"]
+__all__ = ["READER", "SUFFIXES", "check_depth"]
 
 SUFFIXES = {".avi", ".mkv", ".mov", ".mp4"}
-GRAY_FORMATS = (b"Y800", b"Y1\x00\x10")  # FFmpeg's tags of gray and gray16le, which OpenCV hands over as they are
-DEEP = range(9, 17)  # bits that stand in the tags of its other deep formats, and which OpenCV would cut to 8
-COLOUR_NOISE = 24  # DN by which the channels of gray may differ after a lossy codec of three planes
+GRAY_FORMATS = (b"Y800", b"Y1\x00\x10")  # FFmpeg's tags for gray and gray16le, which OpenCV returns unconverted
+DEEP_BITS = range(9, 17)  # bit depths in the tags of FFmpeg's other deep formats, which OpenCV truncates to 8 bits
+GRAY_CHANNEL_TOLERANCE = 24  # DN by which a lossy codec with three planes makes the channels of gray video differ
 
 
 def open_video(path: Path) -> Medium:
-    """A video as one sequence, its times from the container."""
+    """Open a video as one sequence, with times from the container."""
     capture = _capture(path, convert=True)
     rate, frames = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     tag = (int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) & 0xFFFFFFFF).to_bytes(4, "little")
@@ -32,11 +32,11 @@ def open_video(path: Path) -> Medium:
 
 
 def check_depth(path: Path, tag: bytes) -> None:
-    """Refuses what OpenCV would cut to 8 bits without a word."""
+    """Raise a SourceError for a pixel format that OpenCV would silently truncate to 8 bits. tag: FFmpeg's, 4 bytes."""
     bits = tag[3] if tag[:1] == b"Y" else tag[0] if tag[3:] == b"Y" else 8
-    if bits in DEEP and tag not in GRAY_FORMATS:
+    if bits in DEEP_BITS and tag not in GRAY_FORMATS:
         raise SourceError(
-            f"{path}: its {bits}-bit pixel format would be cut to 8 bits; expected 8 bits, or 16-bit gray. "
+            f"{path}: its {bits}-bit pixel format would be truncated to 8 bits; expected 8 bits, or 16-bit gray. "
             "Convert it first: ffmpeg -i IN -pix_fmt gray16le -c:v ffv1 OUT.mkv"
         )
 
@@ -44,12 +44,12 @@ def check_depth(path: Path, tag: bytes) -> None:
 def _capture(path: Path, *, convert: bool) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_CONVERT_RGB, int(convert)])
     if not capture.isOpened():
-        raise SourceError(f"{path}: not a video that OpenCV can read (no known codec, truncated, or not a video)")
+        raise SourceError(f"{path}: not a video that OpenCV can read (unknown codec, truncated, or not a video)")
     return capture
 
 
 def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
-    """A codec of three planes that carries gray decodes to three all but equal channels, which become one."""
+    """Decode the frames. Gray video in a codec with three planes has nearly equal channels, which are merged into one."""
     capture = _capture(path, convert=not gray)
     try:
         count = 0
@@ -57,11 +57,18 @@ def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
             found, image = capture.read()
             if not found:
                 break
-            if image.ndim == 3 and (image.max(axis=2) - image.min(axis=2)).max() <= COLOUR_NOISE:
+            if image.ndim == 3 and (image.max(axis=2) - image.min(axis=2)).max() <= GRAY_CHANNEL_TOLERANCE:
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
             yield Page(image.copy(), path.name, round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6))
             count += 1
     finally:
         capture.release()
-    if stated and count < stated - 1:  # containers state a duration, which may round to one more
+    if stated and count < stated - 1:  # the count is derived from a duration, and rounding may add one frame
         raise SourceError(f"{path}: truncated or damaged: {count} of {stated} frames could be decoded")
+
+
+READER = Reader(
+    "a gray .avi, .mkv, .mov or .mp4 video",
+    lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES,
+    lambda path, _, __: open_video(path),
+)

@@ -1,1 +1,1 @@
-"""Recordings: what a sensor sent and what was made of it, in the MCAP format."""
+"""Recordings in the MCAP format: raw frames, detections, tracks and the configuration."""

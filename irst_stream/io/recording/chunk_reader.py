@@ -1,7 +1,7 @@
-"""MCAP files, as far as recordings need them: read message by message, from broken files too. chunks.py writes them.
+"""Reader for the subset of MCAP that recordings use, including damaged files. chunk_writer.py writes these files.
 
-Everything is checked before it is believed: lengths against each other and against the file, chunks and the configuration
-against their checksums. The mcap package's readers take a short read for a whole one, and stop at the first fault.
+Nothing is trusted unchecked: lengths are compared with each other and with the file size, chunks and the configuration with
+their checksums. The mcap package's readers accept a short read as complete and stop at the first fault.
 """
 
 from __future__ import annotations
@@ -22,21 +22,34 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Header, Statistics
 
 from irst_stream.errors import SourceError
-from irst_stream.io.recording.chunk_writer import CHUNK, COMPRESSIONS, CONFIG, FOOTER, LARGEST_CHUNK, MAGIC, MESSAGE, PREFIX
+from irst_stream.io.recording.chunk_writer import (
+    CHUNK,
+    COMPRESSIONS,
+    CONFIG,
+    FOOTER,
+    MAGIC,
+    MAX_CHUNK_BYTES,
+    MESSAGE,
+    PREFIX,
+)
 from irst_stream.io.recording.settings import Compression
 
-__all__ = ["ChunkReader", "Fault", "Message"]
+__all__ = ["ChunkReader", "Fault", "RecordedMessage"]
 
-# It looks ahead only, so that what merely looks like the head of a chunk does not hide a head that begins within it.
-CHUNK_BEGINS = re.compile(rb"\x06(?=.{36}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd))", re.DOTALL)
-LONGEST_HEAD = CHUNK.size + 4 + 8
-LARGEST_RECORD = 1 << 24  # bytes of one that is no chunk
+# A look-ahead, because bytes that resemble a chunk header may contain the start of a genuine one.
+CHUNK_START = re.compile(rb"\x06(?=.{36}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd))", re.DOTALL)
+MAX_CHUNK_HEADER_BYTES = CHUNK.size + 4 + 8
+MAX_RECORD_BYTES = 1 << 24  # of a record other than a chunk
 DATA_END_SIZE = PREFIX.size + 4
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 
 
-class Message(NamedTuple):
-    """One message of a file; sure: its chunk is as it was written, as far as it goes."""
+class RecordedMessage(NamedTuple):
+    """One message of a recording.
+
+    log_ns, publish_ns: MCAP's log and publish times, ns; intact: the chunk matches its checksum, or is truncated,
+    which leaves no checksum to compare.
+    """
 
     topic: str
     encoding: str
@@ -44,20 +57,20 @@ class Message(NamedTuple):
     publish_ns: int
     sequence: int
     data: memoryview
-    sure: bool
+    intact: bool
 
 
 class Fault(NamedTuple):
-    """What is wrong with a file, and at which byte."""
+    """A fault in a file: byte offset and description."""
 
-    at: int
-    why: str
+    offset: int
+    reason: str
 
 
-class _Chunk(NamedTuple):
-    """Where a chunk's records begin and end, how they are packed, and what they should be."""
+class _ChunkHeader(NamedTuple):
+    """Byte range of a chunk's stored records in the file, their compression, uncompressed size and CRC-32."""
 
-    begin: int
+    start: int
     end: int
     compression: Compression
     size: int
@@ -65,14 +78,15 @@ class _Chunk(NamedTuple):
 
 
 class ChunkReader:
-    """A file's messages one after another, and what is wrong between them; a context manager.
+    """Read the messages of a file in order, and the faults between them; a context manager.
 
-    profile: None where the file does not begin as an MCAP file does; config: the attachment of that name; whole: whether
-    the file was closed in good order; compression: of the chunk read last; lost: bytes so far that made no sense.
+    profile: None if the file does not start with the MCAP magic and a header; config: the text of the attachment "config";
+    complete: the file was closed properly; compression: of the last chunk read; lost_bytes: bytes read so far that could
+    not be decoded; size: bytes in the file. Raise a SourceError if the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.lost = path, 0
+        self.path, self.lost_bytes = path, 0
         self.compression: Compression = "none"
         self._topics: dict[int, tuple[str, str]] = {}
         if path.is_dir():
@@ -84,9 +98,9 @@ class ChunkReader:
         try:
             self.size = self._end = self._file.seek(0, os.SEEK_END)
             data_end = self._data_end()
-            self.whole = data_end > 0
+            self.complete = data_end > 0
             self._end = data_end or self.size
-            self.profile, self.config, self._begin = self._beginning()
+            self.profile, self.config, self._chunks_start = self._read_start()
         except BaseException:
             self.close()
             raise
@@ -98,31 +112,31 @@ class ChunkReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; may be called twice."""
+        """Close the file; may be called twice."""
         self._file.close()
 
-    def walk(self) -> Iterator[Message | Fault]:
-        """All messages that can be read, in the file's order; a fault stands before what is read in spite of it."""
-        at = self._begin
+    def scan(self) -> Iterator[RecordedMessage | Fault]:
+        """Yield all readable messages in file order; a fault comes before the messages that are read in spite of it."""
+        at = self._chunks_start
         while at < self._end:
             opcode, end = self._prefix(at)
-            if opcode == Opcode.CHUNK and (chunk := self._chunk(at, end)):
+            if opcode == Opcode.CHUNK and (chunk := self._chunk_header(at, end)):
                 yield from self._messages(at, chunk)
                 at = min(end, self._end)
             elif opcode == Opcode.DATA_END and end == at + DATA_END_SIZE:
                 break
-            elif end <= self._end and self._can_be_skipped(opcode, at, end):
+            elif end <= self._end and self._is_skippable(opcode, at, end):
                 at = end
             else:
-                yield Fault(at, "is cut off" if end > self._end else "makes no sense")
-                found = self._next_chunk(at + 1)
-                self.lost += found - at
-                at = found
-        if not self.whole:
-            yield Fault(self.size, "ends before its end was written")
+                yield Fault(at, "truncated record" if end > self._end else "invalid record")
+                next_chunk = self._find_chunk(at + 1)
+                self.lost_bytes += next_chunk - at
+                at = next_chunk
+        if not self.complete:
+            yield Fault(self.size, "file was not closed properly")
 
     def statistics(self) -> tuple[dict[str, int], int]:
-        """Messages by topic, and the nanoseconds from the first to the last; ({}, 0) where the file does not say."""
+        """Message counts by topic, and the time from the first to the last message, ns; ({}, 0) without a summary."""
         topics: dict[int, str] = {}
         at = self._end + DATA_END_SIZE
         while at < self.size:
@@ -138,7 +152,7 @@ class ChunkReader:
         return {}, 0
 
     def _data_end(self) -> int:
-        """Where the last record before the summary stands, 0 in a file that was not closed in good order."""
+        """Offset of the last record before the summary; 0 for a file that was not closed properly."""
         at = self.size - len(MAGIC) - FOOTER.size
         if at < len(MAGIC) or self._read(self.size - len(MAGIC), len(MAGIC)) != MAGIC:
             return 0
@@ -148,8 +162,8 @@ class ChunkReader:
             return 0
         return data_end if self._prefix(data_end) == (Opcode.DATA_END, data_end + DATA_END_SIZE) else 0
 
-    def _beginning(self) -> tuple[str | None, str, int]:
-        """Profile, configuration, and where the chunks begin."""
+    def _read_start(self) -> tuple[str | None, str, int]:
+        """Read the profile, the configuration and the offset of the first chunk."""
         if self.size < len(MAGIC) or self._read(0, len(MAGIC)) != MAGIC:
             return None, "", 0
         at = len(MAGIC)
@@ -158,42 +172,42 @@ class ChunkReader:
         if header is None:
             return None, "", at
         opcode, after = self._prefix(end)
-        config = self._attached(end, after) if opcode == Opcode.ATTACHMENT else None
+        config = self._attachment(end, after) if opcode == Opcode.ATTACHMENT else None
         if config is None or config.name != CONFIG:
             return header.profile, "", end
         return header.profile, config.data.decode("utf-8", "replace"), after
 
-    def _chunk(self, at: int, end: int) -> _Chunk | None:
-        """What stands at the head of a chunk; None where its lengths do not agree."""
-        head = self._read(at, min(LONGEST_HEAD, self._end - at))
+    def _chunk_header(self, at: int, end: int) -> _ChunkHeader | None:
+        """Read the header of a chunk; None if its lengths are inconsistent."""
+        head = self._read(at, min(MAX_CHUNK_HEADER_BYTES, self._end - at))
         if len(head) < CHUNK.size:
             return None
         _, _, _, _, size, crc, length = CHUNK.unpack_from(head)
         name = head[CHUNK.size : CHUNK.size + length]
-        begin = at + CHUNK.size + length + 8
+        start = at + CHUNK.size + length + 8
         compression = next((key for key, known in COMPRESSIONS.items() if known == name and len(name) == length), None)
-        if compression is None or len(head) < begin - at:
+        if compression is None or len(head) < start - at:
             return None
-        (stored,) = struct.unpack_from("<Q", head, begin - at - 8)
-        if begin + stored != end or max(stored, size) > LARGEST_CHUNK:
+        (stored,) = struct.unpack_from("<Q", head, start - at - 8)
+        if start + stored != end or max(stored, size) > MAX_CHUNK_BYTES:
             return None
-        return _Chunk(begin, end, compression, size, crc)
+        return _ChunkHeader(start, end, compression, size, crc)
 
-    def _messages(self, at: int, chunk: _Chunk) -> Iterator[Message | Fault]:
-        """A chunk's messages, as many as there are."""
-        stored = self._read(chunk.begin, min(chunk.end, self._end) - chunk.begin)
+    def _messages(self, at: int, chunk: _ChunkHeader) -> Iterator[RecordedMessage | Fault]:
+        """Yield all readable messages of a chunk, and its fault before them or after them."""
+        stored = self._read(chunk.start, min(chunk.end, self._end) - chunk.start)
         self.compression = chunk.compression
-        data, cut = _decompress(stored, chunk), chunk.end > self._end
-        sure = cut or (len(data) == chunk.size and zlib.crc32(data) == chunk.crc)
-        if cut or not sure:
-            yield Fault(at, "is cut off" if cut else "does not agree with its checksum")
-        used = yield from self._records(memoryview(data), sure)
-        self.lost += len(data) - used if data else len(stored)
-        if sure and not cut and used < len(data):
-            yield Fault(at, "makes no sense")
+        data, truncated = _decompress(stored, chunk), chunk.end > self._end
+        intact = truncated or (len(data) == chunk.size and zlib.crc32(data) == chunk.crc)
+        if truncated or not intact:
+            yield Fault(at, "truncated chunk" if truncated else "chunk checksum mismatch")
+        used = yield from self._records(memoryview(data), intact)
+        self.lost_bytes += len(data) - used if data else len(stored)
+        if intact and not truncated and used < len(data):
+            yield Fault(at, "invalid record in chunk")
 
-    def _records(self, data: memoryview, sure: bool) -> Generator[Message, None, int]:
-        """The messages in a chunk's records up to one that makes no sense; returns how many bytes made some."""
+    def _records(self, data: memoryview, intact: bool) -> Generator[RecordedMessage, None, int]:
+        """Yield the messages of a chunk up to the first invalid record; return the number of bytes decoded."""
         at = 0
         while at + PREFIX.size <= len(data):
             opcode, length = PREFIX.unpack_from(data, at)
@@ -206,45 +220,46 @@ class ChunkReader:
                 _, _, key, sequence, log_ns, publish_ns = MESSAGE.unpack_from(data, at)
                 if key not in self._topics:
                     break
-                yield Message(*self._topics[key], log_ns, publish_ns, sequence, data[at + MESSAGE.size : end], sure)
+                body = data[at + MESSAGE.size : end]
+                yield RecordedMessage(*self._topics[key], log_ns, publish_ns, sequence, body, intact)
             elif opcode != Opcode.SCHEMA:
                 break
             at = end
         return at
 
-    def _next_chunk(self, at: int) -> int:
-        """Where the next chunk begins whose lengths agree; the end where there is none."""
+    def _find_chunk(self, at: int) -> int:
+        """Offset of the next chunk with consistent lengths, from `at` on; the end of the data if there is none."""
         while at < self._end:
-            block = self._read(at, min(BLOCK + LONGEST_HEAD, self._end - at))
-            for match in CHUNK_BEGINS.finditer(block):
-                found = at + match.start()
-                if self._chunk(found, self._prefix(found)[1]):
-                    return found
-            at += BLOCK
+            block = self._read(at, min(BLOCK_BYTES + MAX_CHUNK_HEADER_BYTES, self._end - at))
+            for match in CHUNK_START.finditer(block):
+                candidate = at + match.start()
+                if self._chunk_header(candidate, self._prefix(candidate)[1]):
+                    return candidate
+            at += BLOCK_BYTES
         return self._end
 
-    def _can_be_skipped(self, opcode: int, at: int, end: int) -> bool:
-        """Whether a record that holds no messages is one of those that stand between chunks."""
+    def _is_skippable(self, opcode: int, at: int, end: int) -> bool:
+        """Whether a record is a valid message index or attachment, which occur between chunks and hold no messages."""
         if opcode == Opcode.MESSAGE_INDEX and end - at >= PREFIX.size + 6:
             return end - at == PREFIX.size + 6 + int(struct.unpack("<I", self._read(at + PREFIX.size + 2, 4))[0])
-        return opcode == Opcode.ATTACHMENT and self._attached(at, end) is not None
+        return opcode == Opcode.ATTACHMENT and self._attachment(at, end) is not None
 
-    def _attached(self, at: int, end: int) -> Attachment | None:
-        """An attachment that agrees with its checksum."""
-        found = self._record(Attachment, at, end)
-        if found is None:
+    def _attachment(self, at: int, end: int) -> Attachment | None:
+        """Read an attachment; None if it is invalid or does not match its checksum."""
+        attachment = self._record(Attachment, at, end)
+        if attachment is None:
             return None
         body = self._read(at + PREFIX.size, end - at - PREFIX.size)
-        return found if zlib.crc32(body[:-4]) == int.from_bytes(body[-4:], "little") else None
+        return attachment if zlib.crc32(body[:-4]) == int.from_bytes(body[-4:], "little") else None
 
     def _record(self, kind: type[Any], at: int, end: int) -> Any:
-        """A record of a kind, None where it makes no sense."""
-        if end > self.size or end - at > LARGEST_RECORD:
+        """Read a record of the given type; None if it is invalid or too long."""
+        if end > self.size or end - at > MAX_RECORD_BYTES:
             return None
         return _parse(kind, self._read(at + PREFIX.size, end - at - PREFIX.size))
 
     def _prefix(self, at: int) -> tuple[int, int]:
-        """A record's opcode and where it ends; 0 and beyond the end of the file where there is not even that."""
+        """Read a record's opcode and end offset; (0, an offset beyond the file) if the file ends within the prefix."""
         if at + PREFIX.size > self.size:
             return 0, self.size + 1
         opcode, length = PREFIX.unpack(self._read(at, PREFIX.size))
@@ -257,12 +272,12 @@ class ChunkReader:
         except OSError as error:
             raise SourceError(f"{self.path}: {error.strerror or error}") from error
         if len(data) != count:
-            raise SourceError(f"{self.path}: became shorter while it was read")
+            raise SourceError(f"{self.path}: file was truncated while it was read")
         return data
 
 
 def _parse(kind: type[Any], body: bytes | memoryview) -> Any:
-    """A record's fields, None where they make no sense or do not fill it."""
+    """Parse the fields of a record; None if they are invalid or do not fill it."""
     stream = ReadDataStream(BytesIO(body))
     try:
         record = kind.read(stream)
@@ -271,8 +286,8 @@ def _parse(kind: type[Any], body: bytes | memoryview) -> Any:
     return record if stream.count == len(body) else None
 
 
-def _decompress(stored: bytes, chunk: _Chunk) -> bytes:
-    """A chunk's records, as many as can be had."""
+def _decompress(stored: bytes, chunk: _ChunkHeader) -> bytes:
+    """Decompress a chunk's records as far as possible; empty if nothing can be decompressed."""
     if chunk.compression == "none":
         return stored
     if chunk.compression == "lz4":
@@ -284,11 +299,11 @@ def _decompress(stored: bytes, chunk: _Chunk) -> bytes:
             return b""
     import zstandard
 
-    found = bytearray()
+    data = bytearray()
     try:
         with zstandard.ZstdDecompressor().stream_reader(stored) as stream:
-            while block := stream.read(min(BLOCK, chunk.size - len(found))):
-                found += block
+            while block := stream.read(min(BLOCK_BYTES, chunk.size - len(data))):
+                data += block
     except zstandard.ZstdError:
         pass
-    return bytes(found)
+    return bytes(data)

@@ -1,7 +1,7 @@
-"""MCAP files, as far as recordings need them: written chunk by chunk, without copying pixels. salvage.py reads them.
+"""Writer for the subset of MCAP that recordings use: chunk by chunk, without copying pixels. chunk_reader.py reads it.
 
-The mcap package knows the records, and is what the tests read these files with. Its own writer copies every message four
-times, which at 65 MB/s costs more than writing the file, and cannot be asked in all versions to close a chunk.
+The record types come from the mcap package, which the tests also use to read the files. Its own writer copies every message
+four times, which at 65 MB/s costs more than writing the file, and not all of its versions can close a chunk on request.
 """
 
 from __future__ import annotations
@@ -35,52 +35,52 @@ from irst_stream.io.recording.settings import Compression
 from irst_stream.io.zeromq.wire import Buffer
 from irst_stream.version import __version__
 
-__all__ = ["CHUNK_BYTES", "CHUNK_NS", "LARGEST_CHUNK", "PROFILE", "ChunkWriter"]
+__all__ = ["CHUNK_BYTES", "CHUNK_NS", "MAX_CHUNK_BYTES", "PROFILE", "ChunkWriter"]
 
-CHUNK_NS = 500_000_000  # of log time that a chunk spans at most
-CHUNK_BYTES = 1 << 20  # after which a chunk is full
-LARGEST_CHUNK = 1 << 29  # bytes of one that are believed
+CHUNK_NS = 500_000_000  # longest span of log time in a chunk
+CHUNK_BYTES = 1 << 20  # size at which a chunk is closed
+MAX_CHUNK_BYTES = 1 << 29  # readers reject larger chunks
 PROFILE = "irst-stream"
 CONFIG = "config"
 MAGIC = b"\x89MCAP0\r\n"
-PREFIX = struct.Struct("<BQ")  # of every record: opcode, length of what follows
-MESSAGE = struct.Struct("<BQHIQQ")  # prefix, channel, sequence, log time, publish time; then the data
-CHUNK = struct.Struct("<BQQQQII")  # prefix, first and last log time, bytes and CRC-32 of the records, length of a name
-FOOTER = struct.Struct("<BQQQI")  # prefix, where the summary and its offsets begin, CRC-32 of the summary
+PREFIX = struct.Struct("<BQ")  # of every record: opcode, length of the body
+MESSAGE = struct.Struct("<BQHIQQ")  # prefix, channel, sequence, log time, publish time; data follow
+CHUNK = struct.Struct("<BQQQQII")  # prefix, first and last log time, size and CRC-32 of the records, length of a name
+FOOTER = struct.Struct("<BQQQI")  # prefix, offsets of the summary and of its offset section, CRC-32 of the summary
 COMPRESSIONS: dict[Compression, bytes] = {"none": b"", "lz4": b"lz4", "zstd": b"zstd"}
-ZSTD_LEVEL = 1  # the others take longer than a feed gives
-AT_ONCE = 512  # buffers in a system call
+ZSTD_LEVEL = 1  # higher levels are too slow for a live feed
+BUFFERS_PER_CALL = 512  # buffers per writev call
 
 
 class ChunkWriter:
-    """A file that grows by whole chunks; each holds the schemas and channels of its messages, so that it stands alone.
+    """Write a file chunk by chunk; each chunk repeats the schemas and channels of its messages and is self-contained.
 
-    size: bytes in the file; messages: those in them; topics: those that are known. An OSError leaves the file ending with
-    its last whole record, and what was pending lost; finish may be tried all the same.
+    size: bytes in the file; messages: number of messages in the file; topics: channel id of each topic. After an OSError
+    the file ends with its last complete record and pending messages are lost; finish may still be called.
     """
 
-    def __init__(self, path: Path, config: bytes, compression: Compression = "none", *, over: bool = False) -> None:
-        """over: write over a file that exists."""
+    def __init__(self, path: Path, config: bytes, compression: Compression = "none", *, overwrite: bool = False) -> None:
+        """Create the file and write its header and configuration; overwrite: replace an existing file."""
         self.compression: Compression = compression
         self.size = self.messages = 0
         self.topics: dict[str, int] = {}
-        self._file = FileIO(path, "w" if over else "x")
+        self._file = FileIO(path, "w" if overwrite else "x")
         self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, Channel] = {}
         self._counts: dict[int, int] = {}
         self._chunk_count, self._chunk_indexes = 0, RecordBuilder()
         self._first_ns = self._last_ns = 0
-        self._chunk = _Chunk()
-        header = MAGIC + _packed(Header(PROFILE, f"irst-stream {__version__}"))
+        self._chunk = _OpenChunk()
+        header = MAGIC + _serialise(Header(PROFILE, f"irst-stream {__version__}"))
         self._config_index = _attachment_index(len(header), config)
         try:
-            self._write([header, _packed(_attachment(config))])
+            self._write([header, _serialise(_attachment(config))])
         except OSError:
             self.close()
             raise
 
-    def introduce(self, topic: str, encoding: str, schema_name: str = "", schema: bytes = b"") -> None:
-        """Makes a topic known; schema: JSON Schema, of a topic that has one."""
+    def add_channel(self, topic: str, encoding: str, schema_name: str = "", schema: bytes = b"") -> None:
+        """Add the channel of a topic; schema: its JSON Schema, b"" for none."""
         key = len(self._channels) + 1
         if schema:
             self._schemas[key] = Schema(id=key, data=schema, encoding="jsonschema", name=schema_name)
@@ -89,80 +89,81 @@ class ChunkWriter:
 
     @property
     def pending(self) -> int:
-        """How many messages are in the chunk that is not yet written."""
+        """Number of messages in the open chunk, which is not yet in the file."""
         return self._chunk.messages
 
     def must_flush(self, log_ns: int) -> bool:
-        """Whether the chunk has to be written before a message of that time may be added."""
+        """Whether the open chunk must be written before a message with this log time is added."""
         chunk = self._chunk
         span = max(chunk.end_ns, log_ns) - min(chunk.start_ns, log_ns)
         return bool(chunk.messages) and (span > CHUNK_NS or chunk.size >= CHUNK_BYTES)
 
     def add(self, topic: str, log_ns: int, publish_ns: int, sequence: int, parts: Sequence[Buffer]) -> None:
-        """Adds a message of a known topic to the chunk; its data are the parts, one after another, which are not copied."""
+        """Add a message of a known topic to the open chunk; its data are the concatenated parts, which are not copied."""
         key = self.topics[topic]
         if key not in self._chunk.offsets:
-            self._chunk.append(b"".join(_packed(of[key]) for of in (self._schemas, self._channels) if key in of))
+            tables = self._schemas, self._channels
+            self._chunk.append(b"".join(_serialise(table[key]) for table in tables if key in table))
         self._chunk.add(key, log_ns, publish_ns, sequence & 0xFFFFFFFF, parts)
 
     def flush(self) -> None:
-        """Writes the chunk, if it holds anything, so that it survives the end of this process."""
+        """Write the open chunk, if it has messages, so that it survives a crash of this process."""
         if not self._chunk.messages:
             return
-        chunk, self._chunk = self._chunk, _Chunk()
+        chunk, self._chunk = self._chunk, _OpenChunk()
         pieces = chunk.pieces if self.compression == "none" else [_compress(b"".join(chunk.pieces), self.compression)]
         index = self._index(chunk, sum(map(len, pieces)))
-        where = [_packed(MessageIndex(key, entries)) for key, entries in chunk.offsets.items()]
-        for key, record in zip(chunk.offsets, where, strict=True):
+        indexes = [_serialise(MessageIndex(key, entries)) for key, entries in chunk.offsets.items()]
+        for key, record in zip(chunk.offsets, indexes, strict=True):
             index.message_index_offsets[key] = self.size + index.chunk_length + index.message_index_length
             index.message_index_length += len(record)
-        self._write([_chunk_head(index, chunk.crc), *pieces, *where])
-        self._count(index, chunk)
+        self._write([_chunk_header(index, chunk.crc), *pieces, *indexes])
+        self._register(index, chunk)
 
     def finish(self) -> None:
-        """Writes the chunk, the summary that lets others seek in the file, and its end; may be called twice."""
+        """Write the open chunk, the summary that lets readers seek, and the footer; close the file. May be called twice."""
         if self._file.closed:
             return
         self.flush()
-        data_end = _packed(DataEnd(0))
+        data_end = _serialise(DataEnd(0))
         groups = {
-            Opcode.SCHEMA: b"".join(map(_packed, self._schemas.values())),
-            Opcode.CHANNEL: b"".join(map(_packed, self._channels.values())),
-            Opcode.STATISTICS: _packed(self._statistics()),
+            Opcode.SCHEMA: b"".join(map(_serialise, self._schemas.values())),
+            Opcode.CHANNEL: b"".join(map(_serialise, self._channels.values())),
+            Opcode.STATISTICS: _serialise(self._statistics()),
             Opcode.CHUNK_INDEX: self._chunk_indexes.end(),  # type: ignore[no-untyped-call]
-            Opcode.ATTACHMENT_INDEX: _packed(self._config_index),
+            Opcode.ATTACHMENT_INDEX: _serialise(self._config_index),
         }
         start = end = self.size + len(data_end)
         offsets = b""
         for opcode, group in groups.items():
             if group:
-                offsets += _packed(SummaryOffset(opcode, end, len(group)))
+                offsets += _serialise(SummaryOffset(opcode, end, len(group)))
                 end += len(group)
         summary = b"".join([*groups.values(), offsets])
         footer = FOOTER.pack(Opcode.FOOTER, FOOTER.size - PREFIX.size, start, end, 0)[:-4]
         crc = isal_zlib.crc32(footer, isal_zlib.crc32(summary))
-        self._write([data_end, summary, _packed(Footer(start, end, crc)), MAGIC])
+        self._write([data_end, summary, _serialise(Footer(start, end, crc)), MAGIC])
         self.close()
 
     def close(self) -> None:
-        """Leaves the file as it stands; may be called twice."""
+        """Close the file without writing anything; may be called twice."""
         self._file.close()
 
     def _write(self, pieces: Sequence[Buffer]) -> None:
-        """Hands bytes to the system, all of them or none."""
+        """Write all pieces, or, if writing fails, none of them."""
         handle = self._file.fileno()
         try:
-            for k in range(0, len(pieces), AT_ONCE):
-                _write_all(handle, pieces[k : k + AT_ONCE])
+            for k in range(0, len(pieces), BUFFERS_PER_CALL):
+                _write_all(handle, pieces[k : k + BUFFERS_PER_CALL])
         except OSError:
-            with suppress(OSError):  # a device has no length; what went wrong is the first failure
+            with suppress(OSError):  # a device cannot be truncated; the first error is the one to report
                 os.ftruncate(handle, self.size)
                 os.lseek(handle, self.size, os.SEEK_SET)
             raise
         self.size += sum(map(len, pieces))
 
-    def _index(self, chunk: _Chunk, stored: int) -> ChunkIndex:
-        """What the summary says of a chunk, but for its message indexes; stored: its bytes in the file."""
+    def _index(self, chunk: _OpenChunk, stored: int) -> ChunkIndex:
+        """Summary entry of a chunk, still without its message indexes; stored: size of the chunk's records in the file."""
         name = COMPRESSIONS[self.compression]
         return ChunkIndex(
             message_start_time=chunk.start_ns,
@@ -176,8 +177,8 @@ class ChunkWriter:
             uncompressed_size=chunk.size,
         )
 
-    def _count(self, index: ChunkIndex, chunk: _Chunk) -> None:
-        """Takes note of a chunk that is in the file."""
+    def _register(self, index: ChunkIndex, chunk: _OpenChunk) -> None:
+        """Add a written chunk to the summary and the statistics."""
         index.write(self._chunk_indexes)
         for key, entries in chunk.offsets.items():
             self._counts[key] = self._counts.get(key, 0) + len(entries)
@@ -200,8 +201,8 @@ class ChunkWriter:
         )
 
 
-class _Chunk:
-    """A chunk that grows. offsets: for each channel the log time and place of its messages."""
+class _OpenChunk:
+    """A chunk under construction. offsets: log time and byte offset of each message, by channel id."""
 
     def __init__(self) -> None:
         self.pieces: list[Buffer] = []
@@ -210,13 +211,13 @@ class _Chunk:
         self.start_ns = self.end_ns = 0
 
     def append(self, piece: Buffer) -> None:
-        """Adds bytes, which are not copied."""
+        """Append bytes without copying them."""
         self.pieces.append(piece)
         self.size += len(piece)
         self.crc = isal_zlib.crc32(piece, self.crc)
 
     def add(self, key: int, log_ns: int, publish_ns: int, sequence: int, parts: Sequence[Buffer]) -> None:
-        """Adds a message."""
+        """Append a message."""
         self.start_ns = min(self.start_ns, log_ns) if self.messages else log_ns
         self.end_ns = max(self.end_ns, log_ns)
         self.messages += 1
@@ -227,8 +228,8 @@ class _Chunk:
             self.append(part)
 
 
-def _chunk_head(index: ChunkIndex, crc: int) -> bytes:
-    """What stands before a chunk's records."""
+def _chunk_header(index: ChunkIndex, crc: int) -> bytes:
+    """Serialise the header of a chunk, which precedes its records."""
     name, length = index.compression.encode(), index.chunk_length - PREFIX.size
     times = index.message_start_time, index.message_end_time
     head = CHUNK.pack(Opcode.CHUNK, length, *times, index.uncompressed_size, crc, len(name))
@@ -239,20 +240,20 @@ def _attachment(config: bytes) -> Attachment:
     return Attachment(create_time=0, log_time=0, name=CONFIG, media_type="application/toml", data=config)
 
 
-def _attachment_index(at: int, config: bytes) -> AttachmentIndex:
-    given = _attachment(config)
+def _attachment_index(offset: int, config: bytes) -> AttachmentIndex:
+    attachment = _attachment(config)
     return AttachmentIndex(
-        offset=at,
-        length=len(_packed(given)),
-        log_time=given.log_time,
-        create_time=given.create_time,
+        offset=offset,
+        length=len(_serialise(attachment)),
+        log_time=attachment.log_time,
+        create_time=attachment.create_time,
         data_size=len(config),
-        name=given.name,
-        media_type=given.media_type,
+        name=attachment.name,
+        media_type=attachment.media_type,
     )
 
 
-def _packed(record: McapRecord) -> bytes:
+def _serialise(record: McapRecord) -> bytes:
     builder = RecordBuilder()
     record.write(builder)
     data: bytes = builder.end()  # type: ignore[no-untyped-call]
@@ -270,11 +271,11 @@ def _compress(data: bytes, compression: Compression) -> bytes:
 
 
 def _write_all(handle: int, pieces: Sequence[Buffer]) -> None:
-    """Writes buffers one after another, however few bytes the system takes at a time."""
-    left = [memoryview(piece) for piece in pieces if len(piece)]
-    while left:
-        written = os.writev(handle, left)
-        while left and written >= len(left[0]):
-            written -= len(left.pop(0))
-        if left:
-            left[0] = left[0][written:]
+    """Write all buffers in order; repeat the system call until every byte is written."""
+    remaining = [memoryview(piece) for piece in pieces if len(piece)]
+    while remaining:
+        written = os.writev(handle, remaining)
+        while remaining and written >= len(remaining[0]):
+            written -= len(remaining.pop(0))
+        if remaining:
+            remaining[0] = remaining[0][written:]

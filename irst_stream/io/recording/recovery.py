@@ -1,4 +1,4 @@
-"""What a recording still holds that was cut off or damaged, as a new one."""
+"""Recovery of truncated or damaged recordings: everything readable is copied into a new recording."""
 
 from __future__ import annotations
 
@@ -7,68 +7,77 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irst_stream.errors import OutputError, SourceError, WireError
-from irst_stream.io.recording.chunk_reader import ChunkReader, Fault, Message
+from irst_stream.io.recording.chunk_reader import ChunkReader, Fault, RecordedMessage
 from irst_stream.io.recording.chunk_writer import ChunkWriter
-from irst_stream.io.recording.recorder import DETECTIONS, FRAME, TRACKS, frame_of, kind_of, not_a_recording, put
+from irst_stream.io.recording.recorder import (
+    DETECTIONS,
+    FRAME,
+    TRACKS,
+    add_message,
+    decode_frame,
+    message_kind,
+    recording_fault,
+)
 
-__all__ = ["Recovered", "recover"]
+__all__ = ["RecoveryResult", "recover"]
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """What could be read. lost_bytes: how much made no sense; whole: nothing was wrong with the recording."""
+class RecoveryResult:
+    """Number of records recovered; lost_bytes: bytes that could not be decoded; intact: the recording had no fault."""
 
     frames: int
     detections: int
     tracks: int
     lost_bytes: int
-    whole: bool
+    intact: bool
 
 
-def recover(broken: Path, out: Path) -> Recovered:
-    """Writes every frame, detection and track that is certainly right into a new recording, a chunk at a time.
+def recover(broken: Path, out: Path) -> RecoveryResult:
+    """Copy all verified frames, detections and tracks of a damaged recording into a new one, chunk by chunk.
 
-    A frame has checksums of its own, so that it is also taken from a chunk that is damaged elsewhere; detections and tracks
-    are not. A SourceError where there is nothing of a recording at all; out is written over, and broken never.
+    Frames carry their own checksums, so they are also taken from a chunk with a checksum mismatch; detections and
+    tracks are not. `out` is overwritten, `broken` never. Raise a SourceError if the file is not a recording and holds no
+    record.
     """
     with ChunkReader(broken) as reader:
         if out.exists() and out.samefile(broken):
-            raise OutputError(f"{out}: is the recording itself; choose another place")
-        writer = ChunkWriter(out, reader.config.encode(), over=True)
+            raise OutputError(f"{out}: is the recording itself; choose another file")
+        writer = ChunkWriter(out, reader.config.encode(), overwrite=True)
         try:
-            counts, whole = _copy(reader, writer)
+            counts, intact = _copy(reader, writer)
             writer.finish()
         finally:
             writer.close()
-        if not counts and (fault := not_a_recording(reader)):
+        if not counts and (fault := recording_fault(reader)):
             raise SourceError(f"{broken}: {fault}")
-        return Recovered(counts[FRAME], counts[DETECTIONS], counts[TRACKS], reader.lost, whole)
+        return RecoveryResult(counts[FRAME], counts[DETECTIONS], counts[TRACKS], reader.lost_bytes, intact)
 
 
 def _copy(reader: ChunkReader, writer: ChunkWriter) -> tuple[Counter[str], bool]:
-    """Messages copied by kind, and whether there was nothing wrong with any."""
-    counts, whole = Counter[str](), True
-    for item in reader.walk():
+    """Copy verified messages; return their number by kind, and whether the recording had no fault."""
+    counts, intact = Counter[str](), True
+    for item in reader.scan():
         if isinstance(item, Fault):
-            whole = False
-        elif kind := kind_of(item):
-            if not _is_right(item, kind):
-                whole, reader.lost = False, reader.lost + len(item.data)
+            intact = False
+        elif kind := message_kind(item):
+            if not _is_verified(item, kind):
+                intact, reader.lost_bytes = False, reader.lost_bytes + len(item.data)
                 continue
             if writer.must_flush(item.log_ns):
                 writer.flush()
             writer.compression = reader.compression
-            put(writer, item.topic, item.log_ns, item.publish_ns, item.sequence, [item.data])
+            add_message(writer, item.topic, item.log_ns, item.publish_ns, item.sequence, [item.data])
             counts[kind] += 1
-    return counts, whole
+    return counts, intact
 
 
-def _is_right(message: Message, kind: str) -> bool:
-    """Whether a message is what was recorded."""
+def _is_verified(message: RecordedMessage, kind: str) -> bool:
+    """Whether a message is intact: a frame by its own checksums, other kinds by their chunk's."""
     if kind != FRAME:
-        return message.sure
+        return message.intact
     try:
-        frame_of(message)
+        decode_frame(message)
     except WireError:
         return False
     return True

@@ -1,1 +1,1 @@
-"""Live feeds over ZeroMQ; PROTOCOL.md says what travels."""
+"""Live feeds over ZeroMQ; PROTOCOL.md describes the messages."""

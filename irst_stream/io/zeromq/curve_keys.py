@@ -1,8 +1,8 @@
-"""Who may connect: CURVE key pairs in files, allow-lists of public keys, and what may be opened to the network without.
+"""Authentication with CURVE: key pairs in files, and allow-lists of public keys.
 
-A key pair NAME is two files, readable by CZMQ and PyZMQ too: NAME.key, the public key, which may be given to anybody, and
-NAME.key_secret, both keys, which only its owner may read. The side that binds is the CURVE server and knows its clients by
-their public keys, the *.key files of one folder; a client knows the server by its public key.
+A key pair NAME has two files, which CZMQ and PyZMQ can read, too: NAME.key, the public key, which anybody may have, and
+NAME.key_secret, both keys, which only its owner may read. The side that binds is the CURVE server; it accepts clients whose
+public keys are among the *.key files of a folder. A client knows the server by its public key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from irst_stream.errors import OutputError, UsageError
 
 __all__ = [
     "DOMAIN",
-    "Doorkeeper",
+    "ClientAuthenticator",
     "Keys",
     "allowed_keys",
     "key_files",
@@ -33,25 +33,28 @@ __all__ = [
 
 DOMAIN = "irst-stream"
 PUBLIC, SECRET = ".key", ".key_secret"
-MOST_REJECTED = 64  # clients that are told apart; there may be any number of them
-OTHER_CLIENTS = "(others)"  # what all rejections beyond those are counted as
+MAX_REJECTED_KEYS = 64  # rejected clients are counted by key up to this number of keys, which bounds the memory
+OTHER_CLIENTS = "(others)"  # counts the rejections of all further keys
 log = logging.getLogger(__name__)
 
 
 class Keys(NamedTuple):
-    """A key pair in Z85, 40 letters each; secret is b"" where only the public key is known."""
+    """A key pair in Z85, 40 characters each; secret is b"" if only the public key is known."""
 
     public: bytes
     secret: bytes
 
 
 def key_files(name: Path) -> tuple[Path, Path]:
-    """The public and the secret file of a key pair."""
+    """Paths of the public and the secret file of a key pair."""
     return name.with_name(name.name + PUBLIC), name.with_name(name.name + SECRET)
 
 
 def make_keys(name: Path) -> Keys:
-    """Makes a key pair; never over another one. The secret file can be read by its owner alone, from its first byte on."""
+    """Make a key pair and write its two files; the secret file is created readable by its owner only.
+
+    Raise an OutputError if either file exists.
+    """
     keys = Keys(*zmq.curve_keypair())
     public, secret = key_files(name)
     if public.exists() or secret.exists():
@@ -63,84 +66,84 @@ def make_keys(name: Path) -> Keys:
 
 
 def read_keys(path: Path) -> Keys:
-    """A key file of either kind; refuses a secret one that others may read."""
+    """Read a public or secret key file; raise a UsageError if it is invalid, or secret and readable by others."""
     try:
         public, secret = zmq.auth.load_certificate(path)
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: no key file that can be read; make one with irst-stream keys make") from error
+        raise UsageError(f"{path}: not a readable key file; make one with irst-stream keys make") from error
     for key in (public, secret or public):
         if len(key) != 40:
-            raise UsageError(f"{path}: a key has 40 letters, got {len(key)}")
+            raise UsageError(f"{path}: expected a key of 40 characters, got {len(key)}")
         if not _is_z85(key):
-            raise UsageError(f"{path}: a key is written in Z85, got {key.decode(errors='replace')}")
+            raise UsageError(f"{path}: expected a key in Z85, got {key.decode(errors='replace')}")
     if secret and mode & 0o077:
-        raise UsageError(f"{path}: others may read this secret key (mode {mode & 0o777:o}); chmod 600 {path}")
+        raise UsageError(f"{path}: others may read this secret key (mode {mode & 0o777:o}); run chmod 600 {path}")
     return Keys(public, secret or b"")
 
 
 def allowed_keys(folder: Path) -> dict[bytes, str]:
-    """The public keys in a folder, and the name of each."""
+    """Read the public keys in a folder; return the name of each key."""
     return {read_keys(path).public: path.stem for path in _public_files(folder)}
 
 
-class Doorkeeper:
-    """Lets those clients of a context's bound sockets in whose keys are in the folder, which is read anew for each.
+class ClientAuthenticator:
+    """Accept only clients with a public key in a folder; applies to all bound sockets of a context.
 
-    A file there that is no key lets nobody in, and keeps nobody out. `rejected` counts the others, by public key, those
-    beyond MOST_REJECTED as OTHER_CLIENTS.
+    The folder is read again for every client; an invalid file in it is ignored. `rejected` counts rejected clients by
+    public key; beyond MAX_REJECTED_KEYS keys, they count as OTHER_CLIENTS.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: Path) -> None:
         self.rejected: Counter[str] = Counter()
         self._folder = folder
-        allowed_keys(folder)
+        allowed_keys(folder)  # raises a UsageError now if a file is invalid
         self._thread = ThreadAuthenticator(context, log=log)
         self._thread.start()
         self._thread.configure_curve_callback(domain=DOMAIN, credentials_provider=self)
 
     def callback(self, _: str, key: bytes) -> bool:
-        """Whether a client may come in; called by the authenticator's own thread."""
-        known = self._known()
+        """Whether to accept a client; called in the thread of PyZMQ's authenticator."""
+        known = self._known_keys()
         if key in known:
-            log.info("client %s (%s) let in", known[key], key.decode())
+            log.info("client %s (%s) accepted", known[key], key.decode())
             return True
         name = key.decode(errors="replace")
-        self.rejected[name if name in self.rejected or len(self.rejected) < MOST_REJECTED else OTHER_CLIENTS] += 1
-        log.warning("client with the unknown key %s turned away", name)
+        self.rejected[name if name in self.rejected or len(self.rejected) < MAX_REJECTED_KEYS else OTHER_CLIENTS] += 1
+        log.warning("client with unknown key %s rejected", name)
         return False
 
     def close(self) -> None:
-        """Nobody is let in any more; may be called twice."""
+        """Stop accepting clients; may be called twice."""
         if self._thread.is_alive():
             self._thread.stop()
 
-    def _known(self) -> dict[bytes, str]:
-        """The keys in the folder as it is now, and their names."""
+    def _known_keys(self) -> dict[bytes, str]:
+        """Read the keys in the folder now; return the name of each valid key."""
         known: dict[bytes, str] = {}
         try:
             files = _public_files(self._folder)
         except UsageError as error:
-            log.warning("%s; nobody is let in", error)
+            log.warning("%s; all clients are rejected", error)
             return known
         for path in files:
             try:
                 known[read_keys(path).public] = path.stem
             except UsageError as error:
-                log.warning("%s; this file lets nobody in", error)
+                log.warning("%s; file ignored", error)
         return known
 
 
 def _public_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; expected one with the public keys of all clients, *{PUBLIC}")
+        raise UsageError(f"{folder}: no such folder; expected a folder with the public keys of all clients, *{PUBLIC}")
     return sorted(folder.glob(f"*{PUBLIC}"))
 
 
 def _is_z85(key: bytes) -> bool:
     try:
         z85.decode(key)
-    except (KeyError, struct.error):  # no letter of it, or five that are more than four bytes hold
+    except (KeyError, struct.error):  # not a Z85 character, or five characters that exceed four bytes
         return False
     return True
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from irst_stream.io.registry import PUBLISHERS, SOURCES
 from irst_stream.settings import about
 
-__all__ = ["Link", "PublishSettings", "ReceiveSettings", "endpoint_fault", "is_local", "link_fault"]
+__all__ = ["Link", "PublishSettings", "ReceiveSettings", "is_local", "link_fault"]
 
 HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+", re.ASCII)  # an address, a name or an interface
 LARGEST_PORT = 65535
@@ -55,11 +56,13 @@ class PublishSettings(Link):
     bind: Annotated[bool, about("Wait here for subscribers, rather than connect to one.")] = True
 
 
-def endpoint_fault(endpoint: str, bind: bool) -> str:
+def _endpoint_fault(endpoint: str, bind: bool) -> str:
     """What is wrong with the way an endpoint is written, "" where nothing is; bind: it is to be waited at."""
     scheme, _, place = endpoint.partition("://")
     if scheme == "inproc":
         return f"{endpoint} is not to be reached from another process; expected tcp://HOST:PORT or ipc://PATH"
+    if place and scheme not in ("tcp", "ipc") and scheme in {**SOURCES, **PUBLISHERS}:
+        return ""  # not ours to judge
     if scheme not in ("tcp", "ipc") or not place:
         return f"expected tcp://HOST:PORT or ipc://PATH, got {endpoint!r}"
     if scheme == "ipc":
@@ -96,7 +99,7 @@ def link_fault(link: Link, say: Callable[[str], str] = str) -> tuple[str, str]:
 
     say: what a field is called where it was given; in a configuration that is its name.
     """
-    if fault := endpoint_fault(link.endpoint, link.bind):
+    if fault := _endpoint_fault(link.endpoint, link.bind):
         return "endpoint", fault
     if link.bind and link.server_key:
         return "server_key", f"for an end that connects; one that binds takes {say('allow')}"

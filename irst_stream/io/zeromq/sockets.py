@@ -1,6 +1,7 @@
-"""ZeroMQ: frames in, results out; PROTOCOL.md describes what travels. Every socket is used by one thread.
+"""ZeroMQ sockets that receive frames and send results; PROTOCOL.md describes the messages.
 
-Policy "live" takes PUB and SUB, which never wait for anybody; "lossless" takes PUSH and PULL, which wait for each other.
+Each socket is used by a single thread. Policy "live" uses PUB and SUB, which drop messages rather than wait; "lossless"
+uses PUSH and PULL, where a full queue makes the sender wait.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -20,35 +21,43 @@ from zmq.utils.monitor import recv_monitor_message
 
 from irst_stream.errors import OutputError, SourceError, UsageError, WireError
 from irst_stream.io.zeromq import wire
-from irst_stream.io.zeromq.curve_keys import DOMAIN, Doorkeeper, read_keys
+from irst_stream.io.zeromq.curve_keys import DOMAIN, ClientAuthenticator, read_keys
 from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings, link_fault
 from irst_stream.protocols import Record
-from irst_stream.system.machine import keep_memory
+from irst_stream.system.machine import keep_freed_memory
 from irst_stream.types import Detections, Frame, Policy, Tracks
 
 __all__ = ["ZmqSink", "ZmqSource", "open_socket"]
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
-HEARTBEAT_MS, SILENCE_MS = 1000, 3000  # a peer that answers no heartbeat for so long is gone
-POLL_MS = 50  # how soon a source that is to stop does
-LOOK_S = 0.05  # how often it looks after its connections
-LINGER_MS = 1000  # for what has not been sent when a socket is closed
-SEND_TIMEOUT_MS = 1000  # after which a message that nobody takes is lost
-GAP_MS = 50  # in which nothing comes: then all that had come has been taken
-REST_S, WAITED_S = 30.0, 1.0  # how long what has come before a stop is taken in, and is waited for, at most
-WAITING = (zmq.PUSH, zmq.PULL)
-REFUSED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-NOTED = {zmq.EVENT_CONNECTED: "connected", zmq.EVENT_ACCEPTED: "connected", zmq.EVENT_DISCONNECTED: "disconnected"}
+HEARTBEAT_MS, DEAD_PEER_MS = 1000, 3000  # a peer that is silent for DEAD_PEER_MS is disconnected
+POLL_MS = 50  # receive timeout, which bounds the time to notice a stop
+MONITOR_S = 0.05  # interval between checks of the connections
+LINGER_MS = 1000  # a closing socket waits this long for unsent messages
+SEND_TIMEOUT_MS = 1000  # an unsent message is lost after this time
+DRAIN_POLL_MS = 50  # after a stop, the queue counts as empty when nothing arrives in this time
+DRAIN_S, DRAIN_WAIT_S = 30.0, 1.0  # longest time to drain the queue after a stop, and to wait for messages meanwhile
+BACKPRESSURE_KINDS = (zmq.PUSH, zmq.PULL)
+FAILED_HANDSHAKES = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+)
+LINK_EVENTS = {zmq.EVENT_CONNECTED: "connected", zmq.EVENT_ACCEPTED: "connected", zmq.EVENT_DISCONNECTED: "disconnected"}
 log = logging.getLogger(__name__)
 
 
 def open_socket(context: Context, kind: int, link: Link, *, subscribe: tuple[str, ...] = (), largest: int = -1) -> Socket:
-    """A socket of a kind, all options set, bound or connected. subscribe: sensors, for SUB; largest: bytes of a message."""
+    """Open a socket with all options set, bound or connected.
+
+    kind: zmq.PUB, SUB, PUSH or PULL; subscribe: sensors to subscribe to, for SUB, empty for all; largest: maximum size of a
+    message part, bytes, -1 for no limit. Raise a UsageError for an invalid link, a SourceError if it cannot be opened.
+    """
     field, fault = link_fault(link)
     if fault:
         raise UsageError(f"{field}: {fault}")
-    with ExitStack() as opened:  # closed again where anything fails
+    with ExitStack() as opened:  # closes the socket if anything fails
         socket = opened.enter_context(closing(context.socket(kind)))
         _set_options(socket, kind, link, largest)
         if kind == zmq.SUB:
@@ -63,24 +72,30 @@ def open_socket(context: Context, kind: int, link: Link, *, subscribe: tuple[str
     return socket
 
 
+def _authenticator(context: Context, link: Link) -> ClientAuthenticator | None:
+    """The authenticator of a link's clients; None without an allow-list."""
+    return ClientAuthenticator(context, Path(link.allow)) if link.allow else None
+
+
 def _endpoint(socket: Socket, link: Link) -> str:
-    """As it was bound, with the port that a * stood for."""
+    """The endpoint of a socket, with the actual port if it was bound to port *."""
     return bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode() if link.bind else link.endpoint
 
 
 def _set_options(socket: Socket, kind: int, link: Link, largest: int) -> None:
     options: dict[int, Any] = {zmq.SNDHWM: link.high_water, zmq.RCVHWM: link.high_water, zmq.LINGER: LINGER_MS}
-    if kind in WAITING:  # where one end may make the other wait, silence proves nothing: the system looks after the link
+    if kind in BACKPRESSURE_KINDS:  # a waiting peer may be silent, so only TCP keep-alive can detect a dead link
         options |= {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 5, zmq.TCP_KEEPALIVE_CNT: 3}
     else:
-        options |= {zmq.HEARTBEAT_IVL: HEARTBEAT_MS, zmq.HEARTBEAT_TIMEOUT: SILENCE_MS, zmq.HEARTBEAT_TTL: SILENCE_MS}
+        options |= {zmq.HEARTBEAT_IVL: HEARTBEAT_MS, zmq.HEARTBEAT_TIMEOUT: DEAD_PEER_MS, zmq.HEARTBEAT_TTL: DEAD_PEER_MS}
     options |= {zmq.MAXMSGSIZE: largest, zmq.IPV6: int("[" in link.endpoint), zmq.RECONNECT_IVL_MAX: 2000}
     options |= {zmq.SNDTIMEO: SEND_TIMEOUT_MS, zmq.RCVTIMEO: POLL_MS}
     if link.keys:
-        mine = read_keys(Path(link.keys))
-        if not mine.secret:
-            raise UsageError(f"{link.keys}: is a public key; expected this end's secret one, *.key_secret")
-        options |= {zmq.CURVE_PUBLICKEY: mine.public, zmq.CURVE_SECRETKEY: mine.secret, zmq.ZAP_DOMAIN: DOMAIN.encode()}
+        own_keys = read_keys(Path(link.keys))
+        if not own_keys.secret:
+            raise UsageError(f"{link.keys}: is a public key; expected this end's secret key, *.key_secret")
+        options |= {zmq.CURVE_PUBLICKEY: own_keys.public, zmq.CURVE_SECRETKEY: own_keys.secret}
+        options[zmq.ZAP_DOMAIN] = DOMAIN.encode()
         if link.bind:
             options[zmq.CURVE_SERVER] = 1
         else:
@@ -90,10 +105,11 @@ def _set_options(socket: Socket, kind: int, link: Link, largest: int) -> None:
 
 
 class ZmqSource:
-    """Frames of any number of sensors that come in at one endpoint; a protocols.Source.
+    """Receive the frames of any number of sensors at one endpoint; a protocols.Source.
 
-    endpoint: as it was bound. `rejected` counts what was no frame, by reason, and clients turned away as "client"; `links`
-    counts connections, disconnections, handshakes that failed, and stalls; `stalled`: nothing has come for stall_s.
+    endpoint: as opened, with the actual port. rejected: number of invalid messages by reason, and of rejected clients as
+    "client". links: number of connections ("connected"), disconnections ("disconnected"), failed handshakes ("refused") and
+    stalls ("stalled"). stalled: no message has arrived for stall_s.
     """
 
     def __init__(self, settings: ReceiveSettings, policy: Policy = "live") -> None:
@@ -101,13 +117,13 @@ class ZmqSource:
         self.rejected: Counter[str] = Counter()
         self.links: Counter[str] = Counter()
         self.stalled = False
-        self._heard = 0.0
+        self._last_message_s = 0.0
         self._kind = zmq.SUB if policy == "live" else zmq.PULL
         self._stop = threading.Event()
         self._context: Context = zmq.Context()
-        keep_memory()
+        keep_freed_memory()
         try:
-            self._door = Doorkeeper(self._context, Path(settings.allow)) if settings.allow else None
+            self._authenticator = _authenticator(self._context, settings)
             self._socket, self._monitor = self._open()
         except BaseException:
             self.close()
@@ -115,45 +131,45 @@ class ZmqSource:
         self.endpoint = _endpoint(self._socket, settings)
 
     def __iter__(self) -> Iterator[Frame]:
-        self._heard = looked = time.monotonic()
+        self._last_message_s = last_check_s = time.monotonic()
         while not self._stop.is_set():
-            frame, now = self._take(), time.monotonic()
+            frame, now = self._receive(), time.monotonic()
             if frame is not None:
                 yield frame
-            if now - looked >= LOOK_S:
-                self._look_after_links()
-                looked = now
-            if now - self._heard > self.settings.stall_s:
-                self._heard = now
-                self._stalled()
+            if now - last_check_s >= MONITOR_S:
+                self._check_links()
+                last_check_s = now
+            if now - self._last_message_s > self.settings.stall_s:
+                self._last_message_s = now
+                self._handle_stall()
         if self._kind == zmq.PULL:
-            yield from self._rest()
+            yield from self._drain()
             return
-        for _ in range(2 * self.settings.high_water):  # what has come before; one that is flooded stops all the same
-            if (frame := self._take(zmq.NOBLOCK)) is not None:
+        for _ in range(2 * self.settings.high_water):  # the queued frames; bounded, in case more keep arriving
+            if (frame := self._receive(zmq.NOBLOCK)) is not None:
                 yield frame
 
-    def _rest(self) -> Iterator[Frame]:
-        """All that has come before the stop, where nothing may be lost; one that is flooded ends all the same."""
-        began, waited = time.monotonic(), 0.0
-        while waited < WAITED_S and time.monotonic() - began < REST_S:
-            asked = time.monotonic()
-            if not self._socket.poll(GAP_MS):
+    def _drain(self) -> Iterator[Frame]:
+        """Yield all frames that arrived before the stop, so that none is lost; bounded, in case more keep arriving."""
+        start_s, waited_s = time.monotonic(), 0.0
+        while waited_s < DRAIN_WAIT_S and time.monotonic() - start_s < DRAIN_S:
+            poll_start_s = time.monotonic()
+            if not self._socket.poll(DRAIN_POLL_MS):
                 return
-            waited += time.monotonic() - asked
-            if (frame := self._take(zmq.NOBLOCK)) is not None:
+            waited_s += time.monotonic() - poll_start_s
+            if (frame := self._receive(zmq.NOBLOCK)) is not None:
                 yield frame
-        log.warning("%s: frames still come after the stop; no more are taken", self.endpoint)
+        log.warning("%s: frames still arrive after the stop; further frames are dropped", self.endpoint)
 
     def stop(self) -> None:
-        """Ends the iteration within a moment, after what has come already; any thread may call it."""
+        """End the iteration soon, after the frames that have already arrived; any thread may call this."""
         self._stop.set()
 
     def close(self) -> None:
-        """Closes the socket; may be called twice."""
+        """Close the socket; may be called twice."""
         self._stop.set()
-        if (door := getattr(self, "_door", None)) is not None:
-            door.close()
+        if (authenticator := getattr(self, "_authenticator", None)) is not None:
+            authenticator.close()
         self._context.destroy(0)
 
     def __enter__(self) -> ZmqSource:
@@ -166,57 +182,59 @@ class ZmqSource:
         settings = self.settings
         largest = int(settings.largest_mb * 2**20)
         socket = open_socket(self._context, self._kind, settings, subscribe=settings.sensors, largest=largest)
-        events = sum(NOTED) | sum(REFUSED)
+        events = sum(LINK_EVENTS) | sum(FAILED_HANDSHAKES)
         return socket, socket.get_monitor_socket(events)
 
-    def _take(self, flags: int = 0) -> Frame | None:
-        """The next frame; None where nothing comes for a moment, or what comes is no frame, which is counted."""
+    def _receive(self, flags: int = 0) -> Frame | None:
+        """Receive the next frame; None at the timeout, or if the message is invalid, which is counted."""
         try:
             parts = [self._socket.recv(flags, copy=False)]
             while parts[-1].more:
                 parts.append(self._socket.recv(flags, copy=False))
-            self._heard, self.stalled = time.monotonic(), False  # a link over which nonsense comes has not stalled
-            return self._check(wire.decode([part.buffer for part in parts]).record)
+            # An invalid message also shows that the link is alive.
+            self._last_message_s, self.stalled = time.monotonic(), False
+            return self._check_frame(wire.decode([part.buffer for part in parts]).record)
         except zmq.Again:
             return None
         except WireError as error:
             self._reject(error)
             return None
 
-    def _check(self, record: Record) -> Frame:
+    def _check_frame(self, record: Record) -> Frame:
         if not isinstance(record, Frame):
-            raise WireError("kind", "expected a frame")
+            raise WireError("kind", f"expected a frame, got {type(record).__name__.lower()}")
         if self.settings.sensors and record.stamp.sensor not in self.settings.sensors:
-            raise WireError("sensor", f"sensor {record.stamp.sensor} is not among those asked for")
+            raise WireError("sensor", f"sensor {record.stamp.sensor} is not in the setting `sensors`")
         return record
 
     def _reject(self, error: WireError) -> None:
         self.rejected[error.reason] += 1
-        if self.rejected[error.reason] == 1:  # a faulty sensor sends thousands of them
-            more = "more of this kind are only counted"
-            log.warning("%s: message passed over (%s): %s; %s", self.endpoint, error.reason, error, more)
+        if self.rejected[error.reason] == 1:  # log once: a faulty sensor may send thousands
+            note = "further ones with this reason are only counted"
+            log.warning("%s: invalid message dropped (%s): %s; %s", self.endpoint, error.reason, error, note)
 
-    def _look_after_links(self) -> None:
-        """Takes note of what has happened to the connections."""
-        if self._door is not None and self._door.rejected:
-            self.rejected["client"] = self._door.rejected.total()
+    def _check_links(self) -> None:
+        """Count rejected clients and the events of the connections since the last check."""
+        if self._authenticator is not None and self._authenticator.rejected:
+            self.rejected["client"] = self._authenticator.rejected.total()
         while self._monitor.poll(0):
-            self._note(int(recv_monitor_message(self._monitor)["event"]))
+            self._count_event(int(recv_monitor_message(self._monitor)["event"]))
 
-    def _note(self, event: int) -> None:
-        if event in REFUSED:
+    def _count_event(self, event: int) -> None:
+        if event in FAILED_HANDSHAKES:
             self.links["refused"] += 1
             if self.links["refused"] == 1:
-                log.warning("%s: a handshake failed; do both ends have keys, and know each other's?", self.endpoint)
-        elif event in NOTED:
-            self.links[NOTED[zmq.Event(event)]] += 1
+                log.warning("%s: a handshake failed; check that both ends have keys and know each other's", self.endpoint)
+        elif event in LINK_EVENTS:
+            self.links[LINK_EVENTS[zmq.Event(event)]] += 1
 
-    def _stalled(self) -> None:
+    def _handle_stall(self) -> None:
+        """Count and log a stall; reopen the socket if this end connects."""
         if not self.stalled:
             self.links["stalled"] += 1
-            log.warning("%s: nothing has come for %g s", self.endpoint, self.settings.stall_s)
+            log.warning("%s: no message for %g s", self.endpoint, self.settings.stall_s)
         self.stalled = True
-        if not self.settings.bind:  # a connection may be dead without either end knowing
+        if not self.settings.bind:  # the connection may be dead unnoticed by either end
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close(0)
@@ -224,36 +242,42 @@ class ZmqSource:
 
 
 class ZmqSink:
-    """Results out at one endpoint; a protocols.Sink. Under "live" slow subscribers, or none at all, cost nobody else."""
+    """Send results from one endpoint; a protocols.Sink.
+
+    Under policy "live", a slow subscriber loses messages and delays nobody. lost: number of records not sent in time.
+    """
 
     takes: tuple[type[Record], ...] = (Detections, Tracks)
     alarm = ""
 
     def __init__(self, settings: PublishSettings, policy: Policy = "live") -> None:
         self.lost = 0
-        self._alone = False
+        self._last_timed_out = False
         self._context: Context = zmq.Context()
         try:
-            self._door = Doorkeeper(self._context, Path(settings.allow)) if settings.allow else None
+            self._authenticator = _authenticator(self._context, settings)
             self._socket = open_socket(self._context, zmq.PUB if policy == "live" else zmq.PUSH, settings)
         except BaseException:
             self.close()
             raise
         self.endpoint = _endpoint(self._socket, settings)
 
+    def start(self, status: Callable[[], Any]) -> None:
+        """Do nothing: this sink does not use the pipeline's status."""
+
     def write(self, record: Record, published_ns: int) -> None:
-        """Sends one record; one that nobody takes in time is counted in `lost`, and the next ones are not waited for."""
+        """Send one record; count it as lost if it cannot be sent in time, and then do not wait for the next ones either."""
         try:
-            self._socket.send_multipart(wire.encode(record, published_ns), zmq.NOBLOCK if self._alone else 0)
-            self._alone = False
+            self._socket.send_multipart(wire.encode(record, published_ns), zmq.NOBLOCK if self._last_timed_out else 0)
+            self._last_timed_out = False
         except zmq.Again:
-            self._alone = True
+            self._last_timed_out = True
             self.lost += 1
         except zmq.ZMQError as error:
             raise OutputError(f"{self.endpoint}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Sends what is held, as far as somebody takes it; may be called twice."""
-        if (door := getattr(self, "_door", None)) is not None:
-            door.close()
+        """Send queued records, as far as a receiver takes them within LINGER_MS, and close; may be called twice."""
+        if (authenticator := getattr(self, "_authenticator", None)) is not None:
+            authenticator.close()
         self._context.destroy()

@@ -1,8 +1,8 @@
-"""Bytes to frames, detections and tracks, and back: what a message is. PROTOCOL.md in io/ describes it; no sockets here.
+"""Encoding of frames, detections and tracks as messages, and decoding; PROTOCOL.md describes the format. No sockets here.
 
-A message has three parts: a topic, a msgpack header, and one array as a payload. A frame's payload is its raw pixels; that
-of detections and tracks is a table with a row each, whose columns the header names. Nothing is copied on either way, but
-pixels of foreign byte order.
+A message has three parts: a topic, a msgpack header, and one array as payload. The payload of a frame is its raw pixels;
+that of detections and tracks is a table with one row per target, whose columns the header names. Arrays are not copied in
+either direction, except pixels of foreign byte order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from irst_stream.errors import WireError
 from irst_stream.types import Clock, Detections, Floats, Frame, Ints, Pose, Stamp, Tracks
 
 __all__ = [
-    "LARGEST_HEADER",
+    "MAX_HEADER_BYTES",
     "Buffer",
     "Header",
     "Message",
@@ -32,42 +32,42 @@ __all__ = [
 ]
 
 PROTOCOL = 1
-LARGEST_HEADER = 1 << 16  # bytes
-LARGEST_SIDE = 1 << 15  # px, and columns of a table
-MOST_ROWS = 1 << 20  # of a table
-FARTHEST = 1e6  # px or rad, of a pose
-PARTS = 3
+MAX_HEADER_BYTES = 1 << 16
+MAX_SIDE = 1 << 15  # px of a frame's side, and columns of a table
+MAX_ROWS = 1 << 20  # of a table
+MAX_POSE = 1e6  # largest shift, px, and roll, rad, of a pose that can be used
+PART_COUNT = 3
 Buffer: TypeAlias = bytes | memoryview
 ByteOrder = Literal["little", "big"]
 NATIVE: ByteOrder = "little" if sys.byteorder == "little" else "big"
-WIDTHS = {"uint8": 1, "uint16": 2, "float32": 4, "float64": 8}
-NAMES = {np.dtype(name): name for name in WIDTHS}  # NumPy takes longer to name a type than to send it
-STORED = {(name, order): np.dtype(name).newbyteorder(order) for name in WIDTHS for order in ("little", "big")}
-PIXELS = ("uint8", "uint16", "float32")
+ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4, "float64": 8}
+DTYPE_NAMES = {np.dtype(name): name for name in ITEM_BYTES}  # a table, because dtype.name takes longer than sending a frame
+WIRE_DTYPES = {(name, order): np.dtype(name).newbyteorder(order) for name in ITEM_BYTES for order in ("little", "big")}
+PIXEL_DTYPES = ("uint8", "uint16", "float32")
 
-NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-SensorName = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
+SENSOR_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+SensorName = Annotated[str, msgspec.Meta(pattern=rf"^{SENSOR_NAME.pattern}\Z")]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+UInt63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The second part of a message; keys it does not know are left alone, for later versions to use.
+    """Header, the second part of a message; unknown keys are ignored, so that later versions can add some.
 
-    shape: rows, columns of the payload; crc32: of the payload, as zlib and PNG compute it; full_scale: DN from which pixels
-    saturate, absent where they never do; columns, published_ns: of detections and tracks, see PROTOCOL.md.
+    shape: rows, columns of the payload; crc32: CRC-32 of the payload as in zlib and PNG; full_scale: DN from which a pixel
+    is saturated, absent if none ever is; columns, published_ns: of detections and tracks, see PROTOCOL.md.
     """
 
     protocol: int
     kind: Literal["frame", "detections", "tracks"]
     sensor: SensorName
     epoch: Int64 = 0
-    index: Count
+    index: UInt63
     time_ns: Int64
     clock: Clock = "sensor"
     dtype: Literal["uint8", "uint16", "float32", "float64"]
     byte_order: ByteOrder = "little"
-    shape: tuple[Count, Count]
+    shape: tuple[UInt63, UInt63]
     crc32: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
     full_scale: Annotated[float, msgspec.Meta(gt=0)] | None = None
     columns: tuple[str, ...] = ()
@@ -75,14 +75,14 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     metadata: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Version(msgspec.Struct):
-    """Enough of a header to know whether the rest of it can be understood."""
+class ProtocolVersion(msgspec.Struct):
+    """The protocol version of a header, decoded first to decide whether the other keys can be read."""
 
     protocol: int
 
 
 class Message(NamedTuple):
-    """The three parts, ready to be sent."""
+    """The three parts of a message, ready to send."""
 
     topic: bytes
     header: bytes
@@ -90,51 +90,51 @@ class Message(NamedTuple):
 
 
 class Received(NamedTuple):
-    """What a message says, and when it was published, ns since 1970 in UTC, 0 for frames."""
+    """A decoded message; published_ns: when it was published, ns since 1970 in UTC, 0 for frames."""
 
     record: Frame | Detections | Tracks
     published_ns: int
 
 
-class Pointing(msgspec.Struct):
-    """What a frame's metadata says of the platform: types.Pose in numbers."""
+class WirePose(msgspec.Struct):
+    """Platform pose in a frame's metadata; see types.Pose."""
 
     x: float
     y: float
     roll_rad: float = 0.0
 
 
-class Metadata(msgspec.Struct, omit_defaults=True):
-    """What of a frame's metadata is understood here."""
+class FrameMetadata(msgspec.Struct, omit_defaults=True):
+    """The keys of a frame's metadata that are interpreted; other keys are passed on unread."""
 
-    pose: Pointing | None = None
+    pose: WirePose | None = None
 
 
-_header, _version, _metadata, _encoder = (
+_header_decoder, _version_decoder, _metadata_decoder, _encoder = (
     msgspec.msgpack.Decoder(Header),
-    msgspec.msgpack.Decoder(Version),
-    msgspec.msgpack.Decoder(Metadata),
+    msgspec.msgpack.Decoder(ProtocolVersion),
+    msgspec.msgpack.Decoder(FrameMetadata),
     msgspec.msgpack.Encoder(),
 )
 
 
 def topic(kind: str, sensor: str = "") -> bytes:
-    """The first part: kind/sensor/; without a sensor what a subscriber to all of them asks for."""
+    """Topic, the first part of a message: kind/sensor/. Without a sensor, the subscription prefix for all sensors."""
     return f"{kind}/{sensor}/".encode() if sensor else f"{kind}/".encode()
 
 
 def encode(record: Frame | Detections | Tracks, published_ns: int = 0) -> Message:
-    """A record as a message; a frame's pixels are not copied. A WireError where the sensor's name cannot travel."""
+    """Encode a record as a message; a frame's pixels are not copied. Raise a WireError if the sensor's name is invalid."""
     if isinstance(record, Frame):
         kind, array, extra = "frame", record.pixels, _frame_fields(record)
     else:
-        kind, columns, write, _ = _TABLES[type(record)]
+        kind, columns, write, _ = _TABLE_FORMATS[type(record)]
         array, extra = write(record), {"columns": columns, "published_ns": published_ns}
     return _pack(record.stamp, kind, np.ascontiguousarray(array), extra)
 
 
 def decode(parts: Sequence[Buffer]) -> Received:
-    """A message's parts as what they say; arrays are views into the payload. A WireError names the reason otherwise."""
+    """Decode the parts of a message; arrays are views into the payload. Raise a WireError with the reason if invalid."""
     header = _read_header(parts)
     array = _array(header, memoryview(parts[2]))
     stamp = Stamp(header.sensor, header.epoch, header.index, header.time_ns, "", header.clock)
@@ -142,7 +142,7 @@ def decode(parts: Sequence[Buffer]) -> Received:
         full_scale = np.inf if header.full_scale is None else header.full_scale
         metadata = bytes(header.metadata)
         return Received(Frame(stamp, array, full_scale, metadata, _pose_of(stamp, metadata)), 0)
-    record, columns, read = next((t, names, read) for t, (k, names, _, read) in _TABLES.items() if k == header.kind)
+    record, columns, read = next((t, names, read) for t, (k, names, _, read) in _TABLE_FORMATS.items() if k == header.kind)
     if header.columns != columns or header.shape[1] != len(columns) or array.dtype != np.float64:
         raise WireError("header", f"columns: expected {', '.join(columns)} of float64, got {', '.join(header.columns)}")
     try:
@@ -152,16 +152,16 @@ def decode(parts: Sequence[Buffer]) -> Received:
 
 
 def _pose_of(stamp: Stamp, metadata: bytes) -> Pose | None:
-    """The pose in a frame's metadata, None where there is none; of NaN where what is said of it cannot be used."""
+    """Decode the pose in a frame's metadata: None if absent, all NaN if invalid."""
     if not metadata:
         return None
     try:
-        pose = _metadata.decode(metadata).pose
+        pose = _metadata_decoder.decode(metadata).pose
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Pose(stamp, np.nan, np.nan, np.nan)
     if pose is None:
         return None
-    if not all(abs(number) <= FARTHEST for number in (pose.x, pose.y, pose.roll_rad)):
+    if not all(abs(number) <= MAX_POSE for number in (pose.x, pose.y, pose.roll_rad)):
         return Pose(stamp, np.nan, np.nan, np.nan)
     return Pose(stamp, pose.x, pose.y, pose.roll_rad)
 
@@ -169,14 +169,14 @@ def _pose_of(stamp: Stamp, metadata: bytes) -> Pose | None:
 def _frame_fields(frame: Frame) -> dict[str, Any]:
     metadata, pose = frame.metadata, frame.pose
     if not metadata and pose is not None:
-        metadata = _encoder.encode(Metadata(Pointing(pose.x, pose.y, pose.roll_rad)))
+        metadata = _encoder.encode(FrameMetadata(WirePose(pose.x, pose.y, pose.roll_rad)))
     fields: dict[str, Any] = {"metadata": msgspec.Raw(metadata)} if metadata else {}
     return fields if np.isinf(frame.full_scale) else fields | {"full_scale": float(frame.full_scale)}
 
 
 def _pack(stamp: Stamp, kind: Any, array: NDArray[Any], extra: dict[str, Any]) -> Message:
-    """The message of an array that is contiguous and of native byte order."""
-    if not NAME.fullmatch(stamp.sensor):
+    """Build the message of a contiguous array in native byte order."""
+    if not SENSOR_NAME.fullmatch(stamp.sensor):
         raise WireError("sensor", f"sensor {stamp.sensor!r}: expected 1 to 64 letters, digits or any of _ . : -")
     payload = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
     header = Header(
@@ -187,7 +187,7 @@ def _pack(stamp: Stamp, kind: Any, array: NDArray[Any], extra: dict[str, Any]) -
         index=stamp.index,
         time_ns=stamp.time_ns,
         clock=stamp.clock,
-        dtype=NAMES[array.dtype],  # type: ignore[arg-type]
+        dtype=DTYPE_NAMES[array.dtype],  # type: ignore[arg-type]
         byte_order=NATIVE,
         shape=(array.shape[0], array.shape[1]),
         crc32=isal_zlib.crc32(payload),
@@ -197,53 +197,54 @@ def _pack(stamp: Stamp, kind: Any, array: NDArray[Any], extra: dict[str, Any]) -
 
 
 def _read_header(parts: Sequence[Buffer]) -> Header:
-    if len(parts) != PARTS:
-        raise WireError("parts", f"expected 3 parts, topic, header and payload, got {len(parts)}")
-    if len(parts[1]) > LARGEST_HEADER:
-        raise WireError("header", f"expected a header of at most {LARGEST_HEADER} bytes, got {len(parts[1])}")
+    if len(parts) != PART_COUNT:
+        raise WireError("parts", f"expected 3 parts (topic, header, payload), got {len(parts)}")
+    if len(parts[1]) > MAX_HEADER_BYTES:
+        raise WireError("header", f"expected a header of at most {MAX_HEADER_BYTES} bytes, got {len(parts[1])}")
     try:
-        version = _version.decode(parts[1]).protocol
+        version = _version_decoder.decode(parts[1]).protocol
         if version != PROTOCOL:
-            raise WireError("version", f"protocol {version}; this is protocol {PROTOCOL}")
-        header = _header.decode(parts[1])
+            raise WireError("version", f"expected protocol {PROTOCOL}, got {version}")
+        header = _header_decoder.decode(parts[1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         field = str(error).rpartition("`$.")[2].rstrip("`").partition("[")[0]
         reason = field if field in ("dtype", "shape") else "header"
         raise WireError(reason, f"header: {error}") from error
     if bytes(parts[0]) != topic(header.kind, header.sensor):
-        raise WireError("topic", f"topic {bytes(parts[0])[:80]!r}; expected {topic(header.kind, header.sensor)!r}")
+        raise WireError("topic", f"expected topic {topic(header.kind, header.sensor)!r}, got {bytes(parts[0])[:80]!r}")
     return header
 
 
 def _array(header: Header, payload: memoryview) -> NDArray[Any]:
     rows, columns = header.shape
     if header.kind == "frame":
-        if header.dtype not in PIXELS:
-            raise WireError("dtype", f"pixels are {header.dtype}; expected {', '.join(PIXELS)}")
-        if not (1 <= rows <= LARGEST_SIDE and 1 <= columns <= LARGEST_SIDE):
-            raise WireError("shape", f"{rows} x {columns} px; expected 1 to {LARGEST_SIDE} a side")
-    elif rows > MOST_ROWS or columns > LARGEST_SIDE:
-        raise WireError("shape", f"a table of {rows} x {columns}; expected at most {MOST_ROWS} x {LARGEST_SIDE}")
-    expected = rows * columns * WIDTHS[header.dtype]
+        if header.dtype not in PIXEL_DTYPES:
+            raise WireError("dtype", f"expected pixels of {', '.join(PIXEL_DTYPES)}, got {header.dtype}")
+        if not (1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE):
+            raise WireError("shape", f"expected sides of 1 to {MAX_SIDE} px, got {rows} x {columns}")
+    elif rows > MAX_ROWS or columns > MAX_SIDE:
+        raise WireError("shape", f"expected a table of at most {MAX_ROWS} x {MAX_SIDE}, got {rows} x {columns}")
+    expected = rows * columns * ITEM_BYTES[header.dtype]
     if payload.nbytes != expected:
-        raise WireError("length", f"payload of {payload.nbytes} bytes; {rows} x {columns} {header.dtype} are {expected}")
+        raise WireError("length", f"expected {expected} bytes for {rows} x {columns} {header.dtype}, got {payload.nbytes}")
     if isal_zlib.crc32(payload) != header.crc32:
-        raise WireError("crc", "the payload is not what its checksum says")
-    array = np.frombuffer(payload, STORED[header.dtype, header.byte_order]).reshape(rows, columns)
+        raise WireError("crc", "payload checksum mismatch")
+    array = np.frombuffer(payload, WIRE_DTYPES[header.dtype, header.byte_order]).reshape(rows, columns)
     return array if header.byte_order == NATIVE else array.astype(header.dtype)
 
 
-COV_ROWS, COV_COLUMNS = np.triu_indices(4)
+COV_ROWS, COV_COLUMNS = np.triu_indices(4)  # the upper triangle of a track's covariance is sent
 
 
-def _write_detections(found: Detections) -> Floats:
-    columns = (found.cov[:, 0, 0], found.cov[:, 0, 1], found.cov[:, 1, 1], found.amplitude, found.amplitude_sd, found.score)
-    return np.column_stack([found.xy, *columns, found.region])
+def _write_detections(record: Detections) -> Floats:
+    cov = record.cov
+    columns = (cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1], record.amplitude, record.amplitude_sd, record.score)
+    return np.column_stack([record.xy, *columns, record.region])
 
 
 def _read_detections(table: Floats) -> tuple[Any, ...]:
     cov = table[:, [2, 3, 3, 4]].reshape(-1, 2, 2)
-    return table[:, :2], cov, table[:, 5], table[:, 6], table[:, 7], _whole(table[:, 8])
+    return table[:, :2], cov, table[:, 5], table[:, 6], table[:, 7], _integers(table[:, 8])
 
 
 def _write_tracks(tracks: Tracks) -> Floats:
@@ -254,12 +255,12 @@ def _write_tracks(tracks: Tracks) -> Floats:
 def _read_tracks(table: Floats) -> tuple[Any, ...]:
     cov = np.empty((len(table), 4, 4))
     cov[:, COV_ROWS, COV_COLUMNS] = cov[:, COV_COLUMNS, COV_ROWS] = table[:, 5:15]
-    rest = (table[:, 15], table[:, 16], table[:, 17] != 0, _whole(table[:, 18]))
-    return _whole(table[:, 0]), table[:, 1:5], cov, *rest
+    rest = (table[:, 15], table[:, 16], table[:, 17] != 0, _integers(table[:, 18]))
+    return _integers(table[:, 0]), table[:, 1:5], cov, *rest
 
 
-def _whole(column: Floats) -> Ints:
-    if not (np.abs(column) <= 2**53).all():  # NaN is not either
+def _integers(column: Floats) -> Ints:
+    if not (np.abs(column) <= 2**53).all():  # also false for NaN
         raise ValueError("expected whole numbers of at most 2^53")
     return column.astype(np.int64)
 
@@ -270,8 +271,8 @@ TRACK_COLUMNS = (
     *("cov_xx", "cov_xy", "cov_xvx", "cov_xvy", "cov_yy", "cov_yvx", "cov_yvy", "cov_vxvx", "cov_vxvy", "cov_vyvy"),
     *("amplitude", "score", "confirmed", "detection"),
 )
-_Table = tuple[str, tuple[str, ...], Callable[[Any], Floats], Callable[[Floats], tuple[Any, ...]]]
-_TABLES: dict[type[Any], _Table] = {
+_TableFormat = tuple[str, tuple[str, ...], Callable[[Any], Floats], Callable[[Floats], tuple[Any, ...]]]
+_TABLE_FORMATS: dict[type[Any], _TableFormat] = {
     Detections: ("detections", DETECTION_COLUMNS, _write_detections, _read_detections),
     Tracks: ("tracks", TRACK_COLUMNS, _write_tracks, _read_tracks),
 }

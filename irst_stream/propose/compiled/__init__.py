@@ -1,33 +1,46 @@
-"""The sums over whole frames that the search is made of, and what is looked at about single places. Compiled.
+"""Compiled kernels of the region search: passes over whole frames, and tests of single pixels.
 
-Frames are read row by row, in float32 throughout, so that the processor does many pixels at once; wherever few places
-matter they are listed in one pass and looked at one by one. Places are flat: row * width + column. A map of cells that has
-been widened, (m, W), has been interpolated along its rows already; down its columns that is done where it is read.
+Frames are read row by row in float32 throughout, so that the loops vectorise. Pixels that need a closer look are listed in
+one pass and visited one by one. A flat index is row * width + column. An expanded map (m, W) is a coarse map already
+interpolated along its rows to the frame's width; kernels interpolate it down the columns as they read it.
 """
 
-from irst_stream.propose.compiled.cells import Between, Cells, cell_means, read_map
-from irst_stream.propose.compiled.filters import REACH, SPREAD, peaks, respond, rims, strengths
-from irst_stream.propose.compiled.frames import cut, mean_light, standing_out, take_off
-from irst_stream.propose.compiled.places import DOUBT, STANDS_OUT, cover, light_middles, surpluses
+from irst_stream.propose.compiled.cell_grid import CellWeights, Interpolation, cell_means, interpolate_map
+from irst_stream.propose.compiled.filters import (
+    FILTER_RADIUS,
+    SD_PER_MEAN_ABS,
+    apply_filter,
+    is_dark_rim,
+    local_maxima,
+    peak_strengths,
+)
+from irst_stream.propose.compiled.frames import cut_patches, find_outliers, mean_light, subtract_background
+from irst_stream.propose.compiled.places import (
+    DEFICIT_ALLOWANCE,
+    OUTLIER_SIGMAS,
+    light_centroids,
+    neighbour_deficits,
+    select_regions,
+)
 
 __all__ = [
-    "DOUBT",
-    "REACH",
-    "SPREAD",
-    "STANDS_OUT",
-    "Between",
-    "Cells",
+    "DEFICIT_ALLOWANCE",
+    "FILTER_RADIUS",
+    "OUTLIER_SIGMAS",
+    "SD_PER_MEAN_ABS",
+    "CellWeights",
+    "Interpolation",
+    "apply_filter",
     "cell_means",
-    "cover",
-    "cut",
-    "light_middles",
+    "cut_patches",
+    "find_outliers",
+    "interpolate_map",
+    "is_dark_rim",
+    "light_centroids",
+    "local_maxima",
     "mean_light",
-    "peaks",
-    "read_map",
-    "respond",
-    "rims",
-    "standing_out",
-    "strengths",
-    "surpluses",
-    "take_off",
+    "neighbour_deficits",
+    "peak_strengths",
+    "select_regions",
+    "subtract_background",
 ]

@@ -1,66 +1,72 @@
 """The tracker's arithmetic, compiled: joint hypotheses of groups, each with one joint Gaussian over all its targets.
 
-Targets that are near to each other are one group. What is believed of a group is a few hypotheses, which differ in what
-was taken to come from what; each has a weight, and under it the targets' states are jointly Gaussian: they sway together,
-so that a merged measurement, which shows only their mean, still tells where each is. A target exists with some
-probability (a multi-Bernoulli mixture); what no target explains is a false alarm or a new one.
+Targets close to each other are one group. A group has a few hypotheses, which differ in their past associations; each has a
+weight, and under it the targets' states are jointly Gaussian. Process noise is common to the group, so that a merged
+measurement, which shows only the targets' mean, still improves each one's state. A target exists with some probability (a
+multi-Bernoulli mixture); a detection that no target explains is a false alarm or a new target.
 
-What a frame does to a hypothesis (frame.py): its targets move on (moving.py). Each detection near its group may be clutter
-or new, one target, or several that are merged; each of these options gains or loses log weight over clutter, from place,
-brightness and the chances to be there, to be seen and to be merged (places.py, sight.py). The best ways to give all
-detections disjoint sets of targets, over all hypotheses of the group, become its next hypotheses (events.py): who was
-given a detection is updated with it and certainly exists; who was not is the less likely to (updating.py); what nobody was
-given starts a new target (lives.py). Then those that say the same become one, with their weights' sum, and but a few of
-the heaviest stay (hypotheses.py). Groups that come near are joined, hypothesis by hypothesis, and fall apart when their
-targets do (groups.py). What is published of all that is in tracks.py.
+A frame updates a hypothesis (frame.py) in these steps. Its targets are predicted (moving.py). Each detection in its gate
+may be clutter or new, one target, or several merged ones; each option changes the log weight over that of clutter, by
+position, brightness and the probabilities of existence, detection and merging (places.py, sight.py). The best events, which
+give all detections disjoint sets of targets, over all hypotheses of the group, become its next hypotheses (events.py): a
+detected target is updated and certainly exists; a missed one becomes less likely (updating.py); an unexplained detection
+starts a new target (lives.py). Equal hypotheses are merged and the unlikely ones pruned (hypotheses.py). Groups that come
+close are joined, hypothesis by hypothesis, and split when their targets part (gating.py). Tracks are read out in tracks.py.
 
-The error of the detection that a target was last seen by can be part of its state, whose last two numbers it then is: what
-windows that overlap say errs alike, which fades from frame to frame, and the errors of targets that share light have parts
-in common, so that two may be known to be where only their middle is certain.
+The error of the detection that last updated a target can be part of its state, as the last two numbers. This error is
+correlated between overlapping windows and decays from frame to frame. The errors of targets whose light overlaps have parts
+in common, so that the middle of two targets may be known better than either position.
 
-Beliefs (beliefs.py) are ragged arrays: groups have hypotheses, hypotheses have rows, one for each target.
+Beliefs (beliefs.py) are ragged arrays: G groups have H hypotheses, these have R rows, one for each target; M modes of the
+motion model, D numbers of a state.
 
-    group (G + 1,)  first hypothesis of each      hypothesis (H + 1,)  first row of each    block (H + 1,)  first of `cov`
-    log_weight (H,)                               chance (H, M)        of each motion model
-    x (R, M, D)     state under each model        cov                  (M, n D, n D) of each hypothesis' n rows, flat
-    real (R, 6 and a factor), whole (R, 7)        see the names of their columns in beliefs.py
+    first_hypothesis (G + 1,)  of each group
+    first_row (H + 1,)         of each hypothesis
+    first_cov (H + 1,)         first element in `cov` of each hypothesis
+    log_weight (H,)            normalised over the group
+    mode_probs (H, M)          probability of each mode
+    x (R, M, D)                state under each mode
+    cov                        (M, n D, n D) of each hypothesis' n rows, flat
+    floats (R, 6 and the error parts), ints (R, 7): columns named in beliefs.py
 """
 
 from irst_stream.track.compiled.beliefs import (
+    AMPLITUDE,
+    BIRTH_PROBABILITY,
     CONFIRMED,
     DETECTION,
+    ERROR_PARTS,
     ERROR_VAR,
+    FLOAT_COLUMNS,
     ID,
-    NEW,
-    PARENT,
-    PARTS,
-    REALS,
-    WHOLES,
-    WORTH,
+    INT_COLUMNS,
+    LOG_RATIO,
+    PARENT_ROW,
     Beliefs,
     Rules,
 )
 from irst_stream.track.compiled.frame import advance
 from irst_stream.track.compiled.moving import predict
-from irst_stream.track.compiled.sight import unusual
-from irst_stream.track.compiled.tracks import published, smoothed
+from irst_stream.track.compiled.sight import clutter_brightness
+from irst_stream.track.compiled.tracks import best_tracks, smooth_back
 
 __all__ = [
+    "AMPLITUDE",
+    "BIRTH_PROBABILITY",
     "CONFIRMED",
     "DETECTION",
+    "ERROR_PARTS",
     "ERROR_VAR",
+    "FLOAT_COLUMNS",
     "ID",
-    "NEW",
-    "PARENT",
-    "PARTS",
-    "REALS",
-    "WHOLES",
-    "WORTH",
+    "INT_COLUMNS",
+    "LOG_RATIO",
+    "PARENT_ROW",
     "Beliefs",
     "Rules",
     "advance",
+    "best_tracks",
+    "clutter_brightness",
     "predict",
-    "published",
-    "smoothed",
-    "unusual",
+    "smooth_back",
 ]

@@ -1,4 +1,4 @@
-"""What is believed, as arrays; the room in which a group's hypotheses are worked on; the ways in and out. Compiled."""
+"""The hypotheses of all groups as arrays, and a workspace for those of one group. Compiled."""
 
 from __future__ import annotations
 
@@ -13,192 +13,198 @@ __all__ = [
     "AGE",
     "AMPLITUDE",
     "AMPLITUDE_VAR",
+    "BIRTH_PROBABILITY",
     "CONFIRMED",
     "DETECTION",
+    "ERROR_PARTS",
+    "ERROR_SOURCE",
     "ERROR_VAR",
-    "EXISTS",
-    "FACTOR",
-    "FAINT",
-    "HITS",
+    "EXISTENCE",
+    "FLOAT_COLUMNS",
+    "HIT_BITS",
     "ID",
+    "INT_COLUMNS",
+    "LAST_ERROR_PARTS",
     "LAST_ERROR_VAR",
-    "MOST_TARGETS",
-    "NEW",
-    "PARENT",
-    "PARTS",
-    "REALS",
+    "LAST_SEEN_S",
+    "LOG_RATIO",
+    "MAX_GROUP_TARGETS",
+    "MAX_LOG_WEIGHT_DROP",
+    "PARENT_ROW",
     "SCORE",
-    "SEEN_S",
-    "SOURCE",
     "TINY",
-    "WHOLES",
-    "WORTH",
     "Beliefs",
     "Rules",
-    "copy",
+    "append_group",
+    "copy_hypothesis",
     "copy_row",
-    "covary",
-    "empty_room",
+    "empty_workspace",
+    "error_covariance",
     "keep_rows",
-    "load",
-    "store",
+    "load_group",
 ]
 
-# Columns of `real`; from the last on: the factor.
-AMPLITUDE, AMPLITUDE_VAR, EXISTS, SCORE, SEEN_S, LAST_ERROR_VAR, FACTOR = range(7)
-ID, HITS, AGE, CONFIRMED, DETECTION, PARENT, SOURCE = range(7)  # columns of `whole`; HITS: a bit a frame, the last lowest
-REALS, WHOLES = FACTOR, 7  # how many there are, the factor apart
-NEW, WORTH, ERROR_VAR, PARTS = 5, 6, 7, 8  # columns of `seen`, see frame.advance; the parts are all from there on
-MOST_TARGETS = 10  # of a group; what is near beyond that is a group of its own
+# Columns of `floats`; the error parts take all columns from LAST_ERROR_PARTS on.
+AMPLITUDE, AMPLITUDE_VAR, EXISTENCE, SCORE, LAST_SEEN_S, LAST_ERROR_VAR, LAST_ERROR_PARTS = range(7)
+# Columns of `ints`; HIT_BITS: one bit for each frame, the latest lowest.
+ID, HIT_BITS, AGE, CONFIRMED, DETECTION, PARENT_ROW, ERROR_SOURCE = range(7)
+FLOAT_COLUMNS, INT_COLUMNS = LAST_ERROR_PARTS, 7  # numbers of columns, without the error parts
+# Columns of `measurements`, see frame.advance; the error parts take all columns from ERROR_PARTS on.
+BIRTH_PROBABILITY, LOG_RATIO, ERROR_VAR, ERROR_PARTS = range(5, 9)
+MAX_GROUP_TARGETS = 10  # further targets nearby form a group of their own
 TINY = 1e-300
-FAINT = 12.0  # of log weight: hypotheses this much less likely than the best are dropped
+MAX_LOG_WEIGHT_DROP = 12.0  # hypotheses whose log weight is further below the best one's are dropped
 
 
 class Beliefs(NamedTuple):
-    """See the package."""
+    """Hypotheses of all groups, as ragged arrays: shapes in the docstring of track/compiled."""
 
-    group: Any
-    hypothesis: Any
-    block: Any
+    first_hypothesis: Any
+    first_row: Any
+    first_cov: Any
     log_weight: Any
-    chance: Any
+    mode_probs: Any
     x: Any
     cov: Any
-    real: Any
-    whole: Any
+    floats: Any
+    ints: Any
 
 
 class Rules(NamedTuple):
-    """The settings, as the arithmetic needs them; lights (N,): log density of clutter's brightness, given apart."""
+    """The TrackSettings that the compiled code uses, under their names, and what follows from them."""
 
-    detected: float
-    resolution: float
-    softness: float
-    gate: float
-    near: float
-    coloured: bool  # detections' errors are part of the state, its last two numbers
-    lights: bool
-    drift: float  # variance that an amplitude gains, relative to its square
-    hits: int
-    of: int
-    by_score: bool
-    enough: float
-    end_s: float
-    least: float
-    survives: float
-    speed_var: float
-    most: int  # hypotheses
+    detection_probability: float
+    resolution_px: float
+    resolution_sd_px: float
+    gate_chi2: float
+    group_radius_px: float
+    errors_in_state: bool  # a detection's error is part of the state: its last two numbers
+    brightness: bool
+    amplitude_drift: float  # variance that an amplitude gains in a frame, relative to its square
+    confirm_hits: int
+    confirm_window: int
+    confirm_by_score: bool
+    confirm_score: float
+    max_coast_s: float
+    min_existence_probability: float
+    survival_probability: float  # from frame to frame
+    speed_var: float  # px^2/s^2, of a new target along each axis
+    max_hypotheses: int
 
 
-class Room(NamedTuple):
-    """Space for K hypotheses of one group, of `count` (K,) rows each; the rest as in Beliefs."""
+class Workspace(NamedTuple):
+    """Space for K hypotheses of one group; the arrays as in Beliefs."""
 
-    count: Any
+    target_count: Any  # (K,)
     log_weight: Any  # (K,)
-    chance: Any  # (K, M)
-    x: Any  # (K, MOST_TARGETS, M, D)
-    cov: Any  # (K, M, MOST_TARGETS * D, MOST_TARGETS * D)
-    real: Any  # (K, MOST_TARGETS, REALS and the factor's)
-    whole: Any  # (K, MOST_TARGETS, WHOLES)
+    mode_probs: Any  # (K, M)
+    x: Any  # (K, MAX_GROUP_TARGETS, M, D)
+    cov: Any  # (K, M, MAX_GROUP_TARGETS * D, MAX_GROUP_TARGETS * D)
+    floats: Any  # (K, MAX_GROUP_TARGETS, FLOAT_COLUMNS and the error parts)
+    ints: Any  # (K, MAX_GROUP_TARGETS, INT_COLUMNS)
 
 
 @compiled
-def empty_room(most, beliefs):  # type: ignore[no-untyped-def]
-    """For so many hypotheses of such beliefs."""
-    models, size = beliefs.x.shape[1:]
-    n = MOST_TARGETS
-    return Room(
-        np.zeros(most, np.int64),
-        np.zeros(most),
-        np.zeros((most, models)),
-        np.zeros((most, n, models, size)),
-        np.zeros((most, models, n * size, n * size)),
-        np.zeros((most, n, beliefs.real.shape[1])),
-        np.zeros((most, n, WHOLES), np.int64),
+def empty_workspace(hypotheses, beliefs):  # type: ignore[no-untyped-def]
+    """A workspace for this number of hypotheses, with the columns of these beliefs."""
+    modes, size = beliefs.x.shape[1:]
+    n = MAX_GROUP_TARGETS
+    return Workspace(
+        np.zeros(hypotheses, np.int64),
+        np.zeros(hypotheses),
+        np.zeros((hypotheses, modes)),
+        np.zeros((hypotheses, n, modes, size)),
+        np.zeros((hypotheses, modes, n * size, n * size)),
+        np.zeros((hypotheses, n, beliefs.floats.shape[1])),
+        np.zeros((hypotheses, n, INT_COLUMNS), np.int64),
     )
 
 
 @compiled
-def load(beliefs, g, room):  # type: ignore[no-untyped-def]
-    """A group's hypotheses into a room; how many."""
-    models, size = beliefs.x.shape[1:]
-    begin, end = beliefs.group[g], beliefs.group[g + 1]
+def load_group(beliefs, g, workspace):  # type: ignore[no-untyped-def]
+    """Copy group g's hypotheses into a workspace; return their number."""
+    modes, size = beliefs.x.shape[1:]
+    begin, end = beliefs.first_hypothesis[g], beliefs.first_hypothesis[g + 1]
     for k in range(end - begin):
         h = begin + k
-        first, n, at = beliefs.hypothesis[h], beliefs.hypothesis[h + 1] - beliefs.hypothesis[h], beliefs.block[h]
-        room.count[k], room.log_weight[k] = n, beliefs.log_weight[h]
-        for m in range(models):
-            room.chance[k, m] = beliefs.chance[h, m]
+        first, n, at = beliefs.first_row[h], beliefs.first_row[h + 1] - beliefs.first_row[h], beliefs.first_cov[h]
+        workspace.target_count[k], workspace.log_weight[k] = n, beliefs.log_weight[h]
+        for m in range(modes):
+            workspace.mode_probs[k, m] = beliefs.mode_probs[h, m]
             for p in range(n * size):
                 for q in range(n * size):
-                    room.cov[k, m, p, q] = beliefs.cov[at + q]
+                    workspace.cov[k, m, p, q] = beliefs.cov[at + q]
                 at += n * size
         for i in range(n):
-            copy_row(beliefs.x, beliefs.real, beliefs.whole, first + i, room.x[k], room.real[k], room.whole[k], i)
-            room.whole[k, i, PARENT] = first + i
+            x, floats, ints = workspace.x[k], workspace.floats[k], workspace.ints[k]
+            copy_row(beliefs.x, beliefs.floats, beliefs.ints, first + i, x, floats, ints, i)
+            workspace.ints[k, i, PARENT_ROW] = first + i
     return end - begin
 
 
 @compiled
-def store(room, kept, out, ends):  # type: ignore[no-untyped-def]
-    """Appends a group to the beliefs, weights made to add up to one; False where there is no room left."""
-    models, size = out.x.shape[1:]
+def append_group(workspace, kept, out, used):  # type: ignore[no-untyped-def]
+    """Append the kept hypotheses to `out` as one group, their weights normalised; False if `out` is full.
+
+    kept: indices of hypotheses, the likeliest first; used (3,): groups, hypotheses and rows in `out`, counted up.
+    """
+    modes, size = out.x.shape[1:]
     total = 0.0
     for k in kept:
-        total += math.exp(room.log_weight[k] - room.log_weight[kept[0]])
-    total = room.log_weight[kept[0]] + math.log(total)
+        total += math.exp(workspace.log_weight[k] - workspace.log_weight[kept[0]])
+    total = workspace.log_weight[kept[0]] + math.log(total)
     for k in kept:
-        n, h, row, at = room.count[k], ends[1], ends[2], out.block[ends[1]]
+        n, h, row, at = workspace.target_count[k], used[1], used[2], out.first_cov[used[1]]
         width = n * size
-        if h + 1 >= len(out.hypothesis) or row + n > len(out.x) or at + models * width * width > len(out.cov):
+        if h + 1 >= len(out.first_row) or row + n > len(out.x) or at + modes * width * width > len(out.cov):
             return False
-        out.log_weight[h] = room.log_weight[k] - total
-        for m in range(models):
-            out.chance[h, m] = room.chance[k, m]
+        out.log_weight[h] = workspace.log_weight[k] - total
+        for m in range(modes):
+            out.mode_probs[h, m] = workspace.mode_probs[k, m]
             for p in range(width):
                 for q in range(width):
-                    out.cov[at + q] = room.cov[k, m, p, q]
+                    out.cov[at + q] = workspace.cov[k, m, p, q]
                 at += width
         for i in range(n):
-            copy_row(room.x[k], room.real[k], room.whole[k], i, out.x, out.real, out.whole, row + i)
-        out.block[h + 1], out.hypothesis[h + 1] = at, row + n
-        ends[1], ends[2] = h + 1, row + n
-    if ends[0] + 1 >= len(out.group):
+            copy_row(workspace.x[k], workspace.floats[k], workspace.ints[k], i, out.x, out.floats, out.ints, row + i)
+        out.first_cov[h + 1], out.first_row[h + 1] = at, row + n
+        used[1], used[2] = h + 1, row + n
+    if used[0] + 1 >= len(out.first_hypothesis):
         return False
-    out.group[ends[0] + 1] = ends[1]
-    ends[0] += 1
+    out.first_hypothesis[used[0] + 1] = used[1]
+    used[0] += 1
     return True
 
 
 @compiled
-def copy(room, k, into, c):  # type: ignore[no-untyped-def]
-    """A room's hypothesis k into another room, as its hypothesis c."""
-    n, models, size = room.count[k], room.x.shape[2], room.x.shape[3]
-    into.count[c], into.log_weight[c] = n, room.log_weight[k]
+def copy_hypothesis(workspace, k, into, c):  # type: ignore[no-untyped-def]
+    """Copy hypothesis k of a workspace to hypothesis c of another."""
+    n, modes, size = workspace.target_count[k], workspace.x.shape[2], workspace.x.shape[3]
+    into.target_count[c], into.log_weight[c] = n, workspace.log_weight[k]
     for i in range(n):
-        copy_row(room.x[k], room.real[k], room.whole[k], i, into.x[c], into.real[c], into.whole[c], i)
-    for m in range(models):
-        into.chance[c, m] = room.chance[k, m]
+        copy_row(workspace.x[k], workspace.floats[k], workspace.ints[k], i, into.x[c], into.floats[c], into.ints[c], i)
+    for m in range(modes):
+        into.mode_probs[c, m] = workspace.mode_probs[k, m]
         for p in range(n * size):
             for q in range(n * size):
-                into.cov[c, m, p, q] = room.cov[k, m, p, q]
+                into.cov[c, m, p, q] = workspace.cov[k, m, p, q]
 
 
 @compiled
-def copy_row(x, real, whole, i, into_x, into_real, into_whole, k):  # type: ignore[no-untyped-def]
-    """Row i of these to row k of those."""
+def copy_row(x, floats, ints, i, into_x, into_floats, into_ints, k):  # type: ignore[no-untyped-def]
+    """Copy row i of three arrays to row k of three others."""
     for m in range(x.shape[1]):
         for a in range(x.shape[2]):
             into_x[k, m, a] = x[i, m, a]
-    for a in range(real.shape[1]):
-        into_real[k, a] = real[i, a]
-    for a in range(WHOLES):
-        into_whole[k, a] = whole[i, a]
+    for a in range(floats.shape[1]):
+        into_floats[k, a] = floats[i, a]
+    for a in range(INT_COLUMNS):
+        into_ints[k, a] = ints[i, a]
 
 
 @compiled
-def covary(one, other, a, b):  # type: ignore[no-untyped-def]
-    """The covariance of axis a of one's error with axis b of the other's, by their factors, each flat from (2, R)."""
+def error_covariance(one, other, a, b):  # type: ignore[no-untyped-def]
+    """Covariance, px^2, of one error along axis a with another along axis b, from their parts, each (2, R) flattened."""
     half, value = len(one) // 2, 0.0
     for r in range(half):
         value += one[a * half + r] * other[b * half + r]
@@ -206,16 +212,17 @@ def covary(one, other, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def keep_rows(room, c, kept):  # type: ignore[no-untyped-def]
-    """Leaves only some rows of a hypothesis, those of a mask, in their order."""
-    n, size = room.count[c], room.x.shape[3]
+def keep_rows(workspace, c, kept):  # type: ignore[no-untyped-def]
+    """Keep only the targets in a bit mask of hypothesis c, in their order."""
+    n, size = workspace.target_count[c], workspace.x.shape[3]
     count = 0
     for i in range(n):
         if kept >> i & 1:
             if count != i:
-                copy_row(room.x[c], room.real[c], room.whole[c], i, room.x[c], room.real[c], room.whole[c], count)
+                x, floats, ints = workspace.x[c], workspace.floats[c], workspace.ints[c]
+                copy_row(x, floats, ints, i, x, floats, ints, count)
                 a, b = count * size, i * size
-                room.cov[c, :, a : a + size, : n * size] = room.cov[c, :, b : b + size, : n * size].copy()
-                room.cov[c, :, : n * size, a : a + size] = room.cov[c, :, : n * size, b : b + size].copy()
+                workspace.cov[c, :, a : a + size, : n * size] = workspace.cov[c, :, b : b + size, : n * size].copy()
+                workspace.cov[c, :, : n * size, a : a + size] = workspace.cov[c, :, : n * size, b : b + size].copy()
             count += 1
-    room.count[c] = count
+    workspace.target_count[c] = count

@@ -1,4 +1,7 @@
-"""How a group's targets may explain its detections: the options of each, and the best events made of them. Compiled."""
+"""Association within a group: the options of each detection, and the best joint events by branch and bound. Compiled.
+
+An event gives each detection a set of targets, disjoint from the others'; the empty set: clutter or a new target.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,42 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irst_stream.system.numba_cache import compiled
-from irst_stream.track.compiled.beliefs import FAINT, WORTH
-from irst_stream.track.compiled.places import chi_squared, log_normal, measured
-from irst_stream.track.compiled.sight import brightness, chance_of_one, chances_merged, fates, shares_of, size_of, widening
+from irst_stream.track.compiled.beliefs import LOG_RATIO, MAX_LOG_WEIGHT_DROP
+from irst_stream.track.compiled.places import gaussian_log_density, mahalanobis_squared, predict_positions
+from irst_stream.track.compiled.sight import (
+    brightness_log_ratio,
+    centroid_weights,
+    count_targets,
+    covariance_inflation,
+    merge_probabilities,
+    merged_probability,
+    survival_terms,
+)
 
-__all__ = ["MOST_SEEN", "Best", "empty_work", "explain", "gain_of"]
+__all__ = ["MAX_GROUP_DETECTIONS", "BestEvents", "empty_search", "find_best_events", "log_gain"]
 
-MOST_SEEN = 12  # detections of a group in a frame; the others are taken for new
-MOST_MERGED = 5
-OPTIONS = 64  # ways to explain one detection
-MERGEABLE = 1e-3  # targets whose chance to be merged is less are not taken to be
+MAX_GROUP_DETECTIONS = 12  # in a frame; further ones are taken for new targets
+MAX_MERGED_TARGETS = 5  # in one detection
+MAX_OPTIONS = 64  # of one detection
+MIN_MERGE_PROBABILITY = 1e-3  # less likely merges are not considered
 
 
-class Work(NamedTuple):
-    """What each of a group's detections may show, and how far the search through that has come: see _options, _events."""
+class EventSearch(NamedTuple):
+    """Each detection's options, and the state of the depth-first search through them: see _list_options, _search_events."""
 
-    masks: Any  # (MOST_SEEN, OPTIONS) of targets, a bit each
-    gains: Any  # (MOST_SEEN, OPTIONS)
-    counts: Any  # (MOST_SEEN,)
-    hope: Any  # (MOST_SEEN + 1,), as the others: the most that is to be had from here on
+    masks: Any  # (MAX_GROUP_DETECTIONS, MAX_OPTIONS) of targets, one bit each
+    gains: Any  # (MAX_GROUP_DETECTIONS, MAX_OPTIONS)
+    counts: Any  # (MAX_GROUP_DETECTIONS,) options
+    # (MAX_GROUP_DETECTIONS + 1,), by depth:
+    bound: Any  # highest gain that the remaining detections can add
     chosen: Any
-    turn: Any
-    used: Any
+    next_option: Any
+    used_targets: Any  # mask
     score: Any
 
 
-class Best(NamedTuple):
-    """The best events of a group, in falling order of their score (K,): of which hypothesis (K,), masks (K, MOST_SEEN)."""
+class BestEvents(NamedTuple):
+    """A group's K best events, by falling score (K,): the hypothesis (K,) and masks (K, MAX_GROUP_DETECTIONS) of each."""
 
     score: Any
     hypothesis: Any
@@ -42,79 +54,103 @@ class Best(NamedTuple):
 
 
 @compiled
-def empty_work():  # type: ignore[no-untyped-def]
-    """Room to search in."""
-    return Work(
-        np.zeros((MOST_SEEN, OPTIONS), np.int64),
-        np.zeros((MOST_SEEN, OPTIONS)),
-        np.zeros(MOST_SEEN, np.int64),
-        np.zeros(MOST_SEEN + 1),
-        np.zeros(MOST_SEEN + 1, np.int64),
-        np.zeros(MOST_SEEN + 1, np.int64),
-        np.zeros(MOST_SEEN + 1, np.int64),
-        np.zeros(MOST_SEEN + 1),
+def empty_search():  # type: ignore[no-untyped-def]
+    """A search with no options yet."""
+    return EventSearch(
+        np.zeros((MAX_GROUP_DETECTIONS, MAX_OPTIONS), np.int64),
+        np.zeros((MAX_GROUP_DETECTIONS, MAX_OPTIONS)),
+        np.zeros(MAX_GROUP_DETECTIONS, np.int64),
+        np.zeros(MAX_GROUP_DETECTIONS + 1),
+        np.zeros(MAX_GROUP_DETECTIONS + 1, np.int64),
+        np.zeros(MAX_GROUP_DETECTIONS + 1, np.int64),
+        np.zeros(MAX_GROUP_DETECTIONS + 1, np.int64),
+        np.zeros(MAX_GROUP_DETECTIONS + 1),
     )
 
 
 @compiled
-def explain(room, count, seen, lights, clutter, rules, view, work, best):  # type: ignore[no-untyped-def]
-    """The best events of a group over all its hypotheses, and how these look."""
+def find_best_events(workspace, count, measurements, amplitudes, log_clutter, rules, prediction, search, best):  # type: ignore[no-untyped-def]
+    """Fill `best` with a group's best events over its `count` hypotheses, and `prediction` for each of these."""
     best.score[:] = -np.inf
     for k in range(count):
-        n = room.count[k]
-        real, places, spread, merging = room.real[k, :n], view.places[k], view.spread[k], view.merging[k]
-        measured(room.x[k, :n], room.cov[k], room.chance[k], rules.coloured, places, spread)
-        chances_merged(n, places, spread, rules, merging)
-        fates(real, merging, rules, view.fate[k], view.missed[k], view.visible[k], view.odds[k])
-        for j in range(len(seen)):
-            work.counts[j] = _options(
-                seen[j],
-                lights[j],
-                clutter[j],
-                real,
-                places,
-                spread,
-                merging,
-                view.fate[k],
-                view.odds[k],
+        n = workspace.target_count[k]
+        x, cov, floats, mode_probs = workspace.x[k, :n], workspace.cov[k], workspace.floats[k, :n], workspace.mode_probs[k]
+        positions, position_cov = prediction.positions[k], prediction.position_cov[k]
+        merge_probs, log_unmerged = prediction.merge_probs[k], prediction.log_unmerged[k]
+        log_missed, log_odds = prediction.log_missed[k], prediction.log_odds[k]
+        predict_positions(x, cov, mode_probs, rules.errors_in_state, positions, position_cov)
+        merge_probabilities(n, positions, position_cov, rules, merge_probs)
+        survival_terms(floats, merge_probs, rules, log_unmerged, log_missed, prediction.detection_probs[k], log_odds)
+        for j in range(len(measurements)):
+            search.counts[j] = _list_options(
+                measurements[j],
+                amplitudes[j],
+                log_clutter[j],
+                floats,
+                positions,
+                position_cov,
+                merge_probs,
+                log_unmerged,
+                log_odds,
                 rules,
-                work.masks[j],
-                work.gains[j],
+                search.masks[j],
+                search.gains[j],
             )
-        base = room.log_weight[k]
+        base = workspace.log_weight[k]
         for i in range(n):
-            base += view.missed[k, i]
-        _events(k, base, len(seen), work, best)
+            base += log_missed[i]
+        _search_events(k, base, len(measurements), search, best)
 
 
 @compiled
-def _options(seen, light, clutter, real, places, spread, merging, fate, odds, rules, masks, gains):  # type: ignore[no-untyped-def]
-    """Fills the ways in which targets may explain one detection (x, y, xx, xy, yy), none being the first; how many."""
-    n, count = len(real), 1
+def _list_options(  # type: ignore[no-untyped-def]
+    measurement,
+    amplitude,
+    log_clutter,
+    floats,
+    positions,
+    position_cov,
+    merge_probs,
+    log_unmerged,
+    log_odds,
+    rules,
+    masks,
+    gains,
+):
+    """Fill the masks and gains of the target sets that may explain one detection, the empty set first; return their number.
+
+    Only single targets and merged sets within the gate are options.
+    """
+    n, count = len(floats), 1
     masks[0], gains[0] = 0, 0.0
-    room = rules.resolution + 3 * rules.softness
+    merge_reach = rules.resolution_px + 3 * rules.resolution_sd_px
     candidates = 0
     for i in range(n):
-        dx, dy = seen[0] - places[i, 0], seen[1] - places[i, 1]
-        wider = widening(1 << i, real, seen)
-        xx, xy = spread[i, i, 0, 0] + wider * seen[2], spread[i, i, 0, 1] + wider * seen[3]
-        yy = spread[i, i, 1, 1] + wider * seen[4]
-        if chi_squared(dx, dy, xx, xy, yy) < rules.gate and count < OPTIONS:
-            density, _ = log_normal(dx, dy, xx, xy, yy)
-            more = brightness(1 << i, real, light, clutter, rules)
-            masks[count], gains[count] = 1 << i, gain_of(1 << i, n, odds, fate, merging, seen[WORTH] + density, more)
+        dx, dy = measurement[0] - positions[i, 0], measurement[1] - positions[i, 1]
+        inflation = covariance_inflation(1 << i, floats, measurement)
+        xx = position_cov[i, i, 0, 0] + inflation * measurement[2]
+        xy = position_cov[i, i, 0, 1] + inflation * measurement[3]
+        yy = position_cov[i, i, 1, 1] + inflation * measurement[4]
+        if mahalanobis_squared(dx, dy, xx, xy, yy) < rules.gate_chi2 and count < MAX_OPTIONS:
+            log_density, _ = gaussian_log_density(dx, dy, xx, xy, yy)
+            brightness_gain = brightness_log_ratio(1 << i, floats, amplitude, log_clutter, rules)
+            log_ratio = measurement[LOG_RATIO] + log_density
+            masks[count] = 1 << i
+            gains[count] = log_gain(1 << i, n, log_odds, log_unmerged, merge_probs, log_ratio, brightness_gain)
             count += 1
-        if math.hypot(dx, dy) < room * (MOST_MERGED - 1) / 2 + math.sqrt(rules.gate * max(xx, yy)):
+        if math.hypot(dx, dy) < merge_reach * (MAX_MERGED_TARGETS - 1) / 2 + math.sqrt(rules.gate_chi2 * max(xx, yy)):
             candidates |= 1 << i
-    candidates = _mergeable(candidates, n, merging)
+    candidates = _mergeable_targets(candidates, n, merge_probs)
     subset = candidates
     while subset:
-        if 2 <= size_of(subset) <= MOST_MERGED and count < OPTIONS and chance_of_one(subset, n, merging) > MERGEABLE:
-            density, chi2 = _mean_density(subset, seen, real, places, spread)
-            if chi2 < rules.gate:
-                more = brightness(subset, real, light, clutter, rules)
-                gain = gain_of(subset, n, odds, fate, merging, seen[WORTH] + density, more)
-                if gain > -FAINT:
+        may_merge = 2 <= count_targets(subset) <= MAX_MERGED_TARGETS and count < MAX_OPTIONS
+        if may_merge and merged_probability(subset, n, merge_probs) > MIN_MERGE_PROBABILITY:
+            log_density, chi2 = _merged_log_density(subset, measurement, floats, positions, position_cov)
+            if chi2 < rules.gate_chi2:
+                brightness_gain = brightness_log_ratio(subset, floats, amplitude, log_clutter, rules)
+                log_ratio = measurement[LOG_RATIO] + log_density
+                gain = log_gain(subset, n, log_odds, log_unmerged, merge_probs, log_ratio, brightness_gain)
+                if gain > -MAX_LOG_WEIGHT_DROP:
                     masks[count], gains[count] = subset, gain
                     count += 1
         subset = (subset - 1) & candidates
@@ -122,89 +158,90 @@ def _options(seen, light, clutter, real, places, spread, merging, fate, odds, ru
 
 
 @compiled
-def _mergeable(mask, n, merging):  # type: ignore[no-untyped-def]
-    """Those of a mask that can be merged with another of it."""
+def _mergeable_targets(mask, n, merge_probs):  # type: ignore[no-untyped-def]
+    """Mask of the targets in a mask that may merge with another one in it."""
     found = 0
     for i in range(n):
         for j in range(i):
-            if mask >> i & mask >> j & 1 and merging[i, j] > MERGEABLE:
+            if mask >> i & mask >> j & 1 and merge_probs[i, j] > MIN_MERGE_PROBABILITY:
                 found |= 1 << i | 1 << j
     return found
 
 
 @compiled
-def _mean_density(mask, seen, real, places, spread):  # type: ignore[no-untyped-def]
-    """Log density of a detection, and its chi^2, if it is the weighted mean of these targets."""
-    share = shares_of(mask, real)
-    wider = widening(mask, real, seen)
-    dx, dy, xx, xy, yy = seen[0], seen[1], wider * seen[2], wider * seen[3], wider * seen[4]
-    for i in range(len(real)):
-        if share[i] > 0:
-            dx, dy = dx - share[i] * places[i, 0], dy - share[i] * places[i, 1]
-            for j in range(len(real)):
-                if share[j] > 0:
-                    both = share[i] * share[j]
-                    xx += both * spread[i, j, 0, 0]
-                    xy += both * (spread[i, j, 0, 1] + spread[i, j, 1, 0]) / 2
-                    yy += both * spread[i, j, 1, 1]
-    return log_normal(dx, dy, xx, xy, yy)
+def _merged_log_density(mask, measurement, floats, positions, position_cov):  # type: ignore[no-untyped-def]
+    """Log density of a detection of several merged targets, at their weighted mean position, and its chi^2."""
+    weights = centroid_weights(mask, floats)
+    inflation = covariance_inflation(mask, floats, measurement)
+    dx, dy = measurement[0], measurement[1]
+    xx, xy, yy = inflation * measurement[2], inflation * measurement[3], inflation * measurement[4]
+    for i in range(len(floats)):
+        if weights[i] > 0:
+            dx, dy = dx - weights[i] * positions[i, 0], dy - weights[i] * positions[i, 1]
+            for j in range(len(floats)):
+                if weights[j] > 0:
+                    both = weights[i] * weights[j]
+                    xx += both * position_cov[i, j, 0, 0]
+                    xy += both * (position_cov[i, j, 0, 1] + position_cov[i, j, 1, 0]) / 2
+                    yy += both * position_cov[i, j, 1, 1]
+    return gaussian_log_density(dx, dy, xx, xy, yy)
 
 
 @compiled
-def gain_of(mask, n, odds, fate, merging, place_density, light_density):  # type: ignore[no-untyped-def]
-    """By how much better a detection is explained by these targets than by clutter, they being missed."""
-    gain = place_density + light_density
+def log_gain(mask, n, log_odds, log_unmerged, merge_probs, position_log_ratio, brightness_gain):  # type: ignore[no-untyped-def]
+    """Log weight gained where a detection comes from these targets, over clutter while the targets are missed."""
+    gain = position_log_ratio + brightness_gain
     for i in range(n):
         if mask >> i & 1:
-            gain += odds[i]
+            gain += log_odds[i]
     if mask & (mask - 1):
-        return gain + math.log(max(chance_of_one(mask, n, merging), 1e-9))
+        return gain + math.log(max(merged_probability(mask, n, merge_probs), 1e-9))
     for i in range(n):
         if mask >> i & 1:
-            gain += fate[i]
+            gain += log_unmerged[i]
     return gain
 
 
 @compiled
-def _events(h, base, m, work, best):  # type: ignore[no-untyped-def]
-    """The best ways in which disjoint sets of targets explain all m detections, by branch and bound; in falling order.
+def _search_events(h, base, m, search, best):  # type: ignore[no-untyped-def]
+    """Search hypothesis h for events of m detections, by branch and bound, and insert the best ones into `best`.
 
-    work: the options of each detection; best: the best events so far, among which they are entered.
+    base: log weight of the event that misses all targets; search: options of each detection; best: events so far.
     """
-    masks, gains, counts, hope, chosen, turn, used, score = work
-    most = len(best.score)
-    hope[m] = 0.0
+    masks, gains, counts, bound, chosen, next_option, used_targets, score = search
+    limit = len(best.score)
+    bound[m] = 0.0
     for j in range(m - 1, -1, -1):
         highest = gains[j, 0]
         for option in range(1, counts[j]):
             highest = max(highest, gains[j, option])
-        hope[j] = hope[j + 1] + highest
-    turn[: m + 1] = 0
-    depth, used[0], score[0] = 0, 0, base
+        bound[j] = bound[j + 1] + highest
+    next_option[: m + 1] = 0
+    depth, used_targets[0], score[0] = 0, 0, base
     while depth >= 0:
         if depth == m:
-            _enter(h, m, score[m], chosen, best)
+            _insert_event(h, m, score[m], chosen, best)
             depth -= 1
             continue
-        if turn[depth] >= counts[depth]:
-            turn[depth] = 0
+        if next_option[depth] >= counts[depth]:
+            next_option[depth] = 0
             depth -= 1
             continue
-        option = turn[depth]
-        turn[depth] += 1
+        option = next_option[depth]
+        next_option[depth] += 1
         mask = masks[depth, option]
-        if mask & used[depth]:
+        if mask & used_targets[depth]:
             continue
         reached = score[depth] + gains[depth, option]
-        if reached + hope[depth + 1] <= best.score[most - 1]:
+        if reached + bound[depth + 1] <= best.score[limit - 1]:
             continue
-        chosen[depth], used[depth + 1], score[depth + 1] = mask, used[depth] | mask, reached
+        chosen[depth], used_targets[depth + 1], score[depth + 1] = mask, used_targets[depth] | mask, reached
         depth += 1
 
 
 @compiled
-def _enter(h, m, score, chosen, best):  # type: ignore[no-untyped-def]
-    """Enters an event of m detections among the best, in falling order of their scores."""
+def _insert_event(h, m, score, chosen, best):  # type: ignore[no-untyped-def]
+    """Insert an event of m detections into `best`, which stays in falling order of score."""
     k = len(best.score) - 1
     if score <= best.score[k]:
         return

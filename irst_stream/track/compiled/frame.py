@@ -1,117 +1,138 @@
-"""What a frame does to all that is believed, group by group. Compiled."""
+"""The update of all hypotheses with one frame's detections, group by group. Compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from irst_stream.system.numba_cache import compiled
-from irst_stream.track.compiled.beliefs import FAINT, ID, NEW, copy, empty_room, keep_rows, load, store
-from irst_stream.track.compiled.events import MOST_SEEN, Best, empty_work, explain
-from irst_stream.track.compiled.groups import listed, parts, regroup, where
-from irst_stream.track.compiled.hypotheses import join, thin
-from irst_stream.track.compiled.lives import add_born, has_ended
-from irst_stream.track.compiled.sight import empty_view
-from irst_stream.track.compiled.updating import apply
+from irst_stream.track.compiled.beliefs import (
+    BIRTH_PROBABILITY,
+    ID,
+    MAX_LOG_WEIGHT_DROP,
+    append_group,
+    copy_hypothesis,
+    empty_workspace,
+    keep_rows,
+    load_group,
+)
+from irst_stream.track.compiled.events import MAX_GROUP_DETECTIONS, BestEvents, empty_search, find_best_events
+from irst_stream.track.compiled.gating import connected_parts, index_of, regroup, rows_by_label
+from irst_stream.track.compiled.hypotheses import join_groups, merge_and_prune
+from irst_stream.track.compiled.lives import add_births, has_ended
+from irst_stream.track.compiled.sight import empty_prediction
+from irst_stream.track.compiled.updating import apply_event
 
 __all__ = ["advance"]
 
 
 @compiled
-def advance(beliefs, seen, sources, lights, clutter, numbers, now_s, rules, out):  # type: ignore[no-untyped-def]
-    """One frame: predicted beliefs and its detections to beliefs, which are written into the first part of `out`.
+def advance(beliefs, measurements, error_sources, amplitudes, log_clutter, first_id, now_s, rules, out):  # type: ignore[no-untyped-def]
+    """Update predicted beliefs with one frame's detections; write the result to the beginning of `out`.
 
-    seen (N, 8 + 2 R): x, y px, the covariance with which they are compared (xx, xy, yy), the chance that each is a new
-    target, if nobody explains it, the log of how much likelier it is to be seen of a target than of clutter, px^2, the
-    variance of its error, of both axes, and the parts of that (2, R), 0 where it is no part of the state; sources (N,): a
-    number that those share whose errors share their parts; lights (N, 2): brightness and its variance, DN, NaN where
-    unknown; clutter (N,): log density of that brightness among all; numbers: the id of what the first detection may start,
-    the others' follow. Returns groups, hypotheses and rows used; -1 where it has no room.
+    measurements (N, 8 + 2 R), in columns: x, y px; the covariance that gating and update use (xx, xy, yy), px^2;
+    BIRTH_PROBABILITY: that an unexplained detection is a new target; LOG_RATIO: log of the detection probability over the
+    density of clutter and new targets, px^2; ERROR_VAR: variance of the error, both axes added up, px^2; from ERROR_PARTS
+    on: the parts of that error (2, R), R = 0 where errors are not part of the state.
+
+    error_sources (N,): equal for detections whose errors share their parts; amplitudes (N, 2): DN and variance, NaN where
+    unknown; log_clutter (N,): see clutter_brightness; first_id: id of the track that the first detection may start, the
+    others' follow. Returns the numbers of groups, hypotheses and rows written; -1 for each if `out` is too small.
     """
-    parent, owner = regroup(beliefs, seen, rules)
-    pool = 2 * rules.most
-    first, second, third = empty_room(pool, beliefs), empty_room(pool, beliefs), empty_room(pool, beliefs)
-    view, work = empty_view(pool), empty_work()
-    best = Best(np.empty(pool), np.zeros(pool, np.int64), np.zeros((pool, MOST_SEEN), np.int64))
-    members, begin = listed(parent, len(parent))
-    items, start = listed(owner, len(parent))
-    ends = np.zeros(3, np.int64)
-    out.group[0] = out.hypothesis[0] = out.block[0] = 0
+    parent, owner = regroup(beliefs, measurements, rules)
+    pool = 2 * rules.max_hypotheses
+    group, output, spare = empty_workspace(pool, beliefs), empty_workspace(pool, beliefs), empty_workspace(pool, beliefs)
+    prediction, search = empty_prediction(pool), empty_search()
+    best = BestEvents(np.empty(pool), np.zeros(pool, np.int64), np.zeros((pool, MAX_GROUP_DETECTIONS), np.int64))
+    members, begin = rows_by_label(parent, len(parent))
+    detections, start = rows_by_label(owner, len(parent))
+    used = np.zeros(3, np.int64)
+    out.first_hypothesis[0] = out.first_row[0] = out.first_cov[0] = 0
     for g in range(len(parent)):
         if parent[g] != g:
             continue
-        count = load(beliefs, g, first)
+        count = load_group(beliefs, g, group)
         for k in members[begin[g] + 1 : begin[g + 1]]:
-            others = load(beliefs, k, second)
-            count = join(first, count, second, others, third)
-            first, third = third, first
-        rows = items[start[g] : start[g + 1]]
-        owner[rows[MOST_SEEN:]] = -1
-        rows = rows[:MOST_SEEN]
-        children = _branch(
-            first,
-            count,
-            rows,
-            seen[rows],
-            sources[rows],
-            lights[rows],
-            clutter[rows],
-            numbers,
-            now_s,
-            rules,
-            view,
-            work,
-            best,
-            second,
+            others = load_group(beliefs, k, output)
+            count = join_groups(group, count, output, others, spare)
+            group, spare = spare, group
+        rows = detections[start[g] : start[g + 1]]
+        owner[rows[MAX_GROUP_DETECTIONS:]] = -1
+        rows = rows[:MAX_GROUP_DETECTIONS]
+        gated, sources, light, clutter = measurements[rows], error_sources[rows], amplitudes[rows], log_clutter[rows]
+        children = _branch_group(
+            group, count, rows, gated, sources, light, clutter, first_id, now_s, rules, prediction, search, best, output
         )
-        if not _put_away(second, children, third, out, ends, rules):
+        if not _store_group(output, children, spare, out, used, rules):
             return -1, -1, -1
-    for j in range(len(seen)):
-        if owner[j] < 0 and seen[j, NEW] >= rules.least:
-            first.count[0], first.log_weight[0] = 0, 0.0
-            first.chance[0] = 1.0 / beliefs.x.shape[1]
-            alone, mine, light, source = np.array([j]), seen[j : j + 1], lights[j : j + 1], sources[j : j + 1]
-            add_born(first, 0, np.zeros(1, np.int64), alone, mine, source, light, numbers, now_s, rules)
-            if not store(first, np.zeros(1, np.int64), out, ends):
+    for j in range(len(measurements)):
+        if owner[j] < 0 and measurements[j, BIRTH_PROBABILITY] >= rules.min_existence_probability:
+            group.target_count[0], group.log_weight[0] = 0, 0.0
+            group.mode_probs[0] = 1.0 / beliefs.x.shape[1]
+            row, measurement, amplitude = np.array([j]), measurements[j : j + 1], amplitudes[j : j + 1]
+            source, no_mask = error_sources[j : j + 1], np.zeros(1, np.int64)
+            add_births(group, 0, no_mask, row, measurement, source, amplitude, first_id, now_s, rules)
+            if not append_group(group, np.zeros(1, np.int64), out, used):
                 return -1, -1, -1
-    return ends[0], ends[1], ends[2]
+    return used[0], used[1], used[2]
 
 
 @compiled
-def _branch(room, count, rows, seen, sources, lights, clutter, numbers, now_s, rules, view, work, best, into):  # type: ignore[no-untyped-def]
-    """A group's hypotheses and its detections (their rows in the frame) to the likeliest hypotheses after it; how many."""
-    explain(room, count, seen, lights, clutter, rules, view, work, best)
+def _branch_group(  # type: ignore[no-untyped-def]
+    workspace,
+    count,
+    rows,
+    measurements,
+    error_sources,
+    amplitudes,
+    log_clutter,
+    first_id,
+    now_s,
+    rules,
+    prediction,
+    search,
+    best,
+    into,
+):
+    """Update a group's `count` hypotheses with its detections; write the likeliest into `into` and return their number.
+
+    rows: the detections' rows in the frame; the other arrays are theirs alone.
+    """
+    find_best_events(workspace, count, measurements, amplitudes, log_clutter, rules, prediction, search, best)
     for c in range(len(best.score)):
-        if best.score[c] < best.score[0] - FAINT or best.score[c] == -np.inf:
+        if best.score[c] < best.score[0] - MAX_LOG_WEIGHT_DROP or best.score[c] == -np.inf:
             return c
         h, masks = best.hypothesis[c], best.masks[c]
-        copy(room, h, into, c)
-        apply(masks, rows, seen, sources, lights, clutter, now_s, into, c, view, h, rules)
+        copy_hypothesis(workspace, h, into, c)
+        apply_event(masks, rows, measurements, error_sources, amplitudes, log_clutter, now_s, into, c, prediction, h, rules)
         kept = 0
-        for i in range(into.count[c]):
-            if not has_ended(into.real[c, i], into.whole[c, i], now_s, rules):
+        for i in range(into.target_count[c]):
+            if not has_ended(into.floats[c, i], into.ints[c, i], now_s, rules):
                 kept |= 1 << i
         keep_rows(into, c, kept)
-        add_born(into, c, masks, rows, seen, sources, lights, numbers, now_s, rules)
+        add_births(into, c, masks, rows, measurements, error_sources, amplitudes, first_id, now_s, rules)
     return len(best.score)
 
 
 @compiled
-def _put_away(room, count, spare, out, ends, rules):  # type: ignore[no-untyped-def]
-    """A group's hypotheses into the beliefs, each part of it that stands alone as a group; False where there is no room."""
-    kept = thin(room, count, rules.most)
-    ids, part = parts(room, kept, rules)
+def _store_group(workspace, count, spare, out, used, rules):  # type: ignore[no-untyped-def]
+    """Merge and prune a group's hypotheses and append them to `out`, split into groups where targets are far apart.
+
+    Returns False if `out` is full.
+    """
+    kept = merge_and_prune(workspace, count, rules.max_hypotheses)
+    ids, part = connected_parts(workspace, kept, rules)
     if not len(ids):
         return True
     if (part == part[0]).all():
-        return store(room, kept, out, ends)
+        return append_group(workspace, kept, out, used)
     for number in np.unique(part):
         for c in range(len(kept)):
-            copy(room, kept[c], spare, c)
-            mine = 0
-            for i in range(spare.count[c]):
-                if part[where(ids, len(ids), spare.whole[c, i, ID])] == number:
-                    mine |= 1 << i
-            keep_rows(spare, c, mine)
-        if not store(spare, thin(spare, len(kept), rules.most), out, ends):
+            copy_hypothesis(workspace, kept[c], spare, c)
+            targets = 0
+            for i in range(spare.target_count[c]):
+                if part[index_of(ids, len(ids), spare.ints[c, i, ID])] == number:
+                    targets |= 1 << i
+            keep_rows(spare, c, targets)
+        if not append_group(spare, merge_and_prune(spare, len(kept), rules.max_hypotheses), out, used):
             return False
     return True

@@ -1,4 +1,4 @@
-"""Targets are born, are confirmed, and end. Compiled."""
+"""Birth, confirmation and end of tracks. Compiled."""
 
 from __future__ import annotations
 
@@ -9,85 +9,88 @@ from irst_stream.track.compiled.beliefs import (
     AGE,
     AMPLITUDE,
     AMPLITUDE_VAR,
+    BIRTH_PROBABILITY,
     CONFIRMED,
     DETECTION,
+    ERROR_PARTS,
+    ERROR_SOURCE,
     ERROR_VAR,
-    EXISTS,
-    FACTOR,
-    HITS,
+    EXISTENCE,
+    HIT_BITS,
     ID,
+    LAST_ERROR_PARTS,
     LAST_ERROR_VAR,
-    MOST_TARGETS,
-    NEW,
-    PARENT,
-    PARTS,
+    LAST_SEEN_S,
+    MAX_GROUP_TARGETS,
+    PARENT_ROW,
     SCORE,
-    SEEN_S,
-    SOURCE,
-    covary,
+    error_covariance,
 )
-from irst_stream.track.compiled.sight import size_of
+from irst_stream.track.compiled.sight import count_targets
 
-__all__ = ["add_born", "confirms", "has_ended"]
-
-
-@compiled
-def confirms(real, whole, rules):  # type: ignore[no-untyped-def]
-    """1 where a track has what confirms it, else 0."""
-    if rules.by_score:
-        return 1 if real[SCORE] >= rules.enough else 0
-    return 1 if size_of(whole[HITS] & ((1 << rules.of) - 1)) >= rules.hits else 0
+__all__ = ["add_births", "confirmation", "has_ended"]
 
 
 @compiled
-def has_ended(real, whole, now_s, rules):  # type: ignore[no-untyped-def]
-    """Whether a track is over: unlikely, long unseen, or not confirmed in time."""
-    if real[EXISTS] < rules.least or now_s - real[SEEN_S] > rules.end_s:
+def confirmation(floats, ints, rules):  # type: ignore[no-untyped-def]
+    """1 where a track meets the rule of confirmation, M of N or by score; else 0."""
+    if rules.confirm_by_score:
+        return 1 if floats[SCORE] >= rules.confirm_score else 0
+    return 1 if count_targets(ints[HIT_BITS] & ((1 << rules.confirm_window) - 1)) >= rules.confirm_hits else 0
+
+
+@compiled
+def has_ended(floats, ints, now_s, rules):  # type: ignore[no-untyped-def]
+    """Whether a track ends: it is unlikely to exist, has coasted too long, or was not confirmed in time."""
+    if floats[EXISTENCE] < rules.min_existence_probability or now_s - floats[LAST_SEEN_S] > rules.max_coast_s:
         return True
-    if whole[CONFIRMED]:
+    if ints[CONFIRMED]:
         return False
-    if rules.by_score:
-        return real[SCORE] < -rules.enough
-    frames = min(whole[AGE], rules.of)
-    misses = frames - size_of(whole[HITS] & ((1 << frames) - 1))
-    return whole[AGE] > rules.of or misses > rules.of - rules.hits
+    if rules.confirm_by_score:
+        return floats[SCORE] < -rules.confirm_score
+    frames = min(ints[AGE], rules.confirm_window)
+    misses = frames - count_targets(ints[HIT_BITS] & ((1 << frames) - 1))
+    return ints[AGE] > rules.confirm_window or misses > rules.confirm_window - rules.confirm_hits
 
 
 @compiled
-def add_born(room, c, masks, rows, seen, sources, lights, numbers, now_s, rules):  # type: ignore[no-untyped-def]
-    """Adds what a hypothesis does not explain to it, as new targets."""
-    size = room.x.shape[3]
+def add_births(workspace, c, masks, rows, measurements, error_sources, amplitudes, first_id, now_s, rules):  # type: ignore[no-untyped-def]
+    """Add a new target to hypothesis c for each detection that it does not explain and that is likely enough to be one."""
+    size = workspace.x.shape[3]
     for j in range(len(rows)):
-        n = room.count[c]
-        if masks[j] or n >= MOST_TARGETS or seen[j, NEW] < rules.least:
+        n = workspace.target_count[c]
+        if masks[j] or n >= MAX_GROUP_TARGETS or measurements[j, BIRTH_PROBABILITY] < rules.min_existence_probability:
             continue
         a, b = n * size, (n + 1) * size
-        room.cov[c, :, a:b, :b] = 0.0
-        room.cov[c, :, :b, a:b] = 0.0
-        cov, number = room.cov[c, :, a:b, a:b], numbers + rows[j]
-        _born(rows[j], seen[j], lights[j], number, now_s, rules, room.x[c, n], cov, room.real[c, n], room.whole[c, n])
-        room.whole[c, n, SOURCE] = sources[j]
-        room.count[c] = n + 1
+        workspace.cov[c, :, a:b, :b] = 0.0
+        workspace.cov[c, :, :b, a:b] = 0.0
+        x, cov = workspace.x[c, n], workspace.cov[c, :, a:b, a:b]
+        floats, ints = workspace.floats[c, n], workspace.ints[c, n]
+        _start_target(rows[j], measurements[j], amplitudes[j], first_id + rows[j], now_s, rules, x, cov, floats, ints)
+        workspace.ints[c, n, ERROR_SOURCE] = error_sources[j]
+        workspace.target_count[c] = n + 1
 
 
 @compiled
-def _born(row, seen, light, number, now_s, rules, x, cov, real, whole):  # type: ignore[no-untyped-def]
-    """Fills a new target's x (M, D), cov (M, D, D), real and whole from a detection."""
-    models, size = x.shape
+def _start_target(row, measurement, amplitude, track_id, now_s, rules, x, cov, floats, ints):  # type: ignore[no-untyped-def]
+    """Fill a new target's x (M, D), cov (M, D, D), floats and ints from the detection at that row of the frame."""
+    modes, size = x.shape
     x[:], cov[:] = 0.0, 0.0
-    for m in range(models):
-        x[m, 0], x[m, 1] = seen[0], seen[1]
-        for a in range(2, size - (2 if rules.coloured else 0)):
+    for m in range(modes):
+        x[m, 0], x[m, 1] = measurement[0], measurement[1]
+        for a in range(2, size - (2 if rules.errors_in_state else 0)):
             cov[m, a, a] = rules.speed_var
         for a in range(2):
             for b in range(2):
-                cov[m, a, b] = seen[2 + a + b]
-                if rules.coloured:
-                    u, v, error = size - 2 + a, size - 2 + b, covary(seen[PARTS:], seen[PARTS:], a, b)
+                cov[m, a, b] = measurement[2 + a + b]
+                if rules.errors_in_state:
+                    u, v = size - 2 + a, size - 2 + b
+                    error = error_covariance(measurement[ERROR_PARTS:], measurement[ERROR_PARTS:], a, b)
                     cov[m, u, v], cov[m, a, v], cov[m, u, b] = error, -error, -error
                     cov[m, a, b] += error
-    real[AMPLITUDE], real[AMPLITUDE_VAR] = light[0], light[1]
-    real[EXISTS], real[SCORE], real[SEEN_S] = seen[NEW], math.log(seen[NEW]), now_s
-    real[LAST_ERROR_VAR], real[FACTOR:] = seen[ERROR_VAR], seen[PARTS:]
-    whole[ID], whole[HITS], whole[AGE], whole[CONFIRMED], whole[DETECTION], whole[PARENT] = number, 1, 1, 0, row, -1
-    whole[CONFIRMED] = confirms(real, whole, rules)
+    floats[AMPLITUDE], floats[AMPLITUDE_VAR] = amplitude[0], amplitude[1]
+    floats[EXISTENCE], floats[SCORE] = measurement[BIRTH_PROBABILITY], math.log(measurement[BIRTH_PROBABILITY])
+    floats[LAST_SEEN_S] = now_s
+    floats[LAST_ERROR_VAR], floats[LAST_ERROR_PARTS:] = measurement[ERROR_VAR], measurement[ERROR_PARTS:]
+    ints[ID], ints[HIT_BITS], ints[AGE], ints[CONFIRMED], ints[DETECTION], ints[PARENT_ROW] = track_id, 1, 1, 0, row, -1
+    ints[CONFIRMED] = confirmation(floats, ints, rules)

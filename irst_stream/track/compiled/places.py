@@ -1,4 +1,4 @@
-"""Where targets are measured to be, and how surely. Compiled."""
+"""Predicted measurements of position, their covariances, and Gaussian densities. Compiled."""
 
 from __future__ import annotations
 
@@ -7,65 +7,73 @@ import math
 from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import TINY
 
-__all__ = ["chi_squared", "cross_cov", "log_normal", "mean_place", "measured", "place_of"]
+__all__ = [
+    "gaussian_log_density",
+    "mahalanobis_squared",
+    "mean_position",
+    "measured_position",
+    "position_cross_cov",
+    "predict_positions",
+]
 
 LOG_2PI = math.log(2 * math.pi)
 
 
 @compiled
-def place_of(x, row, m, coloured):  # type: ignore[no-untyped-def]
-    """Where a target of x (R, M, D) is measured to be under one model."""
-    if not coloured:
+def measured_position(x, row, m, errors_in_state):  # type: ignore[no-untyped-def]
+    """Predicted measurement x, y, px, of a target of x (R, M, D) under mode m: with its error, if that is in the state."""
+    if not errors_in_state:
         return x[row, m, 0], x[row, m, 1]
     size = x.shape[2]
     return x[row, m, 0] + x[row, m, size - 2], x[row, m, 1] + x[row, m, size - 1]
 
 
 @compiled
-def mean_place(x, row, chance, coloured):  # type: ignore[no-untyped-def]
-    """Where it is over all models."""
-    across, down = 0.0, 0.0
-    for m in range(len(chance)):
-        u, v = place_of(x, row, m, coloured)
-        across, down = across + chance[m] * u, down + chance[m] * v
-    return across, down
+def mean_position(x, row, mode_probs, errors_in_state):  # type: ignore[no-untyped-def]
+    """Predicted measurement x, y, px, of a target of x (R, M, D), averaged over the modes (M,)."""
+    x_mean, y_mean = 0.0, 0.0
+    for m in range(len(mode_probs)):
+        u, v = measured_position(x, row, m, errors_in_state)
+        x_mean, y_mean = x_mean + mode_probs[m] * u, y_mean + mode_probs[m] * v
+    return x_mean, y_mean
 
 
 @compiled
-def cross_cov(cov, m, i, j, size, coloured, a, b):  # type: ignore[no-untyped-def]
-    """The covariance of axis a of what is measured of target i with axis b of target j, under one model's joint cov."""
+def position_cross_cov(cov, m, i, j, size, errors_in_state, a, b):  # type: ignore[no-untyped-def]
+    """Covariance, px^2, of target i's predicted measurement along axis a with target j's along axis b, under mode m."""
     p, q = size * i + a, size * j + b
-    if not coloured:
+    if not errors_in_state:
         return cov[m, p, q]
     u, v = size * (i + 1) - 2 + a, size * (j + 1) - 2 + b
     return cov[m, p, q] + cov[m, u, v] + cov[m, p, v] + cov[m, u, q]
 
 
 @compiled
-def measured(x, cov, chance, coloured, places, spread):  # type: ignore[no-untyped-def]
-    """Fills the places (n, 2) and their joint covariances (n, n, 2, 2) of x (n, M, D), over all models."""
-    n, models, size = x.shape
+def predict_positions(x, cov, mode_probs, errors_in_state, positions, position_cov):  # type: ignore[no-untyped-def]
+    """Fill the predicted measurements (n, 2) of x (n, M, D) and their joint covariance (n, n, 2, 2), over all modes."""
+    n, modes, size = x.shape
     for i in range(n):
-        places[i, 0], places[i, 1] = mean_place(x, i, chance, coloured)
+        positions[i, 0], positions[i, 1] = mean_position(x, i, mode_probs, errors_in_state)
         for j in range(i + 1):
             for a in range(2):
                 for b in range(2):
                     value = 0.0
-                    for m in range(models):
-                        here = place_of(x, i, m, coloured)[a] - places[i, a]
-                        there = place_of(x, j, m, coloured)[b] - places[j, b]
-                        value += chance[m] * (cross_cov(cov, m, i, j, size, coloured, a, b) + here * there)
-                    spread[i, j, a, b] = spread[j, i, b, a] = value
+                    for m in range(modes):
+                        one = measured_position(x, i, m, errors_in_state)[a] - positions[i, a]
+                        other = measured_position(x, j, m, errors_in_state)[b] - positions[j, b]
+                        within = position_cross_cov(cov, m, i, j, size, errors_in_state, a, b)
+                        value += mode_probs[m] * (within + one * other)
+                    position_cov[i, j, a, b] = position_cov[j, i, b, a] = value
 
 
 @compiled
-def chi_squared(dx, dy, xx, xy, yy):  # type: ignore[no-untyped-def]
-    """Of a distance, by its covariance."""
+def mahalanobis_squared(dx, dy, xx, xy, yy):  # type: ignore[no-untyped-def]
+    """Squared Mahalanobis distance of an offset dx, dy with covariance xx, xy, yy."""
     return (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / max(xx * yy - xy * xy, TINY)
 
 
 @compiled
-def log_normal(dx, dy, xx, xy, yy):  # type: ignore[no-untyped-def]
-    """Log density of a two-dimensional Gaussian, and its chi^2."""
-    chi2 = chi_squared(dx, dy, xx, xy, yy)
+def gaussian_log_density(dx, dy, xx, xy, yy):  # type: ignore[no-untyped-def]
+    """Log density of a two-dimensional Gaussian at an offset dx, dy from its mean, and the squared Mahalanobis distance."""
+    chi2 = mahalanobis_squared(dx, dy, xx, xy, yy)
     return -0.5 * chi2 - 0.5 * math.log(max(xx * yy - xy * xy, TINY)) - LOG_2PI, chi2

@@ -1,6 +1,6 @@
-"""How hypotheses look to the sensor: which targets merge, which are seen, how bright they are together. Compiled.
+"""The sensor model: probabilities of merging and detection, and the brightness of merged targets. Compiled.
 
-Sets of targets are masks, a bit for each.
+Sets of targets are masks, one bit for each target.
 """
 
 from __future__ import annotations
@@ -14,109 +14,112 @@ from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import (
     AMPLITUDE,
     AMPLITUDE_VAR,
+    ERROR_PARTS,
     ERROR_VAR,
-    EXISTS,
+    EXISTENCE,
     LAST_ERROR_VAR,
-    MOST_TARGETS,
-    PARTS,
+    MAX_GROUP_TARGETS,
     TINY,
 )
 
 __all__ = [
-    "brightness",
-    "chance_of_one",
-    "chances_merged",
-    "empty_view",
-    "fates",
-    "shares_of",
-    "size_of",
-    "unusual",
-    "widening",
+    "brightness_log_ratio",
+    "centroid_weights",
+    "clutter_brightness",
+    "count_targets",
+    "covariance_inflation",
+    "empty_prediction",
+    "merge_probabilities",
+    "merged_probability",
+    "survival_terms",
 ]
 
-MOST_LEARNT = 50  # detections of a frame, of the brightness that is usual
-HIDDEN = 0.7  # of the chance to be merged: how much of that a miss is forgiven
-FAR = 8.0  # standard deviations beyond the resolution: nothing is merged there
+MAX_LEARNT_DETECTIONS = 50  # of a frame, from which the usual brightness is learnt
+MISS_EXCUSED_BY_MERGING = 0.7  # share of the merge probability by which the detection probability falls
+NO_MERGE_BEYOND_SD = 8.0  # standard deviations beyond the resolution: the merge probability is 0 from here on
 
 
-class View(NamedTuple):
-    """How a room's hypotheses look to the sensor, K of them, each of up to N = MOST_TARGETS targets."""
+class SensorPrediction(NamedTuple):
+    """What the sensor is expected to see under each of K hypotheses of up to N = MAX_GROUP_TARGETS targets."""
 
-    places: Any  # (K, N, 2) px, where they are measured
-    spread: Any  # (K, N, N, 2, 2) px^2, the joint covariance of that
-    merging: Any  # (K, N, N): see chances_merged
-    fate: Any  # (K, N), and what follows: see fates
-    missed: Any
-    visible: Any
-    odds: Any
+    positions: Any  # (K, N, 2) px, predicted measurements
+    position_cov: Any  # (K, N, N, 2, 2) px^2, their joint covariance
+    merge_probs: Any  # (K, N, N): see merge_probabilities
+    log_unmerged: Any  # (K, N), as the following: see survival_terms
+    log_missed: Any  # (K, N)
+    detection_probs: Any  # (K, N)
+    log_odds: Any  # (K, N)
 
 
 @compiled
-def empty_view(most):  # type: ignore[no-untyped-def]
-    """Of so many hypotheses."""
-    n = MOST_TARGETS
-    return View(
-        np.zeros((most, n, 2)),
-        np.zeros((most, n, n, 2, 2)),
-        np.zeros((most, n, n)),
-        np.zeros((most, n)),
-        np.zeros((most, n)),
-        np.zeros((most, n)),
-        np.zeros((most, n)),
+def empty_prediction(hypotheses):  # type: ignore[no-untyped-def]
+    """Zeros for this number of hypotheses."""
+    n = MAX_GROUP_TARGETS
+    return SensorPrediction(
+        np.zeros((hypotheses, n, 2)),
+        np.zeros((hypotheses, n, n, 2, 2)),
+        np.zeros((hypotheses, n, n)),
+        np.zeros((hypotheses, n)),
+        np.zeros((hypotheses, n)),
+        np.zeros((hypotheses, n)),
+        np.zeros((hypotheses, n)),
     )
 
 
 @compiled
-def chances_merged(n, places, spread, rules, chance):  # type: ignore[no-untyped-def]
-    """Fills (n, n): the chance that two targets are too near to be told apart."""
+def merge_probabilities(n, positions, position_cov, rules, merge_probs):  # type: ignore[no-untyped-def]
+    """Fill (n, n): the probability that two targets are too close to be resolved, at most 0.98; 0 on the diagonal."""
     for i in range(n):
-        chance[i, i] = 0.0
+        merge_probs[i, i] = 0.0
         for j in range(i):
-            dx, dy = places[i, 0] - places[j, 0], places[i, 1] - places[j, 1]
-            apart = math.hypot(dx, dy)
-            xx = spread[i, i, 0, 0] + spread[j, j, 0, 0] - spread[i, j, 0, 0] - spread[j, i, 0, 0]
-            xy = spread[i, i, 0, 1] + spread[j, j, 0, 1] - spread[i, j, 0, 1] - spread[j, i, 0, 1]
-            yy = spread[i, i, 1, 1] + spread[j, j, 1, 1] - spread[i, j, 1, 1] - spread[j, i, 1, 1]
-            along = (dx * dx * xx + 2 * dx * dy * xy + dy * dy * yy) / apart**2 if apart > 1e-6 else (xx + yy) / 2
-            beyond = (apart - rules.resolution) / math.sqrt(max(along, 0.0) + rules.softness**2)
-            near = min(0.5 * math.erfc(beyond / math.sqrt(2.0)), 0.98) if beyond < FAR else 0.0
-            chance[i, j] = chance[j, i] = near
+            dx, dy = positions[i, 0] - positions[j, 0], positions[i, 1] - positions[j, 1]
+            distance = math.hypot(dx, dy)
+            xx = position_cov[i, i, 0, 0] + position_cov[j, j, 0, 0] - position_cov[i, j, 0, 0] - position_cov[j, i, 0, 0]
+            xy = position_cov[i, i, 0, 1] + position_cov[j, j, 0, 1] - position_cov[i, j, 0, 1] - position_cov[j, i, 0, 1]
+            yy = position_cov[i, i, 1, 1] + position_cov[j, j, 1, 1] - position_cov[i, j, 1, 1] - position_cov[j, i, 1, 1]
+            variance = (dx * dx * xx + 2 * dx * dy * xy + dy * dy * yy) / distance**2 if distance > 1e-6 else (xx + yy) / 2
+            excess_sd = (distance - rules.resolution_px) / math.sqrt(max(variance, 0.0) + rules.resolution_sd_px**2)
+            probability = min(0.5 * math.erfc(excess_sd / math.sqrt(2.0)), 0.98) if excess_sd < NO_MERGE_BEYOND_SD else 0.0
+            merge_probs[i, j] = merge_probs[j, i] = probability
 
 
 @compiled
-def chance_of_one(mask, n, merging):  # type: ignore[no-untyped-def]
-    """The chance that the targets of a mask are one: the least of each one's chance to be merged with another of them."""
-    least = 1.0
+def merged_probability(mask, n, merge_probs):  # type: ignore[no-untyped-def]
+    """Probability that a mask's targets are one detection: the minimum over targets of the highest pairwise probability."""
+    weakest = 1.0
     for i in range(n):
         if mask >> i & 1:
-            most = 0.0
+            strongest = 0.0
             for j in range(n):
                 if j != i and mask >> j & 1:
-                    most = max(most, merging[i, j])
-            least = min(least, most)
-    return least
+                    strongest = max(strongest, merge_probs[i, j])
+            weakest = min(weakest, strongest)
+    return weakest
 
 
 @compiled
-def fates(real, merging, rules, fate, missed, visible, odds):  # type: ignore[no-untyped-def]
-    """Fills (n,) each: log of not being merged, shared with the neighbour; log of being missed; the chance to be seen
-    alone; log of the chance to be there over that of being missed.
+def survival_terms(floats, merge_probs, rules, log_unmerged, log_missed, detection_probs, log_odds):  # type: ignore[no-untyped-def]
+    """Fill the terms of existence and detection of n targets, (n,) each.
+
+    log_unmerged: log probability of not being merged, half of it for each of two neighbours; log_missed: log probability
+    of not being detected; detection_probs: detection probability of the target alone; log_odds: log of its existence
+    probability over that of being missed.
     """
-    n = len(real)
+    n = len(floats)
     for i in range(n):
-        most = 0.0
+        merged = 0.0
         for j in range(n):
             if j != i:
-                most = max(most, merging[i, j] * real[j, EXISTS])
-        fate[i] = 0.5 * math.log(1 - most)
-        visible[i] = rules.detected * (1 - HIDDEN * most)
-        missed[i] = math.log(1 - real[i, EXISTS] * visible[i]) + fate[i]
-        odds[i] = math.log(max(real[i, EXISTS], TINY)) - missed[i]
+                merged = max(merged, merge_probs[i, j] * floats[j, EXISTENCE])
+        log_unmerged[i] = 0.5 * math.log(1 - merged)
+        detection_probs[i] = rules.detection_probability * (1 - MISS_EXCUSED_BY_MERGING * merged)
+        log_missed[i] = math.log(1 - floats[i, EXISTENCE] * detection_probs[i]) + log_unmerged[i]
+        log_odds[i] = math.log(max(floats[i, EXISTENCE], TINY)) - log_missed[i]
 
 
 @compiled
-def size_of(mask):  # type: ignore[no-untyped-def]
-    """How many targets a mask has."""
+def count_targets(mask):  # type: ignore[no-untyped-def]
+    """The number of targets in a mask."""
     count = 0
     while mask:
         mask &= mask - 1
@@ -125,70 +128,76 @@ def size_of(mask):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def widening(mask, real, seen):  # type: ignore[no-untyped-def]
-    """By how much to widen the covariance with which a detection is compared to these targets: it leaves out the error that
-    is part of their states, which is one as large as that of what they were last seen by; so more than 1 where this one is
-    larger.
+def covariance_inflation(mask, floats, measurement):  # type: ignore[no-untyped-def]
+    """Factor, at least 1, by which a detection's covariance is inflated before it is compared with these targets.
+
+    That covariance leaves out the error that the targets' states include, which is as large as the error of the detection
+    that last updated them. Above 1 where the present error is larger; 1 where errors are not part of the state.
     """
-    if len(seen) == PARTS:
+    if len(measurement) == ERROR_PARTS:
         return 1.0
-    before = 0.0
-    for i in range(len(real)):
+    last_error_var = 0.0
+    for i in range(len(floats)):
         if mask >> i & 1:
-            before += real[i, LAST_ERROR_VAR] / size_of(mask)
-    return 1.0 + max(seen[ERROR_VAR] - before, 0.0) / (seen[2] + seen[4])
+            last_error_var += floats[i, LAST_ERROR_VAR] / count_targets(mask)
+    return 1.0 + max(measurement[ERROR_VAR] - last_error_var, 0.0) / (measurement[2] + measurement[4])
 
 
 @compiled
-def shares_of(mask, real):  # type: ignore[no-untyped-def]
-    """(n,): the weight of each target of a mask in the place that is measured of them."""
-    shares, total = np.zeros(len(real)), 0.0
-    for i in range(len(real)):
+def centroid_weights(mask, floats):  # type: ignore[no-untyped-def]
+    """(n,): the weight of each target of a mask in their merged position, by amplitude; they add up to 1."""
+    weights, total = np.zeros(len(floats)), 0.0
+    for i in range(len(floats)):
         if mask >> i & 1:
-            light = real[i, AMPLITUDE]
-            shares[i] = 1.0 if math.isnan(light) else max(light, 1e-9)
-            total += shares[i]
-    for i in range(len(real)):
-        shares[i] /= total
-    return shares
+            amplitude = floats[i, AMPLITUDE]
+            weights[i] = 1.0 if math.isnan(amplitude) else max(amplitude, 1e-9)
+            total += weights[i]
+    for i in range(len(floats)):
+        weights[i] /= total
+    return weights
 
 
 @compiled
-def brightness(mask, real, seen, clutter, rules):  # type: ignore[no-untyped-def]
-    """Log density of a detection's brightness (mean, variance), if it comes from these targets, over that of clutter."""
-    if not rules.lights or math.isnan(seen[0]):
+def brightness_log_ratio(mask, floats, amplitude, log_clutter, rules):  # type: ignore[no-untyped-def]
+    """Log density of a detection's amplitude (mean, variance) if it comes from these targets, over that of clutter.
+
+    0 where an amplitude is unknown or brightness is not used.
+    """
+    if not rules.brightness or math.isnan(amplitude[0]):
         return 0.0
-    mean, variance = 0.0, seen[1]
-    for i in range(len(real)):
+    mean, variance = 0.0, amplitude[1]
+    for i in range(len(floats)):
         if mask >> i & 1:
-            if math.isnan(real[i, AMPLITUDE]):
+            if math.isnan(floats[i, AMPLITUDE]):
                 return 0.0
-            mean += real[i, AMPLITUDE]
-            variance += real[i, AMPLITUDE_VAR]
-    away = seen[0] - mean
-    return -0.5 * away * away / variance - 0.5 * math.log(2 * math.pi * variance) - clutter
+            mean += floats[i, AMPLITUDE]
+            variance += floats[i, AMPLITUDE_VAR]
+    residual = amplitude[0] - mean
+    return -0.5 * residual * residual / variance - 0.5 * math.log(2 * math.pi * variance) - log_clutter
 
 
 @compiled
-def unusual(lights, mean, variance, memory):  # type: ignore[no-untyped-def]
-    """(N,): log density of each brightness, lights (N, 2), among all that is detected, of which mean and variance, NaN
-    where nothing is known, are learnt, each value adding this much; and they, as learnt.
+def clutter_brightness(amplitudes, mean, variance, learning_rate):  # type: ignore[no-untyped-def]
+    """Log density of each detection's amplitude among all detections (N,), and the mean and variance of all, as updated.
+
+    amplitudes (N, 2): DN and variance; mean, variance: as learnt so far, NaN before the first detection; learning_rate: the
+    weight of each new amplitude.
     """
     learnt = 0
-    for j in range(len(lights)):
-        value = lights[j, 0]
-        if not math.isfinite(value) or learnt == MOST_LEARNT:
+    for j in range(len(amplitudes)):
+        value = amplitudes[j, 0]
+        if not math.isfinite(value) or learnt == MAX_LEARNT_DETECTIONS:
             continue
         learnt += 1
         if math.isnan(mean):
             mean, variance = value, (0.3 * value) ** 2
         else:
-            away = value - mean
-            mean, variance = mean + memory * away, variance + memory * (away * away - variance)
-    clutter = np.zeros(len(lights))
+            residual = value - mean
+            mean, variance = mean + learning_rate * residual, variance + learning_rate * (residual * residual - variance)
+    log_density = np.zeros(len(amplitudes))
     if not math.isnan(mean):
-        wide = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
-        for j in range(len(lights)):
-            away = (lights[j, 0] if math.isfinite(lights[j, 0]) else 0.0) - mean
-            clutter[j] = -0.5 * away * away / wide - 0.5 * math.log(2 * math.pi * wide)
-    return clutter, mean, variance
+        wide_variance = max(2 * variance, (0.05 * mean) ** 2, 1e-12)
+        for j in range(len(amplitudes)):
+            residual = (amplitudes[j, 0] if math.isfinite(amplitudes[j, 0]) else 0.0) - mean
+            log_density[j] = -0.5 * residual * residual / wide_variance - 0.5 * math.log(2 * math.pi * wide_variance)
+    return log_density, mean, variance

@@ -1,4 +1,4 @@
-"""What is published of the beliefs: the likeliest hypotheses, also as smoothed by later frames. Compiled."""
+"""The tracks to publish: each group's likeliest hypothesis, and fixed-lag smoothing. Compiled."""
 
 from __future__ import annotations
 
@@ -7,81 +7,85 @@ import math
 import numpy as np
 
 from irst_stream.system.numba_cache import compiled
-from irst_stream.track.compiled.beliefs import EXISTS, FACTOR, ID, covary
+from irst_stream.track.compiled.beliefs import EXISTENCE, ID, LAST_ERROR_PARTS, error_covariance
 
-__all__ = ["published", "smoothed"]
+__all__ = ["best_tracks", "smooth_back"]
 
 
 @compiled
-def published(beliefs):  # type: ignore[no-untyped-def]
-    """The likeliest hypothesis of each group: its rows, each one's chance to exist over all hypotheses, states and covs.
+def best_tracks(beliefs):  # type: ignore[no-untyped-def]
+    """The targets of each group's likeliest hypothesis.
 
-    rows (T,), score (T,), state (T, D) and cov (T, D, D) over the motion models.
+    Returns rows (T,); score (T,): existence probability over all hypotheses of the group; state (T, D) and cov (T, D, D)
+    over the modes.
     """
-    group, hypothesis, block, log_weight, chance, x, cov, real, whole = beliefs
-    models, size = x.shape[1:]
+    first_hypothesis, first_row, first_cov, log_weight, mode_probs, x, cov, floats, ints = beliefs
+    modes, size = x.shape[1:]
     total = 0
-    for g in range(len(group) - 1):
-        total += hypothesis[group[g] + 1] - hypothesis[group[g]]
+    for g in range(len(first_hypothesis) - 1):
+        total += first_row[first_hypothesis[g] + 1] - first_row[first_hypothesis[g]]
     rows, score = np.empty(total, np.int64), np.zeros(total)
-    state, spread = np.zeros((total, size)), np.zeros((total, size, size))
+    state, cov_out = np.zeros((total, size)), np.zeros((total, size, size))
     at = 0
-    for g in range(len(group) - 1):
-        h = group[g]
-        first, n = hypothesis[h], hypothesis[h + 1] - hypothesis[h]
-        joint = cov[block[h] : block[h + 1]].reshape((models, n * size, n * size))
+    for g in range(len(first_hypothesis) - 1):
+        h = first_hypothesis[g]
+        first, n = first_row[h], first_row[h + 1] - first_row[h]
+        joint = cov[first_cov[h] : first_cov[h + 1]].reshape((modes, n * size, n * size))
         for i in range(n):
             rows[at] = first + i
-            for other in range(group[g], group[g + 1]):
-                for r in range(hypothesis[other], hypothesis[other + 1]):
-                    if whole[r, ID] == whole[first + i, ID]:
-                        score[at] += math.exp(log_weight[other]) * real[r, EXISTS]
-            _moments(x[first + i], joint, i, chance[h], state[at], spread[at])
+            for other in range(first_hypothesis[g], first_hypothesis[g + 1]):
+                for r in range(first_row[other], first_row[other + 1]):
+                    if ints[r, ID] == ints[first + i, ID]:
+                        score[at] += math.exp(log_weight[other]) * floats[r, EXISTENCE]
+            _mode_moments(x[first + i], joint, i, mode_probs[h], state[at], cov_out[at])
             at += 1
-    return rows, score, state, spread
+    return rows, score, state, cov_out
 
 
 @compiled
-def smoothed(beliefs, rows, state, cov, transition, noise, fade):  # type: ignore[no-untyped-def]
-    """Takes tracks one frame back: the state (T, D) and cov (T, D, D) of a frame's rows, as smoothed, to these rows'
-    (T,) in the beliefs of the frame before; -1 stays as it is. transition, noise (D, D): of the step between them.
+def smooth_back(beliefs, rows, state, cov, transition, noise, error_correlation):  # type: ignore[no-untyped-def]
+    """Smooth tracks one frame back (Rauch-Tung-Striebel): their state (T, D) and cov (T, D, D) at the frame before.
+
+    state, cov: smoothed, of the later frame; beliefs: of the frame before, rows (T,): the tracks' rows in these, a track of
+    row -1 stays as it is; transition, noise (D, D): of the step between the frames; error_correlation: of consecutive
+    detections' errors, negative where errors are not part of the state.
     """
-    _, hypothesis, block, _, chance, x, joint, real, _ = beliefs
-    models, size = x.shape[1:]
-    of = np.empty(len(x), np.int64)
-    for h in range(len(hypothesis) - 1):
-        of[hypothesis[h] : hypothesis[h + 1]] = h
+    _, first_row, first_cov, _, mode_probs, x, joint, floats, _ = beliefs
+    modes, size = x.shape[1:]
+    hypothesis_of = np.empty(len(x), np.int64)
+    for h in range(len(first_row) - 1):
+        hypothesis_of[first_row[h] : first_row[h + 1]] = h
     new_state, new_cov = state.copy(), cov.copy()
     for t in range(len(rows)):
         if rows[t] < 0:
             continue
-        h = of[rows[t]]
-        n, first = hypothesis[h + 1] - hypothesis[h], hypothesis[h]
-        mean, spread = np.zeros(size), np.zeros((size, size))
-        matrix = joint[block[h] : block[h + 1]].reshape((models, n * size, n * size))
-        _moments(x[rows[t]], matrix, rows[t] - first, chance[h], mean, spread)
-        cross = spread @ transition.T
-        ahead = transition @ cross + noise
-        if fade >= 0:
-            row, fresh = real[rows[t], FACTOR:], 1 - fade * fade
+        h = hypothesis_of[rows[t]]
+        n, first = first_row[h + 1] - first_row[h], first_row[h]
+        filtered_state, filtered_cov = np.zeros(size), np.zeros((size, size))
+        matrix = joint[first_cov[h] : first_cov[h + 1]].reshape((modes, n * size, n * size))
+        _mode_moments(x[rows[t]], matrix, rows[t] - first, mode_probs[h], filtered_state, filtered_cov)
+        cross = filtered_cov @ transition.T
+        predicted_cov = transition @ cross + noise
+        if error_correlation >= 0:
+            row, fresh = floats[rows[t], LAST_ERROR_PARTS:], 1 - error_correlation * error_correlation
             for a in range(2):
                 for b in range(2):
-                    ahead[size - 2 + a, size - 2 + b] += fresh * covary(row, row, a, b)
-        gain = np.linalg.solve(ahead, cross.T).T
-        new_state[t] = mean + gain @ (state[t] - transition @ mean)
-        back = spread + gain @ (cov[t] - ahead) @ gain.T
-        new_cov[t] = (back + back.T) / 2
+                    predicted_cov[size - 2 + a, size - 2 + b] += fresh * error_covariance(row, row, a, b)
+        gain = np.linalg.solve(predicted_cov, cross.T).T
+        new_state[t] = filtered_state + gain @ (state[t] - transition @ filtered_state)
+        backward_cov = filtered_cov + gain @ (cov[t] - predicted_cov) @ gain.T
+        new_cov[t] = (backward_cov + backward_cov.T) / 2
     return new_state, new_cov
 
 
 @compiled
-def _moments(x, joint, i, chance, state, spread):  # type: ignore[no-untyped-def]
-    """Fills the mean (D,) and covariance (D, D) of one target over its models."""
-    models, size = x.shape
-    for m in range(models):
-        state += chance[m] * x[m]
-    for m in range(models):
+def _mode_moments(x, joint, i, mode_probs, state, cov):  # type: ignore[no-untyped-def]
+    """Fill the mean (D,) and covariance (D, D), given as zeros, of target i over its modes: x (M, D), joint (M, nD, nD)."""
+    modes, size = x.shape
+    for m in range(modes):
+        state += mode_probs[m] * x[m]
+    for m in range(modes):
         for p in range(size):
             for q in range(size):
-                away = (x[m, p] - state[p]) * (x[m, q] - state[q])
-                spread[p, q] += chance[m] * (joint[m, size * i + p, size * i + q] + away)
+                product = (x[m, p] - state[p]) * (x[m, q] - state[q])
+                cov[p, q] += mode_probs[m] * (joint[m, size * i + p, size * i + q] + product)

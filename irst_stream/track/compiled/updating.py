@@ -1,4 +1,4 @@
-"""What an event says of the targets: what each was given updates it, who got none is the less likely to exist. Compiled."""
+"""The update of a hypothesis by an event: detected targets are updated, missed ones become less likely. Compiled."""
 
 from __future__ import annotations
 
@@ -13,100 +13,108 @@ from irst_stream.track.compiled.beliefs import (
     AMPLITUDE_VAR,
     CONFIRMED,
     DETECTION,
+    ERROR_PARTS,
+    ERROR_SOURCE,
     ERROR_VAR,
-    EXISTS,
-    FACTOR,
-    HITS,
+    EXISTENCE,
+    HIT_BITS,
+    LAST_ERROR_PARTS,
     LAST_ERROR_VAR,
-    PARTS,
+    LAST_SEEN_S,
+    LOG_RATIO,
     SCORE,
-    SEEN_S,
-    SOURCE,
     TINY,
-    WORTH,
 )
-from irst_stream.track.compiled.events import gain_of
-from irst_stream.track.compiled.lives import confirms
-from irst_stream.track.compiled.places import log_normal, place_of
-from irst_stream.track.compiled.sight import brightness, shares_of, size_of, widening
+from irst_stream.track.compiled.events import log_gain
+from irst_stream.track.compiled.lives import confirmation
+from irst_stream.track.compiled.places import gaussian_log_density, measured_position
+from irst_stream.track.compiled.sight import brightness_log_ratio, centroid_weights, count_targets, covariance_inflation
 
-__all__ = ["apply", "update"]
+__all__ = ["apply_event", "kalman_update"]
 
 
 @compiled
-def apply(masks, rows, seen, sources, lights, clutter, now_s, room, c, view, h, rules):  # type: ignore[no-untyped-def]
-    """One event: which targets (masks) each detection (its row in the frame) shows, to a room's hypothesis c, which is a
-    copy of what `view` shows of h.
+def apply_event(  # type: ignore[no-untyped-def]
+    masks, rows, measurements, error_sources, amplitudes, log_clutter, now_s, workspace, c, prediction, h, rules
+):
+    """Update hypothesis c of a workspace with an event; c is a copy of hypothesis h, to which `prediction` refers.
+
+    masks: the targets that each detection shows; rows: the detections' rows in the frame.
     """
-    n = room.count[c]
-    x, cov, chance, real, whole = room.x[c, :n], room.cov[c], room.chance[c], room.real[c, :n], room.whole[c, :n]
-    merging, fate, odds = view.merging[h], view.fate[h], view.odds[h]
-    weight, hit = 0.0, 0
+    n = workspace.target_count[c]
+    x, cov, mode_probs = workspace.x[c, :n], workspace.cov[c], workspace.mode_probs[c]
+    floats, ints = workspace.floats[c, :n], workspace.ints[c, :n]
+    merge_probs, log_unmerged, log_odds = prediction.merge_probs[h], prediction.log_unmerged[h], prediction.log_odds[h]
+    weight, detected = 0.0, 0
     for i in range(n):
-        weight += view.missed[h, i]
-    before = real.copy()
+        weight += prediction.log_missed[h, i]
+    prior_floats = floats.copy()
     for j in range(len(rows)):
         mask = masks[j]
         if mask == 0:
             continue
-        hit |= mask
-        more = brightness(mask, before, lights[j], clutter[j], rules)
-        wider = widening(mask, real, seen[j])
-        density = update(x, cov, chance, mask, shares_of(mask, before), seen[j], wider, rules.coloured)
-        weight += gain_of(mask, n, odds, fate, merging, seen[j, WORTH] + density, more)
-        _lighten(mask, real, lights[j])
+        detected |= mask
+        brightness_gain = brightness_log_ratio(mask, prior_floats, amplitudes[j], log_clutter[j], rules)
+        inflation = covariance_inflation(mask, floats, measurements[j])
+        weights = centroid_weights(mask, prior_floats)
+        log_density = kalman_update(x, cov, mode_probs, mask, weights, measurements[j], inflation, rules.errors_in_state)
+        log_ratio = measurements[j, LOG_RATIO] + log_density
+        weight += log_gain(mask, n, log_odds, log_unmerged, merge_probs, log_ratio, brightness_gain)
+        _update_amplitudes(mask, floats, amplitudes[j])
         for i in range(n):
             if mask >> i & 1:
-                real[i, SCORE] += seen[j, WORTH] + density + more
-                real[i, LAST_ERROR_VAR], real[i, FACTOR:] = seen[j, ERROR_VAR], seen[j, PARTS:]
-                whole[i, DETECTION], whole[i, SOURCE] = rows[j], sources[j]
+                floats[i, SCORE] += log_ratio + brightness_gain
+                floats[i, LAST_ERROR_VAR] = measurements[j, ERROR_VAR]
+                floats[i, LAST_ERROR_PARTS:] = measurements[j, ERROR_PARTS:]
+                ints[i, DETECTION], ints[i, ERROR_SOURCE] = rows[j], error_sources[j]
     for i in range(n):
-        whole[i, HITS] = (whole[i, HITS] << 1) & 0xFFFFFFFF
-        whole[i, AGE] += 1
-        if hit >> i & 1:
-            whole[i, HITS] |= 1
-            real[i, EXISTS], real[i, SEEN_S] = 1.0, now_s
+        ints[i, HIT_BITS] = (ints[i, HIT_BITS] << 1) & 0xFFFFFFFF
+        ints[i, AGE] += 1
+        if detected >> i & 1:
+            ints[i, HIT_BITS] |= 1
+            floats[i, EXISTENCE], floats[i, LAST_SEEN_S] = 1.0, now_s
         else:
-            whole[i, DETECTION] = -1
-            exists, visible = real[i, EXISTS], view.visible[h, i]
-            real[i, EXISTS] = exists * (1 - visible) / (1 - exists * visible)
-            real[i, SCORE] += math.log(1 - visible)
-        whole[i, CONFIRMED] |= confirms(real[i], whole[i], rules)
-    room.log_weight[c] += weight
+            ints[i, DETECTION] = -1
+            existence, detection_prob = floats[i, EXISTENCE], prediction.detection_probs[h, i]
+            floats[i, EXISTENCE] = existence * (1 - detection_prob) / (1 - existence * detection_prob)
+            floats[i, SCORE] += math.log(1 - detection_prob)
+        ints[i, CONFIRMED] |= confirmation(floats[i], ints[i], rules)
+    workspace.log_weight[c] += weight
 
 
 @compiled
-def update(x, cov, chance, mask, share, seen, wider, coloured):  # type: ignore[no-untyped-def]
-    """A measurement (x, y, xx, xy, yy), by so much less sure, of the weighted mean of some targets: x (n, M, D), cov
-    (M, nD, nD), chance (M,).
+def kalman_update(x, cov, mode_probs, mask, weights, measurement, inflation, errors_in_state):  # type: ignore[no-untyped-def]
+    """Update targets, in place, with a measurement (x, y, xx, xy, yy) of their weighted mean; return its log density.
 
-    Returns its log density.
+    x (n, M, D), cov (M, nD, nD), mode_probs (M,); mask: the targets measured, with weights (n,); inflation: factor of the
+    measurement's covariance.
     """
-    n, models, size = x.shape
-    gain, logs = np.empty((2, n * size)), np.empty(models)
-    for m in range(models):
-        dx, dy = seen[0], seen[1]
+    n, modes, size = x.shape
+    gain, log_densities = np.empty((2, n * size)), np.empty(modes)
+    for m in range(modes):
+        dx, dy = measurement[0], measurement[1]
         gain[:] = 0.0
         for i in range(n):
             if mask >> i & 1:
-                across, down = place_of(x, i, m, coloured)
-                dx, dy = dx - share[i] * across, dy - share[i] * down
+                x_predicted, y_predicted = measured_position(x, i, m, errors_in_state)
+                dx, dy = dx - weights[i] * x_predicted, dy - weights[i] * y_predicted
                 for p in range(n * size):
                     for a in range(2):
                         value = cov[m, p, size * i + a]
-                        if coloured:
+                        if errors_in_state:
                             value += cov[m, p, size * (i + 1) - 2 + a]
-                        gain[a, p] += share[i] * value
-        xx, xy, yx, yy = wider * seen[2], wider * seen[3], wider * seen[3], wider * seen[4]
+                        gain[a, p] += weights[i] * value
+        xx, xy = inflation * measurement[2], inflation * measurement[3]
+        yx, yy = inflation * measurement[3], inflation * measurement[4]
         for i in range(n):
             if mask >> i & 1:
                 p, u = size * i, size * (i + 1) - 2
-                xx += share[i] * (gain[0, p] + (gain[0, u] if coloured else 0.0))
-                xy += share[i] * (gain[1, p] + (gain[1, u] if coloured else 0.0))
-                yx += share[i] * (gain[0, p + 1] + (gain[0, u + 1] if coloured else 0.0))
-                yy += share[i] * (gain[1, p + 1] + (gain[1, u + 1] if coloured else 0.0))
+                xx += weights[i] * (gain[0, p] + (gain[0, u] if errors_in_state else 0.0))
+                xy += weights[i] * (gain[1, p] + (gain[1, u] if errors_in_state else 0.0))
+                yx += weights[i] * (gain[0, p + 1] + (gain[0, u + 1] if errors_in_state else 0.0))
+                yy += weights[i] * (gain[1, p + 1] + (gain[1, u + 1] if errors_in_state else 0.0))
         xy = (xy + yx) / 2
-        logs[m], _ = log_normal(dx, dy, xx, xy, yy)
+        log_densities[m], _ = gaussian_log_density(dx, dy, xx, xy, yy)
         determinant = max(xx * yy - xy * xy, TINY)
         a, b, c = yy / determinant, -xy / determinant, xx / determinant
         for p in range(n * size):
@@ -117,28 +125,28 @@ def update(x, cov, chance, mask, share, seen, wider, coloured):  # type: ignore[
         for p in range(n * size):
             for q in range(p):
                 cov[m, q, p] = cov[m, p, q]
-    top, total = logs.max(), 0.0
-    for m in range(models):
-        chance[m] *= math.exp(logs[m] - top)
-        total += chance[m]
-    chance /= max(total, TINY)
-    return top + math.log(max(total, TINY))
+    highest, total = log_densities.max(), 0.0
+    for m in range(modes):
+        mode_probs[m] *= math.exp(log_densities[m] - highest)
+        total += mode_probs[m]
+    mode_probs /= max(total, TINY)
+    return highest + math.log(max(total, TINY))
 
 
 @compiled
-def _lighten(mask, real, seen):  # type: ignore[no-untyped-def]
-    """Takes a detection's brightness (mean, variance) for the sum of these targets'."""
-    if math.isnan(seen[0]):
+def _update_amplitudes(mask, floats, amplitude):  # type: ignore[no-untyped-def]
+    """Update the amplitudes of targets, in place, with a detection's (mean, variance), which measures their sum."""
+    if math.isnan(amplitude[0]):
         return
-    mean, variance = 0.0, seen[1]
-    for i in range(len(real)):
+    mean, variance = 0.0, amplitude[1]
+    for i in range(len(floats)):
         if mask >> i & 1:
-            if math.isnan(real[i, AMPLITUDE]):
-                real[i, AMPLITUDE], real[i, AMPLITUDE_VAR] = seen[0] / size_of(mask), seen[0] ** 2
-            mean += real[i, AMPLITUDE]
-            variance += real[i, AMPLITUDE_VAR]
-    for i in range(len(real)):
+            if math.isnan(floats[i, AMPLITUDE]):
+                floats[i, AMPLITUDE], floats[i, AMPLITUDE_VAR] = amplitude[0] / count_targets(mask), amplitude[0] ** 2
+            mean += floats[i, AMPLITUDE]
+            variance += floats[i, AMPLITUDE_VAR]
+    for i in range(len(floats)):
         if mask >> i & 1:
-            gain = real[i, AMPLITUDE_VAR] / variance
-            real[i, AMPLITUDE] += gain * (seen[0] - mean)
-            real[i, AMPLITUDE_VAR] *= 1 - gain
+            gain = floats[i, AMPLITUDE_VAR] / variance
+            floats[i, AMPLITUDE] += gain * (amplitude[0] - mean)
+            floats[i, AMPLITUDE_VAR] *= 1 - gain

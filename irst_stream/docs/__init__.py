@@ -1,0 +1,79 @@
+"""The documentation, as Markdown files that travel in the wheel: see `irst-stream docs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from irst_stream.config import config_schema
+
+__all__ = ["read_topic", "settings_page", "topics"]
+
+FOLDER = Path(__file__).parent
+PLACES = {"protocol": FOLDER.parent / "io/zeromq/PROTOCOL.md", "interchange": FOLDER.parent / "io/INTERCHANGE.md"}
+ORDER = (
+    *("tutorial", "architecture", "extending", "settings", "troubleshooting", "gpu", "benchmarks"),
+    *("protocol", "interchange"),
+)
+SECTIONS = {  # in the order of a configuration file
+    "Config": "Top level",
+    "FitSettings": "[fit]",
+    "FormationSettings": "[fit.formation]",
+    "ProposeSettings": "[propose]",
+    "TrackSettings": "[track]",
+    "ClaimSettings": "[claims]",
+    "ReceiveSettings": "[[receive]]",
+    "PublishSettings": "[[publish]]",
+    "WriteSettings": "[[write]]",
+    "RecordSettings": "[[record]]",
+    "MetricsSettings": "[metrics]",
+}
+
+
+def topics() -> dict[str, str]:
+    """Every topic's name, and its title, in reading order."""
+    return {name: read_topic(name).partition("\n")[0].lstrip("# ") for name in ORDER}
+
+
+def read_topic(name: str) -> str:
+    """The text of a topic, Markdown."""
+    return PLACES.get(name, FOLDER / f"{name}.md").read_text("utf-8")
+
+
+def settings_page() -> str:
+    """settings.md: every setting, with its unit, default and effect, from the schema of configurations."""
+    types = config_schema()["$defs"]
+    lines = [
+        "# Settings",
+        "",
+        "A configuration is one TOML file. What it leaves out keeps its default; a wrong key or value is named when the file",
+        "is read (`irst-stream config check FILE`). This page is generated from the code.",
+    ]
+    for kind, title in SECTIONS.items():
+        described = types[kind]
+        text = described.get("description", "")
+        lines += ["", f"## {title}", "", text, "", "| setting | default | |", "|---|---|---|"]
+        lines += list(_rows(described))
+    return "\n".join(lines) + "\n"
+
+
+def _rows(described: dict[str, Any]) -> Iterator[str]:
+    for name, field in described["properties"].items():
+        text = field.get("description", "")
+        if not text:
+            continue  # a section of its own
+        if choices := field.get("enum"):
+            text += f" One of {', '.join(f'`{one}`' for one in choices)}."
+        default = "required" if name in described.get("required", ()) else f"`{_toml(field.get('default'))}`"
+        yield f"| `{name}` | {default} | {text} |"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(list(value)) if isinstance(value, list | tuple) else f"{value:g}" if isinstance(value, float) else str(value)
