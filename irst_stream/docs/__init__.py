@@ -47,8 +47,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "A configuration is one TOML file. What it leaves out keeps its default; a wrong key or value is named when the file",
-        "is read (`irst-stream config check FILE`). This page is generated from the code.",
+        "A configuration is one TOML file. What it leaves out keeps its default; a wrong key or value is named when the",
+        "file is read (`irst-stream config check FILE`). This page is generated from the code.",
     ]
     for kind, title in SECTIONS.items():
         described = types[kind]

@@ -142,9 +142,8 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
             starts = warm_solutions[targets : targets + 1, :targets].copy()
             if warm_solutions[targets, 0, 4] == 0.0:
                 grown = len(hint) != targets
-                starts = ellipse_starts(
-                    targets, moments, priors.amplitude_dn, 0 if grown and start_count == 1 else start_count
-                )
+                count = 0 if grown and start_count == 1 else start_count
+                starts = ellipse_starts(targets, moments, priors.amplitude_dn, count)
                 if grown:
                     starts = append_start(starts, split_brightest(q, moments) if direction > 0 else merge_nearest(q))
             if len(hint) == targets:
