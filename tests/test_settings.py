@@ -1,5 +1,5 @@
 import pytest
-from networks import random_engine
+from random_networks import random_engine
 from train import Training
 
 from irst_stream import FormatError, UsageError

@@ -4,7 +4,7 @@ For each world and readout: CSO-mAP by the legacy scorer, how often the number o
 window, and calibration: by how much, in the worst decile of scores, the share of detections with a target within 0.15 px
 differs from their mean score. Beside them the yardsticks of tools/yardsticks.py. Writes out/bench_accuracy.json.
 
---baseline FILE writes the CSO-mAP of small draws, which tests/test_accuracy.py holds every later state against.
+--baseline FILE writes the CSO-mAP of small draws, which tests/tools/test_accuracy.py holds every later state against.
 """
 
 import argparse

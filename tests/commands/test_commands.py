@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 
-import media
+import media_files as media
 import numpy as np
 import pytest
 from matplotlib.image import imread

@@ -1,7 +1,7 @@
 """irst-stream engine build on machines without a GPU: error messages, and the graphs it prepares."""
 
 import pytest
-from networks import random_engine
+from random_networks import random_engine
 
 from irst_stream.cli import main
 from irst_stream.commands import engine_build

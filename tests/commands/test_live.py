@@ -7,7 +7,18 @@ import signal
 import numpy as np
 import pytest
 import zmq
-from feeds import collecting, free_port, lines, send, sender, small_frame, started, until, wait_for_exit, write_recording
+from local_feeds import (
+    collecting,
+    free_port,
+    lines,
+    send,
+    sender,
+    small_frame,
+    started,
+    until,
+    wait_for_exit,
+    write_recording,
+)
 
 from irst_stream import Detections, Tracks
 from irst_stream.cli import main

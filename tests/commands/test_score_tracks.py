@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from followed import tracks, truth
 from matplotlib.image import imread
+from tracks_and_truth import tracks, truth
 
 from irst_stream.cli import main
 from irst_stream.io import jsonl

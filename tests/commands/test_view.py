@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from feeds import PATIENCE_S, until, write_recording
+from local_feeds import PATIENCE_S, until, write_recording
 
 from irst_stream.commands.view import run_with_view
 from irst_stream.io.recording.recorder import Recorder, open_recording

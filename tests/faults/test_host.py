@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import zmq
-from feeds import free_port, lines, sender, started, until, wait_for_exit
+from local_feeds import free_port, lines, sender, started, until, wait_for_exit
 
 from irst_stream import Tracks
 from irst_stream.cli import main

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
-from feeds import LOCAL, PATIENCE_S, lines, running, send, sender, small_frame, until
+from local_feeds import LOCAL, PATIENCE_S, lines, running, send, sender, small_frame, until
 
 from irst_stream import Detections, Frame, WireError
 from irst_stream.build import resolver_maker

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from feeds import PATIENCE_S, running, send, sender, small_frame, started, until, wait_for_exit, write_recording
+from local_feeds import PATIENCE_S, running, send, sender, small_frame, started, until, wait_for_exit, write_recording
 
 HOUR_NS = 3600 * 10**9
 

@@ -5,7 +5,17 @@ from functools import cache
 import numpy as np
 import pytest
 from kernel_on_cpu import ProgramSearch
-from searched import LOOSE, SHAPE, SHOT, STRICT, next_window, random_regions, results_agree, results_of, stable_results
+from random_regions import (
+    LOOSE,
+    SHAPE,
+    SHOT,
+    STRICT,
+    next_window,
+    random_regions,
+    results_agree,
+    results_of,
+    stable_results,
+)
 
 from irst_stream.fit.cuda_layout import Kernel
 from irst_stream.fit.search import CpuSearch

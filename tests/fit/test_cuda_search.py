@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 
 from cuda.bindings import driver, nvrtc
-from searched import LOOSE, SHAPE, STRICT, next_window, random_regions, results_agree, results_of, stable_results
+from random_regions import LOOSE, SHAPE, STRICT, next_window, random_regions, results_agree, results_of, stable_results
 
 from irst_stream.errors import DeviceError
 from irst_stream.fit import cuda_search

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from searched import LOOSE, random_regions, results_of
+from random_regions import LOOSE, random_regions, results_of
 
 from irst_stream import DeviceError
 from irst_stream.fit.fitter import Fitter, priors_of

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from endings import collect_until_error
+from collect_errors import collect_until_error
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import cv2
 import h5py
-import media
+import media_files as media
 import numpy as np
 import pytest
 import scipy.io
 import tifffile
-from endings import collect_until_error
+from collect_errors import collect_until_error
 
 from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, open_source
 from irst_stream.io import jsonl

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from endings import collect_until_error
+from collect_errors import collect_until_error
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import detections, poses, same, tracks, truths

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
-from feeds import LOCAL, collecting, send, sender, small_frame, until
+from local_feeds import LOCAL, collecting, send, sender, small_frame, until
 
 from irst_stream import Detections, OutputError, SourceError, Stamp, UsageError
 from irst_stream.io.zeromq import sockets, wire

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import random_network
+from random_networks import random_network
 from torch.nn import functional as F  # noqa: N812 - the customary name
 
 from irst_stream.learn.deform import deform_conv

@@ -3,7 +3,7 @@
 import urllib.request
 
 import pytest
-from feeds import small_frame
+from local_feeds import small_frame
 from prometheus_client.parser import text_string_to_metric_families
 from test_runner import EchoPipeline, ListSink, ListSource
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from feeds import LOCAL, collecting, send, sender, small_frame, until
+from local_feeds import LOCAL, collecting, send, sender, small_frame, until
 
 from irst_stream import Detections, Frame, OutputError, SourceError
 from irst_stream.io.zeromq.settings import ReceiveSettings

@@ -1,8 +1,8 @@
 """Track scores against py-motmetrics and TrackEval, on random scenes with close targets and imperfect tracks."""
 
-import followed
 import numpy as np
 import pytest
+import tracks_and_truth as made
 
 from irst_stream.score import TruthAndTracks, clear, hota, identity
 
@@ -54,7 +54,10 @@ def numbered(name, ids):
 
 
 def films(seed):
-    return [followed.random_film(seed, sequence="a"), followed.random_film(seed + 100, 25, 3, 2.0, sequence="b")]
+    return [
+        made.random_film(seed, sequence="a"),
+        made.random_film(seed + 100, 25, 3, 2.0, sequence="b"),
+    ]
 
 
 def truth_and_tracks(films, radius=RADIUS):
@@ -63,7 +66,7 @@ def truth_and_tracks(films, radius=RADIUS):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_clear_and_identity_equal_motmetrics(seed):
-    film = followed.random_film(seed)
+    film = made.random_film(seed)
     expected = motmetrics(film, RADIUS)
     ours, ours_identity = clear(truth_and_tracks([film])), identity(truth_and_tracks([film]))
     counts = [ours.switches, ours.fragments, ours.missed, ours.false, ours.matched]
@@ -105,7 +108,7 @@ def test_clear_by_trackeval_rules_equals_trackeval(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_both_clear_rules_agree_on_well_separated_targets(seed):
-    film = followed.random_film(seed, targets=3, side=400.0, gaps=False)
+    film = made.random_film(seed, targets=3, side=400.0, gaps=False)
     with_tracks = [frame for frame in film if len(frame[0])]
     one, other = clear(truth_and_tracks([with_tracks])), clear(truth_and_tracks([with_tracks]), "trackeval")
     names = ["mota", "motp", "matched", "missed", "false", "switches", "fragments"]
@@ -117,8 +120,8 @@ def test_both_clear_rules_agree_on_well_separated_targets(seed):
 @pytest.mark.parametrize("empty", ["truth", "tracks"])
 def test_truth_or_tracks_alone_equal_trackeval(empty):
     film = [
-        (f, followed.truth(k, {})) if empty == "truth" else (followed.tracks(k, {}), t)
-        for k, (f, t) in enumerate(followed.random_film(1))
+        (f, made.truth(k, {})) if empty == "truth" else (made.tracks(k, {}), t)
+        for k, (f, t) in enumerate(made.random_film(1))
     ]
     theirs, ours = trackeval([film], RADIUS, "HOTA"), hota(truth_and_tracks([film]))
     assert (ours.hota, ours.det_a, ours.ass_a, ours.loc_a) == (0, 0, 0, 1)

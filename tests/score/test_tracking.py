@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from followed import film, random_film, tracks, truth
+from tracks_and_truth import film, random_film, tracks, truth
 
 from irst_stream import FormatError
 from irst_stream.score import TruthAndTracks, clear, hota, identity, ospa2, score_tracks

@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from networks import BySensor, random_engine
+from random_networks import BySensor, random_engine
 
 from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.sim import seqcsist

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from networks import random_engine
+from random_networks import random_engine
 from torch.nn import functional as F  # noqa: N812 - the customary name
 
 from irst_stream import FormatError, SourceError, UsageError

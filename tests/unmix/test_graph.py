@@ -2,7 +2,7 @@
 
 import onnx
 import pytest
-from networks import ENGINES, random_engine
+from random_networks import ENGINES, random_engine
 
 from irst_stream.unmix.graph import FORM_OPSETS, build
 

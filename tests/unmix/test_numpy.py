@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import random_network
+from random_networks import random_network
 
 from irst_stream.learn.network import decode_claims
 from irst_stream.sim import seqcsist

@@ -5,8 +5,8 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
-from networks import ENGINES, random_engine
-from rounding import bounds, rounded
+from random_networks import ENGINES, random_engine
+from rounded_networks import bounds, rounded
 
 from irst_stream.commands.trials import calibration_windows, frame_places, run_network
 from irst_stream.system.shipped import find_engine

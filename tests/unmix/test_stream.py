@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import BySensor, random_engine
+from random_networks import BySensor, random_engine
 
 from irst_stream import Stamp, UsageError
 from irst_stream.sim import seqcsist

@@ -4,8 +4,8 @@ import gc
 
 import numpy as np
 import pytest
-from networks import BySensor
-from rounding import bounds, rounded
+from random_networks import BySensor
+from rounded_networks import bounds, rounded
 
 from irst_stream.cli import main
 from irst_stream.commands.trials import accuracy, calibration_windows, evaluation_windows, noise_windows, run_network

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from networks import BySensor, random_engine
+from random_networks import BySensor, random_engine
 
 from irst_stream import Frame, Stamp
 from irst_stream.build import told_of

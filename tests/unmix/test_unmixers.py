@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from networks import ENGINES, random_engine
+from random_networks import ENGINES, random_engine
 
 from irst_stream.cli import main
 from irst_stream.learn.backend import TorchUnmixer

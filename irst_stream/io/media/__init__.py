@@ -1,7 +1,7 @@
 """Readers of frame files, one file format per module.
 
 READERS lists them; the first reader that recognises a path opens it. To add a format, write a module with a READER, add it
-here, and add a writer to tests/media.py, with which tests/io/test_files.py checks the contract of all readers.
+here, and add a writer to tests/media_files.py, with which tests/io/test_files.py checks the contract of all readers.
 """
 
 import os

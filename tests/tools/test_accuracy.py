@@ -1,7 +1,7 @@
-"""No world's accuracy may fall unseen: small draws of each are compared with tests/accuracy_baseline.json.
+"""No world's accuracy may fall unseen: small draws of each are compared with tests/tools/accuracy_baseline.json.
 
-`.venv/bin/python tools/bench_accuracy.py --baseline tests/accuracy_baseline.json` rewrites that file; look at what changed
-before you commit it. The held-out worlds only guard: nothing is to be tuned on them.
+`.venv/bin/python tools/bench_accuracy.py --baseline tests/tools/accuracy_baseline.json` rewrites that file; look at what
+changed before you commit it. The held-out worlds only guard: nothing is to be tuned on them.
 """
 
 import json

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tracking_scenes as scenes
 from bench_tracker import Setting, bench, judge, run
-from followed import tracks
 from tracking_rivals import Steps
+from tracks_and_truth import tracks
 
 KINDS = scenes.KINDS
 
