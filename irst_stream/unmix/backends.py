@@ -22,11 +22,38 @@ TENSORRT_PRECISIONS: Mapping[str, Precision] = {  # the precision of each Tensor
     "tensorrt-fp32": "fp32",
     "tensorrt-int8": "int8",
 }
-DESCRIPTIONS = {
-    "onnx": "ONNX Runtime on the CPU",
-    "openvino": "OpenVINO on the CPU",
-    "openvino-bf16": "OpenVINO on the CPU, in bf16 where the processor supports it",
-    "numpy": "NumPy",
+
+
+def _onnx(engine: Engine, threads: int, form: str) -> Unmixer:
+    from irst_stream.unmix.onnx import OnnxUnmixer
+
+    return OnnxUnmixer(engine, threads, form)
+
+
+def _openvino(engine: Engine, threads: int, _: str) -> Unmixer:
+    from irst_stream.unmix.openvino import OpenVinoUnmixer
+
+    return OpenVinoUnmixer(engine, threads, "fp32")
+
+
+def _openvino_bf16(engine: Engine, threads: int, _: str) -> Unmixer:
+    from irst_stream.unmix.openvino import OpenVinoUnmixer
+
+    return OpenVinoUnmixer(engine, threads, "bf16")
+
+
+class CpuBackend(NamedTuple):
+    """A backend in words, and its builder: engine, threads (0: all cores), form of graphs ("": the fastest)."""
+
+    description: str
+    build: Callable[[Engine, int, str], Unmixer]
+
+
+CPU_BACKENDS = {  # a new one also has its name in unmix.settings.Backend
+    "onnx": CpuBackend("ONNX Runtime on the CPU", _onnx),
+    "openvino": CpuBackend("OpenVINO on the CPU", _openvino),
+    "openvino-bf16": CpuBackend("OpenVINO on the CPU, in bf16 where the processor supports it", _openvino_bf16),
+    "numpy": CpuBackend("NumPy", lambda engine, _, __: NumpyUnmixer(engine)),
 }
 
 
@@ -50,7 +77,7 @@ def choose_backend(engine: Engine, backend: Backend) -> BackendChoice:
     if backend in TENSORRT_PRECISIONS:
         return _require_tensorrt(engine, backend)
     if backend != "auto":
-        return BackendChoice(backend, DESCRIPTIONS[backend])
+        return BackendChoice(backend, CPU_BACKENDS[backend].description)
     if not engine.manifest.graphs:
         return BackendChoice("numpy", "NumPy, since the engine has no ONNX graphs; irst-stream engine export makes them")
     here = look_for_tensorrt()
@@ -76,15 +103,7 @@ def build_unmixer(
 
         plans = read_plans(choice.plans) if isinstance(choice.plans, Path) else choice.plans
         return TensorRtUnmixer(plans, engine.manifest, with_map=with_map)
-    if choice.backend == "numpy":
-        return NumpyUnmixer(engine)
-    if choice.backend in ("openvino", "openvino-bf16"):
-        from irst_stream.unmix.openvino import OpenVinoUnmixer
-
-        return OpenVinoUnmixer(engine, threads, "bf16" if choice.backend.endswith("bf16") else "fp32")
-    from irst_stream.unmix.onnx import OnnxUnmixer
-
-    return OnnxUnmixer(engine, threads, form)
+    return CPU_BACKENDS[choice.backend].build(engine, threads, form)
 
 
 def fallback_unmixers(

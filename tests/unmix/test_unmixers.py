@@ -10,7 +10,7 @@ from irst_stream.cli import main
 from irst_stream.learn.backend import TorchUnmixer
 from irst_stream.sim import seqcsist
 from irst_stream.system.shipped import find_engine
-from irst_stream.unmix.backends import build_unmixer, choose_backend
+from irst_stream.unmix.backends import CPU_BACKENDS, build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer, supported_forms
@@ -29,15 +29,15 @@ def by_tensorrt(engine):
     return build_unmixer(engine, choose_backend(engine, "tensorrt-fp32"))
 
 
+ELSEWHERE = ("onnx", "openvino-bf16")  # the first in each form, the second in a test of its own
 BACKENDS = {
-    "numpy": NumpyUnmixer,
     "torch": TorchUnmixer,
-    **{
-        f"onnx, {form}": partial(OnnxUnmixer, threads=1, form=form) for form in supported_forms()
-    },  # DeformConv from 1.31 on
-    "openvino": lambda engine: OpenVinoUnmixer(engine, threads=1),
+    **{name: lambda engine, known=known: known.build(engine, 1, "") for name, known in CPU_BACKENDS.items()},
+    # DeformConv from ONNX Runtime 1.31 on
+    **{f"onnx, {form}": partial(OnnxUnmixer, threads=1, form=form) for form in supported_forms()},
     "tensorrt": by_tensorrt,
 }
+BACKENDS = {name: make for name, make in BACKENDS.items() if name not in ELSEWHERE}
 ON_A_GPU = ("tensorrt",)  # its maps are not arrays
 
 
