@@ -82,18 +82,18 @@ def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipel
 
 def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
     """All that stands between frames and detections, or tracks where these are asked for."""
-    warm_up_search()
-    if tracks:
-        warm_up_tracker()
     network: Network = NoNetwork()
-    manifest = None
-    if config.readout != "fit":
+    if config.readout == "fit":
+        new_resolver, min_shape = resolver_maker(config, None), (1, 1)
+    else:
         if not config.engine:
             raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or a bundled engine")
         engine = read_engine(find_engine(config.engine))
-        manifest, network = engine.manifest, _network(config, engine)
-    new_resolver = resolver_maker(config, manifest)
-    min_shape = manifest.patch if manifest else (1, 1)
+        new_resolver, min_shape = resolver_maker(config, engine.manifest), engine.manifest.patch
+        network = _network(config, engine)
+    warm_up_search()
+    if tracks:
+        warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events)

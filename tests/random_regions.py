@@ -50,7 +50,9 @@ def random_regions(fit_priors, count, seed, shape=SHAPE):
             hints[k, 0, 4] *= k % 7 > 0  # without light the normal equations are singular
     empty = empty_results(count, fit_priors.max_targets)
     odds = np.where(rng.random((count, 1)) < 0.3, rng.normal(0, 3, (count, slots)), 0)
-    return RegionBatch(images, times, shifts, noise, limits, hints, hint_count, empty.solutions, empty.number, odds)
+    return RegionBatch(
+        images, times, shifts, noise, limits, hints, hint_count, empty.solutions, empty.number, odds, np.zeros(count)
+    )
 
 
 def perturbed(regions, by, seed):

@@ -147,5 +147,5 @@ class Kernel:
 
     def read_results(self, found: NDArray[Any], which: Ints, results: FitResults) -> None:
         """Fill the rows `which` (n,) of the results from found (n,) of result_dtype."""
-        for name, column in results._asdict().items():
-            column[which] = found[name]
+        for name in found.dtype.names or ():  # a GPU searches no PSF width
+            getattr(results, name)[which] = found[name]

@@ -104,6 +104,7 @@ class Fitter:
             np.zeros(len(age), np.int64),
             age,
             np.zeros((len(age), most + 1)),
+            np.zeros(len(age)),
         )
 
     def fit_regions(
@@ -130,15 +131,17 @@ class Fitter:
         hint_count[hint_from_last] = warm_start.best[hint_from_last]
         first_number = np.where(from_scratch, 0, warm_start.best)
         solutions = np.where(from_scratch[:, None, None, None], 0, warm_start.solutions)
+        sigma = np.where(from_scratch, 0.0, warm_start.sigma)
         results = empty_results(len(images), self.settings.most_targets)
         effort = np.where(first_number == 0, SCRATCH_EFFORT * np.maximum(hint_count, 1), hint_count + first_number)
         hardest_first = lit[np.argsort(-effort[lit], kind="stable")]
         times, shifts = np.array(patches.times, np.float64), np.array(patches.shifts, np.float64)
         regions = RegionBatch(
-            images, times, shifts, noise, limits, starts, hint_count, solutions, first_number, warm_start.odds
+            images, times, shifts, noise, limits, starts, hint_count, solutions, first_number, warm_start.odds, sigma
         )
         self._search(hardest_first, regions, results)
-        next_start = WarmStart(results.solutions, results.number, np.where(from_scratch, 0, age), results.odds)
+        age = np.where(from_scratch, 0, age)
+        next_start = WarmStart(results.solutions, results.number, age, results.odds, results.sigma)
         return _region_targets(results, images.shape[:1:-1]), next_start
 
     def _starts(self, hints: Sequence[RegionTargets], warm_start: WarmStart) -> Floats:

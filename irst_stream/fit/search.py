@@ -41,7 +41,8 @@ class RegionBatch(NamedTuple):
 
     times (T,) and shifts (N, T, 2): see types.Window; noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, L, 5),
     of which the first hint_count (N,) count; warm_solutions (N, most + 1, most, 5); first_number (N,) of targets to try, 0
-    to take it from the light; odds (N, most + 1): see compiled.model_selection. All float64 and int64.
+    to take it from the light; odds (N, most + 1): see compiled.model_selection; sigma (N,): PSF width to fit with, px, 0 to
+    search it. All float64 and int64.
     """
 
     images: Floats
@@ -54,6 +55,7 @@ class RegionBatch(NamedTuple):
     warm_solutions: Floats
     first_number: Ints
     odds: Floats
+    sigma: Floats
 
 
 class FitResults(NamedTuple):
@@ -61,7 +63,7 @@ class FitResults(NamedTuple):
 
     number (N,) of targets; targets (N, most, 5); cov (N, most, most, 2, 2) px^2 of each two positions; amplitude_sd
     (N, most) DN; probability (N, most); all 0 beyond the number. reduced_chi_square (N, 2): see compiled.evidence.
-    solutions (N, most + 1, most, 5) and odds (N, most + 1): warm start of the next window.
+    solutions (N, most + 1, most, 5), odds (N, most + 1) and sigma (N,), PSF width, px: warm start of the next window.
     """
 
     number: Ints
@@ -72,13 +74,14 @@ class FitResults(NamedTuple):
     reduced_chi_square: Floats
     solutions: Floats
     odds: Floats
+    sigma: Floats
 
 
 def empty_results(regions: int, most: int) -> FitResults:
     """Results of regions without a target: all 0."""
     n, each = regions, (regions, most)
     targets, cov, deviation, probability = (np.zeros((*each, *more)) for more in ((PARAMETERS,), (most, 2, 2), (), ()))
-    last = np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1))
+    last = np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1)), np.zeros(n)
     return FitResults(np.zeros(n, np.int64), targets, cov, deviation, probability, np.zeros((n, 2)), *last)
 
 

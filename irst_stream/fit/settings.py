@@ -51,7 +51,7 @@ class FitSettings:
             "Relative standard deviation of the PSF's width where it differs from sigma_px; 0 trusts sigma_px. A window"
             " is fitted with another width where the light asks for it. Larger values find widths farther off."
         ),
-    ] = 0.1
+    ] = 0.04
     amplitude_dn: Annotated[float, about("Mean of the targets' amplitudes, that is, of their total light, DN.")] = 235.0
     amplitude_sd_dn: Annotated[
         float,

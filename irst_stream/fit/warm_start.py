@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +16,15 @@ class WarmStart(NamedTuple):
 
     solutions (N, most + 1, most, 5): of each number of targets, see compiled.model_selection, 0 where there is no target;
     best (N,): likeliest number of targets, 0 where there is no solution; age (N,): windows since the last fit from scratch;
-    odds (N, most + 1): log evidence of each number of targets from the frames that have left the window.
+    odds (N, most + 1): log evidence of each number of targets from the frames that have left the window; sigma (N,): PSF
+    width that was found, px, 0 where there is no solution.
     """
 
     solutions: Floats
     best: Ints
     age: Ints
     odds: Floats
+    sigma: Floats
 
     def predicted(self, frames: float, shift: Floats) -> WarmStart:
         """Predict the targets' positions: their motion over these frames plus the platform's shift (N, 2) px."""
@@ -32,15 +34,16 @@ class WarmStart(NamedTuple):
 
     def of(self, which: Ints, offset: Floats | None = None) -> WarmStart:
         """Select these rows, their targets moved by offset (N, 2) px."""
-        some = WarmStart(self.solutions[which], self.best[which], self.age[which], self.odds[which])
+        columns: tuple[Any, ...] = tuple(column[which] for column in self)
+        some = WarmStart(*columns)
         if offset is not None:
             some.solutions[..., :2] += offset[:, None, None] * (some.solutions[..., 4:] != 0)
         return some
 
     def joined(self, others: WarmStart) -> WarmStart:
         """Concatenate these and the others."""
-        solutions, best = np.concatenate([self.solutions, others.solutions]), np.append(self.best, others.best)
-        return WarmStart(solutions, best, np.append(self.age, others.age), np.concatenate([self.odds, others.odds]))
+        columns: tuple[Any, ...] = tuple(np.concatenate(pair) for pair in zip(self, others, strict=True))
+        return WarmStart(*columns)
 
     def targets(self, row: int) -> Floats:
         """(K, 5): the likeliest solution of one row."""

@@ -20,7 +20,7 @@ MAX_ERROR_PARTS = 20  # errors of more parts are taken to share none
 
 
 class Measurements(NamedTuple):
-    """Columns of each detection (N, 8 + 2 R), error_sources (N,) and amplitudes (N, 2): see compiled.advance."""
+    """Columns of each detection (N, 8 + 2 R), error_sources (N,) and amplitudes (N, 2): see compiled.FrameDetections."""
 
     columns: Floats
     error_sources: Ints

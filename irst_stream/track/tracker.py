@@ -22,6 +22,7 @@ from irst_stream.track.compiled import (
     INT_COLUMNS,
     PARENT_ROW,
     Beliefs,
+    FrameDetections,
     Rules,
     advance,
     best_tracks,
@@ -216,9 +217,11 @@ class Tracker:
         self, predicted: Beliefs, measurements: Measurements, log_clutter: Floats, first_id: int, now_s: float
     ) -> Beliefs:
         """The beliefs after a frame, in arrays of their own; the workspace grows until they fit."""
+        every_row = np.arange(len(measurements.columns))
+        detections = FrameDetections(*measurements, log_clutter, every_row, first_id, now_s)
         while True:
             out = self._workspace
-            groups, hypotheses, rows = advance(predicted, *measurements, log_clutter, first_id, now_s, self._rules, out)
+            groups, hypotheses, rows = advance(predicted, detections, self._rules, out)
             if groups >= 0:
                 break
             self._workspace = self._empty(2 * len(out.x))

@@ -16,7 +16,9 @@ def groups(*members, corners=None):
         row[len(targets), : len(targets)] = np.reshape([(*target, 200.0) for target in targets], (-1, 5))
     corners = np.zeros((len(members), 2)) if corners is None else np.array(corners, float)
     return WarmGroups(
-        np.arange(len(members)), corners, WarmStart(solutions, best, np.arange(len(members)), np.zeros(solutions.shape[:2]))
+        np.arange(len(members)),
+        corners,
+        WarmStart(solutions, best, np.arange(len(members)), np.zeros(solutions.shape[:2]), np.zeros(len(members))),
     )
 
 

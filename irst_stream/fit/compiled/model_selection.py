@@ -51,10 +51,14 @@ def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[
         limits = (regions.limits[k, 0], regions.limits[k, 1])
         region = RegionImages(regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits)
         hint = regions.hints[k, : regions.hint_count[k]].copy()
-        found = search(region, fit_priors, hint, regions.warm_solutions[k], regions.first_number[k], regions.odds[k])
+        warm = regions.warm_solutions[k], regions.first_number[k], regions.odds[k]
+        if regions.sigma[k] > 0.0:
+            found = _search_with_width(region, fit_priors, hint, *warm, regions.sigma[k])
+        else:
+            found = search(region, fit_priors, hint, *warm)
         n, model = len(found.p), ImagingModel(found.width, fit_priors.shot, fit_priors.priors)
         results.number[k], results.targets[k, :n], results.probability[k, :n] = n, found.p, found.probability
-        results.solutions[k] = found.solutions
+        results.solutions[k], results.sigma[k] = found.solutions, found.width if n > 0 else 0.0
         fill_covariances(found.matrix, sides, results.cov[k, :n, :n], results.amplitude_sd[k, :n])
         if n > 0:
             results.reduced_chi_square[k, 0], results.reduced_chi_square[k, 1] = reduced_chi_square(found.p, region, model)
@@ -87,30 +91,68 @@ def search(region, fit_priors, hint, warm_solutions, guess, odds):  # type: igno
     """
     doubt, offset, best = fit_priors.sigma_doubt, 0.0, 0.0
     model = ImagingModel(fit_priors.sigma, fit_priors.shot, fit_priors.priors)
-    expected = _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds)
-    chosen = tried = expected
-    for count in range(MAX_WIDTHS + 1):
-        if doubt == 0.0 or not len(tried.p):
+    chosen = expected = _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds)
+    if doubt == 0.0 or not len(expected.p):
+        return expected
+    expected_gain, step, start = _most_promising_step(region, model, fit_priors, expected)
+    for _ in range(MAX_WIDTHS):
+        if abs(step) < MIN_WIDTH_STEP or expected_gain < best - WIDTH_SLACK:
             break
-        model = ImagingModel(tried.width, fit_priors.shot, fit_priors.priors)
+        offset += min(max(step, -MAX_WIDTH_STEP), MAX_WIDTH_STEP)
+        model = ImagingModel(fit_priors.sigma * math.exp(offset), fit_priors.shot, fit_priors.priors)
+        tried = _search_with(region, model, fit_priors, start, expected.solutions, len(start), odds)
+        if not len(tried.p):
+            break
         step, precision, marginal = width_step(tried.p, tried.matrix, region, model, offset, doubt)
         if not precision > 0.0:
             break
         unexplained = max(1.0, *reduced_chi_square(tried.p, region, model))
         gain = (tried.evidence - expected.evidence) / unexplained - WIDTH_PENALTY
         gain -= math.log(doubt) + 0.5 * ((offset / doubt) ** 2 + math.log(precision))
-        if count > 0 and gain > best:
+        if gain > best:
             best = gain
             chosen = RegionSolution(
                 tried.p, marginal, tried.probability, tried.logs, tried.solutions, tried.evidence, tried.width
             )
-        expected_gain = gain + 0.5 * step * step * precision / unexplained
-        if count == MAX_WIDTHS or abs(step) < MIN_WIDTH_STEP or expected_gain < best - WIDTH_SLACK:
-            break
-        offset += min(max(step, -MAX_WIDTH_STEP), MAX_WIDTH_STEP)
-        model = ImagingModel(fit_priors.sigma * math.exp(offset), fit_priors.shot, fit_priors.priors)
-        tried = _search_with(region, model, fit_priors, tried.p, warm_solutions, guess, odds)
+        expected_gain, start = gain + 0.5 * step * step * precision / unexplained, tried.p
     return chosen
+
+
+@compiled
+def _most_promising_step(region, model, fit_priors, found):  # type: ignore[no-untyped-def]
+    """The evidence to be gained by another PSF width, the step of its logarithm, and the fit (K, 5) that asks for it.
+
+    Asks the fit of every number of targets that was tried, because light of a wider PSF looks like more targets.
+    """
+    most_gain, best_step, start, doubt = -INFINITE, 0.0, found.p, fit_priors.sigma_doubt
+    unexplained = max(1.0, *reduced_chi_square(found.p, region, model))
+    for n in range(1, len(found.logs)):
+        if found.logs[n] <= -INFINITE or found.solutions[n, 0, 4] == 0.0:
+            continue
+        p, matrix, log = found.solutions[n, :n].copy(), np.empty((PARAMETERS * n, PARAMETERS * n)), found.logs[n]
+        normal_equations(p, region, model, np.empty((0, 3)), matrix, np.empty(PARAMETERS * n))
+        if n == len(found.p):
+            p, matrix, log = found.p, found.matrix, found.evidence
+        step, precision, _ = width_step(p, matrix, region, model, 0.0, doubt)
+        if not precision > 0.0:
+            continue
+        gain = (log - found.evidence + 0.5 * step * step * precision) / unexplained - WIDTH_PENALTY
+        gain -= math.log(doubt) + 0.5 * math.log(precision)
+        if gain > most_gain:
+            most_gain, best_step, start = gain, step, p
+    return most_gain, best_step, start
+
+
+@compiled
+def _search_with_width(region, fit_priors, hint, warm_solutions, guess, odds, width):  # type: ignore[no-untyped-def]
+    """Search with a PSF width that an earlier window found; where it is not the expected one, it stays uncertain."""
+    model = ImagingModel(width, fit_priors.shot, fit_priors.priors)
+    found = _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds)
+    if width == fit_priors.sigma or not len(found.p):
+        return found
+    offset = math.log(width / fit_priors.sigma)
+    marginal = width_step(found.p, found.matrix, region, model, offset, fit_priors.sigma_doubt)[2]
+    return RegionSolution(found.p, marginal, found.probability, found.logs, found.solutions, found.evidence, found.width)
 
 
 @compiled

@@ -43,6 +43,7 @@ from irst_stream.track.compiled.beliefs import (
     LOG_RATIO,
     PARENT_ROW,
     Beliefs,
+    FrameDetections,
     Rules,
 )
 from irst_stream.track.compiled.frame import advance
@@ -63,6 +64,7 @@ __all__ = [
     "LOG_RATIO",
     "PARENT_ROW",
     "Beliefs",
+    "FrameDetections",
     "Rules",
     "advance",
     "best_tracks",

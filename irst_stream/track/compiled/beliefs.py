@@ -34,10 +34,12 @@ __all__ = [
     "SCORE",
     "TINY",
     "Beliefs",
+    "FrameDetections",
     "Rules",
     "append_group",
     "copy_hypothesis",
     "copy_row",
+    "detections_of",
     "empty_workspace",
     "error_covariance",
     "keep_rows",
@@ -68,6 +70,28 @@ class Beliefs(NamedTuple):
     cov: Any
     floats: Any
     ints: Any
+
+
+class FrameDetections(NamedTuple):
+    """Detections of one frame, of all of it or of one group.
+
+    measurements (N, 8 + 2 R), in columns: x, y px; the covariance that gating and update use (xx, xy, yy), px^2;
+    BIRTH_PROBABILITY: that an unexplained detection is a new target; LOG_RATIO: log of the detection probability over the
+    density of clutter and new targets, px^2; ERROR_VAR: variance of the error, both axes added up, px^2; from ERROR_PARTS
+    on: the parts of that error (2, R), R = 0 where errors are not part of the state.
+
+    error_sources (N,): equal for detections whose errors share their parts; amplitudes (N, 2): DN and variance, NaN where
+    unknown; log_clutter (N,): see clutter_brightness; rows (N,): of the frame; first_id: id of the track that the frame's
+    first detection may start, the others' follow; now_s: time of the frame.
+    """
+
+    measurements: Any
+    error_sources: Any
+    amplitudes: Any
+    log_clutter: Any
+    rows: Any
+    first_id: Any
+    now_s: Any
 
 
 class Rules(NamedTuple):
@@ -226,3 +250,17 @@ def keep_rows(workspace, c, kept):  # type: ignore[no-untyped-def]
                 workspace.cov[c, :, : n * size, a : a + size] = workspace.cov[c, :, : n * size, b : b + size].copy()
             count += 1
     workspace.target_count[c] = count
+
+
+@compiled
+def detections_of(detections, rows):  # type: ignore[no-untyped-def]
+    """Select these rows of a frame's detections."""
+    return FrameDetections(
+        detections.measurements[rows],
+        detections.error_sources[rows],
+        detections.amplitudes[rows],
+        detections.log_clutter[rows],
+        rows,
+        detections.first_id,
+        detections.now_s,
+    )

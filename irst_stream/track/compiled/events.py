@@ -69,7 +69,7 @@ def empty_search():  # type: ignore[no-untyped-def]
 
 
 @compiled
-def find_best_events(workspace, count, measurements, amplitudes, log_clutter, rules, prediction, search, best):  # type: ignore[no-untyped-def]
+def find_best_events(workspace, count, detections, rules, prediction, search, best):  # type: ignore[no-untyped-def]
     """Fill `best` with a group's best events over its `count` hypotheses, and `prediction` for each of these."""
     best.score[:] = -np.inf
     for k in range(count):
@@ -81,46 +81,24 @@ def find_best_events(workspace, count, measurements, amplitudes, log_clutter, ru
         predict_positions(x, cov, mode_probs, rules.errors_in_state, positions, position_cov)
         merge_probabilities(n, positions, position_cov, rules, merge_probs)
         survival_terms(floats, merge_probs, rules, log_unmerged, log_missed, prediction.detection_probs[k], log_odds)
-        for j in range(len(measurements)):
-            search.counts[j] = _list_options(
-                measurements[j],
-                amplitudes[j],
-                log_clutter[j],
-                floats,
-                positions,
-                position_cov,
-                merge_probs,
-                log_unmerged,
-                log_odds,
-                rules,
-                search.masks[j],
-                search.gains[j],
-            )
+        for j in range(len(detections.measurements)):
+            search.counts[j] = _list_options(detections, j, floats, prediction, k, rules, search)
         base = workspace.log_weight[k]
         for i in range(n):
             base += log_missed[i]
-        _search_events(k, base, len(measurements), search, best)
+        _search_events(k, base, len(detections.measurements), search, best)
 
 
 @compiled
-def _list_options(  # type: ignore[no-untyped-def]
-    measurement,
-    amplitude,
-    log_clutter,
-    floats,
-    positions,
-    position_cov,
-    merge_probs,
-    log_unmerged,
-    log_odds,
-    rules,
-    masks,
-    gains,
-):
-    """Fill the masks and gains of the target sets that may explain one detection, the empty set first; return their number.
+def _list_options(detections, j, floats, prediction, k, rules, search):  # type: ignore[no-untyped-def]
+    """List the target sets of hypothesis k that may explain detection j, the empty set first; return their number.
 
     Only single targets and merged sets within the gate are options.
     """
+    measurement, amplitude, log_clutter = detections.measurements[j], detections.amplitudes[j], detections.log_clutter[j]
+    positions, position_cov = prediction.positions[k], prediction.position_cov[k]
+    merge_probs, log_unmerged, log_odds = prediction.merge_probs[k], prediction.log_unmerged[k], prediction.log_odds[k]
+    masks, gains = search.masks[j], search.gains[j]
     n, count = len(floats), 1
     masks[0], gains[0] = 0, 0.0
     merge_reach = rules.resolution_px + 3 * rules.resolution_sd_px

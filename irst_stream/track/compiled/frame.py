@@ -11,6 +11,7 @@ from irst_stream.track.compiled.beliefs import (
     MAX_LOG_WEIGHT_DROP,
     append_group,
     copy_hypothesis,
+    detections_of,
     empty_workspace,
     keep_rows,
     load_group,
@@ -26,25 +27,19 @@ __all__ = ["advance"]
 
 
 @compiled
-def advance(beliefs, measurements, error_sources, amplitudes, log_clutter, first_id, now_s, rules, out):  # type: ignore[no-untyped-def]
-    """Update predicted beliefs with one frame's detections; write the result to the beginning of `out`.
+def advance(beliefs, detections, rules, out):  # type: ignore[no-untyped-def]
+    """Update predicted beliefs with one frame's FrameDetections; write the result to the beginning of `out`.
 
-    measurements (N, 8 + 2 R), in columns: x, y px; the covariance that gating and update use (xx, xy, yy), px^2;
-    BIRTH_PROBABILITY: that an unexplained detection is a new target; LOG_RATIO: log of the detection probability over the
-    density of clutter and new targets, px^2; ERROR_VAR: variance of the error, both axes added up, px^2; from ERROR_PARTS
-    on: the parts of that error (2, R), R = 0 where errors are not part of the state.
-
-    error_sources (N,): equal for detections whose errors share their parts; amplitudes (N, 2): DN and variance, NaN where
-    unknown; log_clutter (N,): see clutter_brightness; first_id: id of the track that the first detection may start, the
-    others' follow. Returns the numbers of groups, hypotheses and rows written; -1 for each if `out` is too small.
+    Returns the numbers of groups, hypotheses and rows written; -1 for each if `out` is too small.
     """
+    measurements = detections.measurements
     parent, owner = regroup(beliefs, measurements, rules)
     pool = 2 * rules.max_hypotheses
     group, output, spare = empty_workspace(pool, beliefs), empty_workspace(pool, beliefs), empty_workspace(pool, beliefs)
     prediction, search = empty_prediction(pool), empty_search()
     best = BestEvents(np.empty(pool), np.zeros(pool, np.int64), np.zeros((pool, MAX_GROUP_DETECTIONS), np.int64))
     members, begin = rows_by_label(parent, len(parent))
-    detections, start = rows_by_label(owner, len(parent))
+    gated, start = rows_by_label(owner, len(parent))
     used = np.zeros(3, np.int64)
     out.first_hypothesis[0] = out.first_row[0] = out.first_cov[0] = 0
     for g in range(len(parent)):
@@ -55,61 +50,39 @@ def advance(beliefs, measurements, error_sources, amplitudes, log_clutter, first
             others = load_group(beliefs, k, output)
             count = join_groups(group, count, output, others, spare)
             group, spare = spare, group
-        rows = detections[start[g] : start[g + 1]]
+        rows = gated[start[g] : start[g + 1]]
         owner[rows[MAX_GROUP_DETECTIONS:]] = -1
         rows = rows[:MAX_GROUP_DETECTIONS]
-        gated, sources, light, clutter = measurements[rows], error_sources[rows], amplitudes[rows], log_clutter[rows]
-        children = _branch_group(
-            group, count, rows, gated, sources, light, clutter, first_id, now_s, rules, prediction, search, best, output
-        )
+        theirs = detections_of(detections, rows)
+        children = _branch_group(group, count, theirs, rules, prediction, search, best, output)
         if not _store_group(output, children, spare, out, used, rules):
             return -1, -1, -1
     for j in range(len(measurements)):
         if owner[j] < 0 and measurements[j, BIRTH_PROBABILITY] >= rules.min_existence_probability:
             group.target_count[0], group.log_weight[0] = 0, 0.0
             group.mode_probs[0] = 1.0 / beliefs.x.shape[1]
-            row, measurement, amplitude = np.array([j]), measurements[j : j + 1], amplitudes[j : j + 1]
-            source, no_mask = error_sources[j : j + 1], np.zeros(1, np.int64)
-            add_births(group, 0, no_mask, row, measurement, source, amplitude, first_id, now_s, rules)
+            add_births(group, 0, np.zeros(1, np.int64), detections_of(detections, np.array([j])), rules)
             if not append_group(group, np.zeros(1, np.int64), out, used):
                 return -1, -1, -1
     return used[0], used[1], used[2]
 
 
 @compiled
-def _branch_group(  # type: ignore[no-untyped-def]
-    workspace,
-    count,
-    rows,
-    measurements,
-    error_sources,
-    amplitudes,
-    log_clutter,
-    first_id,
-    now_s,
-    rules,
-    prediction,
-    search,
-    best,
-    into,
-):
-    """Update a group's `count` hypotheses with its detections; write the likeliest into `into` and return their number.
-
-    rows: the detections' rows in the frame; the other arrays are theirs alone.
-    """
-    find_best_events(workspace, count, measurements, amplitudes, log_clutter, rules, prediction, search, best)
+def _branch_group(workspace, count, detections, rules, prediction, search, best, into):  # type: ignore[no-untyped-def]
+    """Update a group's `count` hypotheses with its detections; write the likeliest into `into` and return their number."""
+    find_best_events(workspace, count, detections, rules, prediction, search, best)
     for c in range(len(best.score)):
         if best.score[c] < best.score[0] - MAX_LOG_WEIGHT_DROP or best.score[c] == -np.inf:
             return c
         h, masks = best.hypothesis[c], best.masks[c]
         copy_hypothesis(workspace, h, into, c)
-        apply_event(masks, rows, measurements, error_sources, amplitudes, log_clutter, now_s, into, c, prediction, h, rules)
+        apply_event(masks, detections, into, c, prediction, h, rules)
         kept = 0
         for i in range(into.target_count[c]):
-            if not has_ended(into.floats[c, i], into.ints[c, i], now_s, rules):
+            if not has_ended(into.floats[c, i], into.ints[c, i], detections.now_s, rules):
                 kept |= 1 << i
         keep_rows(into, c, kept)
-        add_births(into, c, masks, rows, measurements, error_sources, amplitudes, first_id, now_s, rules)
+        add_births(into, c, masks, detections, rules)
     return len(best.score)
 
 

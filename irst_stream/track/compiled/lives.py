@@ -54,26 +54,25 @@ def has_ended(floats, ints, now_s, rules):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def add_births(workspace, c, masks, rows, measurements, error_sources, amplitudes, first_id, now_s, rules):  # type: ignore[no-untyped-def]
+def add_births(workspace, c, masks, detections, rules):  # type: ignore[no-untyped-def]
     """Add a new target to hypothesis c for each detection that it does not explain and that is likely enough to be one."""
     size = workspace.x.shape[3]
-    for j in range(len(rows)):
-        n = workspace.target_count[c]
-        if masks[j] or n >= MAX_GROUP_TARGETS or measurements[j, BIRTH_PROBABILITY] < rules.min_existence_probability:
+    for j in range(len(detections.rows)):
+        n, birth = workspace.target_count[c], detections.measurements[j, BIRTH_PROBABILITY]
+        if masks[j] or n >= MAX_GROUP_TARGETS or birth < rules.min_existence_probability:
             continue
         a, b = n * size, (n + 1) * size
         workspace.cov[c, :, a:b, :b] = 0.0
         workspace.cov[c, :, :b, a:b] = 0.0
-        x, cov = workspace.x[c, n], workspace.cov[c, :, a:b, a:b]
-        floats, ints = workspace.floats[c, n], workspace.ints[c, n]
-        _start_target(rows[j], measurements[j], amplitudes[j], first_id + rows[j], now_s, rules, x, cov, floats, ints)
-        workspace.ints[c, n, ERROR_SOURCE] = error_sources[j]
+        _start_state(detections.measurements[j], rules, workspace.x[c, n], workspace.cov[c, :, a:b, a:b])
+        _start_track(detections, j, rules, workspace.floats[c, n], workspace.ints[c, n])
+        workspace.ints[c, n, ERROR_SOURCE] = detections.error_sources[j]
         workspace.target_count[c] = n + 1
 
 
 @compiled
-def _start_target(row, measurement, amplitude, track_id, now_s, rules, x, cov, floats, ints):  # type: ignore[no-untyped-def]
-    """Fill a new target's x (M, D), cov (M, D, D), floats and ints from the detection at that row of the frame."""
+def _start_state(measurement, rules, x, cov):  # type: ignore[no-untyped-def]
+    """Fill a new target's x (M, D) and cov (M, D, D) from its detection."""
     modes, size = x.shape
     x[:], cov[:] = 0.0, 0.0
     for m in range(modes):
@@ -88,9 +87,16 @@ def _start_target(row, measurement, amplitude, track_id, now_s, rules, x, cov, f
                     error = error_covariance(measurement[ERROR_PARTS:], measurement[ERROR_PARTS:], a, b)
                     cov[m, u, v], cov[m, a, v], cov[m, u, b] = error, -error, -error
                     cov[m, a, b] += error
-    floats[AMPLITUDE], floats[AMPLITUDE_VAR] = amplitude[0], amplitude[1]
+
+
+@compiled
+def _start_track(detections, j, rules, floats, ints):  # type: ignore[no-untyped-def]
+    """Fill a new target's floats and ints from detection j."""
+    row, measurement = detections.rows[j], detections.measurements[j]
+    floats[AMPLITUDE], floats[AMPLITUDE_VAR] = detections.amplitudes[j, 0], detections.amplitudes[j, 1]
     floats[EXISTENCE], floats[SCORE] = measurement[BIRTH_PROBABILITY], math.log(measurement[BIRTH_PROBABILITY])
-    floats[LAST_SEEN_S] = now_s
+    floats[LAST_SEEN_S] = detections.now_s
     floats[LAST_ERROR_VAR], floats[LAST_ERROR_PARTS:] = measurement[ERROR_VAR], measurement[ERROR_PARTS:]
-    ints[ID], ints[HIT_BITS], ints[AGE], ints[CONFIRMED], ints[DETECTION], ints[PARENT_ROW] = track_id, 1, 1, 0, row, -1
+    ints[ID], ints[HIT_BITS], ints[AGE], ints[CONFIRMED] = detections.first_id + row, 1, 1, 0
+    ints[DETECTION], ints[PARENT_ROW] = row, -1
     ints[CONFIRMED] = confirmation(floats, ints, rules)

@@ -34,13 +34,12 @@ __all__ = ["apply_event", "kalman_update"]
 
 
 @compiled
-def apply_event(  # type: ignore[no-untyped-def]
-    masks, rows, measurements, error_sources, amplitudes, log_clutter, now_s, workspace, c, prediction, h, rules
-):
+def apply_event(masks, detections, workspace, c, prediction, h, rules):  # type: ignore[no-untyped-def]
     """Update hypothesis c of a workspace with an event; c is a copy of hypothesis h, to which `prediction` refers.
 
-    masks: the targets that each detection shows; rows: the detections' rows in the frame.
+    masks: the targets that each detection shows.
     """
+    measurements, amplitudes = detections.measurements, detections.amplitudes
     n = workspace.target_count[c]
     x, cov, mode_probs = workspace.x[c, :n], workspace.cov[c], workspace.mode_probs[c]
     floats, ints = workspace.floats[c, :n], workspace.ints[c, :n]
@@ -49,12 +48,12 @@ def apply_event(  # type: ignore[no-untyped-def]
     for i in range(n):
         weight += prediction.log_missed[h, i]
     prior_floats = floats.copy()
-    for j in range(len(rows)):
+    for j in range(len(detections.rows)):
         mask = masks[j]
         if mask == 0:
             continue
         detected |= mask
-        brightness_gain = brightness_log_ratio(mask, prior_floats, amplitudes[j], log_clutter[j], rules)
+        brightness_gain = brightness_log_ratio(mask, prior_floats, amplitudes[j], detections.log_clutter[j], rules)
         inflation = covariance_inflation(mask, floats, measurements[j])
         weights = centroid_weights(mask, prior_floats)
         log_density = kalman_update(x, cov, mode_probs, mask, weights, measurements[j], inflation, rules.errors_in_state)
@@ -66,13 +65,13 @@ def apply_event(  # type: ignore[no-untyped-def]
                 floats[i, SCORE] += log_ratio + brightness_gain
                 floats[i, LAST_ERROR_VAR] = measurements[j, ERROR_VAR]
                 floats[i, LAST_ERROR_PARTS:] = measurements[j, ERROR_PARTS:]
-                ints[i, DETECTION], ints[i, ERROR_SOURCE] = rows[j], error_sources[j]
+                ints[i, DETECTION], ints[i, ERROR_SOURCE] = detections.rows[j], detections.error_sources[j]
     for i in range(n):
         ints[i, HIT_BITS] = (ints[i, HIT_BITS] << 1) & 0xFFFFFFFF
         ints[i, AGE] += 1
         if detected >> i & 1:
             ints[i, HIT_BITS] |= 1
-            floats[i, EXISTENCE], floats[i, LAST_SEEN_S] = 1.0, now_s
+            floats[i, EXISTENCE], floats[i, LAST_SEEN_S] = 1.0, detections.now_s
         else:
             ints[i, DETECTION] = -1
             existence, detection_prob = floats[i, EXISTENCE], prediction.detection_probs[h, i]
