@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from irst_stream.protocols import Sink, Source
 from irst_stream.types import Detections, Policy, Tracks
 
-if TYPE_CHECKING:
-    from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings
-
 __all__ = ["PUBLISHERS", "SOURCES", "WRITERS", "open_live_source", "open_publisher", "open_writer"]
+
+
+class HasEndpoint(Protocol):
+    """Settings of one end of a connection: SCHEME://PLACE, and more that its class knows."""
+
+    @property
+    def endpoint(self) -> str: ...
+
 
 SOURCES: dict[str, str | type] = {  # by scheme: Class(ReceiveSettings, Policy), a protocols.Source
     "tcp": "irst_stream.io.zeromq.sockets:ZmqSource",
@@ -31,13 +36,13 @@ WRITERS: dict[str, str | type] = {  # by suffix, "" for all others: Class(Path, 
 }
 
 
-def open_live_source(settings: ReceiveSettings, policy: Policy) -> Source:
+def open_live_source(settings: HasEndpoint, policy: Policy) -> Source:
     """Open the live source of an endpoint."""
     source: Source = _load(SOURCES[settings.endpoint.partition("://")[0]])(settings, policy)
     return source
 
 
-def open_publisher(settings: PublishSettings, policy: Policy) -> Sink:
+def open_publisher(settings: HasEndpoint, policy: Policy) -> Sink:
     """Open the sink that publishes at an endpoint."""
     sink: Sink = _load(PUBLISHERS[settings.endpoint.partition("://")[0]])(settings, policy)
     return sink
