@@ -44,8 +44,8 @@ WARM_UP = 3  # frames whose time does not count
 OURS = "irst-stream"
 VARIANTS: dict[str, dict[str, Any]] = {  # of our settings: see TrackSettings for when to use which
     OURS: {},
-    f"{OURS}, 20 hypotheses": {"hypotheses": 20},
-    f"{OURS}, high accuracy": {"hypotheses": 20, "lag": 5},  # smoothed, five frames later
+    f"{OURS}, 20 hypotheses": {"max_hypotheses": 20},
+    f"{OURS}, high accuracy": {"max_hypotheses": 20, "smoothing_lag": 5},  # smoothed, five frames later
     f"{OURS}, own sway 0.3": {"own_sway_px_s": 0.3},
     f"{OURS}, own sway 3": {"own_sway_px_s": 3.0},
     f"{OURS}, imm": {"motion": "imm"},

@@ -8,9 +8,11 @@ import bench_tracker
 import numpy as np
 import pytest
 import tracking_scenes as scenes
-from bench_tracker import Setting, bench, judge, run
+from bench_tracker import VARIANTS, Setting, bench, judge, run
 from tracking_rivals import Steps
 from tracks_and_truth import tracks
+
+from irst_stream.track.settings import TrackSettings, check_tracking
 
 KINDS = scenes.KINDS
 
@@ -158,3 +160,8 @@ def test_the_rivals_follow_a_formation(rival):
     got = judge(run(rival(), frames)[0], frames)
     assert got["idf1"] > 0.9
     assert got["gospa"] < 0.2
+
+
+def test_the_variants_are_settings_of_the_tracker():
+    for rules in VARIANTS.values():
+        check_tracking(TrackSettings(**rules))
