@@ -26,6 +26,7 @@ GROUPS = {
         "schema": "print the JSON Schema of detections, tracks, truth and poses",
     },
     "run": {
+        "calibrate": "measure a sensor on its frames, and write the settings that follow",
         "run": "run a live pipeline, from sensor feeds to published detections and tracks",
         "replay": "turn recorded frames into sub-pixel detections and tracks",
         "feed": "send recorded frames as a live sensor would",

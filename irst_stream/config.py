@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -111,7 +111,22 @@ def read_config(path: Path, *, here: bool = False) -> Config:
 
     here: it is to run on this machine, so that the engine and the keys that it names must be there, and the engine must do.
     """
-    return read_settings(path, Config, lambda config: chain(_faults(config), _lacks(config) if here else ()))
+
+    def faults(config: Config) -> Iterator[str]:
+        found = with_paths_from(config, path.parent)
+        return chain(_faults(found), _lacks(found) if here else ())
+
+    return with_paths_from(read_settings(path, Config, faults), path.parent)
+
+
+def with_paths_from(config: Config, folder: Path) -> Config:
+    """The configuration with the files that calibrate wrote beside it, which it names relative to its own folder."""
+
+    def resolved(name: str) -> str:
+        return str(folder / name) if name else ""
+
+    fit = replace(config.fit, psf_table=resolved(config.fit.psf_table))
+    return replace(config, fit=fit, propose=replace(config.propose, clutter_map=resolved(config.propose.clutter_map)))
 
 
 def parse_config(text: str, where: str) -> Config:

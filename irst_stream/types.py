@@ -92,7 +92,8 @@ class Window:
     platform_shifts (N, T, 2): x, y px by which platform motion moves static objects in each frame relative to the centre
     frame, 0 if unknown. region (N,): the same number in the next window is the same region at the same place. noise (N,):
     standard deviation of a pixel, DN, NaN if not measured. ceiling (N,): DN at and above which a pixel is saturated,
-    infinite if none can be.
+    infinite if none can be. strength (N,): of the light that raised the region, in units of the search's threshold, NaN
+    where regions are not searched for.
     """
 
     stamp: Stamp
@@ -103,14 +104,17 @@ class Window:
     region: Ints
     noise: Floats
     ceiling: Floats
+    strength: Floats = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
+        if len(self.strength) != len(self.corners):
+            object.__setattr__(self, "strength", np.full(len(self.corners), np.nan))
         if self.patches.ndim != 4:
             raise ValueError(f"patches: expected (N, T, H, W), got {self.patches.shape}")
         frames = self.patches.shape[1]
         if self.frame_times.shape != (frames,):
             raise ValueError(f"frame_times: expected ({frames},), got {self.frame_times.shape}")
-        _check_columns(self, corners=(2,), platform_shifts=(frames, 2), noise=(), ceiling=())
+        _check_columns(self, corners=(2,), platform_shifts=(frames, 2), noise=(), ceiling=(), strength=())
         _check_columns(self, np.int64, region=())
         object.__setattr__(self, "patches", _read_only(self.patches))
 

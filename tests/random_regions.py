@@ -12,7 +12,6 @@ from irst_stream.types import at_rest
 STRICT = priors_of(FitSettings(own_speed_px=0.001, sigma_doubt=0.0))  # narrow amplitude prior, two starts
 WIDE = {"amplitude_dn": 150.0, "amplitude_sd_dn": 100.0, "speed_px": 0.3, "own_speed_px": 0.005}
 LOOSE = priors_of(FitSettings(**WIDE, starts=1, extra_target_odds=0.1, sigma_doubt=0.0))
-SHOT = LOOSE._replace(shot=0.3)
 SHAPE = 5, 11, 11
 PERTURBATIONS = 1e-13, 1e-12, 1e-11, 1e-10, 1e-9  # of the noise: negligible, but above rounding
 
@@ -50,8 +49,9 @@ def random_regions(fit_priors, count, seed, shape=SHAPE):
             hints[k, 0, 4] *= k % 7 > 0  # without light the normal equations are singular
     empty = empty_results(count, fit_priors.max_targets)
     odds = np.where(rng.random((count, 1)) < 0.3, rng.normal(0, 3, (count, slots)), 0)
+    shot = 0.3 * (np.arange(count) // 2 % 2)
     return RegionBatch(
-        images, times, shifts, noise, limits, hints, hint_count, empty.solutions, empty.number, odds, np.zeros(count)
+        images, times, shifts, noise, limits, hints, hint_count, empty.solutions, empty.number, odds, np.zeros(count), np.zeros((count, 2)), shot
     )
 
 

@@ -237,11 +237,11 @@ def told(scene: Scene, known: FitPriors, noise: float, truth: Truth, row: int) -
     light = np.array([truth.amplitude[truth.id == number][0] for number in near])
     times, shifts = at_rest(1, 5)
     images = render(xy, np.tile(light, (5, 1)), (SIDE, SIDE), known.sigma)
-    seen = RegionImages(images, times, shifts[0], noise, (-INFINITE, INFINITE))
+    seen = RegionImages(images, times, shifts[0], noise, (-INFINITE, INFINITE), 0.0)
     whole = np.column_stack([xy[2], (xy[4] - xy[0]) / 4, light])
 
     # The misfits of other numbers are compared, not their priors.
-    model = ImagingModel(known.sigma, known.shot, known.priors._replace(min_spread=0.0))
+    model = ImagingModel(known.sigma, known.shape, known.priors._replace(min_spread=0.0))
 
     def misfit(start: Floats) -> float:
         found = fit(start, seen, model, np.empty((0, 3)), 60)

@@ -86,7 +86,10 @@ class SensorChain:
         if self.tracker is None:
             return []
         view = views[len(views) // 2] if views else None
-        return self.tracker.settle(detections, view.pose if view else None, view.shape if view else None)
+        settled = self.tracker.settle(detections, view.pose if view else None, view.shape if view else None)
+        for tracks in settled[-1:]:
+            self.windows.hold(tracks.state[tracks.confirmed, :2])
+        return settled
 
     def finish(self) -> list[Tracks]:
         """End the stream; return the tracks that were waiting for later frames."""

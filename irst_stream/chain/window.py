@@ -176,6 +176,11 @@ class WindowBuilder:
         self._check.count(frame, "regions", left_out)
         return window
 
+    def hold(self, xy: Floats) -> None:
+        """Learn static clutter slowly about these places (N, 2) px, where confirmed tracks are."""
+        if self._cutter is not None:
+            self._cutter.proposer.hold(xy)
+
     def count(self, frame: Frame, event: str) -> None:
         """Count an event that is not about the frame's place in the sequence."""
         self._check.count(frame, event)
@@ -229,7 +234,7 @@ class _Cutter:
         ceiling = frames[middle].full_scale - found.background
         patches, still = cut_regions(frames, self._prepared, corners, ceiling), at_rest(len(corners), len(frames))
         stamp = frames[middle].stamp
-        window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling)
+        window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength)
         return window, found.left_out
 
 

@@ -90,7 +90,7 @@ class Kernel:
     @cached_property
     def priors_dtype(self) -> np.dtype[Any]:
         """The struct Priors of fit.cu."""
-        return self._record(("start_count", "i4"), ("sigma",), ("shot",), *((name,) for name in PRIORS))
+        return self._record(("start_count", "i4"), ("sigma",), *((name,) for name in PRIORS))
 
     @cached_property
     def region_dtype(self) -> np.dtype[Any]:
@@ -102,6 +102,7 @@ class Kernel:
             ("shifts", (self.shape[0], 2)),
             ("noise",),
             ("limits", 2),
+            ("shot",),
             ("hint", hint),
             ("warm_solutions", warm_solutions),
             ("odds", most + 1),
@@ -130,7 +131,7 @@ class Kernel:
 
     def write_priors(self, into: NDArray[Any]) -> None:
         """Fill into (1,) of priors_dtype."""
-        for name in ("start_count", "sigma", "shot"):
+        for name in ("start_count", "sigma"):
             into[name] = getattr(self.fit_priors, name)
         for name in PRIORS:
             into[name] = getattr(self.fit_priors.priors, name)
@@ -142,7 +143,7 @@ class Kernel:
         into["hint_count"] = np.where(hint_count <= self.fit_priors.max_targets, hint_count, 0)
         into["hint"] = regions.hints[which, : self.fit_priors.max_targets]
         into["times"] = regions.times
-        for name in ("first_number", "shifts", "noise", "limits", "warm_solutions", "odds", "images"):
+        for name in ("first_number", "shifts", "noise", "limits", "shot", "warm_solutions", "odds", "images"):
             into[name] = getattr(regions, name)[which]
 
     def read_results(self, found: NDArray[Any], which: Ints, results: FitResults) -> None:

@@ -52,14 +52,14 @@
 /* The same for all regions: the imaging model and the priors of compiled.likelihood. */
 typedef struct {
   int start_count;
-  REAL sigma, shot, amplitude_dn, amplitude, common, own, min_spread, max_spread, extra_target;
+  REAL sigma, amplitude_dn, amplitude, common, own, min_spread, max_spread, extra_target;
 } Priors;
 
 /* The input of one region's search; times and shifts, along x and y, of its frames; hint, warm_solutions and odds as in
    compiled.model_selection. */
 typedef struct {
   int hint_count, first_number;
-  REAL times[FRAMES], shifts[FRAMES][2], noise, limits[2], hint[MOST][PARAMETERS];
+  REAL times[FRAMES], shifts[FRAMES][2], noise, limits[2], shot, hint[MOST][PARAMETERS];
   REAL warm_solutions[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
   REAL images[FRAMES][HEIGHT][WIDTH];
 } Region;
@@ -224,9 +224,9 @@ DEVICE REAL light_at(const REAL *p, int targets, int t, int r, int c) {
 }
 
 /* Fills residual and weight, a pixel's curvature in units of 1 / noise^2, of the first frames; returns the misfit. */
-NOINLINE REAL residuals(const Priors *priors, const Region *region, const REAL *p, int targets, int frames) {
+NOINLINE REAL residuals(const Region *region, const REAL *p, int targets, int frames) {
   const REAL floor = region->limits[0], ceiling = region->limits[1];
-  const REAL per = R(1.0) / region->noise, slope = priors->shot * per;
+  const REAL per = R(1.0) / region->noise, slope = region->shot * per;
   REAL misfit = R(0.0), sharper = R(1.0); /* the product over many pixels needs only one logarithm */
   for (int i = LANE; i < frames * HEIGHT * WIDTH; i += LANES) {
     const int t = i / (HEIGHT * WIDTH), r = i / WIDTH % HEIGHT, c = i % WIDTH;
@@ -418,7 +418,7 @@ NOINLINE REAL normal_equations(Job job, int targets, int at) {
   const REAL *p = work->points[at].p;
   REAL *matrix = work->points[at].matrix, *vector = work->points[at].vector;
   fill_profiles(job, p, targets, FRAMES);
-  REAL misfit = residuals(job.priors, job.region, p, targets, FRAMES);
+  REAL misfit = residuals(job.region, p, targets, FRAMES);
   frame_equations(targets);
   add_frames(job, p, targets, matrix, vector);
   misfit += add_priors(job.priors, p, targets, matrix, vector);
@@ -837,7 +837,7 @@ DEVICE void carry_evidence_forward(Job job, int best) {
       copy(solution, work->points[0].p, PARAMETERS * k);
       SYNC();
       fill_profiles(job, work->points[0].p, k, 1);
-      const REAL misfit = residuals(job.priors, job.region, work->points[0].p, k, 1);
+      const REAL misfit = residuals(job.region, work->points[0].p, k, 1);
       log = R(-0.5) * misfit - OVERFIT_PENALTY * (REAL)k / R(FRAMES);
     }
     if (LANE == 0) work->frame_evidence[k] = log;
@@ -906,7 +906,7 @@ NOINLINE void reduced_chi_square(Job job, int targets) {
     ROLLED for (int t = 0; t < FRAMES; t++) {
       const REAL seen = job.region->images[t][i / WIDTH][i % WIDTH], light = light_at(p, targets, t, i / WIDTH, i % WIDTH);
       if (light > MIN_LIGHT * noise && floor < seen && seen < ceiling) {
-        const REAL away = seen - light, spread = noise * noise + job.priors->shot * light;
+        const REAL away = seen - light, spread = noise * noise + job.region->shot * light;
         single += away * away / spread;
         summed += away, variance += spread, frame_pixels += R(1.0);
       }

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.fit.compiled import INFINITE, PARAMETERS, UNKNOWN, Priors, covariance_factors, search_regions
+from irst_stream.fit.compiled import INFINITE, PARAMETERS, UNKNOWN, Priors, PsfShape, covariance_factors, search_regions
 from irst_stream.fit.formation import seat_choices
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.fit.search import CpuSearch, Fallback, FitPriors, FitResults, RegionBatch, Search, empty_results
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.fit.warm_start import WarmStart
+from irst_stream.point_spread import PointSpread, gaussian, read_psf
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Ints
 
-__all__ = ["Fitter", "priors_of"]
+__all__ = ["Fitter", "priors_of", "psf_of", "psf_shape"]
 
 DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
 MIN_DARK_PIXELS = 20
@@ -32,6 +34,20 @@ MAX_CHI_SQUARE = 1e6  # bounds the inflation of covariances, far beyond any usef
 SCRATCH_EFFORT = 3  # work of a fit from scratch, relative to a warm-started one
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 ROUNDING_SD_DN = 1 / math.sqrt(12)  # noise of rounding to whole numbers
+
+
+def psf_of(settings: FitSettings) -> PointSpread:
+    """The PSF that the settings name or describe."""
+    if settings.psf_table:
+        return read_psf(Path(settings.psf_table))
+    return gaussian(settings.sigma_px, settings.axis_ratio, settings.axis_angle_deg)
+
+
+def psf_shape(psf: PointSpread) -> PsfShape:
+    """The shape of a PSF as compiled code takes it."""
+    terms, sigma = psf.terms, psf.sigma
+    stretch = psf.sigma_x / sigma, psf.sigma_y / sigma
+    return PsfShape(*stretch, terms.columns, terms.rows, -terms.reach / sigma, terms.oversampling * sigma, sigma)
 
 
 def priors_of(settings: FitSettings) -> FitPriors:
@@ -51,8 +67,9 @@ def priors_of(settings: FitSettings) -> FitPriors:
         extra_target,
     )
     formation = seat_choices(settings.formation, settings.most_targets)
-    shot, doubt = float(settings.shot_dn), float(settings.sigma_doubt)
-    return FitPriors(settings.sigma_px, shot, priors, formation, settings.starts, settings.most_targets, doubt)
+    psf, doubt = psf_of(settings), float(settings.sigma_doubt)
+    extended = math.log(settings.extended_odds) if settings.extended_odds else -INFINITE
+    return FitPriors(psf.sigma, psf_shape(psf), priors, formation, settings.starts, settings.most_targets, doubt, extended)
 
 
 class Fitter:
@@ -62,6 +79,7 @@ class Fitter:
         """threads: of the CPU, 0 for all cores; device: a search used in place of the CPU's until it fails."""
         check_fit(settings)
         self.settings = settings
+        self.psf = psf_of(settings)
         compile_in_child("the fit", search_regions, warm_up)
         cpu = CpuSearch(priors_of(settings), threads)
         self._search: Search = cpu
@@ -105,6 +123,7 @@ class Fitter:
             age,
             np.zeros((len(age), most + 1)),
             np.zeros(len(age)),
+            np.zeros((len(age), 2)),
         )
 
     def fit_regions(
@@ -132,17 +151,40 @@ class Fitter:
         first_number = np.where(from_scratch, 0, warm_start.best)
         solutions = np.where(from_scratch[:, None, None, None], 0, warm_start.solutions)
         sigma = np.where(from_scratch, 0.0, warm_start.sigma)
+        extent = np.where(from_scratch[:, None] | (warm_start.best != 1)[:, None], 0.0, warm_start.extent)
         results = empty_results(len(images), self.settings.most_targets)
         effort = np.where(first_number == 0, SCRATCH_EFFORT * np.maximum(hint_count, 1), hint_count + first_number)
         hardest_first = lit[np.argsort(-effort[lit], kind="stable")]
         times, shifts = np.array(patches.times, np.float64), np.array(patches.shifts, np.float64)
         regions = RegionBatch(
-            images, times, shifts, noise, limits, starts, hint_count, solutions, first_number, warm_start.odds, sigma
+            images,
+            times,
+            shifts,
+            noise,
+            limits,
+            starts,
+            hint_count,
+            solutions,
+            first_number,
+            warm_start.odds,
+            sigma,
+            extent,
+            self._shot(images, known, patches.ceiling),
         )
         self._search(hardest_first, regions, results)
         age = np.where(from_scratch, 0, age)
-        next_start = WarmStart(results.solutions, results.number, age, results.odds, results.sigma)
-        return _region_targets(results, images.shape[:1:-1]), next_start
+        next_start = WarmStart(results.solutions, results.number, age, results.odds, results.sigma, results.extent)
+        return _region_targets(results, images.shape[:1:-1], self.settings), next_start
+
+    def _shot(self, images: Floats, known: NDArray[np.bool_], ceiling: Floats) -> Floats:
+        """(N,) DN: growth of a pixel's variance with light: shot noise, and the PSF's error about each region's peak.
+
+        The error's deviation is model_error times the peak there, and falls with the root of the light towards the wings.
+        All frames of a window share it, so that each gets enough for their mean to hold it in full.
+        """
+        light = np.where(known, np.minimum(images, ceiling[:, None, None, None]), 0).mean(axis=1).max(axis=(1, 2))
+        error = images.shape[1] * self.settings.model_error**2 * np.maximum(light, 0)
+        return np.asarray(self.settings.shot_dn + error, np.float64)
 
     def _starts(self, hints: Sequence[RegionTargets], warm_start: WarmStart) -> Floats:
         """(N, L, 5): each region's hint, or its last solution where it has none."""
@@ -177,11 +219,11 @@ class Fitter:
         return max(math.sqrt(float(variance)), ROUNDING_SD_DN)
 
 
-def _region_targets(results: FitResults, sides: tuple[int, ...]) -> list[RegionTargets]:
-    """The targets of each region that lie within its patch, of these sides, x, y px.
+def _region_targets(results: FitResults, sides: tuple[int, ...], settings: FitSettings) -> list[RegionTargets]:
+    """The targets of each region that lie within its patch, of these sides, x, y px, and stand out enough.
 
-    A reduced chi-square that noise does not explain inflates their covariances and lowers their probability, because the
-    light may not be of point targets at all, as of a cloud's edge.
+    A reduced chi-square that noise does not explain inflates their covariances. Where all targets are points, it lowers
+    their probability too, because the light may be of something else, as of a cloud's edge.
     """
     p, most = results.targets, results.targets.shape[1]
     inside = ((p[..., :2] > -0.5) & (p[..., :2] < np.array(sides) - 0.5)).all(axis=2) & (p[..., 4] > 0)
@@ -191,10 +233,11 @@ def _region_targets(results: FitResults, sides: tuple[int, ...]) -> list[RegionT
     stacked, tolerance = results.reduced_chi_square[:, 1:], FOREIGN_CHI_SQUARE - NOISE_CHI_SQUARE
     unexplained = np.clip((stacked - NOISE_CHI_SQUARE) / tolerance, 0, MAX_CHI_SQUARE)
     cov = results.cov * inflation[:, None, None, None, None]
+    inside &= p[..., 4] >= settings.min_snr * results.amplitude_sd
     alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), covariance_factors(results.number, cov)
     deviation = results.amplitude_sd * np.sqrt(inflation)[:, None]
     explained = np.broadcast_to(1 / (1 + unexplained**4), inside.shape)
-    probability = np.nan_to_num(results.probability * explained)
+    probability = np.nan_to_num(results.probability * (1.0 if settings.extended_odds else explained))
     padded = p[..., :2], alone, p[..., 4], deviation, probability, explained, factor
     columns = [column[inside] for column in padded]
     ends = inside.sum(axis=1).cumsum().tolist()

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.fit.settings import CLOSE_PX
 from irst_stream.types import Detections, Floats, Stamp, Window
 
 __all__ = ["CLOSE_PX", "NO_TARGETS", "RegionTargets", "block_diagonal", "gather", "stack_factors"]
 
-CLOSE_PX = 0.15  # a detection's score estimates the probability that a target is this close
 
 
 class RegionTargets(NamedTuple):
@@ -51,8 +51,12 @@ class RegionTargets(NamedTuple):
     @property
     def score(self) -> Floats:
         """(K,): the probability that a target is within CLOSE_PX; the probability column where cov is NaN."""
+        return self.score_within(CLOSE_PX)
+
+    def score_within(self, radius: float) -> Floats:
+        """(K,): the probability that a target is within that radius, px; the probability column where cov is NaN."""
         spread = np.maximum((self.cov[:, 0, 0] + self.cov[:, 1, 1]) / 2, 1e-12)
-        return self.probability * np.where(np.isnan(spread), 1, -np.expm1(-(CLOSE_PX**2) / (2 * spread)))
+        return self.probability * np.where(np.isnan(spread), 1, -np.expm1(-(radius**2) / (2 * spread)))
 
     def detections(self, stamp: Stamp) -> Detections:
         """The detections of a frame that is a single region, highest score first."""
@@ -63,12 +67,15 @@ class RegionTargets(NamedTuple):
 NO_TARGETS = RegionTargets.alone(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
-def gather(window: Window, found: Sequence[RegionTargets]) -> Detections:
-    """Detections of a window's centre frame, px of the sensor's frame, from the targets of each region."""
+def gather(window: Window, found: Sequence[RegionTargets], score_radius: float = CLOSE_PX) -> Detections:
+    """Detections of a window's centre frame, px of the sensor's frame, from the targets of each region.
+
+    score_radius: px, see RegionTargets.score_within.
+    """
     found = found or [NO_TARGETS]
     row = np.repeat(np.arange(len(found)), [len(f.xy) for f in found])
     xy, cov, amplitude, amplitude_sd, probability = (np.concatenate([f[k] for f in found]) for k in range(5))
-    score = RegionTargets.alone(xy, cov, amplitude, amplitude_sd, probability).score
+    score = RegionTargets.alone(xy, cov, amplitude, amplitude_sd, probability).score_within(score_radius)
     factor = stack_factors([f.factor for f in found])
     xy += window.corners[row]
     return Detections(window.stamp, xy, cov, amplitude, amplitude_sd, score, window.region[row], factor)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from irst_stream.errors import DeviceError, MissingPackageError
-from irst_stream.fit.compiled import PARAMETERS, Formation, Priors, search_regions
+from irst_stream.fit.compiled import PARAMETERS, Formation, Priors, PsfShape, search_regions
 from irst_stream.system.machine import usable_cores
 from irst_stream.types import Floats, Ints
 
@@ -22,18 +22,19 @@ log = logging.getLogger(__name__)
 class FitPriors(NamedTuple):
     """Priors and imaging model, the same for all regions.
 
-    sigma: of the PSF, px; shot: growth of a pixel's variance with light, DN^2 per DN; priors and formation: see
-    compiled.likelihood; start_count: arrangements from which the fit of each number of targets starts; max_targets: of a
-    region; sigma_doubt: prior standard deviation of the logarithm of the PSF's width about sigma's, 0 to trust sigma.
+    sigma: width of the PSF, px; shape, priors and formation: see compiled.likelihood; start_count: arrangements from which the fit of each number of targets starts; max_targets: of a
+    region; extended: log odds that light is of one extended
+    target, -INFINITE for never; sigma_doubt: prior standard deviation of the logarithm of the PSF's width about sigma's, 0 to trust sigma.
     """
 
     sigma: float
-    shot: float
+    shape: PsfShape
     priors: Priors
     formation: Formation
     start_count: int
     max_targets: int
     sigma_doubt: float
+    extended: float
 
 
 class RegionBatch(NamedTuple):
@@ -42,7 +43,7 @@ class RegionBatch(NamedTuple):
     times (T,) and shifts (N, T, 2): see types.Window; noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, L, 5),
     of which the first hint_count (N,) count; warm_solutions (N, most + 1, most, 5); first_number (N,) of targets to try, 0
     to take it from the light; odds (N, most + 1): see compiled.model_selection; sigma (N,): PSF width to fit with, px, 0 to
-    search it. All float64 and int64.
+    search it; extent (N, 2): of the extended target to fit, px, 0 for point targets; shot (N,): see compiled.likelihood. All float64 and int64.
     """
 
     images: Floats
@@ -56,6 +57,8 @@ class RegionBatch(NamedTuple):
     first_number: Ints
     odds: Floats
     sigma: Floats
+    extent: Floats
+    shot: Floats
 
 
 class FitResults(NamedTuple):
@@ -63,7 +66,8 @@ class FitResults(NamedTuple):
 
     number (N,) of targets; targets (N, most, 5); cov (N, most, most, 2, 2) px^2 of each two positions; amplitude_sd
     (N, most) DN; probability (N, most); all 0 beyond the number. reduced_chi_square (N, 2): see compiled.evidence.
-    solutions (N, most + 1, most, 5), odds (N, most + 1) and sigma (N,), PSF width, px: warm start of the next window.
+    solutions (N, most + 1, most, 5), odds (N, most + 1), sigma (N,), PSF width, px, and extent (N, 2), px, of an extended
+    target, 0 for point targets: warm start of the next window.
     """
 
     number: Ints
@@ -75,13 +79,14 @@ class FitResults(NamedTuple):
     solutions: Floats
     odds: Floats
     sigma: Floats
+    extent: Floats
 
 
 def empty_results(regions: int, most: int) -> FitResults:
     """Results of regions without a target: all 0."""
     n, each = regions, (regions, most)
     targets, cov, deviation, probability = (np.zeros((*each, *more)) for more in ((PARAMETERS,), (most, 2, 2), (), ()))
-    last = np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1)), np.zeros(n)
+    last = np.zeros((n, most + 1, most, PARAMETERS)), np.zeros((n, most + 1)), np.zeros(n), np.zeros((n, 2))
     return FitResults(np.zeros(n, np.int64), targets, cov, deviation, probability, np.zeros((n, 2)), *last)
 
 

@@ -10,9 +10,10 @@ from typing import Annotated
 from irst_stream.optics import SIGMA
 from irst_stream.settings import about, refuse
 
-__all__ = ["FitSettings", "FormationSettings", "check_fit"]
+__all__ = ["CLOSE_PX", "FitSettings", "FormationSettings", "check_fit"]
 
 MOST_SEATS = 8
+CLOSE_PX = 0.15  # a detection's score estimates the probability that a target is this close
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,28 @@ class FitSettings:
     """What is known of the sensor and its targets, and how hard the fit looks."""
 
     sigma_px: Annotated[
-        float, about("Standard deviation of the point-spread function, a round Gaussian integrated over each pixel, px.")
+        float,
+        about(
+            "Standard deviation of the point-spread function, a Gaussian integrated over each pixel, px; of an elliptical"
+            " one, the geometric mean of both axes."
+        ),
     ] = SIGMA
+    axis_ratio: Annotated[float, about("Longer over shorter axis of an elliptical PSF; 1: round.")] = 1.0
+    axis_angle_deg: Annotated[float, about("Direction of the PSF's longer axis, from x towards y (down), degrees.")] = 0.0
+    psf_table: Annotated[
+        str,
+        about(
+            "A PSF measured by irst-stream calibrate, a .npz file, in place of sigma_px and the axes; relative to the"
+            " configuration's folder."
+        ),
+    ] = ""
+    model_error: Annotated[
+        float,
+        about(
+            "Error of the PSF as a share of a target's peak. Where bright targets' light is not exactly the PSF's, too small"
+            " a value splits them and lowers their scores; too large a value merges close ones."
+        ),
+    ] = 0.0
     sigma_doubt: Annotated[
         float,
         about(
@@ -80,6 +101,19 @@ class FitSettings:
     extra_target_odds: Annotated[
         float, about("Prior odds of one more target in a region. Below 1 where most targets fly alone.")
     ] = 1.0
+    extended_odds: Annotated[
+        float,
+        about(
+            "Prior odds that a region's light is one extended target, larger than the PSF, and not several point targets; 0"
+            " where all targets are points. Larger values split extended targets less, and tight groups too."
+        ),
+    ] = 0.0
+    score_radius_px: Annotated[
+        float, about("A detection's score is the probability that a target lies this near, px. The benchmark's score asks 0.15.")
+    ] = CLOSE_PX
+    min_snr: Annotated[
+        float, about("Least amplitude of a reported target over its standard deviation. Larger: fewer false, faint ones.")
+    ] = 0.0
     min_spacing_px: Annotated[float, about("Smallest distance between two targets of a group, px; 0 where unknown.")] = 0.0
     most_targets: Annotated[int, about("Most targets of one group, 1 to 8. The time of a fit grows with it.")] = 5
     formation: FormationSettings = field(default_factory=FormationSettings)
@@ -118,10 +152,16 @@ def check_fit(settings: FitSettings) -> None:
 
 def _faults(settings: FitSettings) -> Iterator[str]:
     positive = ("sigma_px", "amplitude_dn", "amplitude_sd_dn", "speed_px", "own_speed_px", "least_noise_dn")
-    for name in (*positive, "extra_target_odds"):
+    for name in (*positive, "extra_target_odds", "score_radius_px"):
         value = getattr(settings, name)
         if not 0 < value < 1e9:
             yield f"fit.{name}: expected a number above 0, got {value}"
+    if not 1 <= settings.axis_ratio <= 10:
+        yield f"fit.axis_ratio: expected 1 to 10, got {settings.axis_ratio}"
+    if not math.isfinite(settings.axis_angle_deg):
+        yield f"fit.axis_angle_deg: expected a finite angle, got {settings.axis_angle_deg}"
+    if not 0 <= settings.model_error <= 1:
+        yield f"fit.model_error: expected 0 to 1, got {settings.model_error}"
     if not 0 <= settings.sigma_doubt <= 0.5:
         yield f"fit.sigma_doubt: expected 0 to 0.5, got {settings.sigma_doubt}"
     if not 1 <= settings.most_targets <= 8:
@@ -135,7 +175,7 @@ def _faults(settings: FitSettings) -> Iterator[str]:
         yield f"fit.refit_every: expected 1 to 1,000,000 windows, got {settings.refit_every}"
     if settings.noise_dn is not None and not 0 <= settings.noise_dn < 1e9:
         yield f"fit.noise_dn: expected 0 or more, got {settings.noise_dn}"
-    for name in ("fixed_dn", "shot_dn", "min_spacing_px"):
+    for name in ("fixed_dn", "shot_dn", "min_spacing_px", "extended_odds", "min_snr"):
         if not 0 <= getattr(settings, name) < 1e6:
             yield f"fit.{name}: expected 0 or more, got {getattr(settings, name)}"
 

@@ -17,7 +17,7 @@ class WarmStart(NamedTuple):
     solutions (N, most + 1, most, 5): of each number of targets, see compiled.model_selection, 0 where there is no target;
     best (N,): likeliest number of targets, 0 where there is no solution; age (N,): windows since the last fit from scratch;
     odds (N, most + 1): log evidence of each number of targets from the frames that have left the window; sigma (N,): PSF
-    width that was found, px, 0 where there is no solution.
+    width that was found, px, 0 where there is no solution; extent (N, 2): of an extended target, px, 0 for point targets.
     """
 
     solutions: Floats
@@ -25,6 +25,7 @@ class WarmStart(NamedTuple):
     age: Ints
     odds: Floats
     sigma: Floats
+    extent: Floats
 
     def predicted(self, frames: float, shift: Floats) -> WarmStart:
         """Predict the targets' positions: their motion over these frames plus the platform's shift (N, 2) px."""

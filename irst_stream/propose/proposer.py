@@ -15,16 +15,20 @@ the expected number of remaining dips is the number of false alarms that the set
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from scipy.special import ndtri
 
 from irst_stream.optics import PATCH, psf
 from irst_stream.propose.bad_pixels import BadPixels
+from irst_stream.propose.clutter import Clutter, ClutterMap, read_clutter_map
 from irst_stream.propose.coarse import CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
     FILTER_RADIUS,
@@ -45,6 +49,8 @@ from irst_stream.propose.compiled import (
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
+
+log = logging.getLogger(__name__)
 
 __all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
 
@@ -77,7 +83,8 @@ class PreparedFrame:
 class Proposals:
     """N regions that may hold a group, the strongest first.
 
-    centres (N, 2): x, y px of the region's light; strength (N,): SNR in the filter that responds most; noise (N,) and
+    centres (N, 2): x, y px of the region's light; strength (N,): over the threshold, in the filter that
+    responds most, NaN where the settings have no min_snr; noise (N,) and
     background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings.
     """
 
@@ -96,8 +103,9 @@ class _FilterPeaks(NamedTuple):
     dips: Floats
 
     def above(self, threshold: float) -> tuple[Floats, Floats]:
+        """Return the peaks above a threshold, and their strength in units of it."""
         keep = self.strength > threshold
-        return self.xy[keep], self.strength[keep]
+        return self.xy[keep], self.strength[keep] / threshold
 
 
 class _SeparableFilter(NamedTuple):
@@ -120,8 +128,8 @@ class Proposer:
     The first instance compiles the kernels, or loads them from the cache.
     """
 
-    def __init__(self, settings: ProposeSettings, shape: tuple[int, int]) -> None:
-        """shape: rows, columns of the frames."""
+    def __init__(self, settings: ProposeSettings, shape: tuple[int, int], learnt: ClutterMap | None = None) -> None:
+        """shape: rows, columns of the frames; learnt: their static clutter, where it is known already."""
         check_search(settings)
         compile_in_child("the search", cut_patches, warm_up)
         self.settings = settings
@@ -129,11 +137,13 @@ class Proposer:
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
         self._known_share: tuple[Ints, Float32Image | None] = self._bad_pixels.known, None
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
-        self._wide_filter = _background_free_matched_filter(settings.sigma_px, 7, 0)
-        self._tight_filter = _background_free_matched_filter(settings.sigma_px, 5, 2)
-        self._threshold = float(-ndtri(min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)))
+        self._filters = tuple(_background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
+        self._clutter = Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
+        rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
+        self._threshold = max(float(-ndtri(rate)), settings.min_snr)
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        self._squares = np.empty(shape if self._clutter else (0, 0), np.float32)
         self._indices = np.empty(shape[0] * shape[1], np.int64)
 
     @property
@@ -153,10 +163,15 @@ class Proposer:
         background = self._cells.median(means, self._cells.good_share(bad) if not_finite else self._good_share())
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
+        if self._clutter is not None:
+            self._clutter.subtract(light)
         rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
         min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
         noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
         expanded = self._expand(noise)
+        if self._clutter is not None:
+            self._clutter.learn(light, *expanded)
+            return PreparedFrame(light, background, noise, min_noise)
         known_light = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
         known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
         outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
@@ -170,19 +185,24 @@ class Proposer:
         by less than their own width, about a pixel, from the first frame to the last.
         """
         light, share = self._average([prepared, *neighbours])
-        min_noise = prepared.min_noise / float(np.sqrt(1 + len(neighbours)))
-        wide = self._search(light, self._wide_filter, min_noise, share)
-        has_clouds = len(wide.dips) > _max_by_chance(self.settings.false_alarms)
-        searches = [wide, self._search(light, self._tight_filter, min_noise, share)] if has_clouds else [wide]
+        min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
+        wide = self._search(light, 0, min_noise, share)
+        has_clouds = self._clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
-        kept = [found.above(_raised_threshold(self._threshold, found.dips, allowed)) for found in searches]
+        kept = [found.above(self._raised_threshold(found.dips, allowed)) for found in searches]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
         most = self.settings.most_regions
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
         noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
+        strength = strength if self.settings.min_snr else np.full(len(centres), np.nan)
         return Proposals(centres, strength, noise, background, left_out)
+
+    def _raised_threshold(self, dips: Floats, allowed: float) -> float:
+        """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
+        return self._threshold if self._clutter is not None else _raised_threshold(self._threshold, dips, allowed)
 
     def _good_share(self) -> Float32Image | None:
         """Return the share of each cell's pixels that are not known to be bad, None where all are good."""
@@ -200,6 +220,11 @@ class Proposer:
         noise = self._noise_cells.median(means, share) * SD_PER_MEAN_ABS
         return np.asarray(np.maximum(noise, min_noise), np.float32)
 
+    def _local_noise(self, squares: Float32Image, min_noise: float) -> Float32Image:
+        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about."""
+        means = cv2.blur(self._noise_cells.average(squares)[0], (3, 3), borderType=cv2.BORDER_REFLECT)
+        return np.asarray(np.maximum(np.sqrt(means), min_noise), np.float32)
+
     def _expand(self, noise: Float32Image) -> _NoiseMap:
         return _NoiseMap(self._noise_cells.expand(noise), self._noise_cells.rows)
 
@@ -207,13 +232,31 @@ class Proposer:
         """Return the flat indices, ascending, of the pixels that exceed limit times the noise, up or down."""
         return self._indices[: find_outliers(image, *noise, np.float32(limit), self._indices)].copy()
 
+    def filter(self, light: Float32Image, number: int, response: Float32Image) -> None:
+        """Fill response (H, W) with light (H, W) DN, filtered by the wide filter, number 0, or the tight one, 1."""
+        apply_filter(light, *self._filters[number], response)
+
+    def hold(self, xy: Floats) -> None:
+        """Learn clutter slowly about these places (N, 2) px of tracked targets, until the next call."""
+        if self._clutter is not None:
+            self._clutter.hold(xy)
+
+    def forget_clutter(self) -> None:
+        """Begin to learn the static clutter from nothing."""
+        if self._clutter is not None:
+            self._clutter = Clutter(self.settings.clutter_frames, self._shape)
+
     def _search(
-        self, light: Float32Image, kernel: _SeparableFilter, min_noise: float, share: Float32Image | None
+        self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None
     ) -> _FilterPeaks:
-        """Return the peaks and dips of one filter's response; share: of good pixels in each noise cell."""
+        """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
         response = self._response
-        apply_filter(light, *kernel, response)
-        noise = self._expand(self._noise_map(response, min_noise, share))
+        self.filter(light, number, response)
+        if self._clutter is None:
+            noise = self._expand(self._noise_map(response, min_noise, share))
+        else:
+            noise = self._expand(self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise))
+            self._clutter.whiten(response, number, min_noise, *noise)
         at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, self._threshold))
         largest = _largest(snrs)
         at, snrs = at[largest], snrs[largest]
@@ -232,6 +275,18 @@ class Proposer:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
         return self._light, self._noise_cells.good_share(bad)
+
+
+def _learnt(settings: ProposeSettings, shape: tuple[int, int]) -> ClutterMap | None:
+    """The clutter map that the settings name; None without one, and for frames of another size."""
+    if not settings.clutter_map:
+        return None
+    learnt = read_clutter_map(Path(settings.clutter_map))
+    if learnt.mean.shape == shape:
+        return learnt
+    told = learnt.mean.shape[1], learnt.mean.shape[0], shape[1], shape[0]
+    log.warning("%s: is for frames of %d x %d px, these have %d x %d; clutter is learnt anew", settings.clutter_map, *told)
+    return None
 
 
 @cache

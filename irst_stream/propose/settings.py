@@ -30,6 +30,27 @@ class ProposeSettings:
             " than 2 px within them."
         ),
     ] = 3
+    min_snr: Annotated[
+        float,
+        about("Least strength of a peak over its local noise; 0: as false_alarms asks. Real noise has heavier tails."),
+    ] = 0.0
+    min_noise_dn: Annotated[
+        float, about("Least noise of a filtered frame, DN. Above 0 where compression or rounding hides the noise.")
+    ] = 0.0
+    clutter_frames: Annotated[
+        int,
+        about(
+            "Frames over which static clutter is learnt, pixel by pixel, and subtracted; 0 switches this off. For a sensor"
+            " that stares: targets that rest for longer fade, unless a track holds them."
+        ),
+    ] = 0
+    clutter_map: Annotated[
+        str,
+        about(
+            "Static clutter that irst-stream calibrate learnt, a .npz file, to begin with; relative to the configuration's"
+            " folder. Needs clutter_frames."
+        ),
+    ] = ""
 
 
 def check_search(settings: ProposeSettings) -> None:
@@ -44,5 +65,12 @@ def _faults(settings: ProposeSettings) -> Iterator[str]:
         yield f"propose.false_alarms: expected 0.000001 to 100 per frame, got {settings.false_alarms}"
     if not 1 <= settings.most_regions <= 10_000:
         yield f"propose.most_regions: expected 1 to 10,000, got {settings.most_regions}"
+    if not 0 <= settings.clutter_frames <= 1_000_000:
+        yield f"propose.clutter_frames: expected 0 to 1,000,000, got {settings.clutter_frames}"
+    for name in ("min_snr", "min_noise_dn"):
+        if not 0 <= getattr(settings, name) < 1e6:
+            yield f"propose.{name}: expected 0 or more, got {getattr(settings, name)}"
+    if settings.clutter_map and not settings.clutter_frames:
+        yield "propose.clutter_map: needs clutter_frames above 0"
     if settings.average not in (1, 3, 5):
         yield f"propose.average: expected 1, 3 or 5 frames, got {settings.average}"

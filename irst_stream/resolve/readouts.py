@@ -12,6 +12,7 @@ from irst_stream.resolve.cells import read_cells, read_peaks
 from irst_stream.resolve.choose import choose
 from irst_stream.resolve.claims import read_claims
 from irst_stream.resolve.nearest import keep_nearest, reassign_to_nearest
+from irst_stream.resolve.residuals import weigh_by_strength, without_residuals
 from irst_stream.resolve.settings import ClaimSettings, Readout
 from irst_stream.types import Detections, Floats, RegionOutput, Window
 
@@ -33,7 +34,7 @@ class FitResolver:
     """Fits the imaging model, without a network."""
 
     def __init__(self, fitter: Fitter) -> None:
-        self._fits = RegionFits(fitter)
+        self._fits, self._settings = RegionFits(fitter), fitter.settings
 
     @property
     def alarm(self) -> str:
@@ -42,7 +43,10 @@ class FitResolver:
 
     def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:  # noqa: ARG002, no network, no outputs
         """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
-        return gather(window, self._fits(window, [NO_TARGETS] * len(window.patches)))
+        found = self._fits(window, [NO_TARGETS] * len(window.patches))
+        found = [weigh_by_strength(*pair) for pair in zip(found, window.strength, strict=True)]
+        detections = gather(window, found, self._settings.score_radius_px)
+        return without_residuals(detections, self._settings.model_error)
 
 
 class NetworkResolver:

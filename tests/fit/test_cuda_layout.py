@@ -8,7 +8,6 @@ from kernel_on_cpu import ProgramSearch
 from random_regions import (
     LOOSE,
     SHAPE,
-    SHOT,
     STRICT,
     next_window,
     random_regions,
@@ -20,7 +19,7 @@ from random_regions import (
 from irst_stream.fit.cuda_layout import Kernel
 from irst_stream.fit.search import CpuSearch
 
-KNOWN = {"strict": STRICT, "loose": LOOSE, "shot": SHOT}
+KNOWN = {"strict": STRICT, "loose": LOOSE}
 
 
 @cache

@@ -10,10 +10,11 @@ import pytest
 
 from irst_stream import Stamp, UsageError
 from irst_stream.fit import compiled
-from irst_stream.fit.fitter import Fitter
+from irst_stream.fit.fitter import Fitter, psf_shape
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets, block_diagonal, stack_factors
 from irst_stream.fit.settings import FitSettings
 from irst_stream.optics import render
+from irst_stream.point_spread import gaussian
 from irst_stream.resolve.readouts import FitResolver
 from irst_stream.score import cso_map
 from irst_stream.sim import csist100k, seqcsist
@@ -77,8 +78,8 @@ def test_the_gradient_agrees_with_finite_differences_for_censored_pixels_too(cei
     )  # one pair is closer than that
     arms = np.array([[0.0, 0.3, 1 / 0.02**2], [0.3, 0.0, 1 / 0.02**2], [-0.3, 0.0, 1 / 0.02**2]])[: 3 * seated]
 
-    region = compiled.RegionImages(seen, TIMES, shifts, 2.0, (0.0, ceiling))
-    model = compiled.ImagingModel(0.5, shot, priors)
+    region = compiled.RegionImages(seen, TIMES, shifts, 2.0, (0.0, ceiling), shot)
+    model = compiled.ImagingModel(0.5, psf_shape(gaussian(0.5)), priors)
 
     def misfit(at, vector):
         return compiled.normal_equations(at, region, model, arms, matrix, vector)

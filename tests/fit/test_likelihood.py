@@ -5,10 +5,14 @@ import pytest
 
 from irst_stream.fit.compiled import INFINITE, NO_PRIORS, ImagingModel, RegionImages, normal_equations
 from irst_stream.fit.compiled.likelihood import pixel_profile
+from irst_stream.fit.fitter import psf_shape
 from irst_stream.optics import render
+from irst_stream.point_spread import gaussian
 from irst_stream.types import at_rest
 
 FREE = np.empty((0, 3))  # no seats
+
+ROUND = psf_shape(gaussian(0.5))
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.5, 1.2])
@@ -27,8 +31,8 @@ def test_a_nan_position_gives_a_nan_misfit() -> None:
     p = np.array([[math.nan, 4.0, 0.0, 0.0, 200.0]])
     matrix, vector = np.empty((5, 5)), np.empty(5)
     images = np.ones((1, 11, 11))
-    seen = RegionImages(images, np.zeros(1), np.zeros((1, 2)), 1.0, (-INFINITE, 1e30))
-    misfit = normal_equations(p, seen, ImagingModel(0.5, 0.0, NO_PRIORS), FREE, matrix, vector)
+    seen = RegionImages(images, np.zeros(1), np.zeros((1, 2)), 1.0, (-INFINITE, 1e30), 0.0)
+    misfit = normal_equations(p, seen, ImagingModel(0.5, ROUND, NO_PRIORS), FREE, matrix, vector)
     assert math.isnan(misfit)
 
 
@@ -41,6 +45,6 @@ def test_the_misfit_with_shot_noise_is_right_at_any_brightness(amplitude: float)
     variance = noise**2 + shot * light
     expected = np.sum((light - images) ** 2 / variance + np.log(variance / noise**2))
     matrix, vector = np.empty((25, 25)), np.empty(25)
-    seen = RegionImages(images, times, shifts[0], noise, (-INFINITE, 1e30))
-    misfit = normal_equations(p, seen, ImagingModel(0.5, shot, NO_PRIORS), FREE, matrix, vector)
+    seen = RegionImages(images, times, shifts[0], noise, (-INFINITE, 1e30), shot)
+    misfit = normal_equations(p, seen, ImagingModel(0.5, ROUND, NO_PRIORS), FREE, matrix, vector)
     assert misfit == pytest.approx(expected, rel=5e-3)  # the model omits light below 1e-8 of a target

@@ -26,6 +26,7 @@ from irst_stream.fit.compiled.likelihood import (
     Formation,
     ImagingModel,
     Priors,
+    PsfShape,
     RegionImages,
 )
 from irst_stream.fit.compiled.model_selection import search_regions
@@ -39,6 +40,7 @@ __all__ = [
     "Formation",
     "ImagingModel",
     "Priors",
+    "PsfShape",
     "RegionImages",
     "covariance_factors",
     "normal_equations",

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from irst_stream.fit.compiled.levenberg_marquardt import cholesky, solve
-from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS, UNKNOWN, pixel_profiles, sum_light
+from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS, UNKNOWN, pixel_profiles, psf_terms, sum_light
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["covariance_factors", "evidence", "fill_covariances", "light_rules_out", "reduced_chi_square"]
@@ -129,13 +129,14 @@ def reduced_chi_square(p, region, model):  # type: ignore[no-untyped-def]
     1 where the light is that of point targets, larger the less it is; 0 where there are no such pixels. Residuals that
     change sign between frames, as under platform jitter, raise only the first.
     """
-    targets, (frames, height, width), noise, shot = len(p), region.images.shape, region.noise, model.shot
-    row, row_slope = np.empty((targets, height)), np.empty((targets, height))
-    column, column_slope = np.empty((targets, width)), np.empty((targets, width))
+    parts, (frames, height, width) = len(p) * psf_terms(model.shape), region.images.shape
+    noise, shot = region.noise, region.shot
+    row, row_slope = np.empty((parts, height)), np.empty((parts, height))
+    column, column_slope = np.empty((parts, width)), np.empty((parts, width))
     lights, summed, variance = np.empty((height, width)), np.zeros((height, width)), np.zeros((height, width))
     single, stacked, frame_pixels, pixels = 0.0, 0.0, 0, 0
     for t in range(frames):
-        pixel_profiles(p, region.times[t], region.shifts[t], model.sigma, row, row_slope, column, column_slope)
+        pixel_profiles(p, region.times[t], region.shifts[t], model, row, row_slope, column, column_slope)
         sum_light(p[:, 4], row, column, lights)
         for r in range(height):
             for c in range(width):

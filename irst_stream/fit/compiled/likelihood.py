@@ -18,10 +18,12 @@ __all__ = [
     "Formation",
     "ImagingModel",
     "Priors",
+    "PsfShape",
     "RegionImages",
     "is_uncensored",
     "pixel_profile",
     "pixel_profiles",
+    "psf_terms",
     "residuals",
     "sum_light",
 ]
@@ -64,7 +66,8 @@ class RegionImages(NamedTuple):
     """One region's images in a window.
 
     images (T, H, W) DN; times (T,) of the frames; shifts (T, 2): x and y displacement of still objects in each frame, px;
-    noise: a pixel's standard deviation, DN; limits: floor and ceiling, DN, at and beyond which a pixel is censored.
+    noise: a pixel's standard deviation, DN; limits: floor and ceiling, DN, at and beyond which a pixel is censored; shot:
+    growth of a pixel's variance with its modelled light, DN^2 per DN.
     """
 
     images: Floats
@@ -72,13 +75,32 @@ class RegionImages(NamedTuple):
     shifts: Floats
     noise: float
     limits: tuple[float, float]
+    shot: float
+
+
+class PsfShape(NamedTuple):
+    """The shape of a PSF, in units of its width.
+
+    Without terms it is a Gaussian whose standard deviations along x and y are stretch_x and stretch_y times the width. With
+    R terms it is a sum of products of a column's and a row's profile, each integrated over a pixel: cubic pieces columns
+    and rows (R, N, 4), constant term first, of which piece k begins at first + k / per_width. width_px: the width in which
+    the terms were measured.
+    """
+
+    stretch_x: float
+    stretch_y: float
+    columns: Floats
+    rows: Floats
+    first: float
+    per_width: float
+    width_px: float
 
 
 class ImagingModel(NamedTuple):
-    """The imaging model: sigma of the PSF, px; shot noise, growth of a pixel's variance with light, DN^2 per DN; priors."""
+    """The imaging model: sigma, the width of the PSF, px; the PSF's shape; the targets' priors."""
 
     sigma: float
-    shot: float
+    shape: PsfShape
     priors: Priors
 
 
@@ -145,14 +167,48 @@ def _erf_and_density(u):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pixel_profiles(p, time, shift, sigma, row, row_slope, column, column_slope):  # type: ignore[no-untyped-def]
-    """Fill the pixel profiles of targets p (K, 5) in one frame: row and row_slope (K, H), column and column_slope (K, W).
+def psf_terms(shape):  # type: ignore[no-untyped-def]
+    """The number of products of profiles that make up a PSF, at least 1."""
+    return max(len(shape.columns), 1)
 
-    time, shift (2,): of that frame.
+
+@compiled
+def pixel_profiles(p, time, shift, model, row, row_slope, column, column_slope):  # type: ignore[no-untyped-def]
+    """Fill the pixel profiles of targets p (K, 5) in one frame: row and row_slope (K R, H), column and slope (K R, W).
+
+    R: psf_terms of the model's shape, those of a target one after the other; time, shift (2,): of that frame.
     """
+    shape, terms = model.shape, len(model.shape.columns)
     for k in range(len(p)):
-        pixel_profile(p[k, 0] + p[k, 2] * time + shift[0], sigma, column[k], column_slope[k])
-        pixel_profile(p[k, 1] + p[k, 3] * time + shift[1], sigma, row[k], row_slope[k])
+        x, y = p[k, 0] + p[k, 2] * time + shift[0], p[k, 1] + p[k, 3] * time + shift[1]
+        if terms == 0:
+            pixel_profile(x, model.sigma * shape.stretch_x, column[k], column_slope[k])
+            pixel_profile(y, model.sigma * shape.stretch_y, row[k], row_slope[k])
+        for term in range(terms):
+            i = k * terms + term
+            _tabulated_profile(x, model.sigma, shape, shape.columns[term], column[i], column_slope[i])
+            _tabulated_profile(y, model.sigma, shape, shape.rows[term], row[i], row_slope[i])
+
+
+@compiled
+def _tabulated_profile(centre, sigma, shape, pieces, value, slope):  # type: ignore[no-untyped-def]
+    """Fill value and slope (N,): a term's profile of that width in each pixel, and its derivative by the centre.
+
+    A wider PSF is the same profile, stretched, so that a pixel then stands for a little more than itself.
+    """
+    per_pixel = shape.per_width / sigma
+    start = -centre * per_pixel - shape.first * shape.per_width
+    height, last = shape.width_px / sigma, len(pieces)
+    for i in range(len(value)):
+        at = start + i * per_pixel
+        if not 0.0 <= at < last:  # also NaN, of a diverged fit
+            value[i] = slope[i] = 0.0 * at if at != at else 0.0
+            continue
+        k = int(at)
+        u = at - k
+        c = pieces[k]
+        value[i] = height * (c[0] + u * (c[1] + u * (c[2] + u * c[3])))
+        slope[i] = -height * per_pixel * (c[1] + u * (2.0 * c[2] + 3.0 * u * c[3]))
 
 
 @compiled
@@ -167,12 +223,14 @@ def is_uncensored(image, limits):  # type: ignore[no-untyped-def]
 
 @compiled
 def sum_light(amplitudes, row, column, lights):  # type: ignore[no-untyped-def]
-    """Fill lights (H, W) with the summed light of targets of these amplitudes (K,) and profiles (K, H) and (K, W)."""
+    """Fill lights (H, W) with the summed light of targets of these amplitudes (K,) and profiles (K R, H) and (K R, W)."""
     lights[:] = 0.0
-    for k in range(len(amplitudes)):
+    terms = len(row) // max(len(amplitudes), 1)
+    for k in range(len(row)):
+        amplitude = amplitudes[k // terms]
         for r in range(lights.shape[0]):
             if row[k, r] != 0.0:
-                share = amplitudes[k] * row[k, r]
+                share = amplitude * row[k, r]
                 for c in range(lights.shape[1]):
                     lights[r, c] += share * column[k, c]
 

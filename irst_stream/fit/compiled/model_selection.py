@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irst_stream.fit.compiled.evidence import evidence, fill_covariances, light_rules_out, reduced_chi_square
+from irst_stream.fit.compiled.extended import extended_model, fit_extended
 from irst_stream.fit.compiled.formations import fit_formations, nearest_distance, target_probabilities
 from irst_stream.fit.compiled.levenberg_marquardt import fit
 from irst_stream.fit.compiled.likelihood import INFINITE, NO_PRIORS, PARAMETERS, ImagingModel, RegionImages
@@ -32,6 +33,9 @@ MAX_WIDTHS = 3  # widths tried after the expected one
 MIN_WIDTH_STEP = 0.01  # of the logarithm of the width: a smaller step is not worth another search
 MAX_WIDTH_STEP = 0.15  # of the logarithm of the width
 WIDTH_SLACK = 1.0  # log evidence by which a width's expected gain may fall short and the width still be tried
+POINT = (0.0, 0.0)  # the extent of point targets
+EXTENT_PENALTY = 3.0  # log evidence against an extended target, for the two extents that it has of its own
+QUESTIONABLE_CHI_SQUARE = 1.5  # of a single point target, beyond which it may be an extended one
 MAX_ODDS = 10.0  # log evidence: bounds the odds, so that the number of targets may still change
 
 
@@ -49,16 +53,22 @@ def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[
             break
         k = which[position]
         limits = (regions.limits[k, 0], regions.limits[k, 1])
-        region = RegionImages(regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits)
+        region = RegionImages(regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits, regions.shot[k])
         hint = regions.hints[k, : regions.hint_count[k]].copy()
         warm = regions.warm_solutions[k], regions.first_number[k], regions.odds[k]
-        if regions.sigma[k] > 0.0:
+        if regions.extent[k].max() > 0.0:
+            found = _follow_extended(region, fit_priors, *warm, regions.sigma[k], regions.extent[k])
+        elif regions.sigma[k] > 0.0:
             found = _search_with_width(region, fit_priors, hint, *warm, regions.sigma[k])
         else:
             found = search(region, fit_priors, hint, *warm)
-        n, model = len(found.p), ImagingModel(found.width, fit_priors.shot, fit_priors.priors)
+            if fit_priors.extended > -INFINITE and len(found.p):
+                found = _or_extended(region, fit_priors, found, regions.odds[k])
+        n = len(found.p)
+        model = extended_model(found.width, fit_priors.shape, fit_priors.priors, *found.extent)
         results.number[k], results.targets[k, :n], results.probability[k, :n] = n, found.p, found.probability
         results.solutions[k], results.sigma[k] = found.solutions, found.width if n > 0 else 0.0
+        results.extent[k, 0], results.extent[k, 1] = found.extent
         fill_covariances(found.matrix, sides, results.cov[k, :n, :n], results.amplitude_sd[k, :n])
         if n > 0:
             results.reduced_chi_square[k, 0], results.reduced_chi_square[k, 1] = reduced_chi_square(found.p, region, model)
@@ -71,7 +81,7 @@ class RegionSolution(NamedTuple):
 
     p (K, 5), matrix (5K, 5K) and probability (K,) of each target; logs (most + 1,): log evidence of each number of targets
     with its odds, -INFINITE where it was not tried; solutions (most + 1, most, 5) of each number; evidence: log evidence of
-    p; width: of the PSF, px.
+    p; width: of the PSF, px; extent: standard deviations of an extended target along x and y, px, 0 for point targets.
     """
 
     p: Floats
@@ -81,6 +91,7 @@ class RegionSolution(NamedTuple):
     solutions: Floats
     evidence: float
     width: float
+    extent: tuple[float, float]
 
 
 @compiled
@@ -90,7 +101,7 @@ def search(region, fit_priors, hint, warm_solutions, guess, odds):  # type: igno
     The evidence of another width counts less the more light the fit leaves unexplained. Arguments: see _search_with.
     """
     doubt, offset, best = fit_priors.sigma_doubt, 0.0, 0.0
-    model = ImagingModel(fit_priors.sigma, fit_priors.shot, fit_priors.priors)
+    model = ImagingModel(fit_priors.sigma, fit_priors.shape, fit_priors.priors)
     chosen = expected = _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds)
     if doubt == 0.0 or not len(expected.p):
         return expected
@@ -99,7 +110,7 @@ def search(region, fit_priors, hint, warm_solutions, guess, odds):  # type: igno
         if abs(step) < MIN_WIDTH_STEP or expected_gain < best - WIDTH_SLACK:
             break
         offset += min(max(step, -MAX_WIDTH_STEP), MAX_WIDTH_STEP)
-        model = ImagingModel(fit_priors.sigma * math.exp(offset), fit_priors.shot, fit_priors.priors)
+        model = ImagingModel(fit_priors.sigma * math.exp(offset), fit_priors.shape, fit_priors.priors)
         tried = _search_with(region, model, fit_priors, start, expected.solutions, len(start), odds)
         if not len(tried.p):
             break
@@ -112,7 +123,7 @@ def search(region, fit_priors, hint, warm_solutions, guess, odds):  # type: igno
         if gain > best:
             best = gain
             chosen = RegionSolution(
-                tried.p, marginal, tried.probability, tried.logs, tried.solutions, tried.evidence, tried.width
+                tried.p, marginal, tried.probability, tried.logs, tried.solutions, tried.evidence, tried.width, POINT
             )
         expected_gain, start = gain + 0.5 * step * step * precision / unexplained, tried.p
     return chosen
@@ -146,13 +157,64 @@ def _most_promising_step(region, model, fit_priors, found):  # type: ignore[no-u
 @compiled
 def _search_with_width(region, fit_priors, hint, warm_solutions, guess, odds, width):  # type: ignore[no-untyped-def]
     """Search with a PSF width that an earlier window found; where it is not the expected one, it stays uncertain."""
-    model = ImagingModel(width, fit_priors.shot, fit_priors.priors)
+    model = ImagingModel(width, fit_priors.shape, fit_priors.priors)
     found = _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds)
     if width == fit_priors.sigma or not len(found.p):
         return found
     offset = math.log(width / fit_priors.sigma)
     marginal = width_step(found.p, found.matrix, region, model, offset, fit_priors.sigma_doubt)[2]
-    return RegionSolution(found.p, marginal, found.probability, found.logs, found.solutions, found.evidence, found.width)
+    return RegionSolution(
+        found.p, marginal, found.probability, found.logs, found.solutions, found.evidence, found.width, POINT
+    )
+
+
+@compiled
+def _or_extended(region, fit_priors, found, odds):  # type: ignore[no-untyped-def]
+    """The solution of point targets, or one extended target where the light prefers that.
+
+    A single target that explains the light is not questioned. The evidence counts less the more light both leave
+    unexplained.
+    """
+    points = ImagingModel(found.width, fit_priors.shape, fit_priors.priors)
+    unexplained = max(1.0, *reduced_chi_square(found.p, region, points))
+    if len(found.p) == 1 and unexplained < QUESTIONABLE_CHI_SQUARE:
+        return found
+    model = ImagingModel(fit_priors.sigma, fit_priors.shape, fit_priors.priors)
+    p, log, matrix, extent_x, extent_y = fit_extended(region, model, _merged(found.p))
+    wide = extended_model(model.sigma, model.shape, model.priors, extent_x, extent_y)
+    unexplained = min(unexplained, max(1.0, *reduced_chi_square(p, region, wide)))
+    gain = (log + odds[1] - found.evidence) / unexplained + fit_priors.extended - EXTENT_PENALTY
+    if gain < 0.0:
+        return found
+    return _extended_solution(p, matrix, log, fit_priors, found.logs, found.solutions, (extent_x, extent_y))
+
+
+@compiled
+def _merged(p):  # type: ignore[no-untyped-def]
+    """One target (1, 5) with the light of p (K, 5), at the place of the brightest."""
+    brightest = int(p[:, 4].argmax())
+    one = p[brightest : brightest + 1].copy()
+    one[0, 4] = p[:, 4].sum()
+    return one
+
+
+@compiled
+def _extended_solution(p, matrix, log, fit_priors, logs, solutions, extent):  # type: ignore[no-untyped-def]
+    """The RegionSolution of one extended target p (1, 5); logs, solutions: of the point targets, of which one is replaced."""
+    logs, solutions = np.full(len(logs), -INFINITE), solutions.copy()
+    logs[1], solutions[1, 0] = log, p[0]
+    return RegionSolution(p, matrix, np.ones(1), logs, solutions, log, fit_priors.sigma, extent)
+
+
+@compiled
+def _follow_extended(region, fit_priors, warm_solutions, guess, odds, width, extent):  # type: ignore[no-untyped-def]
+    """Fit the extended target that an earlier window found; guess and width are those of its solution."""
+    model = extended_model(width, fit_priors.shape, fit_priors.priors, extent[0], extent[1])
+    start = warm_solutions[guess, :guess].copy()
+    p, misfit, matrix, _ = fit(start, region, model, np.empty((0, 3)), STEPS)
+    log = evidence(p, misfit, matrix, region, model, 0, 0.0)
+    empty = np.zeros(warm_solutions.shape)
+    return _extended_solution(p, matrix, log, fit_priors, odds, empty, (extent[0], extent[1]))
 
 
 @compiled
@@ -203,7 +265,7 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
     empty, no_vector = np.empty((0, 0)), np.empty(0)
     logs[0] = -0.5 * normal_equations(none, region, model, free, empty, no_vector)
     if logs[0] > logs[1:].max():
-        return RegionSolution(none, empty, no_vector, logs, solutions, logs[0], model.sigma)
+        return RegionSolution(none, empty, no_vector, logs, solutions, logs[0], model.sigma, POINT)
     possible = np.zeros(most + 1, np.bool_)
     for n in range(1, most + 1 if len(formation.sizes) else 1):
         possible[n] = not light_rules_out(p, matrix, priors, n)
@@ -216,7 +278,7 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
         p, matrix, agreed = points[way, :n].copy(), best, np.ones(n)
         solutions[n, :n] = p
     probability = target_probabilities(p, agreed, own, solutions, logs, points, formation_logs)
-    return RegionSolution(p, matrix, probability, logs, solutions, highest, model.sigma)
+    return RegionSolution(p, matrix, probability, logs, solutions, highest, model.sigma, POINT)
 
 
 @compiled
@@ -251,8 +313,8 @@ def _carry_evidence_forward(region, model, logs, solutions, best, odds):  # type
     noise, for which OVERFIT_PENALTY compensates.
     """
     frame_evidence, free, frames = np.full(len(odds), -INFINITE), np.empty((0, 3)), len(region.images)
-    first = RegionImages(region.images[:1], region.times[:1], region.shifts[:1], region.noise, region.limits)
-    without_priors = ImagingModel(model.sigma, model.shot, NO_PRIORS)
+    first = RegionImages(region.images[:1], region.times[:1], region.shifts[:1], region.noise, region.limits, region.shot)
+    without_priors = ImagingModel(model.sigma, model.shape, NO_PRIORS)
     for k in range(1, len(odds)):
         if logs[k] > -INFINITE and solutions[k, 0, 4] != 0.0:
             matrix, vector = np.empty((PARAMETERS * k, PARAMETERS * k)), np.empty(PARAMETERS * k)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from irst_stream.fit.compiled.likelihood import INFINITE, is_uncensored, pixel_profiles, residuals, sum_light
+from irst_stream.fit.compiled.likelihood import INFINITE, is_uncensored, pixel_profiles, psf_terms, residuals, sum_light
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["normal_equations"]
@@ -24,16 +24,17 @@ def normal_equations(p, region, model, seats, matrix, vector):  # type: ignore[n
     seats (K, 3): x and y of each target's seat about the group's centre, px, and its precision, 1/sd^2; (0, 3) where the
     arrangement is free.
     """
-    images, noise, limits, shot = region.images, region.noise, region.limits, model.shot
+    images, noise, limits, shot = region.images, region.noise, region.limits, region.shot
     frames, height, width = images.shape
     targets = len(p)
-    row, row_slope = np.empty((frames, targets, height)), np.empty((frames, targets, height))
-    column, column_slope = np.empty((frames, targets, width)), np.empty((frames, targets, width))
+    parts = targets * psf_terms(model.shape)
+    row, row_slope = np.empty((frames, parts, height)), np.empty((frames, parts, height))
+    column, column_slope = np.empty((frames, parts, width)), np.empty((frames, parts, width))
     lights, residual, excess = np.empty(images.shape), np.empty(images.shape), np.empty(images.shape)
     frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
     within = np.empty(frames, np.bool_)
     for t in range(frames):
-        pixel_profiles(p, region.times[t], region.shifts[t], model.sigma, row[t], row_slope[t], column[t], column_slope[t])
+        pixel_profiles(p, region.times[t], region.shifts[t], model, row[t], row_slope[t], column[t], column_slope[t])
         sum_light(p[:, 4], row[t], column[t], lights[t])
         within[t] = is_uncensored(images[t], limits)
     matrix[:] = 0.0
@@ -53,34 +54,51 @@ def _frame_equations(p, uniform, noise, row, row_slope, column, column_slope, re
 
     uniform: whether all pixels have curvature 1 / noise^2, so that excess is not filled.
     """
-    height, width = residual.shape
+    terms = len(row) // max(len(p), 1)
     for i in range(len(p)):
         by_x = by_y = by_a = 0.0
-        for r in range(height):
-            if row[i, r] == 0.0 and row_slope[i, r] == 0.0:
-                continue
-            along = along_slope = 0.0
-            for c in range(width):
-                along += residual[r, c] * column[i, c]
-                along_slope += residual[r, c] * column_slope[i, c]
-            by_x += row[i, r] * along_slope
-            by_y += row_slope[i, r] * along
-            by_a += row[i, r] * along
+        for k in range(terms * i, terms * (i + 1)):
+            gradient = _profile_gradient(residual, row[k], row_slope[k], column[k], column_slope[k])
+            by_x, by_y, by_a = by_x + gradient[0], by_y + gradient[1], by_a + gradient[2]
         a = p[i, 4] / noise
         vector[3 * i], vector[3 * i + 1], vector[3 * i + 2] = a * by_x, a * by_y, by_a / noise
         for j in range(i + 1):
             b = p[j, 4] / noise
-            rr, rs, sr, ss = _profile_products(row[i], row_slope[i], row[j], row_slope[j])
-            cc, cs, sc, tt = _profile_products(column[i], column_slope[i], column[j], column_slope[j])
             m = matrix[3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
-            m[0, 0], m[0, 1], m[0, 2] = a * b * rr * tt, a * b * rs * sc, a / noise * rr * sc
-            m[1, 0], m[1, 1], m[1, 2] = a * b * sr * cs, a * b * ss * cc, a / noise * sr * cc
-            m[2, 0], m[2, 1], m[2, 2] = b / noise * rr * cs, b / noise * rs * cc, rr * cc / noise**2
+            m[:] = 0.0
+            for k in range(terms * i, terms * (i + 1)):
+                for q in range(terms * j, terms * (j + 1)):
+                    rr, rs, sr, ss = _profile_products(row[k], row_slope[k], row[q], row_slope[q])
+                    cc, cs, sc, tt = _profile_products(column[k], column_slope[k], column[q], column_slope[q])
+                    m[0, 0], m[0, 1], m[0, 2] = m[0, 0] + rr * tt, m[0, 1] + rs * sc, m[0, 2] + rr * sc
+                    m[1, 0], m[1, 1], m[1, 2] = m[1, 0] + sr * cs, m[1, 1] + ss * cc, m[1, 2] + sr * cc
+                    m[2, 0], m[2, 1], m[2, 2] = m[2, 0] + rr * cs, m[2, 1] + rs * cc, m[2, 2] + rr * cc
+            for u in range(3):
+                for v in range(3):
+                    m[u, v] *= (a if u < 2 else 1.0 / noise) * (b if v < 2 else 1.0 / noise)
     if not uniform:
         _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slope, excess, matrix)
     for i in range(len(vector)):
         for j in range(i):
             matrix[j, i] = matrix[i, j]
+
+
+@compiled
+def _profile_gradient(residual, row, row_slope, column, column_slope):  # type: ignore[no-untyped-def]
+    """Return the sums of the residuals (H, W) times the derivatives of a product of profiles by x and y, and times itself."""
+    height, width = residual.shape
+    by_x = by_y = by_a = 0.0
+    for r in range(height):
+        if row[r] == 0.0 and row_slope[r] == 0.0:
+            continue
+        along = along_slope = 0.0
+        for c in range(width):
+            along += residual[r, c] * column[c]
+            along_slope += residual[r, c] * column_slope[c]
+        by_x += row[r] * along_slope
+        by_y += row_slope[r] * along
+        by_a += row[r] * along
+    return by_x, by_y, by_a
 
 
 @compiled
@@ -98,7 +116,7 @@ def _profile_products(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
 @compiled
 def _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
     """Subtract from the matrix's lower half the curvature that censored, unknown or shot-noisy pixels lack."""
-    n, pixels = 3 * len(p), 0
+    n, pixels, terms = 3 * len(p), 0, len(row) // max(len(p), 1)
     slopes, weighted = np.empty((n, excess.size)), np.empty((n, excess.size))  # a column a pixel
     for r in range(excess.shape[0]):
         for c in range(excess.shape[1]):
@@ -106,10 +124,14 @@ def _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slop
             if abs(weight) < MIN_EXCESS:
                 continue
             for i in range(len(p)):
+                by_x = by_y = by_a = 0.0
+                for k in range(terms * i, terms * (i + 1)):
+                    by_x += row[k, r] * column_slope[k, c]
+                    by_y += row_slope[k, r] * column[k, c]
+                    by_a += row[k, r] * column[k, c]
                 a = p[i, 4] / noise
-                slopes[3 * i, pixels] = a * row[i, r] * column_slope[i, c]
-                slopes[3 * i + 1, pixels] = a * row_slope[i, r] * column[i, c]
-                slopes[3 * i + 2, pixels] = row[i, r] * column[i, c] / noise
+                slopes[3 * i, pixels], slopes[3 * i + 1, pixels] = a * by_x, a * by_y
+                slopes[3 * i + 2, pixels] = by_a / noise
             for i in range(n):
                 weighted[i, pixels] = weight * slopes[i, pixels]
             pixels += 1

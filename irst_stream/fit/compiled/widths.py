@@ -27,9 +27,9 @@ def width_step(p, matrix, region, model, offset, sigma_doubt):  # type: ignore[n
     n, free = p.size, np.empty((0, 3))
     spare, narrow_vector, wide_vector = np.empty((n, n)), np.empty(n), np.empty(n)
     narrower, wider = model.sigma * math.exp(-STEP), model.sigma * math.exp(STEP)
-    misfit = normal_equations(p, region, ImagingModel(model.sigma, model.shot, NO_PRIORS), free, spare, wide_vector)
-    narrow_misfit = normal_equations(p, region, ImagingModel(narrower, model.shot, NO_PRIORS), free, spare, narrow_vector)
-    wide_misfit = normal_equations(p, region, ImagingModel(wider, model.shot, NO_PRIORS), free, spare, wide_vector)
+    misfit = normal_equations(p, region, ImagingModel(model.sigma, model.shape, NO_PRIORS), free, spare, wide_vector)
+    narrow_misfit = normal_equations(p, region, ImagingModel(narrower, model.shape, NO_PRIORS), free, spare, narrow_vector)
+    wide_misfit = normal_equations(p, region, ImagingModel(wider, model.shape, NO_PRIORS), free, spare, wide_vector)
     slope = (wide_misfit - narrow_misfit) / (4.0 * STEP) + offset / sigma_doubt**2
     curvature = (wide_misfit - 2.0 * misfit + narrow_misfit) / (2.0 * STEP * STEP) + 1.0 / sigma_doubt**2
     mixed = (wide_vector - narrow_vector) / (2.0 * STEP)  # mixed derivatives by the width and each parameter

@@ -6,6 +6,13 @@ interpolated along its rows to the frame's width; kernels interpolate it down th
 """
 
 from irst_stream.propose.compiled.cell_grid import CellWeights, Interpolation, cell_means, interpolate_map
+from irst_stream.propose.compiled.clutter import (
+    clipped_squares,
+    learn_clutter,
+    learn_levels,
+    subtract_clutter,
+    whiten_response,
+)
 from irst_stream.propose.compiled.filters import (
     FILTER_RADIUS,
     SD_PER_MEAN_ABS,
@@ -32,10 +39,13 @@ __all__ = [
     "Interpolation",
     "apply_filter",
     "cell_means",
+    "clipped_squares",
     "cut_patches",
     "find_outliers",
     "interpolate_map",
     "is_dark_rim",
+    "learn_clutter",
+    "learn_levels",
     "light_centroids",
     "local_maxima",
     "mean_light",
@@ -43,4 +53,6 @@ __all__ = [
     "peak_strengths",
     "select_regions",
     "subtract_background",
+    "subtract_clutter",
+    "whiten_response",
 ]

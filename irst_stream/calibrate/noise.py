@@ -1,0 +1,133 @@
+"""A sensor's noise, gain and bad pixels, measured on its frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_stream.types import Floats, Ints, Pixels
+
+__all__ = ["NoiseFigures", "measure_noise"]
+
+SD_PER_MAD = 1.4826  # a Gaussian's standard deviation over its median absolute deviation
+LEVELS = 12  # steps of brightness in which variance over level is measured
+MIN_PIXELS_A_LEVEL = 200
+MIN_FRAMES = 8  # fewer say nothing of noise over time
+BLINKING, HOT = 8.0, 12.0  # deviations from the frame's median noise, and from the neighbourhood, that make a pixel bad
+COMPRESSED_SHARE = 0.3  # of pixels that repeat their last value exactly: more than noise of 1 DN leaves
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoiseFigures:
+    """What frames say of a sensor's noise, DN; NaN where there are too few frames or levels to say.
+
+    temporal: median standard deviation of a pixel over time; fixed: standard deviation of the pattern that stays, without
+    what is smooth; rows, columns: that of the pattern's row and column means; levels and variances (K,): variance over time
+    by brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share of pixels that repeat their last
+    value exactly; pedestal, brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y of
+    dead, hot and blinking pixels.
+    """
+
+    temporal: float
+    fixed: float
+    rows: float
+    columns: float
+    levels: Floats
+    variances: Floats
+    gain: float
+    frozen: float
+    pedestal: float
+    brightest: float
+    clipped: tuple[float, float]
+    bad: Ints
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the frames look as if a lossy codec had removed their noise."""
+        return self.frozen > COMPRESSED_SHARE
+
+
+def measure_noise(stack: NDArray[np.generic], *, unrelated: bool = False) -> NoiseFigures:
+    """Measure the noise of frames (T, H, W) DN, in order; unrelated: of images that show different scenes."""
+    first = np.asarray(stack[0])
+    pedestal, brightest = float(np.nanmin(stack)), float(np.nanmax(stack))
+    clipped = tuple(float(np.mean(stack == value)) for value in (pedestal, brightest))
+    if unrelated or len(stack) < MIN_FRAMES:
+        spatial = float(np.median([_high_frequency_noise(image) for image in stack]))
+        nothing = np.zeros(0)
+        return NoiseFigures(
+            spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, pedestal, brightest, (clipped[0], clipped[1]),
+            np.zeros((0, 2), np.int64),
+        )  # fmt: skip
+    values = stack.astype(np.float32)
+    steps = np.diff(values, axis=0)
+    frozen = float(np.mean(steps == 0))
+    temporal = np.nanmedian(np.abs(steps), axis=0) * SD_PER_MAD / np.sqrt(2)
+    mean = np.nanmedian(values, axis=0)
+    pattern = mean - cv2.medianBlur(np.nan_to_num(mean).astype(np.float32), 5)
+    levels, variances, gain = _photon_transfer(values, steps)
+    size = first.shape
+    return NoiseFigures(
+        float(np.sqrt(np.nanmean(np.minimum(steps, np.nanquantile(np.abs(steps), 0.99)) ** 2) / 2)),
+        _robust_sd(pattern),
+        _robust_sd(np.nanmedian(pattern, axis=1)) if size[0] > 8 else float("nan"),
+        _robust_sd(np.nanmedian(pattern, axis=0)) if size[1] > 8 else float("nan"),
+        levels,
+        variances,
+        gain,
+        frozen,
+        pedestal,
+        brightest,
+        (clipped[0], clipped[1]),
+        _bad_pixels(values, temporal, pattern),
+    )
+
+
+def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) -> tuple[Floats, Floats, float]:
+    """Variance over time by brightness, and its slope; the slope is NaN where it does not rise significantly."""
+    level = ((values[1:] + values[:-1]) / 2).ravel()[:: max(steps.size // 2_000_000, 1)]
+    square = (steps**2 / 2).ravel()[:: max(steps.size // 2_000_000, 1)]
+    known = np.isfinite(level) & np.isfinite(square)
+    level, square = level[known], square[known]
+    edges = np.unique(np.quantile(level, np.linspace(0.01, 0.99, LEVELS + 1)))
+    which = np.digitize(level, edges) - 1
+    rows = [k for k in range(len(edges) - 1) if (which == k).sum() >= MIN_PIXELS_A_LEVEL]
+    if len(rows) < 3:
+        return np.zeros(0), np.zeros(0), float("nan")
+    centres = np.array([level[which == k].mean() for k in rows])
+    # the mean of the lower 90 % is hardly touched by what moves; a Gaussian's is 0.66 of its variance
+    lower = [np.sort(square[which == k])[: int(0.9 * (which == k).sum())].mean() / 0.66 for k in rows]
+    variances = np.array(lower)
+    slope, base = np.polyfit(centres, variances, 1)
+    scatter = np.std(variances - np.polyval((slope, base), centres)) / max(np.std(centres) * np.sqrt(len(rows)), 1e-12)
+    return centres, variances, float(slope) if slope > 3 * scatter else float("nan")
+
+
+def _bad_pixels(values: NDArray[np.float32], temporal: Floats, pattern: Floats) -> Ints:
+    """(N, 2) x, y of pixels that never change where others do, stand far out of their neighbourhood, or blink."""
+    typical = float(np.median(temporal))
+    if typical <= 0:  # a codec's frames: nothing changes anywhere
+        return np.zeros((0, 2), np.int64)
+    dead = np.ptp(values, axis=0) == 0
+    blinking = temporal > BLINKING * typical
+    edges = cv2.blur(np.abs(pattern).astype(np.float32), (7, 7)) + typical
+    hot = np.abs(pattern) > HOT * edges
+    rows, columns = np.nonzero(dead | blinking | hot)
+    if len(rows) > 0.02 * dead.size:  # that many are scenery
+        return np.zeros((0, 2), np.int64)
+    return np.stack([columns, rows], axis=1).astype(np.int64)
+
+
+def _high_frequency_noise(image: Pixels) -> float:
+    """Noise of one image, DN: from its second differences along both axes, whose median the scene hardly touches."""
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    response = cv2.filter2D(np.nan_to_num(image.astype(np.float32)), -1, kernel)[1:-1, 1:-1]
+    return float(np.median(np.abs(response)) * SD_PER_MAD / 6)
+
+
+def _robust_sd(values: Floats) -> float:
+    """Standard deviation by the median absolute deviation."""
+    return float(np.nanmedian(np.abs(values - np.nanmedian(values))) * SD_PER_MAD)

@@ -1,0 +1,174 @@
+"""The PSF of a sensor, from its spots: an elliptical Gaussian, and a table where many bright spots bear one out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
+from irst_stream.point_spread import PointSpread, gaussian, tabulated
+from irst_stream.types import Floats
+
+__all__ = ["PsfFigures", "measure_psf"]
+
+OVERSAMPLING = 4  # nodes a pixel of a table
+TABLE_RADIUS_PX = 5
+MIN_SPOTS, MIN_TABLE_SPOTS = 6, 40
+TABLE_SNR = 25.0  # of spots from which a table is made
+ROUND_RATIO = 1.06  # an axis ratio this near to 1 is called round
+CLIP = 3.0  # robust standard deviations: spots whose moments stray farther are left out
+TABLE_PASSES = 5
+CORE_PX = 3.0  # the radius within which misfits count
+MIN_GAIN = 0.9  # a table must lower the held-out misfit to this share
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PsfFigures:
+    """A sensor's PSF and how well it is known.
+
+    spread: relative standard deviation of single spots' widths; error: deviation of the light from the PSF, of the peak,
+    falling with the root of the light, see FitSettings.model_error; misfits: root mean square over the core, of the peak,
+    of the Gaussian and of the table (NaN without one) on spots not used to make it; over_field: relative change of the
+    width from the frame's middle to its border, NaN if too few spots; used: how many spots it rests on; measured: whether the PSF is the table,
+    not the Gaussian.
+    """
+
+    psf: PointSpread
+    spread: float
+    error: float
+    misfits: tuple[float, float]
+    over_field: float
+    used: int
+    measured: bool
+
+
+def measure_psf(spots: Spots, shape: tuple[int, int]) -> PsfFigures | None:
+    """Measure the PSF on a sensor's spots; shape (H, W) of its frames; None where there are too few spots."""
+    spots = spots.of(_typical(spots))
+    if len(spots) < MIN_SPOTS:
+        return None
+    psf = _gaussian_of(spots)
+    widths = np.sqrt(np.maximum(np.linalg.det(spots.axes[:, [[0, 1], [1, 2]]]), 1e-6)) ** 0.5
+    spread = float(np.median(np.abs(widths / np.median(widths) - 1)) * 1.4826)
+    table, gaussian_misfit, table_misfit = None, _misfit(spots, psf), math.nan
+    bright = spots.of(spots.peak > TABLE_SNR * spots.rim)
+    if len(bright) >= MIN_TABLE_SPOTS:
+        kept, held_out = bright.of(np.arange(len(bright)) % 2 == 0), bright.of(np.arange(len(bright)) % 2 == 1)
+        half, full = _make_table(kept, psf), _make_table(bright, psf)
+        gaussian_misfit, table_misfit = _misfit(held_out, psf), _misfit(held_out, half)
+        table = full if table_misfit < MIN_GAIN * gaussian_misfit else None
+    chosen = table or psf
+    misfits, over_field = (gaussian_misfit, table_misfit), _over_field(spots, widths, shape)
+    return PsfFigures(chosen, spread, _model_error(spots, chosen), misfits, over_field, len(spots), table is not None)
+
+
+def _typical(spots: Spots) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Tell which spots have moments near the median ones."""
+    if not len(spots):
+        return np.zeros(0, np.bool_)
+    logs = np.log(np.maximum(spots.axes[:, [0, 2]], 1e-3))
+    away = np.abs(logs - np.median(logs, axis=0))
+    return np.asarray((away < CLIP * (np.median(away, axis=0) * 1.4826 + 0.03)).all(axis=1))
+
+
+def _gaussian_of(spots: Spots) -> PointSpread:
+    """The elliptical Gaussian of the median moments."""
+    xx, xy, yy = np.median(spots.axes, axis=0)
+    (short, long), vectors = np.linalg.eigh([[xx, xy], [xy, yy]])
+    short = max(short, 0.04)
+    ratio = math.sqrt(max(long, short) / short)
+    angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1])) % 180
+    angle = 0.0 if min(angle, 180 - angle) < 8 else 90.0 if abs(angle - 90) < 8 else angle  # nearly along an axis
+    return gaussian((short * long) ** 0.25, 1.0 if ratio < ROUND_RATIO else round(ratio, 3), round(angle, 1))
+
+
+def refine(patches: Floats, psf: PointSpread, xy: Floats, steps: int = 6) -> tuple[Floats, Floats, Floats]:
+    """Fit place and amplitude of one source in each patch (K, S, S): xy (K, 2), amplitude (K,), model images (K, S, S)."""
+    xy, h = xy.copy(), 0.02
+    for _ in range(steps):
+        image = psf.images(xy, (SIDE, SIDE))
+        by_x = (psf.images(xy + (h, 0), (SIDE, SIDE)) - psf.images(xy - (h, 0), (SIDE, SIDE))) / (2 * h)
+        by_y = (psf.images(xy + (0, h), (SIDE, SIDE)) - psf.images(xy - (0, h), (SIDE, SIDE))) / (2 * h)
+        amplitude = np.einsum("kij,kij->k", patches, image) / np.einsum("kij,kij->k", image, image)
+        slopes = np.stack([by_x, by_y, image], axis=1) * amplitude[:, None, None, None]
+        matrix = np.einsum("kuij,kvij->kuv", slopes, slopes)
+        vector = np.einsum("kuij,kij->ku", slopes, patches - amplitude[:, None, None] * image)
+        step = np.linalg.solve(matrix + 1e-9 * np.trace(matrix, axis1=1, axis2=2)[:, None, None] * np.eye(3), vector[..., None])
+        xy += np.clip(step[:, :2, 0], -0.3, 0.3)
+    image = psf.images(xy, (SIDE, SIDE))
+    amplitude = np.einsum("kij,kij->k", patches, image) / np.einsum("kij,kij->k", image, image)
+    return xy, amplitude, amplitude[:, None, None] * image
+
+
+def _core(xy: Floats) -> Floats:
+    """(K, SIDE, SIDE): which pixels lie within CORE_PX of each place."""
+    rows, columns = np.indices((SIDE, SIDE))
+    return np.hypot(columns - xy[:, :1, None], rows - xy[:, 1:, None]) <= CORE_PX
+
+
+def _misfit(spots: Spots, psf: PointSpread) -> float:
+    """Median over spots of the root mean square residual over the core, without noise, of the peak."""
+    if not len(spots):
+        return math.nan
+    xy, _, model = refine(spots.patches, psf, spots.xy)
+    core = _core(xy)
+    square = ((spots.patches - model) ** 2 * core).sum(axis=(1, 2)) / core.sum(axis=(1, 2)) - spots.rim**2
+    return float(np.sqrt(max(np.median(square / spots.peak**2), 0.0)))
+
+
+def _model_error(spots: Spots, psf: PointSpread) -> float:
+    """FitSettings.model_error: residuals beyond the noise have a variance of its square times peak times light."""
+    xy, _, model = refine(spots.patches, psf, spots.xy)
+    lit = _core(xy) & (model > 0.02 * spots.peak[:, None, None])
+    excess = ((spots.patches - model) ** 2 - spots.rim[:, None, None] ** 2) * lit
+    light = np.where(lit, model, 0).sum(axis=(1, 2)) * spots.peak
+    return float(np.sqrt(np.clip(np.median(excess.sum(axis=(1, 2)) / light), 1e-6, 0.09)))
+
+
+def _make_table(spots: Spots, start: PointSpread) -> PointSpread:
+    """A table whose values are means of the spots' light at each offset, found together with the spots' places."""
+    half = TABLE_RADIUS_PX * OVERSAMPLING
+    nodes = np.arange(-half, half + 1) / OVERSAMPLING
+    grid = np.stack(np.meshgrid(nodes, nodes), axis=-1)
+    centre = np.full(2, float(RADIUS_PX))
+    table = np.array([start.images(centre - place, (SIDE, SIDE))[RADIUS_PX, RADIUS_PX] for place in grid.reshape(-1, 2)])
+    table, psf = table.reshape(grid.shape[:2]), start
+    rows, columns = np.indices((SIDE, SIDE))
+    for _ in range(TABLE_PASSES):
+        xy, amplitude, model = refine(spots.patches, psf, spots.xy)
+        residual = (spots.patches - model) / amplitude[:, None, None]
+        dx, dy = columns - xy[:, :1, None], rows - xy[:, 1:, None]
+        at = np.rint(np.stack([dy, dx]) * OVERSAMPLING).astype(int) + half
+        inside = ((at >= 0) & (at <= 2 * half)).all(axis=0)
+        limit = CLIP * np.median(np.abs(residual[inside])) * 1.4826 + 0.1 * np.abs(model / amplitude[:, None, None])
+        inside &= np.abs(residual) < limit
+        total, count = np.zeros(table.shape), np.zeros(table.shape)
+        np.add.at(total, (at[0][inside], at[1][inside]), residual[inside])
+        np.add.at(count, (at[0][inside], at[1][inside]), 1.0)
+        change = gaussian_filter(total, 1.0) / (gaussian_filter(count, 1.0) + 1e-3)
+        table = table + change
+        psf = tabulated(_centred(table), OVERSAMPLING)
+        table = psf.table
+    return psf
+
+
+def _centred(table: Floats) -> Floats:
+    """Taper a table to 0 at its rim, so that cutting it off leaves no edge."""
+    nodes = (np.arange(len(table)) - len(table) // 2) / OVERSAMPLING
+    radius = np.hypot(nodes[:, None], nodes)
+    taper = np.clip((TABLE_RADIUS_PX - radius) / 1.0, 0, 1)
+    return np.asarray(table * taper)
+
+
+def _over_field(spots: Spots, widths: Floats, shape: tuple[int, int]) -> float:
+    """Relative change of the spots' width from the frame's middle to its border, by a robust line; NaN if too few."""
+    middle = (np.array(shape[::-1]) - 1) / 2
+    radius = np.hypot(*((spots.place - middle) / middle).T)
+    if len(spots) < 30 or np.ptp(radius) < 0.3:
+        return math.nan
+    outer = radius > np.median(radius)
+    rise = np.median(widths[outer]) - np.median(widths[~outer])
+    return float(rise / np.median(widths) / max(np.median(radius[outer]) - np.median(radius[~outer]), 0.1))

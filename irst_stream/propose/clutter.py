@@ -1,0 +1,148 @@
+"""Static clutter of a sensor's frames: what stays at its pixel, learnt over time, subtracted and whitened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irst_stream.errors import FormatError
+from irst_stream.propose.coarse import Float32Image
+from irst_stream.propose.compiled import (
+    SD_PER_MEAN_ABS,
+    Interpolation,
+    clipped_squares,
+    learn_clutter,
+    learn_levels,
+    subtract_clutter,
+    whiten_response,
+)
+from irst_stream.types import Floats
+
+__all__ = ["Clutter", "ClutterMap", "read_clutter_map", "write_clutter_map"]
+
+LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviations, see learn_clutter
+MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
+WHITENING_MARGIN = np.float32(1.5 * SD_PER_MEAN_ABS)  # a pixel's noise is taken for 1.5 of its own deviation over time
+SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
+HELD_RATE = 0.05  # of the learning rate, where a track holds its target
+HELD_RADIUS_PX = 4
+FILTERS = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClutterMap:
+    """What was learnt: mean and mean absolute deviation (H, W) of the light, DN, and each filter's level (2, H, W).
+
+    frames: how many frames it rests on. A level is a pixel's mean absolute response, DN.
+    """
+
+    mean: Float32Image
+    deviation: Float32Image
+    levels: Float32Image
+    frames: int
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> ClutterMap:
+        """No clutter, for frames of that shape (H, W)."""
+        return cls(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros((FILTERS, *shape), np.float32), 0)
+
+    def copy(self) -> ClutterMap:
+        """The same in arrays of its own."""
+        return ClutterMap(self.mean.copy(), self.deviation.copy(), self.levels.copy(), self.frames)
+
+
+class Clutter:
+    """The static clutter of one sensor; it learns from every frame, slowly where tracks hold their targets."""
+
+    def __init__(self, memory: int, shape: tuple[int, int], learnt: ClutterMap | None = None) -> None:
+        """memory: frames over which it learns; shape: rows, columns of the frames; learnt: what it starts with."""
+        self._memory = memory
+        self.map = ClutterMap.empty(shape) if learnt is None else learnt.copy()
+        self._frames = self.map.frames
+        self._held: list[tuple[slice, slice]] = []
+
+    @property
+    def rate(self) -> float:
+        """Weight of the next frame."""
+        return 1 / min(self._frames + 1 + MIN_FRAMES, self._memory + 1)
+
+    def hold(self, xy: Floats) -> None:
+        """Learn slowly about these places (N, 2) px, where tracks are; until the next call."""
+        low, high = np.rint(xy).astype(int) - HELD_RADIUS_PX, np.rint(xy).astype(int) + HELD_RADIUS_PX + 1
+        self._held = [
+            (slice(max(y, 0), max(bottom, 0)), slice(max(x, 0), max(right, 0)))
+            for (x, y), (right, bottom) in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+
+    def subtract(self, light: Float32Image) -> None:
+        """Subtract the clutter from a frame's light (H, W) DN, in place."""
+        subtract_clutter(light, self.map.mean)
+
+    def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
+        """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
+        with _Held(self._held, self.map.mean, self.map.deviation):
+            learn_clutter(light, noise, rows, LIMIT, np.float32(self.rate), self.map.mean, self.map.deviation)
+        self._frames += 1
+
+    def squares(self, response: Float32Image, number: int, floor: float, out: Float32Image) -> Float32Image:
+        """Fill out (H, W) with the squares of filter number's response (H, W), without those of targets, and return it.
+
+        floor: least noise of the response, DN.
+        """
+        clipped_squares(response, self.map.levels[number], SQUARE_LIMIT, np.float32(floor), out)
+        return out
+
+    def whiten(
+        self, response: Float32Image, number: int, floor: float, noise: Float32Image, rows: Interpolation
+    ) -> None:
+        """Divide filter number's response (H, W), in place, by how much louder each pixel is than its surroundings.
+
+        Each pixel's level is learnt too. floor: least noise, DN; noise: an expanded map of the response's local noise.
+        """
+        level = self.map.levels[number]
+        with _Held(self._held, level):
+            learn_levels(response, LIMIT, np.float32(floor), np.float32(self.rate), level)
+        whiten_response(response, level, noise, rows, WHITENING_MARGIN)
+
+
+class _Held:
+    """Learns at HELD_RATE in some parts (slices) of maps (H, W) while it is entered."""
+
+    def __init__(self, held: Sequence[tuple[slice, slice]], *maps: Float32Image) -> None:
+        self._parts = [(image[part], image[part].copy()) for image in maps for part in held]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: Any) -> None:
+        for part, before in self._parts:
+            part[:] = before + np.float32(HELD_RATE) * (part - before)
+
+
+def read_clutter_map(path: Path) -> ClutterMap:
+    """Read a map that write_clutter_map wrote; raise a FormatError for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, deviation, levels = (np.asarray(file[name], np.float32) for name in ("mean", "deviation", "levels"))
+            frames = int(file["frames"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise FormatError(f"{path}: not a clutter map that irst-stream calibrate wrote ({error})") from error
+    if mean.ndim != 2 or deviation.shape != mean.shape or levels.shape != (FILTERS, *mean.shape):
+        raise FormatError(f"{path}: not a clutter map: expected mean (H, W), got {mean.shape}")
+    return ClutterMap(mean, deviation, levels, frames)
+
+
+def write_clutter_map(path: Path, learnt: ClutterMap) -> None:
+    """Write a map as a .npz file."""
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            mean=learnt.mean.astype(np.float16),
+            deviation=learnt.deviation.astype(np.float16),
+            levels=learnt.levels.astype(np.float16),
+            frames=np.int64(learnt.frames),
+        )

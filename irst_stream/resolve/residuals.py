@@ -1,0 +1,43 @@
+"""What real light leaves over: detections in the misfit of a brighter one, and regions that barely pass the threshold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from irst_stream.fit.region_targets import RegionTargets
+from irst_stream.types import Detections
+
+__all__ = ["weigh_by_strength", "without_residuals"]
+
+RESIDUAL_REACH_PX = 7.0  # the PSF's misfit reaches so far
+RESIDUAL_FACTOR = 2.5  # model errors: light up to this share of a brighter target's may be its misfit
+FALL_OFF = 0.15  # of the threshold: false alarms become fewer by a factor e with each such step
+
+
+def weigh_by_strength(found: RegionTargets, strength: float) -> RegionTargets:
+    """Multiply a region's probabilities by that of its light being of a target; strength: see Window, NaN for unknown.
+
+    Half at the threshold; the odds of a false alarm fall exponentially above it.
+    """
+    if np.isnan(strength):
+        return found
+    real = 1 / (1 + np.exp(-(min(strength, 10.0) - 1) / FALL_OFF))
+    return found._replace(probability=found.probability * real)
+
+
+def without_residuals(detections: Detections, model_error: float) -> Detections:
+    """Drop the detections that may be the misfit of a brighter one nearby: model_error is the PSF's, a share of the peak."""
+    if model_error == 0 or len(detections) < 2:
+        return detections
+    apart = np.hypot(*(detections.xy[:, None] - detections.xy[None]).T)
+    light = detections.amplitude
+    residual = (apart < RESIDUAL_REACH_PX) & (light[None].T > light[None] / (RESIDUAL_FACTOR * model_error))
+    return select(detections, ~residual.any(axis=0))
+
+
+def select(detections: Detections, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Detections:
+    """Keep these detections."""
+    names = ("xy", "cov", "amplitude", "amplitude_sd", "score", "region", "factor")
+    return replace(detections, **{name: getattr(detections, name)[which] for name in names})
