@@ -1,7 +1,11 @@
 """Writers of every file format that open_source reads, for given frames (T, H, W)."""
 
+import gzip
+import struct
+
 import cv2
 import h5py
+import imagecodecs
 import numpy as np
 import scipy.io
 import tifffile
@@ -30,6 +34,118 @@ def tiff_folder(path, frames):
     for k, frame in enumerate(frames, 8):
         tifffile.imwrite(path / f"frame_{k}.tif", frame)
     return path
+
+
+def jpeg_folder(path, frames):
+    path.mkdir()
+    for k, frame in enumerate(frames, 8):
+        (path / f"frame_{k}.jpg").write_bytes(encode_jpeg(frame))
+    return path
+
+
+def encode_jpeg(frame):
+    """A JPEG file, which is exact where squares of 8 x 8 px are uniform."""
+    return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+
+
+def radiometric_folder(path, frames, segment_bytes=500):
+    """JPEGs of 8 bits that hold FLIR frames of 16 bits, in several segments."""
+    path.mkdir()
+    for k, frame in enumerate(frames, 8):
+        (path / f"frame_{k}.jpeg").write_bytes(with_flir_segments(encode_jpeg(frame >> 6), fff(frame), segment_bytes))
+    return path
+
+
+def with_flir_segments(jpeg, data, segment_bytes=500):
+    """A JPEG file with a FLIR frame in its APP1 segments, after the start of the image."""
+    pieces = [data[at : at + segment_bytes] for at in range(0, len(data), segment_bytes)]
+    heads = [b"FLIR\0\1" + bytes((number, len(pieces) - 1)) for number in range(len(pieces))]
+    segments = [
+        b"\xff\xe1" + struct.pack(">H", 2 + len(head + piece)) + head + piece
+        for head, piece in zip(heads, pieces, strict=True)
+    ]
+    return b"".join([jpeg[:2], *segments, jpeg[2:]])
+
+
+def fff(frame, order="<", directory_order=">", packing="raw", rate_hz=25):
+    """A frame of FLIR: header, directory, a record of raw pixels and one of the camera. order: of the records' words."""
+    pixels = frame.astype(f"{order}u2")
+    payload = {
+        "raw": pixels.tobytes,
+        "png": lambda: encode_png(pixels.view(">u2").astype(np.uint16)),  # the camera's bytes, taken for big-endian
+        "jpegls": lambda: imagecodecs.jpegls_encode(frame),
+    }[packing]()
+    raw = struct.pack(f"{order}3H26x", 2, *frame.shape[::-1]) + payload
+    camera = struct.pack(f"{order}H", 2).ljust(0x464, b"\0") + struct.pack(f"{order}H", rate_hz) + bytes(20)
+    start = 64 + 3 * 32
+    entries = [(1, 2, start, len(raw)), (0x20, 1, start + len(raw), len(camera)), (0, 0, 0, 0)]
+    directory = [struct.pack(f"{directory_order}2H4I12x", k, s, 100, 1, at, size) for k, s, at, size in entries]
+    header = b"FFF\0" + b"test".ljust(16, b"\0") + struct.pack(f"{directory_order}3I", 100, 64, 3)
+    return b"".join([header.ljust(64, b"\0"), *directory, raw, camera])
+
+
+def fff_folder(path, frames):
+    path.mkdir()
+    for k, frame in enumerate(frames, 8):
+        (path / f"frame_{k}.fff").write_bytes(fff(frame))
+    return path
+
+
+def seq(path, frames):
+    path.with_suffix(".seq").write_bytes(b"".join(fff(frame) + bytes(7) for frame in frames))
+    return path.with_suffix(".seq")
+
+
+def seq_big_endian(path, frames):
+    path.with_suffix(".seq").write_bytes(b"".join(fff(frame, ">", "<") for frame in frames))
+    return path.with_suffix(".seq")
+
+
+def seq_png(path, frames):
+    path.with_suffix(".seq").write_bytes(b"".join(fff(frame, packing="png") for frame in frames))
+    return path.with_suffix(".seq")
+
+
+def csq(path, frames):
+    path.with_suffix(".csq").write_bytes(b"".join(fff(frame, packing="jpegls") for frame in frames))
+    return path.with_suffix(".csq")
+
+
+def fits(path, frames):
+    path.with_suffix(".fits").write_bytes(fits_hdu(frames))
+    return path.with_suffix(".fits")
+
+
+def fits_gzipped(path, frames):
+    path.with_suffix(".fits.gz").write_bytes(gzip.compress(fits_hdu(frames)))
+    return path.with_suffix(".fits.gz")
+
+
+def fits_folder(path, frames):
+    path.mkdir()
+    for k, frame in enumerate(frames, 8):
+        (path / f"frame_{k}.fit").write_bytes(fits_hdu(frame))
+    return path
+
+
+def fits_hdu(stored, first="SIMPLE  =                    T", **cards):
+    """A header and its data. stored: an array in FITS's own types, or uint16, or None; cards: further ones."""
+    shape = () if stored is None else stored.shape
+    if stored is not None and stored.dtype == np.uint16:
+        stored, cards = (stored ^ 0x8000).view(np.int16), {"BZERO": 32768, "BSCALE": 1} | cards
+    kind = np.dtype(np.uint8) if stored is None else stored.dtype
+    bits = kind.itemsize * (-8 if kind.kind == "f" else 8)
+    axes = {f"NAXIS{k}": side for k, side in enumerate(reversed(shape), 1)}
+    lines = [
+        first,
+        *(
+            f"{name:<8}= {value:>20} / note"
+            for name, value in {"BITPIX": bits, "NAXIS": len(shape), **axes, **cards}.items()
+        ),
+    ]
+    header = "".join(line.ljust(80) for line in [*lines, "END"]).encode()
+    data = b"" if stored is None else stored.astype(kind.newbyteorder(">")).tobytes()
+    return header.ljust(-(-len(header) // 2880) * 2880) + data.ljust(-(-len(data) // 2880) * 2880, b"\0")
 
 
 def tiff_stack(path, frames):
@@ -115,6 +231,16 @@ MEDIA = {
     png_folder: (U8, U16),
     bmp_folder: (U8,),
     tiff_folder: (U8, U16, F32),
+    jpeg_folder: (U8,),
+    radiometric_folder: (U16,),
+    fff_folder: (U16,),
+    seq: (U16,),
+    seq_big_endian: (U16,),
+    seq_png: (U16,),
+    csq: (U16,),
+    fits: (U8, U16, F32),
+    fits_gzipped: (U16, F32),
+    fits_folder: (U16,),
     tiff_stack: (U8, U16, F32),
     deflated_tiff_stack: (U16,),
     npy: (U8, U16, F32),
@@ -129,3 +255,5 @@ MEDIA = {
     raw_big_endian: (U8, U16, F32),
 }
 """Each writer with the pixel types that its format supports."""
+EXACT_IN_SQUARES = {jpeg_folder}
+"""Writers of lossy formats that keep frames exactly only where squares of 8 x 8 px are uniform."""

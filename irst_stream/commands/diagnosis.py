@@ -98,6 +98,7 @@ def _abilities(packages: dict[str, str], tensorrt: str) -> list[Ability]:
         Ability("generate, read, record and score data; find targets by network and fit, live too", ""),
         Ability("draw pictures", need("matplotlib", "plot")),
         Ability("read compressed TIFF", need("imagecodecs", "tiff")),
+        Ability("read FLIR's .csq recordings", need("imagecodecs", "flir")),
         Ability("train and import engines, run them with PyTorch", need("torch", "train")),
         Ability("export engines", need("onnx", "onnx")),
         Ability("run engines with OpenVINO, also in half precision", need("openvino", "openvino")),

@@ -16,7 +16,7 @@ import numpy as np
 from irst_stream.build import build_pipeline
 from irst_stream.commands.console import positive_float, positive_int, print_line, print_table, show_log
 from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
-from irst_stream.commands.sources import choose_config
+from irst_stream.commands.sources import add_image_options, choose_config, single_frames
 from irst_stream.commands.view import latency_rows
 from irst_stream.config import Config, read_config
 from irst_stream.errors import UsageError
@@ -60,6 +60,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--groups", type=positive_int, default=5, metavar="N", help="groups of targets in generated scenes (default 5)"
     )
+    add_image_options(parser)
     parser.add_argument("--json", metavar="OUT", type=Path, help="write all figures into this JSON file")
     parser.add_argument("--png", metavar="OUT", type=Path, help="plot latency against rate into this PNG file")
     parser.set_defaults(run=_run)
@@ -72,9 +73,10 @@ def _run(args: argparse.Namespace) -> int:
     check_output(args.json, suffix=".json")
     check_output(args.png, suffix=".png")
     config, frames = _target(args)
+    config = single_frames(config) if args.single else config
     with TemporaryDirectory() as folder:
         path = frames or _generate(config, args.groups, Path(folder))
-        load = feed_command(path, MAX_ROUNDS)
+        load = feed_command(path, MAX_ROUNDS, gray=args.gray, single=args.single)
         pipeline = build_pipeline(config)
         options = {"seconds": args.seconds, "warm_up": args.warm_up}
         options |= {"policy": "live", "depth": config.queue, "window": config.window}
@@ -104,7 +106,7 @@ def _target(args: argparse.Namespace) -> tuple[Config, Path | None]:
         return read_config(find_config(args.target)), args.frames
     if args.frames:
         raise UsageError("--frames: TARGET is frames already")
-    return choose_config(args.config, open_source(path)), path
+    return choose_config(args.config, open_source(path, gray=args.gray, single=args.single)), path
 
 
 def _generate(config: Config, groups: int, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +17,7 @@ from irst_stream.build import build_pipeline
 from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.commands.console import pluralise, print_line, progress, show_log
 from irst_stream.commands.outputs import check_output
-from irst_stream.commands.sources import add_source_options, choose_config, open_input
+from irst_stream.commands.sources import add_source_options, choose_config, open_input, single_frames
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.resolve.settings import Readout
@@ -34,7 +35,10 @@ a target is within 0.15 px. Of the 20 frames of a SeqCSIST sequence, those with 
 
 A SeqCSIST or CSIST-100K folder, a generated scene and a recording made by irst-stream run have a configuration; for
 anything else, name one with --config. The first run on a machine compiles the fit and the tracker, which takes up to two
-minutes. A recording (.mcap) reproduces the output of a live run under policy lossless byte for byte."""
+minutes. A recording (.mcap) reproduces the output of a live run under policy lossless byte for byte.
+
+With --single, every image gets a window of its own (window = 1, propose.average = 1), and its detections bear its name as
+their sequence: for folders of unrelated images of any sizes, and for stacks of single images."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +74,11 @@ def _run(args: argparse.Namespace) -> int:
         check_output(path, args.path)
     if args.tracks and args.tracks == args.detections:
         raise UsageError(f"--detections, --tracks: {args.tracks} is named twice")
+    if args.tracks and args.single:
+        raise UsageError("--tracks: a single image has no tracks; leave out --single, or ask for --detections")
     source = open_input(args)
     config = choose_config(args.config, source)
+    config = single_frames(config) if args.single else config
     overrides = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
     config = replace(config, **overrides)
     pipeline = build_pipeline(config, tracks=args.tracks is not None)
@@ -90,6 +97,8 @@ def _run(args: argparse.Namespace) -> int:
     print_line(totals.summary())
     if events := _event_counts(pipeline):
         print_line(f"events: {events}")
+    if not fault and (note := totals.unanswered(config.window)):
+        print_line(f"note: {note}")
     for kind, path in outputs.items():
         print_line(f"{kind.__name__.lower()}: {path}")
     if fault:
@@ -117,6 +126,7 @@ class _ReplayTotals:
 
     def __init__(self) -> None:
         self.frames = self.answered = self.detections = 0
+        self.sequences: Counter[tuple[str, int]] = Counter()  # frames by sensor and epoch
         self.ids: set[tuple[str, int]] = set()  # confirmed tracks by sensor and id
         self.seconds: list[float] = []  # of each step that gave detections
 
@@ -129,6 +139,19 @@ class _ReplayTotals:
         median, p99 = np.percentile(self.seconds, (50, 99)) * 1e3
         return f"{text}; {median:.2f} ms per window (p50), {p99:.2f} ms (p99)"
 
+    def unanswered(self, window: int) -> str:
+        """Why sequences, or all frames, have no answer, and the way out; "" if there is nothing to say."""
+        short = [frames for frames in self.sequences.values() if frames < window]
+        if short:
+            return (
+                f"no answers for {len(short)} of {pluralise(len(self.sequences), 'sequence')}, of at most "
+                f"{pluralise(max(short), 'frame')}: the window needs {window}. --single answers unrelated images each by "
+                "itself; a smaller window in the configuration answers short sequences"
+            )
+        if self.frames and not self.answered:
+            return f"no {window} frames in a row make a window; the events above say what became of the frames"
+        return ""
+
 
 def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines], totals: _ReplayTotals) -> None:
     """Run one frame through the pipeline and time it."""
@@ -136,6 +159,7 @@ def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines]
     results = pipeline.step([frame])
     seconds = time.perf_counter() - began
     totals.frames += 1
+    totals.sequences[frame.stamp.sensor, frame.stamp.epoch] += 1
     totals.seconds += [seconds for result in results if isinstance(result, Detections)]
     _store(results, files, totals)
 

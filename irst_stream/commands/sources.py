@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from irst_stream.io.recording.recorder import Recording
 from irst_stream.system.shipped import find_config
 from irst_stream.types import Truth
 
-__all__ = ["add_source_options", "choose_config", "load_array", "open_input", "read_truths"]
+__all__ = [
+    "add_image_options",
+    "add_source_options",
+    "choose_config",
+    "load_array",
+    "open_input",
+    "read_truths",
+    "single_frames",
+]
 
 
 DATASET_CONFIGS = {name: name for name in KINDS} | {"scene": "camera"}  # bundled configuration by data set
@@ -30,13 +39,29 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     """Add PATH and the options that describe it."""
     parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames, or a recording (.mcap)")
     parser.add_argument("--kind", choices=sorted(KINDS), help="kind of data set, if the folder does not identify it")
-    parser.add_argument("--variable", metavar="NAME", help="name of the array in a .mat or .npz file")
+    parser.add_argument(
+        "--variable",
+        metavar="NAME|NUMBER",
+        help="name of the array in a .mat or .npz file; name or number of the image in a FITS file (0: the primary one)",
+    )
     parser.add_argument("--rate", type=positive_float, metavar="HZ", help="frame rate in frames/s, overrides the file's")
+    add_image_options(parser)
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how images become sequences of gray frames."""
+    parser.add_argument("--gray", action="store_true", help="convert colour images and video by luminance")
+    parser.add_argument(
+        "--single",
+        action="store_true",
+        help="every image is a sequence of its own, of any size, named as its file, or NAME_00012 in a stack NAME",
+    )
 
 
 def open_input(args: argparse.Namespace) -> FileSource | Recording:
     """Open the frame files or the recording that the options of add_source_options name."""
-    return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate)
+    choices = {"gray": args.gray, "single": args.single}
+    return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate, **choices)
 
 
 def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
@@ -50,6 +75,11 @@ def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
     if not source.has_truth:
         raise UsageError(f"{path}: {source.kind}, without truth; expected JSON lines, or a folder with annotations")
     return source.truths(), "2:-2" if source.dataset == "seqcsist" else "all"
+
+
+def single_frames(config: Config) -> Config:
+    """The same configuration for single images: windows of one frame, which the search averages with no other."""
+    return replace(config, window=1, propose=replace(config.propose, average=1))
 
 
 def choose_config(name: str | None, source: FileSource | Recording) -> Config:

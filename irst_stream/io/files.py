@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from irst_stream.errors import IrstError, SourceError
+from irst_stream.errors import IrstError, SourceError, UsageError
 from irst_stream.io import jsonl, media
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader, gray_pixels, type_ceiling
 from irst_stream.io.media.sidecar import Sidecar, read_sidecar, sidecar_path
@@ -26,21 +26,32 @@ POSES = "poses.jsonl"
 
 
 def open_source(
-    path: str | Path, *, kind: str | None = None, variable: str | None = None, rate_hz: float | None = None
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    variable: str | None = None,
+    rate_hz: float | None = None,
+    gray: bool = False,
+    single: bool = False,
 ) -> FileSource | Recording:
     """Open the frames of a path: files, folders (see io.media.READERS), or a recording, .mcap.
 
-    kind: "seqcsist" or "csist100k", where the folder does not tell; variable: the array of a .mat or .npz with several;
-    rate_hz: overrides what the file or its sidecar states. Raises a SourceError where there is nothing to read.
+    kind: "seqcsist" or "csist100k", where the folder does not tell; variable: the array of a .mat or .npz with several, or
+    the name or number of the image in a FITS file; rate_hz: overrides what the file or its sidecar states; gray: convert
+    colour by luminance; single: every image is a sequence of its own, of any size, named as its file, or NAME_00012 where a
+    file or a sequence NAME has several. Raises a SourceError where there is nothing to read.
     """
     path = Path(path)
+    if path.suffix == ".mcap" and single:
+        raise UsageError(f"--single: {path} is a recording, whose frames are sequences; expected images")
     if path.suffix == ".mcap":
         from irst_stream.io.recording.recorder import open_recording
 
         return open_recording(path)
     with _named(str(path)):
         sidecar = read_sidecar(path)
-        return FileSource(path, _reader(path, sidecar).open(path, sidecar, Choice(kind, variable)), sidecar, rate_hz)
+        choice = Choice(kind, variable, gray, single)
+        return FileSource(path, _reader(path, sidecar).open(path, sidecar, choice), sidecar, choice, rate_hz)
 
 
 def _reader(path: Path, sidecar: Sidecar) -> Reader:
@@ -64,7 +75,7 @@ class FileSource:
     the pixel type's own) and has_truth say what it is. Iterating starts from the beginning each time.
     """
 
-    def __init__(self, path: Path, medium: Medium, sidecar: Sidecar, rate_hz: float | None) -> None:
+    def __init__(self, path: Path, medium: Medium, sidecar: Sidecar, choice: Choice, rate_hz: float | None) -> None:
         stated = [
             (rate_hz, "stated"),
             (sidecar.rate_hz, "sidecar"),
@@ -76,20 +87,21 @@ class FileSource:
         self.full_scale = medium.full_scale if sidecar.bits is None else 2**sidecar.bits - 1
         self.has_truth = medium.truths is not None
         self.rejected: Counter[str] = Counter()
-        self._medium, self._sidecar, self._stopped = medium, sidecar, False
+        self._medium, self._sidecar, self._choice, self._stopped = medium, sidecar, choice, False
 
     def __iter__(self) -> Iterator[Frame]:
         empty = True
         poses = self._poses()
         for clip in self._medium.clips():
-            first: tuple[Pixels, str] | None = None
+            first: tuple[Pixels, Page] | None = None
             for index, page in enumerate(_read(clip)):
-                pixels = gray_pixels(page.pixels, f"{self._within(page)}")
-                first, empty = first or (pixels, page.source), False
-                _same_kind(pixels, self._within(page), *first)
+                pixels = gray_pixels(page.pixels, self._within(page), convert=self._choice.gray)
+                first, empty = first or (pixels, page), False
+                if not self._choice.single:
+                    _same_kind(pixels, page, self._within(page), *first)
                 if self._stopped:
                     return
-                stamp = Stamp(clip.name, 0, index, self._time_ns(index, page), page.source)
+                stamp = self._stamp(clip.name, index, self._time_ns(index, page), page.source, page.name)
                 scale = self.full_scale or type_ceiling(pixels.dtype)
                 yield Frame(stamp, pixels, scale, pose=poses.get((clip.name, index)))
         if empty:
@@ -99,7 +111,9 @@ class FileSource:
         """The truth of every frame, in order, with the same stamps; nothing where there is none."""
         with _named(str(self.path)):
             for truth in self._medium.truths() if self._medium.truths else ():
-                yield replace(truth, stamp=replace(truth.stamp, time_ns=self._time_ns(truth.stamp.index, None)))
+                found = truth.stamp
+                time_ns = self._time_ns(found.index, None)
+                yield replace(truth, stamp=self._stamp(found.sensor, found.index, time_ns, found.source))
 
     def stop(self) -> None:
         """Ends the iteration after the frame that is being read; any thread may call it."""
@@ -121,6 +135,12 @@ class FileSource:
             return {}
         with _named(str(path)):
             return {(pose.stamp.sensor, pose.stamp.index): pose for pose in jsonl.read(path, Pose)}
+
+    def _stamp(self, sequence: str, index: int, time_ns: int, source: str, image: str = "") -> Stamp:
+        """The stamp of a frame; with single images, that of a sequence of its own. image: its name, "" to number it."""
+        if not self._choice.single:
+            return Stamp(sequence, 0, index, time_ns, source)
+        return Stamp(image or f"{sequence}_{index:05d}", 0, 0, time_ns, source)
 
     def _time_ns(self, index: int, page: Page | None) -> int:
         times = self._sidecar.times_ns
@@ -158,11 +178,14 @@ def _named(where: str) -> Iterator[None]:
         raise SourceError(f"{where}: cannot be read ({type(error).__name__}: {text})") from error
 
 
-def _same_kind(pixels: Pixels, where: str, first: Pixels, first_source: str) -> None:
-    if (pixels.shape, pixels.dtype) != (first.shape, first.dtype):
-        raise SourceError(
-            f"{where}: {_describe(pixels)}, but {first_source} is {_describe(first)}; a sequence has one kind"
-        )
+def _same_kind(pixels: Pixels, page: Page, where: str, first: Pixels, first_page: Page) -> None:
+    """Raise a SourceError if a frame has not the size and the type of its sequence's first."""
+    if (pixels.shape, pixels.dtype) == (first.shape, first.dtype):
+        return
+    hint = ". They look like unrelated images: --single (in Python single=True) answers each by itself" if page.name else ""
+    raise SourceError(
+        f"{where}: {_describe(pixels)}, but {first_page.source} is {_describe(first)}; a sequence has one kind{hint}"
+    )
 
 
 def _describe(pixels: Pixels) -> str:

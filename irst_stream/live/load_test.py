@@ -207,13 +207,14 @@ class _Child:
             self._process.communicate()
 
 
-def feed_command(frames: Path, rounds: int) -> Load:
-    """Build the command of irst-stream feed that sends a file's frames `rounds` times."""
+def feed_command(frames: Path, rounds: int, *, gray: bool = False, single: bool = False) -> Load:
+    """Build the command of irst-stream feed that sends a file's frames `rounds` times; gray, single: see open_source."""
+    flags = [flag for flag, given in (("--gray", gray), ("--single", single)) if given]
 
     def command(endpoint: str, rate: float, limit: int) -> list[str]:
         return [
             *("feed", str(frames), "--to", endpoint, "--rate", f"{rate:g}"),
-            *("--loop", str(rounds), "--limit", str(limit)),
+            *("--loop", str(rounds), "--limit", str(limit), *flags),
         ]
 
     return command

@@ -10,7 +10,7 @@ import os
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-from irst_stream.io.media import arrays, csist, images, raw, scene, tiff, video
+from irst_stream.io.media import arrays, csist, fits, flir, images, raw, scene, tiff, video
 from irst_stream.io.media.medium import Reader
 
 __all__ = ["READERS"]
@@ -22,6 +22,8 @@ READERS: tuple[Reader, ...] = (
     raw.FOLDER_READER,
     images.FOLDERS_READER,
     tiff.READER,
+    fits.READER,
+    flir.READER,
     images.READER,
     arrays.READER,
     video.READER,

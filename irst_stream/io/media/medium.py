@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,23 +22,28 @@ __all__ = [
     "Medium",
     "Page",
     "Reader",
-    "colour_image_message",
     "gray_pixels",
     "natural_key",
     "type_ceiling",
 ]
 
+# Fraction of full scale by which a lossy codec makes the channels of gray images differ: 24 DN of 8 bits
+GRAY_CHANNEL_TOLERANCE = 24 / 255
+COLOUR_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """One image as stored in its file.
+    """One image as stored in its file: (H, W), or (H, W, 3 or 4) for colour, red first, alpha last.
 
-    source: the name of the file; time_ns: its time in the container, ns, None where the container states none.
+    source: the name of the file; time_ns: its time in the container, ns, None where the container states none; name: of
+    the image as a sequence of its own, "" where its sequence's name and its number identify it.
     """
 
     pixels: NDArray[Any]
     source: str
     time_ns: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,16 @@ class Medium:
 
 
 class Choice(NamedTuple):
-    """User options for ambiguous paths: kind, the data set, "seqcsist" or "csist100k"; variable, the array to read."""
+    """What the caller says of a path.
+
+    kind: the data set, "seqcsist" or "csist100k"; variable: name of the array to read, or name or number of the FITS image;
+    gray: convert colour by luminance; single: every image is a sequence of its own.
+    """
 
     kind: str | None = None
     variable: str | None = None
+    gray: bool = False
+    single: bool = False
 
 
 class Reader(NamedTuple):
@@ -102,22 +114,15 @@ def natural_key(path: Path) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts)
 
 
-def colour_image_message(channels: int) -> str:
-    """Error message for a colour image, with the command that converts it to gray."""
-    return (
-        f"colour, {channels} channels; expected gray. Convert it first, for example: "
-        "mogrify -colorspace Gray *.png, or ffmpeg -i IN -pix_fmt gray -c:v ffv1 OUT.mkv"
-    )
-
-
-def gray_pixels(image: NDArray[Any], where: str) -> Pixels:
+def gray_pixels(image: NDArray[Any], where: str, *, convert: bool = False) -> Pixels:
     """Convert an image to the pixels of a Frame: (H, W), native byte order, uint8, uint16 or float32.
 
-    Signed 8 and 16 bit integers and other floats become float32, booleans uint8. Any other type, a colour image and an
-    empty image raise a SourceError; where: the file and page that it names.
+    Colour (H, W, 3 or 4) of 8 or 16 bits whose channels are nearly equal becomes gray by luminance; other colour does if
+    convert is true. Signed 8 and 16 bit integers and other floats become float32, booleans uint8. Any other type, other
+    colour and an empty image raise a SourceError; where: the file and page that it names.
     """
     if image.ndim == 3 and image.shape[-1] in (2, 3, 4):
-        raise SourceError(f"{where}: {colour_image_message(image.shape[-1])}")
+        image = _luminance(image, where, convert)
     if image.ndim != 2 or 0 in image.shape:
         raise SourceError(f"{where}: expected an image of rows and columns, got shape {image.shape}")
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
@@ -128,3 +133,21 @@ def gray_pixels(image: NDArray[Any], where: str) -> Pixels:
     if image.dtype == np.bool_:
         return image.astype(np.uint8)
     raise SourceError(f"{where}: pixels are {image.dtype}; expected uint8, uint16, int16 or a float")
+
+
+def _luminance(image: NDArray[Any], where: str, convert: bool) -> Pixels:
+    """The luminance (H, W) of a colour image; equal channels keep their values exactly."""
+    channels = image.shape[-1]
+    colour = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
+    if channels == 2 or colour.dtype not in COLOUR_TYPES:
+        raise SourceError(f"{where}: {channels} channels of {image.dtype}; expected gray, or colour of 8 or 16 bits")
+    if not (convert or _has_equal_channels(colour)):
+        raise SourceError(f"{where}: colour, {channels} channels; expected gray. --gray (in Python gray=True) converts it")
+    return np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY if channels == 3 else cv2.COLOR_RGBA2GRAY))
+
+
+def _has_equal_channels(colour: NDArray[Any]) -> bool:
+    """Whether the red, green and blue of a colour image (H, W, 3 or 4) differ by no more than a lossy codec makes them."""
+    red, green, blue = cv2.split(colour)[:3]
+    widest = max(cv2.absdiff(a, b).max(initial=0) for a, b in ((red, green), (green, blue), (blue, red)))
+    return bool(widest <= GRAY_CHANNEL_TOLERANCE * type_ceiling(colour.dtype))

@@ -15,12 +15,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from irst_stream.errors import MissingPackageError, SourceError
-from irst_stream.io.media.medium import Clip, Medium, Page, Reader, colour_image_message
+from irst_stream.io.media.medium import Clip, Medium, Page, Reader
 
 __all__ = ["READER", "SUFFIXES", "read_single"]
 
 SUFFIXES = {".tif", ".tiff"}
 WHITE_IS_ZERO, PALETTE = tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.PALETTE
+COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
 MAX_PAGE_PIXELS = 1 << 29
 READ_ERRORS = (tifffile.TiffFileError, struct.error, zlib.error, ValueError, IndexError, KeyError, OSError, RuntimeError)
 
@@ -61,9 +62,9 @@ def _pages(path: Path) -> Iterator[Page]:
 
 
 def _stated_length(tif: tifffile.TiffFile) -> int:
-    """Number of frames stated by tifffile's own metadata; 1 if there is none."""
+    """Number of frames stated by tifffile's own metadata; 1 if there is none, or if pages have several samples."""
     shape = (tif.shaped_metadata or ({},))[0].get("shape", ())
-    return int(shape[0]) if len(shape) == 3 else 1
+    return int(shape[0]) if len(shape) == 3 and tif.pages.first.samplesperpixel == 1 else 1
 
 
 def _contiguous_pages(path: Path, images: int) -> Iterator[Page]:
@@ -119,9 +120,19 @@ def _read_page(tif: tifffile.TiffFile, number: int, path: Path) -> NDArray[Any]:
         if "imagecodecs" in str(error):
             raise MissingPackageError("imagecodecs", "tiff", f"{path}: this TIFF's compression") from error
         raise SourceError(f"{path}: page {number} is truncated or damaged ({error})") from error
-    if page.photometric == PALETTE or page.samplesperpixel > 1:
-        raise SourceError(f"{path}: {colour_image_message(page.samplesperpixel)}")
+    if page.photometric == PALETTE:
+        return np.moveaxis(np.asarray(page.colormap)[:, image], 0, -1)  # (3, colours) uint16 -> (H, W, 3)
+    if page.samplesperpixel > 1:
+        return _colour(page, image, f"{path}: page {number}")
     return np.invert(image) if page.photometric == WHITE_IS_ZERO and image.dtype.kind == "u" else image
+
+
+def _colour(page: tifffile.TiffPage, image: NDArray[Any], where: str) -> NDArray[Any]:
+    """The colour image (H, W, samples) of a page; raise a SourceError for samples that are not red, green and blue."""
+    if page.photometric not in COLOURS:
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise SourceError(f"{where}: {page.samplesperpixel} samples a pixel ({kind}); expected gray or RGB")
+    return np.moveaxis(image, 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else image
 
 
 def _unreadable(path: Path, error: Exception) -> SourceError:

@@ -15,7 +15,6 @@ __all__ = ["READER", "SUFFIXES", "check_depth"]
 SUFFIXES = {".avi", ".mkv", ".mov", ".mp4"}
 GRAY_FORMATS = (b"Y800", b"Y1\x00\x10")  # FFmpeg's tags for gray and gray16le, which OpenCV returns unconverted
 DEEP_BITS = range(9, 17)  # bit depths in the tags of FFmpeg's other deep formats, which OpenCV truncates to 8 bits
-GRAY_CHANNEL_TOLERANCE = 24  # DN by which a lossy codec with three planes makes the channels of gray video differ
 
 
 def open_video(path: Path) -> Medium:
@@ -49,7 +48,7 @@ def _capture(path: Path, *, convert: bool) -> cv2.VideoCapture:
 
 
 def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
-    """Decode the frames. Gray video in a codec with three planes has nearly equal channels, which are merged into one."""
+    """Decode the frames, (H, W), or (H, W, 3) where the codec has three planes, as for much gray video."""
     capture = _capture(path, convert=not gray)
     try:
         count = 0
@@ -57,9 +56,8 @@ def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
             found, image = capture.read()
             if not found:
                 break
-            if image.ndim == 3 and (image.max(axis=2) - image.min(axis=2)).max() <= GRAY_CHANNEL_TOLERANCE:
-                image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-            yield Page(image.copy(), path.name, round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6))
+            pixels = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image.copy()
+            yield Page(pixels, path.name, round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6))
             count += 1
     finally:
         capture.release()
@@ -68,7 +66,7 @@ def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
 
 
 READER = Reader(
-    "a gray .avi, .mkv, .mov or .mp4 video",
+    "an .avi, .mkv, .mov or .mp4 video",
     lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES,
     lambda path, _, __: open_video(path),
 )
