@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from irst_stream.errors import IrstError, SourceError
+from irst_stream.errors import SourceError
 from irst_stream.io import jsonl, media
+from irst_stream.io.faults import named_errors
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader, gray_pixels, type_ceiling
 from irst_stream.io.media.sidecar import Sidecar, read_sidecar, sidecar_path
 from irst_stream.types import Frame, Pixels, Pose, Stamp, Truth
@@ -38,7 +38,7 @@ def open_source(
         from irst_stream.io.recording.recorder import open_recording
 
         return open_recording(path)
-    with _named(str(path)):
+    with named_errors(str(path)):
         sidecar = read_sidecar(path)
         return FileSource(path, _reader(path, sidecar).open(path, sidecar, Choice(kind, variable)), sidecar, rate_hz)
 
@@ -97,7 +97,7 @@ class FileSource:
 
     def truths(self) -> Iterator[Truth]:
         """The truth of every frame, in order, with the same stamps; nothing where there is none."""
-        with _named(str(self.path)):
+        with named_errors(str(self.path)):
             for truth in self._medium.truths() if self._medium.truths else ():
                 yield replace(truth, stamp=replace(truth.stamp, time_ns=self._time_ns(truth.stamp.index, None)))
 
@@ -119,7 +119,7 @@ class FileSource:
         path = self.path / POSES
         if not path.is_file():
             return {}
-        with _named(str(path)):
+        with named_errors(str(path)):
             return {(pose.stamp.sensor, pose.stamp.index): pose for pose in jsonl.read(path, Pose)}
 
     def _time_ns(self, index: int, page: Page | None) -> int:
@@ -140,22 +140,8 @@ class FileSource:
 
 def _read(clip: Clip) -> Iterator[Page]:
     """A clip's pages, all that goes wrong as a SourceError."""
-    with _named(clip.name):
+    with named_errors(clip.name):
         yield from clip.pages()
-
-
-@contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Turns what the system refuses, and whatever hostile bytes lead a parser into, into one line with its place."""
-    try:
-        yield
-    except IrstError:
-        raise
-    except OSError as error:
-        raise SourceError(f"{error.filename or where}: {error.strerror or error}") from error
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise SourceError(f"{where}: cannot be read ({type(error).__name__}: {text})") from error
 
 
 def _same_kind(pixels: Pixels, where: str, first: Pixels, first_source: str) -> None:
