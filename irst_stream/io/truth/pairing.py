@@ -17,8 +17,9 @@ __all__ = ["RULES", "align_truth"]
 
 RULES = """\
 A frame's truth has the sequence and index of the frame. Names of single images are compared without suffix: an image
-belongs to the sequence of that name with index 0, or to the frame whose source is that image. Where FOUND and TRUTH hold
-one sequence each, the two are paired whatever their names (images of TRUTH in natural order); a line says so."""
+belongs to the sequence of that name with index 0, or to the frame whose source is that image. Where FOUND and TRUTH
+hold one sequence each, the two are paired whatever their names (images of TRUTH in natural order). A line says which
+were paired."""
 
 FrameKey = tuple[str, int, int]
 
