@@ -97,7 +97,9 @@ def _roc(figure: SubFigure, report: DetectionReport) -> None:
         label = f"{criterion}, {report.radius:g} px: area {100 * hit.roc_area:.1f}"
         axes.step(hit.roc.false_per_frame, hit.roc.found, where="post", color=_viridis(shade), label=label, linewidth=1.8)
     axes.set(ylim=(0, 1.03), xlabel="false detections per frame", ylabel="targets found")
-    axes.set_xscale("symlog", linthresh=0.01)
+    if max((hit.roc.false_per_frame.max(initial=0) for hit in report.hits.values()), default=0) > 1:
+        axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xlim(left=0)
     axes.set_title(f"ROC ({report.images} images)", loc="left")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", frameon=False)

@@ -295,7 +295,7 @@ class TestPairing:
         got, note = align_truth(self.stamps(("cam", 0, ""), ("cam", 2, "")), truth)
         assert note == "paired: sequence 'cam' with truth 'flight'"
         assert self.where(got) == [("cam", 0, 1), ("cam", 1, 0), ("cam", 2, 1)]
-        assert [t.stamp.time_ns for t in got] == [0, 0, 20]
+        assert [t.stamp.time_ns for t in got] == [0, 10, 20]
 
     def test_several_sequences_are_not_guessed(self, tmp_path):
         truth = open_truth(truth_files.box_table(tmp_path, BOXES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -28,7 +28,7 @@ def align_truth(found: Sequence[Stamp], truth: TruthSet) -> tuple[list[Truth], s
     """Read truth and give it the stamps of the frames it belongs to, and say in one line what was paired, "" if nothing.
 
     found: the stamps of the results or frames; truth that belongs to none of them keeps its stamp. In sparse truth, frames
-    without an entry become frames without targets. See RULES.
+    without an entry become frames without targets. Truth without times takes those found. See RULES.
     """
     truths, note = list(truth.truths()), ""
     if not {_key(stamp) for stamp in found} <= {_key(one.stamp) for one in truths}:
@@ -38,7 +38,7 @@ def align_truth(found: Sequence[Stamp], truth: TruthSet) -> tuple[list[Truth], s
             truths, note = _pair_sequences(found, truths)
     if truth.sparse:
         truths += _empty_frames(found, truths)
-    return truths, note
+    return _with_times(found, truths), note
 
 
 def _pair_images(found: Sequence[Stamp], truths: list[Truth]) -> tuple[list[Truth], str]:
@@ -83,13 +83,35 @@ def _pair_sequences(found: Sequence[Stamp], truths: list[Truth]) -> tuple[list[T
     if len(theirs) != 1 or len(ours) != 1 or theirs == ours:
         return truths, ""
     ((sensor, epoch),), ((name, _),) = theirs, ours
-    times = {stamp.index: stamp.time_ns for stamp in found}
-    renamed = []
-    for truth in truths:
-        stamp = truth.stamp
-        time_ns = times.get(stamp.index, stamp.time_ns)
-        renamed.append(replace(truth, stamp=replace(stamp, sensor=sensor, epoch=epoch, time_ns=time_ns)))
+    renamed = [replace(truth, stamp=replace(truth.stamp, sensor=sensor, epoch=epoch)) for truth in truths]
     return renamed, f"paired: sequence {sensor!r} with truth {name!r}"
+
+
+def _with_times(found: Sequence[Stamp], truths: list[Truth]) -> list[Truth]:
+    """Give the sequences of truth whose times are all 0 the times found, at a constant rate where a frame was not found."""
+    known: dict[tuple[str, int], dict[int, int]] = defaultdict(dict)
+    for stamp in found:
+        known[stamp.sensor, stamp.epoch][stamp.index] = stamp.time_ns
+    timed = {(truth.stamp.sensor, truth.stamp.epoch) for truth in truths if truth.stamp.time_ns}
+    lines = {key: _times(times) for key, times in known.items() if key not in timed and any(times.values())}
+    return [
+        replace(truth, stamp=replace(truth.stamp, time_ns=lines[key](truth.stamp.index)))
+        if (key := (truth.stamp.sensor, truth.stamp.epoch)) in lines
+        else truth
+        for truth in truths
+    ]
+
+
+def _times(known: dict[int, int]) -> Callable[[int], int]:
+    """The time of each index, ns: the one known, or that of the nearest known at the median rate."""
+    index, time_ns = (np.array(values, np.int64) for values in zip(*sorted(known.items()), strict=True))
+    period = float(np.median(np.diff(time_ns) / np.diff(index))) if len(index) > 1 else 0.0
+
+    def time_of(number: int) -> int:
+        nearest = int(np.abs(index - number).argmin())
+        return int(time_ns[nearest]) + round(period * (number - int(index[nearest])))
+
+    return time_of
 
 
 def _empty_frames(found: Sequence[Stamp], truths: list[Truth]) -> list[Truth]:
