@@ -1,7 +1,9 @@
 """Every reader of truth against one contract, each with damaged and unusual files, and against real labels."""
 
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +134,7 @@ def test_every_reader_is_in_the_contract():
         ("a.xml", "<!DOCTYPE x><annotation/>", r"a\.xml: declares a document type"),
         ("a.json", '{"images":[],"annotations":[{"image_id":1,"bbox":[1,2,3,4]}]}', r"annotation 0: image_id: no image 1"),
         ("a.json", '{"images":[]}', r"a\.json: Object missing required field `annotations`"),
-        ("a.mat", "", r"a\.mat: not a MATLAB groundTruth object that can be read"),
+        ("a.mat", "", r"a\.mat: not a MATLAB groundTruth object; expected a little-endian MATLAB file"),
         ("a.bin", "1", r"a\.bin: not a kind of truth that can be read\. Expected JSON lines"),
     ],
 )
@@ -152,9 +154,24 @@ def test_missing_paths_and_folders_without_truth_are_refused(tmp_path):
 def test_a_mat_file_of_something_else_is_refused(tmp_path):
     import scipy.io
 
-    scipy.io.savemat(tmp_path / "a.mat", {"frames": np.ones((3, 3))})
-    with pytest.raises(FormatError, match=r"a\.mat: no boxes of frames found; expected a MATLAB groundTruth object"):
-        read(tmp_path / "a.mat")
+    for compressed in (False, True):
+        scipy.io.savemat(tmp_path / "a.mat", {"frames": np.ones((3, 3)), "n": 1}, do_compression=compressed)
+        with pytest.raises(FormatError, match=r"a\.mat: no boxes of frames found; expected a MATLAB groundTruth object"):
+            read(tmp_path / "a.mat")
+
+
+def test_compressed_labels_are_read_and_damage_in_them_is_found(tmp_path):
+    path = truth_files.matlab(tmp_path, BOXES)
+    data = path.read_bytes()
+    packed = zlib.compress(data[128:])
+    path.write_bytes(data[:128] + struct.pack("<II", 15, len(packed)) + packed)
+    assert [len(record) for record in read(path)] == [1, 0, 2]
+    path.write_bytes(data[:128] + struct.pack("<II", 15, len(packed)) + packed[:20] + b"\xff\xff" + packed[22:])
+    with pytest.raises(FormatError, match=r"flight_LABELS\.mat: (damaged: the element at byte 128|no boxes)"):
+        read(path)
+    path.write_bytes(data[:-20])
+    with pytest.raises(FormatError, match=r"flight_LABELS\.mat: truncated: the element at byte 128 ends behind"):
+        read(path)
 
 
 def test_a_missing_decoder_names_its_extra(tmp_path):

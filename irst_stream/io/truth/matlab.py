@@ -6,12 +6,13 @@ there is none. The other fields, as the frame's time, are of other types.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from irst_stream.errors import FormatError, MissingPackageError
 from irst_stream.io.truth.truth_set import TruthReader, TruthSet, check_boxes, sequence_name
@@ -19,8 +20,9 @@ from irst_stream.types import Floats, Stamp, Truth
 
 __all__ = ["READER"]
 
-MATRIX = 14  # element types of the format, and classes of matrices
-STRUCTURE, DOUBLE = 2, 6
+HEADER = 128  # bytes
+MATRIX, COMPRESSED = 14, 15  # types of elements
+STRUCTURE, DOUBLE, BYTES = 2, 6, 9  # classes of matrices
 MAX_BYTES = 1 << 28
 
 
@@ -40,16 +42,37 @@ def _read(path: Path) -> list[Floats]:
         raise MissingPackageError("mcos-decoder", "matlab", "a MATLAB groundTruth file") from error
     if path.stat().st_size > MAX_BYTES:
         raise FormatError(f"{path}: expected labels of at most {MAX_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        space = scipy.io.loadmat(path).get("__function_workspace__")
-        elements = [] if space is None else list(MatStream(space.tobytes(), skip_header=8).walk())
-        tables = [table for element in elements for table in _tables(element)]
-    except Exception as error:  # damaged bytes make the parsers raise errors of any type
-        text = " ".join(str(error).split())
-        raise FormatError(f"{path}: not a MATLAB groundTruth object that can be read ({text})") from error
+    tables: list[list[Floats]] = []
+    for data in _elements(path.read_bytes(), path):
+        for variable in MatStream(data, skip_header=0).walk():
+            if _class_and_shape(variable)[0] == BYTES:  # objects lie in an array of bytes, behind eight of its own
+                objects = MatStream(variable.children[-1].payload, skip_header=8).walk()
+                tables += (table for element in objects for table in _tables(element))
     if not tables:
         raise FormatError(f"{path}: no boxes of frames found; expected a MATLAB groundTruth object with rectangle labels")
     return max(tables, key=len)
+
+
+def _elements(data: bytes, path: Path) -> Iterator[bytes]:
+    """Yield the elements of a file, decompressed. scipy is not asked: damaged files crash it, without an error to catch."""
+    if not data.startswith(b"MATLAB 5.0") or data[126:HEADER] != b"IM":
+        raise FormatError(
+            f"{path}: not a MATLAB groundTruth object; expected a little-endian MATLAB file of version 5 to 7"
+        )
+    at = HEADER
+    while at < len(data):
+        kind, size = struct.unpack("<II", data[at : at + 8].ljust(8, b"\xff"))
+        end = at + 8 + size
+        if end > len(data):
+            raise FormatError(f"{path}: truncated: the element at byte {at} ends behind the file's {len(data)} bytes")
+        if kind == COMPRESSED:
+            try:
+                yield zlib.decompressobj().decompress(data[at + 8 : end], MAX_BYTES)
+            except zlib.error as error:
+                raise FormatError(f"{path}: damaged: the element at byte {at} cannot be decompressed ({error})") from error
+        else:
+            yield data[at:end]
+        at = end if kind == COMPRESSED else end + -size % 8
 
 
 def _tables(element: Any) -> Iterator[list[Floats]]:
