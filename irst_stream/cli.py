@@ -34,7 +34,8 @@ GROUPS = {
         "recover": "save the readable part of a broken recording",
     },
     "measure": {
-        "score": "score detections or tracks against truth: CSO-mAP, GOSPA, HOTA, IDF1, errors",
+        "score": "score detections or tracks against truth: CSO-mAP, ROC, GOSPA, HOTA, IDF1, errors",
+        "export": "write detections or tracks as CSV, or tracks as MOT Challenge lines",
         "baseline": "detections of perfect labels read at cell centres, for comparison",
         "profile": "measure latency and throughput under load",
     },

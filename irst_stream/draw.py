@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingPackageError("matplotlib", "plot", "a picture") from error
 
-__all__ = ["comparison", "latency_curves", "precision_recall", "preview", "tracking", "training_curves"]
+__all__ = ["comparison", "detection_curves", "latency_curves", "preview", "tracking", "training_curves"]
 
 PATCH_WIDTH = 24  # px: wider frames are shown together with enlarged groups
 COLUMNS = 6
@@ -77,9 +77,35 @@ def _points(stamp: Stamp, *sets: Truths | FrameDetections) -> Floats:
     return next((xy for xy in found if len(xy)), np.zeros((0, 2)))
 
 
-def precision_recall(path: Path, report: DetectionReport) -> None:
-    """Draw a precision-recall curve per distance threshold into a PNG."""
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
+def detection_curves(path: Path, report: DetectionReport) -> None:
+    """Draw curves of detections into a PNG.
+
+    Precision over recall for each distance of CSO-mAP, unless the truth has boxes; the ROC for each criterion of hits.
+    """
+    panels = [_precision_recall] * (not report.boxes) + [_roc] * bool(report.hits)
+    figure = Figure(figsize=(8 * len(panels), 4.6), layout="constrained")
+    parts: Any = figure.subfigures(1, len(panels), squeeze=False)
+    for part, draw_panel in zip(parts[0], panels, strict=True):
+        draw_panel(part, report)
+    _save(figure, path)
+
+
+def _roc(figure: SubFigure, report: DetectionReport) -> None:
+    """Draw the share of targets found over the false detections a frame."""
+    axes = figure.add_subplot()
+    for (criterion, hit), shade in zip(report.hits.items(), (0.2, 0.7), strict=False):
+        label = f"{criterion}, {report.radius:g} px: area {100 * hit.roc_area:.1f}"
+        axes.step(hit.roc.false_per_frame, hit.roc.found, where="post", color=_viridis(shade), label=label, linewidth=1.8)
+    axes.set(ylim=(0, 1.03), xlabel="false detections per frame", ylabel="targets found")
+    if max((hit.roc.false_per_frame.max(initial=0) for hit in report.hits.values()), default=0) > 1:
+        axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xlim(left=0)
+    axes.set_title(f"ROC ({report.images} images)", loc="left")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right center", frameon=False)
+
+
+def _precision_recall(figure: SubFigure, report: DetectionReport) -> None:
     axes = figure.add_subplot()
     shades = np.linspace(0.15, 0.85, len(report.cso_map.curves))
     rows = zip(report.cso_map.curves, report.cso_map.thresholds, report.cso_map.ap, shades, strict=True)
@@ -90,7 +116,6 @@ def precision_recall(path: Path, report: DetectionReport) -> None:
     axes.set_title(f"CSO-mAP {100 * report.cso_map.map:.2f} ({report.mode} matching, {report.images} images)", loc="left")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", frameon=False)
-    _save(figure, path)
 
 
 def tracking(path: Path, report: TrackReport, shown: Sequence[tuple[Tracks | None, Truth]], frame: Frame | None) -> None:
@@ -328,6 +353,10 @@ def _mark(
     view = (axes.get_xlim(), axes.get_ylim())
     if stamp in truths:
         axes.plot(*truths[stamp].xy.T, "+", color=TRUTH_COLOUR, markersize=cross, markeredgewidth=1.2)
+        for centre, size in zip(truths[stamp].xy, truths[stamp].size, strict=True):
+            if np.isfinite(size).all():
+                left, top = centre - size / 2
+                axes.add_patch(Rectangle((left, top), *size, fill=False, edgecolor=TRUTH_COLOUR, linewidth=0.8))
     if stamp in detections:
         axes.plot(*detections[stamp].xy.T, ".", color=DETECTION_COLOUR, markersize=dot)
         for xy, cov in zip(detections[stamp].xy, detections[stamp].cov, strict=True):

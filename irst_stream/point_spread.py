@@ -74,7 +74,10 @@ class PointSpread:
         """Compute the images (..., H, W) of unit-amplitude targets at positions (..., 2) px."""
         xy = np.asarray(xy, np.float64)
         if not self.table.size:
-            row, column = line_response(xy[..., 1], shape[0], self.sigma_y), line_response(xy[..., 0], shape[1], self.sigma_x)
+            row, column = (
+                line_response(xy[..., 1], shape[0], self.sigma_y),
+                line_response(xy[..., 0], shape[1], self.sigma_x),
+            )
             return np.asarray(row[..., :, None] * column[..., None, :])
         terms = self.terms
         rows = _profiles(xy[..., 1], shape[0], terms.rows, terms)

@@ -220,17 +220,41 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """The true targets of one frame: id (N,), group (N,) it belongs to, xy (N, 2) px, amplitude (N,) DN."""
+    """The true targets of one frame.
+
+    id (N,); group (N,) it belongs to; xy (N, 2) px; amplitude (N,) DN, NaN if unknown; size (N, 2) px: width and height of
+    a box centred at xy, NaN for a point. A box covers whole pixels: one of 3 px around x = 5 has its edges at 3.5 and 6.5.
+    frame_size: width and height of the frame, px, (0, 0) if unknown.
+    """
 
     stamp: Stamp
     id: Ints
     group: Ints
     xy: Floats
     amplitude: Floats
+    size: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    frame_size: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
+        if not len(self.size):
+            object.__setattr__(self, "size", np.full((len(self.id), 2), np.nan))
         _check_columns(self, np.int64, id=(), group=())
-        _check_columns(self, xy=(2,), amplitude=())
+        _check_columns(self, xy=(2,), amplitude=(), size=(2,))
+
+    @classmethod
+    def boxes(
+        cls, stamp: Stamp, first: Floats, size: Floats, frame_size: tuple[int, int] = (0, 0), id_: Ints | None = None
+    ) -> Truth:
+        """Create targets of unknown amplitude from boxes: first (N, 2) x, y of the first pixel, px; size (N, 2) px."""
+        n = len(first)
+        numbers = np.arange(n) if id_ is None else id_
+        xy = first + (size - 1) / 2
+        return cls(stamp, numbers, np.zeros(n, np.int64), xy, np.full(n, np.nan), size, frame_size)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether a target has a box."""
+        return bool(np.isfinite(self.size).any())
 
     def __len__(self) -> int:
         return len(self.id)

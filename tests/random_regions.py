@@ -51,7 +51,19 @@ def random_regions(fit_priors, count, seed, shape=SHAPE):
     odds = np.where(rng.random((count, 1)) < 0.3, rng.normal(0, 3, (count, slots)), 0)
     shot = 0.3 * (np.arange(count) // 2 % 2)
     return RegionBatch(
-        images, times, shifts, noise, limits, hints, hint_count, empty.solutions, empty.number, odds, np.zeros(count), np.zeros((count, 2)), shot
+        images,
+        times,
+        shifts,
+        noise,
+        limits,
+        hints,
+        hint_count,
+        empty.solutions,
+        empty.number,
+        odds,
+        np.zeros(count),
+        np.zeros((count, 2)),
+        shot,
     )
 
 

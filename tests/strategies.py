@@ -79,7 +79,11 @@ def tracks(draw, sensor=False):
 def truths(draw):
     n = draw(st.integers(0, 5))
     key, group = (draw(columns((n,), ids, np.int64)) for _ in range(2))
-    return Truth(draw(stamps()), key, group, draw(columns((n, 2))), draw(columns((n,))))
+    amplitude = draw(columns((n,), st.one_of(finite, st.just(np.nan))))
+    size = draw(columns((n, 2), positive))
+    size[draw(columns((n,), st.booleans(), np.bool_))] = np.nan  # points
+    frame_size = draw(st.sampled_from([(0, 0), (640, 512)]))
+    return Truth(draw(stamps()), key, group, draw(columns((n, 2))), amplitude, size, frame_size)
 
 
 @st.composite

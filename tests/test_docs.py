@@ -11,7 +11,7 @@ import pytest
 
 from irst_stream import cli
 from irst_stream.docs import FOLDER, ORDER, read_topic, settings_page
-from irst_stream.io import media, registry
+from irst_stream.io import media, registry, truth
 from irst_stream.track.motion import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +24,7 @@ EXAMPLES = re.findall(r"^## (.+?)$.*?^```python\n(.*?)^```", read_topic("extendi
 def test_every_example_of_a_part_of_ones_own_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(media, "READERS", media.READERS)
+    monkeypatch.setattr(truth, "READERS", truth.READERS)
     tables = registry.SOURCES, registry.WRITERS, MODELS
     before = [dict(table) for table in tables]
     try:
@@ -41,6 +42,7 @@ def test_there_is_an_example_of_each_part():
         "A network",
         "A motion model",
         "A sink",
+        "A format of truth",
         "A score",
     ]
 

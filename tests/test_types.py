@@ -31,3 +31,13 @@ def test_bare_detections_have_no_covariance():
     assert len(found) == 3
     assert np.isnan(found.cov).all()
     assert found.region.dtype == np.int64
+
+
+def test_truth_is_points_unless_it_says_boxes():
+    points = Truth(STAMP, np.arange(2), np.zeros(2, int), np.zeros((2, 2)), np.ones(2))
+    assert points.size.shape == (2, 2)
+    assert np.isnan(points.size).all()
+    assert not points.has_boxes
+    boxes = Truth.boxes(STAMP, np.array([[4.0, 7.0]]), np.array([[3.0, 2.0]]))  # columns 4 to 6, rows 7 and 8
+    assert boxes.xy.tolist() == [[5.0, 7.5]]
+    assert boxes.has_boxes

@@ -34,7 +34,9 @@ def truth_started(window: Window, xy: Floats, amplitude: Floats, settings: FitSe
     images, known, n = window.patches[0].astype(np.float64), priors_of(settings), len(xy)
     start = np.column_stack([xy - window.corners[0], np.zeros((n, 2)), amplitude])
     limits = (0.0 if images.min() == 0 else -1e30, min(float(window.ceiling[0]), 1e30))
-    seen = RegionImages(images, np.array(window.frame_times), np.array(window.platform_shifts[0]), noise, limits, settings.shot_dn)
+    seen = RegionImages(
+        images, np.array(window.frame_times), np.array(window.platform_shifts[0]), noise, limits, settings.shot_dn
+    )
     p, _, matrix, _ = fit(start, seen, ImagingModel(known.sigma, known.shape, known.priors), FREE, STEPS)
     cov, deviation = np.zeros((n, n, 2, 2)), np.zeros(n)
     fill_covariances(matrix, images.shape[:0:-1], cov, deviation)

@@ -96,7 +96,9 @@ def refine(patches: Floats, psf: PointSpread, xy: Floats, steps: int = 6) -> tup
         slopes = np.stack([by_x, by_y, image], axis=1) * amplitude[:, None, None, None]
         matrix = np.einsum("kuij,kvij->kuv", slopes, slopes)
         vector = np.einsum("kuij,kij->ku", slopes, patches - amplitude[:, None, None] * image)
-        step = np.linalg.solve(matrix + 1e-9 * np.trace(matrix, axis1=1, axis2=2)[:, None, None] * np.eye(3), vector[..., None])
+        step = np.linalg.solve(
+            matrix + 1e-9 * np.trace(matrix, axis1=1, axis2=2)[:, None, None] * np.eye(3), vector[..., None]
+        )
         xy += np.clip(step[:, :2, 0], -0.3, 0.3)
     image = psf.images(xy, (SIDE, SIDE))
     amplitude = np.einsum("kij,kij->k", patches, image) / np.einsum("kij,kij->k", image, image)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from irst_stream.commands.console import pluralise, positive_int, print_line
 from irst_stream.commands.outputs import atomic_output, check_output
-from irst_stream.commands.sources import read_truths
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import JsonLines
+from irst_stream.io.truth import open_truth
 from irst_stream.optics import PATCH, FineGrid
 from irst_stream.resolve.cells import THRESHOLD, read_cells
 from irst_stream.types import Truth
@@ -41,12 +43,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.division > MAX_DIVISION:
         raise UsageError(f"--division: expected 1 to {MAX_DIVISION}, got {args.division}")
     check_output(args.out, args.truth)
-    truths, _ = read_truths(args.truth)
+    truths = open_truth(args.truth).truths()
     grid = FineGrid(args.division, PATCH)
     frames = total = 0
     with atomic_output(args.out) as part, JsonLines(part) as lines:
         for truth in truths:
-            _check_inside(truth, grid)
+            _check_labelled(truth, grid)
             detections = read_cells(grid.label(truth.xy, truth.amplitude), grid).detections(truth.stamp)
             lines.write(detections)
             frames, total = frames + 1, total + len(detections)
@@ -55,11 +57,13 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_inside(truth: Truth, grid: FineGrid) -> None:
-    """Raise UsageError if a target lies outside the published patch size: its label would silently be missing."""
+def _check_labelled(truth: Truth, grid: FineGrid) -> None:
+    """Raise UsageError if a target has no amplitude or lies outside the published patch size: its label would be wrong."""
+    where = f"sequence {truth.stamp.sensor!r} index {truth.stamp.index}"
+    if not np.isfinite(truth.amplitude).all():
+        raise UsageError(f"{where}: the truth has no amplitudes, which labels need")
     cells = grid.cells(truth.xy)
     outside = (cells < 0).any(1) | (cells >= grid.shape[0]).any(1)
     if outside.any():
         x, y = truth.xy[outside][0]
-        where = f"sequence {truth.stamp.sensor!r} index {truth.stamp.index}"
         raise UsageError(f"{where}: a target at ({x:.1f}, {y:.1f}) lies outside the 11 x 11 patch that baseline reads")

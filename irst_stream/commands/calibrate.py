@@ -91,7 +91,9 @@ def summary(c: Calibration) -> list[str]:
             f"PSF         {psf.sigma_x:.2f} x {psf.sigma_y:.2f} px, from {c.psf.used} spots; misfit "
             f"{c.psf.misfits[0]:.1%} of the peak (Gaussian), {c.psf.misfits[1]:.1%} (table); error {c.psf.error:.1%}"
         )
-    lines.append(f"noise       {c.noise.temporal:.3g} DN over time, {c.noise.fixed:.3g} DN of pattern, gain {c.noise.gain:.3g}")
+    lines.append(
+        f"noise       {c.noise.temporal:.3g} DN over time, {c.noise.fixed:.3g} DN of pattern, gain {c.noise.gain:.3g}"
+    )
     lines.append(f"spots       {len(c.spots)} used, refused: {c.spots.rejected}")
     lines.append(f"regions     {np.median(c.counts):g} in a frame; threshold {c.propose.min_snr:g}")
     return [*lines, *(f"warning     {text}" for text in warnings_of(c))]

@@ -19,6 +19,8 @@ from irst_stream.io import jsonl
 from irst_stream.io.files import FileSource
 from irst_stream.io.media.medium import type_ceiling
 from irst_stream.io.recording.recorder import Recording
+from irst_stream.io.truth import open_truth
+from irst_stream.io.truth.pairing import align_truth
 from irst_stream.types import Detections, Frame, Stamp, Truth
 
 __all__ = ["set_up"]
@@ -31,6 +33,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = "Read every frame and summarise: frames, size, pixel type, range, rate, truth, saturated pixels."
     add_source_options(parser)
+    parser.add_argument("--truth", metavar="TRUTH", type=Path, help="truth beside the frames: see irst-stream docs truth")
     parser.add_argument("--png", metavar="OUT", type=Path, help="draw a preview with truth marked into this PNG file")
     parser.add_argument(
         "--detections",
@@ -48,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--detections: needs a picture to mark; add --png OUT")
     if args.png:
         from irst_stream import draw  # fails early if matplotlib is missing
-    check_output(args.png, args.path, suffix=".png")
+    check_output(args.png, args.path, *([args.truth] if args.truth else ()), suffix=".png")
     source = open_input(args)
     print_line(f"{args.path}: {source.kind}")
     summary = _SourceSummary(source)
@@ -56,8 +59,10 @@ def _run(args: argparse.Namespace) -> int:
         _consume(source, source.frames, "inspect", summary.add),
         _consume(source.results(), None, "results", summary.add_result)
         if isinstance(source, Recording)
-        else _consume(source.truths(), None, "truth", summary.add_truth),
+        else _consume(source.truths() if args.truth is None else (), None, "truth", summary.add_truth),
     ]
+    if args.truth:
+        summary.add_truth_file(args.truth)
     for line in summary.lines():
         print_line(line)
     if args.png and summary.shown:
@@ -109,11 +114,14 @@ class _SourceSummary:
     truth_frames: int = 0
     results: Counter[str] = field(default_factory=Counter)
     epochs: dict[str, int] = field(default_factory=dict)  # each sensor's current epoch
+    stamps: list[Stamp] = field(default_factory=list)  # of all frames
+    truth_kind: str = ""  # of a file of truth, and what was paired
 
     def add(self, frame: Frame) -> None:
         """Add one frame."""
         pixels = frame.pixels
         self.frames += 1
+        self.stamps.append(frame.stamp)
         self.sequences += self._starts_sequence(frame.stamp)
         self.kinds.add(f"{pixels.shape[1]} x {pixels.shape[0]} px, {pixels.dtype}")
         finite = pixels if pixels.dtype.kind == "u" else pixels[np.isfinite(pixels)]
@@ -135,6 +143,16 @@ class _SourceSummary:
         for frame in self.shown:
             if (frame.stamp.sensor, frame.stamp.index) == (truth.stamp.sensor, truth.stamp.index):
                 self.truths[frame.stamp] = truth
+
+    def add_truth_file(self, path: Path) -> None:
+        """Add the truth that a file or folder holds of the frames; call after all frames were added."""
+        truth = open_truth(path)
+        truths, note = align_truth(self.stamps, truth)
+        known = {(stamp.sensor, stamp.index) for stamp in self.stamps}
+        for one in truths:
+            if (one.stamp.sensor, one.stamp.index) in known:
+                self.add_truth(one)
+        self.truth_kind = f" ({truth.kind}{'; ' if note else ''}{note})"
 
     def add_result(self, result: tuple[str, bytes]) -> None:
         """Count one detections or tracks record of a recording."""
@@ -158,8 +176,8 @@ class _SourceSummary:
             results = ", ".join(f"{kind} of {pluralise(n, 'frame')}" for kind, n in self.results.items())
             yield f"results     {results or 'none'}"
         yield (
-            f"truth       {pluralise(self.targets, 'target')} in {pluralise(self.truth_frames, 'frame')}"
-            if source.has_truth
+            f"truth       {pluralise(self.targets, 'target')} in {pluralise(self.truth_frames, 'frame')}{self.truth_kind}"
+            if source.has_truth or self.truth_kind
             else "truth       none"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ from numpy.typing import NDArray
 from irst_stream.commands.console import positive_float
 from irst_stream.config import Config, parse_config, read_config
 from irst_stream.errors import SourceError, UsageError
-from irst_stream.io import jsonl
 from irst_stream.io.files import FileSource, open_source
 from irst_stream.io.media.csist import KINDS
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.system.shipped import find_config
-from irst_stream.types import Truth
 
 __all__ = [
     "add_image_options",
@@ -27,7 +24,6 @@ __all__ = [
     "choose_config",
     "load_array",
     "open_input",
-    "read_truths",
     "single_frames",
 ]
 
@@ -62,19 +58,6 @@ def open_input(args: argparse.Namespace) -> FileSource | Recording:
     """Open the frame files or the recording that the options of add_source_options name."""
     choices = {"gray": args.gray, "single": args.single}
     return open_source(args.path, kind=args.kind, variable=args.variable, rate_hz=args.rate, **choices)
-
-
-def read_truths(path: Path) -> tuple[Iterable[Truth], str]:
-    """Read truth from JSON lines or a folder with annotations; also return the default of --frames.
-
-    For SeqCSIST this is 2:-2, frames 2 to 17 of each 20: the centres of whole windows of five. Else it is "all".
-    """
-    if path.is_file() and path.suffix == ".jsonl":
-        return jsonl.read(path, Truth), "all"
-    source = open_source(path)
-    if not source.has_truth:
-        raise UsageError(f"{path}: {source.kind}, without truth; expected JSON lines, or a folder with annotations")
-    return source.truths(), "2:-2" if source.dataset == "seqcsist" else "all"
 
 
 def single_frames(config: Config) -> Config:

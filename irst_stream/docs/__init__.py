@@ -11,10 +11,14 @@ from irst_stream.config import config_schema
 __all__ = ["read_topic", "settings_page", "topics"]
 
 FOLDER = Path(__file__).parent
-PLACES = {"protocol": FOLDER.parent / "io/zeromq/PROTOCOL.md", "interchange": FOLDER.parent / "io/INTERCHANGE.md"}
+PLACES = {
+    "protocol": FOLDER.parent / "io/zeromq/PROTOCOL.md",
+    "interchange": FOLDER.parent / "io/INTERCHANGE.md",
+    "truth": FOLDER.parent / "io/truth/FORMATS.md",
+}
 ORDER = (
     *("tutorial", "architecture", "extending", "settings", "troubleshooting", "gpu", "benchmarks"),
-    *("protocol", "interchange"),
+    *("protocol", "interchange", "truth"),
 )
 SECTIONS = {  # in the order of a configuration file
     "Config": "Top level",

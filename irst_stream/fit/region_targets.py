@@ -14,7 +14,6 @@ from irst_stream.types import Detections, Floats, Stamp, Window
 __all__ = ["CLOSE_PX", "NO_TARGETS", "RegionTargets", "block_diagonal", "gather", "stack_factors"]
 
 
-
 class RegionTargets(NamedTuple):
     """The targets of one region.
 

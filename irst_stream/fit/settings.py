@@ -109,7 +109,8 @@ class FitSettings:
         ),
     ] = 0.0
     score_radius_px: Annotated[
-        float, about("A detection's score is the probability that a target lies this near, px. The benchmark's score asks 0.15.")
+        float,
+        about("A detection's score is the probability that a target lies this near, px. The benchmark's score asks 0.15."),
     ] = CLOSE_PX
     min_snr: Annotated[
         float, about("Least amplitude of a reported target over its standard deviation. Larger: fewer false, faint ones.")

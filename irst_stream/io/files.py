@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from irst_stream.errors import IrstError, SourceError, UsageError
+from irst_stream.errors import SourceError, UsageError
 from irst_stream.io import jsonl, media
+from irst_stream.io.faults import named_errors
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader, gray_pixels, type_ceiling
 from irst_stream.io.media.sidecar import Sidecar, read_sidecar, sidecar_path
 from irst_stream.types import Frame, Pixels, Pose, Stamp, Truth
@@ -48,7 +48,7 @@ def open_source(
         from irst_stream.io.recording.recorder import open_recording
 
         return open_recording(path)
-    with _named(str(path)):
+    with named_errors(str(path)):
         sidecar = read_sidecar(path)
         choice = Choice(kind, variable, gray, single)
         return FileSource(path, _reader(path, sidecar).open(path, sidecar, choice), sidecar, choice, rate_hz)
@@ -109,7 +109,7 @@ class FileSource:
 
     def truths(self) -> Iterator[Truth]:
         """The truth of every frame, in order, with the same stamps; nothing where there is none."""
-        with _named(str(self.path)):
+        with named_errors(str(self.path)):
             for truth in self._medium.truths() if self._medium.truths else ():
                 found = truth.stamp
                 time_ns = self._time_ns(found.index, None)
@@ -133,7 +133,7 @@ class FileSource:
         path = self.path / POSES
         if not path.is_file():
             return {}
-        with _named(str(path)):
+        with named_errors(str(path)):
             return {(pose.stamp.sensor, pose.stamp.index): pose for pose in jsonl.read(path, Pose)}
 
     def _stamp(self, sequence: str, index: int, time_ns: int, source: str, image: str = "") -> Stamp:
@@ -160,22 +160,8 @@ class FileSource:
 
 def _read(clip: Clip) -> Iterator[Page]:
     """A clip's pages, all that goes wrong as a SourceError."""
-    with _named(clip.name):
+    with named_errors(clip.name):
         yield from clip.pages()
-
-
-@contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Turns what the system refuses, and whatever hostile bytes lead a parser into, into one line with its place."""
-    try:
-        yield
-    except IrstError:
-        raise
-    except OSError as error:
-        raise SourceError(f"{error.filename or where}: {error.strerror or error}") from error
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise SourceError(f"{where}: cannot be read ({type(error).__name__}: {text})") from error
 
 
 def _same_kind(pixels: Pixels, page: Page, where: str, first: Pixels, first_page: Page) -> None:

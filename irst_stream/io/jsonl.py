@@ -1,6 +1,6 @@
 """Interchange format: detections, tracks, truth and poses as JSON lines, one object per frame. See INTERCHANGE.md.
 
-The structs below define the schema. Numbers read back exactly as written. NaN marks an unknown value in arrays and is
+io.line_schema defines the schema. Numbers read back exactly as written. NaN marks an unknown value in arrays and is
 written as null.
 """
 
@@ -11,102 +11,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Annotated, Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from irst_stream.errors import FormatError, OutputError, SourceError
-from irst_stream.types import Clock, Detections, Floats, Frame, Ints, Pose, Stamp, Tracks, Truth
+from irst_stream.io.line_schema import (
+    DetectionLine,
+    DetectionRow,
+    OptionalFloat,
+    PoseLine,
+    PoseRow,
+    TrackLine,
+    TrackRow,
+    TruthLine,
+    TruthRow,
+)
+from irst_stream.types import Detections, Floats, Frame, Ints, Pose, Stamp, Tracks, Truth
 
 __all__ = ["JsonLines", "LinesSink", "RecordT", "encode", "holds", "read", "schema", "write"]
 
 RecordT = TypeVar("RecordT", Detections, Tracks, Truth, Pose)
-Pair = tuple[float, float]
-Quad = tuple[float, float, float, float]
-OptionalFloat = float | None
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-FrameIndex = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-
-
-class _Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    sequence: str
-    index: FrameIndex
-    time_ns: Int64 = 0
-    source: str = ""
-    epoch: Int64 | UnsetType = UNSET
-    clock: Clock | UnsetType = UNSET
-
-
-class DetectionRow(msgspec.Struct, forbid_unknown_fields=True):
-    """One detection: x (column) and y (row), px; amplitude, DN; covariance of (x, y), px^2; the region it was found in."""
-
-    x: float
-    y: float
-    amplitude: OptionalFloat
-    score: float
-    cov: tuple[Pair, Pair] | UnsetType | None = UNSET
-    amplitude_sd: float | UnsetType = UNSET
-    region: Int64 | UnsetType = UNSET
-
-
-class TrackRow(msgspec.Struct, forbid_unknown_fields=True):
-    """One track: like a detection, with vx, vy in px/s, the covariance of (x, y, vx, vy) and the row of its detection."""
-
-    id: Int64
-    x: float
-    y: float
-    vx: float
-    vy: float
-    amplitude: OptionalFloat
-    score: float
-    confirmed: bool = True
-    detection: Int64 = -1
-    cov: tuple[Quad, Quad, Quad, Quad] | UnsetType | None = UNSET
-
-
-class TruthRow(msgspec.Struct, forbid_unknown_fields=True):
-    """One true target."""
-
-    id: Int64
-    x: float
-    y: float
-    amplitude: float
-    group: Int64 = 0
-
-
-class PoseRow(msgspec.Struct, forbid_unknown_fields=True):
-    """Platform pose: shift, px, and roll, rad."""
-
-    x: float
-    y: float
-    roll_rad: float
-
-
-class DetectionLine(_Line, kw_only=True):
-    """All detections of one frame."""
-
-    detections: list[DetectionRow]
-
-
-class TrackLine(_Line, kw_only=True):
-    """The tracks alive at one frame."""
-
-    tracks: list[TrackRow]
-
-
-class TruthLine(_Line, kw_only=True):
-    """The true targets of one frame."""
-
-    truth: list[TruthRow]
-
-
-class PoseLine(_Line, kw_only=True):
-    """The platform pose at one frame."""
-
-    pose: PoseRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,20 +244,35 @@ def _encode_tracks(record: Tracks) -> dict[str, Any]:
 
 def _decode_truth(stamp: Stamp, line: TruthLine) -> Truth:
     rows = line.truth
+    if (line.width is UNSET) != (line.height is UNSET):
+        raise ValueError("expected both width and height, or neither")
+    for k, row in enumerate(rows):
+        if (row.w is UNSET) != (row.h is UNSET):
+            raise ValueError(f"expected both w and h, or neither - at `$.truth[{k}]`")
     return Truth(
         stamp,
         np.array([r.id for r in rows], np.int64),
         np.array([r.group for r in rows], np.int64),
         np.array([(r.x, r.y) for r in rows]).reshape(-1, 2),
-        np.array([r.amplitude for r in rows], np.float64),
+        _nan_for_none(r.amplitude for r in rows),
+        np.array([(r.w or np.nan, r.h or np.nan) for r in rows]).reshape(-1, 2),
+        (line.width or 0, line.height or 0),
     )
 
 
 def _encode_truth(record: Truth) -> dict[str, Any]:
-    _check_finite(xy=record.xy, amplitude=record.amplitude)
-    columns = (record.id, record.xy, record.amplitude, record.group)
-    rows = [TruthRow(key, x, y, a, group) for key, (x, y), a, group in zip(*(c.tolist() for c in columns), strict=True)]
-    return {"truth": rows}
+    _check_finite(xy=record.xy)
+    _check_no_infinity(amplitude=record.amplitude)
+    points = np.isnan(record.size).all(axis=1)
+    if not (record.size[~points] > 0).all() or not np.isfinite(record.size[~points]).all():
+        raise ValueError(f"size: expected positive widths and heights, or NaN for a point, got {record.size.tolist()}")
+    columns = (record.id, record.xy, record.amplitude, record.group, record.size, points)
+    rows = [
+        TruthRow(key, x, y, a if a == a else None, group, *((UNSET, UNSET) if point else size))
+        for key, (x, y), a, group, size, point in zip(*(c.tolist() for c in columns), strict=True)
+    ]
+    width, height = record.frame_size
+    return {"truth": rows, "width": width or UNSET, "height": height or UNSET}
 
 
 def _decode_pose(stamp: Stamp, line: PoseLine) -> Pose:

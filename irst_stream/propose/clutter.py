@@ -96,9 +96,7 @@ class Clutter:
         clipped_squares(response, self.map.levels[number], SQUARE_LIMIT, np.float32(floor), out)
         return out
 
-    def whiten(
-        self, response: Float32Image, number: int, floor: float, noise: Float32Image, rows: Interpolation
-    ) -> None:
+    def whiten(self, response: Float32Image, number: int, floor: float, noise: Float32Image, rows: Interpolation) -> None:
         """Divide filter number's response (H, W), in place, by how much louder each pixel is than its surroundings.
 
         Each pixel's level is learnt too. floor: least noise, DN; noise: an expanded map of the response's local noise.

@@ -138,7 +138,9 @@ class Proposer:
         self._known_share: tuple[Ints, Float32Image | None] = self._bad_pixels.known, None
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
         self._filters = tuple(_background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
-        self._clutter = Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
+        self._clutter = (
+            Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
+        )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
         # reused buffers: allocating them for each frame takes longer than filling them
@@ -246,16 +248,16 @@ class Proposer:
         if self._clutter is not None:
             self._clutter = Clutter(self.settings.clutter_frames, self._shape)
 
-    def _search(
-        self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None
-    ) -> _FilterPeaks:
+    def _search(self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None) -> _FilterPeaks:
         """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
         response = self._response
         self.filter(light, number, response)
         if self._clutter is None:
             noise = self._expand(self._noise_map(response, min_noise, share))
         else:
-            noise = self._expand(self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise))
+            noise = self._expand(
+                self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise)
+            )
             self._clutter.whiten(response, number, min_noise, *noise)
         at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, self._threshold))
         largest = _largest(snrs)

@@ -1,10 +1,12 @@
-"""Metrics of detections and tracks against truth: CSO-mAP, detection errors, GOSPA, OSPA(2), HOTA, IDF1, CLEAR MOT."""
+"""Metrics of detections and tracks against truth: CSO-mAP, errors, hits and ROC, GOSPA, OSPA(2), HOTA, IDF1, CLEAR MOT."""
 
 from irst_stream.score.clear import Clear, clear
 from irst_stream.score.cso_map import THRESHOLDS, CsoMap, cso_map, match_nearest
 from irst_stream.score.detection_errors import DetectionErrors, detection_errors
 from irst_stream.score.fine_maps import psnr, similarity
 from irst_stream.score.gospa import Gospa, gospa
+from irst_stream.score.hits import HIT_RADIUS, Hits, Roc, hits
+from irst_stream.score.holding import Holding, holding
 from irst_stream.score.hota import Hota, hota
 from irst_stream.score.identity import Identity, identity
 from irst_stream.score.ospa import ospa2
@@ -20,6 +22,7 @@ from irst_stream.score.report import (
 from irst_stream.score.tracking import OverTime, TrackQuality, TrackReport, score_tracks
 
 __all__ = [
+    "HIT_RADIUS",
     "RADIUS",
     "THRESHOLDS",
     "Clear",
@@ -27,10 +30,13 @@ __all__ = [
     "DetectionErrors",
     "DetectionReport",
     "Gospa",
+    "Hits",
+    "Holding",
     "Hota",
     "Identity",
     "MismatchError",
     "OverTime",
+    "Roc",
     "TrackQuality",
     "TrackReport",
     "TruthAndTracks",
@@ -39,6 +45,8 @@ __all__ = [
     "detection_errors",
     "frame_range",
     "gospa",
+    "hits",
+    "holding",
     "hota",
     "identity",
     "match_nearest",

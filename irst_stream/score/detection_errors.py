@@ -44,8 +44,8 @@ def detection_errors(
     for k, truth in enumerate(truths):
         if np.size(truth) and (np.ndim(truth) != 2 or np.shape(truth)[1] != 3):
             raise ValueError(f"truths[{k}]: expected shape (n, 3), x, y, amplitude, got {np.shape(truth)}")
-    found, real = match_nearest(detections, truths, reach)
     rows, true_rows = _concatenate(detections, 3), _concatenate(truths, 3)
+    found, real = match_nearest(detections, [np.reshape(truth, (-1, 3))[:, :2] for truth in truths], reach)
     offset = rows[found, :2] - true_rows[real, :2]
     amplitude_error = np.concatenate([np.zeros(0), *amplitudes])[found] - true_rows[real, 2]
     known_error = amplitude_error[np.isfinite(amplitude_error)]

@@ -41,7 +41,7 @@ class TruthAndTracks:
 
     sequence (F,): 0 to S - 1; frames of a sequence are consecutive and in order. index (F,): the frame's number in its
     sequence; time_ns (F,); step (F,): 0, 1, ... within each sequence, without the gaps that index may have. pairs:
-    detection is a row of `tracks`, truth a row of `truth`.
+    detection is a row of `tracks`, truth a row of `truth`. size (R, 2) px: of each row of `truth`, NaN for a point.
     """
 
     sequence: Ints
@@ -52,6 +52,7 @@ class TruthAndTracks:
     tracks: Paths
     pairs: Pairs
     radius: float
+    size: Floats
 
     @classmethod
     def of(cls, frames: Sequence[tuple[Tracks | None, Truth]], radius: float = RADIUS) -> TruthAndTracks:
@@ -76,7 +77,8 @@ class TruthAndTracks:
         tracked = Paths(tracked.points, tracked.path, velocity, tracked.sequence)
         index = np.array([truth.stamp.index for truth in truths], np.int64)
         pairs = Pairs.within(tracked.points, true.points, radius)
-        return cls(sequence, index, time_ns, step, true, tracked, pairs, radius)
+        size = np.concatenate([np.zeros((0, 2)), *(truth.size for truth in truths)])
+        return cls(sequence, index, time_ns, step, true, tracked, pairs, radius, size)
 
 
 def _sequence_key(truth: Truth) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from irst_stream.errors import FormatError, UsageError
 from irst_stream.score.cso_map import CsoMap, MatchingMode, cso_map
 from irst_stream.score.detection_errors import DetectionErrors, detection_errors
 from irst_stream.score.gospa import Gospa, gospa
+from irst_stream.score.hits import CRITERIA, HIT_RADIUS, Criterion, Hits, hits
 from irst_stream.types import Detections, Tracks, Truth
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ScoredFrames",
     "frame_range",
     "pair_frames",
+    "plain_values",
     "score_detections",
     "scored_truths",
 ]
@@ -41,7 +43,8 @@ class MismatchError(FormatError):
 class DetectionReport:
     """All scores of one set of detections, and the numbers of frames, detections and truths scored.
 
-    unanswered: number of scored frames without a line of detections; they count as empty.
+    unanswered: number of scored frames without a line of detections; they count as empty. boxes: whether the truth has
+    boxes, of which CSO-mAP says nothing: as_dict leaves it out. hits: by criterion, at the radius, px; none without one.
     """
 
     images: int
@@ -52,37 +55,46 @@ class DetectionReport:
     cso_map: CsoMap
     gospa: Gospa
     errors: DetectionErrors
+    boxes: bool
+    radius: float | None
+    hits: dict[Criterion, Hits]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain numbers for JSON; NaN and infinity become None."""
-        ap = {f"{t:g}": _json_number(a) for t, a in zip(self.cso_map.thresholds, self.cso_map.ap, strict=True)}
-        return {
-            "images": self.images,
-            "unanswered": self.unanswered,
-            "detections": self.detections,
-            "truths": self.truths,
-            "mode": self.mode,
-            "cso_map": _json_number(self.cso_map.map),
-            "ap": ap,
-            "gospa": {key: _json_number(value) for key, value in asdict(self.gospa).items()},
-            "errors": {key: _json_number(value) for key, value in asdict(self.errors).items()},
-        }
+        counts = {key: getattr(self, key) for key in ("images", "unanswered", "detections", "truths")}
+        ap = {f"{t:g}": float(a) for t, a in zip(self.cso_map.thresholds, self.cso_map.ap, strict=True)}
+        fine = {} if self.boxes else {"cso_map": self.cso_map.map, "ap": ap}
+        parts = {"gospa": asdict(self.gospa), "errors": asdict(self.errors)}
+        if self.radius is not None:
+            parts["hits"] = {"radius": self.radius, **{key: asdict(value) for key, value in self.hits.items()}}
+        return {**counts, "mode": self.mode, **plain_values({**fine, **parts})}
 
 
-def score_detections(frames: ScoredFrames, mode: MatchingMode = "standard") -> DetectionReport:
-    """Score the detections of each frame, None where it has no line of detections, against its truth."""
+def score_detections(frames: ScoredFrames, mode: MatchingMode = "standard", radius: float | None = None) -> DetectionReport:
+    """Score the detections of each frame, None where it has no line of detections, against its truth.
+
+    radius: px, how far from a target's centre or box a detection may lie to count as a hit; None for HIT_RADIUS where the
+    truth has boxes, and for no hits where it has not.
+    """
     found = [_rows(d) for d, _ in frames]
     amplitudes = [np.zeros(0) if d is None else d.amplitude for d, _ in frames]
-    real = [np.column_stack([t.xy, t.amplitude]) for _, t in frames]
+    truths = [truth for _, truth in frames]
+    places = [truth.xy for truth in truths]
+    boxes = any(truth.has_boxes for truth in truths)
+    radius = HIT_RADIUS if radius is None and boxes else radius
+    criteria: tuple[Criterion, ...] = () if radius is None else CRITERIA if boxes else CRITERIA[:1]
     return DetectionReport(
         len(frames),
         sum(d is None for d, _ in frames),
         sum(map(len, found)),
-        sum(map(len, real)),
+        sum(map(len, truths)),
         mode,
-        cso_map(found, real, mode=mode),
-        gospa(found, real),
-        detection_errors(found, amplitudes, real),
+        cso_map(found, places, mode=mode),
+        gospa(found, places),
+        detection_errors(found, amplitudes, [np.column_stack([t.xy, t.amplitude]) for t in truths]),
+        boxes,
+        radius,
+        {criterion: hits(found, truths, radius or 0.0, criterion) for criterion in criteria},
     )
 
 
@@ -155,5 +167,10 @@ def _describe_truth(known: set[FrameKey]) -> str:
     return f"starts at {_describe(min(known))}" if known else "is empty"
 
 
-def _json_number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def plain_values(value: Any) -> Any:
+    """Convert nested values to plain numbers, words, dicts and lists; NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {key: plain_values(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray | list):
+        return [plain_values(part) for part in value]
+    return (float(value) if np.isfinite(value) else None) if isinstance(value, float) else int(value)

@@ -9,10 +9,13 @@ import numpy as np
 
 from irst_stream.score.clear import Clear, clear
 from irst_stream.score.gospa import Gospa, gospa_parts, mean_gospa
+from irst_stream.score.hits import CRITERIA, HIT_RADIUS, Criterion
+from irst_stream.score.holding import Holding, holding, is_single_target
 from irst_stream.score.hota import Hota, hota
 from irst_stream.score.identity import Identity, identity
 from irst_stream.score.ospa import ospa2
 from irst_stream.score.paths import RADIUS, TruthAndTracks
+from irst_stream.score.report import plain_values
 from irst_stream.types import Floats, Ints, Tracks, Truth
 
 __all__ = ["OverTime", "TrackQuality", "TrackReport", "score_tracks"]
@@ -61,7 +64,8 @@ class TrackReport:
     """All scores of one set of confirmed tracks, and the numbers of frames, identities and points scored.
 
     unanswered: number of scored frames without a line of tracks, which count as empty; targets, tracks: numbers of
-    identities; truths, points: numbers of their points over all frames; gospa: its cut-off is the radius; ospa2 px.
+    identities; truths, points: numbers of their points over all frames; gospa: its cut-off is the radius; ospa2 px;
+    holding: by criterion, where the truth has boxes or one target at most in a frame, else empty.
     """
 
     frames: int
@@ -78,21 +82,28 @@ class TrackReport:
     clear: Clear
     follow: TrackQuality
     over_time: OverTime
+    holding: dict[Criterion, Holding]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain numbers for JSON; NaN and infinity become None."""
         counts = {key: getattr(self, key) for key in ("frames", "unanswered", "targets", "tracks", "truths", "points")}
         parts = {key: asdict(getattr(self, key)) for key in ("gospa", "hota", "identity", "follow", "over_time")}
         clear_metrics = {key: getattr(self.clear, key) for key in Clear.__slots__ if key not in ("truth", "track")}
-        values = {"ospa2": self.ospa2, "clear": clear_metrics, **parts}
-        return {**counts, "radius": self.radius, **_json_values(values)}
+        held = {key: asdict(value) for key, value in self.holding.items()}
+        values = {"ospa2": self.ospa2, "clear": clear_metrics, "holding": held, **parts}
+        return {**counts, "radius": self.radius, **plain_values(values)}
 
 
-def score_tracks(frames: list[tuple[Tracks | None, Truth]], radius: float = RADIUS) -> TrackReport:
+def score_tracks(frames: list[tuple[Tracks | None, Truth]], radius: float | None = None) -> TrackReport:
     """Score the confirmed tracks of each frame, None where it has no line of tracks, against its truth.
 
-    radius: largest distance, px, at which a track can match a target, in every score.
+    radius: largest distance, px, at which a track can match a target, in every score; None for RADIUS, or for HIT_RADIUS
+    where the truth has boxes.
     """
+    truths = [truth for _, truth in frames]
+    boxes = any(truth.has_boxes for truth in truths)
+    radius = radius or (HIT_RADIUS if boxes else RADIUS)
+    criteria = CRITERIA if boxes else CRITERIA[:1] if is_single_target(truths) else ()
     data = TruthAndTracks.of(frames, radius)
     parts = gospa_parts(data.tracks.points.count, data.truth.points, data.pairs, radius, GOSPA_P)
     matches = clear(data)
@@ -111,6 +122,7 @@ def score_tracks(frames: list[tuple[Tracks | None, Truth]], radius: float = RADI
         matches,
         _track_quality(data, matches),
         _over_time(data, matches, parts),
+        {criterion: holding(data, criterion) for criterion in criteria},
     )
 
 
@@ -173,12 +185,3 @@ def _purity(track: Ints, target: Ints) -> float:
 
 def _mean(values: Floats | Ints) -> float:
     return float(values.mean()) if len(values) else np.nan
-
-
-def _json_values(value: Any) -> Any:
-    """Convert nested values to plain numbers, dicts and lists; NaN and infinity become None."""
-    if isinstance(value, dict):
-        return {key: _json_values(part) for key, part in value.items()}
-    if isinstance(value, np.ndarray | list):
-        return [_json_values(part) for part in value]
-    return (float(value) if np.isfinite(value) else None) if isinstance(value, float) else int(value)

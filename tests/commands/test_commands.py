@@ -294,8 +294,10 @@ def test_wrong_inputs_are_one_clear_line_and_exit_code_2(command, message, refus
 
 @pytest.mark.usefixtures("small")
 def test_a_folder_without_truth_is_refused(refused, tmp_path):
-    media.png_folder(tmp_path / "bare", np.zeros((3, 20, 20), np.uint8))
-    assert "bare: folder of PNG images, without truth; expected JSON lines" in refused("score", "cells.jsonl", "bare")
+    media.png_folder(tmp_path / "bare", np.arange(1200, dtype=np.uint16).reshape(3, 20, 20))
+    assert "frame_8.png: expected a mask of 0 and one other value" in refused("score", "cells.jsonl", "bare")
+    (tmp_path / "data" / "test" / "annotation").rename(tmp_path / "elsewhere")
+    assert "SeqCSIST, test, without truth; expected JSON lines" in refused("score", "cells.jsonl", "data/test")
 
 
 @pytest.mark.usefixtures("small")

@@ -87,14 +87,14 @@ def test_no_confirmed_track_and_no_target(run, tmp_path):
     [
         ("score tracks.jsonl truth.jsonl --mode legacy", "--mode: applies to detections only; tracks.jsonl holds tracks"),
         ("score tracks.jsonl truth.jsonl --maps m.npy", "--maps: applies to detections only; tracks.jsonl holds tracks"),
-        ("score found.jsonl truth.jsonl --radius 2", "--radius: applies to tracks only; found.jsonl holds detections"),
+        ("score tracks.jsonl truth.jsonl --frame-size 9x9", "--frame-size: applies to detections only; tracks.jsonl holds"),
         ("score tracks.jsonl tracks.jsonl", "tracks.jsonl:1: Object contains unknown field `tracks`"),
         ("score truth.jsonl truth.jsonl", "truth.jsonl:1: Object contains unknown field `truth`"),
         ("score tracks.jsonl nowhere", "nowhere: no such file or folder"),
         ("score nowhere.jsonl truth.jsonl", "nowhere.jsonl: No such file"),
         ("score tracks.jsonl truth.jsonl --frames 90:99", "no frame lies within --frames 90:99"),
         ("score tracks.jsonl truth.jsonl --json tracks.jsonl", "would change the input"),
-        ("score other.jsonl truth.jsonl", "other.jsonl: sequence 'z' index 0 is not in the truth"),
+        ("score other.jsonl truth.jsonl", "other.jsonl: sequence 'y' index 0 is not in the truth"),
         ("score twice.jsonl truth.jsonl", "twice.jsonl: sequence 'a' index 3: id 7 occurs twice"),
         ("score tracks.jsonl double.jsonl", "double.jsonl: sequence 'a' index 0: id 1 occurs twice"),
         ("score broken.jsonl truth.jsonl", "broken.jsonl:2: "),
@@ -103,7 +103,7 @@ def test_no_confirmed_track_and_no_target(run, tmp_path):
 def test_wrong_inputs_are_one_clear_line_and_exit_code_2(command, message, run, tmp_path):
     (tmp_path / "found.jsonl").write_text('{"sequence":"a","index":0,"detections":[]}\n')
     (tmp_path / "broken.jsonl").write_text('{"sequence":"a","index":0,"tracks":[]}\nno\n')
-    jsonl.write(tmp_path / "other.jsonl", [tracks(0, {7: (0.0, 0.0)}, "z")])
+    jsonl.write(tmp_path / "other.jsonl", [tracks(0, {7: (0.0, 0.0)}, name) for name in "yz"])
     row, target = '{"id":7,"x":1,"y":1,"vx":0,"vy":0,"amplitude":1,"score":1}', '{"id":1,"x":1,"y":1,"amplitude":1}'
     (tmp_path / "twice.jsonl").write_text(f'{{"sequence":"a","index":3,"tracks":[{row},{row}]}}\n')
     (tmp_path / "double.jsonl").write_text(

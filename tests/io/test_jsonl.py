@@ -140,6 +140,27 @@ def test_an_invalid_line_is_named_with_its_field_after_the_lines_before_it(line,
     assert re.search(message, text)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('"truth":[{"id":0,"x":1,"y":1,"amplitude":1,"w":3}]', r"expected both w and h, or neither - at `\$.truth\[0\]`"),
+        ('"truth":[{"id":0,"x":1,"y":1,"amplitude":1,"w":0,"h":3}]', r"Expected `float` > 0.0 - at `\$.truth\[0\].w`"),
+        ('"width":320,"truth":[]', "expected both width and height, or neither"),
+    ],
+)
+def test_half_a_box_and_half_a_frame_are_refused(line, message, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"sequence":"s","index":0,' + line + "}\n")
+    with pytest.raises(FormatError, match=message):
+        list(jsonl.read(tmp_path / "a.jsonl", Truth))
+
+
+def test_truth_without_boxes_is_written_as_before():
+    record = Truth(Stamp("s", 0, 0, 0), np.zeros(1), np.zeros(1), np.ones((1, 2)), np.ones(1))
+    assert json.loads(jsonl.encode(record))["truth"] == [{"id": 0, "x": 1.0, "y": 1.0, "amplitude": 1.0, "group": 0}]
+    with pytest.raises(ValueError, match="size: expected positive"):
+        jsonl.encode(Truth(*(getattr(record, name) for name in record.__slots__[:5]), np.array([[1.0, np.nan]])))
+
+
 def test_an_undecodable_line_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xff\xfe\n")
@@ -157,7 +178,7 @@ def test_files_that_cannot_be_opened(tmp_path):
 def test_every_field_of_the_schema_is_documented():
     defined = jsonl.schema()["$defs"]
     text = (jsonl.Path(jsonl.__file__).parent / "INTERCHANGE.md").read_text()
-    rows = ("DetectionRow", "TrackRow", "TruthRow", "PoseRow", "DetectionLine")
+    rows = ("DetectionRow", "TrackRow", "TruthRow", "PoseRow", "DetectionLine", "TruthLine")
     for row in rows:
         for field in defined[row]["properties"]:
             assert f"`{field}`" in text, f"{row}.{field} is not documented"

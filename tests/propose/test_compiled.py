@@ -197,7 +197,7 @@ def test_a_filters_peaks_equal_the_reference(name, tight):
     bad = np.isnan(prepared.light)
     np.testing.assert_array_equal(light, np.where(bad, 0, prepared.light))
     good = np.ones(bad.shape, np.float32) - bad if bad.mean() > 0.01 else np.ones(bad.shape, np.float32)
-    seen = proposer._search(light, proposer._tight_filter if tight else proposer._wide_filter, prepared.min_noise, share)
+    seen = proposer._search(light, int(tight), prepared.min_noise, share)
     kernel = plain_filter(5, 2) if tight else plain_filter(7, 0)
     at, strength, rises, rim = plain_search(light, kernel, prepared.min_noise, proposer._threshold, good)
     rows, columns = np.divmod(at[rises], pixels.shape[1])

@@ -53,7 +53,9 @@ def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[
             break
         k = which[position]
         limits = (regions.limits[k, 0], regions.limits[k, 1])
-        region = RegionImages(regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits, regions.shot[k])
+        region = RegionImages(
+            regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits, regions.shot[k]
+        )
         hint = regions.hints[k, : regions.hint_count[k]].copy()
         warm = regions.warm_solutions[k], regions.first_number[k], regions.odds[k]
         if regions.extent[k].max() > 0.0:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from irst_stream.errors import FormatError, SourceError
+from irst_stream.io.annotation_xml import parse_annotation
 from irst_stream.io.manifest import read_manifest
 from irst_stream.io.media.images import read_pages
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader
@@ -30,7 +31,6 @@ TRAJECTORY = 20  # frames
 SPLITS = ("train", "val", "test")
 IMAGE_FOLDERS = ("image", "cso_img")  # cso_img and Annotations: names of the older toolkit
 ANNOTATION_FOLDERS = ("annotation", "Annotations")
-MAX_XML_BYTES = 1 << 20  # a published annotation has less than 2,000
 ID = re.compile(r"(\d+)$")
 
 
@@ -78,7 +78,7 @@ def encode_annotation(number: int, xy: Floats, amplitude: Floats, shape: tuple[i
 
 def read_annotation(path: Path) -> tuple[Floats, Floats]:
     """Read xy (N, 2) px, as x, y, and amplitude (N,) DN from one annotation file; N is 0 for an image without targets."""
-    objects = _parse(path).findall("object")
+    objects = parse_annotation(path).findall("object")
     values = np.array([_target(found, k, path) for k, found in enumerate(objects)], np.float64).reshape(-1, 3)
     return values[:, 1::-1], values[:, 2]
 
@@ -208,33 +208,6 @@ def _infer_kind(folder: Path, numbers: list[int], annotations: Path | None) -> s
     split = _Split(folder, dict.fromkeys(numbers, folder), annotations, 1)
     first, *rest = (read_annotation(split._annotation(n))[1].tolist() for n in numbers[:TRAJECTORY])
     return "seqcsist" if all(amplitude == first for amplitude in rest) else "csist100k"
-
-
-def _parse(path: Path) -> ET.Element:
-    """Parse an annotation file; return its root element.
-
-    Only UTF-8 of bounded size without a document type is accepted, so that no entity can expand.
-    """
-    try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_XML_BYTES else b""
-        text = data.decode("utf-8")
-    except FileNotFoundError:
-        raise SourceError(f"{path}: missing; expected one annotation per image") from None
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: expected UTF-8 ({error})") from error
-    if not data:
-        raise FormatError(f"{path}: expected an annotation of 1 to {MAX_XML_BYTES} bytes, got {path.stat().st_size}")
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise FormatError(f"{path}: declares a document type or entities; an annotation has none")
-    try:
-        root = ET.fromstring(text)  # noqa: S314 - nothing can expand without a document type
-    except (ET.ParseError, ValueError) as error:
-        raise FormatError(f"{path}: not well-formed XML ({error})") from error
-    if root.tag != "annotation":
-        raise FormatError(f"{path}: expected the root element <annotation>, got <{root.tag}>")
-    return root
 
 
 def _target(found: ET.Element, k: int, path: Path) -> tuple[float, float, float]:
