@@ -22,6 +22,7 @@ ROUND_RATIO = 1.06  # an axis ratio this near to 1 is called round
 CLIP = 3.0  # robust standard deviations: spots whose moments stray farther are left out
 TABLE_PASSES = 5
 CORE_PX = 3.0  # the radius within which misfits count
+ERROR_QUANTILE = 0.75  # of the spots' errors: more than the typical one, since an error told too small splits targets
 MIN_GAIN = 0.9  # a table must lower the held-out misfit to this share
 
 
@@ -127,7 +128,7 @@ def _model_error(spots: Spots, psf: PointSpread) -> float:
     lit = _core(xy) & (model > 0.02 * spots.peak[:, None, None])
     excess = ((spots.patches - model) ** 2 - spots.rim[:, None, None] ** 2) * lit
     light = np.where(lit, model, 0).sum(axis=(1, 2)) * spots.peak
-    return float(np.sqrt(np.clip(np.median(excess.sum(axis=(1, 2)) / light), 1e-6, 0.09)))
+    return float(np.sqrt(np.clip(np.quantile(excess.sum(axis=(1, 2)) / light, ERROR_QUANTILE), 1e-6, 0.04)))
 
 
 def _make_table(spots: Spots, start: PointSpread) -> PointSpread:

@@ -12,11 +12,12 @@ from irst_stream.point_spread import PointSpread
 
 __all__ = ["warnings_of", "write_settings"]
 
-CONFIRM_S, COAST_S = 0.5, 0.7  # of a track: late confirmation and long coasting hold identities in clutter
+CONFIRM_S, COAST_S = 0.4, 1.0  # of a track: late confirmation and long coasting hold identities in clutter
 MAX_CONFIRM_FRAMES = 32
+JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
 MIN_SPOTS_FOR_GROUPS = 20
-MAX_GROUP_ERROR = 0.12  # of the peak: beyond, one target's own light looks like several
+MAX_GROUP_ERROR = 0.06  # of the peak: beyond, one target's own light looks like several
 
 
 def warnings_of(c: Calibration) -> Iterator[str]:
@@ -86,7 +87,7 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
         speed = _speed(c)
         yield f"speed_px = {speed:.3g}  # px a frame"
         yield f"own_speed_px = {max(speed / 20, 0.005):.3g}"
-    groups = error <= MAX_GROUP_ERROR
+    groups = _tells_groups(c)
     yield f"most_targets = {4 if groups else 1}  # of one group" + (
         "" if groups else f": with a misfit of {error:.0%}, close targets cannot be told from one"
     )
@@ -109,6 +110,8 @@ def _propose_lines(c: Calibration, clutter_map: str) -> Iterator[str]:
     inverted = f"{len(c.dark_strengths)} regions above 5 in the inverted frames"
     yield f"min_snr = {p.min_snr:g}  # leaves {p.false_alarms:g} false regions a frame: {inverted}, where no target is"
     yield f"false_alarms = {p.false_alarms:g}"
+    if not c.unrelated:
+        yield "tracked_share = 0.6"
     if p.min_noise_dn:
         yield f"min_noise_dn = {p.min_noise_dn:g}  # compressed frames"
     yield f"average = {p.average}"
@@ -124,12 +127,25 @@ def _track_lines(c: Calibration) -> Iterator[str]:
     yield f"confirm_hits = {max(round(window / 1.3), 3)}  # of {window} frames: {CONFIRM_S} s at {rate:g} frames/s"
     yield f"confirm_window = {window}"
     yield f"max_coast_s = {COAST_S}"
+    yield "detection_probability = 0.6  # targets fade for some frames, and come back"
+    yield "min_existence_probability = 1e-9"
+    yield f"jitter_px = {JITTER_PX if c.noise.compressed else JITTER_PX / 5}"
+    yield "gate_chi2 = 25.0"
+    if not _tells_groups(c):
+        yield "resolution_px = 0.05  # one target is one detection"
+        yield "resolution_sd_px = 0.02"
+        yield "brightness = false"
     area = c.shape[0] * c.shape[1]
     density = max(c.propose.false_alarms * 3 / area, 1e-7)
     yield f"clutter_density = {density:.2g}  # false detections a px^2 and frame"
     yield f"birth_density = {density / 10:.2g}"
     speed = _speed(c) * rate
     yield f"speed_px_s = {max(speed, 5.0):.3g}"
+
+
+def _tells_groups(c: Calibration) -> bool:
+    """Whether the PSF is known well enough to tell close targets from one."""
+    return c.psf is not None and c.psf.error <= MAX_GROUP_ERROR
 
 
 def _angle(psf: PointSpread) -> float:

@@ -18,6 +18,7 @@ __all__ = ["WarmGroups", "assign_regions", "merge_groups", "overlapping"]
 
 STALE_AGE = 1_000_000  # windows: at least settings.refit_every, so the next fit is from scratch
 MERGE_SPEEDS = 4.0  # standard deviations of velocity within a group: groups closer in velocity may merge
+DUPLICATE_PX = 2.0
 MERGE_MARGIN_PX = 1.0  # groups are merged only if all their targets are at least this far inside the patch
 
 
@@ -85,6 +86,9 @@ def _is_unchanged(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -
 def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> WarmGroups:
     """Merge groups that share a region and a velocity, as far as one fit can hold their targets.
 
+    Where it cannot, of two groups with targets less than DUPLICATE_PX apart, the fainter one is dropped: both follow the
+    same light.
+
     spread: standard deviation of the velocities within a group, px a frame; sides: x, y px of the patches.
     """
     if (groups.region[1:] != groups.region[:-1]).all():
@@ -103,4 +107,14 @@ def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> W
             return merge_groups(
                 groups._replace(warm_start=groups.warm_start.with_targets(one, targets)).of(kept), spread, sides
             )
+        if len(targets) > most and (fainter := _fainter_duplicate(groups.warm_start, one, other)) is not None:
+            return merge_groups(groups.of(np.delete(np.arange(len(groups.region)), fainter)), spread, sides)
     return groups
+
+
+def _fainter_duplicate(warm_start: WarmStart, one: int, other: int) -> int | None:
+    """The row of the fainter of two groups that follow the same light; None where their targets are apart."""
+    a, b = warm_start.targets(one), warm_start.targets(other)
+    if not len(a) or not len(b) or np.linalg.norm(a[:, None, :2] - b[:, :2], axis=-1).min() > DUPLICATE_PX:
+        return None
+    return other if a[:, 4].sum() >= b[:, 4].sum() else one

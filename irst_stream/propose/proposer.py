@@ -62,6 +62,7 @@ NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre g
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
 MAX_PEAKS = 300  # of each filter and frame; of more, the largest are used
+TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
 TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
 
 
@@ -102,9 +103,15 @@ class _FilterPeaks(NamedTuple):
     strength: Floats
     dips: Floats
 
-    def above(self, threshold: float) -> tuple[Floats, Floats]:
-        """Return the peaks above a threshold, and their strength in units of it."""
+    def above(self, threshold: float, tracked_threshold: float, tracked: Floats) -> tuple[Floats, Floats]:
+        """Return the peaks above a threshold, and their strength in units of it.
+
+        tracked (M, 2) px: places of tracks, about which the lower tracked_threshold counts.
+        """
         keep = self.strength > threshold
+        if len(tracked):
+            near = np.abs(self.xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX
+            keep |= near & (self.strength > tracked_threshold)
         return self.xy[keep], self.strength[keep] / threshold
 
 
@@ -143,6 +150,7 @@ class Proposer:
         )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
+        self._tracked = np.zeros((0, 2))
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._squares = np.empty(shape if self._clutter else (0, 0), np.float32)
@@ -192,7 +200,9 @@ class Proposer:
         has_clouds = self._clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
         searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
-        kept = [found.above(self._raised_threshold(found.dips, allowed)) for found in searches]
+        share = self.settings.tracked_share
+        thresholds = [self._raised_threshold(found.dips, allowed) for found in searches]
+        kept = [p.above(limit, share * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
         most = self.settings.most_regions
@@ -239,7 +249,8 @@ class Proposer:
         apply_filter(light, *self._filters[number], response)
 
     def hold(self, xy: Floats) -> None:
-        """Learn clutter slowly about these places (N, 2) px of tracked targets, until the next call."""
+        """Search more closely, and learn clutter slowly, about these places (N, 2) px of tracks, until the next call."""
+        self._tracked = np.asarray(xy, np.float64)
         if self._clutter is not None:
             self._clutter.hold(xy)
 
@@ -259,7 +270,8 @@ class Proposer:
                 self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise)
             )
             self._clutter.whiten(response, number, min_noise, *noise)
-        at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, self._threshold))
+        lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
+        at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, lowest))
         largest = _largest(snrs)
         at, snrs = at[largest], snrs[largest]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0

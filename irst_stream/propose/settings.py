@@ -34,6 +34,10 @@ class ProposeSettings:
         float,
         about("Least strength of a peak over its local noise; 0: as false_alarms asks. Real noise has heavier tails."),
     ] = 0.0
+    tracked_share: Annotated[
+        float,
+        about("Threshold near confirmed tracks, as a share of the threshold elsewhere. Smaller values hold faint targets."),
+    ] = 1.0
     min_noise_dn: Annotated[
         float, about("Least noise of a filtered frame, DN. Above 0 where compression or rounding hides the noise.")
     ] = 0.0
@@ -67,6 +71,8 @@ def _faults(settings: ProposeSettings) -> Iterator[str]:
         yield f"propose.most_regions: expected 1 to 10,000, got {settings.most_regions}"
     if not 0 <= settings.clutter_frames <= 1_000_000:
         yield f"propose.clutter_frames: expected 0 to 1,000,000, got {settings.clutter_frames}"
+    if not 0.1 <= settings.tracked_share <= 1:
+        yield f"propose.tracked_share: expected 0.1 to 1, got {settings.tracked_share}"
     for name in ("min_snr", "min_noise_dn"):
         if not 0 <= getattr(settings, name) < 1e6:
             yield f"propose.{name}: expected 0 or more, got {getattr(settings, name)}"

@@ -45,6 +45,7 @@ def to_measurements(detections: Detections, first_id: int, frame_s: float, setti
     cov = np.where(known[:, None, None], detections.cov, np.eye(2) * s.default_sd_px**2)
     columns[:, :2] = detections.xy
     columns[:, 2:BIRTH_PROBABILITY] = cov.reshape(-1, 4)[:, [0, 1, 3]] * (WHITE_NOISE_SHARE if errors_in_state else 1.0)
+    columns[:, [2, 4]] += s.jitter_px**2
     columns[:, BIRTH_PROBABILITY], columns[:, LOG_RATIO] = _birth_and_clutter(detections.score, s)
     columns[:, ERROR_VAR] = cov[:, 0, 0] + cov[:, 1, 1]
     error_sources = first_id + np.arange(n)

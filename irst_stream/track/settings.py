@@ -55,6 +55,13 @@ class TrackSettings:
     default_sd_px: Annotated[
         float, about("Standard deviation along each axis of detections that come without a covariance, px.")
     ] = 0.1
+    jitter_px: Annotated[
+        float,
+        about(
+            "Position noise of each detection along each axis beyond its covariance, px: a codec's, or that of a PSF that is"
+            " not quite right. Too small a value loses tracks; too large a one mixes neighbours up."
+        ),
+    ] = 0.0
     detection_probability: Annotated[float, about("Probability that a target is detected in a frame.")] = 0.95
     clutter_density: Annotated[
         float, about("False detections a px^2 and frame. Larger values start fewer false tracks, and true ones later.")
@@ -112,6 +119,8 @@ def _faults(settings: TrackSettings) -> Iterator[str]:
     for name in (*motion, *detector, "brightness_sd", "gate_chi2", "confirm_score", "max_coast_s"):
         if not 0 < getattr(settings, name) < 1e9:
             yield f"track.{name}: expected a number above 0, got {getattr(settings, name)}"
+    if not 0 <= settings.jitter_px < 1e3:
+        yield f"track.jitter_px: expected 0 or more, got {settings.jitter_px}"
     for name, highest in (("detection_probability", 1), ("min_existence_probability", 0.5)):
         if not 0 < getattr(settings, name) < highest:
             yield f"track.{name}: expected more than 0 and less than {highest}, got {getattr(settings, name)}"
