@@ -106,7 +106,7 @@ def gaussian(sigma_px: float = SIGMA, axis_ratio: float = 1.0, angle_deg: float 
 
 
 def tabulated(table: Floats, oversampling: int) -> PointSpread:
-    """Return the PSF of a table, see PointSpread, scaled so that its pixels add up to 1; its axes follow from its moments."""
+    """Return the PSF of a table, see PointSpread, scaled so that its pixels add up to 1; its axes: from its moments."""
     total = table.sum() / oversampling**2
     table = np.asarray(table / total, np.float64)
     places = (np.arange(len(table)) - len(table) // 2) / oversampling

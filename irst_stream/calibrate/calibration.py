@@ -128,9 +128,9 @@ def _spots(found: list[tuple[int, Proposals, NDArray[np.float32]]], noise: Noise
 
 def _inverted(stack: NDArray[np.generic]) -> NDArray[np.generic]:
     """The frames with dark and bright exchanged: they have the scene's clutter and noise, and no target."""
-    if stack.dtype.kind == "u":
-        return np.asarray(np.iinfo(stack.dtype).max - stack, stack.dtype)
-    return np.asarray(float(np.nanmax(stack)) - stack, stack.dtype)
+    if np.issubdtype(stack.dtype, np.unsignedinteger):
+        return np.asarray(np.invert(stack))
+    return np.asarray(np.nanmax(stack) - stack.astype(np.float32))
 
 
 def _inverted_map(clutter: ClutterMap | None) -> ClutterMap | None:

@@ -27,8 +27,8 @@ class NoiseFigures:
     temporal: median standard deviation of a pixel over time; fixed: standard deviation of the pattern that stays, without
     what is smooth; rows, columns: that of the pattern's row and column means; levels and variances (K,): variance over time
     by brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share of pixels that repeat their last
-    value exactly; pedestal, brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y of
-    dead, hot and blinking pixels.
+    value exactly; pedestal, brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y
+    of dead, hot and blinking pixels.
     """
 
     temporal: float
@@ -106,7 +106,7 @@ def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) ->
     return centres, variances, float(slope) if slope > 3 * scatter else float("nan")
 
 
-def _bad_pixels(values: NDArray[np.float32], temporal: Floats, pattern: Floats) -> Ints:
+def _bad_pixels(values: NDArray[np.float32], temporal: NDArray[np.floating], pattern: NDArray[np.floating]) -> Ints:
     """(N, 2) x, y of pixels that never change where others do, stand far out of their neighbourhood, or blink."""
     typical = float(np.median(temporal))
     if typical <= 0:  # a codec's frames: nothing changes anywhere
@@ -128,6 +128,6 @@ def _high_frequency_noise(image: Pixels) -> float:
     return float(np.median(np.abs(response)) * SD_PER_MAD / 6)
 
 
-def _robust_sd(values: Floats) -> float:
+def _robust_sd(values: NDArray[np.floating]) -> float:
     """Standard deviation by the median absolute deviation."""
     return float(np.nanmedian(np.abs(values - np.nanmedian(values))) * SD_PER_MAD)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
@@ -33,8 +34,8 @@ class PsfFigures:
     spread: relative standard deviation of single spots' widths; error: deviation of the light from the PSF, of the peak,
     falling with the root of the light, see FitSettings.model_error; misfits: root mean square over the core, of the peak,
     of the Gaussian and of the table (NaN without one) on spots not used to make it; over_field: relative change of the
-    width from the frame's middle to its border, NaN if too few spots; used: how many spots it rests on; measured: whether the PSF is the table,
-    not the Gaussian.
+    width from the frame's middle to its border, NaN if too few spots; used: how many spots it rests on; measured: whether
+    the PSF is the table, not the Gaussian.
     """
 
     psf: PointSpread
@@ -89,10 +90,11 @@ def _gaussian_of(spots: Spots) -> PointSpread:
 def refine(patches: Floats, psf: PointSpread, xy: Floats, steps: int = 6) -> tuple[Floats, Floats, Floats]:
     """Fit place and amplitude of one source in each patch (K, S, S): xy (K, 2), amplitude (K,), model images (K, S, S)."""
     xy, h = xy.copy(), 0.02
+    along_x, along_y = np.array([h, 0.0]), np.array([0.0, h])
     for _ in range(steps):
         image = psf.images(xy, (SIDE, SIDE))
-        by_x = (psf.images(xy + (h, 0), (SIDE, SIDE)) - psf.images(xy - (h, 0), (SIDE, SIDE))) / (2 * h)
-        by_y = (psf.images(xy + (0, h), (SIDE, SIDE)) - psf.images(xy - (0, h), (SIDE, SIDE))) / (2 * h)
+        by_x = (psf.images(xy + along_x, (SIDE, SIDE)) - psf.images(xy - along_x, (SIDE, SIDE))) / (2 * h)
+        by_y = (psf.images(xy + along_y, (SIDE, SIDE)) - psf.images(xy - along_y, (SIDE, SIDE))) / (2 * h)
         amplitude = np.einsum("kij,kij->k", patches, image) / np.einsum("kij,kij->k", image, image)
         slopes = np.stack([by_x, by_y, image], axis=1) * amplitude[:, None, None, None]
         matrix = np.einsum("kuij,kvij->kuv", slopes, slopes)
@@ -106,10 +108,10 @@ def refine(patches: Floats, psf: PointSpread, xy: Floats, steps: int = 6) -> tup
     return xy, amplitude, amplitude[:, None, None] * image
 
 
-def _core(xy: Floats) -> Floats:
+def _core(xy: Floats) -> NDArray[np.bool_]:
     """(K, SIDE, SIDE): which pixels lie within CORE_PX of each place."""
     rows, columns = np.indices((SIDE, SIDE))
-    return np.hypot(columns - xy[:, :1, None], rows - xy[:, 1:, None]) <= CORE_PX
+    return np.asarray(np.hypot(columns - xy[:, :1, None], rows - xy[:, 1:, None]) <= CORE_PX)
 
 
 def _misfit(spots: Spots, psf: PointSpread) -> float:

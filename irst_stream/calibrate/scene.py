@@ -13,9 +13,8 @@ from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.proposer import PreparedFrame, Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats
 
-__all__ = ["PlatformFigures", "learn_clutter_map", "light_of", "measure_platform", "search_frames"]
+__all__ = ["PlatformFigures", "learn_clutter_map", "measure_platform", "search_frames"]
 
 STACK_BYTES = 200_000_000  # of the light from which clutter is learnt
 MAX_STACK, MIN_STACK = 200, 20  # frames
@@ -41,7 +40,7 @@ class PlatformFigures:
         return not self.known or self.farthest < STILL_PX
 
 
-def light_of(stack: NDArray[np.generic], settings: ProposeSettings) -> Float32Image:
+def _light_of(stack: NDArray[np.generic], settings: ProposeSettings) -> Float32Image:
     """The light (T, H, W) DN of frames (T, H, W): without the background that is smooth over some pixels."""
     proposer = Proposer(replace(settings, clutter_frames=1, clutter_map=""), (stack.shape[1], stack.shape[2]))
     light = np.empty(stack.shape, np.float32)
@@ -58,8 +57,8 @@ def sampled(frames: int, size: int) -> NDArray[np.int64]:
 
 
 def learn_clutter_map(stack: NDArray[np.generic], settings: ProposeSettings) -> ClutterMap:
-    """Learn the static clutter of frames (T, H, W) whose platform is still: medians over time, which targets hardly touch."""
-    light = light_of(stack, settings)
+    """Learn the static clutter of frames (T, H, W) whose platform is still: medians, which targets hardly touch."""
+    light = _light_of(stack, settings)
     mean = np.median(light, axis=0)
     deviation = np.median(np.abs(light - mean), axis=0) * MEAN_PER_MEDIAN
     proposer, response = Proposer(replace(settings, clutter_frames=0, clutter_map=""), mean.shape), np.empty_like(light)
@@ -68,8 +67,8 @@ def learn_clutter_map(stack: NDArray[np.generic], settings: ProposeSettings) -> 
         for k, image in enumerate(light):
             proposer.filter(image - mean, number, response[k])
         levels.append(np.median(np.abs(response), axis=0) * MEAN_PER_MEDIAN)
-    columns = (np.asarray(part, np.float32) for part in (mean, deviation, np.stack(levels)))
-    return ClutterMap(*columns, len(stack))
+    mean, deviation, level = (np.asarray(part, np.float32) for part in (mean, deviation, np.stack(levels)))
+    return ClutterMap(mean, deviation, level, len(stack))
 
 
 def search_frames(

@@ -96,7 +96,8 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
     yield "min_snr = 4"
     yield "score_radius_px = 1.0"
     least = c.propose.min_noise_dn or 0.3
-    yield f"least_noise_dn = {least:g}  # temporal noise {_number(c.noise.temporal)} DN, pattern {_number(c.noise.fixed)} DN"
+    temporal, pattern = _number(c.noise.temporal), _number(c.noise.fixed)
+    yield f"least_noise_dn = {least:g}  # temporal noise {temporal} DN, pattern {pattern} DN"
     if math.isfinite(c.noise.gain) and not c.noise.compressed and c.noise.gain > 0:
         yield f"shot_dn = {c.noise.gain:.3g}  # slope of the variance over the level"
     yield "starts = 1"
@@ -115,10 +116,12 @@ def _propose_lines(c: Calibration, clutter_map: str) -> Iterator[str]:
     if p.min_noise_dn:
         yield f"min_noise_dn = {p.min_noise_dn:g}  # compressed frames"
     yield f"average = {p.average}"
-    yield f"most_regions = {300 if c.unrelated else 32}  # {np.median(c.counts) if len(c.counts) else 0:g} in a frame, median"
+    median = np.median(c.counts) if len(c.counts) else 0
+    yield f"most_regions = {300 if c.unrelated else 32}  # {median:g} in a frame, median"
     if clutter_map:
         yield f"clutter_frames = {p.clutter_frames}"
-        yield f'clutter_map = "{clutter_map}"  # what stays at its pixel, from {c.clutter.frames if c.clutter else 0} frames'
+        frames = c.clutter.frames if c.clutter else 0
+        yield f'clutter_map = "{clutter_map}"  # what stays at its pixel, from {frames} frames'
 
 
 def _track_lines(c: Calibration) -> Iterator[str]:
@@ -126,6 +129,8 @@ def _track_lines(c: Calibration) -> Iterator[str]:
     window = int(np.clip(round(CONFIRM_S * rate * 1.3), 4, MAX_CONFIRM_FRAMES))
     yield f"confirm_hits = {max(round(window / 1.3), 3)}  # of {window} frames: {CONFIRM_S} s at {rate:g} frames/s"
     yield f"confirm_window = {window}"
+    if c.clutter is not None:
+        yield "confirm_travel_px = 1.0  # what stays at its pixel is clutter"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"
     yield "min_existence_probability = 1e-9"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,8 @@ class Spots:
 
     def of(self, which: NDArray[np.generic]) -> Spots:
         """Select these spots."""
-        columns = (self.patches, self.xy, self.place, self.frame, self.amplitude, self.axes, self.rim, self.misfit)
-        return Spots(*(column[which] for column in columns), self.rejected)
+        names = (field.name for field in fields(self) if field.name != "rejected")
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
 
     @property
     def peak(self) -> Floats:
@@ -72,7 +73,7 @@ def fit_spots(
     candidates: frame number, place (2,) px and light (H, W) DN of each; ceiling: light from which a pixel may be saturated.
     """
     rejected = dict.fromkeys(("at the border", "faint", "saturated", "extended", "not alone"), 0)
-    found = []
+    found: list[_Spot] = []
     for frame, place, light in candidates:
         if len(found) == most:
             break
@@ -80,35 +81,46 @@ def fit_spots(
         if not (RADIUS_PX <= y < light.shape[0] - RADIUS_PX and RADIUS_PX <= x < light.shape[1] - RADIUS_PX):
             rejected["at the border"] += 1
             continue
-        patch = light[y - RADIUS_PX : y + RADIUS_PX + 1, x - RADIUS_PX : x + RADIUS_PX + 1].astype(np.float64)
-        reason, fitted = _fit_spot(np.nan_to_num(patch), ceiling)
-        if reason:
-            rejected[reason] += 1
+        corner = np.array([x, y]) - RADIUS_PX
+        patch = light[corner[1] : corner[1] + SIDE, corner[0] : corner[0] + SIDE].astype(np.float64)
+        fitted = _fit_spot(np.nan_to_num(patch), ceiling)
+        if isinstance(fitted, str):
+            rejected[fitted] += 1
         else:
-            found.append((fitted, frame, (x - RADIUS_PX, y - RADIUS_PX)))
+            found.append(fitted._replace(frame=frame, place=fitted.xy + corner))
     if not found:
         none = np.zeros(0)
         return Spots(np.zeros((0, SIDE, SIDE)), np.zeros((0, 2)), np.zeros((0, 2)), none.astype(np.int64), none,
                      np.zeros((0, 3)), none, none, rejected)  # fmt: skip
-    columns = [np.array(column) for column in zip(*(fitted for fitted, _, _ in found), strict=True)]
-    patches, xy, amplitude, axes, rim, misfit = columns
-    frames, corners = np.array([frame for _, frame, _ in found]), np.array([corner for *_, corner in found])
-    return Spots(patches, xy, xy + corners, frames, amplitude, axes, rim, misfit, rejected)
+    return Spots(**{name: np.array([getattr(spot, name) for spot in found]) for name in _Spot._fields}, rejected=rejected)
 
 
-def _fit_spot(patch: Floats, ceiling: float) -> tuple[str, tuple[Floats, Floats, float, Floats, float, float]]:
-    """Return why a patch (SIDE, SIDE) is no point source, "" if it is, and what Spots holds of it."""
+class _Spot(NamedTuple):
+    """One spot; see Spots."""
+
+    patches: Floats
+    xy: Floats
+    amplitude: float
+    axes: Floats
+    rim: float
+    misfit: float
+    place: Floats
+    frame: int = -1
+
+
+def _fit_spot(patch: Floats, ceiling: float) -> _Spot | str:
+    """Fit a patch (SIDE, SIDE); return the spot, its place that in the patch, or why it is no point source."""
     distance = np.hypot(*(np.indices(patch.shape) - RADIUS_PX))
     rim = patch[distance > RADIUS_PX - 1]
     base, spread = float(np.median(rim)), float(np.median(np.abs(rim - np.median(rim))) * 1.4826) + 1e-9
-    light, nothing = patch - base, (patch, np.zeros(2), 0.0, np.zeros(3), spread, 0.0)
+    light = patch - base
     peak = float(light[distance <= 1.5].max())
     if peak < MIN_SNR * spread:
-        return "faint", nothing
+        return "faint"
     if patch.max() >= ceiling:
-        return "saturated", nothing
+        return "saturated"
     if light[(distance > 3.5)].max() > max(0.35 * peak, 4 * spread):
-        return "not alone", nothing
+        return "not alone"
     fitted = least_squares(
         _residuals, (RADIUS_PX, RADIUS_PX, 1.0, 0.0, 1.0, peak * 6, 0.0), args=(light, spread, peak), max_nfev=60
     ).x
@@ -119,9 +131,8 @@ def _fit_spot(patch: Floats, ceiling: float) -> tuple[str, tuple[Floats, Floats,
     misfit = float(np.sqrt(max(np.mean(residual**2) - spread**2, 0))) / peak
     wide = not MIN_SIGMA_PX**2 < short <= long < MAX_SIGMA_PX**2
     if offset > MAX_OFFSET_PX or wide or misfit > MAX_MISFIT or amplitude <= 0:
-        return "extended", nothing
-    moments = np.array([xx, xy, yy])
-    return "", (light - more, np.array([x, y]), float(amplitude), moments, spread, misfit)
+        return "extended"
+    return _Spot(light - more, np.array([x, y]), float(amplitude), np.array([xx, xy, yy]), spread, misfit, np.array([x, y]))
 
 
 def _residuals(p: Floats, light: Floats, spread: float, peak: float) -> Floats:

@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irst_stream.calibrate.calibration import Calibration, calibrate
 from irst_stream.calibrate.settings_file import warnings_of, write_settings

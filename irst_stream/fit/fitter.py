@@ -24,7 +24,7 @@ from irst_stream.point_spread import PointSpread, gaussian, read_psf
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Ints
 
-__all__ = ["Fitter", "priors_of", "psf_of", "psf_shape"]
+__all__ = ["Fitter", "priors_of", "psf_shape"]
 
 DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
 MIN_DARK_PIXELS = 20
@@ -36,7 +36,7 @@ Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 ROUNDING_SD_DN = 1 / math.sqrt(12)  # noise of rounding to whole numbers
 
 
-def psf_of(settings: FitSettings) -> PointSpread:
+def _psf_of(settings: FitSettings) -> PointSpread:
     """The PSF that the settings name or describe."""
     if settings.psf_table:
         return read_psf(Path(settings.psf_table))
@@ -67,7 +67,7 @@ def priors_of(settings: FitSettings) -> FitPriors:
         extra_target,
     )
     formation = seat_choices(settings.formation, settings.most_targets)
-    psf, doubt = psf_of(settings), float(settings.sigma_doubt)
+    psf, doubt = _psf_of(settings), float(settings.sigma_doubt)
     extended = math.log(settings.extended_odds) if settings.extended_odds else -INFINITE
     return FitPriors(psf.sigma, psf_shape(psf), priors, formation, settings.starts, settings.most_targets, doubt, extended)
 
@@ -79,7 +79,7 @@ class Fitter:
         """threads: of the CPU, 0 for all cores; device: a search used in place of the CPU's until it fails."""
         check_fit(settings)
         self.settings = settings
-        self.psf = psf_of(settings)
+        self.psf = _psf_of(settings)
         compile_in_child("the fit", search_regions, warm_up)
         cpu = CpuSearch(priors_of(settings), threads)
         self._search: Search = cpu

@@ -18,7 +18,7 @@ __all__ = ["WarmGroups", "assign_regions", "merge_groups", "overlapping"]
 
 STALE_AGE = 1_000_000  # windows: at least settings.refit_every, so the next fit is from scratch
 MERGE_SPEEDS = 4.0  # standard deviations of velocity within a group: groups closer in velocity may merge
-DUPLICATE_PX = 2.0
+DUPLICATE_PX = 1.0
 MERGE_MARGIN_PX = 1.0  # groups are merged only if all their targets are at least this far inside the patch
 
 
@@ -86,7 +86,7 @@ def _is_unchanged(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -
 def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> WarmGroups:
     """Merge groups that share a region and a velocity, as far as one fit can hold their targets.
 
-    Where it cannot, of two groups with targets less than DUPLICATE_PX apart, the fainter one is dropped: both follow the
+    Where it cannot, a group all of whose targets are within DUPLICATE_PX of a brighter group's is dropped: both follow the
     same light.
 
     spread: standard deviation of the velocities within a group, px a frame; sides: x, y px of the patches.
@@ -113,8 +113,10 @@ def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> W
 
 
 def _fainter_duplicate(warm_start: WarmStart, one: int, other: int) -> int | None:
-    """The row of the fainter of two groups that follow the same light; None where their targets are apart."""
-    a, b = warm_start.targets(one), warm_start.targets(other)
-    if not len(a) or not len(b) or np.linalg.norm(a[:, None, :2] - b[:, :2], axis=-1).min() > DUPLICATE_PX:
+    """The row of the fainter of two groups that follow the same light; None where one of its targets is another."""
+    light = [warm_start.targets(row)[:, 4].sum() for row in (one, other)]
+    fainter, brighter = (one, other) if light[0] < light[1] else (other, one)
+    a, b = warm_start.targets(fainter)[:, None, :2], warm_start.targets(brighter)[:, :2]
+    if not len(b) or (np.linalg.norm(a - b, axis=-1).min(axis=1) > DUPLICATE_PX).any():
         return None
-    return other if a[:, 4].sum() >= b[:, 4].sum() else one
+    return fainter

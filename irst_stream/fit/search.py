@@ -22,9 +22,10 @@ log = logging.getLogger(__name__)
 class FitPriors(NamedTuple):
     """Priors and imaging model, the same for all regions.
 
-    sigma: width of the PSF, px; shape, priors and formation: see compiled.likelihood; start_count: arrangements from which the fit of each number of targets starts; max_targets: of a
-    region; extended: log odds that light is of one extended
-    target, -INFINITE for never; sigma_doubt: prior standard deviation of the logarithm of the PSF's width about sigma's, 0 to trust sigma.
+    sigma: width of the PSF, px; shape, priors and formation: see compiled.likelihood; start_count: arrangements from which
+    the fit of each number of targets starts; max_targets: of a region; sigma_doubt: prior standard deviation of the
+    logarithm of the PSF's width about sigma's, 0 to trust sigma; extended: log odds that light is of one extended target,
+    -INFINITE for never.
     """
 
     sigma: float
@@ -43,7 +44,8 @@ class RegionBatch(NamedTuple):
     times (T,) and shifts (N, T, 2): see types.Window; noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, L, 5),
     of which the first hint_count (N,) count; warm_solutions (N, most + 1, most, 5); first_number (N,) of targets to try, 0
     to take it from the light; odds (N, most + 1): see compiled.model_selection; sigma (N,): PSF width to fit with, px, 0 to
-    search it; extent (N, 2): of the extended target to fit, px, 0 for point targets; shot (N,): see compiled.likelihood. All float64 and int64.
+    search it; extent (N, 2): of the extended target to fit, px, 0 for point targets; shot (N,): see compiled.likelihood.
+    All float64 and int64.
     """
 
     images: Floats

@@ -62,8 +62,8 @@ class FitSettings:
     model_error: Annotated[
         float,
         about(
-            "Error of the PSF as a share of a target's peak. Where bright targets' light is not exactly the PSF's, too small"
-            " a value splits them and lowers their scores; too large a value merges close ones."
+            "Error of the PSF as a share of a target's peak. Where bright targets' light is not exactly the PSF's, too"
+            " small a value splits them and lowers their scores; too large a value merges close ones."
         ),
     ] = 0.0
     sigma_doubt: Annotated[

@@ -200,9 +200,9 @@ class Proposer:
         has_clouds = self._clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
         searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
-        share = self.settings.tracked_share
+        held = self.settings.tracked_share
         thresholds = [self._raised_threshold(found.dips, allowed) for found in searches]
-        kept = [p.above(limit, share * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
+        kept = [p.above(limit, held * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
         most = self.settings.most_regions

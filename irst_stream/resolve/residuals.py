@@ -28,12 +28,13 @@ def weigh_by_strength(found: RegionTargets, strength: float) -> RegionTargets:
 
 
 def without_residuals(detections: Detections, model_error: float) -> Detections:
-    """Drop the detections that may be the misfit of a brighter one nearby: model_error is the PSF's, a share of the peak."""
+    """Drop the detections that may be the misfit of a brighter one nearby; model_error: the PSF's, a share of the peak."""
     if model_error == 0 or len(detections) < 2:
         return detections
     apart = np.hypot(*(detections.xy[:, None] - detections.xy[None]).T)
     light = detections.amplitude
-    residual = (apart < RESIDUAL_REACH_PX) & (light[None].T > light[None] / (RESIDUAL_FACTOR * model_error))
+    brighter = light[None].T * RESIDUAL_FACTOR * model_error > light[None]
+    residual = (apart < RESIDUAL_REACH_PX) & brighter
     return select(detections, ~residual.any(axis=0))
 
 

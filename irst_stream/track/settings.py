@@ -58,8 +58,8 @@ class TrackSettings:
     jitter_px: Annotated[
         float,
         about(
-            "Position noise of each detection along each axis beyond its covariance, px: a codec's, or that of a PSF that is"
-            " not quite right. Too small a value loses tracks; too large a one mixes neighbours up."
+            "Position noise of each detection along each axis beyond its covariance, px: a codec's, or that of a PSF that"
+            " is not quite right. Too small a value loses tracks; too large a one mixes neighbours up."
         ),
     ] = 0.0
     detection_probability: Annotated[float, about("Probability that a target is detected in a frame.")] = 0.95
@@ -91,6 +91,13 @@ class TrackSettings:
     ] = 2
     confirm_window: Annotated[int, about("N of M-of-N confirmation, frames, at most 32.")] = 3
     confirm_score: Annotated[float, about("Log-likelihood ratio that confirms a track by score.")] = 12.0
+    confirm_travel_px: Annotated[
+        float,
+        about(
+            "A track is confirmed once it has moved so far from where it began, px; it may hover later. Above 0 where false"
+            " detections stay at their place."
+        ),
+    ] = 0.0
     max_coast_s: Annotated[float, about("Seconds that a confirmed track coasts without a detection before it ends.")] = 0.3
     min_existence_probability: Annotated[
         float, about("A track that is less likely than this to exist ends. Larger values end tracks sooner.")
@@ -98,6 +105,13 @@ class TrackSettings:
     max_hypotheses: Annotated[
         int, about("Association hypotheses kept for each group. More keep identities longer, and take longer.")
     ] = 3
+    max_steps: Annotated[
+        int,
+        about(
+            "Steps that the search for associations may take in a frame, some 20 ns each; beyond, groups keep the best"
+            " association found so far, and the frame is counted."
+        ),
+    ] = 200_000
     late_s: Annotated[
         float, about("A frame up to this much older than the last is still put in order, s; a pipeline's come in order.")
     ] = 0.1
@@ -119,6 +133,8 @@ def _faults(settings: TrackSettings) -> Iterator[str]:
     for name in (*motion, *detector, "brightness_sd", "gate_chi2", "confirm_score", "max_coast_s"):
         if not 0 < getattr(settings, name) < 1e9:
             yield f"track.{name}: expected a number above 0, got {getattr(settings, name)}"
+    if not 0 <= settings.confirm_travel_px < 1e6:
+        yield f"track.confirm_travel_px: expected 0 or more, got {settings.confirm_travel_px}"
     if not 0 <= settings.jitter_px < 1e3:
         yield f"track.jitter_px: expected 0 or more, got {settings.jitter_px}"
     for name, highest in (("detection_probability", 1), ("min_existence_probability", 0.5)):
@@ -129,6 +145,11 @@ def _faults(settings: TrackSettings) -> Iterator[str]:
         yield f"track.confirm_hits: expected 1 <= confirm_hits <= confirm_window <= 32, got {hits} of {window}"
     if not 0 <= settings.late_s <= 10:
         yield f"track.late_s: expected 0 to 10, got {settings.late_s}"
-    for name, low, high in (("shared_frames", 0, 101), ("max_hypotheses", 1, 200), ("smoothing_lag", 0, 1000)):
+    for name, low, high in (
+        ("shared_frames", 0, 101),
+        ("max_hypotheses", 1, 200),
+        ("max_steps", 1, 10**9),
+        ("smoothing_lag", 0, 1000),
+    ):
         if not low <= getattr(settings, name) <= high:
             yield f"track.{name}: expected {low} to {high}, got {getattr(settings, name)}"

@@ -87,7 +87,8 @@ class Tracker:
     """Tracks the targets of one sensor.
 
     `shape` (H, W) of the sensor's frames: poses roll about their centre; None where no pose rolls. `late` counts the frames
-    that were dropped because they came too late; `next_id` is the next new track's.
+    that were dropped because they came too late, `exhausted` those whose associations used up the settings' max_steps;
+    `next_id` is the next new track's.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Tracker:
         self.settings = settings or TrackSettings()
         self.shape = shape
         check_tracking(self.settings)
-        self.late = 0
+        self.late = self.exhausted = 0
         self._late_ns = round(self.settings.late_s * 1e9)
         model = MODELS[self.settings.motion]
         self._size = model.size + (2 if self.settings.shared_frames > 0 else 0)
@@ -221,10 +222,11 @@ class Tracker:
         detections = FrameDetections(*measurements, log_clutter, every_row, first_id, now_s)
         while True:
             out = self._workspace
-            groups, hypotheses, rows = advance(predicted, detections, self._rules, out)
+            groups, hypotheses, rows, exhausted = advance(predicted, detections, self._rules, out)
             if groups >= 0:
                 break
             self._workspace = self._empty(2 * len(out.x))
+        self.exhausted += exhausted
         elements = out.first_cov[hypotheses]
         cut = (groups + 1, hypotheses + 1, hypotheses + 1, hypotheses, hypotheses, rows, elements, rows, rows)
         return Beliefs(*(column[:end].copy() for column, end in zip(out, cut, strict=True)))
@@ -298,11 +300,13 @@ def _rules(s: TrackSettings) -> Rules:
         confirm_window=s.confirm_window,
         confirm_by_score=s.confirm_by == "score",
         confirm_score=s.confirm_score,
+        confirm_travel_px=s.confirm_travel_px,
         max_coast_s=s.max_coast_s,
         min_existence_probability=s.min_existence_probability,
         survival_probability=1 - 1 / MEAN_LIFE_FRAMES,
         speed_var=s.speed_px_s**2,
         max_hypotheses=s.max_hypotheses,
+        max_steps=s.max_steps,
     )
 
 

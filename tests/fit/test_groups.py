@@ -11,14 +11,15 @@ SPREAD = 0.005  # px a frame
 
 def groups(*members, corners=None):
     """Groups of up to five targets, each (K, 4) x, y px of its patch and vx, vy px a frame."""
-    solutions, best = np.zeros((len(members), 6, 5, 5)), np.array([len(m) for m in members])
+    count = len(members)
+    solutions, best = np.zeros((count, 6, 5, 5)), np.array([len(m) for m in members])
     for row, targets in zip(solutions, members, strict=True):
         row[len(targets), : len(targets)] = np.reshape([(*target, 200.0) for target in targets], (-1, 5))
-    corners = np.zeros((len(members), 2)) if corners is None else np.array(corners, float)
+    corners = np.zeros((count, 2)) if corners is None else np.array(corners, float)
     return WarmGroups(
-        np.arange(len(members)),
+        np.arange(count),
         corners,
-        WarmStart(solutions, best, np.arange(len(members)), np.zeros(solutions.shape[:2]), np.zeros(len(members))),
+        WarmStart(solutions, best, np.arange(count), np.zeros(solutions.shape[:2]), np.zeros(count), np.zeros((count, 2))),
     )
 
 
@@ -64,6 +65,15 @@ def test_groups_of_one_region_with_the_same_velocity_merge():
     assert merged_count(pair, [(6, 5, 0.11, 0.0)], [(6, 6, 0.1, 0.01)]) == 1
     assert merged_count(pair, [(6, 5, *fast)]) == 2
     assert merged_count(pair, [(10, 5, *still)]) == 2, "at the patch's border part of its light is missing"
-    assert merged_count(2 * pair, pair) == 2, "too many for one fit"
+    beside = [(7, 5, *still), (7, 6, *still)]
+    assert merged_count(2 * pair, beside) == 2, "too many for one fit"
     apart = groups(pair, pair, corners=[(0, 0), (1, 0)])
     assert len(merge_groups(apart, SPREAD, SIDES).region) == 2
+
+
+def test_of_two_groups_that_follow_the_same_light_the_fainter_goes():
+    four = [(x, y, 0.1, 0.0) for x in (4, 6) for y in (4, 6)]
+    given = groups(four, [(4.4, 4.2, 0.1, 0.0), (6, 6.3, 0.1, 0.0)])._replace(region=np.zeros(2, np.int64))
+    left = merge_groups(given, SPREAD, SIDES)
+    np.testing.assert_array_equal(left.warm_start.targets(0), given.warm_start.targets(0))
+    assert len(left.region) == 1

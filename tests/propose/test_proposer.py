@@ -252,7 +252,7 @@ def test_the_strongest_are_kept_and_the_rest_counted():
     places = np.array([(x, y) for y in (15, 40, 65) for x in (15, 40, 65, 90)], float)
     brightness = np.linspace(300, 900, len(places))
     frame = counted(sky(rng) + render(places, brightness, SHAPE))
-    found = _propose(frame, replace(QUIET, most_regions=5))
+    found = _propose(frame, replace(QUIET, min_snr=5.0, most_regions=5))
     assert found.left_out == 7
     assert len(found.centres) == 5
     assert (np.diff(found.strength) <= 0).all()

@@ -202,7 +202,7 @@ def _merged(p):  # type: ignore[no-untyped-def]
 
 @compiled
 def _extended_solution(p, matrix, log, fit_priors, logs, solutions, extent):  # type: ignore[no-untyped-def]
-    """The RegionSolution of one extended target p (1, 5); logs, solutions: of the point targets, of which one is replaced."""
+    """The RegionSolution of one extended target p (1, 5); logs, solutions: of point targets, of which one is replaced."""
     logs, solutions = np.full(len(logs), -INFINITE), solutions.copy()
     logs[1], solutions[1, 0] = log, p[0]
     return RegionSolution(p, matrix, np.ones(1), logs, solutions, log, fit_priors.sigma, extent)

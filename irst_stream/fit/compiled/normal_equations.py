@@ -85,7 +85,7 @@ def _frame_equations(p, uniform, noise, row, row_slope, column, column_slope, re
 
 @compiled
 def _profile_gradient(residual, row, row_slope, column, column_slope):  # type: ignore[no-untyped-def]
-    """Return the sums of the residuals (H, W) times the derivatives of a product of profiles by x and y, and times itself."""
+    """Return the sums of residuals (H, W) times the derivatives of a product of profiles by x and y, and times itself."""
     height, width = residual.shape
     by_x = by_y = by_a = 0.0
     for r in range(height):

@@ -55,7 +55,7 @@ def learn_levels(response, limit, floor, rate, level):  # type: ignore[no-untype
 
 @compiled
 def clipped_squares(response, level, limit, floor, squares):  # type: ignore[no-untyped-def]
-    """Fill squares (H, W) with a response's squares, each clipped at limit times the larger of level (H, W) and floor, DN."""
+    """Fill squares (H, W) with a response's squares, clipped at limit times the larger of level (H, W) and floor, DN."""
     for r in range(len(response)):
         row, levels, out = response[r], level[r], squares[r]
         for c in range(len(row)):

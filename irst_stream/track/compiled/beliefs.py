@@ -32,6 +32,8 @@ __all__ = [
     "MAX_LOG_WEIGHT_DROP",
     "PARENT_ROW",
     "SCORE",
+    "START_X",
+    "START_Y",
     "TINY",
     "Beliefs",
     "FrameDetections",
@@ -47,7 +49,17 @@ __all__ = [
 ]
 
 # Columns of `floats`; the error parts take all columns from LAST_ERROR_PARTS on.
-AMPLITUDE, AMPLITUDE_VAR, EXISTENCE, SCORE, LAST_SEEN_S, LAST_ERROR_VAR, LAST_ERROR_PARTS = range(7)
+(
+    AMPLITUDE,
+    AMPLITUDE_VAR,
+    EXISTENCE,
+    SCORE,
+    LAST_SEEN_S,
+    START_X,
+    START_Y,
+    LAST_ERROR_VAR,
+    LAST_ERROR_PARTS,
+) = range(9)
 # Columns of `ints`; HIT_BITS: one bit for each frame, the latest lowest.
 ID, HIT_BITS, AGE, CONFIRMED, DETECTION, PARENT_ROW, ERROR_SOURCE = range(7)
 FLOAT_COLUMNS, INT_COLUMNS = LAST_ERROR_PARTS, 7  # numbers of columns, without the error parts
@@ -109,11 +121,13 @@ class Rules(NamedTuple):
     confirm_window: int
     confirm_by_score: bool
     confirm_score: float
+    confirm_travel_px: float
     max_coast_s: float
     min_existence_probability: float
     survival_probability: float  # from frame to frame
     speed_var: float  # px^2/s^2, of a new target along each axis
     max_hypotheses: int
+    max_steps: int  # of the searches for associations, in a frame
 
 
 class Workspace(NamedTuple):

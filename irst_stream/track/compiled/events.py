@@ -27,6 +27,7 @@ __all__ = ["MAX_GROUP_DETECTIONS", "BestEvents", "empty_search", "find_best_even
 
 MAX_GROUP_DETECTIONS = 12  # in a frame; further ones are taken for new targets
 MAX_MERGED_TARGETS = 5  # in one detection
+MAX_MERGE_CANDIDATES = 7  # targets nearest to a detection that may be merged in it
 MAX_OPTIONS = 64  # of one detection
 MIN_MERGE_PROBABILITY = 1e-3  # less likely merges are not considered
 
@@ -43,6 +44,7 @@ class EventSearch(NamedTuple):
     next_option: Any
     used_targets: Any  # mask
     score: Any
+    left: Any  # (1,) steps that the frame's searches may still take
 
 
 class BestEvents(NamedTuple):
@@ -65,6 +67,7 @@ def empty_search():  # type: ignore[no-untyped-def]
         np.zeros(MAX_GROUP_DETECTIONS + 1, np.int64),
         np.zeros(MAX_GROUP_DETECTIONS + 1, np.int64),
         np.zeros(MAX_GROUP_DETECTIONS + 1),
+        np.zeros(1, np.int64),
     )
 
 
@@ -91,7 +94,7 @@ def find_best_events(workspace, count, detections, rules, prediction, search, be
 
 @compiled
 def _list_options(detections, j, floats, prediction, k, rules, search):  # type: ignore[no-untyped-def]
-    """List the target sets of hypothesis k that may explain detection j, the empty set first; return their number.
+    """List the target sets of hypothesis k that may explain detection j, the likeliest first; return their number.
 
     Only single targets and merged sets within the gate are options.
     """
@@ -119,6 +122,8 @@ def _list_options(detections, j, floats, prediction, k, rules, search):  # type:
         if math.hypot(dx, dy) < merge_reach * (MAX_MERGED_TARGETS - 1) / 2 + math.sqrt(rules.gate_chi2 * max(xx, yy)):
             candidates |= 1 << i
     candidates = _mergeable_targets(candidates, n, merge_probs)
+    while count_targets(candidates) > MAX_MERGE_CANDIDATES:
+        candidates &= ~(1 << _farthest(candidates, positions, measurement))
     subset = candidates
     while subset:
         may_merge = 2 <= count_targets(subset) <= MAX_MERGED_TARGETS and count < MAX_OPTIONS
@@ -132,7 +137,31 @@ def _list_options(detections, j, floats, prediction, k, rules, search):  # type:
                     masks[count], gains[count] = subset, gain
                     count += 1
         subset = (subset - 1) & candidates
+    _sort_options(masks, gains, count)
     return count
+
+
+@compiled
+def _farthest(mask, positions, measurement):  # type: ignore[no-untyped-def]
+    """The target of a mask whose predicted position is farthest from a measurement."""
+    farthest, largest = 0, -1.0
+    for i in range(len(positions)):
+        if mask >> i & 1:
+            distance = math.hypot(measurement[0] - positions[i, 0], measurement[1] - positions[i, 1])
+            if distance > largest:
+                farthest, largest = i, distance
+    return farthest
+
+
+@compiled
+def _sort_options(masks, gains, count):  # type: ignore[no-untyped-def]
+    """Sort the first `count` options by falling gain, in place; equal ones keep their order."""
+    for k in range(1, count):
+        mask, gain, at = masks[k], gains[k], k
+        while at > 0 and gains[at - 1] < gain:
+            masks[at], gains[at] = masks[at - 1], gains[at - 1]
+            at -= 1
+        masks[at], gains[at] = mask, gain
 
 
 @compiled
@@ -184,9 +213,12 @@ def log_gain(mask, n, log_odds, log_unmerged, merge_probs, position_log_ratio, b
 def _search_events(h, base, m, search, best):  # type: ignore[no-untyped-def]
     """Search hypothesis h for events of m detections, by branch and bound, and insert the best ones into `best`.
 
-    base: log weight of the event that misses all targets; search: options of each detection; best: events so far.
+    base: log weight of the event that misses all targets; search: options of each detection, the likeliest first; best:
+    events so far. Each detection's likeliest options come first, so that the search may stop after any number of steps:
+    once the frame's are used up, it stops at its first event.
     """
-    masks, gains, counts, bound, chosen, next_option, used_targets, score = search
+    completed = False
+    masks, gains, counts, bound, chosen, next_option, used_targets, score, left = search
     limit = len(best.score)
     bound[m] = 0.0
     for j in range(m - 1, -1, -1):
@@ -196,9 +228,11 @@ def _search_events(h, base, m, search, best):  # type: ignore[no-untyped-def]
         bound[j] = bound[j + 1] + highest
     next_option[: m + 1] = 0
     depth, used_targets[0], score[0] = 0, 0, base
-    while depth >= 0:
+    while depth >= 0 and not (completed and left[0] <= 0):
+        left[0] -= 1
         if depth == m:
             _insert_event(h, m, score[m], chosen, best)
+            completed = True
             depth -= 1
             continue
         if next_option[depth] >= counts[depth]:

@@ -30,13 +30,15 @@ __all__ = ["advance"]
 def advance(beliefs, detections, rules, out):  # type: ignore[no-untyped-def]
     """Update predicted beliefs with one frame's FrameDetections; write the result to the beginning of `out`.
 
-    Returns the numbers of groups, hypotheses and rows written; -1 for each if `out` is too small.
+    Returns the numbers of groups, hypotheses and rows written, -1 for each if `out` is too small; and whether the searches
+    for associations used up their steps.
     """
     measurements = detections.measurements
     parent, owner = regroup(beliefs, measurements, rules)
     pool = 2 * rules.max_hypotheses
     group, output, spare = empty_workspace(pool, beliefs), empty_workspace(pool, beliefs), empty_workspace(pool, beliefs)
     prediction, search = empty_prediction(pool), empty_search()
+    search.left[0] = rules.max_steps
     best = BestEvents(np.empty(pool), np.zeros(pool, np.int64), np.zeros((pool, MAX_GROUP_DETECTIONS), np.int64))
     members, begin = rows_by_label(parent, len(parent))
     gated, start = rows_by_label(owner, len(parent))
@@ -56,15 +58,15 @@ def advance(beliefs, detections, rules, out):  # type: ignore[no-untyped-def]
         theirs = detections_of(detections, rows)
         children = _branch_group(group, count, theirs, rules, prediction, search, best, output)
         if not _store_group(output, children, spare, out, used, rules):
-            return -1, -1, -1
+            return -1, -1, -1, False
     for j in range(len(measurements)):
         if owner[j] < 0 and measurements[j, BIRTH_PROBABILITY] >= rules.min_existence_probability:
             group.target_count[0], group.log_weight[0] = 0, 0.0
             group.mode_probs[0] = 1.0 / beliefs.x.shape[1]
             add_births(group, 0, np.zeros(1, np.int64), detections_of(detections, np.array([j])), rules)
             if not append_group(group, np.zeros(1, np.int64), out, used):
-                return -1, -1, -1
-    return used[0], used[1], used[2]
+                return -1, -1, -1, False
+    return used[0], used[1], used[2], search.left[0] <= 0
 
 
 @compiled

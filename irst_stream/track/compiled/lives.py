@@ -24,6 +24,8 @@ from irst_stream.track.compiled.beliefs import (
     MAX_GROUP_TARGETS,
     PARENT_ROW,
     SCORE,
+    START_X,
+    START_Y,
     error_covariance,
 )
 from irst_stream.track.compiled.sight import count_targets
@@ -32,8 +34,10 @@ __all__ = ["add_births", "confirmation", "has_ended"]
 
 
 @compiled
-def confirmation(floats, ints, rules):  # type: ignore[no-untyped-def]
-    """1 where a track meets the rule of confirmation, M of N or by score; else 0."""
+def confirmation(x, y, floats, ints, rules):  # type: ignore[no-untyped-def]
+    """1 where a track at x, y px meets the rule of confirmation, M of N or by score, and has moved far enough; else 0."""
+    if math.hypot(x - floats[START_X], y - floats[START_Y]) < rules.confirm_travel_px:
+        return 0
     if rules.confirm_by_score:
         return 1 if floats[SCORE] >= rules.confirm_score else 0
     return 1 if count_targets(ints[HIT_BITS] & ((1 << rules.confirm_window) - 1)) >= rules.confirm_hits else 0
@@ -50,7 +54,8 @@ def has_ended(floats, ints, now_s, rules):  # type: ignore[no-untyped-def]
         return floats[SCORE] < -rules.confirm_score
     frames = min(ints[AGE], rules.confirm_window)
     misses = frames - count_targets(ints[HIT_BITS] & ((1 << frames) - 1))
-    return ints[AGE] > rules.confirm_window or misses > rules.confirm_window - rules.confirm_hits
+    too_old = ints[AGE] > rules.confirm_window and rules.confirm_travel_px == 0.0
+    return too_old or misses > rules.confirm_window - rules.confirm_hits
 
 
 @compiled
@@ -99,4 +104,5 @@ def _start_track(detections, j, rules, floats, ints):  # type: ignore[no-untyped
     floats[LAST_ERROR_VAR], floats[LAST_ERROR_PARTS:] = measurement[ERROR_VAR], measurement[ERROR_PARTS:]
     ints[ID], ints[HIT_BITS], ints[AGE], ints[CONFIRMED] = detections.first_id + row, 1, 1, 0
     ints[DETECTION], ints[PARENT_ROW] = row, -1
-    ints[CONFIRMED] = confirmation(floats, ints, rules)
+    floats[START_X], floats[START_Y] = measurement[0], measurement[1]
+    ints[CONFIRMED] = confirmation(measurement[0], measurement[1], floats, ints, rules)

@@ -27,7 +27,7 @@ from irst_stream.track.compiled.beliefs import (
 )
 from irst_stream.track.compiled.events import log_gain
 from irst_stream.track.compiled.lives import confirmation
-from irst_stream.track.compiled.places import gaussian_log_density, measured_position
+from irst_stream.track.compiled.places import gaussian_log_density, mean_position, measured_position
 from irst_stream.track.compiled.sight import brightness_log_ratio, centroid_weights, count_targets, covariance_inflation
 
 __all__ = ["apply_event", "kalman_update"]
@@ -77,7 +77,8 @@ def apply_event(masks, detections, workspace, c, prediction, h, rules):  # type:
             existence, detection_prob = floats[i, EXISTENCE], prediction.detection_probs[h, i]
             floats[i, EXISTENCE] = existence * (1 - detection_prob) / (1 - existence * detection_prob)
             floats[i, SCORE] += math.log(1 - detection_prob)
-        ints[i, CONFIRMED] |= confirmation(floats[i], ints[i], rules)
+        x_mean, y_mean = mean_position(x, i, mode_probs, rules.errors_in_state)
+        ints[i, CONFIRMED] |= confirmation(x_mean, y_mean, floats[i], ints[i], rules)
     workspace.log_weight[c] += weight
 
 
