@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -43,10 +43,14 @@ log = logging.getLogger(__name__)
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
-def build_runner(config: Config, config_toml: str = "") -> Runner:
-    """A pipeline with its sources and sinks, sockets open; config_toml: the configuration's text, for recordings."""
+def build_runner(config: Config, config_toml: str = "", more_sinks: Mapping[str, Sink] | None = None) -> Runner:
+    """A pipeline with its sources and sinks, sockets open.
+
+    config_toml: the configuration's text, for recordings; more_sinks: further sinks by name, besides the configuration's.
+    """
     makers = _sink_makers(config, config_toml)
-    pipeline = build_pipeline(config, tracks=_wants_tracks(config))
+    more = dict(more_sinks or {})
+    pipeline = build_pipeline(config, tracks=_wants_tracks(config) or any(Tracks in sink.takes for sink in more.values()))
     with ExitStack() as opened:  # closed again where a later one fails
         sources: dict[str, Source] = {}
         for given in config.receive:
@@ -54,7 +58,7 @@ def build_runner(config: Config, config_toml: str = "") -> Runner:
         sinks = {name: opened.enter_context(closing(make())) for name, make in makers.items()}
         opened.pop_all()
     limits = {"depth": config.queue, "most_sensors": config.most_sensors}
-    return Runner(pipeline, sources, sinks, config.policy, **limits, forget_s=config.forget_s)
+    return Runner(pipeline, sources, sinks | more, config.policy, **limits, forget_s=config.forget_s)
 
 
 def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sink]]:

@@ -20,6 +20,7 @@ __all__ = ["main"]
 GROUPS = {
     "see": {
         "inspect": "say what a file or folder holds, and draw it",
+        "look": "show recorded frames, results and truth in a browser",
         "doctor": "say what this machine can do, and what is missing for what",
         "docs": "print a page of the documentation: tutorial, settings, troubleshooting ...",
         "config": "list what a configuration may hold, and check one",

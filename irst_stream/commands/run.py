@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from irst_stream.build import build_runner
-from irst_stream.commands.console import positive_float, show_log
+from irst_stream.commands.console import positive_float, show_log, tcp_port
 from irst_stream.commands.view import run_with_view
-from irst_stream.config import Config, read_config
+from irst_stream.config import Config, ViewSettings, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
+from irst_stream.live.health import health_handlers
 from irst_stream.live.http_server import HttpServer
+from irst_stream.live.log_lines import LogLines
 from irst_stream.live.prometheus import metrics_handler
 from irst_stream.live.runner import Runner
 from irst_stream.system.shipped import find_config
+from irst_stream.web.history import History
+from irst_stream.web.live_feed import LiveFeed
+from irst_stream.web.serve import serve_page
 
 __all__ = ["set_up"]
 
@@ -26,10 +33,14 @@ CONFIG is a TOML file, or the name of a bundled configuration: live-patches, cam
 say where frames come from; [[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists
 all settings, and irst_stream/io/zeromq/PROTOCOL.md describes the messages.
 
+--view serves a page that shows frames, detections, tracks, alarms and the log. From another machine, go through a tunnel:
+ssh -L 8600:localhost:8600 HOST, then http://localhost:8600/. irst-stream look shows recordings on the same page.
+
 Ctrl-C or SIGTERM stops receiving, processes the frames received so far, closes all files, prints a summary and exits with
 0; a second one skips the remaining frames but still closes all files. SIGHUP reloads the [[receive]] tables, closes and
 opens the endpoints that changed, and leaves everything else running."""
 
+VIEW_PORT = 8600
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +49,15 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = "Run a live pipeline until it is stopped.", EPILOG
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a bundled configuration")
     parser.add_argument("--seconds", type=positive_float, metavar="S", help="stop after this many seconds")
+    parser.add_argument(
+        "--view",
+        metavar="PORT",
+        nargs="?",
+        type=tcp_port,
+        const=VIEW_PORT,
+        help=f"show the pipeline in a browser, at this port of this machine (default {VIEW_PORT}); see [view]",
+    )
+    parser.add_argument("--log", choices=("text", "json"), default="text", help="how the log is written (default text)")
     parser.set_defaults(run=_run)
 
 
@@ -48,16 +68,40 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(
             f'{path}: no [[receive]] table; expected at least one, for example endpoint = "tcp://127.0.0.1:5555"'
         )
-    show_log()
-    metrics = config.metrics
-    if metrics.port:
-        HttpServer.check("metrics", metrics.host, metrics.port)
-    runner = build_runner(config, path.read_text("utf-8"))
-    handlers = {"/metrics": metrics_handler(runner)}
-    with HttpServer("metrics", handlers, metrics.host, metrics.port) if metrics.port else nullcontext():
+    show_log(as_json=args.log == "json")
+    view = replace(config.view, port=args.view) if args.view else config.view
+    if view.port and view.port == config.metrics.port:
+        raise UsageError(f"--view: {view.port} is the port of [metrics]")
+    for name, settings in (("metrics", config.metrics), ("view", view)):
+        if settings.port:
+            HttpServer.check(name, settings.host, settings.port)
+    history = History(int(view.history_mb * 1e6)) if view.port else None
+    runner = build_runner(config, path.read_text("utf-8"), {"page": history} if history else None)
+    with _endpoints(runner, replace(config, view=view), history, path.stem):
         links = _ReceiveLinks(runner, path, config)
         run_with_view(runner, args.seconds, links.reload)
     return 0
+
+
+@contextmanager
+def _endpoints(runner: Runner, config: Config, history: History | None, title: str) -> Iterator[None]:
+    """Serve metrics, health and the page, as the configuration says, until the block ends."""
+    outputs = [*(w.path for w in config.write), *(r.path for r in config.record)]
+    handlers = {"/metrics": metrics_handler(runner, outputs), **health_handlers(runner)}
+    with ExitStack() as opened:
+        if config.metrics.port:
+            opened.enter_context(HttpServer("metrics", handlers, config.metrics.host, config.metrics.port))
+        if history:
+            lines = LogLines()
+            logging.getLogger().addHandler(lines)
+            opened.callback(logging.getLogger().removeHandler, lines)
+            page = opened.enter_context(serve_page(LiveFeed(runner, history, lines, title), config.view, handlers))
+            log.info("page: %s%s", page.url, _how_to_enter(config.view))
+        yield
+
+
+def _how_to_enter(view: ViewSettings) -> str:
+    return f", which asks for the token in {view.token_file}" if view.token_file else ""
 
 
 class _ReceiveLinks:

@@ -32,6 +32,7 @@ SECTIONS = {  # in the order of a configuration file
     "WriteSettings": "[[write]]",
     "RecordSettings": "[[record]]",
     "MetricsSettings": "[metrics]",
+    "ViewSettings": "[view]",
 }
 
 

@@ -205,7 +205,7 @@ class Recording:
 
     def __iter__(self) -> Iterator[Frame]:
         for message in self._messages():
-            if message_kind(message) == FRAME:
+            if message_kind(message.topic, message.encoding) == FRAME:
                 try:
                     frame = decode_frame(message)
                 except WireError as error:
@@ -221,7 +221,7 @@ class Recording:
     def results(self) -> Iterator[tuple[str, bytes]]:
         """Yield the kind, detections or tracks, and the JSON line without its newline, of each recorded result."""
         for message in self._messages():
-            if (kind := message_kind(message)) in CHANNELS and kind != FRAME:
+            if (kind := message_kind(message.topic, message.encoding)) in CHANNELS and kind != FRAME:
                 yield kind, bytes(message.data)
 
     def stop(self) -> None:
@@ -262,10 +262,10 @@ def recording_fault(reader: ChunkReader) -> str:
     return ""
 
 
-def message_kind(message: RecordedMessage) -> str:
+def message_kind(topic: str, encoding: str) -> str:
     """Frame, detections or tracks; "" for a message that another program added to the file."""
-    kind = message.topic.partition("/")[0]
-    return kind if kind in CHANNELS and message.encoding == CHANNELS[kind][0] else ""
+    kind = topic.partition("/")[0]
+    return kind if kind in CHANNELS and encoding == CHANNELS[kind][0] else ""
 
 
 def decode_frame(message: RecordedMessage) -> Frame:
