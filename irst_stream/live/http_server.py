@@ -198,7 +198,6 @@ class _Connection(BaseHTTPRequestHandler):
 
     server: _Server
     protocol_version = "HTTP/1.1"
-    error_message_format, error_content_type = "%(message)s\n", "text/plain; charset=utf-8"
     disable_nagle_algorithm = True  # else headers wait for the client's acknowledgement of the answer before
 
     def version_string(self) -> str:
@@ -282,6 +281,8 @@ class _Connection(BaseHTTPRequestHandler):
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # a body that nobody reads would be taken for the next request
         self.send_response(answer.status)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            self.send_header("Connection", "close")  # which ends the connection after this answer
         self.send_header("Content-Type", answer.content_type)
         if answer.status != HTTPStatus.NO_CONTENT:
             self.send_header("Content-Length", str(len(answer.body)))

@@ -34,6 +34,7 @@ def raw(server, data):
     """What the server answers to these bytes, until it closes."""
     with connected(server) as client:
         client.sendall(data)
+        client.shutdown(socket.SHUT_WR)  # no further request
         received = b""
         while block := client.recv(1 << 16):
             received += block

@@ -33,7 +33,7 @@ const plots = new Plots($("plots"), [
   { key: "tracks", title: "confirmed tracks", unit: "", digits: 0 },
   { key: "drops", title: "frames not used", unit: "/s", digits: 1 },
 ]);
-let tableAt = 0;
+let tableTimer = null;
 let countsBefore = null;
 let stopRequest = () => {};
 
@@ -201,10 +201,7 @@ function draw() {
   frame.groups = findGroups(frame);
   for (const pane of panes) pane.draw(frame, source, frame.groups, options);
   insets.show(frame, frame.groups, tone, options);
-  if (!state.playing || performance.now() - tableAt > TABLE_MS) {
-    trackTable.show(frame, frame.groups, state.selected, options.tentative);
-    tableAt = performance.now();
-  }
+  tableTimer ??= setTimeout(drawTable, state.playing ? TABLE_MS : 0);
   $("levels").textContent = `${tone.low.toFixed(0)} to ${tone.high.toFixed(0)} DN`;
   $("stage").dataset.picture = frame.head.picture;
   document.body.classList.toggle("inverted", tone.inverted);
@@ -331,10 +328,16 @@ function select(id) {
   drawAll();
 }
 
+function drawTable() {
+  tableTimer = null;
+  const { frame, selected } = state;
+  if (frame) trackTable.show(frame, frame.groups, selected, options.tentative);
+}
+
 /** Draw the frame, and the table of tracks with it. */
 function drawAll() {
-  tableAt = 0;
   draw();
+  drawTable();
 }
 
 /** Show the detections of two files side by side, or all in one picture. */
