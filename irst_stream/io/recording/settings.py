@@ -18,6 +18,9 @@ class RecordSettings:
 
     path: Annotated[str, about("OUT.mcap, which must not exist.")]
     frames: Annotated[bool, about("Record raw frames too, not only results.")] = True
+    annotations: Annotated[
+        bool, about("Record detections and tracks as foxglove.ImageAnnotations too, for viewers that draw these.")
+    ] = False
     rotate_mb: Annotated[float, about("Begin a new file after this many MB; 0: never.", ge=0, le=1e9)] = 0.0
     rotate_s: Annotated[float, about("Begin a new file after this many seconds; 0: never.", ge=0, le=1e9)] = 0.0
     keep_free_mb: Annotated[
