@@ -31,7 +31,7 @@ mot      confirmed tracks as MOT Challenge lines: frame, id, left, top, width, h
          count from 1. A track is a point: --box says the size of the boxes. One file holds one sequence.
 video    an MP4 of a recording's frames with detections, tracks and ids drawn on them.
 rerun    a recording for the Rerun viewer (.rrd); needs the extra rerun.
-Recordings themselves open in Rerun and in MCAP viewers, which show their images. Rerun's viewer reports its use to its makers
+Recordings themselves open in Rerun and in MCAP viewers, which show their images. Rerun reports its use to its makers
 unless you forbid it: rerun analytics disable."""
 
 
