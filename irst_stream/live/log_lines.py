@@ -6,8 +6,9 @@ import logging
 from collections import deque
 from typing import NamedTuple
 
-__all__ = ["LogLine", "LogLines"]
+__all__ = ["STATUS_LOGGER", "LogLine", "LogLines"]
 
+STATUS_LOGGER = "irst_stream.status"  # of counts at intervals, which the page shows anyway
 KEPT = 200
 MAX_CHARACTERS = 2000
 
@@ -31,6 +32,8 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record; logging holds this handler's lock."""
+        if record.name == STATUS_LOGGER:
+            return
         self._count += 1
         text = record.getMessage()[:MAX_CHARACTERS]
         self._lines.append(LogLine(self._count, record.created, record.levelname.lower(), text))
