@@ -39,6 +39,7 @@ GROUPS = {
         "export": "write detections, tracks and recordings as CSV, Parquet, MOT lines, video, or for Rerun",
         "baseline": "detections of perfect labels read at cell centres, for comparison",
         "profile": "measure latency and throughput under load",
+        "report": "write scores, profiles and recordings of runs as one HTML file",
     },
     "make": {
         "simulate": "generate data sets with exact truth",

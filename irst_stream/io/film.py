@@ -12,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import OutputError
-from irst_stream.types import Detections, Frame, Pixels, Tracks
+from irst_stream.io.tone import tone_levels, toned
+from irst_stream.types import Detections, Frame, Tracks
 
 __all__ = ["FilmFrame", "write_film"]
 
 FilmFrame = tuple[Frame, Detections | None, Tracks | None]
 Picture = NDArray[Any]
 LEAST_WIDTH = 640  # px: smaller frames are enlarged by a whole number
-DARK_SD, BRIGHT_SD = 3.0, 20.0  # deviations of the noise below and above the median
-SD_OF_MAD = 1.4826
-SAMPLES = 16384  # pixels that the tone map is drawn from
 TAIL_FRAMES = 60
 CYAN, AMBER, GREY = (255, 214, 53), (46, 176, 255), (160, 160, 160)  # blue, green, red
 SHIFT = 4  # fractional bits of OpenCV's coordinates
@@ -58,7 +56,8 @@ def _drawn(
     scale: int,
 ) -> Picture:
     """One picture of the film."""
-    grey = cv2.resize(_toned(frame.pixels), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    small = toned(frame.pixels, *tone_levels(frame.pixels))
+    grey = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
 
     def at(x: float, y: float) -> tuple[int, int]:
@@ -95,16 +94,3 @@ def _draw_tracks(picture: Picture, tracks: Tracks, tails: dict[int, deque[tuple[
             row += 12  # ids of a group stand below each other
         taken.append((column, row))
         cv2.putText(picture, str(number), (column + 10, row - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, AMBER, 1, cv2.LINE_AA)
-
-
-def _toned(pixels: Pixels) -> Picture:
-    """Pixels as 8 bits, from a little below the median to well above it."""
-    sample = pixels.reshape(-1)[:: max(pixels.size // SAMPLES, 1)].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    median = float(np.median(sample)) if len(sample) else 0.0
-    deviation = float(np.median(np.abs(sample - median))) if len(sample) else 1.0
-    sd = max(SD_OF_MAD * deviation, float(sample.std()) / BRIGHT_SD if len(sample) else 0.0, 1e-3)
-    low, high = median - DARK_SD * sd, median + BRIGHT_SD * sd
-    grey = np.nan_to_num((pixels.astype(np.float32) - low) * (255 / (high - low)))
-    toned: Picture = np.clip(grey, 0, 255).astype(np.uint8)
-    return toned

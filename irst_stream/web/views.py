@@ -17,6 +17,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from irst_stream.io.tone import tone_levels, toned
 from irst_stream.types import Detections, Floats, Frame, Pixels, Tracks, Truth
 
 __all__ = ["Feed", "Picture", "Sensor", "View", "encode_view"]
@@ -25,9 +26,6 @@ Picture = Literal["full", "preview"]
 DEFLATE_LEVEL = 1
 JPEG_QUALITY = 85
 PREVIEW_BIN = 2  # px of a side
-SAMPLES = 16384  # pixels that the tone map of a preview is drawn from
-DARK_SD, BRIGHT_SD = 3.0, 20.0  # deviations below and above the median that a preview keeps
-SD_OF_MAD = 1.4826
 MAX_MARKS = 2000  # detections, tracks or targets of a frame that are sent; the head says how many there are
 TYPES = {np.dtype(np.uint8): "u1", np.dtype(np.uint16): "u2", np.dtype(np.float32): "f4"}
 
@@ -122,9 +120,8 @@ def _preview(pixels: Pixels) -> tuple[bytes, dict[str, Any]]:
     height, width = (max(side // PREVIEW_BIN, 1) for side in pixels.shape)
     blocks = pixels[: height * PREVIEW_BIN, : width * PREVIEW_BIN]
     bins = _brightest(blocks) if min(pixels.shape) >= PREVIEW_BIN else pixels
-    low, high = _levels(bins)
-    grey = np.clip((bins.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
-    _, data = cv2.imencode(".jpg", np.nan_to_num(grey).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    low, high = tone_levels(bins)
+    _, data = cv2.imencode(".jpg", toned(bins, low, high), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return data.tobytes(), {"picture": "jpeg", "low": low, "high": high}
 
 
@@ -132,17 +129,6 @@ def _brightest(blocks: Pixels) -> Pixels:
     """The brightest of each 2 x 2 pixels, so that a target of one pixel stays visible."""
     rows = np.maximum(blocks[::2], blocks[1::2])
     return np.asarray(np.maximum(rows[:, ::2], rows[:, 1::2]))
-
-
-def _levels(pixels: Pixels) -> tuple[float, float]:
-    """The levels, DN, between which a preview has contrast."""
-    sample = pixels.reshape(-1)[:: max(pixels.size // SAMPLES, 1)].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not len(sample):
-        return 0.0, 1.0
-    median = float(np.median(sample))
-    sd = max(SD_OF_MAD * float(np.median(np.abs(sample - median))), float(sample.std()) / BRIGHT_SD, 1e-3)
-    return median - DARK_SD * sd, median + BRIGHT_SD * sd
 
 
 def _detections(found: Detections) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from irst_stream.errors import SourceError, WireError
 from irst_stream.io import jsonl
 from irst_stream.io.recording.chunk_reader import ChunkReader, MessagePlace
 from irst_stream.io.recording.recorder import DETECTIONS, FRAME, TRACKS, decode_frame, message_kind, recording_fault
-from irst_stream.types import Detections, Frame, Tracks
+from irst_stream.types import Detections, Frame, Ints, Tracks
 
 __all__ = ["RandomAccess"]
 
@@ -68,6 +68,10 @@ class RandomAccess:
     def tracks(self, sensor: str, position: int) -> Tracks | None:
         """The tracks at the frame at a position; None if there are none recorded."""
         return self._result(self._positions[sensor][position].tracks, Tracks)
+
+    def numbers(self, sensor: str) -> Ints:
+        """The indices (N,) of a sensor's frames, modulo 2^32."""
+        return np.array([position.frame.sequence for position in self._positions[sensor]], np.int64)
 
     def rate_hz(self, sensor: str) -> float:
         """A sensor's frames/s by the times of arrival; 0 for fewer than two frames."""
