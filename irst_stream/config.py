@@ -36,7 +36,6 @@ __all__ = [
     "gpu_faults",
     "parse_config",
     "read_config",
-    "view_faults",
 ]
 
 
@@ -184,7 +183,7 @@ def gpu_faults(config: Config) -> Iterator[str]:
             yield f"fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0, got {fit.sigma_doubt}"
 
 
-def view_faults(view: ViewSettings) -> Iterator[str]:
+def _view_faults(view: ViewSettings) -> Iterator[str]:
     """Why the page would be open to whom it is not meant for."""
     if not is_loopback(view.host) and not view.token_file:
         yield f"view.token_file: missing; {view.host} can be reached from other machines"
@@ -208,7 +207,7 @@ def _faults(config: Config) -> Iterator[str]:
             f"metrics.host: {metrics.host or 'every address'} can be reached from other machines without encryption; "
             "expected 127.0.0.1, or unencrypted_on_the_network = true"
         )
-    yield from view_faults(config.view)
+    yield from _view_faults(config.view)
     if config.view.port and config.view.port == config.metrics.port:
         yield f"metrics.port: {config.metrics.port} is the page's (view.port), which serves /metrics too"
     for name, links in (("receive", config.receive), ("publish", config.publish)):
