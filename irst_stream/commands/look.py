@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         feed = Playback(store, results, str(args.path))
         view = ViewSettings(port=args.port, frames_per_s=ENCODED_PER_S)
         page = opened.enter_context(serve_page(feed, view))
-        print_line(f"{args.path}: {pluralise(len(names), 'sequence')}; {_described(results)}")
+        print_line(f"{args.path}: {pluralise(len(names), 'sequence')}; {_described(results, source)}")
         print_line(f"page: {page.url}")
         threading.Event().wait()
     return 0
@@ -109,9 +109,10 @@ def _by_frame(path: Path, records: Iterable[Any], names: set[str]) -> dict[tuple
     return known
 
 
-def _described(results: Results) -> str:
+def _described(results: Results, source: FileSource | Recording) -> str:
     """What is shown besides frames."""
-    parts = [f"detections of {name}" for name in results.detections]
+    parts = ["what is recorded"] if isinstance(source, Recording) else []
+    parts += [f"detections of {name}" for name in results.detections]
     parts += ["tracks"] if results.tracks is not None else []
     parts += ["truth"] if results.truth is not None else []
-    return ", ".join(parts) or "no files of results or truth"
+    return ", ".join(parts) or "frames alone"

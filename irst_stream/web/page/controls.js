@@ -40,6 +40,10 @@ export function bindKeys({ toggle, step, goTo, zoom, pan, nextSensor, select, ed
     "?": () => document.getElementById("keys").showModal(),
     Escape: () => select(null),
   };
+  addEventListener("click", (event) => {
+    const control = event.target.closest("button, input[type=checkbox]");
+    if (control && event.detail) control.blur(); // clicked by a pointer: keys belong to the page again
+  });
   addEventListener("keydown", (event) => {
     const typing = event.target.matches("input[type=number], input[type=password], select");
     const onButton = event.key === " " && event.target.matches("button, input[type=checkbox]");

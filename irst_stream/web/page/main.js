@@ -250,7 +250,7 @@ function showTransport() {
   if (document.activeElement !== slider || state.playing) slider.value = state.position;
   const head = state.frame?.head;
   const behind = isLive() && !state.playing ? `, ${Math.max(last - state.position, 0)} behind` : "";
-  const total = isLive() ? "" : ` / ${last}${sensor.is_complete ? "" : "+"}`;
+  const total = isLive() ? "" : ` \u00b7 ${state.position + 1} of ${last + 1}${sensor.is_complete ? "" : "+"}`;
   const seconds = head ? `${(Number(BigInt(head.time_ns) / 1000n) / 1e6).toFixed(3)} s` : "";
   const when = head?.clock === "unix" ? utc(Number(BigInt(head.time_ns) / 1000000n)) : seconds;
   $("position").textContent = head ? `frame ${head.index}${total}${behind} \u00b7 ${when}` : "";
