@@ -197,7 +197,7 @@ def bench_viewer(args: argparse.Namespace) -> tuple[Any, list[Row]]:
     """The camera with nobody looking and with a client of the live page in a process of its own, in turns."""
     config = read_config(find_config("camera"))
     tails: dict[bool, list[float]] = {False: [], True: []}
-    dropped, shown = 0, []
+    dropped, shown = {False: 0, True: 0}, []
     seconds = min(args.minutes * 6, 60.0)
     with TemporaryDirectory() as folder:
         scene = camera_frames(Path(folder))
@@ -207,12 +207,12 @@ def bench_viewer(args: argparse.Namespace) -> tuple[Any, list[Row]]:
                 with watched(history, looking) as client:
                     status = run_live(config, scene, RATE, seconds, {"page": history}, client.serve)
                 measured.append(status.stages["end to end published"].percentiles[2])
-                dropped += sum(status.unused.values()) if looking else 0
+                dropped[looking] += sum(status.unused.values())
                 shown += [client.frames / seconds] if looking else []
     without, with_ = (statistics.median(t) for t in tails.values())
-    return {"without": tails[False], "with": tails[True], "shown": shown, "dropped": dropped}, [
+    return {"without": tails[False], "with": tails[True], "shown": shown, "dropped": list(dropped.values())}, [
         ("live page, one viewer: frames shown a second", f"{statistics.median(shown):.1f}", ""),
-        ("live page, one viewer: frames not used", str(dropped), "0"),
+        ("live page: frames not used without / with a viewer", f"{dropped[False]} / {dropped[True]}", "0 / 0"),
         ("live page: end to end p99 without / with a viewer, ms", f"{without:.2f} / {with_:.2f}", ""),
         ("live page: change of p99", f"{with_ / without - 1:+.1%}", "<= +10 %"),
     ]

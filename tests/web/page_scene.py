@@ -59,9 +59,9 @@ def scene_results(index, sensor="cam"):
 class LiveScene:
     """A history that a test fills frame by frame, and the server of its page."""
 
-    def __init__(self, port=0, token_file="", max_bytes=10**7):
+    def __init__(self, port=0, token_file="", max_bytes=10**7, sinks=None):
         self.history, self.lines = History(max_bytes), LogLines()
-        self.runner = Runner(SequenceMonitor(), {}, {})
+        self.runner = Runner(SequenceMonitor(), {}, sinks or {})
         self.feed = LiveFeed(self.runner, self.history, self.lines, "test")
         view = ViewSettings(port=port, token_file=token_file, frames_per_s=60.0)
         self.server = serve_page(self.feed, view)

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 from browser import chromium, opened, until
-from page_scene import GROUP, HEIGHT, PLACES, WIDTH, live_scene, places
+from local_feeds import StampSink
+from page_scene import GROUP, HEIGHT, PLACES, WIDTH, live_scene, places, scene_frame
 
 TEXT = "element => element.textContent"
 
@@ -184,13 +185,35 @@ def test_a_preview_shows_the_same_place_in_fewer_bytes(browser, scene):
 
 
 def test_a_frame_without_results_says_so(browser, scene):
-    from page_scene import scene_frame
-
     for index in range(40):
         scene.history.write(scene_frame(index), index)
     with opened(browser, scene.server.url) as page:
         wait_for(page, 39)
         state(page, "no results")
+
+
+class FullDisk(StampSink):
+    """A sink that takes no more records."""
+
+    alarm = "recording stopped: <disk> full"
+
+
+def test_alarms_counts_and_plots_are_shown(browser):
+    with live_scene(sinks={"out.mcap": FullDisk()}) as scene:
+        scene.push(range(60))
+        with opened(browser, scene.server.url) as page:
+            wait_for(page, 59)
+            until(page, "() => !document.querySelector('#alarms').hidden")
+            assert page.inner_text("#alarms") == "out.mcap: recording stopped: <disk> full"
+            assert "recording stopped: <disk> full" in page.inner_text("#counts")
+            assert page.inner_text('b[data-plot="detections"]') == "4 a frame (most 4)"
+            assert page.inner_text('b[data-plot="latency"]') == "0.0 ms (most 0.0)"
+            drawn = """() => {
+                const canvas = document.querySelectorAll("#plots canvas")[1];
+                const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                return data.some((value, k) => k % 4 === 3 && value > 0);
+            }"""
+            assert page.evaluate(drawn)
 
 
 def test_the_token_is_asked_for_and_remembered(browser, tmp_path):
@@ -239,6 +262,7 @@ OFFLINE = """
 import sys
 sys.path.insert(0, {tests!r})
 from browser import chromium, opened, until
+from local_feeds import StampSink
 from page_scene import live_scene
 with chromium() as browser, live_scene() as scene:
     scene.push(range(3))
