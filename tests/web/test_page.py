@@ -262,7 +262,6 @@ OFFLINE = """
 import sys
 sys.path.insert(0, {tests!r})
 from browser import chromium, opened, until
-from local_feeds import StampSink
 from page_scene import live_scene
 with chromium() as browser, live_scene() as scene:
     scene.push(range(3))

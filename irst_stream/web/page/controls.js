@@ -55,7 +55,7 @@ export function bindKeys({ toggle, step, goTo, zoom, pan, nextSensor, select, ed
 }
 
 /** Connect the controls with what they do. */
-export function bindOptions({ tone, draw, chooseSensor, toggle, step, goTo, zoom, split }) {
+export function bindOptions({ tone, draw, chooseSensor, choosePicture, toggle, step, goTo, zoom, split }) {
   const onTone = () => {
     Object.assign(tone, { dark: Number($("dark").value), bright: Number($("bright").value), inverted: $("inverted").checked });
     draw();
@@ -64,6 +64,7 @@ export function bindOptions({ tone, draw, chooseSensor, toggle, step, goTo, zoom
   $("bright").value = tone.bright;
   for (const id of ["dark", "bright", "inverted"]) $(id).addEventListener("input", onTone);
   $("sensor").addEventListener("change", () => chooseSensor($("sensor").value));
+  $("picture").addEventListener("change", choosePicture);
   $("play").addEventListener("click", () => toggle());
   $("back").addEventListener("click", () => step(-1));
   $("forward").addEventListener("click", () => step(1));

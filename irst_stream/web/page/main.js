@@ -1,5 +1,4 @@
 // The page: what is shown, what the person chose, and what happens when a frame comes.
-
 import { bindKeys, bindOptions, bindTheme, showLegend } from "./controls.js";
 import { Kept, LinkSpeed, follow, openFrame } from "./frames.js";
 import { Insets } from "./insets.js";
@@ -47,7 +46,7 @@ const pictureNow = () => {
 async function start() {
   takeToken();
   bindTheme($("theme"));
-  bindOptions({ tone, draw: drawAll, chooseSensor, toggle, step, goTo, zoom, split });
+  bindOptions({ tone, draw: drawAll, chooseSensor, choosePicture, toggle, step, goTo, zoom, split });
   bindKeys({ toggle, step, goTo, zoom, pan, nextSensor, select, edges });
   addPane();
   for (;;) {
@@ -171,6 +170,12 @@ async function chooseSensor(name) {
   stopRequest();
   if (!isLive() && state.about) await ask(0);
   else state.playing = true;
+}
+
+/** Take the chosen kind of picture from the next frame on, and of the one that is shown if it stands. */
+function choosePicture() {
+  stopRequest();
+  if (!state.playing) ask(state.position);
 }
 
 function nextSensor(step) {
