@@ -67,6 +67,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.found.is_dir():
+        raise UsageError(f"{args.found}: is a folder; expected a recording, or JSON lines of detections or tracks")
     name, out = _target(args)
     chosen = FORMATS[name]
     _check_options(args, name)

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from irst_stream.errors import UsageError
+from irst_stream.errors import IrstError, UsageError
 from irst_stream.system.machine import is_loopback
 
 __all__ = ["MAX_CONNECTIONS", "Answer", "Handler", "HttpServer", "Request"]
@@ -73,7 +73,7 @@ class HttpServer:
     """Answers requests from its own threads until closed; a context manager.
 
     name: what errors and the log call it. handlers: by path, for example "/metrics"; they run on the connection's thread,
-    several at once, and may raise: the client gets 500 and the log one line, or 400 and the message of a UsageError. Port 0
+    several at once, and may raise: the client gets 500 and the log one line, or 400 and the message of an IrstError. Port 0
     picks a free port; `port` is the one in use, `url` where it answers. token: what a client has to send as
     "Authorization: Bearer TOKEN", "" for none; open_paths: served without it. Raise a UsageError if the address cannot be
     bound.
@@ -186,7 +186,7 @@ class _Server(ThreadingMixIn, TCPServer):
             )
         try:
             return handler(request)
-        except UsageError as error:
+        except IrstError as error:
             return Answer(f"{error}\n".encode(), status=HTTPStatus.BAD_REQUEST)
         except Exception as error:
             self.log_once(request.path, error)

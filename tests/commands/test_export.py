@@ -88,6 +88,7 @@ def test_a_recording_for_rerun_can_be_read_back(recording, tmp_path, capsys):
     ("words", "says"),
     [
         ("export film.mcap", "export: expected OUT, or --to with a format"),
+        ("export . x.csv", ".: is a folder; expected a recording, or JSON lines of detections or tracks"),
         ("export film.mcap --to csv --rate 3", "--rate: does not apply to csv of film.mcap"),
         ("export film.mcap --to video --what tracks", "--what: does not apply to video of film.mcap"),
         ("export film.mcap x.csv --sequence no", "film.mcap: no sequence 'no'; there are: cam"),

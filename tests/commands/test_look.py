@@ -13,6 +13,8 @@ from irst_stream import Detections, Stamp, Truth
 from irst_stream.cli import main
 from irst_stream.io import jsonl
 from irst_stream.io.media.raw import write_raw
+from irst_stream.io.recording.recorder import Recorder
+from irst_stream.io.recording.settings import RecordSettings
 
 
 @pytest.fixture
@@ -62,6 +64,31 @@ def test_files_are_shown_with_results_and_truth_at_any_frame():
             page.locator("#play").click()
             until(page, f"() => ({shown})() === '39'")
             until(page, "() => document.querySelector('#play').textContent === 'play'")  # stops at the end
+        child.terminate()
+
+
+def test_a_damaged_frame_is_told_and_stepped_over(clip):
+    recorder = Recorder(RecordSettings("run.mcap", keep_free_mb=0))
+    for index in range(6):
+        recorder.write(scene_frame(index), index * 20_000_000)
+    recorder.close()
+    data = bytearray((clip / "run.mcap").read_bytes())
+    at = data.find(scene_frame(2).pixels.tobytes())
+    data[at + 100] ^= 255
+    (clip / "run.mcap").write_bytes(data)
+    port = free_port().rpartition(":")[2]
+    with started("look", "run.mcap", "--port", port) as child:
+        wait_until(lambda: "page: http://127.0.0.1:" in child.output, child.output)
+        with chromium() as browser, opened(browser, f"http://127.0.0.1:{port}/") as page:
+            shown = "() => document.querySelector('.pane').dataset.position"
+            until(page, f"() => ({shown})() === '0'")
+            page.keyboard.press("ArrowRight")
+            until(page, f"() => ({shown})() === '1'")
+            page.keyboard.press("ArrowRight")
+            until(page, "() => document.querySelector('#alarms').textContent.includes('checksum mismatch')")
+            page.keyboard.press("ArrowRight")
+            until(page, f"() => ({shown})() === '3'")
+            until(page, "() => document.querySelector('#alarms').hidden")
         child.terminate()
 
 

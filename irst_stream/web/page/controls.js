@@ -1,5 +1,6 @@
 // The controls: keys, buttons, check boxes, and the choice between light and dark.
 
+import { setToken } from "./link.js";
 import { cell } from "./panels.js";
 
 const THEME_KEY = "irst-stream theme";
@@ -99,4 +100,19 @@ export function showLegend(frame, options, draw) {
     label.append(box, cell("i", "", { class: `swatch ${kind}` }), ` ${name}`);
     return label;
   }));
+}
+
+let asking = null;
+
+/** Ask the person for the token, once however many requests lack it. */
+export function askToken() {
+  asking ??= new Promise((done) => {
+    $("ask-token").addEventListener("close", () => {
+      setToken($("token").value.trim());
+      asking = null;
+      done();
+    }, { once: true });
+    $("ask-token").showModal();
+  });
+  return asking;
 }

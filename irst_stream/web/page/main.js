@@ -1,8 +1,8 @@
-// The page: what is shown, what the person chose, and what happens when a frame comes.
-import { bindKeys, bindOptions, bindTheme, showLegend } from "./controls.js";
+// The page: what is shown, what the person chose, what happens when a frame comes.
+import { askToken, bindKeys, bindOptions, bindTheme, showLegend } from "./controls.js";
 import { Kept, LinkSpeed, follow, openFrame } from "./frames.js";
 import { Insets } from "./insets.js";
-import { NoToken, askFrame, askJson, setToken, takeToken } from "./link.js";
+import { NoToken, askFrame, askJson, takeToken } from "./link.js";
 import { cell, Plots, TrackTable, addLog, showAlarms, showCounts } from "./panels.js";
 import { findGroups } from "./marks.js";
 import { Look, Pane } from "./pane.js";
@@ -106,7 +106,7 @@ function takeStatus(status) {
     showCounts($("counts").querySelector(".scroll"), status, rates);
     takeSeries(status);
   }
-  showAlarms($("alarms"), status.alarms ?? []);
+  if (status.alarms) showAlarms($("alarms"), status.alarms);
   if (status.log?.length) {
     if (status.log[0].number <= state.logAfter) $("log").querySelector("ol").replaceChildren();
     addLog($("log").querySelector("ol"), status.log);
@@ -139,7 +139,7 @@ function takeSeries({ series }) {
   plots.draw();
 }
 
-/** Forget what came from a pipeline that has been started again, or from another sensor. */
+/** Forget what came from a pipeline that was started again, or from another sensor. */
 function restarted() {
   Object.assign(state, { position: -1, seriesAfter: -1, selected: null });
   options.selected = null;
@@ -285,7 +285,9 @@ async function ask(position, direction = 0) {
   try {
     const sent = await askFrame("/api/frame", { sensor: state.sensor, position, picture: isLive() ? pictureNow() : "full" });
     if (asked === state.asked) await show(sent);
+    if (!isLive()) showAlarms($("alarms"), []);
   } catch (error) {
+    state.position = position; // so that one step further leads past a frame that cannot be read
     await failed(error);
   }
 }
@@ -362,7 +364,6 @@ function lookAt(x, y) {
 
 const zoom = (factor) => panes[0].zoom(factor);
 const pan = (dx, dy) => panes[0].pan(dx, dy);
-
 function addPane() {
   panes.push(new Pane($("panes"), look, draw, (x, y, scale) => {
     const tracks = state.frame?.tracks;
@@ -379,22 +380,8 @@ function addPane() {
 async function failed(error) {
   if (error instanceof NoToken) return askToken();
   if (error instanceof TypeError) state.connected = false; // the request did not come through
+  else if (!isLive()) showAlarms($("alarms"), [error.message]);
   showState();
-}
-
-let asking = null;
-
-/** Ask the person for the token, once however many requests lack it. */
-function askToken() {
-  asking ??= new Promise((done) => {
-    $("ask-token").addEventListener("close", () => {
-      setToken($("token").value.trim());
-      asking = null;
-      done();
-    }, { once: true });
-    $("ask-token").showModal();
-  });
-  return asking;
 }
 
 start();
