@@ -135,7 +135,8 @@ def test_a_frame_message_has_the_documented_layout(tmp_path):
     record(tmp_path / "a.mcap", [original])
     data = breakup_chunk(chunks(tmp_path / "a.mcap")[0])[-1].data
     assert data[:3] == b"\xc2\xa9\x07"  # field 15000, of some length
-    size, start = (data[3] & 0x7F) | data[4] << 7, 5  # a length of two bytes
+    size, start = data[3], 4  # a length below 128 takes one byte
+    assert size < 0x80
     assert zlib.crc32(data[start + 4 : start + size]) == int.from_bytes(data[start : start + 4], "little")
     assert data.endswith(original.pixels.tobytes())
 

@@ -1,9 +1,9 @@
 """The live page in a real browser: what is drawn where, and what a person can do with it."""
 
-import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from browser import chromium, opened, until
@@ -275,7 +275,7 @@ with chromium() as browser, live_scene() as scene:
 def test_the_page_needs_no_network_but_loopback(tmp_path):
     """In a network namespace of its own, where nothing else is to be reached."""
     script = tmp_path / "offline.py"
-    script.write_text(OFFLINE.format(tests=os.path.dirname(__file__)))  # noqa: PTH120
+    script.write_text(OFFLINE.format(tests=str(Path(__file__).parents[1])))
     inside = f"ip link set lo up && exec {sys.executable} {script}"
     if not (shutil.which("unshare") and shutil.which("ip")):
         pytest.skip("needs unshare and ip")

@@ -81,7 +81,7 @@ export async function follow({ query, wanted, show, failed, periodMs, speed }) {
       request = new AbortController();
       try {
         const sent = await askFrame("/api/next", query(), request.signal);
-        if (sent) {
+        if (sent && wanted()) { // it may have been paused meanwhile
           speed.see(sent);
           await show(sent);
         }
