@@ -48,9 +48,10 @@ def _sections(runs: Sequence[Run], names: str) -> Iterator[Markup]:
     yield element("header", element("h1", names), element("p", f"irst-stream {__version__}, {made}"))
     yield _section("first", "What to look at first", _findings(runs))
     for kind in ("detections", "tracks"):
-        scores = [[score for score in run.scores if score.kind == kind] for run in runs]
-        if any(scores):
-            yield _section(f"{kind}-scores", f"Scores of {kind}", *_scores(runs, scores))
+        tables = _score_groups(runs, kind)
+        if tables:
+            parts = [part for columns in tables for part in _scores(columns, compared=len(runs) > 1)]
+            yield _section(f"{kind}-scores", f"Scores of {kind}", *parts)
     profiles = [(run, profile) for run in runs for profile in run.profiles]
     if profiles:
         yield _section("profiles", "Latency and throughput", *_profiles(profiles, several=len(runs) > 1))
@@ -106,12 +107,25 @@ def _pairs(first: Sequence[Score], second: Sequence[Score]) -> Iterator[tuple[Sc
                 yield score, other
 
 
-def _scores(runs: Sequence[Run], scores: Sequence[Sequence[Score]]) -> Iterator[Markup]:
-    """One table: a column for each score; with two, a column of differences."""
-    columns = [(run.name, score) for run, of_run in zip(runs, scores, strict=True) for score in of_run]
+def _score_groups(runs: Sequence[Run], kind: str) -> list[list[tuple[str, Score]]]:
+    """Scores that stand in one table, with their runs' names: all of one run; of several runs, those of the same name.
+
+    Where each run has one score of the kind, these belong together whatever their names.
+    """
+    scores = [[score for score in run.scores if score.kind == kind] for run in runs]
+    single = len(runs) == 1 or all(len(of_run) == 1 for of_run in scores)
+    groups: dict[str, list[tuple[str, Score]]] = {}
+    for run, of_run in zip(runs, scores, strict=True):
+        for score in of_run:
+            groups.setdefault("" if single else score.path.name, []).append((run.name, score))
+    return list(groups.values())
+
+
+def _scores(columns: Sequence[tuple[str, Score]], *, compared: bool) -> Iterator[Markup]:
+    """One table: a column for each score; compared: with a column of differences where there are two."""
     known = [dict(numbers(score.scores)) for _, score in columns]
     keys = list(dict.fromkeys(key for one in known for key in one))
-    compared = len(columns) == 2
+    compared = compared and len(columns) == 2
     head = ["", *(f"{name}: {score.path.name}" for name, score in columns), *(["change"] if compared else [])]
     rows = []
     for key in keys:

@@ -17,7 +17,7 @@ __all__ = ["Curve", "curves", "frame_picture"]
 
 Curve = Sequence[tuple[float, float]]  # x, y
 WIDTH, HEIGHT = 560, 220  # of a plot
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 40  # room around its axes
+LEFT, RIGHT, TOP, BOTTOM = 56, 24, 10, 40  # room around its axes
 TICKS = 5
 CHI2_95 = 5.991  # of 2 degrees of freedom
 

@@ -25,6 +25,7 @@ KINDS = {
 }
 WAIT_S = 5.0  # longest wait for a frame before an empty answer; the page then asks again
 BODY = "application/octet-stream"
+SINGLES_A_PERIOD = 3  # frames asked for by their position, of all pages together, while one new frame may be encoded
 
 
 PAGE_FILES = {f"/{path.name}": path for path in sorted(FOLDER.iterdir()) if path.suffix in KINDS}
@@ -77,7 +78,8 @@ class _FrameAnswers:
         self._feed, self._period_s = feed, period_s
         self._encoded: dict[tuple[str, Picture], _Encoded] = {}
         self._locks: dict[tuple[str, Picture], Lock] = {}
-        self._lock = Lock()
+        self._lock, self._single = Lock(), Lock()
+        self._single_free_s = 0.0  # steady clock: when the next frame may be encoded by its position
 
     def next(self, query: dict[str, str]) -> Answer:
         """The newest frame after position `after`, waited for; empty (204) if none comes."""
@@ -96,14 +98,26 @@ class _FrameAnswers:
                 time.sleep(wait_s)
                 view = self._feed.newest(sensor, after, WAIT_S) or view
             body = encode_view(view, sensor, picture)
-            self._encoded[sensor, picture] = _Encoded(view.position, time.monotonic(), body)
+            with self._lock:
+                self._forget_gone_sensors()
+                self._encoded[sensor, picture] = _Encoded(view.position, time.monotonic(), body)
         return Answer(body, BODY)
+
+    def _forget_gone_sensors(self) -> None:
+        """Drop the bodies of sensors that are not shown any more; the caller holds the lock."""
+        known = {sensor.name for sensor in self._feed.sensors()}
+        for sensor, picture in [key for key in self._encoded if key[0] not in known]:
+            del self._encoded[sensor, picture], self._locks[sensor, picture]
 
     def at(self, query: dict[str, str]) -> Answer:
         """The frame at `position`, or the nearest; empty (204) if the sensor has none."""
         sensor, picture, _ = self._what(query)
-        view = self._feed.at(sensor, _whole(query, "position", 0))
-        return Answer(encode_view(view, sensor, picture), BODY) if view else Answer(b"", BODY, 204)
+        with self._single:
+            time.sleep(max(self._single_free_s - time.monotonic(), 0.0))
+            view = self._feed.at(sensor, _whole(query, "position", 0))
+            body = encode_view(view, sensor, picture) if view else b""
+            self._single_free_s = time.monotonic() + self._period_s / SINGLES_A_PERIOD
+        return Answer(body, BODY, 200 if view else 204)
 
     def _what(self, query: dict[str, str]) -> tuple[str, Picture, int]:
         sensor, picture = query.get("sensor", ""), query.get("picture", "full")

@@ -175,3 +175,12 @@ def test_a_run_without_faults_has_nothing_grave(tmp_path):
     folder = write_folder(tmp_path / "a", skipped=())
     assert max(finding.grave for finding in findings(read_run(folder))) == 0
     assert Stamp("cam", 1, 6, 6 * PERIOD_NS) == read_run(folder).recordings[0].sensors[0].frame.stamp
+
+
+def test_scores_of_one_run_on_different_truths_are_not_compared(run, tmp_path):
+    folder = write_folder(tmp_path / "a")
+    (folder / "other.json").write_text((folder / "score.json").read_text())
+    run("report r.html a")
+    assert "change" not in re.search(r"<h2>Scores of detections</h2>.*?</thead>", (tmp_path / "r.html").read_text()).group()
+    run("report two.html a a")
+    assert (tmp_path / "two.html").read_text().count("<th>change</th>") == 2  # score.json of both, other.json of both

@@ -352,3 +352,26 @@ def test_results_without_frames_are_dropped():
     assert history.sensors() == []
     history.write(small_frame(0), 0)
     assert [s.name for s in history.sensors()] == ["cam"]
+
+
+def test_frames_by_position_are_paced_too():
+    """However many clients hammer: three for each new frame that may be shown."""
+    with live_scene() as scene:
+        scene.push(range(5))
+        handler = page_handlers(scene.feed, 10.0)["/api/frame"]
+        answered, stop = [], threading.Event()
+
+        def client():
+            while not stop.is_set():
+                answered.append(handler(ask("/api/frame", sensor="cam", position=3)).status)
+
+        clients = [threading.Thread(target=client) for _ in range(8)]
+        began = time.monotonic()
+        for one in clients:
+            one.start()
+        stop.wait(0.4)
+        stop.set()
+        for one in clients:
+            one.join(20)
+        assert set(answered) == {200}
+        assert len(answered) <= (time.monotonic() - began) * 30 + 2

@@ -8,6 +8,8 @@ const LEAST_HALF = 4; // px of the frame
 const ROW_PX = 15; // between two labels
 const MOST = 12; // insets
 
+const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
 export class Insets {
   #figures = [];
 
@@ -27,7 +29,7 @@ export class Insets {
     const members = groups.reduce((sum, group) => sum + group.members.length, 0);
     const more = groups.length - shown.length;
     this.note.textContent = groups.length
-      ? `${groups.length} of ${members} target${members === 1 ? "" : "s"}${more > 0 ? `; ${more} not enlarged` : ""}`
+      ? `${plural(groups.length, "group")}, ${plural(members, "target")}${more > 0 ? `; ${more} not enlarged` : ""}`
       : "none in this frame";
   }
 
@@ -58,7 +60,7 @@ export class Insets {
     overlay.replaceChildren(marks, spreadIds(group, to, side, options.selected), scaleBar(scale, side));
     const name = group.name ? `G${group.name}` : "group";
     const count = group.members.length;
-    caption.textContent = `${name}: ${count} target${count > 1 ? "s" : ""} at ${group.x.toFixed(1)}, ${group.y.toFixed(1)} px`;
+    caption.textContent = `${name}: ${plural(count, "target")} at ${group.x.toFixed(1)}, ${group.y.toFixed(1)} px`;
   }
 
   /** The pixels around a group, from the same darkest level up to the brightest pixel there. */

@@ -5,17 +5,16 @@ import { Insets } from "./insets.js";
 import { NoToken, askFrame, askJson, takeToken } from "./link.js";
 import { cell, Plots, TrackTable, addLog, showAlarms, showCounts } from "./panels.js";
 import { findGroups } from "./marks.js";
-import { Look, Pane } from "./pane.js";
+import { Look, Pane, sizePanes } from "./pane.js";
 import { Tone, paint } from "./picture.js";
 
 const STATUS_MS = 1000;
 const TABLE_MS = 250; // between two updates of the table
-const TALLEST = 0.72; // of the window, of the picture
 const $ = (id) => document.getElementById(id);
 
 const state = {
   about: null, sensors: [], sensor: "", run: "", playing: true, following: true, position: -1, selected: null,
-  frame: null, seriesAfter: -1, logAfter: 0, connected: false, shownAt: [], asked: 0,
+  frame: null, seriesAfter: -1, logAfter: 0, connected: false, shownAt: [], wanted: null, asking: null,
 };
 const options = { hidden: new Set(), tracks: true, tails: true, tentative: false, truth: true, labels: true, selected: null };
 const tone = new Tone();
@@ -63,6 +62,7 @@ async function start() {
   document.body.dataset.kind = state.about.kind;
   for (const id of ["plots", "counts", "log", "picture-label"]) if (!isLive()) $(id).hidden = true;
   $("speed-label").hidden = isLive();
+  $("tracks").hidden = !isLive(); // a recording may have none
   takeSensors(state.about.sensors);
   if (!isLive()) {
     state.playing = false;
@@ -193,6 +193,7 @@ async function show(sent) {
   state.shownAt = [...state.shownAt.filter((at) => at > performance.now() - 2000), performance.now()];
   tone.see(frame.picture);
   $("split-label").hidden = frame.detections.length < 2;
+  if (isLive() || frame.tracks) $("tracks").hidden = false;
   showLegend(frame, options, drawAll);
   draw();
 }
@@ -201,7 +202,7 @@ function draw() {
   const { frame } = state;
   if (!frame) return;
   $("empty").hidden = true;
-  sizePanes(frame.head);
+  sizePanes($("panes"), panes, frame.head, look);
   paint(source, frame.picture, tone.low, tone.high, tone.inverted);
   frame.groups = findGroups(frame);
   for (const pane of panes) pane.draw(frame, source, frame.groups, options);
@@ -212,17 +213,6 @@ function draw() {
   document.body.classList.toggle("inverted", tone.inverted);
   showTransport();
   showState();
-}
-
-function sizePanes({ width, height }) {
-  const columns = panes.length > 1 && $("stage").clientWidth > 700 ? 2 : 1;
-  $("panes").className = columns > 1 ? "two" : "";
-  const room = $("panes").clientWidth / columns;
-  const tall = Math.max(Math.min((room * height) / width, innerHeight * TALLEST), 160);
-  for (const pane of panes) {
-    pane.element.style.height = `${Math.round(tall)}px`;
-    pane.element.classList.toggle("zoomed", look.scale > 0);
-  }
 }
 
 function showState() {
@@ -278,13 +268,27 @@ async function goTo(position) {
   await ask(Math.min(Math.max(position, first), last));
 }
 
+/** Show the frame at a position; of many that are asked for meanwhile, as by the slider, only the last one is fetched. */
 async function ask(position, direction = 0) {
-  const asked = ++state.asked;
+  state.wanted = [position, direction];
+  state.asking ??= answerWanted();
+  await state.asking;
+}
+
+async function answerWanted() {
+  while (state.wanted) {
+    const [position, direction] = state.wanted;
+    state.wanted = null;
+    await fetchFrame(position, direction);
+  }
+  state.asking = null;
+}
+
+async function fetchFrame(position, direction) {
   const old = isLive() && position < (sensorNow()?.first ?? 0) ? kept.nearest(position, direction) : null;
-  if (old) return show(old);
   try {
-    const sent = await askFrame("/api/frame", { sensor: state.sensor, position, picture: isLive() ? pictureNow() : "full" });
-    if (asked === state.asked) await show(sent);
+    const query = { sensor: state.sensor, position, picture: isLive() ? pictureNow() : "full" };
+    await show(old ?? (await askFrame("/api/frame", query)));
     if (!isLive()) showAlarms($("alarms"), []);
   } catch (error) {
     state.position = position; // so that one step further leads past a frame that cannot be read

@@ -150,8 +150,8 @@ export function drawLabels(groups, to, scale, width, height, selected) {
       const kind = group.members.some(({ id }) => id && id === selected) ? "group selected" : "group";
       labels.append(svg("circle", { class: kind, cx, cy, r: radius, "data-group": group.name }));
       if (group.half * scale < 40) {
-        const name = group.name ? `G${group.name} \u00b7 ${group.members.length}` : `${group.members.length}`;
-        add(name, cx, cy, radius, { class: kind, "data-group": group.name });
+        const name = `G${group.name} \u00b7 ${group.members.length}`;
+        if (group.name) add(name, cx, cy, radius, { class: kind, "data-group": group.name });
         continue;
       }
     }

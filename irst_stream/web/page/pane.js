@@ -4,6 +4,9 @@ import { drawLabels, drawMarks, svg } from "./marks.js";
 
 const MOST_SCALE = 160; // screen px of a px
 const DRAG_PX = 4; // a shorter movement is a click
+const TALLEST = 0.72; // of the window, of the picture
+const LOWEST_PX = 160; // of a picture
+const WIDE_PX = 700; // room from which on two pictures stand side by side
 
 /** What all panes look at: the px in their middle and the screen px of a px; scale 0 shows the whole frame. */
 export class Look {
@@ -145,5 +148,17 @@ export class Pane {
     };
     element.addEventListener("pointerup", end);
     element.addEventListener("pointercancel", end);
+  }
+}
+
+/** Make room for a frame in each pane, side by side where there is room. */
+export function sizePanes(place, panes, { width, height }, look) {
+  const columns = panes.length > 1 && place.clientWidth > WIDE_PX ? 2 : 1;
+  place.className = columns > 1 ? "two" : "";
+  const room = place.clientWidth / columns;
+  const tall = Math.max(Math.min((room * height) / width, innerHeight * TALLEST), LOWEST_PX);
+  for (const pane of panes) {
+    pane.element.style.height = `${Math.round(tall)}px`;
+    pane.element.classList.toggle("zoomed", look.scale > 0);
   }
 }
