@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def _run(args: argparse.Namespace) -> int:
         page = opened.enter_context(serve_page(feed, view))
         print_line(f"{args.path}: {pluralise(len(names), 'sequence')}; {_described(results, source)}")
         print_line(f"page: {page.url}")
-        threading.Event().wait()
+        with suppress(KeyboardInterrupt):  # how it ends
+            threading.Event().wait()
     return 0
 
 

@@ -12,6 +12,7 @@ import msgspec
 from irst_stream.errors import UsageError
 from irst_stream.live.http_server import Answer, Handler, Request
 from irst_stream.version import __version__
+from irst_stream.web.background import LowPriority
 from irst_stream.web.views import Feed, Picture, encode_view
 
 __all__ = ["PAGE_FILES", "page_handlers"]
@@ -75,7 +76,7 @@ class _FrameAnswers:
     """Bodies of frames; one that was just encoded serves every page."""
 
     def __init__(self, feed: Feed, period_s: float) -> None:
-        self._feed, self._period_s = feed, period_s
+        self._feed, self._period_s, self._worker = feed, period_s, LowPriority()
         self._encoded: dict[tuple[str, Picture], _Encoded] = {}
         self._locks: dict[tuple[str, Picture], Lock] = {}
         self._lock, self._single = Lock(), Lock()
@@ -97,7 +98,7 @@ class _FrameAnswers:
             if wait_s > 0:
                 time.sleep(wait_s)
                 view = self._feed.newest(sensor, after, WAIT_S) or view
-            body = encode_view(view, sensor, picture)
+            body = encode_view(view, sensor, picture, self._worker)
             with self._lock:
                 self._forget_gone_sensors()
                 self._encoded[sensor, picture] = _Encoded(view.position, time.monotonic(), body)
@@ -115,7 +116,7 @@ class _FrameAnswers:
         with self._single:
             time.sleep(max(self._single_free_s - time.monotonic(), 0.0))
             view = self._feed.at(sensor, _whole(query, "position", 0))
-            body = encode_view(view, sensor, picture) if view else b""
+            body = encode_view(view, sensor, picture, self._worker) if view else b""
             self._single_free_s = time.monotonic() + self._period_s / SINGLES_A_PERIOD
         return Answer(body, BODY, 200 if view else 204)
 

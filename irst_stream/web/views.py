@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from irst_stream.io.tone import tone_levels, toned
 from irst_stream.types import Detections, Floats, Frame, Pixels, Tracks, Truth
+from irst_stream.web.background import LowPriority
 
 __all__ = ["Feed", "Picture", "Sensor", "View", "encode_view"]
 
@@ -84,8 +85,8 @@ class Feed:
         raise NotImplementedError
 
 
-def encode_view(view: View, sensor: str, picture: Picture) -> bytes:
-    """Encode a view as a body."""
+def encode_view(view: View, sensor: str, picture: Picture, worker: LowPriority) -> bytes:
+    """Encode a view as a body; worker: compresses the pixels."""
     frame, stamp = view.frame, view.frame.stamp
     head: dict[str, Any] = {
         "sensor": sensor,
@@ -103,7 +104,7 @@ def encode_view(view: View, sensor: str, picture: Picture) -> bytes:
         "tracks": _tracks(view.tracks, view.tails),
         "truth": _truth(view.truth),
     }
-    pixels, form = _deflated(frame.pixels) if picture == "full" else _preview(frame.pixels)
+    pixels, form = worker(_deflated if picture == "full" else _preview, frame.pixels)
     text = msgspec.json.encode(head | form)
     return b"".join([len(text).to_bytes(4, "little"), text, pixels])
 

@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 from browser import chromium, opened, until
-from local_feeds import PATIENCE_S, free_port, started
+from local_feeds import PATIENCE_S, free_port, started, wait_for_exit
 from local_feeds import until as wait_until
 from page_scene import scene_frame, scene_results
 
@@ -90,6 +90,7 @@ def test_a_damaged_frame_is_told_and_stepped_over(clip):
             until(page, f"() => ({shown})() === '3'")
             until(page, "() => document.querySelector('#alarms').hidden")
         child.terminate()
+        wait_for_exit(child)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import sys
 import threading
 import time
 import zlib
@@ -22,6 +24,7 @@ from irst_stream.io.recording.random_access import RandomAccess
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.live.http_server import Request
+from irst_stream.web.background import NICENESS, LowPriority
 from irst_stream.web.history import RECORD_BYTES, History
 from irst_stream.web.playback import FileFrames, Playback, RecordedFrames, Results
 from irst_stream.web.routes import page_handlers
@@ -50,7 +53,7 @@ def asked(scene, path, method="GET", **headers):
 def test_pixels_travel_losslessly(dtype):
     pixels = np.random.default_rng(1).integers(0, 200, (7, 9)).astype(dtype)
     frame = Frame(Stamp("cam", -(2**62), 5, 2**62, "", "unix"), pixels)
-    head, data = split(encode_view(View(3, frame), "cam", "full"))
+    head, data = split(encode_view(View(3, frame), "cam", "full", LowPriority()))
     received = np.frombuffer(zlib.decompress(data), {"u1": "u1", "u2": "<u2", "f4": "<f4"}[head["type"]]).reshape(7, 9)
     assert np.array_equal(received, pixels)
     assert (head["position"], head["width"], head["height"], head["time_ns"]) == (3, 9, 7, str(2**62))
@@ -62,7 +65,7 @@ def test_marks_travel_with_the_frame():
     found, tracks = scene_results(4)
     truth = Truth(found.stamp, np.array([3]), np.array([0]), np.array([[1.0, 2.0]]), np.array([5.0]))
     view = View(4, scene_frame(4), {"a": found}, tracks, truth, {7: [(1.0, 2.0)]}, 12.5)
-    head, _ = split(encode_view(view, "cam", "full"))
+    head, _ = split(encode_view(view, "cam", "full", LowPriority()))
     assert head["detections"][0]["name"] == "a"
     assert head["detections"][0]["xy"][0] == pytest.approx(places(4)[7])
     assert head["detections"][0]["cov"][0] == [0.04, 0.01, 0.02]
@@ -77,7 +80,7 @@ def test_a_preview_keeps_the_brightest_of_four_pixels(shape):
     pixels = np.full(shape, 100, np.uint16) + np.random.default_rng(1).integers(0, 10, shape).astype(np.uint16)
     y, x = shape[0] // 2, shape[1] // 2
     pixels[y, x] = 400
-    head, data = split(encode_view(View(0, Frame(Stamp("a", 0, 0, 0), pixels)), "a", "preview"))
+    head, data = split(encode_view(View(0, Frame(Stamp("a", 0, 0, 0), pixels)), "a", "preview", LowPriority()))
     grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     side = 2 if min(shape) > 1 else 1
     assert grey.shape == (shape[0] // side, shape[1] // side)
@@ -87,7 +90,7 @@ def test_a_preview_keeps_the_brightest_of_four_pixels(shape):
 
 def test_frames_that_hold_no_number_have_a_preview():
     frame = Frame(Stamp("a", 0, 0, 0), np.full((4, 4), np.nan, np.float32))
-    assert split(encode_view(View(0, frame), "a", "preview"))[0]["picture"] == "jpeg"
+    assert split(encode_view(View(0, frame), "a", "preview", LowPriority()))[0]["picture"] == "jpeg"
 
 
 def filled(history, indices, sensor="cam"):
@@ -375,3 +378,16 @@ def test_frames_by_position_are_paced_too():
             one.join(20)
         assert set(answered) == {200}
         assert len(answered) <= (time.monotonic() - began) * 30 + 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux a thread has a priority of its own")
+def test_pixels_are_compressed_at_low_priority():
+    def priority():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = priority()
+    worker = LowPriority()
+    assert worker(priority) == min(before + NICENESS, 19)
+    assert priority() == before
+    with pytest.raises(ZeroDivisionError):
+        worker(lambda: 1 / 0)

@@ -64,10 +64,7 @@ async function start() {
   $("speed-label").hidden = isLive();
   $("tracks").hidden = !isLive(); // a recording may have none
   takeSensors(state.about.sensors);
-  if (!isLive()) {
-    state.playing = false;
-    await show(await askFrame("/api/frame", { sensor: state.sensor, position: 0 }));
-  }
+  if (!isLive()) state.playing = false;
   stopRequest = await follow({
     query: () => ({ sensor: state.sensor, after: state.position, picture: pictureNow() }),
     wanted: () => isLive() && state.playing && state.sensor,
