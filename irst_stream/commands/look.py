@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> int:
             else RecordedFrames(opened.enter_context(RandomAccess(args.path)))
         )
         names = {sensor.name for sensor in store.sensors()}
-        results = _read_results(args, source, names)
+        results = _read_results(args, source, set() if args.single else names)
         feed = Playback(store, results, str(args.path))
         view = ViewSettings(port=args.port, frames_per_s=ENCODED_PER_S)
         page = opened.enter_context(serve_page(feed, view))
@@ -102,10 +102,13 @@ def _read(path: Path, kind: type[Any]) -> Iterable[Any]:
 
 
 def _by_frame(path: Path, records: Iterable[Any], names: set[str]) -> dict[tuple[str, int, int], Any]:
-    """Records by sensor, epoch and index; raise a UsageError if they are of other sequences than the frames."""
+    """Records by sensor, epoch and index; raise a UsageError if they are of none of the frames' sequences.
+
+    names: of these; empty if every image is a sequence of its own.
+    """
     known = {(r.stamp.sensor, r.stamp.epoch, r.stamp.index): r for r in records}
     sequences = sorted({sensor for sensor, _, _ in known})
-    if sequences and not names & set(sequences):
+    if names and sequences and not names & set(sequences):
         raise UsageError(f"{path}: of sequence {sequences[0]!r}; the frames are of {min(names)!r}")
     return known
 

@@ -11,15 +11,15 @@ from irst_stream.live.log_lines import LogLines
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.web.history import History
-from irst_stream.web.views import Feed, Sensor, View
+from irst_stream.web.views import Sensor, View
 
 __all__ = ["LiveFeed"]
 
 STATUS_S = 0.5  # age up to which one status serves all pages
 
 
-class LiveFeed(Feed):
-    """A running pipeline; title: what the page calls it."""
+class LiveFeed:
+    """A running pipeline; a views.Feed. title: what the page calls it."""
 
     kind: Literal["live", "playback"] = "live"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock, Thread
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from irst_stream.errors import IrstError
 from irst_stream.io.files import FileSource
 from irst_stream.io.recording.random_access import RandomAccess
 from irst_stream.types import Detections, Frame, Stamp, Tracks, Truth
-from irst_stream.web.views import Feed, Sensor, View
+from irst_stream.web.views import Sensor, View
 
 __all__ = ["FileFrames", "FrameStore", "Playback", "RecordedFrames", "Results"]
 
@@ -144,8 +144,10 @@ class _Sequence:
         self.sensor = self.sensor._replace(last=max(count - 1, 0), is_complete=True)
 
 
-class Playback(Feed):
-    """Recorded frames with results; title: what the page calls them."""
+class Playback:
+    """Recorded frames with results; a views.Feed. title: what the page calls them."""
+
+    kind: Literal["live", "playback"] = "playback"
 
     def __init__(self, store: FrameStore, results: Results, title: str) -> None:
         self.title = title

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import cv2
 import msgspec
@@ -62,27 +62,23 @@ class View:
     latency_ms: float = float("nan")
 
 
-class Feed:
+class Feed(Protocol):
     """Where the page's frames come from; the methods are called from many threads at once."""
 
-    kind: Literal["live", "playback"] = "playback"
-    title = ""
+    kind: Literal["live", "playback"]
+    title: str  # what the page calls it
 
     def sensors(self) -> list[Sensor]:
         """All sensors that can be shown, in a stable order."""
-        raise NotImplementedError
 
     def newest(self, sensor: str, after: int, timeout_s: float) -> View | None:
         """The newest frame of a sensor; None if none later than position `after` comes in time."""
-        raise NotImplementedError
 
     def at(self, sensor: str, position: int) -> View | None:
         """The frame at a position, or the nearest that can be shown; None if there is none."""
-        raise NotImplementedError
 
     def status(self, sensor: str, series_after: int, log_after: int) -> dict[str, Any]:
         """What the page shows besides frames, ready for JSON; the numbers say what the page already has."""
-        raise NotImplementedError
 
 
 def encode_view(view: View, sensor: str, picture: Picture, worker: LowPriority) -> bytes:
