@@ -5,14 +5,12 @@ out/bench_live.json. With all parts it takes some forty minutes; --only names pa
 """
 
 import argparse
-import http.client
 import json
 import statistics
 import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -24,18 +22,17 @@ import numpy as np
 import psutil
 import zmq
 from bench_data import describe_machine
+from bench_viewer import watched
 
 from irst_stream import Detections, Frame, Stamp
 from irst_stream.build import build_pipeline
-from irst_stream.config import Config, ViewSettings, read_config
+from irst_stream.config import Config, read_config
 from irst_stream.io.media.raw import write_raw
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq import wire
 from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource, open_socket
-from irst_stream.live.http_server import HttpServer
-from irst_stream.live.log_lines import LogLines
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.protocols import Sink
@@ -46,8 +43,6 @@ from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.stream import MapStream, NetworkInput, run
 from irst_stream.web.history import History
-from irst_stream.web.live_feed import LiveFeed
-from irst_stream.web.serve import serve_page
 
 OUT = Path("out/bench_live.json")
 LOCAL = "tcp://127.0.0.1:*"
@@ -64,14 +59,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="of the camera's run (default 10)")
     parser.add_argument("--patches", type=int, default=1_000_000, help="of the memory's run (default 1,000,000)")
     parser.add_argument("--send", nargs=3, metavar=("HOW", "ENDPOINT", "N"), help=argparse.SUPPRESS)
-    parser.add_argument("--look", type=int, metavar="PORT", help=argparse.SUPPRESS)
     parser.add_argument("--receive", nargs=2, metavar=("HOW", "N"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.send:
         send(args.send[0], args.send[1], int(args.send[2]))
-        return 0
-    if args.look:
-        print(look_on(args.look))
         return 0
     if args.receive:
         print(receive(args.receive[0], int(args.receive[1])))
@@ -216,66 +207,6 @@ def bench_viewer(args: argparse.Namespace) -> tuple[Any, list[Row]]:
         ("live page: end to end p99 without / with a viewer, ms", f"{without:.2f} / {with_:.2f}", ""),
         ("live page: change of p99", f"{with_ / without - 1:+.1%}", "<= +10 %"),
     ]
-
-
-class Watched:
-    """Serves the page of a pipeline, and counts the frames that a client process takes."""
-
-    def __init__(self, history: History, looking: bool) -> None:
-        self.frames, self._history, self._looking = 0, history, looking
-        self._server: HttpServer | None = None
-        self._client: subprocess.Popen[str] | None = None
-
-    def serve(self, runner: Runner) -> None:
-        """Start the server, and the client if somebody looks."""
-        feed = LiveFeed(runner, self._history, LogLines(), "bench")
-        self._server = serve_page(feed, ViewSettings(frames_per_s=10.0))
-        if self._looking:
-            command = [sys.executable, __file__, "--look", str(self._server.port)]
-            self._client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def close(self) -> None:
-        """End the client, which says how many frames it took, and the server."""
-        if self._client:
-            self.frames = int(self._client.communicate("end\n")[0])
-        if self._server:
-            self._server.close()
-
-
-@contextmanager
-def watched(history: History, looking: bool) -> Iterator[Watched]:
-    """What serves a history's page while a block runs."""
-    with closing(Watched(history, looking)) as watching:
-        yield watching
-
-
-def look_on(port: int) -> int:
-    """What the client process does until its standard input ends: ask for each next frame, and once a second for status."""
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(1), ended.set()), daemon=True).start()
-    frames, after, asked = 0, -1, 0.0
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    while not ended.is_set():
-        began = time.monotonic()
-        try:
-            if began - asked > 1:
-                asked = began
-                link.request("GET", "/api/status?sensor=load")
-                link.getresponse().read()
-            link.request("GET", f"/api/next?sensor=scene&after={after}")
-            answer = link.getresponse()
-            body = answer.read()
-        except OSError:
-            link.close()
-            ended.wait(0.2)
-            continue
-        if answer.status == 200:
-            size = int.from_bytes(body[:4], "little")
-            after = json.loads(body[4 : 4 + size])["position"]
-            zlib.decompress(body[4 + size :])
-            frames += 1
-        ended.wait(max(began + 0.1 - time.monotonic(), 0))
-    return frames
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[Row]]]] = {
