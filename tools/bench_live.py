@@ -199,7 +199,7 @@ def bench_viewer(args: argparse.Namespace) -> tuple[Any, list[Row]]:
                     status = run_live(config, scene, RATE, seconds, {"page": history}, client.serve)
                 measured.append(status.stages["end to end published"].percentiles[2])
                 dropped[looking] += sum(status.unused.values())
-                shown += [client.frames / seconds] if looking else []
+                shown += [client.frames / (seconds + 2)] if looking else []  # with the warm-up
     without, with_ = (statistics.median(t) for t in tails.values())
     return {"without": tails[False], "with": tails[True], "shown": shown, "dropped": list(dropped.values())}, [
         ("live page, one viewer: frames shown a second", f"{statistics.median(shown):.1f}", ""),

@@ -1,4 +1,4 @@
-"""A viewer of the live page for tools/bench_live.py: this script, as a process of its own, takes frames as a browser does."""
+"""A viewer of the live page for tools/bench_live.py: a process of its own that takes frames as a browser does."""
 
 import http.client
 import json
