@@ -1,6 +1,7 @@
 """A scene of known frames, detections and tracks for tests of the page, and the servers that show it."""
 
 import logging
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -61,6 +62,7 @@ class LiveScene:
 
     def __init__(self, port=0, token_file="", max_bytes=10**7, sinks=None):
         self.history, self.lines = History(max_bytes), LogLines()
+        self.began_ns = time.time_ns()
         self.runner = Runner(SequenceMonitor(), {}, sinks or {})
         self.feed = LiveFeed(self.runner, self.history, self.lines, "test")
         view = ViewSettings(port=port, token_file=token_file, frames_per_s=60.0)
@@ -70,7 +72,7 @@ class LiveScene:
         """Add frames with their results."""
         for index in indices:
             for record in (scene_frame(index, sensor), *scene_results(index, sensor)):
-                self.history.write(record, 10**18 + index * PERIOD_NS)
+                self.history.write(record, self.began_ns + index * PERIOD_NS)
 
     def say(self, text, level=logging.WARNING):
         """Add a line to the log."""

@@ -49,6 +49,7 @@ class LiveFeed:
         stages = {name: [*s.percentiles, s.longest, s.samples] for name, s in status.stages.items()}
         return {
             "run": self._run,
+            "now_s": time.time(),  # the page's own clock may be wrong
             "seconds": status.seconds,
             "counts": {name: s._asdict() for name, s in status.sensors.items()},
             "sinks": {name: s._asdict() for name, s in status.sinks.items()},

@@ -121,8 +121,7 @@ function ratesOf(status) {
     }
     const total = (counts) => Object.values(counts).reduce((sum, count) => sum + count, 0);
     const lost = Math.max(total(status.unused) - total(before.unused), 0) / (status.seconds - before.seconds);
-    const at = status.series.at(-1)?.[1] ?? Date.now() / 1000;
-    plots.add("drops", [[at, lost]]);
+    plots.add("drops", [[status.now_s, lost]]);
   }
   countsBefore = status;
   return rates;
