@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from irst_stream.types import Floats, Ints, Pixels
 
-__all__ = ["NoiseFigures", "measure_noise"]
+__all__ = ["NoiseFigures", "measure_image_noise", "measure_noise"]
 
 SD_PER_MAD = 1.4826  # a Gaussian's standard deviation over its median absolute deviation
 LEVELS = 12  # steps of brightness in which variance over level is measured
@@ -50,18 +51,24 @@ class NoiseFigures:
         return self.frozen > COMPRESSED_SHARE
 
 
-def measure_noise(stack: NDArray[np.generic], *, unrelated: bool = False) -> NoiseFigures:
-    """Measure the noise of frames (T, H, W) DN, in order; unrelated: of images that show different scenes."""
+def measure_image_noise(images: Sequence[Pixels]) -> NoiseFigures:
+    """Measure the noise of images (H, W) DN of any sizes that show different scenes: that within each, and the range."""
+    pedestal, brightest = float(min(map(np.nanmin, images))), float(max(map(np.nanmax, images)))
+    clipped = tuple(float(np.mean([np.mean(image == value) for image in images])) for value in (pedestal, brightest))
+    spatial, nothing = float(np.median([_high_frequency_noise(image) for image in images])), np.zeros(0)
+    return NoiseFigures(
+        spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, pedestal, brightest, (clipped[0], clipped[1]),
+        np.zeros((0, 2), np.int64),
+    )  # fmt: skip
+
+
+def measure_noise(stack: NDArray[np.generic]) -> NoiseFigures:
+    """Measure the noise of frames (T, H, W) DN, in order."""
+    if len(stack) < MIN_FRAMES:
+        return measure_image_noise(list(stack))
     first = np.asarray(stack[0])
     pedestal, brightest = float(np.nanmin(stack)), float(np.nanmax(stack))
     clipped = tuple(float(np.mean(stack == value)) for value in (pedestal, brightest))
-    if unrelated or len(stack) < MIN_FRAMES:
-        spatial = float(np.median([_high_frequency_noise(image) for image in stack]))
-        nothing = np.zeros(0)
-        return NoiseFigures(
-            spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, pedestal, brightest, (clipped[0], clipped[1]),
-            np.zeros((0, 2), np.int64),
-        )  # fmt: skip
     values = stack.astype(np.float32)
     steps = np.diff(values, axis=0)
     frozen = float(np.mean(steps == 0))

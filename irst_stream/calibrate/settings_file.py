@@ -94,13 +94,14 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
     yield "extra_target_odds = 0.1  # most targets fly alone"
     yield f"extended_odds = {0.2 if groups else 1.0}  # of one target larger than the PSF, to several"
     yield "min_snr = 4"
-    yield "score_radius_px = 1.0"
+    if not groups:
+        yield "score_radius_px = 1.0"
     least = c.propose.min_noise_dn or 0.3
     temporal, pattern = _number(c.noise.temporal), _number(c.noise.fixed)
     yield f"least_noise_dn = {least:g}  # temporal noise {temporal} DN, pattern {pattern} DN"
     if math.isfinite(c.noise.gain) and not c.noise.compressed and c.noise.gain > 0:
         yield f"shot_dn = {c.noise.gain:.3g}  # slope of the variance over the level"
-    yield "starts = 1"
+    yield f"starts = {4 if c.unrelated and groups else 1}"
     if not c.unrelated:
         yield "refit_every = 8"
 
@@ -116,8 +117,9 @@ def _propose_lines(c: Calibration, clutter_map: str) -> Iterator[str]:
     if p.min_noise_dn:
         yield f"min_noise_dn = {p.min_noise_dn:g}  # compressed frames"
     yield f"average = {p.average}"
-    median = np.median(c.counts) if len(c.counts) else 0
-    yield f"most_regions = {300 if c.unrelated else 32}  # {median:g} in a frame, median"
+    median, highest = (np.median(c.counts), np.max(c.counts)) if len(c.counts) else (0, 0)
+    most = max(32, 2 * int(highest) if c.unrelated else 0)
+    yield f"most_regions = {most}  # {median:g} in a frame, median; {highest:g} at most"
     if clutter_map:
         yield f"clutter_frames = {p.clutter_frames}"
         frames = c.clutter.frames if c.clutter else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from irst_stream.calibrate.calibration import Calibration, calibrate
+from irst_stream.calibrate.images import calibrate_images
 from irst_stream.calibrate.settings_file import warnings_of, write_settings
 from irst_stream.commands.console import positive_int, print_line
 from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
@@ -18,7 +19,7 @@ from irst_stream.io.files import FileSource
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.point_spread import write_psf
 from irst_stream.propose.clutter import write_clutter_map
-from irst_stream.types import Frame
+from irst_stream.types import Frame, Pixels
 from irst_stream.version import __version__
 
 __all__ = ["set_up"]
@@ -39,9 +40,12 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     check_output(args.output, args.path, suffix=".toml")
     source = open_input(args)
-    frames = read_stack(source, args.frames)
-    stack = np.stack([frame.pixels for frame in frames])
-    result = calibrate(stack, unrelated=len(frames) == 1, rate_hz=source.rate_hz, full_scale=frames[0].full_scale)
+    frames = read_frames(source, args.frames)
+    images, full_scale = [frame.pixels for frame in frames], frames[0].full_scale
+    if args.single or len(frames) == 1:
+        result = calibrate_images(images, full_scale=full_scale)
+    else:
+        result = calibrate(stack_of(images, source.path), rate_hz=source.rate_hz, full_scale=full_scale)
     save(result, args.output, str(args.path))
     for line in summary(result):
         print_line(line)
@@ -49,22 +53,31 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_stack(source: FileSource | Recording, most: int) -> list[Frame]:
-    """The first frames of a source's first sequence, all of one size."""
+def read_frames(source: FileSource | Recording, most: int) -> list[Frame]:
+    """The first frames of a source."""
     frames: list[Frame] = []
     held = 0
     for frame in islice(source, most):
-        if frames and (frame.pixels.shape, frame.pixels.dtype) != (frames[0].pixels.shape, frames[0].pixels.dtype):
-            raise UsageError(f"{source.path}: frames differ in size")
         frames.append(frame)
         held += frame.pixels.nbytes
         if held > MAX_BYTES:
             break
     if not frames:
         raise UsageError(f"{source.path}: no frames")
-    if min(frames[0].pixels.shape) < MIN_SIDE:
-        raise UsageError(f"{source.path}: frames of {frames[0].pixels.shape[1]} x {frames[0].pixels.shape[0]} px")
+    height, width = np.min([frame.pixels.shape for frame in frames], axis=0)
+    if min(height, width) < MIN_SIDE:
+        raise UsageError(
+            f"{source.path}: a frame of {width} x {height} px; calibration needs {MIN_SIDE} px along each axis"
+        )
     return frames
+
+
+def stack_of(images: list[Pixels], path: Path) -> Pixels:
+    """The frames of one sequence as one array (T, H, W)."""
+    kinds = {(image.shape, image.dtype) for image in images}
+    if len(kinds) > 1:
+        raise UsageError(f"{path}: frames differ in size or type; with --single each may be of its own")
+    return np.stack(images)
 
 
 def save(result: Calibration, output: Path, source: str) -> None:

@@ -1,0 +1,66 @@
+"""The calibration of a sensor from images of different scenes, each searched by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from irst_stream.calibrate.calibration import (
+    COMPRESSED_NOISE_DN,
+    FALSE_ALARMS,
+    FIRST_SIGMA_PX,
+    MIN_SNR,
+    Calibration,
+    Found,
+    filter_width,
+    find_spots,
+    inverted,
+    not_beside,
+    threshold_for,
+)
+from irst_stream.calibrate.noise import measure_image_noise
+from irst_stream.calibrate.psf import measure_psf
+from irst_stream.calibrate.scene import PlatformFigures, search_frames
+from irst_stream.propose.settings import ProposeSettings
+from irst_stream.types import Pixels
+
+__all__ = ["calibrate_images"]
+
+MOST_REGIONS = 5000  # of an image: stars may fill it
+
+
+def calibrate_images(images: Sequence[Pixels], *, full_scale: float) -> Calibration:
+    """Calibrate from images (H, W) of any sizes; full_scale: DN at which pixels saturate, infinite if unknown."""
+    noise = measure_image_noise(images)
+    settings = ProposeSettings(
+        sigma_px=FIRST_SIGMA_PX,
+        false_alarms=FALSE_ALARMS,
+        most_regions=MOST_REGIONS,
+        average=1,
+        min_snr=MIN_SNR,
+        min_noise_dn=COMPRESSED_NOISE_DN if images[0].dtype == np.uint8 else 0.0,
+    )
+    spots = find_spots(_search(images, settings), noise, full_scale)
+    shapes = np.array([image.shape for image in images])
+    shape = int(np.median(shapes[:, 0])), int(np.median(shapes[:, 1]))
+    psf = measure_psf(spots, shape)
+    if psf is not None:
+        settings = replace(settings, sigma_px=filter_width(psf))
+    dark = _search([inverted(image) for image in images], settings)
+    dark_strengths = settings.min_snr * not_beside(dark, _search(images, settings))
+    settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
+    counts = np.array([len(proposals.centres) for _, proposals, _ in _search(images, settings)], np.float64)
+    return Calibration(
+        shape, len(images), True, None, full_scale, noise, PlatformFigures((0.0, 0.0), 0.0, 0.0, False), None, psf,
+        settings, spots, counts, dark_strengths, np.zeros(0), images[len(images) // 2],
+    )  # fmt: skip
+
+
+def _search(images: Sequence[Pixels], settings: ProposeSettings) -> Found:
+    """Search each image by itself."""
+    found: Found = []
+    for number, image in enumerate(images):
+        found += [(number, proposals, light) for _, proposals, light in search_frames(image[None], settings, None)]
+    return found
