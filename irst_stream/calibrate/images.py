@@ -23,12 +23,15 @@ from irst_stream.calibrate.calibration import (
 from irst_stream.calibrate.noise import measure_image_noise
 from irst_stream.calibrate.psf import measure_psf
 from irst_stream.calibrate.scene import PlatformFigures, search_frames
+from irst_stream.calibrate.spots import Spots
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pixels
 
 __all__ = ["calibrate_images"]
 
 MOST_REGIONS = 5000  # of an image: stars may fill it
+POINT_SHARE = 0.7  # of what stands out: fewer points mean clutter
+MIN_HEIGHT = 0.6  # of a peak above its surroundings in cluttered images
 
 
 def calibrate_images(images: Sequence[Pixels], *, full_scale: float) -> Calibration:
@@ -48,6 +51,8 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float) -> Calibrat
     psf = measure_psf(spots, shape)
     if psf is not None:
         settings = replace(settings, sigma_px=filter_width(psf))
+    if _is_cluttered(spots):
+        settings = replace(settings, min_height=MIN_HEIGHT)
     dark = _search([inverted(image) for image in images], settings)
     dark_strengths = settings.min_snr * not_beside(dark, _search(images, settings))
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
@@ -56,6 +61,12 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float) -> Calibrat
         shape, len(images), True, None, full_scale, noise, PlatformFigures((0.0, 0.0), 0.0, 0.0, False), None, psf,
         settings, spots, counts, dark_strengths, np.zeros(0), images[len(images) // 2],
     )  # fmt: skip
+
+
+def _is_cluttered(spots: Spots) -> bool:
+    """Tell whether much of what stands out alone is no point source."""
+    seen = len(spots) + sum(spots.rejected[reason] for reason in ("faint", "extended", "not alone"))
+    return len(spots) < POINT_SHARE * seen
 
 
 def _search(images: Sequence[Pixels], settings: ProposeSettings) -> Found:

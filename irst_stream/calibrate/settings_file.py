@@ -16,8 +16,10 @@ CONFIRM_S, COAST_S = 0.4, 1.0  # of a track: late confirmation and long coasting
 MAX_CONFIRM_FRAMES = 32
 JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
+TABLE_DOUBT = 0.04  # a table's misfit is counted by model_error
+MANY_EXTENDED = 0.05  # of the point-like spots
 MIN_SPOTS_FOR_GROUPS = 20
-MAX_GROUP_ERROR = 0.06  # of the peak: beyond, one target's own light looks like several
+MAX_GROUP_ERROR = 0.08  # of the peak: beyond, one target's own light looks like several
 
 
 def warnings_of(c: Calibration) -> Iterator[str]:
@@ -78,7 +80,8 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
         if not psf_table and psf.sigma_x / psf.sigma_y > 1.001:
             yield f"axis_ratio = {psf.sigma_x / psf.sigma_y:.3f}"
             yield f"axis_angle_deg = {_angle(psf):.1f}"
-        yield f"sigma_doubt = {min(max(c.psf.spread, 0.02), 0.3):.3f}  # spread of single spots' widths"
+        doubt = TABLE_DOUBT if psf_table else min(max(c.psf.spread, 0.02), 0.3)
+        yield f"sigma_doubt = {doubt:.3f}  # single spots' widths spread by {c.psf.spread:.1%}"
     yield f"model_error = {error}  # of the peak: what the PSF leaves unexplained"
     amplitude, deviation = _amplitudes(c)
     yield f"amplitude_dn = {amplitude:.4g}  # total light of a target, from {len(c.spots)} spots; wide on purpose"
@@ -88,11 +91,14 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
         yield f"speed_px = {speed:.3g}  # px a frame"
         yield f"own_speed_px = {max(speed / 20, 0.005):.3g}"
     groups = _tells_groups(c)
+    reason = "from frames that a codec has smeared" if c.noise.compressed else f"with a misfit of {error:.0%}"
     yield f"most_targets = {4 if groups else 1}  # of one group" + (
-        "" if groups else f": with a misfit of {error:.0%}, close targets cannot be told from one"
+        "" if groups else f": {reason}, close targets cannot be told from one"
     )
     yield "extra_target_odds = 0.1  # most targets fly alone"
-    yield f"extended_odds = {0.2 if groups else 1.0}  # of one target larger than the PSF, to several"
+    large = c.spots.rejected["extended"]
+    odds = 1.0 if not groups else 0.2 if large > MANY_EXTENDED * len(c.spots) else 0.0
+    yield f"extended_odds = {odds}  # of one target larger than the PSF, to several: {large} were seen"
     yield "min_snr = 4"
     if not groups:
         yield "score_radius_px = 1.0"
@@ -112,6 +118,8 @@ def _propose_lines(c: Calibration, clutter_map: str) -> Iterator[str]:
     inverted = f"{len(c.dark_strengths)} regions above 5 in the inverted frames"
     yield f"min_snr = {p.min_snr:g}  # leaves {p.false_alarms:g} false regions a frame: {inverted}, where no target is"
     yield f"false_alarms = {p.false_alarms:g}"
+    if p.min_height:
+        yield f"min_height = {p.min_height:g}  # much of what stands out is no point, but edges and lines"
     if not c.unrelated:
         yield "tracked_share = 0.6"
     if p.min_noise_dn:
@@ -151,8 +159,8 @@ def _track_lines(c: Calibration) -> Iterator[str]:
 
 
 def _tells_groups(c: Calibration) -> bool:
-    """Whether the PSF is known well enough to tell close targets from one."""
-    return c.psf is not None and c.psf.error <= MAX_GROUP_ERROR
+    """Whether the PSF is known well enough to tell close targets from one, and no codec has smeared the frames."""
+    return c.psf is not None and c.psf.error <= MAX_GROUP_ERROR and not c.noise.compressed
 
 
 def _angle(psf: PointSpread) -> float:

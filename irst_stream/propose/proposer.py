@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from irst_stream.optics import PATCH, psf
@@ -38,6 +39,7 @@ from irst_stream.propose.compiled import (
     apply_filter,
     cut_patches,
     find_outliers,
+    heights_above_surroundings,
     is_dark_rim,
     light_centroids,
     local_maxima,
@@ -275,9 +277,17 @@ class Proposer:
         largest = _largest(snrs)
         at, snrs = at[largest], snrs[largest]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
+        if self.settings.min_height > 0:
+            high = self._stands_out(light, at, rises)
+            at, strength, rises = at[high], strength[high], rises[high]
         dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
         return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold])
+
+    def _stands_out(self, light: Float32Image, at: Ints, rises: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell which peaks, and dips where not rises, at flat indices (K,) stand out from all their surroundings."""
+        above, below = (heights_above_surroundings(light, at, sign) for sign in (1.0, -1.0))
+        return np.asarray(np.where(rises, above, below) >= self.settings.min_height)
 
     def _average(self, frames: Sequence[PreparedFrame]) -> tuple[Float32Image, Float32Image | None]:
         """Return the mean light, 0 where a pixel is bad in any frame, and the share of good pixels in each noise cell.
@@ -309,7 +319,7 @@ def warm_up() -> None:
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
-        proposer = Proposer(ProposeSettings(), pixels.shape)
+        proposer = Proposer(ProposeSettings(min_height=0.1), pixels.shape)
         prepared = proposer.prepare(pixels)
         for neighbours in (0, 2, 4):
             found = proposer.propose(prepared, neighbours * [prepared])
