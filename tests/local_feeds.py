@@ -111,7 +111,7 @@ def one_target(window, _):
 class StatelessReader:
     """A reader of windows without state, from a function."""
 
-    alarm = ""
+    alarm, watch = "", None
 
     def __init__(self, read):
         self._read = read

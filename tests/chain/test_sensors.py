@@ -19,7 +19,7 @@ AT_ONCE = TrackSettings(confirm_hits=1, confirm_window=1)
 class BrightestPixel:
     """A resolver whose only detection is the brightest pixel."""
 
-    alarm = ""
+    alarm, watch = "", None
 
     def __call__(self, window, _):
         image = window.patches[0, 0]
