@@ -46,8 +46,8 @@ VARIANTS: dict[str, dict[str, Any]] = {  # of our settings: see TrackSettings fo
     OURS: {},
     f"{OURS}, 20 hypotheses": {"max_hypotheses": 20},
     f"{OURS}, high accuracy": {"max_hypotheses": 20, "smoothing_lag": 5},  # smoothed, five frames later
-    f"{OURS}, own sway 0.3": {"own_sway_px_s": 0.3},
-    f"{OURS}, own sway 3": {"own_sway_px_s": 3.0},
+    f"{OURS}, calm members": {"own_manoeuvre_px_s2": 0.3},
+    f"{OURS}, agile members": {"own_manoeuvre_px_s2": 3.0},
     f"{OURS}, imm": {"motion": "imm"},
 }
 

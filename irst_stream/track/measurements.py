@@ -50,7 +50,8 @@ def to_measurements(detections: Detections, first_id: int, frame_s: float, setti
     columns[:, ERROR_VAR] = cov[:, 0, 0] + cov[:, 1, 1]
     error_sources = first_id + np.arange(n)
     if errors_in_state:
-        columns[:, [2, 4]] += window_noise(s.shared_frames) * frame_s**3 * (s.sway_px_s**2 + s.own_sway_px_s**2)
+        variance = s.manoeuvre_px_s2**2 + s.own_manoeuvre_px_s2**2
+        columns[:, [2, 4]] += window_noise(s.shared_frames, float(f"{frame_s:.3g}"), s.manoeuvre_s) * variance
         parts, shared = _error_parts(detections.factor, cov, known)
         columns[:, ERROR_PARTS:] = parts.reshape(n, 2 * MAX_ERROR_PARTS)
         first_row: dict[int, int] = {}

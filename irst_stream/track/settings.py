@@ -16,8 +16,9 @@ __all__ = ["TrackSettings", "check_tracking"]
 class TrackSettings:
     """What is known of targets and detector, how tracks start and end, and how many hypotheses are kept.
 
-    The motion of members within their group matters most, own_sway_px_s: a value that is too small is worse than one that
-    is too large, since tracks then lag behind and claim to be surer than they are.
+    Motion is stated in px and seconds and so holds at any frame rate. The accelerations of members within their group matter
+    most, own_manoeuvre_px_s2: a value that is too small is worse than one that is too large, since tracks then lag behind and
+    claim to be surer than they are.
     """
 
     motion: Annotated[
@@ -27,16 +28,17 @@ class TrackSettings:
             " and turning either way, whichever fits, in twice the time."
         ),
     ] = "velocity"
-    sway_px_s: Annotated[
-        float, about("Process noise of a group: how far its common velocity wanders in a second along each axis, px/s.")
-    ] = 10.0
-    own_sway_px_s: Annotated[
+    manoeuvre_px_s2: Annotated[
+        float, about("Standard deviation of a group's acceleration along each axis, px/s^2; it changes within manoeuvre_s.")
+    ] = 5.0
+    own_manoeuvre_px_s2: Annotated[
         float,
         about(
-            "Process noise of a target within its group, px/s in a second along each axis. 0.3 keeps identities longest"
-            " where members fly straight; 3 to 5 suits members that manoeuvre one by one."
+            "Standard deviation of a target's acceleration within its group along each axis, px/s^2. 0.3 keeps identities"
+            " longest where members fly straight; 3 to 5 suits members that manoeuvre one by one."
         ),
     ] = 1.5
+    manoeuvre_s: Annotated[float, about("Correlation time of accelerations: how long a manoeuvre lasts, s.")] = 0.5
     turn_rad_s: Annotated[float, about('Turn rate of the models "turn" and "imm", rad/s.')] = 0.5
     speed_px_s: Annotated[
         float,
@@ -128,9 +130,9 @@ def check_tracking(settings: TrackSettings) -> None:
 def _faults(settings: TrackSettings) -> Iterator[str]:
     if settings.motion not in MODELS:
         yield f"track.motion: expected {', '.join(MODELS)}, got {settings.motion!r}"
-    motion = ("sway_px_s", "own_sway_px_s", "turn_rad_s", "speed_px_s", "group_radius_px", "default_sd_px")
+    motion = ("manoeuvre_px_s2", "own_manoeuvre_px_s2", "manoeuvre_s", "turn_rad_s", "speed_px_s")
     detector = ("clutter_density", "low_score_false_alarms", "birth_density", "resolution_px", "resolution_sd_px")
-    for name in (*motion, *detector, "brightness_sd", "gate_chi2", "confirm_score", "max_coast_s"):
+    for name in (*motion, "group_radius_px", "default_sd_px", *detector, "brightness_sd", "gate_chi2", "confirm_score", "max_coast_s"):
         if not 0 < getattr(settings, name) < 1e9:
             yield f"track.{name}: expected a number above 0, got {getattr(settings, name)}"
     if not 0 <= settings.confirm_travel_px < 1e6:

@@ -42,7 +42,7 @@ MEAN_LIFE_FRAMES = 1000.0  # of a target in view, roughly
 DECORRELATION_POWER = 1.7
 BRIGHTNESS_LEARNING_RATE = 0.05  # weight of each new detection in the usual brightness
 MAX_GAP_S = 10.0  # between frames: after a longer one all targets are taken to be gone
-MIN_OWN_SWAY = 0.5  # factor of own_sway_px_s in calm modes: a group that flies calmly may still move within
+MIN_OWN_AGILITY = 0.5  # factor of own_manoeuvre_px_s2 in calm modes: a group that flies calmly may still move within
 MODE_PERSISTENCE = 0.98  # probability that a motion mode continues, from frame to frame
 MAX_LATE_FRAMES = 64  # kept for late frames, besides those of the lag
 
@@ -305,6 +305,7 @@ def _rules(s: TrackSettings) -> Rules:
         min_existence_probability=s.min_existence_probability,
         survival_probability=1 - 1 / MEAN_LIFE_FRAMES,
         speed_var=s.speed_px_s**2,
+        acceleration_var=s.manoeuvre_px_s2**2 + s.own_manoeuvre_px_s2**2,
         max_hypotheses=s.max_hypotheses,
         max_steps=s.max_steps,
     )
@@ -322,13 +323,13 @@ def _mode_switching(modes: int) -> Floats:
 def _motion(s: TrackSettings, dt: float, error_correlation: float) -> tuple[Floats, Floats, Floats]:
     """Transitions, process noise of the group and of each target (M, D, D), of a step of dt seconds."""
     model = MODELS[s.motion]
-    n, noise = model.size, model.noise(dt)
+    n, noise = model.size, model.density(s.manoeuvre_s) * model.noise(dt)
     size = n + 2 if s.shared_frames > 0 else n
     out = np.zeros((3, len(model.modes), size, size))
     for m, mode in enumerate(model.modes):
         out[0, m, :n, :n] = mode.transition(dt, s.turn_rad_s)
-        out[1, m, :n, :n] = (mode.sway * s.sway_px_s) ** 2 * noise
-        out[2, m, :n, :n] = (max(mode.sway, MIN_OWN_SWAY) * s.own_sway_px_s) ** 2 * noise
+        out[1, m, :n, :n] = (mode.agility * s.manoeuvre_px_s2) ** 2 * noise
+        out[2, m, :n, :n] = (max(mode.agility, MIN_OWN_AGILITY) * s.own_manoeuvre_px_s2) ** 2 * noise
     if s.shared_frames > 0:
         out[0, :, n, n] = out[0, :, n + 1, n + 1] = error_correlation
     return out[0], out[1], out[2]

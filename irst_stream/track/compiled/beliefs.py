@@ -126,6 +126,7 @@ class Rules(NamedTuple):
     min_existence_probability: float
     survival_probability: float  # from frame to frame
     speed_var: float  # px^2/s^2, of a new target along each axis
+    acceleration_var: float  # px^2/s^4, likewise
     max_hypotheses: int
     max_steps: int  # of the searches for associations, in a frame
 

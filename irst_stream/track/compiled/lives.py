@@ -83,7 +83,7 @@ def _start_state(measurement, rules, x, cov):  # type: ignore[no-untyped-def]
     for m in range(modes):
         x[m, 0], x[m, 1] = measurement[0], measurement[1]
         for a in range(2, size - (2 if rules.errors_in_state else 0)):
-            cov[m, a, a] = rules.speed_var
+            cov[m, a, a] = rules.speed_var if a < 4 else rules.acceleration_var
         for a in range(2):
             for b in range(2):
                 cov[m, a, b] = measurement[2 + a + b]
