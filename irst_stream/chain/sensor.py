@@ -46,9 +46,17 @@ class NoNetwork:
 
 
 class SensorTracker(Protocol):
-    """Tracks one sensor's targets from frame to frame; `next_id` is the id of the next new track."""
+    """Tracks one sensor's targets from frame to frame.
+
+    `next_id` is the id of the next new track. `repeats`: consecutive frames in which one false alarm may be detected, which
+    the chain sets. `exhausted` counts frames whose association was cut short, `refused` detections that started no track
+    because there were too many.
+    """
 
     next_id: int
+    repeats: int
+    exhausted: int
+    refused: int
 
     def settle(self, detections: Detections, pose: Pose | None, shape: tuple[int, int] | None) -> list[Tracks]:
         """Process the next frame's detections; return the tracks that they settle.
@@ -86,7 +94,11 @@ class SensorChain:
         if self.tracker is None:
             return []
         view = views[len(views) // 2] if views else None
+        self.tracker.repeats, before = self.windows.repeats, (self.tracker.exhausted, self.tracker.refused)
         settled = self.tracker.settle(detections, view.pose if view else None, view.shape if view else None)
+        for event, count, now in zip(("exhausted", "refused"), before, (self.tracker.exhausted, self.tracker.refused)):
+            if now > count:
+                self.windows.events[detections.stamp.sensor, event] += now - count
         for tracks in settled[-1:]:
             self.windows.hold(tracks.state[tracks.confirmed, :2])
         return settled

@@ -125,7 +125,8 @@ class SequenceCheck:
 class WindowBuilder:
     """Builds the windows of one sensor.
 
-    `events` counts the events named above by sensor and name, and "regions", those left out because there were too many.
+    `events` counts the events named above by sensor and name, and "regions", those left out because there were too many;
+    and of the tracker "exhausted", frames whose association was cut short, and "refused", detections that started no track.
     `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """
 
@@ -184,6 +185,14 @@ class WindowBuilder:
     def count(self, frame: Frame, event: str) -> None:
         """Count an event that is not about the frame's place in the sequence."""
         self._check.count(frame, event)
+
+    @property
+    def repeats(self) -> int:
+        """Consecutive windows in which one false alarm may be detected.
+
+        A patch's in all that hold its frame; a full frame's where the search averages over it.
+        """
+        return self.length if self._cutter is None else min(self.length, self._search.average)
 
     @property
     def bad_pixels(self) -> Ints:

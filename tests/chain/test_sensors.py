@@ -13,7 +13,7 @@ from irst_stream.chain.sensor import NoNetwork, SensorChain
 from irst_stream.chain.window import WindowBuilder
 from irst_stream.track import Tracker, TrackSettings
 
-AT_ONCE = TrackSettings(confirm_hits=1, confirm_window=1)
+AT_ONCE = TrackSettings(false_tracks_h=1e8)  # confirmed at the first detection
 
 
 class BrightestPixel:

@@ -192,10 +192,8 @@ def test_every_model_tracks_a_straight_flight(settings):
     [
         ({"manoeuvre_px_s2": 0.0}, "track.manoeuvre_px_s2: expected a number above 0"),
         ({"detection_probability": 1.0}, "track.detection_probability: expected more than 0 and less than 1"),
-        (
-            {"confirm_hits": 4, "confirm_window": 3},
-            "track.confirm_hits: expected 1 <= confirm_hits <= confirm_window <= 32",
-        ),
+        ({"false_tracks_h": 0.0}, "track.false_tracks_h: expected a number above 0"),
+        ({"clutter_memory_s": -1.0}, "track.clutter_memory_s: expected 0 or more"),
         ({"max_hypotheses": 0}, "track.max_hypotheses: expected 1 to 200"),
     ],
 )
