@@ -135,7 +135,6 @@ def _track_lines(c: Calibration) -> Iterator[str]:
         yield f"confirm_travel_px = {travel:.2g}  # what stays at its pixel is clutter"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"
-    yield "min_existence_probability = 1e-9"
     yield f"jitter_px = {JITTER_PX if c.noise.compressed else JITTER_PX / 5}"
     yield "gate_chi2 = 25.0"
     if not _tells_groups(c):

@@ -81,7 +81,7 @@ class SensorChain:
     def push(self, frame: Frame) -> tuple[Window, list[PlatformView]] | None:
         """Add the next frame; return the window that it completes, with platform shifts, and the views of its frames."""
         if frame.pose is not None and frame.pose.x != frame.pose.x:  # NaN: the sensor sent a pose that cannot be used
-            self.windows.count(frame, "pose")
+            self.windows.count(frame.stamp.sensor, "pose")
         self.poses.add(frame)
         window = self.windows.push(frame)
         if window is None:
@@ -94,11 +94,11 @@ class SensorChain:
         if self.tracker is None:
             return []
         view = views[len(views) // 2] if views else None
-        self.tracker.repeats, before = self.windows.repeats, (self.tracker.exhausted, self.tracker.refused)
+        self.tracker.repeats = self.windows.repeats
+        before = self.tracker.exhausted, self.tracker.refused
         settled = self.tracker.settle(detections, view.pose if view else None, view.shape if view else None)
-        for event, count, now in zip(("exhausted", "refused"), before, (self.tracker.exhausted, self.tracker.refused)):
-            if now > count:
-                self.windows.events[detections.stamp.sensor, event] += now - count
+        self.windows.count(detections.stamp.sensor, "exhausted", self.tracker.exhausted - before[0])
+        self.windows.count(detections.stamp.sensor, "refused", self.tracker.refused - before[1])
         for tracks in settled[-1:]:
             self.windows.hold(tracks.state[tracks.confirmed, :2])
         return settled

@@ -1,8 +1,8 @@
 """Clutter as it is measured: how dense false detections are at each place, and the evidence that confirms a track.
 
-Tracks that end without being confirmed were clutter, and so were detections that started none: each of their detections counts
-where it was. Per area and frame, blended with the settings' density while little is known, that is the clutter density of a
-cell. It fades by the settings' clutter_memory_s.
+Tracks that end without being confirmed were clutter, and so were detections that no track has: each counts where it was.
+Per area and frame, blended with the settings' density while little is known, that is the clutter density of a cell. It
+fades within the settings' clutter_memory_s.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def density_at(known: ClutterMap, xy: Floats, settings: TrackSettings) -> Floats
 def confirm_score(known: ClutterMap, settings: TrackSettings) -> float:
     """Log-likelihood ratio that confirms a track.
 
-    Clutter reaches a likelihood ratio of L with a probability of at most 1 / L (Ville's inequality). Of S tracks that clutter
-    starts in an hour, at most S / L are confirmed, and that is to be the settings' false_tracks_h.
+    Clutter reaches a likelihood ratio of L with a probability of at most 1 / L (Ville's inequality). Of S tracks that
+    clutter starts in an hour, at most S / L are confirmed, and that is to be the settings' false_tracks_h.
     """
     starts_h = 3600 * (known.starts + 1) / (known.seconds + PRIOR_S)
     return max(math.log(starts_h / settings.false_tracks_h), MIN_CONFIRM_SCORE)

@@ -32,7 +32,8 @@ def to_measurements(
 ) -> Measurements:
     """Convert detections in the stabilised frame, with the settings' values where they give no covariance or amplitude_sd.
 
-    density (N,): of clutter at each detection, px^-2 and frame. first_id: id of the track that the first detection may start, the others' follow; frame_s: seconds from frame to frame.
+    density (N,): of clutter at each detection, px^-2 and frame; first_id: id of the track that the first detection may
+    start, the others' follow; frame_s: seconds from frame to frame.
     """
     s, n = settings, len(detections)
     errors_in_state = s.shared_frames > 0

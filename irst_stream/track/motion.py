@@ -2,9 +2,9 @@
 
 A state is x, y, vx, vy, and ax, ay where the model has accelerations; px and seconds. Transitions are (D, D). Process
 noise (D, D) is white noise on the highest derivative, of spectral density 1, integrated exactly (van Loan): two steps of
-dt / 2 give what one step of dt gives. The settings state accelerations that last for a while (an Ornstein-Uhlenbeck process);
-`density` turns them into white noise that is as strong over times longer than that. A model of one's own is one more record,
-and tests/track/test_motion.py checks it.
+dt / 2 give what one step of dt gives. The settings state accelerations that last for a while (an Ornstein-Uhlenbeck
+process); `density` turns them into white noise that is as strong over longer times. A model of one's own is one more
+record, and tests/track/test_motion.py checks it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["MODELS", "Mode", "MotionModel", "window_noise"]
 
 
 class Mode(NamedTuple):
-    """One way to move: transition(dt, rate) (D, D), rate: TrackSettings.turn_rad_s; agility: factor of the accelerations."""
+    """One way to move: transition(dt, rate) (D, D), rate: TrackSettings.turn_rad_s; agility: factor of accelerations."""
 
     transition: Callable[[float, float], Floats]
     agility: float = 1.0
 
 
 def white_acceleration(lasting_s: float) -> float:
-    """Spectral density, px^2/s^3, of white acceleration that stands for one of variance 1 px^2/s^4 and that correlation time."""
+    """Density, px^2/s^3, of white noise as strong as accelerations of variance 1 px^2/s^4 and that correlation time."""
     return 2 * lasting_s
 
 
 def white_jerk(lasting_s: float) -> float:
-    """Spectral density, px^2/s^5, of the white jerk that drives accelerations of variance 1 px^2/s^4 and that correlation time."""
+    """Density, px^2/s^5, of the white jerk that drives accelerations of variance 1 px^2/s^4 and that correlation time."""
     return 2 / lasting_s
 
 

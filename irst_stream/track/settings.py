@@ -16,9 +16,9 @@ __all__ = ["TrackSettings", "check_tracking"]
 class TrackSettings:
     """What is known of targets and detector, how tracks start and end, and how many hypotheses are kept.
 
-    Motion is stated in px and seconds and so holds at any frame rate. The accelerations of members within their group matter
-    most, own_manoeuvre_px_s2: a value that is too small is worse than one that is too large, since tracks then lag behind and
-    claim to be surer than they are.
+    Motion is stated in px and seconds and so holds at any frame rate. The accelerations of members within their group
+    matter most, own_manoeuvre_px_s2: a value that is too small is worse than one that is too large, since tracks then lag
+    behind and claim to be surer than they are.
     """
 
     motion: Annotated[
@@ -68,15 +68,15 @@ class TrackSettings:
     clutter_density: Annotated[
         float,
         about(
-            "False detections a px^2 and frame, everywhere until clutter_memory_s teaches otherwise. Larger values start fewer"
-            " false tracks, and true ones later."
+            "False detections a px^2 and frame, until clutter_memory_s teaches otherwise. Larger values start fewer false"
+            " tracks, and true ones later."
         ),
     ] = 4e-4
     clutter_memory_s: Annotated[
         float,
         about(
-            "Seconds over which the clutter density of each place is learnt, from detections that come and go there; 0: it is"
-            " clutter_density everywhere."
+            "Seconds over which the clutter density of each place is learnt, from detections that come and go there; 0: it"
+            " is clutter_density everywhere."
         ),
     ] = 0.0
     low_score_false_alarms: Annotated[
@@ -98,8 +98,8 @@ class TrackSettings:
     false_tracks_h: Annotated[
         float,
         about(
-            "Tracks of clutter that may be confirmed in an hour. The evidence that confirms a track follows from it, from how"
-            " many tracks start and from the clutter density. Smaller values confirm later."
+            "Tracks of clutter that may be confirmed in an hour. The evidence that confirms a track follows from it and"
+            " from how many tracks start, as measured. Smaller values confirm later."
         ),
     ] = 1.0
     confirm_travel_px: Annotated[
@@ -112,22 +112,26 @@ class TrackSettings:
     jump_px: Annotated[
         float,
         about(
-            "Standard deviation along each axis of the jumps of a confirmed target's detections, px, as an extended target's"
-            " brightest part makes them now and then; 0: targets do not jump."
+            "Standard deviation along each axis of the jumps of a confirmed target's detections, px, as the brightest part"
+            " of an extended target makes them now and then; 0: targets do not jump."
         ),
     ] = 0.0
     max_coast_s: Annotated[float, about("Seconds that a confirmed track coasts without a detection before it ends.")] = 0.3
     min_existence_probability: Annotated[
-        float, about("A track that is less likely than this to exist ends. Larger values end tracks sooner.")
-    ] = 1e-3
+        float,
+        about(
+            "A track that is less likely than this to exist ends, and a detection less likely than this to be a new target"
+            " starts none. Larger values end tracks sooner."
+        ),
+    ] = 1e-6
     max_hypotheses: Annotated[
         int, about("Association hypotheses kept for each group. More keep identities longer, and take longer.")
     ] = 3
     max_steps: Annotated[
         int,
         about(
-            "Steps of the association that a frame may take, some 20 ns each; groups beyond keep the first association found,"
-            " and the frame is counted (exhausted)."
+            "Steps of the association that a frame may take, some 20 ns each; groups beyond keep the first association"
+            " found, and the frame is counted (exhausted)."
         ),
     ] = 200_000
     max_tracks: Annotated[
@@ -152,7 +156,16 @@ def _faults(settings: TrackSettings) -> Iterator[str]:
         yield f"track.motion: expected {', '.join(MODELS)}, got {settings.motion!r}"
     motion = ("manoeuvre_px_s2", "own_manoeuvre_px_s2", "manoeuvre_s", "turn_rad_s", "speed_px_s")
     detector = ("clutter_density", "low_score_false_alarms", "birth_density", "resolution_px", "resolution_sd_px")
-    for name in (*motion, "group_radius_px", "default_sd_px", *detector, "brightness_sd", "gate_chi2", "false_tracks_h", "max_coast_s"):
+    for name in (
+        *motion,
+        "group_radius_px",
+        "default_sd_px",
+        *detector,
+        "brightness_sd",
+        "gate_chi2",
+        "false_tracks_h",
+        "max_coast_s",
+    ):
         if not 0 < getattr(settings, name) < 1e9:
             yield f"track.{name}: expected a number above 0, got {getattr(settings, name)}"
     for name, limit in (("confirm_travel_px", 1e6), ("jitter_px", 1e3), ("jump_px", 1e3), ("clutter_memory_s", 1e6)):

@@ -13,6 +13,7 @@ import numpy as np
 from irst_stream.chain.platform import frame_centre, is_known, to_frame, to_world
 from irst_stream.errors import UsageError
 from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.track.clutter import ClutterMap, confirm_score, density_at, false_detections, learn
 from irst_stream.track.compiled import (
     AMPLITUDE,
     CONFIRMED,
@@ -30,7 +31,6 @@ from irst_stream.track.compiled import (
     predict,
     smooth_back,
 )
-from irst_stream.track.clutter import ClutterMap, confirm_score, density_at, false_detections, learn
 from irst_stream.track.measurements import MAX_ERROR_PARTS, Measurements, to_measurements
 from irst_stream.track.motion import MODELS
 from irst_stream.track.settings import TrackSettings, check_tracking
@@ -68,7 +68,8 @@ class _FrameState(NamedTuple):
     """The hypotheses after a frame, and the prediction step that led to them, which smoothing needs.
 
     pose: the platform's, or the last known one; brightness: mean and variance of amplitudes, see clutter_brightness;
-    clutter: as measured so far; error_correlation: of consecutive detections' errors, negative where errors are not part of the state.
+    clutter: as measured so far; error_correlation: of consecutive detections' errors, negative where errors are not part of
+    the state.
     """
 
     given: _Input

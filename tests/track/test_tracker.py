@@ -214,13 +214,12 @@ def test_a_clock_that_goes_back_resets_the_tracker_once():
     assert tracker.late == 0
 
 
-def test_low_scores_start_no_track_but_continue_one():
+def test_a_score_of_zero_starts_no_track_but_continues_one():
     tracker = Tracker()
     for k in range(40):
-        low_score = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.05))
-        assert len(tracker.step(low_score)) == 0
+        assert len(tracker.step(replace(detections(k, [[5.0, 5.0]]), score=np.zeros(1)))) == 0
     for k in range(40, 80):
-        seen = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.95 if k < 44 else 0.05))
+        seen = replace(detections(k, [[5.0, 5.0]]), score=np.full(1, 0.95 if k < 44 else 0.0))
         tracks = tracker.step(seen)
     assert tracks.confirmed.tolist() == [True]
     assert tracks.detection.tolist() == [0]

@@ -116,7 +116,7 @@ def _list_options(detections, j, floats, ints, prediction, k, rules, search):  #
     candidates = 0
     for i in range(n):
         dx, dy, xx, xy, yy = innovation(i, measurement, floats, positions, position_cov)
-        jump = jump_variance(i, dx, dy, xx, xy, yy, floats, ints, rules)
+        jump = jump_variance(i, dx, dy, xx, xy, yy, ints, rules)
         log_density, chi2 = gaussian_log_density(dx, dy, xx + jump, xy, yy + jump)
         if chi2 < (JUMP_GATE_CHI2 if jump > 0 else rules.gate_chi2) and count < MAX_OPTIONS:
             brightness_gain = brightness_log_ratio(1 << i, floats, amplitude, log_clutter, rules)

@@ -31,6 +31,7 @@ from irst_stream.track.compiled.beliefs import (
     SCORE,
     error_covariance,
 )
+
 __all__ = ["add_births", "count_detection", "has_ended", "is_confirmed"]
 
 GIVE_UP_SCORE = -4.6  # a track's log-likelihood ratio at which it is taken for clutter: one target in 100 starts again
@@ -66,8 +67,8 @@ def count_detection(x, y, gain, floats, ints, rules):  # type: ignore[no-untyped
 def is_confirmed(x, y, floats, rules):  # type: ignore[no-untyped-def]
     """Whether a track at x, y px has the evidence that confirms it, and has moved far enough.
 
-    What moves steadily is half its way from the mean of the places where it was seen. The mean, unlike the first place, does
-    not depend on a single detection.
+    What moves steadily is half its way from the mean of the places where it was seen. The mean, unlike the first place,
+    does not depend on a single detection.
     """
     way = 2 * math.hypot(x - floats[MEAN_X], y - floats[MEAN_Y])
     return floats[SCORE] >= rules.confirm_score and way >= rules.confirm_travel_px

@@ -164,7 +164,7 @@ def innovation(i, measurement, floats, positions, position_cov):  # type: ignore
 
 
 @compiled
-def jump_variance(i, dx, dy, xx, xy, yy, floats, ints, rules):  # type: ignore[no-untyped-def]
+def jump_variance(i, dx, dy, xx, xy, yy, ints, rules):  # type: ignore[no-untyped-def]
     """Variance, px^2, of the jump that target i must have made if an innovation outside the gate is its own; else 0.
 
     What is detected of a target larger than the PSF is its brightest part, which may change at once.

@@ -94,14 +94,17 @@ def apply_event(masks, detections, workspace, c, prediction, h, rules):  # type:
 
 @compiled
 def _let_jump(mask, measurement, cov, size, floats, ints, prediction, h, rules):  # type: ignore[no-untyped-def]
-    """Widen the position of a single target that must have jumped to its detection, in place; return the log probability."""
+    """Widen the position of a single target that must have jumped to its detection, in place; return its log probability.
+
+    0 where no target has jumped.
+    """
     if mask & (mask - 1):
         return 0.0
     i = 0
     while not mask >> i & 1:
         i += 1
     dx, dy, xx, xy, yy = innovation(i, measurement, floats, prediction.positions[h], prediction.position_cov[h])
-    jump = jump_variance(i, dx, dy, xx, xy, yy, floats, ints, rules)
+    jump = jump_variance(i, dx, dy, xx, xy, yy, ints, rules)
     if jump == 0.0:
         return 0.0
     for m in range(len(cov)):
