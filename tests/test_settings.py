@@ -75,8 +75,8 @@ def test_all_invalid_fit_search_and_tracker_settings_are_named_at_once(tmp_path)
         "propose.most_regions: expected 1 to 10,000, got 0",
         "propose.average: expected 1, 3 or 5 frames, got 2",
         "track.gate_chi2: expected a number above 0, got 0.0",
-        "track.min_existence_probability: expected more than 0 and less than 0.5, got 0.5",
         "track.false_tracks_h: expected a number above 0, got 0.0",
+        "track.min_existence_probability: expected more than 0 and less than 0.5, got 0.5",
         "track.smoothing_lag: expected 0 to 1000, got -1",
     ]
 

@@ -131,7 +131,7 @@ def _track_lines(c: Calibration) -> Iterator[str]:
     rate = c.rate_hz or 30.0
     yield "false_tracks_h = 1.0  # that clutter may raise in an hour"
     if c.platform.farthest < MAX_SWAY_PX:
-        travel = TRAVEL_PX + c.platform.farthest
+        travel = TRAVEL_PX + (0.0 if c.platform.still else c.platform.farthest)
         yield f"confirm_travel_px = {travel:.2g}  # what stays at its pixel is clutter"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"

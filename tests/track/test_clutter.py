@@ -81,7 +81,7 @@ def test_clutter_is_learnt_where_it_comes_and_goes():
     learning = Tracker(replace(SKY, clutter_density=1e-5, clutter_memory_s=60.0))
     false = {constant: set(), learning: set()}
     for k in range(1500):
-        flicker = [[60.0, 60.0] + rng.uniform(-3, 3, 2)] if rng.random() < 0.35 else []
+        flicker = [np.full(2, 60.0) + rng.uniform(-3, 3, 2)] if rng.random() < 0.35 else []
         for tracker, found in false.items():
             tracks = tracker.step(seen(k, np.vstack([clutter(rng, 1e-5), *flicker])))
             if k >= 500:

@@ -182,8 +182,8 @@ def test_every_model_tracks_a_straight_flight(settings):
     path = np.stack([10 + 0.05 * np.arange(60), 10 - 0.02 * np.arange(60)], axis=-1)[:, None]
     frames = follow(path, np.array([235.0]), settings=TrackSettings(**settings))
     tracks, truth = frames[-1]
-    assert len(tracks) == 1
-    assert np.linalg.norm(tracks.state[0, :2] - truth.xy[0]) < 0.15
+    assert tracks.confirmed.sum() == 1
+    assert np.linalg.norm(tracks.state[tracks.confirmed][0, :2] - truth.xy[0]) < 0.15
     assert (np.linalg.eigvalsh(tracks.cov) > 0).all()
 
 
