@@ -113,7 +113,7 @@ class TrackSettings:
         float,
         about(
             "Standard deviation along each axis of the jumps of a confirmed target's detections, px, as the brightest part"
-            " of an extended target makes them now and then; 0: targets do not jump."
+            " of an extended target makes them now and then; none starts within twice that of a confirmed one. 0: no jumps."
         ),
     ] = 0.0
     max_coast_s: Annotated[float, about("Seconds that a confirmed track coasts without a detection before it ends.")] = 0.3

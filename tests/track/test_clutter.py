@@ -156,6 +156,15 @@ def test_a_target_whose_brightest_part_changes_keeps_its_id(jump_px, ids):
     assert np.linalg.norm(tracks.state[tracks.confirmed][-1, :2] - [55.9, 50]) < 0.5
 
 
+@pytest.mark.parametrize(("jump_px", "tracks_there"), [(0.0, 2), (2.0, 1)])
+def test_a_part_of_an_extended_target_starts_no_track(jump_px, tracks_there):
+    tracker, rng = Tracker(replace(SKY, jump_px=jump_px)), np.random.default_rng(6)
+    for k in range(60):
+        parts = [[50 + 0.1 * k, 50.0], [52.5 + 0.1 * k, 50.0]][: 1 + (k >= 20)]
+        tracks = tracker.step(seen(k, np.array(parts) + SD * rng.standard_normal((len(parts), 2))))
+    assert tracks.confirmed.sum() == tracks_there
+
+
 def crowd(k, rng, count=300, side=3.0):
     return seen(k, 100 + rng.uniform(0, side, (count, 2)))
 

@@ -32,12 +32,13 @@ from irst_stream.track.compiled.beliefs import (
     error_covariance,
 )
 
-__all__ = ["add_births", "count_detection", "has_ended", "is_confirmed"]
+__all__ = ["add_births", "count_detection", "has_ended"]
 
 GIVE_UP_SCORE = -4.6  # a track's log-likelihood ratio at which it is taken for clutter: one target in 100 starts again
 DETECTABILITY_FRAMES = 40  # over which a target's own detection probability is averaged, at most
 DETECTABILITY_PRIOR_FRAMES = 10  # for which the settings' detection probability counts
 MIN_DETECTABILITY = 0.1
+PART_REACH = 2.0  # times jump_px: parts of one target are that far from each other at most
 
 
 @compiled
@@ -59,12 +60,12 @@ def count_detection(x, y, gain, floats, ints, rules):  # type: ignore[no-untyped
     floats[DETECTABILITY] += share * (rules.detection_probability - floats[DETECTABILITY])
     floats[DETECTABILITY] = max(floats[DETECTABILITY], MIN_DETECTABILITY)
     ints[MISSES] = 0
-    if is_confirmed(x, y, floats, rules):
+    if _is_confirmed(x, y, floats, rules):
         ints[CONFIRMED] = 1
 
 
 @compiled
-def is_confirmed(x, y, floats, rules):  # type: ignore[no-untyped-def]
+def _is_confirmed(x, y, floats, rules):  # type: ignore[no-untyped-def]
     """Whether a track at x, y px has the evidence that confirms it, and has moved far enough.
 
     What moves steadily is half its way from the mean of the places where it was seen. The mean, unlike the first place,
@@ -90,6 +91,8 @@ def add_births(workspace, c, masks, detections, rules):  # type: ignore[no-untyp
         n, birth = workspace.target_count[c], detections.measurements[j, BIRTH_PROBABILITY]
         if masks[j] or n >= MAX_GROUP_TARGETS or birth < rules.min_existence_probability:
             continue
+        if _is_part(detections.measurements[j], workspace.x[c, :n], workspace.ints[c], rules):
+            continue
         a, b = n * size, (n + 1) * size
         workspace.cov[c, :, a:b, :b] = 0.0
         workspace.cov[c, :, :b, a:b] = 0.0
@@ -97,6 +100,16 @@ def add_births(workspace, c, masks, detections, rules):  # type: ignore[no-untyp
         _start_track(detections, j, rules, workspace.floats[c, n], workspace.ints[c, n])
         workspace.ints[c, n, ERROR_SOURCE] = detections.error_sources[j]
         workspace.target_count[c] = n + 1
+
+
+@compiled
+def _is_part(measurement, x, ints, rules):  # type: ignore[no-untyped-def]
+    """Whether a detection is taken for another part of a confirmed target: where targets are larger than the PSF."""
+    reach = PART_REACH * rules.jump_px
+    for i in range(len(x)):
+        if ints[i, CONFIRMED] and math.hypot(measurement[0] - x[i, 0, 0], measurement[1] - x[i, 0, 1]) < reach:
+            return True
+    return False
 
 
 @compiled
@@ -129,4 +142,4 @@ def _start_track(detections, j, rules, floats, ints):  # type: ignore[no-untyped
     floats[MEAN_X], floats[MEAN_Y] = measurement[0], measurement[1]
     ints[ID], ints[HITS], ints[MISSES], ints[AGE], ints[EVIDENCE_AGE] = detections.first_id + row, 1, 0, 1, 1
     ints[DETECTION], ints[PARENT_ROW] = row, -1
-    ints[CONFIRMED] = 1 if is_confirmed(measurement[0], measurement[1], floats, rules) else 0
+    ints[CONFIRMED] = 1 if _is_confirmed(measurement[0], measurement[1], floats, rules) else 0
