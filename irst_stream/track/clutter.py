@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irst_stream.track.compiled import CONFIRMED, DETECTION, HITS, ID, MEAN_X, MEAN_Y, PARENT_ROW, Beliefs
+from irst_stream.track.compiled import CONFIRMED, DETECTION, HITS, ID, MEAN_X, MEAN_Y, Beliefs
 from irst_stream.track.settings import TrackSettings
 from irst_stream.types import Floats, Ints
 
@@ -21,7 +21,7 @@ __all__ = ["ClutterMap", "confirm_score", "density_at", "false_detections", "lea
 CELL_PX = 8.0
 CELLS = 160  # a side of the map, which repeats itself beyond: it has no border, as the stabilised frame has none
 PRIOR_FRAMES = 25.0  # for which the settings' density counts
-PRIOR_S = 1.0  # in which one track is taken to have started, before the first has
+PRIOR_S = 1.0  # in which clutter is taken to have started one track, before the first has
 MEMORY_S = 60.0  # of the rate at which tracks start
 MIN_CONFIRM_SCORE = 0.0
 
@@ -29,7 +29,8 @@ MIN_CONFIRM_SCORE = 0.0
 class ClutterMap(NamedTuple):
     """What was counted so far, faded: false detections in each cell (CELLS, CELLS), and in how many frames.
 
-    starts: tracks started, and in how many seconds. The counts are empty (0, 0) where the settings learn no map.
+    starts: tracks that clutter started, known once they end unconfirmed, and in how many seconds. The counts are empty
+    (0, 0) where the settings learn no map.
     """
 
     counts: Floats
@@ -50,7 +51,7 @@ def learn(
     """Count a frame.
 
     false_xy (N, 2) px: places of false detections, of so many each: times (N,), as found out since the last frame; starts:
-    tracks that the frame starts; step_s: since the last frame, 0 for the first.
+    tracks found to be clutter since; step_s: since the last frame, 0 for the first.
     """
     keep = math.exp(-step_s / MEMORY_S)
     starts_now, seconds = keep * known.starts + starts, keep * known.seconds + step_s
@@ -66,16 +67,16 @@ def false_detections(before: Beliefs, after: Beliefs, xy: Floats) -> tuple[Float
     """What two frames tell of clutter, given the beliefs before and after the later one, and its detections xy (N, 2) px.
 
     Returns places (N, 2) px and how many false detections were there (N,): those of tracks that ended unconfirmed, and the
-    later frame's that no track has; and how many tracks this frame starts. Only each group's likeliest hypothesis counts.
+    later frame's that no track has; and how many tracks these were. Only each group's likeliest hypothesis counts.
     """
-    old, new = _likeliest_rows(before), _likeliest_rows(after)
+    old = _likeliest_rows(before)
     ended = old[(before.ints[old, CONFIRMED] == 0) & ~np.isin(before.ints[old, ID], after.ints[:, ID])]
     alone = np.ones(len(xy), bool)
     taken = after.ints[:, DETECTION]
     alone[taken[taken >= 0]] = False
     places = np.concatenate([before.floats[ended][:, [MEAN_X, MEAN_Y]], xy[alone]])
     times = np.concatenate([before.ints[ended, HITS].astype(np.float64), np.ones(int(alone.sum()))])
-    return places, times, int((after.ints[new, PARENT_ROW] < 0).sum())
+    return places, times, len(ended)
 
 
 def _likeliest_rows(beliefs: Beliefs) -> Ints:
