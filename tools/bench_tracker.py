@@ -141,9 +141,7 @@ def stress(make: Callable[[], Any], side: float) -> dict[str, Any]:
         spent.append(1e3 * (time.perf_counter() - began))
     p50, p99 = (float(value) for value in np.percentile(spent[WARM_UP:], [50, 99]))
     row = {"crowd": CROWD, "side_px": side, "ms_p50": p50, "ms_p99": p99, "exhausted": tracker.exhausted}
-    print(
-        f"\ncrowd of {CROWD} detections in {side:g} x {side:g} px, {CROWD_FRAMES} frames: {p50:.1f} / {p99:.1f} ms, p50 / p99;"
-    )
+    print(f"\ncrowd of {CROWD} detections in {side:g} x {side:g} px: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
     print(f"    {tracker.exhausted} frames cut short, {tracker.refused} detections that started no track", flush=True)
     return row
 
