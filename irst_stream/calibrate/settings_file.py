@@ -12,8 +12,11 @@ from irst_stream.point_spread import PointSpread
 
 __all__ = ["warnings_of", "write_settings"]
 
-CONFIRM_S, COAST_S = 0.4, 1.0  # of a track: late confirmation and long coasting hold identities in clutter
-MAX_CONFIRM_FRAMES = 32
+COAST_S = 1.0  # of a track: long coasting holds identities in clutter
+CLUTTER_MEMORY_S = 60.0
+TRAVEL_PX = 1.0  # of a target before its track is confirmed, beyond what the platform moves
+MAX_SWAY_PX = 3.0  # of the platform: where it moves farther, what stays at its place cannot be told from what moves
+JUMP_PX = 2.0  # of targets that are not points
 JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
 TABLE_DOUBT = 0.04  # a table's misfit is counted by model_error
@@ -136,23 +139,23 @@ def _propose_lines(c: Calibration, clutter_map: str) -> Iterator[str]:
 
 def _track_lines(c: Calibration) -> Iterator[str]:
     rate = c.rate_hz or 30.0
-    window = int(np.clip(round(CONFIRM_S * rate * 1.3), 4, MAX_CONFIRM_FRAMES))
-    yield f"confirm_hits = {max(round(window / 1.3), 3)}  # of {window} frames: {CONFIRM_S} s at {rate:g} frames/s"
-    yield f"confirm_window = {window}"
-    if c.clutter is not None:
-        yield "confirm_travel_px = 1.0  # what stays at its pixel is clutter"
+    yield "false_tracks_h = 1.0  # that clutter may raise in an hour"
+    if c.platform.farthest < MAX_SWAY_PX:
+        travel = TRAVEL_PX + (0.0 if c.platform.still else c.platform.farthest)
+        yield f"confirm_travel_px = {travel:.2g}  # what stays at its pixel is clutter"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"
-    yield "min_existence_probability = 1e-9"
     yield f"jitter_px = {JITTER_PX if c.noise.compressed else JITTER_PX / 5}"
     yield "gate_chi2 = 25.0"
     if not _tells_groups(c):
         yield "resolution_px = 0.05  # one target is one detection"
         yield "resolution_sd_px = 0.02"
         yield "brightness = false"
+        yield f"jump_px = {JUMP_PX}  # of the brightest part of a target that is not a point"
     area = c.shape[0] * c.shape[1]
     density = max(c.propose.false_alarms * 3 / area, 1e-7)
-    yield f"clutter_density = {density:.2g}  # false detections a px^2 and frame"
+    yield f"clutter_density = {density:.2g}  # false detections a px^2 and frame, at first"
+    yield f"clutter_memory_s = {CLUTTER_MEMORY_S:g}  # over which the density of each place is learnt"
     yield f"birth_density = {density / 10:.2g}"
     speed = _speed(c) * rate
     yield f"speed_px_s = {max(speed, 5.0):.3g}"

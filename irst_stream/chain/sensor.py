@@ -46,9 +46,17 @@ class NoNetwork:
 
 
 class SensorTracker(Protocol):
-    """Tracks one sensor's targets from frame to frame; `next_id` is the id of the next new track."""
+    """Tracks one sensor's targets from frame to frame.
+
+    `next_id` is the id of the next new track. `repeats`: consecutive frames in which one false alarm may be detected, which
+    the chain sets. `exhausted` counts frames whose association was cut short, `refused` detections that started no track
+    because there were too many.
+    """
 
     next_id: int
+    repeats: int
+    exhausted: int
+    refused: int
 
     def settle(self, detections: Detections, pose: Pose | None, shape: tuple[int, int] | None) -> list[Tracks]:
         """Process the next frame's detections; return the tracks that they settle.
@@ -73,7 +81,7 @@ class SensorChain:
     def push(self, frame: Frame) -> tuple[Window, list[PlatformView]] | None:
         """Add the next frame; return the window that it completes, with platform shifts, and the views of its frames."""
         if frame.pose is not None and frame.pose.x != frame.pose.x:  # NaN: the sensor sent a pose that cannot be used
-            self.windows.count(frame, "pose")
+            self.windows.count(frame.stamp.sensor, "pose")
         self.poses.add(frame)
         window = self.windows.push(frame)
         if window is None:
@@ -86,7 +94,11 @@ class SensorChain:
         if self.tracker is None:
             return []
         view = views[len(views) // 2] if views else None
+        self.tracker.repeats = self.windows.repeats
+        before = self.tracker.exhausted, self.tracker.refused
         settled = self.tracker.settle(detections, view.pose if view else None, view.shape if view else None)
+        self.windows.count(detections.stamp.sensor, "exhausted", self.tracker.exhausted - before[0])
+        self.windows.count(detections.stamp.sensor, "refused", self.tracker.refused - before[1])
         for tracks in settled[-1:]:
             self.windows.hold(tracks.state[tracks.confirmed, :2])
         return settled

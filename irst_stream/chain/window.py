@@ -67,21 +67,21 @@ class SequenceCheck:
         if verdict == "late":
             verdict = self._judge_late(frame)
         if verdict not in ("first", "next"):
-            self.count(frame, verdict)
+            self.count(frame.stamp.sensor, verdict)
         if verdict not in DROPPED:
             self._accept(frame, verdict)
         return verdict
 
-    def count(self, frame: Frame, event: str, times: int = 1) -> None:
-        """Count an event of this frame's sensor."""
+    def count(self, sensor: str, event: str, times: int = 1) -> None:
+        """Count an event of a sensor."""
         if times:
-            self.events[frame.stamp.sensor, event] += times
+            self.events[sensor, event] += times
 
     def _judge_late(self, frame: Frame) -> str:
         """Return "late" for a smaller index, unless the last one was a stray or the sensor restarted in its epoch."""
         index, before = frame.stamp.index, self._before_jump
         if before is not None and before.index < index <= before.index + MAX_JUMP:
-            self.count(frame, "missing", index - before.index - 1)
+            self.count(frame.stamp.sensor, "missing", index - before.index - 1)
             return "stray"
         last, run = self._late_run
         run = run + 1 if run and index == last + 1 else 1
@@ -94,7 +94,7 @@ class SequenceCheck:
         if last is not None and verdict == "gap" and frame.stamp.index - last.stamp.index > MAX_JUMP:
             self._before_jump = before or last.stamp
         elif before is not None and last is not None and verdict in ("next", "gap", "pause", "size"):
-            self.count(frame, "missing", min(last.stamp.index - before.index - 1, MAX_MISSING))
+            self.count(frame.stamp.sensor, "missing", min(last.stamp.index - before.index - 1, MAX_MISSING))
         self._late_run = (-1, 0)
         self._last = frame
 
@@ -113,19 +113,20 @@ class SequenceCheck:
             return "size"
         if now.index != before.index + 1:
             if now.index - before.index <= MAX_JUMP:
-                self.count(frame, "missing", now.index - before.index - 1)
+                self.count(frame.stamp.sensor, "missing", now.index - before.index - 1)
             return "gap"
         if now.time_ns - before.time_ns > LONGEST_PAUSE_S * 1e9:
             return "pause"
         if now.time_ns <= before.time_ns and now.clock != "sensor":
-            self.count(frame, "clock")
+            self.count(frame.stamp.sensor, "clock")
         return "next"
 
 
 class WindowBuilder:
     """Builds the windows of one sensor.
 
-    `events` counts the events named above by sensor and name, and "regions", those left out because there were too many.
+    `events` counts the events named above by sensor and name, and "regions", those left out because there were too many;
+    and of the tracker "exhausted", frames whose association was cut short, and "refused", detections that started no track.
     `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """
 
@@ -173,7 +174,7 @@ class WindowBuilder:
         if self._cutter is None:
             return _patch_window(self._frames)
         window, left_out = self._cutter.cut(self._frames)
-        self._check.count(frame, "regions", left_out)
+        self._check.count(frame.stamp.sensor, "regions", left_out)
         return window
 
     def hold(self, xy: Floats) -> None:
@@ -181,9 +182,17 @@ class WindowBuilder:
         if self._cutter is not None:
             self._cutter.proposer.hold(xy)
 
-    def count(self, frame: Frame, event: str) -> None:
-        """Count an event that is not about the frame's place in the sequence."""
-        self._check.count(frame, event)
+    def count(self, sensor: str, event: str, times: int = 1) -> None:
+        """Count an event of the sensor that is not about a frame's place in the sequence."""
+        self._check.count(sensor, event, times)
+
+    @property
+    def repeats(self) -> int:
+        """Consecutive windows in which one false alarm may be detected.
+
+        A patch's in all that hold its frame; a full frame's where the search averages over it.
+        """
+        return self.length if self._cutter is None else min(self.length, self._search.average)
 
     @property
     def bad_pixels(self) -> Ints:
