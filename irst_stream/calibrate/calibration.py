@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
@@ -41,9 +42,11 @@ class Calibration:
     """What was measured on frames of shape (H, W).
 
     frames: how many; unrelated: whether they show different scenes; rate_hz: None if unknown; full_scale: DN, infinite if
-    none; psf: None where too few spots were found; propose: settings of the search; spots: those the PSF rests on; counts:
-    regions found in each frame; dark_strengths: strengths of the regions in the inverted frames, where no target can be;
-    speeds (K,): px a frame, from each region to the nearest one in the next frame; example: one frame, for the report.
+    none; graphics: what is drawn into the frames, which all else leaves out; psf: None where too few spots were found;
+    propose: settings of the search; spots: those the PSF rests on; counts: regions found in each frame; places (N, 2): x, y
+    px of all of them; strengths, dark_strengths: falling, of regions in the frames, and in inverted frames, where no target
+    can be; speeds (K,): px a frame, from each region to the nearest one in the next frame; example: one frame, for
+    the report.
     """
 
     shape: tuple[int, int]
@@ -51,6 +54,7 @@ class Calibration:
     unrelated: bool
     rate_hz: float | None
     full_scale: float
+    graphics: Graphics
     noise: NoiseFigures
     platform: PlatformFigures
     clutter: ClutterMap | None
@@ -58,6 +62,8 @@ class Calibration:
     propose: ProposeSettings
     spots: Spots
     counts: Floats
+    places: Floats
+    strengths: Floats
     dark_strengths: Floats
     speeds: Floats
     example: NDArray[np.generic]
@@ -71,12 +77,16 @@ def calibrate(
     full_scale: DN at which pixels saturate, infinite if unknown; step: called with the name of each step as it begins.
     """
     shape = (stack.shape[1], stack.shape[2])
+    step("graphics")
+    graphics = find_graphics(stack if not unrelated else stack[:0])
+    excluded = graphics.excluded if graphics.found else None
     step("noise")
     chosen = sampled(len(stack), stack[0].size)
-    noise = measure_noise(_in_order(stack, len(chosen)) if not unrelated else stack[chosen], unrelated=unrelated)
+    in_order = _in_order(stack, len(chosen)) if not unrelated else stack[chosen]
+    noise = measure_noise(in_order, unrelated=unrelated, excluded=excluded)
     step("platform")
     single = unrelated or len(stack) < 2
-    platform = measure_platform(stack[chosen]) if not single else PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
+    platform = measure_platform(stack[chosen], excluded) if not single else PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
     staring = not single and platform.still and len(stack) >= 30
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
@@ -88,25 +98,27 @@ def calibrate(
         clutter_frames=CLUTTER_FRAMES if staring else 0,
     )
     step("spots")
-    clutter = learn_clutter_map(stack[chosen], settings) if staring else None
-    spots = _spots(search_frames(stack, settings, clutter), noise, full_scale)
+    clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
+    spots = _spots(search_frames(stack, settings, clutter, excluded), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     if psf is not None:
         settings = replace(settings, sigma_px=round(float(np.clip(psf.psf.sigma_y, MIN_FILTER_PX, MAX_FILTER_PX)), 3))
-    clutter = learn_clutter_map(stack[chosen], settings) if staring else None
+    clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
     searched = stack[chosen] if single else stack
-    bright = search_frames(searched, settings, clutter)
-    dark = search_frames(_inverted(searched), settings, _inverted_map(clutter))
+    bright = search_frames(searched, settings, clutter, excluded)
+    dark = search_frames(_inverted(searched), settings, _inverted_map(clutter), excluded)
     dark_strengths = settings.min_snr * _not_beside(dark, bright)
     settings = replace(settings, min_snr=_threshold(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter)
+    found = search_frames(stack, settings, clutter, excluded)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
+    places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
+    strengths = MIN_SNR * np.sort(np.concatenate([np.zeros(0), *(p.strength for _, p, _ in bright)]))[::-1]
     speeds = np.zeros(0) if single else _speeds([p for _, p, _ in found])
     return Calibration(
-        shape, len(stack), unrelated, rate_hz, full_scale, noise, platform, clutter, psf, settings, spots, counts,
-        dark_strengths, speeds, stack[len(stack) // 2],
+        shape, len(stack), unrelated, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
+        counts, places, strengths, dark_strengths, speeds, stack[len(stack) // 2],
     )  # fmt: skip
 
 

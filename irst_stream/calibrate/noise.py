@@ -50,11 +50,17 @@ class NoiseFigures:
         return self.frozen > COMPRESSED_SHARE
 
 
-def measure_noise(stack: NDArray[np.generic], *, unrelated: bool = False) -> NoiseFigures:
-    """Measure the noise of frames (T, H, W) DN, in order; unrelated: of images that show different scenes."""
-    first = np.asarray(stack[0])
-    pedestal, brightest = float(np.nanmin(stack)), float(np.nanmax(stack))
-    clipped = tuple(float(np.mean(stack == value)) for value in (pedestal, brightest))
+def measure_noise(
+    stack: NDArray[np.generic], *, unrelated: bool = False, excluded: NDArray[np.bool_] | None = None
+) -> NoiseFigures:
+    """Measure the noise of frames (T, H, W) DN, in order.
+
+    unrelated: of images that show different scenes; excluded (H, W): pixels that are no measurement, None for none.
+    """
+    good = np.ones(stack.shape[1:], bool) if excluded is None else ~excluded
+    seen = stack if excluded is None else stack[:, good]
+    pedestal, brightest = float(np.nanmin(seen)), float(np.nanmax(seen))
+    clipped = tuple(float(np.mean(seen == value)) for value in (pedestal, brightest))
     if unrelated or len(stack) < MIN_FRAMES:
         spatial = float(np.median([_high_frequency_noise(image) for image in stack]))
         nothing = np.zeros(0)
@@ -64,17 +70,19 @@ def measure_noise(stack: NDArray[np.generic], *, unrelated: bool = False) -> Noi
         )  # fmt: skip
     values = stack.astype(np.float32)
     steps = np.diff(values, axis=0)
-    frozen = float(np.mean(steps == 0))
+    changes = steps[:, good]
+    frozen = float(np.mean(changes == 0))
     temporal = np.nanmedian(np.abs(steps), axis=0) * SD_PER_MAD / np.sqrt(2)
     mean = np.nanmedian(values, axis=0)
     pattern = mean - cv2.medianBlur(np.nan_to_num(mean).astype(np.float32), 5)
-    levels, variances, gain = _photon_transfer(values, steps)
-    size = first.shape
+    levels, variances, gain = _photon_transfer(values[:, good], changes)
+    rows, columns = good.any(axis=1), good.any(axis=0)
+    known = np.where(good, pattern, np.nan)
     return NoiseFigures(
-        float(np.sqrt(np.nanmean(np.minimum(steps, np.nanquantile(np.abs(steps), 0.99)) ** 2) / 2)),
-        _robust_sd(pattern),
-        _robust_sd(np.nanmedian(pattern, axis=1)) if size[0] > 8 else float("nan"),
-        _robust_sd(np.nanmedian(pattern, axis=0)) if size[1] > 8 else float("nan"),
+        float(np.sqrt(np.nanmean(np.minimum(changes, np.nanquantile(np.abs(changes), 0.99)) ** 2) / 2)),
+        _robust_sd(known),
+        _robust_sd(np.nanmedian(known[rows], axis=1)) if rows.sum() > 8 else float("nan"),
+        _robust_sd(np.nanmedian(known[:, columns], axis=0)) if columns.sum() > 8 else float("nan"),
         levels,
         variances,
         gain,
@@ -82,7 +90,7 @@ def measure_noise(stack: NDArray[np.generic], *, unrelated: bool = False) -> Noi
         pedestal,
         brightest,
         (clipped[0], clipped[1]),
-        _bad_pixels(values, temporal, pattern),
+        _bad_pixels(values, temporal, pattern, good),
     )
 
 
@@ -106,16 +114,18 @@ def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) ->
     return centres, variances, float(slope) if slope > 3 * scatter else float("nan")
 
 
-def _bad_pixels(values: NDArray[np.float32], temporal: NDArray[np.floating], pattern: NDArray[np.floating]) -> Ints:
-    """(N, 2) x, y of pixels that never change where others do, stand far out of their neighbourhood, or blink."""
-    typical = float(np.median(temporal))
+def _bad_pixels(
+    values: NDArray[np.float32], temporal: NDArray[np.floating], pattern: NDArray[np.floating], good: NDArray[np.bool_]
+) -> Ints:
+    """(N, 2) x, y of good pixels that never change where others do, stand far out of their neighbourhood, or blink."""
+    typical = float(np.median(temporal[good]))
     if typical <= 0:  # a codec's frames: nothing changes anywhere
         return np.zeros((0, 2), np.int64)
     dead = np.ptp(values, axis=0) == 0
     blinking = temporal > BLINKING * typical
     edges = cv2.blur(np.abs(pattern).astype(np.float32), (7, 7)) + typical
     hot = np.abs(pattern) > HOT * edges
-    rows, columns = np.nonzero(dead | blinking | hot)
+    rows, columns = np.nonzero((dead | blinking | hot) & good)
     if len(rows) > 0.02 * dead.size:  # that many are scenery
         return np.zeros((0, 2), np.int64)
     return np.stack([columns, rows], axis=1).astype(np.int64)

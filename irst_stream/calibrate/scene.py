@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.coarse import Float32Image
+from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import PreparedFrame, Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
 
@@ -40,9 +41,10 @@ class PlatformFigures:
         return not self.known or self.farthest < STILL_PX
 
 
-def _light_of(stack: NDArray[np.generic], settings: ProposeSettings) -> Float32Image:
+def _light_of(stack: NDArray[np.generic], settings: ProposeSettings, excluded: Excluded | None) -> Float32Image:
     """The light (T, H, W) DN of frames (T, H, W): without the background that is smooth over some pixels."""
-    proposer = Proposer(replace(settings, clutter_frames=1, clutter_map=""), (stack.shape[1], stack.shape[2]))
+    shape = (stack.shape[1], stack.shape[2])
+    proposer = Proposer(replace(settings, clutter_frames=1, clutter_map=""), shape, excluded=excluded)
     light = np.empty(stack.shape, np.float32)
     for k, pixels in enumerate(stack):
         proposer.forget_clutter()
@@ -56,9 +58,14 @@ def sampled(frames: int, size: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, frames - 1, min(count, frames)).astype(np.int64))
 
 
-def learn_clutter_map(stack: NDArray[np.generic], settings: ProposeSettings) -> ClutterMap:
-    """Learn the static clutter of frames (T, H, W) whose platform is still: medians, which targets hardly touch."""
-    light = _light_of(stack, settings)
+def learn_clutter_map(
+    stack: NDArray[np.generic], settings: ProposeSettings, excluded: Excluded | None = None
+) -> ClutterMap:
+    """Learn the static clutter of frames (T, H, W) whose platform is still: medians, which targets hardly touch.
+
+    excluded (H, W): pixels that are not searched, None for none.
+    """
+    light = _light_of(stack, settings, excluded)
     mean = np.median(light, axis=0)
     deviation = np.median(np.abs(light - mean), axis=0) * MEAN_PER_MEDIAN
     proposer, response = Proposer(replace(settings, clutter_frames=0, clutter_map=""), mean.shape), np.empty_like(light)
@@ -72,10 +79,16 @@ def learn_clutter_map(stack: NDArray[np.generic], settings: ProposeSettings) -> 
 
 
 def search_frames(
-    stack: NDArray[np.generic], settings: ProposeSettings, learnt: ClutterMap | None
+    stack: NDArray[np.generic],
+    settings: ProposeSettings,
+    learnt: ClutterMap | None,
+    excluded: Excluded | None = None,
 ) -> list[tuple[int, Proposals, Float32Image]]:
-    """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours."""
-    proposer = Proposer(replace(settings, clutter_map=""), (stack.shape[1], stack.shape[2]), learnt)
+    """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours.
+
+    learnt: their static clutter; excluded (H, W): pixels that are not searched, None for none.
+    """
+    proposer = Proposer(replace(settings, clutter_map=""), (stack.shape[1], stack.shape[2]), learnt, excluded)
     reach = settings.average // 2
     prepared: list[PreparedFrame] = []
     found = []
@@ -87,11 +100,14 @@ def search_frames(
     return found
 
 
-def measure_platform(stack: NDArray[np.generic]) -> PlatformFigures:
-    """Measure the platform's motion over frames (T, H, W) by phase correlation of each with the first."""
+def measure_platform(stack: NDArray[np.generic], excluded: Excluded | None = None) -> PlatformFigures:
+    """Measure the platform's motion over frames (T, H, W) by phase correlation of each with the first.
+
+    excluded (H, W): pixels that do not see the scene, such as burnt-in text, which never moves; None for none.
+    """
     shape = stack.shape[1:]
     window = cv2.createHanningWindow(shape[::-1], cv2.CV_32F)
-    sharp = [_sharpened(image) for image in stack]
+    sharp = [_sharpened(image, excluded) for image in stack]
     if len(sharp) < 3 or min(shape) < 32:
         return PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
     shifts, responses = zip(*(cv2.phaseCorrelate(sharp[0], image, window) for image in sharp[1:]), strict=True)
@@ -105,10 +121,15 @@ def measure_platform(stack: NDArray[np.generic]) -> PlatformFigures:
     return PlatformFigures((float(drift[0]), float(drift[1])), jitter, farthest, True)
 
 
-def _sharpened(image: NDArray[np.generic]) -> NDArray[np.float32]:
+def _sharpened(image: NDArray[np.generic], excluded: Excluded | None) -> NDArray[np.float32]:
     """An image without what is smooth, its brightest parts limited, so that no single edge decides a correlation."""
     light = np.nan_to_num(np.asarray(image, np.float32))
-    light = light - cv2.GaussianBlur(light, (0, 0), 5)
+    if excluded is None:
+        light = light - cv2.GaussianBlur(light, (0, 0), 5)
+    else:
+        weight = (~excluded).astype(np.float32)
+        around = cv2.GaussianBlur(light * weight, (0, 0), 5) / np.maximum(cv2.GaussianBlur(weight, (0, 0), 5), 1e-6)
+        light = np.asarray((light - around) * weight, np.float32)
     limit = 3 * float(np.std(light)) + 1e-6
     return np.asarray(np.clip(light, -limit, limit), np.float32)
 
