@@ -13,6 +13,7 @@ from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
+    companions,
     learn_clutter_map,
     measure_platform,
     sampled,
@@ -24,7 +25,7 @@ from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["MIN_SNR", "Calibration", "calibrate"]
 
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
 MIN_FILTER_PX, MAX_FILTER_PX = 0.5, 1.6  # widths that filters of 7 px can hold
@@ -44,9 +45,9 @@ class Calibration:
     frames: how many; unrelated: whether they show different scenes; rate_hz: None if unknown; full_scale: DN, infinite if
     none; graphics: what is drawn into the frames, which all else leaves out; psf: None where too few spots were found;
     propose: settings of the search; spots: those the PSF rests on; counts: regions found in each frame; places (N, 2): x, y
-    px of all of them; strengths, dark_strengths: falling, of regions in the frames, and in inverted frames, where no target
-    can be; speeds (K,): px a frame, from each region to the nearest one in the next frame; example: one frame, for
-    the report.
+    px of all of them; companions (N,): how many others of its frame are near each; strengths, dark_strengths: falling, of
+    regions in the frames, and in inverted frames, where no target can be; speeds (K,): px a frame, from each region to the
+    nearest one in the next frame; example: one frame, for the report.
     """
 
     shape: tuple[int, int]
@@ -63,6 +64,7 @@ class Calibration:
     spots: Spots
     counts: Floats
     places: Floats
+    companions: Floats
     strengths: Floats
     dark_strengths: Floats
     speeds: Floats
@@ -114,11 +116,12 @@ def calibrate(
     found = search_frames(stack, settings, clutter, excluded)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
+    beside = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
     strengths = MIN_SNR * np.sort(np.concatenate([np.zeros(0), *(p.strength for _, p, _ in bright)]))[::-1]
     speeds = np.zeros(0) if single else _speeds([p for _, p, _ in found])
     return Calibration(
         shape, len(stack), unrelated, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
-        counts, places, strengths, dark_strengths, speeds, stack[len(stack) // 2],
+        counts, places, beside, strengths, dark_strengths, speeds, stack[len(stack) // 2],
     )  # fmt: skip
 
 

@@ -14,13 +14,15 @@ from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import PreparedFrame, Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
+from irst_stream.types import Floats
 
-__all__ = ["PlatformFigures", "learn_clutter_map", "measure_platform", "search_frames"]
+__all__ = ["GROUP_PX", "PlatformFigures", "companions", "learn_clutter_map", "measure_platform", "search_frames"]
 
 STACK_BYTES = 200_000_000  # of the light from which clutter is learnt
 MAX_STACK, MIN_STACK = 200, 20  # frames
 MEAN_PER_MEDIAN = 1.183  # of a Gaussian's absolute values
 STILL_PX = 0.7  # a platform that moves by less in all frames is called still
+GROUP_PX = 6.0  # along each axis: regions this near may hold one group
 MIN_RESPONSE = 0.1  # of phase correlation: less is no match
 
 
@@ -98,6 +100,12 @@ def search_frames(
             proposals = proposer.propose(prepared[reach], [*prepared[:reach], *prepared[reach + 1 :]])
             found.append((k - reach, proposals, prepared[reach].light))
     return found
+
+
+def companions(centres: Floats) -> Floats:
+    """Count, for each region (N, 2) px of a frame, the others within GROUP_PX: (N,)."""
+    near = np.abs(centres[:, None] - centres[None]).max(axis=2) < GROUP_PX
+    return np.asarray(near.sum(axis=1) - 1, np.float64)
 
 
 def measure_platform(stack: NDArray[np.generic], excluded: Excluded | None = None) -> PlatformFigures:

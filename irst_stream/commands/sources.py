@@ -31,9 +31,10 @@ __all__ = [
 DATASET_CONFIGS = {name: name for name in KINDS} | {"scene": "camera"}  # bundled configuration by data set
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add PATH and the options that describe it."""
-    parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames, or a recording (.mcap)")
+def add_source_options(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    """Add PATH and the options that describe it; needed: whether there is no other source."""
+    what = "file or folder of frames, or a recording (.mcap)"
+    parser.add_argument("path", metavar="PATH", type=Path, nargs=None if needed else "?", help=what)
     parser.add_argument("--kind", choices=sorted(KINDS), help="kind of data set, if the folder does not identify it")
     parser.add_argument(
         "--variable",
