@@ -22,7 +22,7 @@ from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
 from irst_stream.types import Frame, Policy
 
-__all__ = ["Footage", "read_footage", "receive_footage"]
+__all__ = ["MIN_SIDE", "Footage", "read_footage", "receive_footage"]
 
 MIN_SIDE = 32  # px: smaller frames are patches
 MAX_BYTES = 600_000_000  # of frames held
@@ -97,6 +97,7 @@ def _stopped_by_interrupt(source: ZmqSource) -> Iterator[None]:
             signal.signal(number, handler)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, stop)
     try:
@@ -126,7 +127,7 @@ def _take(
                 continue
             if several and len(seen) > 1 and not sensor:
                 raise _SeveralSensorsError(
-                    f"{where}: frames of several sensors, {', '.join(seen)}; choose one with --sensor NAME"
+                    f"{where}: frames of several sensors, {', '.join(seen)}; choose one: calibrate --sensor NAME"
                 )
             if taken and (reason := _differs(frame, taken[0], single or several)):
                 notes.append(f"{reason}; the {pluralise(len(taken), 'frame')} before are used")
