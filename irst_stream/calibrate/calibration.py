@@ -25,13 +25,14 @@ from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats
 
-__all__ = ["MIN_SNR", "Calibration", "calibrate"]
+__all__ = ["MIN_CLUTTER_FRAMES", "MIN_SNR", "Calibration", "calibrate"]
 
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
 MIN_FILTER_PX, MAX_FILTER_PX = 0.5, 1.6  # widths that filters of 7 px can hold
 MIN_SNR = 5.0  # real noise has heavier tails than a Gaussian's 4.7 for one false alarm in ten frames
 COMPRESSED_NOISE_DN = 1.0  # of a filtered frame whose noise a codec has removed; what it leaves is no noise
 CLUTTER_FRAMES = 1000
+MIN_CLUTTER_FRAMES = 100  # of fewer, a slow target's own light would be learnt as clutter
 SPOTS_A_FRAME, SPOT_FRAMES = 40, 120
 FALSE_ALARMS = 0.1  # a frame
 RIM_PX = 9.0  # along each axis: a filter draws a dark rim so far around what is bright
@@ -89,7 +90,7 @@ def calibrate(
     step("platform")
     single = unrelated or len(stack) < 2
     platform = measure_platform(stack[chosen], excluded) if not single else PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
-    staring = not single and platform.still and len(stack) >= 30
+    staring = not single and platform.still and len(stack) >= MIN_CLUTTER_FRAMES
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
         false_alarms=FALSE_ALARMS,

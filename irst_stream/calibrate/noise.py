@@ -17,6 +17,8 @@ LEVELS = 12  # steps of brightness in which variance over level is measured
 MIN_PIXELS_A_LEVEL = 200
 MIN_FRAMES = 8  # fewer say nothing of noise over time
 BLINKING, HOT = 8.0, 12.0  # deviations from the frame's median noise, and from the neighbourhood, that make a pixel bad
+MAX_CLUSTER = 2  # bad pixels side by side
+COARSE_DN = 4.0
 COMPRESSED_SHARE = 0.3  # of pixels that repeat their last value exactly: more than noise of 1 DN leaves
 
 
@@ -79,7 +81,7 @@ def measure_noise(
     rows, columns = good.any(axis=1), good.any(axis=0)
     known = np.where(good, pattern, np.nan)
     return NoiseFigures(
-        float(np.sqrt(np.nanmean(np.minimum(changes, np.nanquantile(np.abs(changes), 0.99)) ** 2) / 2)),
+        _temporal_noise(changes, temporal[good]),
         _robust_sd(known),
         _robust_sd(np.nanmedian(known[rows], axis=1)) if rows.sum() > 8 else float("nan"),
         _robust_sd(np.nanmedian(known[:, columns], axis=0)) if columns.sum() > 8 else float("nan"),
@@ -92,6 +94,18 @@ def measure_noise(
         (clipped[0], clipped[1]),
         _bad_pixels(values, temporal, pattern, good),
     )
+
+
+def _temporal_noise(changes: NDArray[np.float32], deviations: NDArray[np.floating]) -> float:
+    """The noise over time, DN, from pixels' changes (T, N) and their robust deviations (N,): the median of these.
+
+    Below a few DN whole numbers are too coarse for it: then the changes' mean square, the largest of them limited.
+    """
+    typical = float(np.nanmedian(deviations))
+    if typical >= COARSE_DN:
+        return typical
+    limit = np.nanquantile(np.abs(changes), 0.99)
+    return float(np.sqrt(np.nanmean(np.clip(changes, -limit, limit) ** 2) / 2))
 
 
 def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) -> tuple[Floats, Floats, float]:
@@ -125,10 +139,16 @@ def _bad_pixels(
     blinking = temporal > BLINKING * typical
     edges = cv2.blur(np.abs(pattern).astype(np.float32), (7, 7)) + typical
     hot = np.abs(pattern) > HOT * edges
-    rows, columns = np.nonzero((dead | blinking | hot) & good)
+    rows, columns = np.nonzero((dead | _single(blinking | hot)) & good)
     if len(rows) > 0.02 * dead.size:  # that many are scenery
         return np.zeros((0, 2), np.int64)
     return np.stack([columns, rows], axis=1).astype(np.int64)
+
+
+def _single(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the pixels (H, W) in clusters of MAX_CLUSTER at most; more are a target that rests or creeps."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels.astype(np.uint8), connectivity=8)
+    return np.asarray(pixels & (stats[labels, cv2.CC_STAT_AREA] <= MAX_CLUSTER))
 
 
 def _high_frequency_noise(image: Pixels) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irst_stream.calibrate.calibration import MIN_SNR, Calibration
+from irst_stream.calibrate.calibration import MIN_CLUTTER_FRAMES, MIN_SNR, Calibration
 from irst_stream.calibrate.frame_rate import FrameRate
 from irst_stream.calibrate.scene import GROUP_PX, PlatformFigures
 from irst_stream.point_spread import PointSpread
@@ -20,7 +20,6 @@ MAX_CONFIRM_FRAMES = 32
 JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
 UNKNOWN_RATE_HZ, UNKNOWN_SPEED_PX = 30.0, 1.0
-FEW_FRAMES = 30
 FIELD_CHANGE = 0.15  # of the PSF's width over the field: more is said
 MUCH_CLIPPED, MUCH_MASKED = 0.01, 0.2  # shares that are said
 BAD_LISTED = 12
@@ -57,8 +56,9 @@ class Tables:
 def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
     """What the frames did not tell, and what the settings assume instead."""
     yield from origin.notes
-    if not c.unrelated and c.frames < FEW_FRAMES:
-        yield f"frames: {c.frames} only; noise over time and static clutter need {FEW_FRAMES} or more, some 600 are better"
+    if not c.unrelated and c.frames < MIN_CLUTTER_FRAMES:
+        need = f"static clutter is learnt from {MIN_CLUTTER_FRAMES} or more, and some 600 tell most"
+        yield f"frames: {c.frames} only; {need}"
     if c.psf is None:
         yield (
             f"PSF: {len(c.spots)} point-like spots, too few; a width of {UNKNOWN_SIGMA_PX} px is assumed. "
@@ -73,7 +73,7 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
             f"platform: moves by {c.platform.farthest:.1f} px, so that no static clutter was learnt; "
             "send poses with the frames, or calibrate while it stands still"
         )
-    if not c.unrelated and not c.platform.known and c.frames >= FEW_FRAMES:
+    if not c.unrelated and not c.platform.known and c.frames >= MIN_CLUTTER_FRAMES:
         yield "platform: the images show too little to tell whether it moves; it is taken to stand still"
     if not c.unrelated and c.rate_hz is None:
         yield f"frame rate: {origin.rate.origin}; set it with --rate, since tracks need it; {UNKNOWN_RATE_HZ:g} is assumed"
@@ -149,7 +149,7 @@ def _platform_words(p: PlatformFigures) -> str:
         return "unknown, the images show too little"
     moves = "stands still" if p.still else "moves"
     drift = f"drift {p.drift[0]:+.3f}, {p.drift[1]:+.3f} px from one sampled frame to the next"
-    return f"{moves}; farthest {p.farthest:.2f} px, jitter {p.jitter:.2f} px, {drift}; by phase correlation"
+    return f"{moves}; farthest {p.farthest:.2f} px, jitter {p.jitter:.2f} px, {drift}; by matching the images"
 
 
 def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
@@ -182,7 +182,7 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
     yield f"most_targets = {_most_targets(c)}  # of one group; {_group_words(c, error)}"
     yield "extra_target_odds = 0.1  # most targets fly alone"
     yield f"extended_odds = {0.2 if groups else 1.0}  # of one target larger than the PSF, to several"
-    yield "min_snr = 4"
+    yield "min_snr = 4  # of a detection; assumed"
     yield "score_radius_px = 1.0"
     least = c.propose.min_noise_dn or 0.3
     yield f"least_noise_dn = {least:g}  # each region measures its own noise; this is the least it may find"
