@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.calibrate.calibration import COMPRESSED_NOISE_DN, FIRST_SIGMA_PX, MIN_SNR
+from irst_stream.calibrate.calibration import (
+    CLUTTER_FRAMES,
+    COMPRESSED_NOISE_DN,
+    FIRST_SIGMA_PX,
+    MIN_CLUTTER_FRAMES,
+    MIN_SNR,
+)
 from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.panels import Panel, encode, sheet, text_panel
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.report import frame_panel, html_page, noise_panels, spot_panels
-from irst_stream.calibrate.scene import search_frames
+from irst_stream.calibrate.scene import learn_clutter_map, measure_platform, search_frames
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
 from irst_stream.commands.console import pluralise
 from irst_stream.commands.footage import MIN_SIDE
@@ -97,7 +103,10 @@ def look(frames: Sequence[Frame], *, single: bool = False) -> Sight:
     floor = COMPRESSED_NOISE_DN if noise.compressed else 0.0
     settings = ProposeSettings(FIRST_SIGMA_PX, most_regions=300, average=1, min_snr=MIN_SNR, min_noise_dn=floor)
     chosen = np.unique(np.linspace(0, len(stack) - 1, min(SEARCHED, len(stack))).astype(int))
-    found = search_frames(stack[chosen], settings, None, excluded)
+    stares = not unrelated and len(stack) >= MIN_CLUTTER_FRAMES and measure_platform(stack[chosen], excluded).still
+    settings = replace(settings, clutter_frames=CLUTTER_FRAMES if stares else 0)
+    clutter = learn_clutter_map(stack[chosen], settings, excluded) if stares else None
+    found = search_frames(stack[chosen], settings, clutter, excluded)
     candidates = []
     for number, proposals, light in found:
         alone = np.flatnonzero(isolated(proposals.centres))[:SPOTS_A_FRAME]
