@@ -25,7 +25,15 @@ from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats
 
-__all__ = ["MIN_CLUTTER_FRAMES", "MIN_SNR", "Calibration", "calibrate"]
+__all__ = [
+    "CLUTTER_FRAMES",
+    "COMPRESSED_NOISE_DN",
+    "FIRST_SIGMA_PX",
+    "MIN_CLUTTER_FRAMES",
+    "MIN_SNR",
+    "Calibration",
+    "calibrate",
+]
 
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
 MIN_FILTER_PX, MAX_FILTER_PX = 0.5, 1.6  # widths that filters of 7 px can hold

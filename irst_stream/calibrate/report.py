@@ -17,7 +17,7 @@ from irst_stream.calibrate.psf import PsfFigures, refine
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
 from irst_stream.types import Floats
 
-__all__ = ["figure_panels", "html_report", "noise_panels", "png_report", "spot_panels"]
+__all__ = ["frame_panel", "html_page", "html_report", "noise_panels", "png_report", "spot_panels"]
 
 SHOWN = 12  # spots
 RESIDUAL_SHARE = 0.25  # of the peak: where a residual's colour is full
@@ -33,12 +33,12 @@ STYLE = (
 
 def html_report(c: Calibration, title: str, lines: Sequence[str]) -> bytes:
     """Return the report as one HTML file, which needs no other; lines: the summary."""
-    return html_page(title, lines, figure_panels(c))
+    return html_page(title, lines, _figure_panels(c))
 
 
 def png_report(c: Calibration, title: str, lines: Sequence[str]) -> bytes:
     """Return the report as one PNG; lines: the summary."""
-    return encode(sheet([text_panel(title, lines), *figure_panels(c)]))
+    return encode(sheet([text_panel(title, lines), *_figure_panels(c)]))
 
 
 def html_page(title: str, lines: Sequence[str], panels: Sequence[Panel]) -> bytes:
@@ -55,7 +55,7 @@ def html_page(title: str, lines: Sequence[str], panels: Sequence[Panel]) -> byte
     return f"{head}\n<body><h1>{name}</h1>\n<pre>{text}</pre>\n<main>\n{pictures}</main></body></html>\n".encode()
 
 
-def figure_panels(c: Calibration) -> list[Panel]:
+def _figure_panels(c: Calibration) -> list[Panel]:
     """Return the panels of a calibration: frame and mask, spots, PSF, noise, thresholds, where regions come and go."""
     return [
         frame_panel(c.example, c.graphics.excluded, c.noise, c.spots, [str(graphic) for graphic in c.graphics.found]),

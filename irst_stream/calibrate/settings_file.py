@@ -163,8 +163,8 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
         if psf_table:
             misfits = f"{c.psf.misfits[1]:.1%} of the peak against {c.psf.misfits[0]:.1%} of a Gaussian's"
             yield f'psf_table = "{psf_table}"  # {width}, from {c.psf.used} spots; misfit {misfits}, on spots held out'
-        sure = 100 * c.psf.spread / math.sqrt(c.psf.used)
-        yield f"sigma_px = {psf.sigma:.3f}  # {width}, from {c.psf.used} spots; by their scatter sure to {max(sure, 0.1):.1f} %"
+        sure = f"sure to {max(100 * c.psf.spread / math.sqrt(c.psf.used), 0.1):.1f} %, by their scatter"
+        yield f"sigma_px = {psf.sigma:.3f}  # {width}, from {c.psf.used} spots; {sure}"
         if not psf_table and psf.sigma_x / psf.sigma_y > 1.001:
             yield f"axis_ratio = {psf.sigma_x / psf.sigma_y:.3f}"
             yield f"axis_angle_deg = {_angle(psf):.1f}"

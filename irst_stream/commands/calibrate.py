@@ -23,7 +23,7 @@ from irst_stream.propose.mask import write_mask
 from irst_stream.settings import to_toml
 from irst_stream.version import __version__
 
-__all__ = ["MOST_FRAMES", "calibrate_footage", "check_report", "save", "set_up", "summary", "write_report"]
+__all__ = ["MOST_FRAMES", "calibrate_footage", "check_report", "save", "set_up", "summary"]
 
 MOST_FRAMES = 600  # of files
 GRAPHICS_SHOWN = 3  # in the summary
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
         print_line(line)
     print_line(f"settings    {args.output}")
     if args.report:
-        write_report(args.report, result, origin)
+        _write_report(args.report, result, origin)
         print_line(f"report      {args.report}")
     if footage.fault:
         raise footage.fault
@@ -135,7 +135,7 @@ def save(result: Calibration, output: Path, origin: Origin) -> None:
     write_bytes(output, write_settings(result, origin, tables, __version__).encode())
 
 
-def write_report(path: Path, result: Calibration, origin: Origin) -> None:
+def _write_report(path: Path, result: Calibration, origin: Origin) -> None:
     """Draw what a calibration used and found, as HTML or as PNG by the file's suffix."""
     from irst_stream.calibrate.report import html_report, png_report
 

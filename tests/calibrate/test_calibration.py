@@ -85,7 +85,7 @@ def test_the_settings_load_and_say_what_they_rest_on(result):
     for words in (
         "Frame rate: 40 frames/s by stamps of 120 frames, intervals within 0.1 ms",
         "Bad pixels: 3, x y: (81, 44), (20, 60), (130, 100)",
-        "by their scatter sure to ",
+        "%, by their scatter",
         "3 x the 90th percentile of",
         "where no target is",
         "text of",
