@@ -57,10 +57,15 @@ def measure_noise(
 ) -> NoiseFigures:
     """Measure the noise of frames (T, H, W) DN, in order.
 
-    unrelated: of images that show different scenes; excluded (H, W): pixels that are no measurement, None for none.
+    unrelated: of images that show different scenes; excluded (H, W): pixels that are no measurement, None for none. At
+    least one pixel must be left.
     """
-    good = np.ones(stack.shape[1:], bool) if excluded is None else ~excluded
-    seen = stack if excluded is None else stack[:, good]
+    good = np.ones(stack.shape[1:], bool)
+    if stack.dtype.kind == "f":
+        good = np.isfinite(stack).mean(axis=0) > 0.5  # so that some frame and the next one have a value
+    if excluded is not None:
+        good &= ~excluded
+    seen = stack if good.all() else stack[:, good]
     pedestal, brightest = float(np.nanmin(seen)), float(np.nanmax(seen))
     clipped = tuple(float(np.mean(seen == value)) for value in (pedestal, brightest))
     if unrelated or len(stack) < MIN_FRAMES:
@@ -71,6 +76,7 @@ def measure_noise(
             np.zeros((0, 2), np.int64),
         )  # fmt: skip
     values = stack.astype(np.float32)
+    values[:, ~good] = 0
     steps = np.diff(values, axis=0)
     changes = steps[:, good]
     frozen = float(np.mean(changes == 0))

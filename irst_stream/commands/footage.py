@@ -22,7 +22,7 @@ from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
 from irst_stream.types import Frame, Policy
 
-__all__ = ["MIN_SIDE", "Footage", "read_footage", "receive_footage"]
+__all__ = ["MIN_SIDE", "Footage", "read_footage", "receive_footage", "stack_of"]
 
 MIN_SIDE = 32  # px: smaller frames are patches
 MAX_BYTES = 600_000_000  # of frames held
@@ -45,12 +45,20 @@ class Footage:
     @property
     def stack(self) -> NDArray[np.generic]:
         """The pixels (T, H, W)."""
-        return np.stack([frame.pixels for frame in self.frames])
+        return stack_of(self.frames)
 
     @property
     def full_scale(self) -> float:
         """DN at which pixels saturate."""
         return self.frames[0].full_scale
+
+
+def stack_of(frames: Sequence[Frame]) -> NDArray[np.generic]:
+    """Return the pixels (T, H, W) of frames of one size, NaN where they hold no measurement."""
+    stack = np.stack([frame.pixels for frame in frames])
+    if stack.dtype.kind == "f":
+        stack[~np.isfinite(stack)] = np.nan
+    return np.asarray(stack)
 
 
 def read_footage(source: FileSource | Recording, most: int, *, sensor: str = "", single: bool = False) -> Footage:
@@ -163,6 +171,11 @@ def _check(taken: Sequence[Frame], where: str, others: str) -> None:
     """Raise a UsageError where frames do not do for a calibration."""
     if not taken:
         raise UsageError(f"{where}: no frames came{others}")
+    measured = np.zeros(taken[0].pixels.shape)
+    for frame in taken:
+        measured += np.isfinite(frame.pixels)
+    if not (measured > 0.5 * len(taken)).any():
+        raise UsageError(f"{where}: no pixel holds a measurement in most of the frames; expected finite values")
     rows, columns = taken[0].pixels.shape
     if min(rows, columns) < MIN_SIDE:
         raise UsageError(

@@ -83,7 +83,9 @@ def _run(args: argparse.Namespace) -> int:
         print_line(line)
     if args.report:
         if sight is None:
-            raise UsageError(f"--report: {args.path}: no full frames, {MIN_SIDE} x {MIN_SIDE} px or more, to look at")
+            raise UsageError(
+                f"--report: {args.path}: no full frames, {MIN_SIDE} x {MIN_SIDE} px or more with values, to look at"
+            )
         write_bytes(args.report, sight.report(args.report, f"What {args.path} shows", lines))
         print_line(f"report      {args.report}")
     if args.png and summary.shown:

@@ -25,7 +25,7 @@ from irst_stream.calibrate.report import frame_panel, html_page, noise_panels, s
 from irst_stream.calibrate.scene import learn_clutter_map, measure_platform, search_frames
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
 from irst_stream.commands.console import pluralise
-from irst_stream.commands.footage import MIN_SIDE
+from irst_stream.commands.footage import MIN_SIDE, stack_of
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Frame
 
@@ -90,12 +90,14 @@ def is_sampled(frame: Frame, sampled: Sequence[Frame]) -> bool:
     pixels = frame.pixels
     if min(pixels.shape) < MIN_SIDE or len(sampled) >= MOST_FRAMES or len(sampled) * pixels.nbytes >= MOST_BYTES:
         return False
+    if pixels.dtype.kind == "f" and np.isfinite(pixels).mean() < 0.6:
+        return False
     return not sampled or (pixels.shape, pixels.dtype) == (sampled[0].pixels.shape, sampled[0].pixels.dtype)
 
 
 def look(frames: Sequence[Frame], *, single: bool = False) -> Sight:
     """Look at frames of one size; single, or from several sequences: they are unrelated images."""
-    stack = np.stack([frame.pixels for frame in frames])
+    stack = stack_of(frames)
     unrelated = single or len({(frame.stamp.sensor, frame.stamp.epoch) for frame in frames}) > 1 or len(frames) == 1
     graphics = find_graphics(stack[:0] if unrelated else stack)
     excluded = graphics.excluded if graphics.found else None

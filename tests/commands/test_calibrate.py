@@ -133,6 +133,19 @@ def test_inspect_says_what_it_sees_and_draws_it(run, refused):
     assert "expected a name that ends in .html or .png" in refused("inspect", "cam.npy", "--report", "p.pdf")
 
 
+def test_pixels_without_a_measurement_are_left_out(run, refused, stack):
+    holes = stack[:24].astype(np.float32)
+    holes[:, :, 150:], holes[:, 40, 30], holes[3:9, 80, 80], holes[5, 60, 60] = np.nan, np.nan, np.nan, np.inf
+    np.save("holes.npy", holes)
+    code, _, err = run("calibrate", "holes.npy", "--output", "H.toml", "--report", "H.png")
+    assert (code, "Warning" in err) == (0, False)
+    assert read_config(Path("H.toml")).fit.sigma_px == pytest.approx(SENSOR.sigma, rel=0.1)
+    assert "PSF         0." in run("inspect", "holes.npy", "--report", "i.png")[1]
+    np.save("empty.npy", np.full((20, 70, 90), np.nan, np.float32))
+    assert "empty.npy: no pixel holds a measurement" in refused("calibrate", "empty.npy", "--output", "E.toml")
+    assert run("inspect", "empty.npy")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
