@@ -125,8 +125,9 @@ def with_paths_from(config: Config, folder: Path) -> Config:
     def resolved(name: str) -> str:
         return str(folder / name) if name else ""
 
-    fit = replace(config.fit, psf_table=resolved(config.fit.psf_table))
-    return replace(config, fit=fit, propose=replace(config.propose, clutter_map=resolved(config.propose.clutter_map)))
+    fit, search = replace(config.fit, psf_table=resolved(config.fit.psf_table)), config.propose
+    search = replace(search, clutter_map=resolved(search.clutter_map), mask=resolved(search.mask))
+    return replace(config, fit=fit, propose=search)
 
 
 def parse_config(text: str, where: str) -> Config:
@@ -186,6 +187,8 @@ def _faults(config: Config) -> Iterator[str]:
 def _lacks(config: Config) -> Iterator[str]:
     """What it names and this machine lacks, or has in a state in which it cannot be used."""
     from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys
+    from irst_stream.propose.clutter import read_clutter_map
+    from irst_stream.propose.mask import read_mask
     from irst_stream.system.shipped import find_engine
     from irst_stream.unmix.engine import read_engine
 
@@ -200,6 +203,9 @@ def _lacks(config: Config) -> Iterator[str]:
             for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):
                 if path := getattr(link, key):
                     wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
+    for key, read_file in (("clutter_map", read_clutter_map), ("mask", read_mask)):
+        if path := getattr(config.propose, key):
+            wanted.append((f"propose.{key}", partial(read_file, Path(path))))
     for dotted, read_it in wanted:
         try:
             read_it()

@@ -14,15 +14,17 @@ from irst_stream.calibrate.calibration import (
     MIN_SNR,
     Calibration,
     Found,
+    Step,
     filter_width,
     find_spots,
     inverted,
     not_beside,
     threshold_for,
 )
+from irst_stream.calibrate.graphics import Graphics
 from irst_stream.calibrate.noise import measure_image_noise
 from irst_stream.calibrate.psf import measure_psf
-from irst_stream.calibrate.scene import PlatformFigures, search_frames
+from irst_stream.calibrate.scene import PlatformFigures, companions, search_frames
 from irst_stream.calibrate.spots import Spots
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pixels
@@ -34,8 +36,12 @@ POINT_SHARE = 0.7  # of what stands out: fewer points mean clutter
 MIN_HEIGHT = 0.6  # of a peak above its surroundings in cluttered images
 
 
-def calibrate_images(images: Sequence[Pixels], *, full_scale: float) -> Calibration:
-    """Calibrate from images (H, W) of any sizes; full_scale: DN at which pixels saturate, infinite if unknown."""
+def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step = lambda _: None) -> Calibration:
+    """Calibrate from images (H, W) of any sizes.
+
+    full_scale: DN at which pixels saturate, infinite if unknown; step: called with the name of each step as it begins.
+    """
+    step("noise")
     noise = measure_image_noise(images)
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
@@ -45,6 +51,7 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float) -> Calibrat
         min_snr=MIN_SNR,
         min_noise_dn=COMPRESSED_NOISE_DN if images[0].dtype == np.uint8 else 0.0,
     )
+    step("spots")
     spots = find_spots(_search(images, settings), noise, full_scale)
     shapes = np.array([image.shape for image in images])
     shape = int(np.median(shapes[:, 0])), int(np.median(shapes[:, 1]))
@@ -53,14 +60,33 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float) -> Calibrat
         settings = replace(settings, sigma_px=filter_width(psf))
     if _is_cluttered(spots):
         settings = replace(settings, min_height=MIN_HEIGHT)
+    step("false alarms")
     dark = _search([inverted(image) for image in images], settings)
     dark_strengths = settings.min_snr * not_beside(dark, _search(images, settings))
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
-    counts = np.array([len(proposals.centres) for _, proposals, _ in _search(images, settings)], np.float64)
+    step("targets")
+    found = [proposals for _, proposals, _ in _search(images, settings)]
     return Calibration(
-        shape, len(images), True, None, full_scale, noise, PlatformFigures((0.0, 0.0), 0.0, 0.0, False), None, psf,
-        settings, spots, counts, dark_strengths, np.zeros(0), images[len(images) // 2],
-    )  # fmt: skip
+        shape=shape,
+        frames=len(images),
+        unrelated=True,
+        rate_hz=None,
+        full_scale=full_scale,
+        graphics=Graphics(np.zeros(images[len(images) // 2].shape, np.bool_), ()),
+        noise=noise,
+        platform=PlatformFigures((0.0, 0.0), 0.0, 0.0, known=False),
+        clutter=None,
+        psf=psf,
+        propose=settings,
+        spots=spots,
+        counts=np.array([len(p.centres) for p in found], np.float64),
+        places=np.concatenate([p.centres for p in found]),
+        companions=np.concatenate([companions(p.centres) for p in found]),
+        strengths=settings.min_snr * np.sort(np.concatenate([p.strength for p in found]))[::-1],
+        dark_strengths=dark_strengths,
+        speeds=np.zeros(0),
+        example=images[len(images) // 2],
+    )
 
 
 def _is_cluttered(spots: Spots) -> bool:

@@ -15,6 +15,8 @@ counted by its name:
     duplicate  the last frame's index             the frame is dropped
     late       any other smaller index            the frame is dropped
     small      too few pixels                     the frame is dropped
+    mask       of another size than the mask of   the frame is dropped
+               what is searched
 
 1. One gap counts at most MAX_MISSING frames. Where the index jumps by more than MAX_JUMP, they are counted once another
    frame has followed.
@@ -27,13 +29,15 @@ found, cut out and followed: see RegionPlaces.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from typing import TypeAlias
 
 import numpy as np
 
-from irst_stream.errors import UsageError
+from irst_stream.errors import IrstError, UsageError
 from irst_stream.optics import PATCH
+from irst_stream.propose.mask import excluded_pixels
 from irst_stream.propose.proposer import PreparedFrame, Proposer, cut_regions, region_corners
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest
@@ -47,6 +51,7 @@ MAX_JUMP = 100  # frames: a larger step of the index may be a mistake
 RESTART_RUN = 5  # consecutive late frames that prove a restart
 MAX_MISSING = 1_000_000  # frames counted for one gap
 DROPPED = ("duplicate", "late", "small")
+log = logging.getLogger(__name__)
 Events: TypeAlias = Counter[tuple[str, str]]
 
 
@@ -147,6 +152,7 @@ class WindowBuilder:
         self._search = search or ProposeSettings()
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
+        self._misfit = False  # whether the mask is for frames of another size
 
     @property
     def events(self) -> Events:
@@ -161,11 +167,14 @@ class WindowBuilder:
             return None
         if verdict in ("size", "restart", "first"):
             self._frames.clear()
-            self._cutter = self._new_cutter(frame)
+            self._cutter, self._misfit = self._new_cutter(frame)
         elif verdict != "next":
             self._frames.clear()
             if self._cutter is not None:
                 self._cutter.clear()
+        if self._misfit:
+            self._check.count(frame.stamp.sensor, "mask")
+            return None
         self._frames.append(frame)
         if self._cutter is not None:
             self._cutter.prepare(frame)
@@ -199,12 +208,20 @@ class WindowBuilder:
         """(N, 2) x, y of the pixels of a full frame known to be bad; none for patches."""
         return np.zeros((0, 2), np.int64) if self._cutter is None else self._cutter.proposer.bad_pixels
 
-    def _new_cutter(self, frame: Frame) -> _Cutter | None:
-        """Return a cutter for full frames, None for patches."""
+    def _new_cutter(self, frame: Frame) -> tuple[_Cutter | None, bool]:
+        """Return a cutter for full frames, None for patches; and whether the mask does not fit the frames.
+
+        A mask that does not fit one sensor may fit the others, which go on.
+        """
         rows, columns = frame.pixels.shape
         if max(rows, columns) <= PATCH_LIMIT:
-            return None
-        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length)
+            return None, False
+        try:
+            excluded_pixels(self._search, (rows, columns))
+        except IrstError as error:
+            log.error("%s: %s; its frames are dropped", frame.stamp.sensor, error)
+            return None, True
+        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length), False
 
 
 def _patch_window(frames: deque[Frame]) -> Window:

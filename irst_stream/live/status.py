@@ -11,7 +11,7 @@ from irst_stream.system.latency import Summary
 __all__ = ["SensorStatus", "SinkStatus", "Status"]
 
 # Reasons why a frame has no result; all other reasons in Status.dropped are mere events.
-UNUSED_REASONS = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small")
+UNUSED_REASONS = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small", "mask")
 
 
 class SensorStatus(NamedTuple):

@@ -27,12 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from irst_stream.optics import PATCH, psf
+from irst_stream.optics import PATCH
 from irst_stream.propose.bad_pixels import BadPixels
 from irst_stream.propose.clutter import Clutter, ClutterMap, read_clutter_map
-from irst_stream.propose.coarse import CellAverager, Float32Image, kernel_input, sample_map
+from irst_stream.propose.coarse import MIN_GOOD_SHARE, NO_PIXELS, CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
-    FILTER_RADIUS,
     OUTLIER_SIGMAS,
     SD_PER_MEAN_ABS,
     Interpolation,
@@ -48,6 +47,8 @@ from irst_stream.propose.compiled import (
     select_regions,
     subtract_background,
 )
+from irst_stream.propose.filters import background_free_matched_filter
+from irst_stream.propose.mask import Excluded, excluded_pixels
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
@@ -117,13 +118,6 @@ class _FilterPeaks(NamedTuple):
         return self.xy[keep], self.strength[keep] / threshold
 
 
-class _SeparableFilter(NamedTuple):
-    """A sum of separable kernels: weights (K,), K even, and taps (K, FILTER_RADIUS + 1) from the centre outwards."""
-
-    weights: Float32Image
-    taps: Float32Image
-
-
 class _NoiseMap(NamedTuple):
     """The standard deviation of a pixel, DN: an expanded map (m, W), and the frame's rows in it."""
 
@@ -137,16 +131,27 @@ class Proposer:
     The first instance compiles the kernels, or loads them from the cache.
     """
 
-    def __init__(self, settings: ProposeSettings, shape: tuple[int, int], learnt: ClutterMap | None = None) -> None:
-        """shape: rows, columns of the frames; learnt: their static clutter, where it is known already."""
+    def __init__(
+        self,
+        settings: ProposeSettings,
+        shape: tuple[int, int],
+        learnt: ClutterMap | None = None,
+        excluded: Excluded | None = None,
+    ) -> None:
+        """shape: rows, columns of the frames; learnt: their static clutter, where it is known already; excluded (H, W):
+        pixels that are not searched, beside those that the settings exclude.
+        """
         check_search(settings)
         compile_in_child("the search", cut_patches, warm_up)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
-        self._known_share: tuple[Ints, Float32Image | None] = self._bad_pixels.known, None
+        self._excluded = _either(excluded, excluded_pixels(settings, shape))
+        self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
-        self._filters = tuple(_background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
+        missing_share = self._cells.good_share(self._excluded_at)
+        self._missing = self._bad_pixels.known, self._excluded_at, missing_share  # see _missing_pixels
+        self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
         self._clutter = (
             Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
         )
@@ -163,23 +168,31 @@ class Proposer:
         """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
 
+    @property
+    def excluded(self) -> Excluded | None:
+        """Which pixels (H, W) are not searched; None where all are."""
+        return self._excluded
+
     def prepare(self, pixels: Pixels) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
         pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement.
         """
-        known = bad = self._bad_pixels.known
-        means, not_finite = self._cells.average(pixels, known)
+        known = self._bad_pixels.known
+        bad, share = self._missing_pixels(known)
+        means, not_finite = self._cells.average(pixels, bad)
         if not_finite:
-            bad = np.union1d(known, np.flatnonzero(~np.isfinite(pixels)))
-        background = self._cells.median(means, self._cells.good_share(bad) if not_finite else self._good_share())
+            bad = np.union1d(bad, np.flatnonzero(~np.isfinite(pixels)))
+            share = self._cells.good_share(bad)
+        background = self._cells.median(means, share)
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
         if self._clutter is not None:
             self._clutter.subtract(light)
         rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
         min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
-        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
+        many = not_finite or self._excluded is not None
+        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if many else None)
         expanded = self._expand(noise)
         if self._clutter is not None:
             self._clutter.learn(light, *expanded)
@@ -207,6 +220,10 @@ class Proposer:
         kept = [p.above(limit, held * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
+        if self._excluded is not None:  # a region whose light lies beyond the mask's edge
+            column, row = np.clip(np.rint(centres.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
+            searched = ~self._excluded[row, column]
+            centres, strength = centres[searched], strength[searched]
         most = self.settings.most_regions
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
@@ -218,12 +235,15 @@ class Proposer:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
         return self._threshold if self._clutter is not None else _raised_threshold(self._threshold, dips, allowed)
 
-    def _good_share(self) -> Float32Image | None:
-        """Return the share of each cell's pixels that are not known to be bad, None where all are good."""
-        known = self._bad_pixels.known
-        if self._known_share[0] is not known:
-            self._known_share = known, self._cells.good_share(known)
-        return self._known_share[1]
+    def _missing_pixels(self, known: Ints) -> tuple[Ints, Float32Image | None]:
+        """Return the flat indices of excluded and of known bad pixels, and the share of each cell's pixels without them.
+
+        The share is None where no pixel is missing.
+        """
+        if self._missing[0] is not known:
+            bad = np.union1d(known, self._excluded_at)
+            self._missing = known, bad, self._cells.good_share(bad)
+        return self._missing[1:]
 
     def _noise_map(self, image: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
         """Return a coarse map of an image's noise, at least min_noise; a group is too small to affect it.
@@ -234,9 +254,14 @@ class Proposer:
         noise = self._noise_cells.median(means, share) * SD_PER_MEAN_ABS
         return np.asarray(np.maximum(noise, min_noise), np.float32)
 
-    def _local_noise(self, squares: Float32Image, min_noise: float) -> Float32Image:
-        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about."""
+    def _local_noise(self, squares: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
+        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about.
+
+        share: of good pixels in each noise cell, None where all are good.
+        """
         means = cv2.blur(self._noise_cells.average(squares)[0], (3, 3), borderType=cv2.BORDER_REFLECT)
+        if share is not None:
+            means = means / np.maximum(cv2.blur(share, (3, 3), borderType=cv2.BORDER_REFLECT), MIN_GOOD_SHARE)
         return np.asarray(np.maximum(np.sqrt(means), min_noise), np.float32)
 
     def _expand(self, noise: Float32Image) -> _NoiseMap:
@@ -265,11 +290,12 @@ class Proposer:
         """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
         response = self._response
         self.filter(light, number, response)
+        response.ravel()[self._excluded_at] = 0
         if self._clutter is None:
             noise = self._expand(self._noise_map(response, min_noise, share))
         else:
             noise = self._expand(
-                self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise)
+                self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise, share)
             )
             self._clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
@@ -295,10 +321,16 @@ class Proposer:
         The share is None where too few pixels are bad to matter.
         """
         lights = tuple(frame.light for frame in frames)
-        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size:
+        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size and self._excluded is None:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
         return self._light, self._noise_cells.good_share(bad)
+
+
+def _either(one: Excluded | None, other: Excluded | None) -> Excluded | None:
+    """The pixels (H, W) that either excludes; None where neither excludes any."""
+    known = [excluded for excluded in (one, other) if excluded is not None]
+    return np.logical_or.reduce(known) if known else None
 
 
 def _learnt(settings: ProposeSettings, shape: tuple[int, int]) -> ClutterMap | None:
@@ -343,30 +375,6 @@ def region_corners(centres: Floats, shape: tuple[int, int]) -> Ints:
     """Return the first pixels (N, 2), x, y, of regions of PATCH about centres (N, 2) px, kept inside the frame (H, W)."""
     half, room = (np.array(PATCH[::-1]) - 1) / 2, np.array(shape[::-1]) - PATCH[::-1]
     return np.clip(np.rint(centres - half), 0, room).astype(np.int64)
-
-
-def _background_free_matched_filter(sigma_px: float, size: int, order: int) -> _SeparableFilter:
-    """Return the matched filter of a target anywhere in the centre pixel, blind to polynomials up to an order.
-
-    size: px a side. The filter has unit norm, so that white noise keeps its standard deviation.
-    """
-    places = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 0.5, 11)]), axis=-1) + size // 2
-    image = psf(places, (size, size), sigma_px).mean(axis=(0, 1)).ravel()
-    y, x = np.indices((size, size)).reshape(2, -1) - size // 2
-    powers = [x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)]
-    base = np.linalg.qr(np.stack(powers, axis=1).astype(np.float64))[0]
-    residual = image - base @ (base.T @ image)
-    return _separate((residual / np.linalg.norm(residual)).reshape(size, size))
-
-
-def _separate(kernel: Floats) -> _SeparableFilter:
-    """Write a kernel that equals its mirror image and its transpose as a sum of separable ones, by its eigenvectors."""
-    weights, vectors = np.linalg.eigh(kernel)
-    kept = np.abs(weights) > 1e-9 * np.abs(weights).max()
-    half = vectors[len(kernel) // 2 :, kept].T
-    odd = kept.sum() % 2
-    taps = np.pad(half, ((0, odd), (0, FILTER_RADIUS + 1 - half.shape[1])))
-    return _SeparableFilter(np.pad(weights[kept], (0, odd)).astype(np.float32), taps.astype(np.float32))
 
 
 def _largest(snrs: Float32Image) -> Ints:

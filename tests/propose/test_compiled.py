@@ -10,13 +10,13 @@ from scipy.ndimage import distance_transform_edt
 
 from irst_stream.optics import SIGMA, psf, render
 from irst_stream.propose.compiled import OUTLIER_SIGMAS, apply_filter
+from irst_stream.propose.filters import background_free_matched_filter
 from irst_stream.propose.proposer import (
     CELL_PX,
     MIN_NOISE,
     NOISE_CELL_PX,
     QUANTISATION_SD,
     Proposer,
-    _background_free_matched_filter,
     cut_regions,
 )
 from irst_stream.propose.settings import ProposeSettings
@@ -215,7 +215,7 @@ def test_a_separated_filter_is_blind_to_polynomials(sigma_px, size, order):
     for i in range(order + 1):
         for j in range(order + 1 - i):
             light, response = (x**i * y**j).astype(np.float32), np.empty(shape, np.float32)
-            apply_filter(light, *_background_free_matched_filter(sigma_px, size, order), response)
+            apply_filter(light, *background_free_matched_filter(sigma_px, size, order), response)
             assert np.abs(response[3:-3, 3:-3]).max() < 1e-5 * np.abs(light).max()
 
 
