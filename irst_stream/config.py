@@ -18,6 +18,7 @@ from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, lin
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.resolve.settings import ClaimSettings, Readout
 from irst_stream.settings import about, parse_settings, read_settings
+from irst_stream.system.machine import is_loopback
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
 from irst_stream.unmix.settings import Backend
@@ -51,6 +52,9 @@ class MetricsSettings:
 
     port: Annotated[int, about("TCP port; 0 switches metrics off.", ge=0, le=65535)] = 0
     host: Annotated[str, about("Address to listen on.")] = "127.0.0.1"
+    unencrypted_on_the_network: Annotated[
+        bool, about("Listen where other machines can connect, although nothing is encrypted.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,12 @@ def _faults(config: Config) -> Iterator[str]:
     if config.readout != "fit" and not config.engine:
         yield f"engine: missing; readout {config.readout!r} needs one"
     yield from gpu_faults(config)
+    metrics = config.metrics
+    if metrics.port and not is_loopback(metrics.host) and not metrics.unencrypted_on_the_network:
+        yield (
+            f"metrics.host: {metrics.host or 'every address'} can be reached from other machines without encryption; "
+            "expected 127.0.0.1, or unencrypted_on_the_network = true"
+        )
     for name, links in (("receive", config.receive), ("publish", config.publish)):
         for k, link in enumerate(links):
             key, fault = link_fault(link)

@@ -14,7 +14,8 @@ from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
-from irst_stream.live.prometheus import MetricsServer
+from irst_stream.live.http_server import HttpServer
+from irst_stream.live.prometheus import metrics_handler
 from irst_stream.live.runner import Runner
 from irst_stream.system.shipped import find_config
 
@@ -48,11 +49,12 @@ def _run(args: argparse.Namespace) -> int:
             f'{path}: no [[receive]] table; expected at least one, for example endpoint = "tcp://127.0.0.1:5555"'
         )
     show_log()
-    if config.metrics.port:
-        MetricsServer.check(config.metrics.host, config.metrics.port)
+    metrics = config.metrics
+    if metrics.port:
+        HttpServer.check("metrics", metrics.host, metrics.port)
     runner = build_runner(config, path.read_text("utf-8"))
-    metrics = MetricsServer(runner, config.metrics.host, config.metrics.port) if config.metrics.port else nullcontext()
-    with metrics:
+    handlers = {"/metrics": metrics_handler(runner)}
+    with HttpServer("metrics", handlers, metrics.host, metrics.port) if metrics.port else nullcontext():
         links = _ReceiveLinks(runner, path, config)
         run_with_view(runner, args.seconds, links.reload)
     return 0
