@@ -62,9 +62,7 @@ def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sin
     makers: dict[str, Callable[[], Sink]] = {}
     makers |= {p.endpoint: partial(open_publisher, p, config.policy) for p in config.publish}
     makers |= {r.path: partial(Recorder, r, config_toml) for r in config.record}
-    return makers | {
-        w.path: partial(open_writer, Path(w.path), KINDS[w.what]) for w in config.write
-    }  # last: they write over
+    return makers | {w.path: partial(open_writer, w, KINDS[w.what]) for w in config.write}
 
 
 def _wants_tracks(config: Config) -> bool:

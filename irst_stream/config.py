@@ -13,6 +13,8 @@ import msgspec
 
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
+from irst_stream.io.file_series import series_fault
+from irst_stream.io.lines_sink import WriteSettings
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, link_fault
 from irst_stream.propose.settings import ProposeSettings, check_search
@@ -29,21 +31,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "MetricsSettings",
-    "WriteSettings",
     "config_schema",
     "engine_faults",
     "gpu_faults",
     "parse_config",
     "read_config",
 ]
-
-
-@dataclass(frozen=True)
-class WriteSettings:
-    """A file of JSON lines, begun from nothing."""
-
-    path: Annotated[str, about("OUT.jsonl; a file of that name is written over.")]
-    what: Annotated[Literal["detections", "tracks"], about("What is written.")] = "detections"
 
 
 @dataclass(frozen=True)
@@ -188,9 +181,18 @@ def _faults(config: Config) -> Iterator[str]:
             check()
         except UsageError as error:
             yield str(error)
-    outputs = [path for path in (*(w.path for w in config.write), *(r.path for r in config.record)) if path]
-    for path in sorted({path for path in outputs if outputs.count(path) > 1}):
-        yield f"write, record: {path} is named twice"
+    yield from _output_faults(config)
+
+
+def _output_faults(config: Config) -> Iterator[str]:
+    """What the paths of the outputs show."""
+    outputs: dict[Path, str] = {}
+    for name, series in (("write", config.write), ("record", config.record)):
+        for k, given in enumerate(series):
+            if fault := series_fault(given.path) if given.path else "":
+                yield f"{name}[{k}].path: {fault}"
+            elif given.path and (other := outputs.setdefault(Path(given.path).resolve(), f"{name}[{k}]")) != f"{name}[{k}]":
+                yield f"{name}[{k}].path: {given.path} is named twice, also in {other}"
 
 
 def _lacks(config: Config) -> Iterator[str]:

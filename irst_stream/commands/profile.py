@@ -146,9 +146,8 @@ def _print_conclusion(steps: list[LoadStep]) -> None:
     sustained, failed = ([s for s in steps if s.kept_up is kept] for kept in (True, False))
     if sustained:
         best = max(sustained, key=lambda s: s.offered)
-        print_line(
-            f"\nStages at {best.offered:.0f} frames/s, ms (timing them takes {best.overhead:.2%} of the computation):"
-        )
+        print_line()
+        print_line(f"Stages at {best.offered:.0f} frames/s, ms (timing them takes {best.overhead:.2%} of the computation):")
         print_table(["", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(best.stages))
     if failed:
         slowest = min(failed, key=lambda s: s.offered)
@@ -156,9 +155,11 @@ def _print_conclusion(steps: list[LoadStep]) -> None:
             ", ".join(f"{n} {reason}" for reason, n in slowest.unused.items())
             or f"{slowest.answered:.1f} of {slowest.answerable:.1f} answered/s"
         )
-        print_line(f"\nFalls behind at {slowest.offered:.0f} frames/s: {why}.")
+        print_line()
+        print_line(f"Falls behind at {slowest.offered:.0f} frames/s: {why}.")
     else:
-        print_line("\nKeeps up with all of these rates.")
+        print_line()
+        print_line("Keeps up with all of these rates.")
 
 
 def _machine() -> str:

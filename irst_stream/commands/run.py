@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irst_stream.build import build_runner
 from irst_stream.commands.console import positive_float, show_log
-from irst_stream.commands.view import run_with_view
+from irst_stream.commands.view import raise_losses, run_with_view
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
@@ -57,6 +57,7 @@ def _run(args: argparse.Namespace) -> int:
     with HttpServer("metrics", handlers, metrics.host, metrics.port) if metrics.port else nullcontext():
         links = _ReceiveLinks(runner, path, config)
         run_with_view(runner, args.seconds, links.reload)
+    raise_losses(runner.status())
     return 0
 
 

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from irst_stream.commands.console import error_console, pluralise, print_line, print_table
+from irst_stream.commands.console import error_console, pluralise, print_line, print_note, print_table
+from irst_stream.errors import LossError
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.system.latency import PERCENTILES, Summary
+from irst_stream.system.printable import printable
 
-__all__ = ["latency_rows", "run_with_view"]
+__all__ = ["latency_rows", "raise_losses", "run_with_view"]
 
 REFRESH_S = 0.5
 CLOSE_TIMEOUT_S = 5.0  # for the sinks, after a second interrupt
@@ -65,6 +68,17 @@ def run_with_view(
         _print_summary(runner.status(), with_results)
 
 
+def raise_losses(status: Status) -> None:
+    """Raise a LossError that says what each sink lost, or why it takes nothing at the end; nothing if all is well."""
+    faults = []
+    for name, sink in status.sinks.items():
+        if sink.lost or sink.alarm:
+            alarm = f" ({sink.alarm.removeprefix(f'{name}: ')})" if sink.alarm else ""
+            faults.append(f"{name}: {sink.lost} of {pluralise(sink.written + sink.lost, 'record')} lost{alarm}")
+    if faults:
+        raise LossError("; ".join(faults))
+
+
 def _abandon(runner: Runner) -> None:
     """Drop the queued frames and close all sinks; print the names of sinks that are not closed."""
     unclosed = list(runner.status().sinks)
@@ -73,7 +87,7 @@ def _abandon(runner: Runner) -> None:
     finally:
         for name in unclosed:
             hint = "; irst-stream recover reads what it holds" if name.endswith(".mcap") else ""
-            error_console.print(f"{name}: not closed properly{hint}", markup=False)
+            print_note(f"{name}: not closed properly{hint}")
 
 
 def _print_summary(status: Status, with_results: bool) -> None:
@@ -92,8 +106,9 @@ def _print_summary(status: Status, with_results: bool) -> None:
         if text := _counts(counts):
             print_line(f"{title}: {text}")
     for name, sink in status.sinks.items():
+        missed = f", {sink.missed} missed by a subscriber that did not keep up" if sink.missed else ""
         alarm = f"; {sink.alarm}" if sink.alarm else ""
-        print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{alarm}")
+        print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{missed}{alarm}")
     if status.stages:
         print_table(["latency, ms", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(status.stages))
 
@@ -168,7 +183,7 @@ class _LogView:
             else:
                 written = sum(sink.written for sink in status.sinks.values())
                 text = f"record: {text}, {pluralise(written, 'record')} written"
-            error_console.print(text, markup=False)
+            print_note(text)
 
 
 def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table:
@@ -176,17 +191,18 @@ def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table
     sensors = _columns("sensor", "frames/s", "frames", *(RESULTS if with_results else ()), "silent, s")
     for name, s in list(status.sensors.items())[:SENSORS_SHOWN]:
         results = [str(getattr(s, name)) for name in RESULTS] if with_results else []
-        sensors.add_row(name, f"{rates[name]:.1f}", str(s.frames), *results, f"{s.silent_s:.1f}")
-    sinks = _columns("sink", "written", "waiting", "lost")
+        sensors.add_row(Text(printable(name)), f"{rates[name]:.1f}", str(s.frames), *results, f"{s.silent_s:.1f}")
+    sinks = _columns("sink", "written", "waiting", "lost", "missed")
     sinks.add_column()
     for name, sink in status.sinks.items():
-        sinks.add_row(name, str(sink.written), str(sink.waiting), str(sink.lost), sink.alarm)
+        figures = [str(count) for count in (sink.written, sink.waiting, sink.lost, sink.missed)]
+        sinks.add_row(Text(printable(name)), *figures, Text(printable(sink.alarm)))
     stages = _columns("latency, ms", *(f"p{p:g}" for p in PERCENTILES), "max", "samples")
-    for row in latency_rows(status.stages):
-        stages.add_row(*row)
+    for stage, *figures in latency_rows(status.stages):
+        stages.add_row(Text(printable(stage)), *figures)
     verb = "running" if with_results else "recording"
     lines = [f"{verb} {status.seconds:.0f} s, {status.waiting} frames waiting; {_losses(status, with_results)}"]
-    lines += [status.alarm] if status.alarm else []
+    lines += [printable(status.alarm)] if status.alarm else []
     for title, counts in (
         ("events", status.events if with_results else _recorded_events(status)),
         ("rejected", status.rejected),
@@ -194,7 +210,7 @@ def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table
         if text := _counts(counts):
             lines.append(f"{title}: {text}")
     grid = Table.grid()
-    grid.add_row("\n".join(lines) + "\n")
+    grid.add_row(Text("\n".join(lines) + "\n"))
     for table in (sensors, sinks, stages):
         if table.row_count:
             grid.add_row(table)

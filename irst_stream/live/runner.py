@@ -1,7 +1,7 @@
 """A running pipeline: one thread per source, one that computes, one per sink, and bounded queues between them.
 
-The first failure of a source or of the computation stops everything and is raised unchanged. A sink that fails is disabled:
-its further records count as lost, and the pipeline continues.
+The first failure of a source or of the computation stops everything and is raised unchanged. Records count as lost while a
+sink fails, and the pipeline continues.
 """
 
 from __future__ import annotations

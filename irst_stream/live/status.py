@@ -24,12 +24,16 @@ class SensorStatus(NamedTuple):
 
 
 class SinkStatus(NamedTuple):
-    """Records written, waiting and lost; alarm: why the sink takes no more, "" if it works."""
+    """Records written, waiting and lost; alarm: why the sink takes none at present, "" if it works.
+
+    missed: records that at least one subscriber missed because it did not keep up.
+    """
 
     written: int
     waiting: int
     lost: int
     alarm: str
+    missed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,19 +244,22 @@ class ZmqSource:
 class ZmqSink:
     """Send results from one endpoint; a protocols.Sink.
 
-    Under policy "live", a slow subscriber loses messages and delays nobody. lost: number of records not sent in time.
+    lost: number of records not sent in time. missed: under policy "live", where a slow subscriber loses messages and delays
+    nobody, the number of records that at least one subscriber missed since its queue was full.
     """
 
     takes: tuple[type[Record], ...] = (Detections, Tracks)
     alarm = ""
 
     def __init__(self, settings: PublishSettings, policy: Policy = "live") -> None:
-        self.lost = 0
+        self.lost = self.missed = 0
         self._last_timed_out = False
         self._context: Context = zmq.Context()
         try:
             self._authenticator = _authenticator(self._context, settings)
             self._socket = open_socket(self._context, zmq.PUB if policy == "live" else zmq.PUSH, settings)
+            if policy == "live":
+                self._socket.set(zmq.XPUB_NODROP, 1)  # a full queue is an error, which can be counted
         except BaseException:
             self.close()
             raise
@@ -267,14 +270,30 @@ class ZmqSink:
 
     def write(self, record: Record, published_ns: int) -> None:
         """Send one record; count it as lost if it cannot be sent in time, and then do not wait for the next ones either."""
+        parts, waits = wire.encode(record, published_ns), self._socket.type == zmq.PUSH and not self._last_timed_out
         try:
-            self._socket.send_multipart(wire.encode(record, published_ns), zmq.NOBLOCK if self._last_timed_out else 0)
+            try:
+                self._socket.send_multipart(parts, 0 if waits else zmq.NOBLOCK)
+            except zmq.Again:
+                if self._socket.type == zmq.PUSH:
+                    raise
+                self._send_to_those_who_keep_up(parts)
             self._last_timed_out = False
         except zmq.Again:
             self._last_timed_out = True
             self.lost += 1
         except zmq.ZMQError as error:
             raise OutputError(f"{self.endpoint}: {error.strerror}") from error
+
+    def _send_to_those_who_keep_up(self, parts: wire.Message) -> None:
+        """Send a message past the subscribers whose queues are full."""
+        self.missed += 1
+        self._socket.set(zmq.XPUB_NODROP, 0)
+        self._socket.send_multipart(parts, zmq.NOBLOCK)
+        self._socket.set(zmq.XPUB_NODROP, 1)
+
+    def idle(self) -> None:
+        """Do nothing: nothing waits in this process but in the socket."""
 
     def close(self) -> None:
         """Send queued records, as far as a receiver takes them within LINGER_MS, and close; may be called twice."""
