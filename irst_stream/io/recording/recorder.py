@@ -105,7 +105,7 @@ class Recorder:
         self._series, self._file_start_ns = FileSeries(settings), 0
         self._received, self._lost_before = 0, 0
         self._chunk_start_s = self._retry_at_s = 0.0
-        self._retry_s = RETRY_S
+        self._retry_s, self._resuming = RETRY_S, False
         try:
             self._writer = self._open()
         except OSError as error:
@@ -197,8 +197,7 @@ class Recorder:
         except OSError:
             self._put_off()
             return
-        log.warning("%s: recording again; %d records were lost", self._series.current, self.lost - self._lost_before)
-        self.alarm, self._lost_before, self._retry_s = "", self.lost, RETRY_S
+        self.alarm, self._resuming = "", True
 
     def _put_off(self) -> None:
         self._retry_at_s = self._clock() + self._retry_s
@@ -208,14 +207,20 @@ class Recorder:
         before = self._writer.messages
         self._writer.flush()
         self.kept += self._writer.messages - before
+        if self._resuming and self._writer.messages:
+            log.warning("%s: recording again; %d records were lost", self._series.current, self.lost - self._lost_before)
+            self._resuming, self._lost_before, self._retry_s = False, self.lost, RETRY_S
 
     def _stop(self, why: str) -> None:
         """Raise the alarm, and finish the file as far as the disk allows."""
         self.alarm = f"{self._series.current}: recording stopped: {why}"
-        log.error("%s", self.alarm)
+        if not self._resuming:
+            log.error("%s", self.alarm)
         with suppress(OSError):
             self._writer.finish()
         self._writer.close()
+        if self._resuming and not self._writer.messages:  # no empty file for each try
+            self._series.current.unlink(missing_ok=True)
         self._put_off()
 
 
