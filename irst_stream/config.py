@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,9 +19,11 @@ from irst_stream.io.file_series import series_fault
 from irst_stream.io.lines_sink import WriteSettings
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, link_fault
+from irst_stream.io.zeromq.wire import SENSOR_NAME
+from irst_stream.point_spread import read_psf
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.resolve.settings import ClaimSettings, Readout
-from irst_stream.settings import about, parse_settings, read_settings
+from irst_stream.settings import about, parse_settings, read_settings, refuse
 from irst_stream.system.machine import is_loopback
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
@@ -55,7 +59,12 @@ class Config:
     """What is known of the scene, how frames are read, where they come from and where results go."""
 
     window: Annotated[
-        int, about("Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.")
+        int,
+        about(
+            "Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.",
+            ge=1,
+            le=255,
+        ),
     ] = 5
     readout: Annotated[
         Readout,
@@ -111,7 +120,7 @@ def read_config(path: Path, *, here: bool = False) -> Config:
 
     def faults(config: Config) -> Iterator[str]:
         found = with_paths_from(config, path.parent)
-        return chain(_faults(found), _lacks(found) if here else ())
+        return chain(_faults(found), _clashes(found, path), _lacks(found) if here else ())
 
     return with_paths_from(read_settings(path, Config, faults), path.parent)
 
@@ -167,14 +176,7 @@ def _faults(config: Config) -> Iterator[str]:
             f"metrics.host: {metrics.host or 'every address'} can be reached from other machines without encryption; "
             "expected 127.0.0.1, or unencrypted_on_the_network = true"
         )
-    for name, links in (("receive", config.receive), ("publish", config.publish)):
-        for k, link in enumerate(links):
-            key, fault = link_fault(link)
-            if fault:
-                yield f"{name}[{k}].{key}: {fault}"
-        endpoints = [link.endpoint for link in links if link.endpoint and not link.endpoint.endswith(":*")]
-        for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
-            yield f"{name}: {endpoint} is named twice"
+    yield from _link_faults(config)
     checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
     for check in checks:
         try:
@@ -184,36 +186,103 @@ def _faults(config: Config) -> Iterator[str]:
     yield from _output_faults(config)
 
 
+def _link_faults(config: Config) -> Iterator[str]:
+    """What is wrong with the endpoints, each by itself and together."""
+    for name, links in (("receive", config.receive), ("publish", config.publish)):
+        for k, link in enumerate(links):
+            key, fault = link_fault(link)
+            if fault:
+                yield f"{name}[{k}].{key}: {fault}"
+        endpoints = [link.endpoint for link in links if link.endpoint and not link.endpoint.endswith(":*")]
+        for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
+            yield f"{name}: {endpoint} is named twice"
+    for k, given in enumerate(config.receive):
+        for sensor in (s for s in given.sensors if not SENSOR_NAME.fullmatch(s)):
+            yield f"receive[{k}].sensors: expected 1 to 64 letters, digits or any of _ . : -, got {sensor!r}"
+    received = {given.endpoint for given in config.receive if not given.endpoint.endswith(":*")}
+    for k, link in enumerate(config.publish):
+        if link.endpoint and link.endpoint in received:
+            yield f"publish[{k}].endpoint: {link.endpoint} is received from, too"
+
+
 def _output_faults(config: Config) -> Iterator[str]:
     """What the paths of the outputs show."""
-    outputs: dict[Path, str] = {}
+    seen: dict[Path, str] = {}
+    for dotted, output in _outputs(config):
+        if fault := series_fault(output):
+            yield f"{dotted}: {fault}"
+        elif (other := seen.setdefault(Path(output).resolve(), dotted)) != dotted:
+            yield f"{dotted}: {output} is named twice, also in {other}"
+
+
+def _clashes(config: Config, path: Path) -> Iterator[str]:
+    """Outputs that are inputs: the configuration itself, or a file that it names."""
+    inputs = {path.resolve(): "the configuration itself"}
+    for name in filter(None, (config.fit.psf_table, config.propose.clutter_map, config.engine)):
+        inputs.setdefault(Path(name).resolve(), "named as an input")
+    for link in (*config.receive, *config.publish):
+        for name in filter(None, (link.keys, link.server_key, link.allow)):
+            inputs.setdefault(Path(name).resolve(), "a key")
+    for dotted, output in _outputs(config):
+        if (what := inputs.get(Path(output).resolve())) is not None:
+            yield f"{dotted}: {output} is {what}"
+
+
+def _outputs(config: Config) -> Iterator[tuple[str, str]]:
+    """The dotted path and the path of each output file."""
     for name, series in (("write", config.write), ("record", config.record)):
-        for k, given in enumerate(series):
-            if fault := series_fault(given.path) if given.path else "":
-                yield f"{name}[{k}].path: {fault}"
-            elif given.path and (other := outputs.setdefault(Path(given.path).resolve(), f"{name}[{k}]")) != f"{name}[{k}]":
-                yield f"{name}[{k}].path: {given.path} is named twice, also in {other}"
+        yield from ((f"{name}[{k}].path", given.path) for k, given in enumerate(series) if given.path)
 
 
 def _lacks(config: Config) -> Iterator[str]:
     """What it names and this machine lacks, or has in a state in which it cannot be used."""
-    from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys
+    from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys, read_secret_keys
+
+    wanted: list[tuple[str, Callable[[], object]]] = []
+    if config.fit.psf_table:
+        wanted.append(("fit.psf_table", partial(read_psf, Path(config.fit.psf_table))))
+    if config.propose.clutter_map:
+        from irst_stream.propose.clutter import read_clutter_map
+
+        wanted.append(("propose.clutter_map", partial(read_clutter_map, Path(config.propose.clutter_map))))
+    if config.readout != "fit" and config.engine:
+        wanted.append(("engine", partial(_check_engine, config)))
+    for name, links in (("receive", config.receive), ("publish", config.publish)):
+        for k, link in enumerate(links):
+            for key, read in (("keys", read_secret_keys), ("server_key", read_keys), ("allow", allowed_keys)):
+                if path := getattr(link, key):
+                    wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
+    wanted += [(dotted, partial(_check_writable, Path(output))) for dotted, output in _outputs(config)]
+    for dotted, check in wanted:
+        try:
+            check()
+        except IrstError as error:
+            yield f"{dotted}: {str(error).removeprefix(f'{dotted}: ')}"
+
+
+def _check_engine(config: Config) -> None:
+    """Raise unless the engine and all of its graphs are there, unchanged, and do for the configuration."""
     from irst_stream.system.shipped import find_engine
     from irst_stream.unmix.engine import read_engine
 
-    if config.readout != "fit" and config.engine:
-        try:
-            yield from engine_faults(config, read_engine(find_engine(config.engine)).manifest)
-        except IrstError as error:
-            yield f"engine: {error}"
-    wanted: list[tuple[str, Callable[[], object]]] = []
-    for name, links in (("receive", config.receive), ("publish", config.publish)):
-        for k, link in enumerate(links):
-            for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):
-                if path := getattr(link, key):
-                    wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
-    for dotted, read_it in wanted:
-        try:
-            read_it()
-        except IrstError as error:
-            yield f"{dotted}: {error}"
+    engine = read_engine(find_engine(config.engine))
+    for form in sorted({graph.form for graph in engine.manifest.graphs}):
+        engine.graphs(form)
+    refuse(engine_faults(config, engine.manifest))
+
+
+def _check_writable(output: Path) -> None:
+    """Raise unless a file can be made in an output's folder; a device or a pipe is not tried."""
+    folder = output.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder}")
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder")
+    if output.exists() and not output.is_file():
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".irst-stream-")
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror or error}") from error

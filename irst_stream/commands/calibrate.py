@@ -11,7 +11,7 @@ import numpy as np
 from irst_stream.calibrate.calibration import Calibration, calibrate
 from irst_stream.calibrate.settings_file import warnings_of, write_settings
 from irst_stream.commands.console import positive_int, print_line
-from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
+from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.sources import add_source_options, open_input
 from irst_stream.errors import UsageError
 from irst_stream.io.files import FileSource
@@ -37,7 +37,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.output, args.path, suffix=".toml")
+    check_outputs(args, output=".toml")
     source = open_input(args)
     frames = read_stack(source, args.frames)
     stack = np.stack([frame.pixels for frame in frames])

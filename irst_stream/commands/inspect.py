@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from irst_stream.commands.console import pluralise, print_line, progress
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.outputs import atomic_output, check_outputs
 from irst_stream.commands.sources import add_source_options, open_input
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io import jsonl
@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--detections: needs a picture to mark; add --png OUT")
     if args.png:
         from irst_stream import draw  # fails early if matplotlib is missing
-    check_output(args.png, args.path, *([args.truth] if args.truth else ()), suffix=".png")
+    check_outputs(args, png=".png")
     source = open_input(args)
     print_line(f"{args.path}: {source.kind}")
     summary = _SourceSummary(source)

@@ -15,7 +15,7 @@ import numpy as np
 
 from irst_stream.build import build_pipeline
 from irst_stream.commands.console import positive_float, positive_int, print_line, print_table, show_log
-from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
+from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.sources import add_image_options, choose_config, single_frames
 from irst_stream.commands.view import latency_rows
 from irst_stream.config import Config, read_config
@@ -70,8 +70,7 @@ def _run(args: argparse.Namespace) -> int:
     show_log()
     if args.png:
         from irst_stream import draw  # fails early if matplotlib is missing
-    check_output(args.json, suffix=".json")
-    check_output(args.png, suffix=".png")
+    check_outputs(args, Path(args.target), json=".json", png=".png")
     config, frames = _target(args)
     config = single_frames(config) if args.single else config
     with TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from irst_stream.commands.console import positive_float, show_log
 from irst_stream.commands.links import add_link_options, add_policy_option, link_fields, validated_link
-from irst_stream.commands.outputs import check_output
+from irst_stream.commands.outputs import check_outputs
 from irst_stream.commands.view import raise_losses, run_with_view
 from irst_stream.errors import UsageError
 from irst_stream.io.file_series import series_fault
@@ -86,7 +86,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.out, suffix=".mcap")
+    check_outputs(args, out=".mcap")
     if fault := series_fault(str(args.out)):
         raise UsageError(f"OUT.mcap: {fault}")
     show_log()

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -16,10 +16,9 @@ import numpy as np
 from irst_stream.build import build_pipeline
 from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.commands.console import pluralise, print_line, progress, show_log
-from irst_stream.commands.outputs import check_output
+from irst_stream.commands.outputs import LinesOutput, check_outputs, config_inputs
 from irst_stream.commands.sources import add_source_options, choose_config, open_input, single_frames
-from irst_stream.errors import IrstError, UsageError
-from irst_stream.io.jsonl import JsonLines
+from irst_stream.errors import IrstError, LossError, UsageError
 from irst_stream.resolve.settings import Readout
 from irst_stream.types import Detections, Frame, Tracks
 
@@ -70,10 +69,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     show_log()
     outputs = {kind: path for kind in (Detections, Tracks) if (path := getattr(args, kind.__name__.lower()))}
-    for path in outputs.values():
-        check_output(path, args.path)
-    if args.tracks and args.tracks == args.detections:
-        raise UsageError(f"--detections, --tracks: {args.tracks} is named twice")
+    check_outputs(args, detections="", tracks="")
     if args.tracks and args.single:
         raise UsageError("--tracks: a single image has no tracks; leave out --single, or ask for --detections")
     source = open_input(args)
@@ -81,11 +77,12 @@ def _run(args: argparse.Namespace) -> int:
     config = single_frames(config) if args.single else config
     overrides = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
     config = replace(config, **overrides)
+    check_outputs(args, *config_inputs(config), detections="", tracks="")
     pipeline = build_pipeline(config, tracks=args.tracks is not None)
     totals = _ReplayTotals()
     fault: IrstError | None = None
     with ExitStack() as opened:
-        files = {kind: opened.enter_context(JsonLines(path)) for kind, path in outputs.items()}
+        files = {kind: opened.enter_context(closing(LinesOutput(path))) for kind, path in outputs.items()}
         try:
             with progress("replay", source.frames) as done:
                 for frame in at_speed(source, args.speed):
@@ -93,14 +90,19 @@ def _run(args: argparse.Namespace) -> int:
                     done(1)
         except IrstError as error:
             fault = error
+        if isinstance(fault, LossError):
+            raise fault
         _store(pipeline.finish(), files, totals)
+        if fault is None:
+            for file in files.values():
+                file.finish()
     print_line(totals.summary())
     if events := _event_counts(pipeline):
         print_line(f"events: {events}")
     if not fault and (note := totals.unanswered(config.window)):
         print_line(f"note: {note}")
-    for kind, path in outputs.items():
-        print_line(f"{kind.__name__.lower()}: {path}")
+    for kind, file in files.items():
+        print_line(f"{kind.__name__.lower()}: {file.path}{', up to the fault' if fault else ''}")
     if fault:
         raise fault
     return 0
@@ -153,7 +155,7 @@ class _ReplayTotals:
         return ""
 
 
-def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines], totals: _ReplayTotals) -> None:
+def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], LinesOutput], totals: _ReplayTotals) -> None:
     """Run one frame through the pipeline and time it."""
     began = time.perf_counter()
     results = pipeline.step([frame])
@@ -164,7 +166,7 @@ def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines]
     _store(results, files, totals)
 
 
-def _store(results: list[Result], files: dict[type[Result], JsonLines], totals: _ReplayTotals) -> None:
+def _store(results: list[Result], files: dict[type[Result], LinesOutput], totals: _ReplayTotals) -> None:
     """Count results and write those that have a file."""
     for result in results:
         if isinstance(result, Detections):

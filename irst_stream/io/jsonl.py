@@ -34,6 +34,7 @@ from irst_stream.types import Detections, Floats, Ints, Pose, Stamp, Tracks, Tru
 
 __all__ = ["JsonLines", "RecordT", "encode", "holds", "read", "schema", "write"]
 
+MAX_LINE_BYTES = 64 << 20
 RecordT = TypeVar("RecordT", Detections, Tracks, Truth, Pose)
 
 
@@ -145,7 +146,9 @@ def _nonblank_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
     with file:
-        for number, text in enumerate(file, 1):
+        for number, text in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+            if len(text) > MAX_LINE_BYTES:
+                raise FormatError(f"{path}:{number}: expected a line of at most {MAX_LINE_BYTES:,} bytes")
             if number == 1:
                 text = text.removeprefix(b"\xef\xbb\xbf")
             if text.strip():

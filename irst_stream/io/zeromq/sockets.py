@@ -21,7 +21,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from irst_stream.errors import OutputError, SourceError, UsageError, WireError
 from irst_stream.io.zeromq import wire
-from irst_stream.io.zeromq.curve_keys import DOMAIN, ClientAuthenticator, read_keys
+from irst_stream.io.zeromq.curve_keys import DOMAIN, ClientAuthenticator, read_keys, read_secret_keys
 from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings, link_fault
 from irst_stream.protocols import Record
 from irst_stream.system.machine import keep_freed_memory
@@ -91,9 +91,7 @@ def _set_options(socket: Socket, kind: int, link: Link, largest: int) -> None:
     options |= {zmq.MAXMSGSIZE: largest, zmq.IPV6: int("[" in link.endpoint), zmq.RECONNECT_IVL_MAX: 2000}
     options |= {zmq.SNDTIMEO: SEND_TIMEOUT_MS, zmq.RCVTIMEO: POLL_MS}
     if link.keys:
-        own_keys = read_keys(Path(link.keys))
-        if not own_keys.secret:
-            raise UsageError(f"{link.keys}: is a public key; expected this end's secret key, *.key_secret")
+        own_keys = read_secret_keys(Path(link.keys))
         options |= {zmq.CURVE_PUBLICKEY: own_keys.public, zmq.CURVE_SECRETKEY: own_keys.secret}
         options[zmq.ZAP_DOMAIN] = DOMAIN.encode()
         if link.bind:
