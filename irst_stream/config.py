@@ -23,7 +23,7 @@ from irst_stream.io.zeromq.wire import SENSOR_NAME
 from irst_stream.point_spread import read_psf
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.resolve.settings import ClaimSettings, Readout
-from irst_stream.settings import about, parse_settings, read_settings, refuse
+from irst_stream.settings import about, parse_settings, read_settings
 from irst_stream.system.machine import is_loopback
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
@@ -246,7 +246,10 @@ def _lacks(config: Config) -> Iterator[str]:
 
         wanted.append(("propose.clutter_map", partial(read_clutter_map, Path(config.propose.clutter_map))))
     if config.readout != "fit" and config.engine:
-        wanted.append(("engine", partial(_check_engine, config)))
+        try:
+            yield from engine_faults(config, _read_whole_engine(config.engine))
+        except IrstError as error:
+            yield f"engine: {error}"
     for name, links in (("receive", config.receive), ("publish", config.publish)):
         for k, link in enumerate(links):
             for key, read in (("keys", read_secret_keys), ("server_key", read_keys), ("allow", allowed_keys)):
@@ -260,15 +263,15 @@ def _lacks(config: Config) -> Iterator[str]:
             yield f"{dotted}: {str(error).removeprefix(f'{dotted}: ')}"
 
 
-def _check_engine(config: Config) -> None:
-    """Raise unless the engine and all of its graphs are there, unchanged, and do for the configuration."""
+def _read_whole_engine(name: str) -> EngineManifest:
+    """Return an engine's manifest; raise unless its weights and all of its graphs are there, unchanged."""
     from irst_stream.system.shipped import find_engine
     from irst_stream.unmix.engine import read_engine
 
-    engine = read_engine(find_engine(config.engine))
+    engine = read_engine(find_engine(name))
     for form in sorted({graph.form for graph in engine.manifest.graphs}):
         engine.graphs(form)
-    refuse(engine_faults(config, engine.manifest))
+    return engine.manifest
 
 
 def _check_writable(output: Path) -> None:

@@ -130,9 +130,13 @@ def test_a_replay_up_to_a_fault_is_clearly_partial(here, capsys):
 def test_a_folder_that_fails_leaves_nothing_in_the_way(tmp_path):
     out = tmp_path / "engine"
     out.mkdir()
-    with pytest.raises(OutputError, match="File exists"), atomic_folder(out) as part:
-        (part / "half").mkdir()
-        (part / "half").mkdir()
+
+    def fill(folder):
+        (folder / "half").touch()
+        (folder / "nowhere" / "other").touch()
+
+    with pytest.raises(OutputError, match="engine: cannot be written: No such file"), atomic_folder(out) as part:
+        fill(part)
     assert list(tmp_path.rglob("*")) == [out]
     (tmp_path / "engine.part").mkdir()  # of a run that was killed
     with atomic_folder(out) as part:
