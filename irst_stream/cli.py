@@ -36,6 +36,7 @@ GROUPS = {
         "replay": "turn recorded frames into sub-pixel detections and tracks",
         "feed": "send recorded frames as a live sensor would",
         "record": "record a feed",
+        "warm-up": "compile ahead what the first run on a machine would compile",
         "recover": "save the readable part of a broken recording",
     },
     "measure": {
@@ -152,7 +153,7 @@ def _parser(asked: str) -> _Parser:
     for name in (name for group in GROUPS.values() for name in group):
         command = commands.add_parser(name)  # without help: argparse lists all in one row, _listing() in groups
         if name == asked:
-            import_module(f"irst_stream.commands.{name}").set_up(command)
+            import_module(f"irst_stream.commands.{name.replace('-', '_')}").set_up(command)
     return parser
 
 

@@ -101,6 +101,13 @@ class Config:
     ] = 16
     most_sensors: Annotated[int, about("Sensors served; frames of others are dropped and counted.", ge=1, le=256)] = 64
     forget_s: Annotated[float, about("Silence after which a sensor is forgotten, s.", gt=0, le=1e7)] = 600.0
+    memory: Annotated[
+        str,
+        about(
+            "File that keeps the track ids in use and the bad pixels of each sensor between two runs. Empty: ids begin"
+            " at 1."
+        ),
+    ] = ""
     claims: ClaimSettings = field(default_factory=ClaimSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     propose: ProposeSettings = field(default_factory=ProposeSettings)
@@ -209,7 +216,7 @@ def _output_faults(config: Config) -> Iterator[str]:
     """What the paths of the outputs show."""
     seen: dict[Path, str] = {}
     for dotted, output in _outputs(config):
-        if fault := series_fault(output):
+        if fault := series_fault(output) if dotted != "memory" else "":
             yield f"{dotted}: {fault}"
         elif (other := seen.setdefault(Path(output).resolve(), dotted)) != dotted:
             yield f"{dotted}: {output} is named twice, also in {other}"
@@ -230,6 +237,8 @@ def _clashes(config: Config, path: Path) -> Iterator[str]:
 
 def _outputs(config: Config) -> Iterator[tuple[str, str]]:
     """The dotted path and the path of each output file."""
+    if config.memory:
+        yield "memory", config.memory
     for name, series in (("write", config.write), ("record", config.record)):
         yield from ((f"{name}[{k}].path", given.path) for k, given in enumerate(series) if given.path)
 

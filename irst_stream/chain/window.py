@@ -146,6 +146,7 @@ class WindowBuilder:
         self._search = search or ProposeSettings()
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
+        self._recalled: tuple[tuple[int, int], Ints] = (0, 0), np.zeros((0, 2), np.int64)
 
     @property
     def events(self) -> Events:
@@ -190,12 +191,24 @@ class WindowBuilder:
         """(N, 2) x, y of the pixels of a full frame known to be bad; none for patches."""
         return np.zeros((0, 2), np.int64) if self._cutter is None else self._cutter.proposer.bad_pixels
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns of the full frames, (0, 0) before the first and for patches."""
+        return (0, 0) if self._cutter is None else self._cutter.shape
+
+    def recall(self, shape: tuple[int, int], bad_pixels: Ints) -> None:
+        """Begin full frames of this shape with these bad pixels (N, 2) x, y, as known from an earlier run."""
+        self._recalled = shape, bad_pixels
+
     def _new_cutter(self, frame: Frame) -> _Cutter | None:
         """Return a cutter for full frames, None for patches."""
         rows, columns = frame.pixels.shape
         if max(rows, columns) <= PATCH_LIMIT:
             return None
-        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length)
+        proposer = Proposer(self._search, (rows, columns))
+        if self._recalled[0] == (rows, columns):
+            proposer.recall(self._recalled[1])
+        return _Cutter(proposer, (rows, columns), self.length)
 
 
 def _patch_window(frames: deque[Frame]) -> Window:
@@ -210,7 +223,7 @@ class _Cutter:
     """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
 
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
-        self.proposer, self.regions = proposer, RegionPlaces(shape)
+        self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
         self._prepared: deque[PreparedFrame] = deque(maxlen=length)
 
     def prepare(self, frame: Frame) -> None:

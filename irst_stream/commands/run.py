@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irst_stream.build import build_runner
 from irst_stream.commands.console import positive_float, show_log
-from irst_stream.commands.view import raise_losses, run_with_view
+from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
@@ -26,8 +26,10 @@ CONFIG is a TOML file, or the name of a bundled configuration: live-patches, cam
 say where frames come from; [[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists
 all settings, and irst_stream/io/zeromq/PROTOCOL.md describes the messages.
 
-Ctrl-C or SIGTERM stops receiving, processes the frames received so far, closes all files, prints a summary and exits with
-0; a second one skips the remaining frames but still closes all files. SIGHUP reloads the [[receive]] tables, closes and
+Ctrl-C or SIGTERM stops receiving, processes the frames received so far for at most --stop-within seconds, closes all files
+within five more, prints a summary and exits with 0; a second one skips the remaining frames but still closes all files.
+Exit code 3: output that was promised is lost, to a full disk for example, or frames were left when the time was over; the
+last line says what. A sink that fails is tried again meanwhile. SIGHUP reloads the [[receive]] tables, closes and
 opens the endpoints that changed, and leaves everything else running."""
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,13 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = "Run a live pipeline until it is stopped.", EPILOG
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a bundled configuration")
     parser.add_argument("--seconds", type=positive_float, metavar="S", help="stop after this many seconds")
+    parser.add_argument(
+        "--stop-within",
+        type=positive_float,
+        default=STOP_S,
+        metavar="S",
+        help=f"seconds after Ctrl-C or SIGTERM for the frames received so far (default {STOP_S:g})",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -56,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     handlers = {"/metrics": metrics_handler(runner)}
     with HttpServer("metrics", handlers, metrics.host, metrics.port) if metrics.port else nullcontext():
         links = _ReceiveLinks(runner, path, config)
-        run_with_view(runner, args.seconds, links.reload)
+        run_with_view(runner, args.seconds, links.reload, stop_s=args.stop_within)
     raise_losses(runner.status())
     return 0
 

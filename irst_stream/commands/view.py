@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,9 +19,10 @@ from irst_stream.live.status import Status
 from irst_stream.system.latency import PERCENTILES, Summary
 from irst_stream.system.printable import printable
 
-__all__ = ["latency_rows", "raise_losses", "run_with_view"]
+__all__ = ["STOP_S", "latency_rows", "raise_losses", "run_with_view"]
 
 REFRESH_S = 0.5
+STOP_S = 30.0  # for the frames received before a stop
 CLOSE_TIMEOUT_S = 5.0  # for the sinks, after a second interrupt
 LOG_EVERY = 10  # refreshes between two log lines if there is no terminal
 SENSORS_SHOWN = 12
@@ -35,11 +37,13 @@ def run_with_view(
     *,
     is_done: Callable[[Status], bool] = lambda _: False,
     with_results: bool = True,
+    stop_s: float = STOP_S,
 ) -> None:
     """Run a pipeline with a console view until it ends, `seconds` pass, or Ctrl-C or SIGTERM; then process queued frames.
 
-    Always prints a summary at the end. A second Ctrl-C drops the queued frames and closes all files. reload: called on
-    SIGHUP; is_done: asked at each refresh whether to stop; with_results: False if the pipeline only records frames.
+    Always prints a summary at the end. A second Ctrl-C, or stop_s after the first, drops the queued frames and closes all
+    files; the latter raises a LossError. reload: called on SIGHUP; is_done: asked at each refresh whether to stop;
+    with_results: False if the pipeline only records frames.
     """
     reload_requests: list[bool] = []
     if reload is not None and hasattr(signal, "SIGHUP"):
@@ -59,8 +63,13 @@ def run_with_view(
             except KeyboardInterrupt:
                 pass
             runner.stop()
+            deadline_s = time.monotonic() + stop_s
             while not runner.wait(REFRESH_S):
                 show(runner.status())
+                if time.monotonic() >= deadline_s:
+                    _abandon(runner)
+                    unanswered = pluralise(runner.status().dropped.get("unanswered", 0), "frame")
+                    raise LossError(f"stopped {stop_s:g} s after it was told to, with {unanswered} not processed")
     except KeyboardInterrupt:
         _abandon(runner)
         raise

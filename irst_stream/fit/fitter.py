@@ -21,10 +21,10 @@ from irst_stream.fit.search import CpuSearch, Fallback, FitPriors, FitResults, R
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.fit.warm_start import WarmStart
 from irst_stream.point_spread import PointSpread, gaussian, read_psf
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Ints
 
-__all__ = ["Fitter", "priors_of", "psf_shape"]
+__all__ = ["COMPILED", "Fitter", "priors_of", "psf_shape"]
 
 DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
 MIN_DARK_PIXELS = 20
@@ -80,7 +80,7 @@ class Fitter:
         check_fit(settings)
         self.settings = settings
         self.psf = _psf_of(settings)
-        compile_in_child("the fit", search_regions, warm_up)
+        compile_in_children(COMPILED)
         cpu = CpuSearch(priors_of(settings), threads)
         self._search: Search = cpu
         self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
@@ -247,3 +247,6 @@ def _region_targets(results: FitResults, sides: tuple[int, ...], settings: FitSe
 def warm_up() -> None:
     """Call every compiled function of the fit once."""
     Fitter(FitSettings())
+
+
+COMPILED = CompiledPart("the fit", search_regions, warm_up)

@@ -17,7 +17,9 @@ from typing import Protocol
 import cv2
 
 from irst_stream.chain.pipeline import Result
+from irst_stream.chain.sensor import SensorMemory
 from irst_stream.chain.window import SequenceCheck
+from irst_stream.live.memory_file import MemoryFile
 from irst_stream.live.outlets import SinkWriter
 from irst_stream.live.queues import OTHERS, Arrival, Intake, QueuedRecord, SensorCounts, merge_into_others
 from irst_stream.live.status import SensorStatus, Status
@@ -52,6 +54,9 @@ class Processor(Protocol):
     def forget(self, sensor: str) -> list[Result]:
         """Drop a silent sensor's state; return its results that waited for further frames."""
 
+    def memories(self) -> dict[str, SensorMemory]:
+        """What is worth keeping of each sensor when the run ends."""
+
 
 class SequenceMonitor:
     """A Processor that only counts gaps, restarts and other sequence events, for a run that only records."""
@@ -80,11 +85,16 @@ class SequenceMonitor:
         self._checks.pop(sensor, None)
         return []
 
+    def memories(self) -> dict[str, SensorMemory]:
+        """Nothing is worth keeping."""
+        return {}
+
 
 class Runner:
     """Moves frames from sources through a pipeline into sinks until the sources end or stop() is called.
 
-    depth, most_sensors: see queues.Intake; forget_s: silence in s after which a sensor is forgotten.
+    depth, most_sensors: see queues.Intake; forget_s: silence in s after which a sensor is forgotten; memory: the file that
+    keeps what the pipeline learns.
     """
 
     def __init__(
@@ -97,9 +107,10 @@ class Runner:
         depth: int = 16,
         most_sensors: int = 64,
         forget_s: float = 600.0,
+        memory: MemoryFile | None = None,
     ) -> None:
         self.clocks: Clocks = pipeline.clocks
-        self._pipeline, self._policy, self._forget_s = pipeline, policy, forget_s
+        self._pipeline, self._policy, self._forget_s, self._memory = pipeline, policy, forget_s, memory
         self._intake = Intake(policy, depth, most_sensors)
         self._sources = dict(sources)
         self._writers = {name: SinkWriter(name, sink, policy, self.clocks) for name, sink in sinks.items()}
@@ -299,8 +310,12 @@ class Runner:
                 if time.monotonic() - last_forget > FORGET_EVERY_S:
                     self._forget_silent_sensors()
                     last_forget = time.monotonic()
+                    if self._memory is not None:
+                        self._memory.save_if_due(self._pipeline.memories)
             for result in self._pipeline.finish():
                 self._publish(result)
+            if self._memory is not None:
+                self._memory.save(self._pipeline.memories(), final=True)
         finally:
             self._intake.clear()
             for writer in self._writers.values():
@@ -319,6 +334,8 @@ class Runner:
 
     def _publish(self, result: Result) -> None:
         """Count a result and queue it for the sinks."""
+        if self._memory is not None:
+            self._memory.before_publishing(result, self._pipeline.memories)
         stamp = result.stamp
         if isinstance(result, Detections):
             self._counts.add(stamp.sensor, answered=1, detections=len(result))

@@ -47,12 +47,12 @@ from irst_stream.propose.compiled import (
     subtract_background,
 )
 from irst_stream.propose.settings import ProposeSettings, check_search
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
 log = logging.getLogger(__name__)
 
-__all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
+__all__ = ["COMPILED", "PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
 
 CELL_PX = 4  # side of a cell of the background map
 NOISE_CELL_PX = 16  # side of a cell of the noise map
@@ -138,7 +138,7 @@ class Proposer:
     def __init__(self, settings: ProposeSettings, shape: tuple[int, int], learnt: ClutterMap | None = None) -> None:
         """shape: rows, columns of the frames; learnt: their static clutter, where it is known already."""
         check_search(settings)
-        compile_in_child("the search", cut_patches, warm_up)
+        compile_in_children(COMPILED)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
@@ -160,6 +160,12 @@ class Proposer:
     def bad_pixels(self) -> Ints:
         """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
+
+    def recall(self, bad_pixels: Ints) -> None:
+        """Begin with pixels (N, 2) x, y that an earlier run knew to be bad; those outside the frame are ignored."""
+        rows, columns = self._shape
+        inside = ((bad_pixels >= 0) & (bad_pixels < (columns, rows))).all(axis=1)
+        self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, columns])))
 
     def prepare(self, pixels: Pixels) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
@@ -315,6 +321,9 @@ def warm_up() -> None:
             found = proposer.propose(prepared, neighbours * [prepared])
         corners = region_corners(found.centres, pixels.shape)
         cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners, found.background)
+
+
+COMPILED = CompiledPart("the search", cut_patches, warm_up)
 
 
 def cut_regions(frames: Sequence[Frame], prepared: Sequence[PreparedFrame], corners: Ints, ceiling: Floats) -> Float32Image:

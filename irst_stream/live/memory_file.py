@@ -1,0 +1,126 @@
+"""What a run has learnt of its sensors, in a file that the next run begins with: track ids in use, bad pixels.
+
+No id is used twice, however a run ends: the file holds an id that no track has reached, and is written anew, on the disk,
+before a track with a higher id is published.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from irst_stream.chain.pipeline import Result
+from irst_stream.chain.sensor import SensorMemory
+from irst_stream.errors import OutputError
+from irst_stream.types import Tracks
+
+__all__ = ["MemoryFile"]
+
+RESERVED_IDS = 1000  # written ahead, so that the file is not written for every new track
+SAVE_EVERY_S = 60.0
+MAX_BYTES = 256 << 20
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+class _Sensor(msgspec.Struct):
+    next_id: int
+    shape: tuple[int, int] = (0, 0)
+    bad_pixels: list[tuple[int, int]] = []
+
+
+class _Content(msgspec.Struct):
+    version: int
+    sensors: dict[str, _Sensor]
+    first_id: int = 1  # of sensors that are not listed
+
+
+class MemoryFile:
+    """Reads a file of memories, and keeps it up to date while a pipeline runs; used by one thread.
+
+    `memories`: what it held of each sensor; `first_id`: of the first track of any other sensor, 1 unless the file could not
+    be read. Such a file is kept under another name, and ids then go on from the time in s, which no run has reached.
+    Raise an OutputError if the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._saved_s = path, time.monotonic()
+        self._reserved: dict[str, int] = {}
+        self._latest: dict[str, SensorMemory] = {}
+        content = self._read()
+        self.first_id = content.first_id
+        self.memories = {
+            name: SensorMemory(one.next_id, one.shape, np.array(one.bad_pixels, np.int64).reshape(-1, 2))
+            for name, one in content.sensors.items()
+        }
+        self._latest.update(self.memories)
+        self._write(RESERVED_IDS)
+
+    def before_publishing(self, result: Result, memories: Callable[[], dict[str, SensorMemory]]) -> None:
+        """Write the file first if a result holds a track whose id is not reserved in it."""
+        if isinstance(result, Tracks) and len(result):
+            sensor, largest = result.stamp.sensor, int(result.id.max())
+            if largest >= self._reserved.get(sensor, 0):
+                self.save(memories())
+
+    def save_if_due(self, memories: Callable[[], dict[str, SensorMemory]]) -> None:
+        """Write the file if SAVE_EVERY_S have passed."""
+        if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
+            self.save(memories())
+
+    def save(self, memories: dict[str, SensorMemory], *, final: bool = False) -> None:
+        """Write the file; log an error if that fails. final: no further track will begin, so that no id is reserved."""
+        self._latest.update(memories)
+        try:
+            self._write(0 if final else RESERVED_IDS)
+        except OutputError as error:
+            log.error("%s; after a crash track ids may be used again", error)
+
+    def _write(self, reserved: int) -> None:
+        self._saved_s = time.monotonic()
+        self._reserved = {name: memory.next_id + reserved for name, memory in self._latest.items()}
+        sensors = {
+            name: _Sensor(self._reserved[name], memory.shape, [(x, y) for x, y in memory.bad_pixels.tolist()])
+            for name, memory in self._latest.items()
+        }
+        data = msgspec.json.encode(_Content(VERSION, sensors, self.first_id)) + b"\n"
+        part = self._path.with_name(f"{self._path.name}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._path)
+            folder = os.open(self._path.resolve().parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+
+    def _read(self) -> _Content:
+        """Read the file; set it aside if that fails."""
+        try:
+            with self._path.open("rb") as file:
+                content = msgspec.json.decode(file.read(MAX_BYTES), type=_Content)
+            if content.version != VERSION:
+                raise ValueError(f"expected version {VERSION}, got {content.version}")
+            return content
+        except FileNotFoundError:
+            return _Content(VERSION, {})
+        except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+            aside = self._path.with_name(f"{self._path.name}.damaged")
+            first_id = int(time.time())
+            log.error("%s: cannot be read (%s); kept as %s, track ids begin at %d", self._path, error, aside, first_id)
+            try:
+                self._path.replace(aside)
+            except OSError as failed:
+                raise OutputError(f"{self._path}: cannot be set aside: {failed.strerror or failed}") from failed
+            return _Content(VERSION, {}, first_id)
