@@ -163,9 +163,8 @@ class Proposer:
 
     def recall(self, bad_pixels: Ints) -> None:
         """Begin with pixels (N, 2) x, y that an earlier run knew to be bad; those outside the frame are ignored."""
-        rows, columns = self._shape
-        inside = ((bad_pixels >= 0) & (bad_pixels < (columns, rows))).all(axis=1)
-        self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, columns])))
+        inside = ((bad_pixels >= 0) & (bad_pixels < self._shape[::-1])).all(axis=1)
+        self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, self._shape[1]])))
 
     def prepare(self, pixels: Pixels) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
