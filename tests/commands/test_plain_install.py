@@ -19,7 +19,9 @@ def test_only_what_writes_graphs_needs_onnx(tmp_path):
     np.save(tmp_path / "p.npy", np.full((6, 11, 11), 50, np.float32))
 
     def run(*words):
-        done = subprocess.run([sys.executable, "-c", WITHOUT_ONNX, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_ONNX, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
         return done.returncode, done.stdout, done.stderr
 
     code, out, _ = run("engine", "--help")

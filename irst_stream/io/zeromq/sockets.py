@@ -37,7 +37,7 @@ MONITOR_S = 0.05  # interval between checks of the connections
 LINGER_MS = 1000  # a closing socket waits this long for unsent messages
 SEND_TIMEOUT_MS = 1000  # an unsent message is lost after this time
 DRAIN_POLL_MS = 50  # after a stop, the queue counts as empty when nothing arrives in this time
-DRAIN_S, DRAIN_WAIT_S = 30.0, 1.0  # longest time to drain the queue after a stop, and to wait for messages meanwhile
+DRAIN_S, DRAIN_WAIT_S = 5.0, 1.0  # longest time to drain the queue after a stop, and to wait for messages meanwhile
 BACKPRESSURE_KINDS = (zmq.PUSH, zmq.PULL)
 FAILED_HANDSHAKES = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
@@ -117,7 +117,7 @@ class ZmqSource:
         self.stalled = False
         self._last_message_s = 0.0
         self._kind = zmq.SUB if policy == "live" else zmq.PULL
-        self._stop = threading.Event()
+        self._stop, self._stopped_twice = threading.Event(), False
         self._context: Context = zmq.Context()
         keep_freed_memory()
         try:
@@ -150,17 +150,21 @@ class ZmqSource:
     def _drain(self) -> Iterator[Frame]:
         """Yield all frames that arrived before the stop, so that none is lost; bounded, in case more keep arriving."""
         start_s, waited_s = time.monotonic(), 0.0
-        while waited_s < DRAIN_WAIT_S and time.monotonic() - start_s < DRAIN_S:
+        while waited_s < DRAIN_WAIT_S and time.monotonic() - start_s < DRAIN_S and not self._stopped_twice:
             poll_start_s = time.monotonic()
             if not self._socket.poll(DRAIN_POLL_MS):
                 return
             waited_s += time.monotonic() - poll_start_s
             if (frame := self._receive(zmq.NOBLOCK)) is not None:
                 yield frame
-        log.warning("%s: frames still arrive after the stop; further frames are dropped", self.endpoint)
+        log.warning("%s: frames still arrive after the stop; those on their way now are lost", self.endpoint)
 
     def stop(self) -> None:
-        """End the iteration soon, after the frames that have already arrived; any thread may call this."""
+        """End the iteration soon, after the frames that have already arrived, or at once when called again.
+
+        Any thread may call this.
+        """
+        self._stopped_twice = self._stop.is_set()
         self._stop.set()
 
     def close(self) -> None:
