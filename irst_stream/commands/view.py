@@ -115,9 +115,11 @@ def _print_summary(status: Status, with_results: bool) -> None:
         if text := _counts(counts):
             print_line(f"{title}: {text}")
     for name, sink in status.sinks.items():
-        missed = f", {sink.missed} missed by a subscriber that did not keep up" if sink.missed else ""
+        full = (
+            f", a subscriber did not keep up {pluralise(sink.overflows, 'time')} and missed some" if sink.overflows else ""
+        )
         alarm = f"; {sink.alarm}" if sink.alarm else ""
-        print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{missed}{alarm}")
+        print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{full}{alarm}")
     if status.stages:
         print_table(["latency, ms", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(status.stages))
 
@@ -201,10 +203,10 @@ def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table
     for name, s in list(status.sensors.items())[:SENSORS_SHOWN]:
         results = [str(getattr(s, name)) for name in RESULTS] if with_results else []
         sensors.add_row(Text(printable(name)), f"{rates[name]:.1f}", str(s.frames), *results, f"{s.silent_s:.1f}")
-    sinks = _columns("sink", "written", "waiting", "lost", "missed")
+    sinks = _columns("sink", "written", "waiting", "lost", "overflows")
     sinks.add_column()
     for name, sink in status.sinks.items():
-        figures = [str(count) for count in (sink.written, sink.waiting, sink.lost, sink.missed)]
+        figures = [str(count) for count in (sink.written, sink.waiting, sink.lost, sink.overflows)]
         sinks.add_row(Text(printable(name)), *figures, Text(printable(sink.alarm)))
     stages = _columns("latency, ms", *(f"p{p:g}" for p in PERCENTILES), "max", "samples")
     for stage, *figures in latency_rows(status.stages):

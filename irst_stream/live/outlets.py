@@ -48,7 +48,7 @@ class SinkWriter:
         """Count the records written, waiting and lost so far."""
         written, lost = self._accepted - self._lost_by_sink, self._lost + self.queue.lost + self._lost_by_sink
         alarm = self._error or self.sink.alarm
-        return SinkStatus(written, len(self.queue), lost, alarm, getattr(self.sink, "missed", 0))
+        return SinkStatus(written, len(self.queue), lost, alarm, getattr(self.sink, "overflows", 0))
 
     def run(self) -> None:
         """Write records until the queue is closed and empty, then close the sink."""

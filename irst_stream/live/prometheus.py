@@ -55,8 +55,8 @@ def _families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
     )
     yield _counter("written_records", "Records written", "sink", {n: s.written for n, s in sinks.items()})
     yield _counter("lost_records", "Records that were not written", "sink", {n: s.lost for n, s in sinks.items()})
-    text = "Records that at least one subscriber missed because it did not keep up"
-    yield _counter("missed_records", text, "sink", {n: s.missed for n, s in sinks.items()})
+    text = "Times that a subscriber's queue was full; each time it missed one result or more"
+    yield _counter("subscriber_overflows", text, "sink", {n: s.overflows for n, s in sinks.items()})
     yield _gauge("sink_in_order", "1 while the sink works", "sink", {n: float(not s.alarm) for n, s in sinks.items()})
     text = "1 while the network runs on its first backend, 0 after a failure"
     network = GaugeMetricFamily("irst_stream_network_in_order", text, labels=[])

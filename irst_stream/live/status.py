@@ -26,14 +26,14 @@ class SensorStatus(NamedTuple):
 class SinkStatus(NamedTuple):
     """Records written, waiting and lost; alarm: why the sink takes none at present, "" if it works.
 
-    missed: records that at least one subscriber missed because it did not keep up.
+    overflows: how often a subscriber's queue was full, so that it missed one result or more.
     """
 
     written: int
     waiting: int
     lost: int
     alarm: str
-    missed: int = 0
+    overflows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,15 +246,16 @@ class ZmqSource:
 class ZmqSink:
     """Send results from one endpoint; a protocols.Sink.
 
-    lost: number of records not sent in time. missed: under policy "live", where a slow subscriber loses messages and delays
-    nobody, the number of records that at least one subscriber missed since its queue was full.
+    lost: number of records not sent in time. overflows: under policy "live", where a slow subscriber loses messages and
+    delays nobody, how often a subscriber's queue was full. libzmq then drops messages for it until half of the queue is
+    read, and does not say how many.
     """
 
     takes: tuple[type[Record], ...] = (Detections, Tracks)
     alarm = ""
 
     def __init__(self, settings: PublishSettings, policy: Policy = "live") -> None:
-        self.lost = self.missed = 0
+        self.lost = self.overflows = 0
         self._last_timed_out = False
         self._context: Context = zmq.Context()
         try:
@@ -289,7 +290,7 @@ class ZmqSink:
 
     def _send_to_those_who_keep_up(self, parts: wire.Message) -> None:
         """Send a message past the subscribers whose queues are full."""
-        self.missed += 1
+        self.overflows += 1
         self._socket.set(zmq.XPUB_NODROP, 0)
         self._socket.send_multipart(parts, zmq.NOBLOCK)
         self._socket.set(zmq.XPUB_NODROP, 1)
