@@ -51,9 +51,9 @@ KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 def build_runner(config: Config, config_toml: str = "") -> Runner:
     """A pipeline with its sources and sinks, sockets open; config_toml: the configuration's text, for recordings."""
     makers = _sink_makers(config, config_toml)
-    memory = MemoryFile(Path(config.memory)) if config.memory else None
-    pipeline = build_pipeline(config, tracks=_wants_tracks(config), memory=memory)
     with ExitStack() as opened:  # closed again where a later one fails
+        memory = opened.enter_context(closing(MemoryFile(Path(config.memory)))) if config.memory else None
+        pipeline = build_pipeline(config, tracks=_wants_tracks(config), memory=memory)
         sources: dict[str, Source] = {}
         for given in config.receive:
             sources[given.endpoint] = opened.enter_context(closing(open_live_source(given, config.policy)))

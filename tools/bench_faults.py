@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,12 +204,14 @@ def half_sent_requests(_):
 def damaged_memory(folder):
     """A file of memories cut at every length."""
     path = folder / "memory.json"
-    MemoryFile(path).save({}, final=True)
+    with closing(MemoryFile(path)) as memory:
+        memory.save({}, final=True)
     whole, survived = path.read_bytes(), 0
     lengths = range(len(whole) - 1)  # without its newline it is whole
     for length in lengths:
         path.write_bytes(whole[:length])
-        survived += MemoryFile(path).first_id > 1
+        with closing(MemoryFile(path)) as memory:
+            survived += memory.first_id > 1
     return Row("memory file cut short", "files", len(lengths), survived == len(lengths), len(lengths) - survived, 0)
 
 

@@ -1,6 +1,6 @@
 """Feeds mutated input to everything that reads from outside, and stops at the first thing that is not one clear line.
 
-    python tools/fuzz.py all --cases 2000 --seed 1           a short run, as .ci/run does
+    python tools/fuzz.py all --cases 1000 --seed 1           a short run, as .ci/run does
     python tools/fuzz.py wire --cases 1000000 --seed 7       a long one: no traceback, flat memory
 
 Each case is a valid input with a few random changes. A reader may accept it or raise an IrstError. Anything else is printed
@@ -251,7 +251,7 @@ def main(argv=None):
     """Run the targets; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=("all", *TARGETS))
-    parser.add_argument("--cases", type=int, default=2000, help="cases for each target (default 2000)")
+    parser.add_argument("--cases", type=int, default=1000, help="cases for each target (default 1000)")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     logging.disable(logging.CRITICAL)

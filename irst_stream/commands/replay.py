@@ -34,7 +34,9 @@ a target is within 0.15 px. Of the 20 frames of a SeqCSIST sequence, those with 
 
 A SeqCSIST or CSIST-100K folder, a generated scene and a recording made by irst-stream run have a configuration; for
 anything else, name one with --config. The first run on a machine compiles the fit and the tracker, which takes up to two
-minutes. A recording (.mcap) reproduces the output of a live run under policy lossless byte for byte.
+minutes (irst-stream warm-up does it ahead). Output stands in OUT.jsonl.partial until it is whole, and stays there if PATH
+cannot be read to its end (exit code 2) or the disk is full (exit code 3). A recording (.mcap) reproduces the output of a
+live run under policy lossless byte for byte.
 
 With --single, every image gets a window of its own (window = 1, propose.average = 1), and its detections bear its name as
 their sequence: for folders of unrelated images of any sizes, and for stacks of single images."""

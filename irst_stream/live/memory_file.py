@@ -6,6 +6,7 @@ before a track with a higher id is published.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
@@ -46,14 +47,27 @@ class MemoryFile:
 
     `memories`: what it held of each sensor; `first_id`: of the first track of any other sensor, 1 unless the file could not
     be read. Such a file is kept under another name, and ids then go on from the time in s, which no run has reached.
-    Raise an OutputError if the file cannot be written.
+    Raise an OutputError if the file cannot be written, or another run keeps it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._saved_s = path, time.monotonic()
+        self._lock = _lock(path)
         self._reserved: dict[str, int] = {}
         self._latest: dict[str, SensorMemory] = {}
-        content = self._read()
+        try:
+            self._begin(self._read())
+        except OutputError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let another run have the file; may be called twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
+
+    def _begin(self, content: _Content) -> None:
         self.first_id = content.first_id
         self.memories = {
             name: SensorMemory(one.next_id, one.shape, np.array(one.bad_pixels, np.int64).reshape(-1, 2))
@@ -124,3 +138,22 @@ class MemoryFile:
             except OSError as failed:
                 raise OutputError(f"{self._path}: cannot be set aside: {failed.strerror or failed}") from failed
             return _Content(VERSION, {}, first_id)
+
+
+def _lock(path: Path) -> int:
+    """Lock the file's name for this process, in a file beside it; a process that ends, however it does, lets go of it."""
+    place = path.with_name(f"{path.name}.lock")
+    handle = -1
+    try:
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if handle >= 0:
+            os.close(handle)
+        reason = (
+            "another run keeps it"
+            if isinstance(error, BlockingIOError)
+            else f"cannot be written: {error.strerror or error}"
+        )
+        raise OutputError(f"{path}: {reason}") from error
+    return handle

@@ -318,6 +318,8 @@ class Runner:
                 self._memory.save(self._pipeline.memories(), final=True)
         finally:
             self._intake.clear()
+            if self._memory is not None:
+                self._memory.close()
             for writer in self._writers.values():
                 writer.queue.close()
             for writer in self._writers.values():

@@ -1,5 +1,7 @@
 """What a run learns is there for the next one, and no track id is used twice however a run ends."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -25,26 +27,46 @@ def memories(next_id, sensor="cam"):
     return {sensor: SensorMemory(next_id, (80, 96), np.array([[3, 4], [95, 79]]))}
 
 
-def test_ids_are_reserved_on_the_disk_before_a_track_is_published(tmp_path):
+def test_ids_are_reserved_on_the_disk_before_a_track_is_published(opened, tmp_path):
     path = tmp_path / "state.json"
-    kept = MemoryFile(path)
+    kept = opened(path)
     for largest in (1, 2, 500, 1000, 1001, 5000):
         kept.before_publishing(tracks(largest), lambda largest=largest: memories(largest + 1))
-        assert MemoryFile_of(path) > largest, "what a run after a kill begins with"
+        assert first_id_of_the_next_run(path) > largest, "what a run after a kill begins with"
     kept.save(memories(6001), final=True)
-    assert MemoryFile_of(path) == 6001, "nothing is reserved after a proper end"
+    assert first_id_of_the_next_run(path) == 6001, "nothing is reserved after a proper end"
 
 
-def MemoryFile_of(path, sensor="cam"):  # noqa: N802
-    """The first id of the next run; the file stays as it is."""
-    data = path.read_bytes()
-    found = MemoryFile(path).memories[sensor].next_id
-    path.write_bytes(data)
-    return found
+def first_id_of_the_next_run(path):
+    return json.loads(path.read_bytes())["sensors"]["cam"]["next_id"]
 
 
-def test_the_file_is_written_once_for_many_tracks(tmp_path, monkeypatch):
-    kept, writes, now = MemoryFile(tmp_path / "s"), [], [0.0]
+@pytest.fixture
+def opened():
+    """Opens memories; one that is opened again was let go of before, as by a process that ended."""
+    latest = []
+
+    def open_one(path):
+        for memory in latest:
+            memory.close()
+        latest.append(MemoryFile(path))
+        return latest[-1]
+
+    yield open_one
+    for memory in latest:
+        memory.close()
+
+
+def test_two_runs_do_not_share_a_file(tmp_path):
+    first = MemoryFile(tmp_path / "s")
+    with pytest.raises(OutputError, match=r"s: another run keeps it$"):
+        MemoryFile(tmp_path / "s")
+    first.close()
+    MemoryFile(tmp_path / "s").close()
+
+
+def test_the_file_is_written_once_for_many_tracks(opened, tmp_path, monkeypatch):
+    kept, writes, now = opened(tmp_path / "s"), [], [0.0]
     monkeypatch.setattr(memory_file.time, "monotonic", lambda: now[0])
     real = kept._write
     monkeypatch.setattr(kept, "_write", lambda reserved: (writes.append(reserved), real(reserved)))
@@ -59,24 +81,24 @@ def test_the_file_is_written_once_for_many_tracks(tmp_path, monkeypatch):
     assert len(writes) == 4
 
 
-def test_a_damaged_file_is_set_aside_and_ids_go_on_from_the_time(tmp_path, caplog, monkeypatch):
+def test_a_damaged_file_is_set_aside_and_ids_go_on_from_the_time(opened, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(memory_file.time, "time", lambda: 1.8e9)
     for damage in (b"", b"{", b"\xff\xfe", b'{"version":2,"sensors":{}}', b'{"version":1,"sensors":{"a":{"next_id":"x"}}}'):
         path = tmp_path / "state.json"
         path.write_bytes(damage)
-        kept = MemoryFile(path)
+        kept = opened(path)
         assert (kept.memories, kept.first_id) == ({}, 1_800_000_000)
         assert (tmp_path / "state.json.damaged").read_bytes() == damage
-        assert MemoryFile(path).first_id == 1_800_000_000, "for sensors that come later, too"
+        assert opened(path).first_id == 1_800_000_000, "for sensors that come later, too"
     assert caplog.text.count("track ids begin at 1800000000") == 5
 
 
-def test_a_file_that_cannot_be_written_is_one_line_at_the_start_and_no_end_later(tmp_path, caplog):
+def test_a_file_that_cannot_be_written_is_one_line_at_the_start_and_no_end_later(opened, tmp_path, caplog):
     with pytest.raises(OutputError, match=r"nowhere/s: cannot be written: No such file or directory"):
-        MemoryFile(tmp_path / "nowhere" / "s")
+        opened(tmp_path / "nowhere" / "s")
     folder = tmp_path / "there"
     folder.mkdir()
-    kept = MemoryFile(folder / "s")
+    kept = opened(folder / "s")
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
@@ -84,8 +106,8 @@ def test_a_file_that_cannot_be_written_is_one_line_at_the_start_and_no_end_later
     assert "after a crash track ids may be used again" in caplog.text
 
 
-def test_a_pipeline_begins_with_the_ids_and_bad_pixels_of_the_run_before(tmp_path):
-    config = parse_config('readout = "fit"\n[fit]\nsigma_px = 0.5\n', "here")
+def test_a_pipeline_begins_with_the_ids_and_bad_pixels_of_the_run_before(opened, tmp_path):
+    config = parse_config('readout = "fit"\n[fit]\nsigma_px = 0.5\namplitude_dn = 470.0\namplitude_sd_dn = 100.0\n', "here")
     rng = np.random.default_rng(2)
     pixels = rng.normal(100, 3, (40, 80, 96))
     y, x = np.indices((80, 96))
@@ -93,7 +115,7 @@ def test_a_pipeline_begins_with_the_ids_and_bad_pixels_of_the_run_before(tmp_pat
     pixels[:, 20, 60] = 900
 
     def run(first, count):
-        kept = MemoryFile(tmp_path / "state.json")
+        kept = opened(tmp_path / "state.json")
         pipeline = build_pipeline(config, tracks=True, memory=kept)
         found, bad = [], []
         for k in range(first, first + count):
