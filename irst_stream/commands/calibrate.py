@@ -37,7 +37,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_outputs(args, output=".toml")
+    args.psf, args.clutter = beside(args.output)
+    check_outputs(args, output=".toml", psf="", clutter="")
     source = open_input(args)
     frames = read_stack(source, args.frames)
     stack = np.stack([frame.pixels for frame in frames])
@@ -70,15 +71,21 @@ def read_stack(source: FileSource | Recording, most: int) -> list[Frame]:
 def save(result: Calibration, output: Path, source: str) -> None:
     """Write the settings, and beside them the PSF's table and the clutter map where there are any."""
     psf_name = clutter_name = ""
+    psf_path, clutter_path = beside(output)
     if result.psf is not None and result.psf.measured:
-        psf_name = f"{output.stem}.psf.npz"
-        with atomic_output(output.with_name(psf_name)) as part:
+        psf_name = psf_path.name
+        with atomic_output(psf_path) as part:
             write_psf(part, result.psf.psf)
     if result.clutter is not None:
-        clutter_name = f"{output.stem}.clutter.npz"
-        with atomic_output(output.with_name(clutter_name)) as part:
+        clutter_name = clutter_path.name
+        with atomic_output(clutter_path) as part:
             write_clutter_map(part, result.clutter)
     write_bytes(output, write_settings(result, source, psf_name, clutter_name, __version__).encode())
+
+
+def beside(output: Path) -> tuple[Path, Path]:
+    """Return the paths of the PSF's table and of the clutter map of a file of settings."""
+    return output.with_name(f"{output.stem}.psf.npz"), output.with_name(f"{output.stem}.clutter.npz")
 
 
 def summary(c: Calibration) -> list[str]:

@@ -32,6 +32,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "hard.toml").hardlink_to("my.toml")
     (tmp_path / "truth.jsonl").write_text(TRUTH)
     (tmp_path / "found.jsonl").write_text(TRUTH.replace("truth", "detections"))
+    np.savez("my.psf.npz", film=np.zeros((6, 11, 11), np.uint16))
     (tmp_path / "film.jsonl.partial").write_bytes(b"precious")
     shutil.copytree(find_engine("seqcsist"), tmp_path / "engine")
     return tmp_path
@@ -51,6 +52,7 @@ COMMANDS = {
     "truth of a baseline": "baseline truth.jsonl truth.jsonl",
     "a profiled configuration": "profile film.npy --config my.toml --json film.npy",
     "an engine's weights": "engine run engine film.npy engine/weights.safetensors",
+    "frames by the name of a PSF's table": "calibrate my.psf.npz --output my.toml",
     "calibrated frames' sidecar": "calibrate film.npy --output film.npy.toml",
 }
 
