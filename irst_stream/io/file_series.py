@@ -45,10 +45,11 @@ class SeriesSettings:
     rotate_s: Annotated[float, about("Begin a new file after this many seconds; 0: never.", ge=0, le=1e9)] = 0.0
     keep_mb: Annotated[
         float,
-        about("Delete the oldest files of this name while they hold more than this in all, MB; 0: never.", ge=0, le=1e9),
+        about("When a file begins, delete the oldest of this name beyond this many MB in all; 0: never.", ge=0, le=1e9),
     ] = 0.0
     keep_hours: Annotated[
-        float, about("Delete files of this name that were last written to this many hours ago; 0: never.", ge=0, le=1e6)
+        float,
+        about("When a file begins, delete those of this name last written to so many hours ago; 0: never.", ge=0, le=1e6),
     ] = 0.0
     fsync: Annotated[
         bool,
