@@ -18,12 +18,14 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections import Counter
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import psutil
 
@@ -94,9 +96,18 @@ def wire_target(_):
         parts, stream = [], BytesIO(data)
         while (head := stream.read(2)) and len(head) == 2:
             parts.append(stream.read(struct.unpack("<H", head)[0]))
-        wire.decode([memoryview(part) for part in parts])
+        wire.decode([memoryview(part) for part in (with_right_checksum(parts) if len(data) % 2 else parts)])
 
     yield seeds, feed
+
+
+def with_right_checksum(parts):
+    """The same message with the checksum of its payload, so that a change of a pixel is not all that is ever found."""
+    try:
+        header = msgspec.msgpack.decode(parts[1])
+        return [parts[0], msgspec.msgpack.encode({**header, "crc32": zlib.crc32(parts[2])}), parts[2]]
+    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError, TypeError):
+        return parts
 
 
 @contextmanager
