@@ -104,8 +104,8 @@ class Config:
     memory: Annotated[
         str,
         about(
-            "File that keeps the track ids in use and the bad pixels of each sensor between two runs. Empty: ids begin"
-            " at 1."
+            "File that keeps the track ids in use, the bad pixels and the static clutter of each sensor between two runs."
+            " Empty: ids begin at 1."
         ),
     ] = ""
     claims: ClaimSettings = field(default_factory=ClaimSettings)

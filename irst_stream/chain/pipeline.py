@@ -104,7 +104,7 @@ class Pipeline:
             memory = self._memories.pop(name, None)
             self._sensors[name] = self._new_sensor(self.events, memory.next_id if memory else self._first_id)
             if memory is not None:
-                self._sensors[name].windows.recall(memory.shape, memory.bad_pixels)
+                self._sensors[name].windows.recall(memory.shape, memory.bad_pixels, memory.clutter)
             if len(self._sensors) > MAX_SENSORS:
                 ended = self.forget(next(iter(self._sensors)))
         self._sensors.move_to_end(name)

@@ -34,6 +34,7 @@ import numpy as np
 
 from irst_stream.errors import UsageError
 from irst_stream.optics import PATCH
+from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.proposer import PreparedFrame, Proposer, cut_regions, region_corners
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest
@@ -146,7 +147,7 @@ class WindowBuilder:
         self._search = search or ProposeSettings()
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
-        self._recalled: tuple[tuple[int, int], Ints] = (0, 0), np.zeros((0, 2), np.int64)
+        self._recalled: tuple[tuple[int, int], Ints, ClutterMap | None] = (0, 0), np.zeros((0, 2), np.int64), None
 
     @property
     def events(self) -> Events:
@@ -196,18 +197,26 @@ class WindowBuilder:
         """Rows, columns of the full frames, (0, 0) before the first and for patches."""
         return (0, 0) if self._cutter is None else self._cutter.shape
 
-    def recall(self, shape: tuple[int, int], bad_pixels: Ints) -> None:
-        """Begin full frames of this shape with these bad pixels (N, 2) x, y, as known from an earlier run."""
-        self._recalled = shape, bad_pixels
+    @property
+    def clutter(self) -> ClutterMap | None:
+        """The static clutter of full frames as learnt so far; None where it is not learnt."""
+        clutter = None if self._cutter is None else self._cutter.proposer.clutter
+        return None if clutter is None else clutter.learnt()
+
+    def recall(self, shape: tuple[int, int], bad_pixels: Ints, clutter: ClutterMap | None) -> None:
+        """Begin full frames of this shape with what an earlier run knew: bad pixels (N, 2) x, y, and clutter."""
+        self._recalled = shape, bad_pixels, clutter
 
     def _new_cutter(self, frame: Frame) -> _Cutter | None:
         """Return a cutter for full frames, None for patches."""
         rows, columns = frame.pixels.shape
         if max(rows, columns) <= PATCH_LIMIT:
             return None
-        proposer = Proposer(self._search, (rows, columns))
-        if self._recalled[0] == (rows, columns):
-            proposer.recall(self._recalled[1])
+        shape, bad_pixels, clutter = self._recalled
+        if shape != (rows, columns):
+            return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length)
+        proposer = Proposer(self._search, shape, clutter if clutter is not None and clutter.mean.shape == shape else None)
+        proposer.recall(bad_pixels)
         return _Cutter(proposer, (rows, columns), self.length)
 
 

@@ -1,4 +1,4 @@
-"""What a run has learnt of its sensors, in a file that the next run begins with: track ids in use, bad pixels.
+"""What a run has learnt of its sensors, in files that the next run begins with: track ids in use, bad pixels, clutter.
 
 No id is used twice, however a run ends: the file holds an id that no track has reached, and is written anew, on the disk,
 before a track with a higher id is published.
@@ -18,7 +18,8 @@ import numpy as np
 
 from irst_stream.chain.pipeline import Result
 from irst_stream.chain.sensor import SensorMemory
-from irst_stream.errors import OutputError
+from irst_stream.errors import FormatError, OutputError
+from irst_stream.propose.clutter import ClutterMap, read_clutter_map, write_clutter_map
 from irst_stream.types import Tracks
 
 __all__ = ["MemoryFile"]
@@ -70,7 +71,9 @@ class MemoryFile:
     def _begin(self, content: _Content) -> None:
         self.first_id = content.first_id
         self.memories = {
-            name: SensorMemory(one.next_id, one.shape, np.array(one.bad_pixels, np.int64).reshape(-1, 2))
+            name: SensorMemory(
+                one.next_id, one.shape, np.array(one.bad_pixels, np.int64).reshape(-1, 2), self._read_clutter(name)
+            )
             for name, one in content.sensors.items()
         }
         self._latest.update(self.memories)
@@ -86,13 +89,18 @@ class MemoryFile:
     def save_if_due(self, memories: Callable[[], dict[str, SensorMemory]]) -> None:
         """Write the file if SAVE_EVERY_S have passed."""
         if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
-            self.save(memories())
+            self.save(memories(), clutter=True)
 
-    def save(self, memories: dict[str, SensorMemory], *, final: bool = False) -> None:
-        """Write the file; log an error if that fails. final: no further track will begin, so that no id is reserved."""
+    def save(self, memories: dict[str, SensorMemory], *, final: bool = False, clutter: bool = False) -> None:
+        """Write the file; log an error if that fails.
+
+        final: no further track will begin, so that no id is reserved; clutter: write the sensors' clutter, as at the end.
+        """
         self._latest.update(memories)
         try:
             self._write(0 if final else RESERVED_IDS)
+            if final or clutter:
+                self._write_clutter()
         except OutputError as error:
             log.error("%s; after a crash track ids may be used again", error)
 
@@ -118,6 +126,32 @@ class MemoryFile:
                 os.close(folder)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+
+    def _clutter_path(self, sensor: str) -> Path:
+        return self._path.with_name(f"{self._path.name}.{sensor}.npz")
+
+    def _write_clutter(self) -> None:
+        """Write the clutter of each sensor that learns it into a file of its own."""
+        for name, memory in self._latest.items():
+            if memory.clutter is not None:
+                path = self._clutter_path(name)
+                part = path.with_name(f"{path.name}.part")
+                try:
+                    write_clutter_map(part, memory.clutter, compress=False)
+                    part.replace(path)
+                except OSError as error:
+                    raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def _read_clutter(self, sensor: str) -> ClutterMap | None:
+        """Read the clutter of a sensor; None if there is none, or if it cannot be read, and is to be learnt again."""
+        path = self._clutter_path(sensor)
+        if "/" in sensor or not path.is_file():
+            return None
+        try:
+            return read_clutter_map(path)
+        except FormatError as error:
+            log.error("%s; clutter is learnt again", error)
+            return None
 
     def _read(self) -> _Content:
         """Read the file; set it aside if that fails."""

@@ -81,6 +81,30 @@ def test_the_file_is_written_once_for_many_tracks(opened, tmp_path, monkeypatch)
     assert len(writes) == 4
 
 
+def test_static_clutter_is_known_from_the_first_frame_on(opened, tmp_path):
+    config = parse_config('readout = "fit"\n[fit]\nsigma_px = 0.5\n[propose]\nclutter_frames = 60\n', "here")
+    rng = np.random.default_rng(5)
+    scene = 100 + 40 * rng.random((80, 96))
+
+    def run(first, count):
+        kept = opened(tmp_path / "state.json")
+        pipeline = build_pipeline(config, tracks=True, memory=kept)
+        for k in range(first, first + count):
+            pixels = (scene + rng.normal(0, 2, scene.shape)).astype(np.float32)
+            pipeline.step([Frame(Stamp("cam", first, k, k * 10**7), pixels)])
+        kept.save(pipeline.memories(), final=True)
+        return pipeline.memories()["cam"].clutter
+
+    learnt = run(0, 40)
+    assert learnt.frames == 40
+    assert learnt.mean.std() > 3
+    again = run(40, 5)
+    assert again.frames == 45
+    assert np.abs(again.mean - learnt.mean).max() < 0.3 * np.abs(learnt.mean).max()
+    (tmp_path / "state.json.cam.npz").write_bytes(b"damaged")
+    assert run(45, 6).frames == 6, "learnt again"
+
+
 def test_a_damaged_file_is_set_aside_and_ids_go_on_from_the_time(opened, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(memory_file.time, "time", lambda: 1.8e9)
     for damage in (b"", b"{", b"\xff\xfe", b'{"version":2,"sensors":{}}', b'{"version":1,"sensors":{"a":{"next_id":"x"}}}'):
