@@ -16,18 +16,23 @@ from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
 from irst_stream.chain.window import Events, WindowBuilder
 from irst_stream.config import Config, engine_faults, gpu_faults, read_config
 from irst_stream.errors import UsageError
+from irst_stream.fit.fitter import COMPILED as FIT
 from irst_stream.fit.fitter import Fitter, priors_of
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.registry import open_live_source, open_publisher, open_writer
+from irst_stream.live.memory_file import MemoryFile
 from irst_stream.live.runner import Runner
 from irst_stream.optics import PATCH, FineGrid
+from irst_stream.propose.proposer import COMPILED as SEARCH
 from irst_stream.propose.proposer import warm_up as warm_up_search
 from irst_stream.protocols import Sink, Source
 from irst_stream.resolve.readouts import FitResolver, NetworkResolver, Resolver
 from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
+from irst_stream.system.numba_cache import compile_in_children
 from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.settings import TrackSettings
+from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
 from irst_stream.types import Detections, Tracks
@@ -36,7 +41,7 @@ from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.told import UNKNOWN_SENSOR, SensorFacts
 
-__all__ = ["build_pipeline", "build_runner", "open_pipeline", "resolver_maker", "told_of"]
+__all__ = ["build_pipeline", "build_runner", "compile_everything", "open_pipeline", "resolver_maker", "told_of"]
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +51,16 @@ KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 def build_runner(config: Config, config_toml: str = "") -> Runner:
     """A pipeline with its sources and sinks, sockets open; config_toml: the configuration's text, for recordings."""
     makers = _sink_makers(config, config_toml)
-    pipeline = build_pipeline(config, tracks=_wants_tracks(config))
     with ExitStack() as opened:  # closed again where a later one fails
+        memory = opened.enter_context(closing(MemoryFile(Path(config.memory)))) if config.memory else None
+        pipeline = build_pipeline(config, tracks=_wants_tracks(config), memory=memory)
         sources: dict[str, Source] = {}
         for given in config.receive:
             sources[given.endpoint] = opened.enter_context(closing(open_live_source(given, config.policy)))
         sinks = {name: opened.enter_context(closing(make())) for name, make in makers.items()}
         opened.pop_all()
     limits = {"depth": config.queue, "most_sensors": config.most_sensors}
-    return Runner(pipeline, sources, sinks, config.policy, **limits, forget_s=config.forget_s)
+    return Runner(pipeline, sources, sinks, config.policy, **limits, forget_s=config.forget_s, memory=memory)
 
 
 def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sink]]:
@@ -62,9 +68,7 @@ def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sin
     makers: dict[str, Callable[[], Sink]] = {}
     makers |= {p.endpoint: partial(open_publisher, p, config.policy) for p in config.publish}
     makers |= {r.path: partial(Recorder, r, config_toml) for r in config.record}
-    return makers | {
-        w.path: partial(open_writer, Path(w.path), KINDS[w.what]) for w in config.write
-    }  # last: they write over
+    return makers | {w.path: partial(open_writer, w, KINDS[w.what]) for w in config.write}
 
 
 def _wants_tracks(config: Config) -> bool:
@@ -80,9 +84,10 @@ def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipel
     return build_pipeline(known, tracks=tracks)
 
 
-def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
-    """All that stands between frames and detections, or tracks where these are asked for."""
+def build_pipeline(config: Config, *, tracks: bool = False, memory: MemoryFile | None = None) -> Pipeline:
+    """All that stands between frames and detections, or tracks where these are asked for; memory: of an earlier run."""
     network: Network = NoNetwork()
+    compile_in_children(SEARCH, FIT, *([TRACKER] if tracks else ()))  # all at once, before each is loaded
     if config.readout == "fit":
         new_resolver, min_shape = resolver_maker(config, None), (1, 1)
     else:
@@ -100,7 +105,7 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
         return SensorChain(windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
 
-    return Pipeline(network, new_sensor)
+    return Pipeline(network, new_sensor, memory.memories, memory.first_id) if memory else Pipeline(network, new_sensor)
 
 
 def _network(config: Config, engine: Engine) -> WindowUnmixer:
@@ -110,6 +115,11 @@ def _network(config: Config, engine: Engine) -> WindowUnmixer:
     fallbacks = fallback_unmixers(engine, choice, config.threads, with_map=with_map)
     unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
     return WindowUnmixer(unmixer, engine.manifest, fallbacks, told_of(config))
+
+
+def compile_everything() -> list[str]:
+    """Compile what pipelines compile on their first use, if it is not yet; return the names of what was compiled."""
+    return compile_in_children(SEARCH, FIT, TRACKER)
 
 
 def told_of(config: Config) -> SensorFacts:

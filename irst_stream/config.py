@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,11 +15,16 @@ import msgspec
 
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
+from irst_stream.io.file_series import series_fault
+from irst_stream.io.lines_sink import WriteSettings
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, link_fault
+from irst_stream.io.zeromq.wire import SENSOR_NAME
+from irst_stream.point_spread import read_psf
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.resolve.settings import ClaimSettings, Readout
 from irst_stream.settings import about, parse_settings, read_settings
+from irst_stream.system.machine import is_loopback
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
 from irst_stream.unmix.settings import Backend
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "MetricsSettings",
-    "WriteSettings",
     "config_schema",
     "engine_faults",
     "gpu_faults",
@@ -38,19 +44,14 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class WriteSettings:
-    """A file of JSON lines, begun from nothing."""
-
-    path: Annotated[str, about("OUT.jsonl; a file of that name is written over.")]
-    what: Annotated[Literal["detections", "tracks"], about("What is written.")] = "detections"
-
-
-@dataclass(frozen=True)
 class MetricsSettings:
     """Where Prometheus fetches metrics."""
 
     port: Annotated[int, about("TCP port; 0 switches metrics off.", ge=0, le=65535)] = 0
     host: Annotated[str, about("Address to listen on.")] = "127.0.0.1"
+    unencrypted_on_the_network: Annotated[
+        bool, about("Listen where other machines can connect, although nothing is encrypted.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ class Config:
     """What is known of the scene, how frames are read, where they come from and where results go."""
 
     window: Annotated[
-        int, about("Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.")
+        int,
+        about(
+            "Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.",
+            ge=1,
+            le=255,
+        ),
     ] = 5
     readout: Annotated[
         Readout,
@@ -95,6 +101,13 @@ class Config:
     ] = 16
     most_sensors: Annotated[int, about("Sensors served; frames of others are dropped and counted.", ge=1, le=256)] = 64
     forget_s: Annotated[float, about("Silence after which a sensor is forgotten, s.", gt=0, le=1e7)] = 600.0
+    memory: Annotated[
+        str,
+        about(
+            "File that keeps the track ids in use, the bad pixels and the static clutter of each sensor between two runs."
+            " Empty: ids begin at 1."
+        ),
+    ] = ""
     claims: ClaimSettings = field(default_factory=ClaimSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     propose: ProposeSettings = field(default_factory=ProposeSettings)
@@ -114,7 +127,7 @@ def read_config(path: Path, *, here: bool = False) -> Config:
 
     def faults(config: Config) -> Iterator[str]:
         found = with_paths_from(config, path.parent)
-        return chain(_faults(found), _lacks(found) if here else ())
+        return chain(_faults(found), _clashes(found, path), _lacks(found) if here else ())
 
     return with_paths_from(read_settings(path, Config, faults), path.parent)
 
@@ -165,6 +178,24 @@ def _faults(config: Config) -> Iterator[str]:
     if config.readout != "fit" and not config.engine:
         yield f"engine: missing; readout {config.readout!r} needs one"
     yield from gpu_faults(config)
+    metrics = config.metrics
+    if metrics.port and not is_loopback(metrics.host) and not metrics.unencrypted_on_the_network:
+        yield (
+            f"metrics.host: {metrics.host or 'every address'} can be reached from other machines without encryption; "
+            "expected 127.0.0.1, or unencrypted_on_the_network = true"
+        )
+    yield from _link_faults(config)
+    checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
+    for check in checks:
+        try:
+            check()
+        except UsageError as error:
+            yield str(error)
+    yield from _output_faults(config)
+
+
+def _link_faults(config: Config) -> Iterator[str]:
+    """What is wrong with the endpoints, each by itself and together."""
     for name, links in (("receive", config.receive), ("publish", config.publish)):
         for k, link in enumerate(links):
             key, fault = link_fault(link)
@@ -173,41 +204,102 @@ def _faults(config: Config) -> Iterator[str]:
         endpoints = [link.endpoint for link in links if link.endpoint and not link.endpoint.endswith(":*")]
         for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
             yield f"{name}: {endpoint} is named twice"
-    checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
-    for check in checks:
-        try:
-            check()
-        except UsageError as error:
-            yield str(error)
-    outputs = [path for path in (*(w.path for w in config.write), *(r.path for r in config.record)) if path]
-    for path in sorted({path for path in outputs if outputs.count(path) > 1}):
-        yield f"write, record: {path} is named twice"
+    for k, given in enumerate(config.receive):
+        for sensor in (s for s in given.sensors if not SENSOR_NAME.fullmatch(s)):
+            yield f"receive[{k}].sensors: expected 1 to 64 letters, digits or any of _ . : -, got {sensor!r}"
+    received = {given.endpoint for given in config.receive if not given.endpoint.endswith(":*")}
+    for k, link in enumerate(config.publish):
+        if link.endpoint and link.endpoint in received:
+            yield f"publish[{k}].endpoint: {link.endpoint} is received from, too"
+
+
+def _output_faults(config: Config) -> Iterator[str]:
+    """What the paths of the outputs show."""
+    seen: dict[Path, str] = {}
+    for dotted, output in _outputs(config):
+        if fault := series_fault(output) if dotted != "memory" else "":
+            yield f"{dotted}: {fault}"
+        elif (other := seen.setdefault(Path(output).resolve(), dotted)) != dotted:
+            yield f"{dotted}: {output} is named twice, also in {other}"
+
+
+def _clashes(config: Config, path: Path) -> Iterator[str]:
+    """Outputs that are inputs: the configuration itself, or a file that it names."""
+    inputs = {path.resolve(): "the configuration itself"}
+    for name in filter(None, (config.fit.psf_table, config.propose.clutter_map, config.engine)):
+        inputs.setdefault(Path(name).resolve(), "named as an input")
+    for link in (*config.receive, *config.publish):
+        for name in filter(None, (link.keys, link.server_key, link.allow)):
+            inputs.setdefault(Path(name).resolve(), "a key")
+    for dotted, output in _outputs(config):
+        if (what := inputs.get(Path(output).resolve())) is not None:
+            yield f"{dotted}: {output} is {what}"
+
+
+def _outputs(config: Config) -> Iterator[tuple[str, str]]:
+    """The dotted path and the path of each output file."""
+    if config.memory:
+        yield "memory", config.memory
+    for name, series in (("write", config.write), ("record", config.record)):
+        yield from ((f"{name}[{k}].path", given.path) for k, given in enumerate(series) if given.path)
 
 
 def _lacks(config: Config) -> Iterator[str]:
     """What it names and this machine lacks, or has in a state in which it cannot be used."""
-    from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys
-    from irst_stream.propose.clutter import read_clutter_map
-    from irst_stream.propose.mask import read_mask
+    from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys, read_secret_keys
+
+    wanted: list[tuple[str, Callable[[], object]]] = []
+    if config.fit.psf_table:
+        wanted.append(("fit.psf_table", partial(read_psf, Path(config.fit.psf_table))))
+    if config.propose.clutter_map:
+        from irst_stream.propose.clutter import read_clutter_map
+
+        wanted.append(("propose.clutter_map", partial(read_clutter_map, Path(config.propose.clutter_map))))
+    if config.propose.mask:
+        from irst_stream.propose.mask import read_mask
+
+        wanted.append(("propose.mask", partial(read_mask, Path(config.propose.mask))))
+    if config.readout != "fit" and config.engine:
+        try:
+            yield from engine_faults(config, _read_whole_engine(config.engine))
+        except IrstError as error:
+            yield f"engine: {error}"
+    for name, links in (("receive", config.receive), ("publish", config.publish)):
+        for k, link in enumerate(links):
+            for key, read in (("keys", read_secret_keys), ("server_key", read_keys), ("allow", allowed_keys)):
+                if path := getattr(link, key):
+                    wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
+    wanted += [(dotted, partial(_check_writable, Path(output))) for dotted, output in _outputs(config)]
+    for dotted, check in wanted:
+        try:
+            check()
+        except IrstError as error:
+            yield f"{dotted}: {str(error).removeprefix(f'{dotted}: ')}"
+
+
+def _read_whole_engine(name: str) -> EngineManifest:
+    """Return an engine's manifest; raise unless its weights and all of its graphs are there, unchanged."""
     from irst_stream.system.shipped import find_engine
     from irst_stream.unmix.engine import read_engine
 
-    if config.readout != "fit" and config.engine:
-        try:
-            yield from engine_faults(config, read_engine(find_engine(config.engine)).manifest)
-        except IrstError as error:
-            yield f"engine: {error}"
-    wanted: list[tuple[str, Callable[[], object]]] = []
-    for name, links in (("receive", config.receive), ("publish", config.publish)):
-        for k, link in enumerate(links):
-            for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):
-                if path := getattr(link, key):
-                    wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
-    for key, read_file in (("clutter_map", read_clutter_map), ("mask", read_mask)):
-        if path := getattr(config.propose, key):
-            wanted.append((f"propose.{key}", partial(read_file, Path(path))))
-    for dotted, read_it in wanted:
-        try:
-            read_it()
-        except IrstError as error:
-            yield f"{dotted}: {error}"
+    engine = read_engine(find_engine(name))
+    for form in sorted({graph.form for graph in engine.manifest.graphs}):
+        engine.graphs(form)
+    return engine.manifest
+
+
+def _check_writable(output: Path) -> None:
+    """Raise unless a file can be made in an output's folder; a device or a pipe is not tried."""
+    folder = output.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder}")
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder")
+    if output.exists() and not output.is_file():
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".irst-stream-")
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror or error}") from error

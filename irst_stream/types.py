@@ -63,7 +63,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image: pixels (H, W) uint8, uint16 or float32, DN.
+    """One image: pixels (H, W) uint8, uint16 or float32, DN; of any memory layout and byte order, and then copied.
 
     full_scale: DN at and above which a pixel is saturated, infinite if none can be. metadata: the sensor's own, unchanged
     msgpack, b"" for none. pose: where the platform pointed, None if unknown; NaN values if the sensor's pose is unusable.
@@ -76,11 +76,11 @@ class Frame:
     pose: Pose | None = None
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 2 or self.pixels.dtype not in PIXEL_TYPES:
+        if self.pixels.ndim != 2 or self.pixels.dtype.newbyteorder("=") not in PIXEL_TYPES:
             raise ValueError(
                 f"pixels: expected (H, W) uint8, uint16 or float32, got {self.pixels.shape} {self.pixels.dtype}"
             )
-        object.__setattr__(self, "pixels", _read_only(self.pixels))
+        object.__setattr__(self, "pixels", _read_only(_plain(self.pixels)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,6 +271,11 @@ class Pose:
     x: float
     y: float
     roll_rad: float
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The array in row order, aligned and in native byte order, as compiled code takes it; copied only if it is not."""
+    return np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -134,6 +134,9 @@ class StampSink:
     def write(self, record, _):
         self.stamps.append(record.stamp)
 
+    def idle(self):
+        pass
+
     def close(self):
         pass
 

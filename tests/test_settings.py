@@ -62,6 +62,21 @@ def test_an_invalid_value_does_not_hide_other_faults(tmp_path):
     ]
 
 
+def test_metrics_for_other_machines_are_asked_for_in_so_many_words(tmp_path):
+    path = tmp_path / "a.toml"
+    for host in ("0.0.0.0", "", "192.168.1.5", "::", "sensor-host"):
+        path.write_text(f'[metrics]\nport = 9464\nhost = "{host}"\n')
+        assert faults_of(path) == [
+            f"metrics.host: {host or 'every address'} can be reached from other machines without encryption",
+            "expected 127.0.0.1, or unencrypted_on_the_network = true",
+        ]
+        path.write_text(f'[metrics]\nport = 9464\nhost = "{host}"\nunencrypted_on_the_network = true\n')
+        assert read_config(path).metrics.host == host
+    for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1"):
+        path.write_text(f'[metrics]\nport = 9464\nhost = "{host}"\n')
+        assert read_config(path).metrics.host == host
+
+
 def test_all_invalid_fit_search_and_tracker_settings_are_named_at_once(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(

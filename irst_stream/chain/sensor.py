@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from irst_stream.chain.platform import PlatformView, PoseHistory, with_platform_shifts
 from irst_stream.chain.window import WindowBuilder
+from irst_stream.propose.clutter import ClutterMap
 from irst_stream.resolve.readouts import Resolver
-from irst_stream.types import Detections, Frame, Pose, RegionOutput, Tracks, Window
+from irst_stream.types import Detections, Frame, Ints, Pose, RegionOutput, Tracks, Window
 
-__all__ = ["Network", "NoNetwork", "SensorChain", "SensorTracker"]
+__all__ = ["Network", "NoNetwork", "SensorChain", "SensorMemory", "SensorTracker"]
 
 Maps: TypeAlias = Any  # a network's cache of one sensor's last frames
 
@@ -68,6 +69,19 @@ class SensorTracker(Protocol):
         """End the stream; return the tracks that were waiting for later frames."""
 
 
+class SensorMemory(NamedTuple):
+    """What is worth keeping of a sensor when a run ends.
+
+    next_id: of its next new track; shape: rows, columns of the frames, (0, 0) if they are patches, whose bad pixels are not
+    learnt; bad_pixels (N, 2): x, y of those known; clutter: as learnt so far, None where it is not learnt.
+    """
+
+    next_id: int
+    shape: tuple[int, int]
+    bad_pixels: Ints
+    clutter: ClutterMap | None = None
+
+
 @dataclass
 class SensorChain:
     """One sensor's windows, its platform's poses, the network's cache of it, its resolver and its tracker."""
@@ -102,6 +116,11 @@ class SensorChain:
         for tracks in settled[-1:]:
             self.windows.hold(tracks.state[tracks.confirmed, :2])
         return settled
+
+    def memory(self) -> SensorMemory:
+        """Return what is worth keeping when the run ends."""
+        next_id = 1 if self.tracker is None else self.tracker.next_id
+        return SensorMemory(next_id, self.windows.shape, self.windows.bad_pixels, self.windows.clutter)
 
     def finish(self) -> list[Tracks]:
         """End the stream; return the tracks that were waiting for later frames."""

@@ -37,6 +37,7 @@ import numpy as np
 
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.optics import PATCH
+from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.mask import excluded_pixels
 from irst_stream.propose.proposer import PreparedFrame, Proposer, cut_regions, region_corners
 from irst_stream.propose.settings import ProposeSettings
@@ -153,6 +154,7 @@ class WindowBuilder:
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
         self._misfit = False  # whether the mask is for frames of another size
+        self._recalled: tuple[tuple[int, int], Ints, ClutterMap | None] = (0, 0), np.zeros((0, 2), np.int64), None
 
     @property
     def events(self) -> Events:
@@ -208,6 +210,21 @@ class WindowBuilder:
         """(N, 2) x, y of the pixels of a full frame known to be bad; none for patches."""
         return np.zeros((0, 2), np.int64) if self._cutter is None else self._cutter.proposer.bad_pixels
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns of the full frames, (0, 0) before the first and for patches."""
+        return (0, 0) if self._cutter is None else self._cutter.shape
+
+    @property
+    def clutter(self) -> ClutterMap | None:
+        """The static clutter of full frames as learnt so far; None where it is not learnt."""
+        clutter = None if self._cutter is None else self._cutter.proposer.clutter
+        return None if clutter is None else clutter.learnt()
+
+    def recall(self, shape: tuple[int, int], bad_pixels: Ints, clutter: ClutterMap | None) -> None:
+        """Begin full frames of this shape with what an earlier run knew: bad pixels (N, 2) x, y, and clutter."""
+        self._recalled = shape, bad_pixels, clutter
+
     def _new_cutter(self, frame: Frame) -> tuple[_Cutter | None, bool]:
         """Return a cutter for full frames, None for patches; and whether the mask does not fit the frames.
 
@@ -221,7 +238,12 @@ class WindowBuilder:
         except IrstError as error:
             log.error("%s: %s; its frames are dropped", frame.stamp.sensor, error)
             return None, True
-        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length), False
+        shape, bad_pixels, clutter = self._recalled
+        if shape != (rows, columns):
+            return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length), False
+        proposer = Proposer(self._search, shape, clutter if clutter is not None and clutter.mean.shape == shape else None)
+        proposer.recall(bad_pixels)
+        return _Cutter(proposer, (rows, columns), self.length), False
 
 
 def _patch_window(frames: deque[Frame]) -> Window:
@@ -236,7 +258,7 @@ class _Cutter:
     """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
 
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
-        self.proposer, self.regions = proposer, RegionPlaces(shape)
+        self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
         self._prepared: deque[PreparedFrame] = deque(maxlen=length)
 
     def prepare(self, frame: Frame) -> None:

@@ -14,7 +14,7 @@ from irst_stream.calibrate.settings_file import Origin, Tables, warnings_of, wri
 from irst_stream.commands.console import pluralise, positive_float, positive_int, print_line, show_log, working
 from irst_stream.commands.footage import Footage, read_footage, receive_footage
 from irst_stream.commands.links import add_link_options, add_policy_option, link_fields, validated_link
-from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
+from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.sources import add_source_options, open_input
 from irst_stream.errors import UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
@@ -24,7 +24,7 @@ from irst_stream.propose.mask import write_mask
 from irst_stream.settings import to_toml
 from irst_stream.version import __version__
 
-__all__ = ["MOST_FRAMES", "calibrate_footage", "check_report", "save", "set_up", "summary"]
+__all__ = ["MOST_FRAMES", "beside", "calibrate_footage", "check_report", "save", "set_up", "summary"]
 
 MOST_FRAMES = 600  # of files
 GRAPHICS_SHOWN = 3  # in the summary
@@ -68,9 +68,9 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("expected either PATH or --from ENDPOINT")
     if args.path is not None and args.seconds is not None:
         raise UsageError("--seconds: is for --from ENDPOINT; of files, --frames N says how many")
-    inputs = [args.path] if args.path is not None else []
-    check_output(args.output, *inputs, suffix=".toml")
-    check_report(args.report, *inputs)
+    check_report(args.report)
+    args.psf, args.clutter, args.mask = beside(args.output)
+    check_outputs(args, output=".toml", report="", psf="", clutter="", mask="")
     receive = ""
     if args.origin is None:
         footage = read_footage(open_input(args), args.frames or MOST_FRAMES, sensor=args.sensor, single=args.single)
@@ -99,11 +99,10 @@ def _stated(link: ReceiveSettings) -> dict[str, object]:
     return {"endpoint": link.endpoint} | {name: value for name, value in asdict(link).items() if value != plain[name]}
 
 
-def check_report(report: Path | None, *inputs: Path) -> None:
-    """Raise before any work if a report cannot be written, or is of no kind that can; None is accepted."""
+def check_report(report: Path | None) -> None:
+    """Raise if a report is of no kind that can be written; None is accepted."""
     if report is not None and report.suffix.lower() not in (".html", ".png"):
         raise UsageError(f"--report: {report}: expected a name that ends in .html or .png")
-    check_output(report, *inputs)
 
 
 def calibrate_footage(footage: Footage, *, single: bool = False) -> Calibration:
@@ -117,18 +116,18 @@ def calibrate_footage(footage: Footage, *, single: bool = False) -> Calibration:
 
 def save(result: Calibration, output: Path, origin: Origin) -> None:
     """Write the settings, and beside them the PSF's table, the clutter map and the mask, where there are any."""
-    tables = Tables()
+    tables, (psf_path, clutter_path, mask_path) = Tables(), beside(output)
     if result.psf is not None and result.psf.measured:
-        tables = replace(tables, psf=f"{output.stem}.psf.npz")
-        with atomic_output(output.with_name(tables.psf)) as part:
+        tables = replace(tables, psf=psf_path.name)
+        with atomic_output(psf_path) as part:
             write_psf(part, result.psf.psf)
     if result.clutter is not None:
-        tables = replace(tables, clutter=f"{output.stem}.clutter.npz")
-        with atomic_output(output.with_name(tables.clutter)) as part:
+        tables = replace(tables, clutter=clutter_path.name)
+        with atomic_output(clutter_path) as part:
             write_clutter_map(part, result.clutter)
     if result.graphics.found:
-        tables = replace(tables, mask=f"{output.stem}.mask.png")
-        with atomic_output(output.with_name(tables.mask)) as part:
+        tables = replace(tables, mask=mask_path.name)
+        with atomic_output(mask_path) as part:
             write_mask(part, result.graphics.excluded)
     write_bytes(output, write_settings(result, origin, tables, __version__).encode())
 
@@ -140,6 +139,13 @@ def _write_report(path: Path, result: Calibration, origin: Origin) -> None:
     lines = summary(result, origin)
     draw = html_report if path.suffix.lower() == ".html" else png_report
     write_bytes(path, draw(result, f"Calibration on {origin.name}", lines))
+
+
+def beside(output: Path) -> tuple[Path, Path, Path]:
+    """Return the paths of the PSF's table, the clutter map and the mask of a file of settings."""
+    names = (f"{output.stem}{ending}" for ending in (".psf.npz", ".clutter.npz", ".mask.png"))
+    psf, clutter, mask = map(output.with_name, names)
+    return psf, clutter, mask
 
 
 def summary(c: Calibration, origin: Origin) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irst_stream.commands.console import image_size, pluralise, print_line
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.outputs import atomic_output, check_outputs
 from irst_stream.errors import FormatError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.csv_results import write_csv
@@ -35,7 +35,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.out, args.found)
+    check_outputs(args, out="")
     kind: Any = Tracks if jsonl.holds(args.found, Tracks) else Detections
     suffix = args.out.suffix.lower()
     if suffix not in (".csv", ".txt"):

@@ -14,7 +14,7 @@ import numpy as np
 from irst_stream.commands.calibrate import check_report
 from irst_stream.commands.console import pluralise, print_line, progress
 from irst_stream.commands.footage import MIN_SIDE
-from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
+from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.sight import is_sampled, look
 from irst_stream.commands.sources import add_source_options, open_input
 from irst_stream.errors import IrstError, UsageError
@@ -62,9 +62,8 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--detections: needs a picture to mark; add --png OUT")
     if args.png:
         from irst_stream import draw  # fails early if matplotlib is missing
-    inputs = [args.path, *([args.truth] if args.truth else ())]
-    check_output(args.png, *inputs, suffix=".png")
-    check_report(args.report, *inputs)
+    check_report(args.report)
+    check_outputs(args, png=".png", report="")
     source = open_input(args)
     print_line(f"{args.path}: {source.kind}")
     summary = _SourceSummary(source)

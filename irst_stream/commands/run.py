@@ -12,12 +12,13 @@ from irst_stream.build import build_runner
 from irst_stream.commands.console import positive_float, show_log
 from irst_stream.commands.links import add_link_options, link_fields, validated_link
 from irst_stream.commands.sources import GUESSED_CONFIG
-from irst_stream.commands.view import run_with_view
+from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
-from irst_stream.live.prometheus import MetricsServer
+from irst_stream.live.http_server import HttpServer
+from irst_stream.live.prometheus import metrics_handler
 from irst_stream.live.runner import Runner
 from irst_stream.system.shipped import find_config
 
@@ -29,8 +30,10 @@ camera, two-sensors. Without one, camera is guessed. Its [[receive]] tables, or 
 [[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists all settings, and
 irst_stream/io/zeromq/PROTOCOL.md describes the messages.
 
-Ctrl-C or SIGTERM stops receiving, processes the frames received so far, closes all files, prints a summary and exits with
-0; a second one skips the remaining frames but still closes all files. SIGHUP reloads the [[receive]] tables, closes and
+Ctrl-C or SIGTERM stops receiving, processes the frames received so far for at most --stop-within seconds, closes all files
+within five more, prints a summary and exits with 0; a second one skips the remaining frames but still closes all files.
+Exit code 3: output that was promised is lost, to a full disk for example, or frames were left when the time was over; the
+last line says what. A sink that fails is tried again meanwhile. SIGHUP reloads the [[receive]] tables, closes and
 opens the endpoints that changed, and leaves everything else running."""
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,13 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="origin", metavar="ENDPOINT", help="receive here, in place of CONFIG's [[receive]]")
     add_link_options(parser)
     parser.add_argument("--seconds", type=positive_float, metavar="S", help="stop after this many seconds")
+    parser.add_argument(
+        "--stop-within",
+        type=positive_float,
+        default=STOP_S,
+        metavar="S",
+        help=f"seconds after Ctrl-C or SIGTERM for the frames received so far (default {STOP_S:g})",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -64,13 +74,15 @@ def _run(args: argparse.Namespace) -> int:
             GUESSED_CONFIG,
             config.receive[0].endpoint,
         )
-    if config.metrics.port:
-        MetricsServer.check(config.metrics.host, config.metrics.port)
+    metrics = config.metrics
+    if metrics.port:
+        HttpServer.check("metrics", metrics.host, metrics.port)
     runner = build_runner(config, text)
-    metrics = MetricsServer(runner, config.metrics.host, config.metrics.port) if config.metrics.port else nullcontext()
-    with metrics:
+    handlers = {"/metrics": metrics_handler(runner)}
+    with HttpServer("metrics", handlers, metrics.host, metrics.port) if metrics.port else nullcontext():
         reload = _refuse_reload if args.origin else _ReceiveLinks(runner, path, config).reload
-        run_with_view(runner, args.seconds, reload)
+        run_with_view(runner, args.seconds, reload, stop_s=args.stop_within)
+    raise_losses(runner.status())
     return 0
 
 

@@ -17,7 +17,8 @@ PLACES = {
     "truth": FOLDER.parent / "io/truth/FORMATS.md",
 }
 ORDER = (
-    *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "troubleshooting", "gpu", "benchmarks"),
+    *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended", "troubleshooting", "gpu"),
+    "benchmarks",
     *("protocol", "interchange", "truth"),
 )
 SECTIONS = {  # in the order of a configuration file

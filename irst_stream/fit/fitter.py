@@ -22,10 +22,10 @@ from irst_stream.fit.settings import FLAT_ERROR, FitSettings, check_fit
 from irst_stream.fit.warm_start import WarmStart
 from irst_stream.optics import PATCH
 from irst_stream.point_spread import PointSpread, gaussian, read_psf
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Ints
 
-__all__ = ["Fitter", "priors_of", "psf_shape"]
+__all__ = ["COMPILED", "Fitter", "priors_of", "psf_shape"]
 
 DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
 MIN_DARK_PIXELS = 20
@@ -83,7 +83,7 @@ class Fitter:
         self.psf = _psf_of(settings)
         middle = np.array(PATCH[::-1]) // 2
         self._sharpness = float(np.sqrt((self.psf.images(middle) ** 2).sum()))  # of a unit target's image
-        compile_in_child("the fit", search_regions, warm_up)
+        compile_in_children(COMPILED)
         cpu = CpuSearch(priors_of(settings), threads)
         self._search: Search = cpu
         self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
@@ -255,3 +255,6 @@ def _region_targets(
 def warm_up() -> None:
     """Call every compiled function of the fit once."""
     Fitter(FitSettings())
+
+
+COMPILED = CompiledPart("the fit", search_regions, warm_up)

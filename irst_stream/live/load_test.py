@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from irst_stream.chain.pipeline import Result
+from irst_stream.chain.sensor import SensorMemory
 from irst_stream.errors import SourceError
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource
@@ -172,6 +173,10 @@ class _AnswerableCounter:
     def forget(self, sensor: str) -> list[Result]:
         """Let the pipeline forget a sensor."""
         return self._pipeline.forget(sensor)
+
+    def memories(self) -> dict[str, SensorMemory]:
+        """What the pipeline would keep."""
+        return self._pipeline.memories()
 
 
 def _answered(status: Status) -> int:

@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable, Iterator
-from types import TracebackType
 
 import numpy as np
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from irst_stream.errors import UsageError
+from irst_stream.live.http_server import Answer, Request
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.system.latency import GROWTH, SHORTEST_NS, Histogram
 
-__all__ = ["MetricsServer"]
+__all__ = ["metrics_handler"]
 
+TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-class MetricsServer:
-    """Serves metrics over HTTP from its own thread until closed; a context manager. Port 0 picks a free port."""
-
-    def __init__(self, runner: Runner, host: str, port: int) -> None:
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(lambda: _families(runner.status(), runner.clocks.stages)))
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise UsageError(f"metrics: {host}:{port} cannot be bound: {error.strerror or error}") from error
-        self.port = int(self._server.server_address[1])
-
-    @staticmethod
-    def check(host: str, port: int) -> None:
-        """Raise UsageError if the address cannot be bound, so that this shows before any file is opened."""
-        try:
-            socket.create_server((host, port)).close()
-        except OSError as error:
-            raise UsageError(f"metrics: {host}:{port} cannot be bound: {error.strerror or error}") from error
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def __enter__(self) -> MetricsServer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+def metrics_handler(runner: Runner) -> Callable[[Request], Answer]:
+    """Return the handler of /metrics: the runner's status at each request, in Prometheus's text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(lambda: _families(runner.status(), runner.clocks.stages)))
+    return lambda _: Answer(generate_latest(registry), TEXT_FORMAT)
 
 
 class _Collector(Collector):
@@ -85,6 +58,8 @@ def _families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
     yield _gauge("psf_width_ratio", "Width of the sensor's targets over the configured PSF's", "sensor", ratios)
     yield _counter("written_records", "Records written", "sink", {n: s.written for n, s in sinks.items()})
     yield _counter("lost_records", "Records that were not written", "sink", {n: s.lost for n, s in sinks.items()})
+    text = "Times that a subscriber's queue was full; each time it missed one result or more"
+    yield _counter("subscriber_overflows", text, "sink", {n: s.overflows for n, s in sinks.items()})
     yield _gauge("sink_in_order", "1 while the sink works", "sink", {n: float(not s.alarm) for n, s in sinks.items()})
     text = "1 while the network runs on its first backend, 0 after a failure"
     network = GaugeMetricFamily("irst_stream_network_in_order", text, labels=[])

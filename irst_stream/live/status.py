@@ -30,12 +30,16 @@ class SensorStatus(NamedTuple):
 
 
 class SinkStatus(NamedTuple):
-    """Records written, waiting and lost; alarm: why the sink takes no more, "" if it works."""
+    """Records written, waiting and lost; alarm: why the sink takes none at present, "" if it works.
+
+    overflows: how often a subscriber's queue was full, so that it missed one result or more.
+    """
 
     written: int
     waiting: int
     lost: int
     alarm: str
+    overflows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,10 @@ class Clutter:
         """Weight of the next frame."""
         return 1 / min(self._frames + 1 + MIN_FRAMES, self._memory + 1)
 
+    def learnt(self) -> ClutterMap:
+        """Return what is known now; its arrays go on changing."""
+        return ClutterMap(self.map.mean, self.map.deviation, self.map.levels, self._frames)
+
     def hold(self, xy: Floats) -> None:
         """Learn slowly about these places (N, 2) px, where tracks are; until the next call."""
         low, high = np.rint(xy).astype(int) - HELD_RADIUS_PX, np.rint(xy).astype(int) + HELD_RADIUS_PX + 1
@@ -134,10 +138,10 @@ def read_clutter_map(path: Path) -> ClutterMap:
     return ClutterMap(mean, deviation, levels, frames)
 
 
-def write_clutter_map(path: Path, learnt: ClutterMap) -> None:
-    """Write a map as a .npz file."""
+def write_clutter_map(path: Path, learnt: ClutterMap, *, compress: bool = True) -> None:
+    """Write a map as a .npz file; compress: half the size, in a tenth of a second rather than a hundredth."""
     with path.open("wb") as file:
-        np.savez_compressed(
+        (np.savez_compressed if compress else np.savez)(
             file,
             mean=learnt.mean.astype(np.float16),
             deviation=learnt.deviation.astype(np.float16),

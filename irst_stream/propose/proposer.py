@@ -50,12 +50,12 @@ from irst_stream.propose.compiled import (
 from irst_stream.propose.filters import background_free_matched_filter
 from irst_stream.propose.mask import Excluded, excluded_pixels
 from irst_stream.propose.settings import ProposeSettings, check_search
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
 log = logging.getLogger(__name__)
 
-__all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
+__all__ = ["COMPILED", "PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
 
 CELL_PX = 4  # side of a cell of the background map
 NOISE_CELL_PX = 16  # side of a cell of the noise map
@@ -126,7 +126,7 @@ class _NoiseMap(NamedTuple):
 
 
 class Proposer:
-    """Searches the frames of one sensor; keeps its dead and hot pixels from frame to frame, and nothing else.
+    """Searches the frames of one sensor; keeps its bad pixels from frame to frame, and its static `clutter` or None.
 
     The first instance compiles the kernels, or loads them from the cache.
     """
@@ -142,7 +142,7 @@ class Proposer:
         pixels that are not searched, beside those that the settings exclude.
         """
         check_search(settings)
-        compile_in_child("the search", cut_patches, warm_up)
+        compile_in_children(COMPILED)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
@@ -152,7 +152,7 @@ class Proposer:
         missing_share = self._cells.good_share(self._excluded_at)
         self._missing = self._bad_pixels.known, self._excluded_at, missing_share  # see _missing_pixels
         self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
-        self._clutter = (
+        self.clutter = (
             Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
         )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
@@ -160,7 +160,7 @@ class Proposer:
         self._tracked = np.zeros((0, 2))
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._squares = np.empty(shape if self._clutter else (0, 0), np.float32)
+        self._squares = np.empty(shape if self.clutter else (0, 0), np.float32)
         self._indices = np.empty(shape[0] * shape[1], np.int64)
 
     @property
@@ -172,6 +172,11 @@ class Proposer:
     def excluded(self) -> Excluded | None:
         """Which pixels (H, W) are not searched; None where all are."""
         return self._excluded
+
+    def recall(self, bad_pixels: Ints) -> None:
+        """Begin with pixels (N, 2) x, y that an earlier run knew to be bad; those outside the frame are ignored."""
+        inside = ((bad_pixels >= 0) & (bad_pixels < self._shape[::-1])).all(axis=1)
+        self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, self._shape[1]])))
 
     def prepare(self, pixels: Pixels) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
@@ -187,15 +192,15 @@ class Proposer:
         background = self._cells.median(means, share)
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
-        if self._clutter is not None:
-            self._clutter.subtract(light)
+        if self.clutter is not None:
+            self.clutter.subtract(light)
         rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
         min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
         many = not_finite or self._excluded is not None
         noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if many else None)
         expanded = self._expand(noise)
-        if self._clutter is not None:
-            self._clutter.learn(light, *expanded)
+        if self.clutter is not None:
+            self.clutter.learn(light, *expanded)
             return PreparedFrame(light, background, noise, min_noise)
         known_light = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
         known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
@@ -212,7 +217,7 @@ class Proposer:
         light, share = self._average([prepared, *neighbours])
         min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
         wide = self._search(light, 0, min_noise, share)
-        has_clouds = self._clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        has_clouds = self.clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
         searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
         held = self.settings.tracked_share
@@ -233,7 +238,7 @@ class Proposer:
 
     def _raised_threshold(self, dips: Floats, allowed: float) -> float:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
-        return self._threshold if self._clutter is not None else _raised_threshold(self._threshold, dips, allowed)
+        return self._threshold if self.clutter is not None else _raised_threshold(self._threshold, dips, allowed)
 
     def _missing_pixels(self, known: Ints) -> tuple[Ints, Float32Image | None]:
         """Return the flat indices of excluded and of known bad pixels, and the share of each cell's pixels without them.
@@ -278,26 +283,26 @@ class Proposer:
     def hold(self, xy: Floats) -> None:
         """Search more closely, and learn clutter slowly, about these places (N, 2) px of tracks, until the next call."""
         self._tracked = np.asarray(xy, np.float64)
-        if self._clutter is not None:
-            self._clutter.hold(xy)
+        if self.clutter is not None:
+            self.clutter.hold(xy)
 
     def forget_clutter(self) -> None:
         """Begin to learn the static clutter from nothing."""
-        if self._clutter is not None:
-            self._clutter = Clutter(self.settings.clutter_frames, self._shape)
+        if self.clutter is not None:
+            self.clutter = Clutter(self.settings.clutter_frames, self._shape)
 
     def _search(self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None) -> _FilterPeaks:
         """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
         response = self._response
         self.filter(light, number, response)
         response.ravel()[self._excluded_at] = 0
-        if self._clutter is None:
+        if self.clutter is None:
             noise = self._expand(self._noise_map(response, min_noise, share))
         else:
             noise = self._expand(
-                self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise, share)
+                self._local_noise(self.clutter.squares(response, number, min_noise, self._squares), min_noise, share)
             )
-            self._clutter.whiten(response, number, min_noise, *noise)
+            self.clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, lowest))
         largest = _largest(snrs)
@@ -357,6 +362,9 @@ def warm_up() -> None:
             found = proposer.propose(prepared, neighbours * [prepared])
         corners = region_corners(found.centres, pixels.shape)
         cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners, found.background)
+
+
+COMPILED = CompiledPart("the search", cut_patches, warm_up)
 
 
 def cut_regions(frames: Sequence[Frame], prepared: Sequence[PreparedFrame], corners: Ints, ceiling: Floats) -> Float32Image:

@@ -1,12 +1,13 @@
-"""The cores and the memory allocator of this process."""
+"""The cores, the memory allocator and the addresses of this machine."""
 
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import os
 import sys
 
-__all__ = ["keep_freed_memory", "usable_cores"]
+__all__ = ["is_loopback", "keep_freed_memory", "usable_cores"]
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 KEPT_BYTES = 256 * 2**20
@@ -16,6 +17,16 @@ MAX_KEPT_BLOCK_BYTES = 32 * 2**20  # of one array or message; the largest thresh
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a host that is listened on, given as an address or a name."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def keep_freed_memory() -> bool:

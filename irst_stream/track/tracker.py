@@ -12,7 +12,7 @@ import numpy as np
 
 from irst_stream.chain.platform import frame_centre, is_known, to_frame, to_world
 from irst_stream.errors import UsageError
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.track.clutter import ClutterMap, confirm_score, density_at, false_detections, learn
 from irst_stream.track.compiled import (
     AMPLITUDE,
@@ -36,7 +36,7 @@ from irst_stream.track.motion import MODELS
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
-__all__ = ["Tracker"]
+__all__ = ["COMPILED", "Tracker"]
 
 MEAN_LIFE_FRAMES = 1000.0  # of a target in view, roughly
 # Errors decorrelate by this power of the windows' overlap: it makes the filter's covariances consistent.
@@ -50,10 +50,13 @@ MAX_LATE_FRAMES = 64  # kept for late frames, besides those of the lag
 
 def warm_up() -> None:
     """Compile the tracker's functions, or load them from the cache, so that no later call waits for it."""
-    compile_in_child("the tracker", smooth_back, warm_up)
+    compile_in_children(COMPILED)
     tracker = Tracker(TrackSettings(smoothing_lag=1))
     for k in range(3):
         tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
+
+
+COMPILED = CompiledPart("the tracker", smooth_back, warm_up)
 
 
 class _Input(NamedTuple):

@@ -59,9 +59,15 @@ class ChunkWriter:
     the file ends with its last complete record and pending messages are lost; finish may still be called.
     """
 
-    def __init__(self, path: Path, config: bytes, compression: Compression = "none", *, overwrite: bool = False) -> None:
-        """Create the file and write its header and configuration; overwrite: replace an existing file."""
+    def __init__(
+        self, path: Path, config: bytes, compression: Compression = "none", *, overwrite: bool = False, fsync: bool = False
+    ) -> None:
+        """Create the file and write its header and configuration; without these there is no file.
+
+        overwrite: replace an existing file; fsync: force each chunk to the disk.
+        """
         self.compression: Compression = compression
+        self._fsync = fsync
         self.size = self.messages = 0
         self.topics: dict[str, int] = {}
         self._file = FileIO(path, "w" if overwrite else "x")
@@ -77,6 +83,8 @@ class ChunkWriter:
             self._write([header, _serialise(_attachment(config))])
         except OSError:
             self.close()
+            if not overwrite:  # an existing file may be a device
+                path.unlink()
             raise
 
     def add_channel(self, topic: str, encoding: str, schema_name: str = "", schema: bytes = b"") -> None:
@@ -161,6 +169,8 @@ class ChunkWriter:
                 os.lseek(handle, self.size, os.SEEK_SET)
             raise
         self.size += sum(map(len, pieces))
+        if self._fsync:
+            os.fsync(handle)
 
     def _index(self, chunk: _OpenChunk, stored: int) -> ChunkIndex:
         """Summary entry of a chunk, still without its message indexes; stored: size of the chunk's records in the file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from irst_stream.io.registry import PUBLISHERS, SOURCES
 from irst_stream.settings import about
+from irst_stream.system.machine import is_loopback
 
 __all__ = ["Link", "PublishSettings", "ReceiveSettings", "is_local", "link_fault"]
 
@@ -86,12 +86,7 @@ def is_local(endpoint: str) -> bool:
     if parts.scheme != "tcp":
         return parts.scheme == "ipc"
     host = (parts.netloc.rpartition(":")[0] or parts.netloc).strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(host)
 
 
 def link_fault(link: Link, say: Callable[[str], str] = str) -> tuple[str, str]:
