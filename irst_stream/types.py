@@ -264,13 +264,15 @@ class Truth:
 class Pose:
     """Platform pointing: frame = R(roll) (world - centre) + centre + shift.
 
-    x, y: shift, px; roll_rad: rotates x towards y, about the frame's centre ((W - 1) / 2, (H - 1) / 2).
+    x, y: shift, px; roll_rad: rotates x towards y, about the frame's centre ((W - 1) / 2, (H - 1) / 2). sd_px: standard
+    deviation along each axis of where it places a still object, px; 0 where it counts as exact.
     """
 
     stamp: Stamp
     x: float
     y: float
     roll_rad: float
+    sd_px: float = 0.0
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
