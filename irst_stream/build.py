@@ -10,10 +10,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
 from irst_stream.chain.window import Events, WindowBuilder
+from irst_stream.conditioning.registration import warm_up as warm_up_registration
 from irst_stream.config import Config, engine_faults, gpu_faults, read_config
 from irst_stream.errors import UsageError
 from irst_stream.fit.fitter import Fitter, priors_of
@@ -92,15 +94,27 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
         new_resolver, min_shape = resolver_maker(config, engine.manifest), engine.manifest.patch
         network = _network(config, engine)
     warm_up_search()
+    if config.register.when != "off":
+        warm_up_registration()
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events)
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
-        return SensorChain(windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
+        front_end = FrontEnd(config.register, windows.count)
+        parts = (front_end, windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
+        return SensorChain(*parts, most_targets=_most_targets(config))
 
     return Pipeline(network, new_sensor)
+
+
+def _most_targets(config: Config) -> int:
+    """How many targets of a region the readout looks for; 1 where the number is known, or not limited."""
+    if config.readout in ("cells", "peaks") or config.fit.formation.seats_px:
+        return 1
+    by_fit, by_network = config.fit.most_targets, config.claims.most_targets
+    return {"fit": by_fit, "network": by_network}.get(config.readout, max(by_fit, by_network))
 
 
 def _network(config: Config, engine: Engine) -> WindowUnmixer:

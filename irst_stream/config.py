@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from irst_stream.conditioning.settings import RegisterSettings, check_conditioning
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.io.recording.settings import RecordSettings
@@ -96,6 +97,7 @@ class Config:
     most_sensors: Annotated[int, about("Sensors served; frames of others are dropped and counted.", ge=1, le=256)] = 64
     forget_s: Annotated[float, about("Silence after which a sensor is forgotten, s.", gt=0, le=1e7)] = 600.0
     claims: ClaimSettings = field(default_factory=ClaimSettings)
+    register: RegisterSettings = field(default_factory=RegisterSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     propose: ProposeSettings = field(default_factory=ProposeSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
@@ -172,7 +174,12 @@ def _faults(config: Config) -> Iterator[str]:
         endpoints = [link.endpoint for link in links if link.endpoint and not link.endpoint.endswith(":*")]
         for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
             yield f"{name}: {endpoint} is named twice"
-    checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
+    checks = (
+        partial(check_conditioning, config.register),
+        partial(check_fit, config.fit),
+        partial(check_search, config.propose),
+        partial(check_tracking, config.track),
+    )
     for check in checks:
         try:
             check()

@@ -1,6 +1,7 @@
 """Registration: the platform's motion, measured on the frames themselves.
 
-Each frame is compared with a key frame. Correlation at half size finds the motion to about a pixel, however large it is; Gauss-Newton over blocks of 16 px refines it and adds the roll. Blocks that move otherwise, as a target does, lose their
+Each frame is compared with a key frame. Correlation at half size finds the motion to about a pixel, however large it is;
+Gauss-Newton over blocks of 16 px refines it and adds the roll. Blocks that move otherwise, as a target does, lose their
 weight, and the brightest pixels are clipped, so that no target draws the estimate. What noise in the gradients adds to the
 normal equations is taken off: a calm sky, and a horizon along its own direction, give an infinite deviation, not a guess.
 
@@ -34,10 +35,15 @@ Float32Image = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]
 WORKING_PIXELS = 320 * 256  # larger frames are averaged over whole pixels to about this size
 MIN_SIDE = 65  # px: smaller frames are patches
-SMOOTH_PX, BACKGROUND = 1.5, (21, 21)  # px, of the band that is compared: deviation, and sides of the mean that is taken off
+SMOOTH_PX, BACKGROUND = (
+    1.5,
+    (21, 21),
+)  # px, of the band that is compared: deviation, and sides of the mean that is taken off
 NOISE_SLOPE = 1 / (2 * SMOOTH_PX**2)  # px^-2: variance of white noise's gradient over that of its value, once smoothed
 CLIP = 4.0 * 1.2533  # mean absolute values: what is brighter counts for so much
-COARSE_CLIP = 2.0 * 1.4826  # median absolute values, at half size, where large objects must not count for more than their area
+COARSE_CLIP = (
+    2.0 * 1.4826
+)  # median absolute values, at half size, where large objects must not count for more than their area
 ROLL_SD = 0.005  # rad, of one frame about the last one
 LEAST_VARIANCE = np.diag([0.003, 0.003, 2e-5]) ** 2  # px^2, rad^2: interpolation is not exact
 ROLL_RATE = 0.05  # weight of each frame in how much the platform rolls
@@ -80,14 +86,15 @@ class Registration:
         self._factor = max(round(math.sqrt(shape[0] * shape[1] / WORKING_PIXELS)), 1)
         self._size = shape[1] // self._factor, shape[0] // self._factor
         self._half = self._size[0] // 2, self._size[1] // 2
-        self._window = cv2.createHanningWindow(self._half, cv2.CV_32F) if min(shape) >= MIN_SIDE else None
+        self._large_enough = min(shape) >= MIN_SIDE
+        self._fade = np.asarray(cv2.createHanningWindow(self._half, cv2.CV_32F), np.float32)
         self._key: _Key | None = None
         self._failures = 0
         self._roll_var = ROLL_SD**2  # of the platform, rad^2
 
     def locate(self, pixels: Pixels, stamp: Stamp) -> Pose | None:
         """Return the pose of the sensor's next frame, pixels (H, W) DN; None where the images do not tell."""
-        if self._window is None:
+        if not self._large_enough:
             return None
         image = self._band(pixels)
         spectrum = self._spectrum(image)
@@ -144,7 +151,7 @@ class Registration:
         half = cv2.resize(image, self._half, interpolation=cv2.INTER_AREA)
         limit = COARSE_CLIP * float(np.median(np.abs(half[::2, ::2])))
         np.clip(half, -limit, limit, out=half)
-        return np.asarray(rfft2(half * self._window), np.complex64)
+        return np.asarray(rfft2(half * self._fade), np.complex64)
 
     def _coarse(self, key: _Key, spectrum: Spectrum) -> tuple[float, float]:
         """Return the shift x, y px from the key image at which both correlate best."""
@@ -171,7 +178,7 @@ class Registration:
             finite = np.isfinite(image)
             image = np.where(finite, image, image[finite].mean() if finite.any() else 0).astype(np.float32)
         if self._factor > 1:
-            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
+            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.float32)
         background = cv2.blur(image, BACKGROUND)
         band = cv2.GaussianBlur(background + _clipped(image - background), (0, 0), SMOOTH_PX)
         return _clipped(band - cv2.blur(band, BACKGROUND))

@@ -1,4 +1,8 @@
-"""Static clutter of a sensor's frames: what stays at its pixel, learnt over time, subtracted and whitened."""
+"""Static clutter of a sensor's frames: what stays at its place, learnt over time, subtracted and whitened.
+
+Where the platform moves and its pose is known, the maps move with the scene, by whole pixels: interpolated maps blur with
+every step, and maps that stay, or none, lose the targets that maps that move find.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +58,12 @@ class ClutterMap:
         """The same in arrays of its own."""
         return ClutterMap(self.mean.copy(), self.deviation.copy(), self.levels.copy(), self.frames)
 
+    def move(self, x: int, y: int) -> None:
+        """Move all maps by whole px, in place; where they end the mean is unknown, 0, and the nearest level holds."""
+        move_image(self.mean, x, y, edge=False)
+        for image in (self.deviation, *self.levels):
+            move_image(image, x, y, edge=True)
+
 
 class Clutter:
     """The static clutter of one sensor; it learns from every frame, slowly where tracks hold their targets."""
@@ -62,13 +72,10 @@ class Clutter:
         """memory: frames over which it learns; shape: rows, columns of the frames; learnt: what it starts with."""
         self._memory = memory
         self.map = ClutterMap.empty(shape) if learnt is None else learnt.copy()
-        self._frames = self.map.frames
+        self._frames = np.full(shape, self.map.frames, np.float32)  # seen of each place
+        self._rates = np.empty(shape, np.float32)
         self._held: list[tuple[slice, slice]] = []
-
-    @property
-    def rate(self) -> float:
-        """Weight of the next frame."""
-        return 1 / min(self._frames + 1 + MIN_FRAMES, self._memory + 1)
+        self._place = 0, 0
 
     def hold(self, xy: Floats) -> None:
         """Learn slowly about these places (N, 2) px, where tracks are; until the next call."""
@@ -78,14 +85,24 @@ class Clutter:
             for (x, y), (right, bottom) in zip(low.tolist(), high.tolist(), strict=True)
         ]
 
+    def follow(self, place: tuple[int, int]) -> None:
+        """Move the maps to where the scene is in the next frame: x, y px, of any still object."""
+        x, y = place[0] - self._place[0], place[1] - self._place[1]
+        if x or y:
+            self.map.move(x, y)
+            move_image(self._frames, x, y, edge=False)
+            self._place = place
+
     def subtract(self, light: Float32Image) -> None:
         """Subtract the clutter from a frame's light (H, W) DN, in place."""
         subtract_clutter(light, self.map.mean)
 
     def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
+        np.minimum(self._frames + np.float32(1 + MIN_FRAMES), np.float32(self._memory + 1), out=self._rates)
+        np.divide(np.float32(1), self._rates, out=self._rates)
         with _Held(self._held, self.map.mean, self.map.deviation):
-            learn_clutter(light, noise, rows, LIMIT, np.float32(self.rate), self.map.mean, self.map.deviation)
+            learn_clutter(light, noise, rows, LIMIT, self._rates, self.map.mean, self.map.deviation)
         self._frames += 1
 
     def squares(self, response: Float32Image, number: int, floor: float, out: Float32Image) -> Float32Image:
@@ -103,8 +120,16 @@ class Clutter:
         """
         level = self.map.levels[number]
         with _Held(self._held, level):
-            learn_levels(response, LIMIT, np.float32(floor), np.float32(self.rate), level)
+            learn_levels(response, LIMIT, np.float32(floor), self._rates, level)
         whiten_response(response, level, noise, rows, WHITENING_MARGIN)
+
+
+def move_image(image: Float32Image, x: int, y: int, *, edge: bool) -> None:
+    """Move an image (H, W) by whole px, in place; edge: repeat its border where it ends, else fill in 0."""
+    height, width = image.shape
+    x, y = max(min(x, width), -width), max(min(y, height), -height)
+    padded = np.pad(image, ((max(y, 0), max(-y, 0)), (max(x, 0), max(-x, 0))), mode="edge" if edge else "constant")
+    image[:] = padded[max(-y, 0) : max(-y, 0) + height, max(-x, 0) : max(-x, 0) + width]
 
 
 class _Held:

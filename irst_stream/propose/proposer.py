@@ -20,18 +20,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from irst_stream.optics import PATCH, psf
+from irst_stream.optics import PATCH
 from irst_stream.propose.bad_pixels import BadPixels
 from irst_stream.propose.clutter import Clutter, ClutterMap, read_clutter_map
 from irst_stream.propose.coarse import CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
-    FILTER_RADIUS,
     OUTLIER_SIGMAS,
     SD_PER_MEAN_ABS,
     Interpolation,
@@ -46,6 +46,7 @@ from irst_stream.propose.compiled import (
     select_regions,
     subtract_background,
 )
+from irst_stream.propose.matched_filter import background_free_matched_filter
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
@@ -61,7 +62,7 @@ FLOAT32_ERROR, MIN_NOISE = 1e-6, 1e-12  # relative to the largest background, an
 NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre gets no region of its own
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
-MAX_PEAKS = 300  # of each filter and frame; of more, the largest are used
+PEAKS_PER_REGION, MIN_PEAKS = 4, 300  # of each filter and frame, where the settings leave their number open
 TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
 TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
 
@@ -71,22 +72,25 @@ class PreparedFrame:
     """One frame without background; depends on the frame and on the bad pixels known when it came, and on nothing else.
 
     light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
-    deviation about the background. min_noise: DN, the noise of the numbers' own rounding.
+    deviation about the background. min_noise: DN, the noise of the numbers' own rounding. place: x, y px of any still
+    object, whole, from where the sensor saw it first.
     """
 
     light: Float32Image
     background: Float32Image
     noise: Float32Image
     min_noise: float
+    place: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposals:
-    """N regions that may hold a group, the strongest first.
+    """N regions that may hold a group: those of confirmed tracks first, then the strongest.
 
     centres (N, 2): x, y px of the region's light; strength (N,): over the threshold, in the filter that
     responds most, NaN where the settings have no min_snr; noise (N,) and
-    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings.
+    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings;
+    left_peaks: that of peaks beyond `most_peaks`.
     """
 
     centres: Floats
@@ -94,14 +98,19 @@ class Proposals:
     noise: Floats
     background: Floats
     left_out: int
+    left_peaks: int
 
 
 class _FilterPeaks(NamedTuple):
-    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold."""
+    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold.
+
+    left_out: the number of peaks and dips that were not examined.
+    """
 
     xy: Floats
     strength: Floats
     dips: Floats
+    left_out: int
 
     def above(self, threshold: float, tracked_threshold: float, tracked: Floats) -> tuple[Floats, Floats]:
         """Return the peaks above a threshold, and their strength in units of it.
@@ -109,17 +118,8 @@ class _FilterPeaks(NamedTuple):
         tracked (M, 2) px: places of tracks, about which the lower tracked_threshold counts.
         """
         keep = self.strength > threshold
-        if len(tracked):
-            near = np.abs(self.xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX
-            keep |= near & (self.strength > tracked_threshold)
+        keep |= _is_near(self.xy, tracked) & (self.strength > tracked_threshold)
         return self.xy[keep], self.strength[keep] / threshold
-
-
-class _SeparableFilter(NamedTuple):
-    """A sum of separable kernels: weights (K,), K even, and taps (K, FILTER_RADIUS + 1) from the centre outwards."""
-
-    weights: Float32Image
-    taps: Float32Image
 
 
 class _NoiseMap(NamedTuple):
@@ -144,13 +144,14 @@ class Proposer:
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
         self._known_share: tuple[Ints, Float32Image | None] = self._bad_pixels.known, None
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
-        self._filters = tuple(_background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
+        self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
         self._clutter = (
             Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
         )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
         self._tracked = np.zeros((0, 2))
+        self._place = 0, 0
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._squares = np.empty(shape if self._clutter else (0, 0), np.float32)
@@ -161,11 +162,14 @@ class Proposer:
         """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
 
-    def prepare(self, pixels: Pixels) -> PreparedFrame:
+    def prepare(self, pixels: Pixels, place: tuple[int, int] | None = (0, 0)) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
-        pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement.
+        pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement. place: x, y px of
+        any still object, from where the sensor saw it first; None where the platform has moved by nobody knows how much:
+        then no clutter is learnt.
         """
+        learns, self._place = place is not None, place or self._place
         known = bad = self._bad_pixels.known
         means, not_finite = self._cells.average(pixels, known)
         if not_finite:
@@ -174,27 +178,29 @@ class Proposer:
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
         if self._clutter is not None:
+            self._clutter.follow(self._place)
             self._clutter.subtract(light)
         rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
         min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
         noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
         expanded = self._expand(noise)
         if self._clutter is not None:
-            self._clutter.learn(light, *expanded)
-            return PreparedFrame(light, background, noise, min_noise)
+            if learns:
+                self._clutter.learn(light, *expanded)
+            return PreparedFrame(light, background, noise, min_noise, self._place)
         known_light = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
         known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
         outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
         light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
-        return PreparedFrame(light, background, noise, min_noise)
+        return PreparedFrame(light, background, noise, min_noise, self._place)
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.
 
-        neighbours: frames before and after it. All frames are averaged, which shows fainter targets as long as these move
-        by less than their own width, about a pixel, from the first frame to the last.
+        neighbours: frames before and after it. All frames are averaged, where the frame itself sees the scene, which shows
+        fainter targets as long as these move by less than their own width, about a pixel, from the first frame to the last.
         """
-        light, share = self._average([prepared, *neighbours])
+        light, share = self._average(prepared, neighbours)
         min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
         wide = self._search(light, 0, min_noise, share)
         has_clouds = self._clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
@@ -205,12 +211,13 @@ class Proposer:
         kept = [p.above(limit, held * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
-        most = self.settings.most_regions
+        first = np.argsort(~_is_near(centres, self._tracked), kind="stable")
+        centres, strength, most = centres[first], strength[first], self.settings.most_regions
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
         noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
         strength = strength if self.settings.min_snr else np.full(len(centres), np.nan)
-        return Proposals(centres, strength, noise, background, left_out)
+        return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
 
     def _raised_threshold(self, dips: Floats, allowed: float) -> float:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
@@ -272,23 +279,48 @@ class Proposer:
             self._clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, lowest))
-        largest = _largest(snrs)
-        at, snrs = at[largest], snrs[largest]
+        used = self._most_important(at, snrs)
+        left_out, at, snrs = len(at) - len(used), at[used], snrs[used]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
         dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
-        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold])
+        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
 
-    def _average(self, frames: Sequence[PreparedFrame]) -> tuple[Float32Image, Float32Image | None]:
+    def _most_important(self, at: Ints, snrs: Float32Image) -> Ints:
+        """Return the rows of at most most_peaks peaks, in their order: those near tracks first, then the largest.
+
+        at (K,): flat indices; snrs (K,).
+        """
+        most = self.settings.most_peaks or max(PEAKS_PER_REGION * self.settings.most_regions, MIN_PEAKS)
+        if len(snrs) <= most:
+            return np.arange(len(snrs))
+        important = np.where(_is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
+        return np.sort(np.argpartition(-important, most)[:most])
+
+    def _average(
+        self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame]
+    ) -> tuple[Float32Image, Float32Image | None]:
         """Return the mean light, 0 where a pixel is bad in any frame, and the share of good pixels in each noise cell.
 
         The share is None where too few pixels are bad to matter.
         """
-        lights = tuple(frame.light for frame in frames)
+        lights = (prepared.light, *(_seen_from(prepared, other) for other in neighbours))
         if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
         return self._light, self._noise_cells.good_share(bad)
+
+
+def _seen_from(prepared: PreparedFrame, other: PreparedFrame) -> Float32Image:
+    """The light (H, W) of another frame where a frame sees the scene; its own, where the other did not see it."""
+    x, y = prepared.place[0] - other.place[0], prepared.place[1] - other.place[1]
+    if not x and not y:
+        return other.light
+    (height, width), moved = other.light.shape, prepared.light.copy()
+    moved[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = other.light[
+        max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)
+    ]
+    return moved
 
 
 def _learnt(settings: ProposeSettings, shape: tuple[int, int]) -> ClutterMap | None:
@@ -335,35 +367,11 @@ def region_corners(centres: Floats, shape: tuple[int, int]) -> Ints:
     return np.clip(np.rint(centres - half), 0, room).astype(np.int64)
 
 
-def _background_free_matched_filter(sigma_px: float, size: int, order: int) -> _SeparableFilter:
-    """Return the matched filter of a target anywhere in the centre pixel, blind to polynomials up to an order.
-
-    size: px a side. The filter has unit norm, so that white noise keeps its standard deviation.
-    """
-    places = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 0.5, 11)]), axis=-1) + size // 2
-    image = psf(places, (size, size), sigma_px).mean(axis=(0, 1)).ravel()
-    y, x = np.indices((size, size)).reshape(2, -1) - size // 2
-    powers = [x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)]
-    base = np.linalg.qr(np.stack(powers, axis=1).astype(np.float64))[0]
-    residual = image - base @ (base.T @ image)
-    return _separate((residual / np.linalg.norm(residual)).reshape(size, size))
-
-
-def _separate(kernel: Floats) -> _SeparableFilter:
-    """Write a kernel that equals its mirror image and its transpose as a sum of separable ones, by its eigenvectors."""
-    weights, vectors = np.linalg.eigh(kernel)
-    kept = np.abs(weights) > 1e-9 * np.abs(weights).max()
-    half = vectors[len(kernel) // 2 :, kept].T
-    odd = kept.sum() % 2
-    taps = np.pad(half, ((0, odd), (0, FILTER_RADIUS + 1 - half.shape[1])))
-    return _SeparableFilter(np.pad(weights[kept], (0, odd)).astype(np.float32), taps.astype(np.float32))
-
-
-def _largest(snrs: Float32Image) -> Ints:
-    """Return the rows of the MAX_PEAKS largest values, in their order; all rows where there are no more."""
-    if len(snrs) <= MAX_PEAKS:
-        return np.arange(len(snrs))
-    return np.sort(np.argpartition(-snrs, MAX_PEAKS)[:MAX_PEAKS])
+def _is_near(xy: NDArray[Any], tracked: Floats) -> NDArray[np.bool_]:
+    """Tell which places (K, 2) px are near those (M, 2) px of tracks."""
+    if not len(tracked) or not len(xy):
+        return np.zeros(len(xy), np.bool_)
+    return np.asarray(np.abs(xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX)
 
 
 def _raised_threshold(base: float, dips: Floats, allowed: float) -> float:

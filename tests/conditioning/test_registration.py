@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from real_data import real_file
 
 from irst_stream import Stamp, UsageError, open_source
 from irst_stream.conditioning.registration import Registration
@@ -11,7 +12,6 @@ from irst_stream.conditioning.settings import RegisterSettings
 from irst_stream.optics import render
 from irst_stream.sim.background import BACKGROUNDS, Sky
 from irst_stream.sim.sensor import Detector, Sensor
-from real_data import real_file
 
 SMALL, LARGE = (256, 320), (512, 640)
 
@@ -37,7 +37,9 @@ def located(frames, settings=None, registration=None):
     return np.array([[np.nan] * 4 if p is None else [p.x, p.y, p.roll_rad, p.sd_px] for p in poses])
 
 
-@pytest.mark.parametrize(("name", "shape", "limit"), [("cloud", SMALL, 0.06), ("broken-cloud", SMALL, 0.03), ("cloud", LARGE, 0.06)])
+@pytest.mark.parametrize(
+    ("name", "shape", "limit"), [("cloud", SMALL, 0.06), ("broken-cloud", SMALL, 0.03), ("cloud", LARGE, 0.06)]
+)
 def test_drift_and_jitter_are_measured_to_hundredths_of_a_pixel(name, shape, limit):
     path = shaken(40)
     found = located(scene(name, shape, path))
@@ -159,7 +161,9 @@ def test_copies_of_a_real_frame_are_placed_where_they_were_cut():
 
 
 def test_a_real_staring_sensor_stands_still():
-    frames = [f.pixels for f, _ in zip(open_source(real_file("drone-ir-cc0/IR_AIRPLANE_045.mp4")), range(100), strict=False)]
+    frames = [
+        f.pixels for f, _ in zip(open_source(real_file("drone-ir-cc0/IR_AIRPLANE_045.mp4")), range(100), strict=False)
+    ]
     found = located(frames)
     assert np.isfinite(found).mean() > 0.98
     assert np.nanmax(np.abs(found[:, :2])) < 0.3

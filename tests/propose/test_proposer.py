@@ -259,6 +259,77 @@ def test_the_strongest_are_kept_and_the_rest_counted():
     assert all(nearest(found.centres, xy) < 1 for xy in places[-5:])
 
 
+def test_regions_of_confirmed_tracks_come_first_then_the_strongest():
+    rng = np.random.default_rng(11)
+    places = np.array([(x, y) for y in (15, 40, 65) for x in (15, 40, 65, 90)], float)
+    proposer = Proposer(replace(QUIET, min_snr=5.0, most_regions=5), SHAPE)
+    prepared = proposer.prepare(counted(sky(rng) + render(places, np.linspace(300, 900, len(places)), SHAPE)))
+    proposer.hold(places[:2] + 1.5)
+    found = proposer.propose(prepared)
+    assert found.left_out == 7
+    assert nearest(found.centres[:2], places[0]) < 1
+    assert nearest(found.centres[:2], places[1]) < 1
+    assert all(nearest(found.centres[2:], xy) < 1 for xy in places[-3:])
+    proposer.hold(np.zeros((0, 2)))
+    assert all(nearest(proposer.propose(prepared).centres, xy) < 1 for xy in places[-5:])
+
+
+def test_peaks_beyond_the_settings_are_counted_and_those_of_tracks_kept():
+    rng = np.random.default_rng(12)
+    places = np.array([(x, y) for y in range(15, 90, 15) for x in range(15, 120, 15)], float)
+    frame = counted(sky(rng) + render(places, np.linspace(400, 900, len(places)), SHAPE))
+    for most, left in ((10, len(places) - 10), (0, 0)):
+        proposer = Proposer(replace(QUIET, most_regions=40, most_peaks=most), SHAPE)
+        prepared = proposer.prepare(frame)
+        proposer.hold(places[:1])
+        found = proposer.propose(prepared)
+        assert left <= found.left_peaks <= left + 8 * bool(left), "rims are dips, which count too"
+        assert nearest(found.centres, places[0]) < 1
+
+
+def test_neighbours_are_averaged_where_the_scene_was():
+    """The platform jumps by whole pixels: a faint target that one frame hides stays at its place in the scene."""
+    rng = np.random.default_rng(15)
+    moves = [(0, 0), (7, -4), (-5, 3)]
+    settings, found = replace(QUIET, false_alarms=0.5), []
+    for place in (True, False):
+        proposer, hits = Proposer(settings, SHAPE), 0
+        for _ in range(20):
+            frames = [counted(with_targets(sky(rng), [(60.0 + x, 50.0 + y)], 75)) for x, y in moves]
+            ready = [proposer.prepare(f, m if place else (0, 0)) for f, m in zip(frames, moves, strict=True)]
+            hits += nearest(proposer.propose(ready[0], ready[1:]).centres, (60, 50)) < 2.5
+        found.append(hits)
+    assert found[0] > 2 * found[1] + 5
+
+
+def test_static_clutter_moves_with_the_scene():
+    """A platform drifts and shakes over points that do not move: they are learnt; one that moves by itself is found."""
+    rng = np.random.default_rng(16)
+    world = rng.uniform(-60, 190, (60, 2))
+    settings = ProposeSettings(false_alarms=0.1, min_snr=5.0, clutter_frames=200, most_regions=100)
+    false = {}
+    for follows in (True, False):
+        proposer, counts, hits = Proposer(settings, SHAPE), [], 0
+        for k in range(120):
+            place = (round(0.3 * k + rng.normal()), round(rng.normal()))
+            target = np.array([20.0 + 0.7 * k, 45.0])
+            image = sky(rng) + render(np.vstack([world + place, target]), np.append(np.full(60, 150.0), 400.0), SHAPE)
+            found = proposer.propose(proposer.prepare(counted(image), place if follows else (0, 0)))
+            if k >= 60:
+                hits += nearest(found.centres, target) < 2
+                counts.append((np.abs(found.centres - target).max(axis=1) > 5).sum())
+        false[follows] = np.mean(counts)
+        assert hits > 50 or not follows
+    assert 5 * false[True] < 5 < false[False]
+
+
+def test_clutter_is_not_learnt_while_nobody_knows_where_the_platform_looks():
+    proposer = Proposer(ProposeSettings(clutter_frames=50), SHAPE)
+    for _ in range(3):
+        proposer.prepare(counted(sky(np.random.default_rng(17)) + 3), None)
+    assert not proposer._clutter.map.mean.any()
+
+
 def test_a_prepared_frame_depends_on_the_frame_and_the_bad_pixels_alone():
     rng = np.random.default_rng(12)
     frames = [counted(with_targets(sky(rng), [(40 + k, 50)], 300)) for k in range(5)]

@@ -76,7 +76,10 @@ def _sum_block(reference, gx, gy, image, left, top, dx, dy, u, v, out):  # type:
     xx, xy, yy, xd, yd, dd, rr, ii = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
     a, b, c, d = (ONE - u) * (ONE - v), u * (ONE - v), (ONE - u) * v, u * v
     for r in range(top, top + BLOCK_PX):
-        upper, lower = image[r + dy, left + dx : left + dx + BLOCK_PX + 1], image[r + dy + 1, left + dx : left + dx + BLOCK_PX + 1]
+        upper, lower = (
+            image[r + dy, left + dx : left + dx + BLOCK_PX + 1],
+            image[r + dy + 1, left + dx : left + dx + BLOCK_PX + 1],
+        )
         known, p, q = reference[r, left : left + BLOCK_PX], gx[r, left : left + BLOCK_PX], gy[r, left : left + BLOCK_PX]
         for k in range(BLOCK_PX):
             value = a * upper[k] + b * upper[k + 1] + c * lower[k] + d * lower[k + 1]
@@ -124,7 +127,7 @@ def _prior(roll_off, roll_sd):  # type: ignore[no-untyped-def]
 def _covariance(sums, places, weights, noise_slope, roll_sd):  # type: ignore[no-untyped-def]
     """Return the motion's covariance (3, 3) from how the blocks' residuals scatter; infinite where they tell nothing."""
     typical, spread = max(np.median(sums[:, 5]), 1e-12), np.zeros((3, 3))
-    normal, right = _prior(0.0, roll_sd)
+    normal, _ = _prior(0.0, roll_sd)
     for k in range(len(sums)):
         scale, gradient = weights[k] / max(sums[k, 5], 0.5 * typical), np.zeros(3)
         noise = 0.5 * sums[k, 5] * noise_slope  # both images have noise, the gradients that of one
