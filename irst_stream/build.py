@@ -15,9 +15,10 @@ from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
 from irst_stream.chain.window import Events, WindowBuilder
-from irst_stream.conditioning.registration import warm_up as warm_up_registration
-from irst_stream.config import Config, engine_faults, gpu_faults, read_config
-from irst_stream.errors import UsageError
+from irst_stream.conditioning.nonuniformity import read_correction
+from irst_stream.conditioning.registration import warm_up as warm_up_conditioning
+from irst_stream.config import Config, engine_faults, files_of, gpu_faults, read_config
+from irst_stream.errors import FormatError, UsageError
 from irst_stream.fit.fitter import Fitter, priors_of
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.registry import open_live_source, open_publisher, open_writer
@@ -63,10 +64,20 @@ def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sin
     """What makes each sink, by the sink's name."""
     makers: dict[str, Callable[[], Sink]] = {}
     makers |= {p.endpoint: partial(open_publisher, p, config.policy) for p in config.publish}
-    makers |= {r.path: partial(Recorder, r, config_toml) for r in config.record}
+    files = (
+        {setting: _read_file(setting, Path(name)) for setting, name in files_of(config).items()} if config.record else {}
+    )
+    makers |= {r.path: partial(Recorder, r, config_toml, files=files) for r in config.record}
     return makers | {
         w.path: partial(open_writer, Path(w.path), KINDS[w.what]) for w in config.write
     }  # last: they write over
+
+
+def _read_file(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{setting}: {path}: {error.strerror or error}") from error
 
 
 def _wants_tracks(config: Config) -> bool:
@@ -94,15 +105,15 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
         new_resolver, min_shape = resolver_maker(config, engine.manifest), engine.manifest.patch
         network = _network(config, engine)
     warm_up_search()
-    if config.register.when != "off":
-        warm_up_registration()
+    warm_up_conditioning()
+    table = read_correction(Path(config.correct.table)) if config.correct.table else None
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events)
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
-        front_end = FrontEnd(config.register, windows.count)
+        front_end = FrontEnd(config.correct, table, config.register, windows.count)
         parts = (front_end, windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
 

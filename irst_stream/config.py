@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from irst_stream.conditioning.settings import RegisterSettings, check_conditioning
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings, check_conditioning
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.io.recording.settings import RecordSettings
@@ -27,15 +28,20 @@ if TYPE_CHECKING:
     from irst_stream.unmix.engine import EngineManifest
 
 __all__ = [
+    "FILE_SETTINGS",
     "Config",
     "MetricsSettings",
     "WriteSettings",
     "config_schema",
     "engine_faults",
+    "files_of",
     "gpu_faults",
     "parse_config",
     "read_config",
+    "with_files",
 ]
+
+FILE_SETTINGS = ("correct.table", "fit.psf_table", "propose.clutter_map")
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Config:
     most_sensors: Annotated[int, about("Sensors served; frames of others are dropped and counted.", ge=1, le=256)] = 64
     forget_s: Annotated[float, about("Silence after which a sensor is forgotten, s.", gt=0, le=1e7)] = 600.0
     claims: ClaimSettings = field(default_factory=ClaimSettings)
+    correct: CorrectSettings = field(default_factory=CorrectSettings)
     register: RegisterSettings = field(default_factory=RegisterSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     propose: ProposeSettings = field(default_factory=ProposeSettings)
@@ -122,13 +129,22 @@ def read_config(path: Path, *, here: bool = False) -> Config:
 
 
 def with_paths_from(config: Config, folder: Path) -> Config:
-    """The configuration with the files that calibrate wrote beside it, which it names relative to its own folder."""
+    """The configuration with the paths of the files that it names relative to its own folder."""
+    return with_files(config, {setting: folder / name for setting, name in files_of(config).items()})
 
-    def resolved(name: str) -> str:
-        return str(folder / name) if name else ""
 
-    fit = replace(config.fit, psf_table=resolved(config.fit.psf_table))
-    return replace(config, fit=fit, propose=replace(config.propose, clutter_map=resolved(config.propose.clutter_map)))
+def files_of(config: Config) -> dict[str, str]:
+    """The files that a configuration rests on, by the dotted path of the setting that names each."""
+    named = {setting: str(attrgetter(setting)(config)) for setting in FILE_SETTINGS}
+    return {setting: name for setting, name in named.items() if name}
+
+
+def with_files(config: Config, files: Mapping[str, Path]) -> Config:
+    """The configuration with other files, by the dotted path of the setting that names each."""
+    for setting, path in files.items():
+        section, name = setting.split(".")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: str(path)})})
+    return config
 
 
 def parse_config(text: str, where: str) -> Config:
@@ -175,7 +191,7 @@ def _faults(config: Config) -> Iterator[str]:
         for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
             yield f"{name}: {endpoint} is named twice"
     checks = (
-        partial(check_conditioning, config.register),
+        partial(check_conditioning, config.correct, config.register),
         partial(check_fit, config.fit),
         partial(check_search, config.propose),
         partial(check_tracking, config.track),
@@ -192,7 +208,10 @@ def _faults(config: Config) -> Iterator[str]:
 
 def _lacks(config: Config) -> Iterator[str]:
     """What it names and this machine lacks, or has in a state in which it cannot be used."""
+    from irst_stream.conditioning.nonuniformity import read_correction
     from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys
+    from irst_stream.point_spread import read_psf
+    from irst_stream.propose.clutter import read_clutter_map
     from irst_stream.system.shipped import find_engine
     from irst_stream.unmix.engine import read_engine
 
@@ -207,6 +226,8 @@ def _lacks(config: Config) -> Iterator[str]:
             for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):
                 if path := getattr(link, key):
                     wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
+    readers = {"correct.table": read_correction, "fit.psf_table": read_psf, "propose.clutter_map": read_clutter_map}
+    wanted += [(setting, partial(readers[setting], Path(name))) for setting, name in files_of(config).items()]
     for dotted, read_it in wanted:
         try:
             read_it()

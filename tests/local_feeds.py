@@ -17,7 +17,7 @@ from irst_stream.chain.pipeline import Pipeline
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import NoNetwork, SensorChain
 from irst_stream.chain.window import WindowBuilder
-from irst_stream.conditioning.settings import RegisterSettings
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq import wire
@@ -145,7 +145,9 @@ class StampSink:
 
 
 def _chain(windows, reader):
-    return SensorChain(FrontEnd(RegisterSettings(), windows.count), windows, PoseHistory(5), None, reader, None)
+    return SensorChain(
+        FrontEnd(CorrectSettings(), None, RegisterSettings(), windows.count), windows, PoseHistory(5), None, reader, None
+    )
 
 
 @contextmanager

@@ -1,12 +1,14 @@
-"""What happens to a sensor's frame before its windows: the pose is measured where the sensor sends none."""
+"""What happens to a sensor's frame before its windows: its pixels are corrected, and its pose is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
+from irst_stream.conditioning.corrector import Corrector
+from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.conditioning.registration import Registration
-from irst_stream.conditioning.settings import RegisterSettings
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.types import Frame
 
 __all__ = ["FrontEnd"]
@@ -20,16 +22,27 @@ class FrontEnd:
     Event "unregistered": a frame whose images do not tell the platform's pose; it is used without one.
     """
 
-    def __init__(self, register: RegisterSettings, count: Count) -> None:
-        self._register, self._count = register, count
+    def __init__(
+        self, correct: CorrectSettings, table: CorrectionTable | None, register: RegisterSettings, count: Count
+    ) -> None:
+        """table: that of the settings, None for none."""
+        self._correct, self._table, self._register, self._count = correct, table, register, count
+        self._corrects = table is not None or correct.lines != "off" or correct.scene_frames > 0
+        self._corrector: Corrector | None = None
         self._registration: Registration | None = None
         self._sends_poses = False
 
     def __call__(self, frame: Frame, event: str) -> Frame:
         """Return an accepted frame as it is used from here on; event: see chain.window."""
         if event in ("first", "size", "restart"):
-            self._registration, self._sends_poses = None, False
-        return self._registered(frame)
+            self._corrector, self._registration, self._sends_poses = None, None, False
+        if not self._corrects:
+            return self._registered(frame)
+        if self._corrector is None:
+            self._corrector = Corrector(self._correct, _shape(frame), self._table)
+        frame = self._registered(self._corrector(frame))
+        self._corrector.learn(frame)
+        return frame
 
     def _registered(self, frame: Frame) -> Frame:
         """Return a frame with a pose, if the sensor sends none and the images tell."""
@@ -37,9 +50,12 @@ class FrontEnd:
         if self._register.when == "off" or self._sends_poses:
             return frame
         if self._registration is None:
-            shape = frame.pixels.shape[0], frame.pixels.shape[1]
-            self._registration = Registration(self._register, shape)
+            self._registration = Registration(self._register, _shape(frame))
         pose = self._registration.locate(frame.pixels, frame.stamp)
         if pose is None:
             self._count(frame, "unregistered")
         return frame if pose is None else replace(frame, pose=pose)
+
+
+def _shape(frame: Frame) -> tuple[int, int]:
+    return frame.pixels.shape[0], frame.pixels.shape[1]

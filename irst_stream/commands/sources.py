@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.commands.console import positive_float
-from irst_stream.config import Config, parse_config, read_config
+from irst_stream.config import FILE_SETTINGS, Config, parse_config, read_config, with_files
 from irst_stream.errors import SourceError, UsageError
 from irst_stream.io.files import FileSource, open_source
 from irst_stream.io.media.csist import KINDS
@@ -68,11 +71,23 @@ def single_frames(config: Config) -> Config:
 def choose_config(name: str | None, source: FileSource | Recording) -> Config:
     """Read the named configuration, or if name is None that of the recording or data set."""
     if name is None and isinstance(source, Recording) and source.config:
-        return parse_config(source.config, f"{source.path}: its configuration")
+        return with_files(parse_config(source.config, f"{source.path}: its configuration"), _unpacked(source))
     name = name or DATASET_CONFIGS.get(source.dataset)
     if name is None:
         raise UsageError(f"{source.path}: {source.kind}; name a configuration with --config")
     return read_config(find_config(name))
+
+
+def _unpacked(recording: Recording) -> dict[str, Path]:
+    """Write the files that a recording holds to a folder that lasts as long as the process; return them by setting."""
+    files = {setting: data for setting, data in recording.files.items() if setting in FILE_SETTINGS}
+    if not files:
+        return {}
+    folder = Path(mkdtemp(prefix="irst-stream-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    for setting, data in files.items():
+        (folder / setting).write_bytes(data)
+    return {setting: folder / setting for setting in files}
 
 
 def load_array(path: Path) -> NDArray[Any]:

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, rfft2
 
-from irst_stream.conditioning.compiled import align_blocks
-from irst_stream.conditioning.settings import RegisterSettings, check_conditioning
+from irst_stream.conditioning.compiled import align_blocks, correct_pixels
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings, check_conditioning
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Pixels, Pose, Stamp
 
@@ -80,8 +80,8 @@ class Registration:
 
     def __init__(self, settings: RegisterSettings, shape: tuple[int, int]) -> None:
         """shape: rows, columns of the frames."""
-        check_conditioning(settings)
-        compile_in_child("the registration", align_blocks, warm_up)
+        check_conditioning(CorrectSettings(), settings)
+        warm_up()
         self._settings, self._shape = settings, shape
         self._factor = max(round(math.sqrt(shape[0] * shape[1] / WORKING_PIXELS)), 1)
         self._size = shape[1] // self._factor, shape[0] // self._factor
@@ -199,6 +199,10 @@ def _compose(pose: Floats, motion: Floats) -> Floats:
 
 @cache
 def warm_up() -> None:
-    """Compile the registration's functions, or load them from the cache, so that no frame waits for it."""
+    """Compile this room's functions, or load them from the cache, so that no frame waits for it."""
+    compile_in_child("the registration", align_blocks, warm_up)
     image = np.random.default_rng(0).standard_normal((80, 80)).astype(np.float32)
+    for dtype in (np.uint8, np.uint16, np.float32):
+        pixels = np.zeros((80, 80), dtype)
+        correct_pixels(pixels, image, image, np.float32(np.inf), np.float32(1), np.empty_like(image))
     align_blocks(image, image, image, image, np.zeros(3), NOISE_SLOPE, ROLL_SD, 1)

@@ -22,6 +22,7 @@ ORDER = (
 )
 SECTIONS = {  # in the order of a configuration file
     "Config": "Top level",
+    "CorrectSettings": "[correct]",
     "RegisterSettings": "[register]",
     "FitSettings": "[fit]",
     "FormationSettings": "[fit.formation]",

@@ -24,6 +24,7 @@ from irst_stream.propose.compiled import (
     subtract_clutter,
     whiten_response,
 )
+from irst_stream.system.array_files import read_arrays
 from irst_stream.types import Floats
 
 __all__ = ["Clutter", "ClutterMap", "read_clutter_map", "write_clutter_map"]
@@ -148,15 +149,12 @@ class _Held:
 
 def read_clutter_map(path: Path) -> ClutterMap:
     """Read a map that write_clutter_map wrote; raise a FormatError for anything else."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, deviation, levels = (np.asarray(file[name], np.float32) for name in ("mean", "deviation", "levels"))
-            frames = int(file["frames"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise FormatError(f"{path}: not a clutter map that irst-stream calibrate wrote ({error})") from error
-    if mean.ndim != 2 or deviation.shape != mean.shape or levels.shape != (FILTERS, *mean.shape):
-        raise FormatError(f"{path}: not a clutter map: expected mean (H, W), got {mean.shape}")
-    return ClutterMap(mean, deviation, levels, frames)
+    what = "a clutter map that irst-stream calibrate wrote"
+    mean, deviation, levels, frames = read_arrays(path, ("mean", "deviation", "levels", "frames"), what)
+    if mean.ndim != 2 or deviation.shape != mean.shape or levels.shape != (FILTERS, *mean.shape) or frames.size != 1:
+        raise FormatError(f"{path}: not {what}: expected mean (H, W), got {mean.shape}")
+    mean, deviation, levels = (np.asarray(part, np.float32) for part in (mean, deviation, levels))
+    return ClutterMap(mean, deviation, levels, int(frames))
 
 
 def write_clutter_map(path: Path, learnt: ClutterMap) -> None:

@@ -16,6 +16,7 @@ the expected number of remaining dips is the number of false alarms that the set
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -57,7 +58,7 @@ __all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corn
 
 CELL_PX = 4  # side of a cell of the background map
 NOISE_CELL_PX = 16  # side of a cell of the noise map
-QUANTISATION_SD = 0.2887  # DN: what rounding to whole numbers adds to the noise
+QUANTISATION_SD = 0.2887  # of a step: what rounding adds to the noise
 FLOAT32_ERROR, MIN_NOISE = 1e-6, 1e-12  # relative to the largest background, and DN: float32 arithmetic's own noise
 NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre gets no region of its own
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
@@ -162,12 +163,12 @@ class Proposer:
         """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
 
-    def prepare(self, pixels: Pixels, place: tuple[int, int] | None = (0, 0)) -> PreparedFrame:
+    def prepare(self, pixels: Pixels, place: tuple[int, int] | None = (0, 0), step_dn: float = math.nan) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
         pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement. place: x, y px of
         any still object, from where the sensor saw it first; None where the platform has moved by nobody knows how much:
-        then no clutter is learnt.
+        then no clutter is learnt. step_dn: see Frame.
         """
         learns, self._place = place is not None, place or self._place
         known = bad = self._bad_pixels.known
@@ -180,8 +181,8 @@ class Proposer:
         if self._clutter is not None:
             self._clutter.follow(self._place)
             self._clutter.subtract(light)
-        rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
-        min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
+        step_dn = float(pixels.dtype != np.float32) if step_dn != step_dn else step_dn
+        min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
         noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
         expanded = self._expand(noise)
         if self._clutter is not None:

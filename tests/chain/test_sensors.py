@@ -12,7 +12,7 @@ from irst_stream.chain.pipeline import Pipeline
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import NoNetwork, SensorChain
 from irst_stream.chain.window import WindowBuilder
-from irst_stream.conditioning.settings import RegisterSettings
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.track import Tracker, TrackSettings
 
 AT_ONCE = TrackSettings(confirm_hits=1, confirm_window=1)
@@ -31,7 +31,7 @@ class BrightestPixel:
 
 def sensor_chain(events, first_id, settings, length=1):
     windows = WindowBuilder(length, events=events)
-    front_end = FrontEnd(RegisterSettings(), windows.count)
+    front_end = FrontEnd(CorrectSettings(), None, RegisterSettings(), windows.count)
     return SensorChain(
         front_end, windows, PoseHistory(length), None, BrightestPixel(), Tracker(settings, first_id=first_id)
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["BLOCK_PX", "align_blocks"]
+__all__ = ["align_blocks"]
 
 BLOCK_PX = 16
 RIM_PX = 4  # of the image: blurred by its mirrored border
