@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
+    UNKNOWN_PLATFORM,
     PlatformFigures,
     learn_clutter_map,
     measure_platform,
@@ -28,7 +29,9 @@ __all__ = ["Calibration", "calibrate"]
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
 MIN_FILTER_PX, MAX_FILTER_PX = 0.5, 1.6  # widths that filters of 7 px can hold
 MIN_SNR = 5.0  # real noise has heavier tails than a Gaussian's 4.7 for one false alarm in ten frames
-COMPRESSED_NOISE_DN = 1.0  # of a filtered frame whose noise a codec has removed; what it leaves is no noise
+# of a filtered frame whose noise a codec has removed; what it leaves is no noise. Frames of 8 bits of a platform that moves do
+# not show whether one has
+COMPRESSED_NOISE_DN = 1.0
 CLUTTER_FRAMES = 1000
 SPOTS_A_FRAME, SPOT_FRAMES = 40, 120
 FALSE_ALARMS = 0.1  # a frame
@@ -76,32 +79,34 @@ def calibrate(
     noise = measure_noise(_in_order(stack, len(chosen)) if not unrelated else stack[chosen], unrelated=unrelated)
     step("platform")
     single = unrelated or len(stack) < 2
-    platform = measure_platform(stack[chosen]) if not single else PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
+    platform = measure_platform(stack) if not single else UNKNOWN_PLATFORM
     staring = not single and platform.still and len(stack) >= 30
+    follows = not single and not platform.still and len(stack) >= 30
+    places = platform.places if follows else ()
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
         false_alarms=FALSE_ALARMS,
         most_regions=300 if single else 100,
         average=1 if single else 3,
         min_snr=MIN_SNR,
-        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed else 0.0,
-        clutter_frames=CLUTTER_FRAMES if staring else 0,
+        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (follows and stack.dtype == np.uint8) else 0.0,
+        clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
     )
     step("spots")
     clutter = learn_clutter_map(stack[chosen], settings) if staring else None
-    spots = _spots(search_frames(stack, settings, clutter), noise, full_scale)
+    spots = _spots(search_frames(stack, settings, clutter, places), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     if psf is not None:
         settings = replace(settings, sigma_px=round(float(np.clip(psf.psf.sigma_y, MIN_FILTER_PX, MAX_FILTER_PX)), 3))
     clutter = learn_clutter_map(stack[chosen], settings) if staring else None
     searched = stack[chosen] if single else stack
-    bright = search_frames(searched, settings, clutter)
-    dark = search_frames(_inverted(searched), settings, _inverted_map(clutter))
+    bright = search_frames(searched, settings, clutter, places)
+    dark = search_frames(_inverted(searched), settings, _inverted_map(clutter), places)
     dark_strengths = settings.min_snr * _not_beside(dark, bright)
     settings = replace(settings, min_snr=_threshold(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter)
+    found = search_frames(stack, settings, clutter, places)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     speeds = np.zeros(0) if single else _speeds([p for _, p, _ in found])
     return Calibration(

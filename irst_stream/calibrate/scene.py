@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from irst_stream.conditioning.registration import Registration
+from irst_stream.conditioning.settings import RegisterSettings
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.proposer import PreparedFrame, Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
+from irst_stream.types import Stamp
 
-__all__ = ["PlatformFigures", "learn_clutter_map", "measure_platform", "search_frames"]
+__all__ = ["UNKNOWN_PLATFORM", "PlatformFigures", "learn_clutter_map", "measure_platform", "search_frames"]
 
 STACK_BYTES = 200_000_000  # of the light from which clutter is learnt
 MAX_STACK, MIN_STACK = 200, 20  # frames
 MEAN_PER_MEDIAN = 1.183  # of a Gaussian's absolute values
+LEARNING_FRAMES = 80  # until clutter that nothing was known of is learnt
 STILL_PX = 0.7  # a platform that moves by less in all frames is called still
-MIN_RESPONSE = 0.1  # of phase correlation: less is no match
+MIN_REGISTERED = 0.5  # share of the frames: with fewer the images do not tell
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformFigures:
     """How the platform moves, px: drift a frame along x and y, jitter about it, and the farthest place; known: whether the
-    frames' images tell at all.
+    frames' images tell at all; places: where each frame sees a still object, None where its images do not tell.
     """
 
     drift: tuple[float, float]
     jitter: float
     farthest: float
     known: bool
+    places: tuple[tuple[int, int] | None, ...] = ()
 
     @property
     def still(self) -> bool:
         """Whether each pixel looks at the same place in all frames."""
         return not self.known or self.farthest < STILL_PX
+
+
+UNKNOWN_PLATFORM = PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
 
 
 def _light_of(stack: NDArray[np.generic], settings: ProposeSettings) -> Float32Image:
@@ -72,45 +80,44 @@ def learn_clutter_map(stack: NDArray[np.generic], settings: ProposeSettings) -> 
 
 
 def search_frames(
-    stack: NDArray[np.generic], settings: ProposeSettings, learnt: ClutterMap | None
+    stack: NDArray[np.generic],
+    settings: ProposeSettings,
+    learnt: ClutterMap | None,
+    places: Sequence[tuple[int, int] | None] = (),
 ) -> list[tuple[int, Proposals, Float32Image]]:
-    """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours."""
+    """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours.
+
+    places: where each frame sees a still object, px, empty for a platform at rest. Where clutter is learnt on the way, the
+    frames until then are left out.
+    """
     proposer = Proposer(replace(settings, clutter_map=""), (stack.shape[1], stack.shape[2]), learnt)
     reach = settings.average // 2
     prepared: list[PreparedFrame] = []
     found = []
+    first = min(LEARNING_FRAMES, len(stack) // 3) if settings.clutter_frames and learnt is None else 0
     for k, pixels in enumerate(stack):
-        prepared = [*prepared[-2 * reach :], proposer.prepare(pixels)] if reach else [proposer.prepare(pixels)]
+        ready = proposer.prepare(pixels, places[k] if places else (0, 0))
+        prepared = [*prepared[-2 * reach :], ready] if reach else [ready]
         if len(prepared) == 2 * reach + 1:
             proposals = proposer.propose(prepared[reach], [*prepared[:reach], *prepared[reach + 1 :]])
-            found.append((k - reach, proposals, prepared[reach].light))
+            if k >= first:
+                found.append((k - reach, proposals, prepared[reach].light))
     return found
 
 
 def measure_platform(stack: NDArray[np.generic]) -> PlatformFigures:
-    """Measure the platform's motion over frames (T, H, W) by phase correlation of each with the first."""
-    shape = stack.shape[1:]
-    window = cv2.createHanningWindow(shape[::-1], cv2.CV_32F)
-    sharp = [_sharpened(image) for image in stack]
-    if len(sharp) < 3 or min(shape) < 32:
-        return PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
-    shifts, responses = zip(*(cv2.phaseCorrelate(sharp[0], image, window) for image in sharp[1:]), strict=True)
-    xy, strength = np.array(shifts), np.array(responses)
-    if np.median(strength) < MIN_RESPONSE:
-        return PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
-    time = np.arange(1, len(stack))
+    """Measure the platform's motion over frames (T, H, W), in order, by registration."""
+    registration = Registration(RegisterSettings("auto"), (stack.shape[1], stack.shape[2]))
+    poses = [registration.locate(image, Stamp("", 0, k, k)) for k, image in enumerate(stack)]
+    time = np.array([k for k, pose in enumerate(poses) if pose is not None])
+    if len(time) < max(MIN_REGISTERED * len(stack), 3):
+        return UNKNOWN_PLATFORM
+    xy = np.array([(pose.x, pose.y) for pose in poses if pose is not None])
     drift = np.array([np.polyfit(time, xy[:, axis], 1)[0] for axis in range(2)])
-    jitter = float(np.median(np.abs(np.diff(xy, axis=0) - drift)) * 1.4826) if len(xy) > 2 else 0.0
+    jitter = float(np.median(np.abs(np.diff(xy, axis=0) - drift * np.diff(time)[:, None])) * 1.4826)
     farthest = float(np.quantile(np.abs(xy).max(axis=1), 0.95))
-    return PlatformFigures((float(drift[0]), float(drift[1])), jitter, farthest, True)
-
-
-def _sharpened(image: NDArray[np.generic]) -> NDArray[np.float32]:
-    """An image without what is smooth, its brightest parts limited, so that no single edge decides a correlation."""
-    light = np.nan_to_num(np.asarray(image, np.float32))
-    light = light - cv2.GaussianBlur(light, (0, 0), 5)
-    limit = 3 * float(np.std(light)) + 1e-6
-    return np.asarray(np.clip(light, -limit, limit), np.float32)
+    places = tuple(None if pose is None else (round(pose.x), round(pose.y)) for pose in poses)
+    return PlatformFigures((float(drift[0]), float(drift[1])), jitter, farthest, True, places)
 
 
 def gaussian_quantile(share: float) -> float:

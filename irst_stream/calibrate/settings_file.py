@@ -31,8 +31,8 @@ def warnings_of(c: Calibration) -> Iterator[str]:
         yield f"PSF: rests on {c.psf.used} spots only"
     if not c.unrelated and not c.platform.still:
         yield (
-            f"platform: moves by {c.platform.farthest:.1f} px, so that no static clutter was learnt; "
-            "send poses with the frames, or calibrate while it stands still"
+            f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is learnt "
+            "on the way; poses sent with the frames are better"
         )
     if not c.unrelated and c.rate_hz is None:
         yield "frame rate: not stated; set it with --rate, since tracks need it"
@@ -52,6 +52,7 @@ def write_settings(c: Calibration, source: str, psf_table: str, clutter_map: str
         f"window = {1 if c.unrelated else 5}",
         'readout = "fit"',
         "",
+        *_register_lines(c),
         "[fit]",
         *_fit_lines(c, psf_table),
         "",
@@ -61,6 +62,14 @@ def write_settings(c: Calibration, source: str, psf_table: str, clutter_map: str
     if not c.unrelated:
         lines += ["", "[track]", *_track_lines(c)]
     return "\n".join(lines) + "\n"
+
+
+def _register_lines(c: Calibration) -> Iterator[str]:
+    if not c.platform.still:
+        (x, y), jitter = c.platform.drift, c.platform.jitter
+        yield "[register]"
+        yield f'when = "auto"  # the platform drifts by {x:.2g}, {y:.2g} px a frame, with a jitter of {jitter:.2g} px'
+        yield ""
 
 
 def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
@@ -114,12 +123,13 @@ def _propose_lines(c: Calibration, clutter_map: str) -> Iterator[str]:
     if not c.unrelated:
         yield "tracked_share = 0.6"
     if p.min_noise_dn:
-        yield f"min_noise_dn = {p.min_noise_dn:g}  # compressed frames"
+        yield f"min_noise_dn = {p.min_noise_dn:g}  # {'compressed frames' if c.noise.compressed else 'frames of 8 bits'}"
     yield f"average = {p.average}"
     median = np.median(c.counts) if len(c.counts) else 0
     yield f"most_regions = {300 if c.unrelated else 32}  # {median:g} in a frame, median"
+    if p.clutter_frames:
+        yield f"clutter_frames = {p.clutter_frames}" + ("" if clutter_map else "  # what stays in its place in the scene")
     if clutter_map:
-        yield f"clutter_frames = {p.clutter_frames}"
         frames = c.clutter.frames if c.clutter else 0
         yield f'clutter_map = "{clutter_map}"  # what stays at its pixel, from {frames} frames'
 
@@ -129,7 +139,7 @@ def _track_lines(c: Calibration) -> Iterator[str]:
     window = int(np.clip(round(CONFIRM_S * rate * 1.3), 4, MAX_CONFIRM_FRAMES))
     yield f"confirm_hits = {max(round(window / 1.3), 3)}  # of {window} frames: {CONFIRM_S} s at {rate:g} frames/s"
     yield f"confirm_window = {window}"
-    if c.clutter is not None:
+    if c.propose.clutter_frames:
         yield "confirm_travel_px = 1.0  # what stays at its pixel is clutter"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"

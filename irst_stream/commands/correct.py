@@ -25,8 +25,8 @@ The table counts through a configuration:
   [correct]
   table = "TABLE.npz"
 
-and travels in the recordings that irst-stream run makes. What noise in the frames leaves as a pattern is printed, and is
-the least that fit.fixed_dn should say. For rows and columns, and offsets learnt from the scene: irst-stream docs settings."""
+and travels in the recordings that irst-stream run makes. What noise in the frames leaves as a pattern is printed; it is
+the least that fit.fixed_dn should say. Rows and columns, and offsets learnt from the scene: irst-stream docs settings."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:

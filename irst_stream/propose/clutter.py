@@ -33,6 +33,7 @@ LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviati
 MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
 WHITENING_MARGIN = np.float32(1.5 * SD_PER_MEAN_ABS)  # a pixel's noise is taken for 1.5 of its own deviation over time
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
+LEARNT_FRAMES = 60
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
 HELD_RADIUS_PX = 4
 FILTERS = 2
@@ -77,6 +78,11 @@ class Clutter:
         self._rates = np.empty(shape, np.float32)
         self._held: list[tuple[slice, slice]] = []
         self._place = 0, 0
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether most of the frame has been seen for long enough to know its clutter."""
+        return bool(np.median(self._frames[::8, ::8]) >= LEARNT_FRAMES)
 
     def hold(self, xy: Floats) -> None:
         """Learn slowly about these places (N, 2) px, where tracks are; until the next call."""

@@ -204,7 +204,7 @@ class Proposer:
         light, share = self._average(prepared, neighbours)
         min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
         wide = self._search(light, 0, min_noise, share)
-        has_clouds = self._clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        has_clouds = not self._knows_clutter and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
         searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
         held = self.settings.tracked_share
@@ -222,7 +222,11 @@ class Proposer:
 
     def _raised_threshold(self, dips: Floats, allowed: float) -> float:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
-        return self._threshold if self._clutter is not None else _raised_threshold(self._threshold, dips, allowed)
+        return self._threshold if self._knows_clutter else _raised_threshold(self._threshold, dips, allowed)
+
+    @property
+    def _knows_clutter(self) -> bool:
+        return self._clutter is not None and self._clutter.is_learnt
 
     def _good_share(self) -> Float32Image | None:
         """Return the share of each cell's pixels that are not known to be bad, None where all are good."""
