@@ -29,8 +29,8 @@ __all__ = ["Calibration", "calibrate"]
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
 MIN_FILTER_PX, MAX_FILTER_PX = 0.5, 1.6  # widths that filters of 7 px can hold
 MIN_SNR = 5.0  # real noise has heavier tails than a Gaussian's 4.7 for one false alarm in ten frames
-# of a filtered frame whose noise a codec has removed; what it leaves is no noise. Frames of 8 bits of a platform that moves do
-# not show whether one has
+# of a filtered frame whose noise a codec has removed; what it leaves is no noise. Frames of 8 bits of a platform that moves
+# do not show whether one has
 COMPRESSED_NOISE_DN = 1.0
 CLUTTER_FRAMES = 1000
 SPOTS_A_FRAME, SPOT_FRAMES = 40, 120

@@ -31,8 +31,8 @@ def warnings_of(c: Calibration) -> Iterator[str]:
         yield f"PSF: rests on {c.psf.used} spots only"
     if not c.unrelated and not c.platform.still:
         yield (
-            f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is learnt "
-            "on the way; poses sent with the frames are better"
+            f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is "
+            "learnt on the way; poses sent with the frames are better"
         )
     if not c.unrelated and c.rate_hz is None:
         yield "frame rate: not stated; set it with --rate, since tracks need it"

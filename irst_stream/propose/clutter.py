@@ -127,7 +127,7 @@ class Clutter:
         """
         level = self.map.levels[number]
         with _Held(self._held, level):
-            learn_levels(response, LIMIT, np.float32(floor), self._rates, level)
+            learn_levels(response, LIMIT, np.float32(floor), noise, rows, self._rates, level)
         whiten_response(response, level, noise, rows, WHITENING_MARGIN)
 
 

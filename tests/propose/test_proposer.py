@@ -323,6 +323,23 @@ def test_static_clutter_moves_with_the_scene():
     assert 5 * false[True] < 5 < false[False]
 
 
+def test_false_regions_are_as_frequent_over_sky_as_over_ground():
+    """The ground has a pattern ten times the sky's noise, and flickers three times as much."""
+    rng = np.random.default_rng(18)
+    shape, half = (192, 256), 96
+    ground = 20 * rng.standard_normal((half, shape[1])).astype(np.float32)
+    proposer = Proposer(ProposeSettings(false_alarms=4.0, most_regions=100, clutter_frames=150), shape)
+    sky_count = ground_count = 0
+    for k in range(200):
+        image = sky(rng, shape, noise=2.0)
+        image[half:] += ground + 6 * rng.standard_normal(ground.shape).astype(np.float32)
+        centres = proposer.propose(proposer.prepare(counted(image))).centres
+        if k >= 100:  # the noise map blurs the edge between them over some 24 px
+            sky_count += int((centres[:, 1] < half - 24).sum())
+            ground_count += int((centres[:, 1] > half + 24).sum())
+    assert 0.5 < sky_count / ground_count < 2
+
+
 def test_clutter_is_not_learnt_while_nobody_knows_where_the_platform_looks():
     proposer = Proposer(ProposeSettings(clutter_frames=50), SHAPE)
     for _ in range(3):

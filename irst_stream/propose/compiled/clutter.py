@@ -11,6 +11,7 @@ from irst_stream.system.numba_cache import compiled
 __all__ = ["clipped_squares", "learn_clutter", "learn_levels", "subtract_clutter", "whiten_response"]
 
 TINY = np.float32(1e-12)
+START_LEVEL = np.float32(0.25)  # of the noise about a pixel: from here its level grows by itself; more would learn targets
 
 
 @compiled
@@ -43,16 +44,19 @@ def learn_clutter(light, noise, rows, limit, rates, mean, deviation):  # type: i
 
 
 @compiled
-def learn_levels(response, limit, floor, rates, level):  # type: ignore[no-untyped-def]
+def learn_levels(response, limit, floor, noise, rows, rates, level):  # type: ignore[no-untyped-def]
     """Move each pixel's level (H, W) DN, its mean absolute response, towards that of a frame, in place.
 
-    response (H, W) DN; limit: a frame counts for at most this many of the larger of level and floor, DN; rates (H, W):
-    weight of this frame.
+    response (H, W) DN; limit: a frame counts for at most this many of the largest of level, floor, DN, and a share of the
+    noise about the pixel, an expanded map with the Interpolation of the frame's rows in it: so a level is learnt as soon where
+    it is high. rates (H, W): weight of this frame.
     """
     for r in range(len(response)):
+        upper, lower, fraction = bracketing_rows(noise, rows, r)
         row, rate, levels = response[r], rates[r], level[r]
         for c in range(len(row)):
-            levels[c] += rate[c] * (min(abs(row[c]), limit * max(floor, levels[c])) - levels[c])
+            around = START_LEVEL * ((ONE - fraction) * upper[c] + fraction * lower[c])
+            levels[c] += rate[c] * (min(abs(row[c]), limit * max(floor, max(levels[c], around))) - levels[c])
 
 
 @compiled
