@@ -67,7 +67,7 @@ class Frame:
 
     full_scale: DN at and above which a pixel is saturated, infinite if none can be. metadata: the sensor's own, unchanged
     msgpack, b"" for none. pose: where the platform pointed, None if unknown; NaN values if the sensor's pose is unusable.
-    step_dn: DN between neighbouring values that a pixel can have; NaN: 1 for integers, 0 for float32.
+    step_dn: DN between neighbouring values that a pixel can have; None: 1 for integers, 0 for float32.
     """
 
     stamp: Stamp
@@ -75,7 +75,7 @@ class Frame:
     full_scale: float = math.inf
     metadata: bytes = b""
     pose: Pose | None = None
-    step_dn: float = math.nan
+    step_dn: float | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype not in PIXEL_TYPES:

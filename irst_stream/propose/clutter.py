@@ -6,6 +6,7 @@ every step, and maps that stay, or none, lose the targets that maps that move fi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ from irst_stream.propose.compiled import (
 from irst_stream.system.array_files import read_arrays
 from irst_stream.types import Floats
 
-__all__ = ["Clutter", "ClutterMap", "read_clutter_map", "write_clutter_map"]
+__all__ = ["Clutter", "ClutterMap", "named_clutter_map", "read_clutter_map", "write_clutter_map"]
+
+log = logging.getLogger(__name__)
 
 LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviations, see learn_clutter
 MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
@@ -151,6 +154,18 @@ class _Held:
     def __exit__(self, *_: Any) -> None:
         for part, before in self._parts:
             part[:] = before + np.float32(HELD_RATE) * (part - before)
+
+
+def named_clutter_map(name: str, shape: tuple[int, int]) -> ClutterMap | None:
+    """Return the clutter map of a file; None without a name, and for frames of another shape (H, W)."""
+    if not name:
+        return None
+    learnt = read_clutter_map(Path(name))
+    if learnt.mean.shape == shape:
+        return learnt
+    told = learnt.mean.shape[1], learnt.mean.shape[0], shape[1], shape[0]
+    log.warning("%s: is for frames of %d x %d px, these have %d x %d; clutter is learnt anew", name, *told)
+    return None
 
 
 def read_clutter_map(path: Path) -> ClutterMap:

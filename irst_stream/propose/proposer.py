@@ -15,12 +15,9 @@ the expected number of remaining dips is the number of false alarms that the set
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -30,7 +27,7 @@ from scipy.special import ndtri
 
 from irst_stream.optics import PATCH
 from irst_stream.propose.bad_pixels import BadPixels
-from irst_stream.propose.clutter import Clutter, ClutterMap, read_clutter_map
+from irst_stream.propose.clutter import Clutter, ClutterMap, named_clutter_map
 from irst_stream.propose.coarse import CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
     OUTLIER_SIGMAS,
@@ -51,8 +48,6 @@ from irst_stream.propose.matched_filter import background_free_matched_filter
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
-
-log = logging.getLogger(__name__)
 
 __all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
 
@@ -147,7 +142,9 @@ class Proposer:
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
         self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
         self._clutter = (
-            Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
+            Clutter(settings.clutter_frames, shape, learnt or named_clutter_map(settings.clutter_map, shape))
+            if settings.clutter_frames
+            else None
         )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
@@ -163,7 +160,9 @@ class Proposer:
         """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
 
-    def prepare(self, pixels: Pixels, place: tuple[int, int] | None = (0, 0), step_dn: float = math.nan) -> PreparedFrame:
+    def prepare(
+        self, pixels: Pixels, place: tuple[int, int] | None = (0, 0), step_dn: float | None = None
+    ) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
         pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement. place: x, y px of
@@ -181,7 +180,7 @@ class Proposer:
         if self._clutter is not None:
             self._clutter.follow(self._place)
             self._clutter.subtract(light)
-        step_dn = float(pixels.dtype != np.float32) if step_dn != step_dn else step_dn
+        step_dn = float(pixels.dtype != np.float32) if step_dn is None else step_dn
         min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
         noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
         expanded = self._expand(noise)
@@ -326,18 +325,6 @@ def _seen_from(prepared: PreparedFrame, other: PreparedFrame) -> Float32Image:
         max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)
     ]
     return moved
-
-
-def _learnt(settings: ProposeSettings, shape: tuple[int, int]) -> ClutterMap | None:
-    """The clutter map that the settings name; None without one, and for frames of another size."""
-    if not settings.clutter_map:
-        return None
-    learnt = read_clutter_map(Path(settings.clutter_map))
-    if learnt.mean.shape == shape:
-        return learnt
-    told = learnt.mean.shape[1], learnt.mean.shape[0], shape[1], shape[0]
-    log.warning("%s: is for frames of %d x %d px, these have %d x %d; clutter is learnt anew", settings.clutter_map, *told)
-    return None
 
 
 @cache

@@ -48,15 +48,15 @@ def learn_levels(response, limit, floor, noise, rows, rates, level):  # type: ig
     """Move each pixel's level (H, W) DN, its mean absolute response, towards that of a frame, in place.
 
     response (H, W) DN; limit: a frame counts for at most this many of the largest of level, floor, DN, and a share of the
-    noise about the pixel, an expanded map with the Interpolation of the frame's rows in it: so a level is learnt as soon where
-    it is high. rates (H, W): weight of this frame.
+    noise about the pixel, an expanded map with the Interpolation of the frame's rows in it: so a level is learnt as soon
+    where it is high. rates (H, W): weight of this frame.
     """
     for r in range(len(response)):
         upper, lower, fraction = bracketing_rows(noise, rows, r)
         row, rate, levels = response[r], rates[r], level[r]
         for c in range(len(row)):
             around = START_LEVEL * ((ONE - fraction) * upper[c] + fraction * lower[c])
-            levels[c] += rate[c] * (min(abs(row[c]), limit * max(floor, max(levels[c], around))) - levels[c])
+            levels[c] += rate[c] * (min(abs(row[c]), limit * max(floor, levels[c], around)) - levels[c])
 
 
 @compiled
