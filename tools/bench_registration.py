@@ -1,8 +1,8 @@
 """How exactly and how fast the platform's motion is measured; run it with .venv/bin/python tools/bench_registration.py.
 
 Clouds of a simulated camera that drifts by 0.5 px a frame and jitters by 1 px, with and without a roll of 2 mrad, or that
-pans by 3 px a frame; each method compares every frame with the first, registration with its key frames. With --real FOLDER
-also crops of real frames, moved by whole pixels, with new noise. Errors are those of a step from frame to frame over the square
+pans by 3 px a frame; each method compares every frame with the first, registration with its key frames. With --real also
+crops of real frames, moved by whole pixels, with new noise. Errors are those of a step from frame to frame over the square
 root of 2; time is that of one core. Prints a table and writes out/bench_registration.json.
 """
 
