@@ -24,6 +24,7 @@ from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.registry import open_live_source, open_publisher, open_writer
 from irst_stream.live.runner import Runner
 from irst_stream.optics import PATCH, FineGrid
+from irst_stream.propose.mask import read_mask
 from irst_stream.propose.proposer import warm_up as warm_up_search
 from irst_stream.protocols import Sink, Source
 from irst_stream.resolve.readouts import FitResolver, NetworkResolver, Resolver
@@ -107,13 +108,14 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
     warm_up_search()
     warm_up_conditioning()
     table = read_correction(Path(config.correct.table)) if config.correct.table else None
+    mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events)
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
-        front_end = FrontEnd(config.correct, table, config.register, windows.count)
+        front_end = FrontEnd(config.correct, table, config.register, mask, windows.count)
         parts = (front_end, windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
 

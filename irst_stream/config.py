@@ -41,7 +41,7 @@ __all__ = [
     "with_files",
 ]
 
-FILE_SETTINGS = ("correct.table", "fit.psf_table", "propose.clutter_map")
+FILE_SETTINGS = ("correct.table", "fit.psf_table", "propose.clutter_map", "propose.mask")
 
 
 @dataclass(frozen=True)
@@ -212,6 +212,7 @@ def _lacks(config: Config) -> Iterator[str]:
     from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys
     from irst_stream.point_spread import read_psf
     from irst_stream.propose.clutter import read_clutter_map
+    from irst_stream.propose.mask import read_mask
     from irst_stream.system.shipped import find_engine
     from irst_stream.unmix.engine import read_engine
 
@@ -226,7 +227,12 @@ def _lacks(config: Config) -> Iterator[str]:
             for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):
                 if path := getattr(link, key):
                     wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
-    readers = {"correct.table": read_correction, "fit.psf_table": read_psf, "propose.clutter_map": read_clutter_map}
+    readers = {
+        "correct.table": read_correction,
+        "fit.psf_table": read_psf,
+        "propose.clutter_map": read_clutter_map,
+        "propose.mask": read_mask,
+    }
     wanted += [(setting, partial(readers[setting], Path(name))) for setting, name in files_of(config).items()]
     for dotted, read_it in wanted:
         try:

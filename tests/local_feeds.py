@@ -113,7 +113,7 @@ def one_target(window, _):
 class StatelessReader:
     """A reader of windows without state, from a function."""
 
-    alarm = ""
+    alarm, watch = "", None
 
     def __init__(self, read):
         self._read = read
@@ -145,9 +145,8 @@ class StampSink:
 
 
 def _chain(windows, reader):
-    return SensorChain(
-        FrontEnd(CorrectSettings(), None, RegisterSettings(), windows.count), windows, PoseHistory(5), None, reader, None
-    )
+    front_end = FrontEnd(CorrectSettings(), None, RegisterSettings(), None, windows.count)
+    return SensorChain(front_end, windows, PoseHistory(5), None, reader, None)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from irst_stream.conditioning.corrector import Corrector
 from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.conditioning.registration import Registration
 from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
+from irst_stream.propose.mask import Excluded
 from irst_stream.types import Frame
 
 __all__ = ["FrontEnd"]
@@ -23,10 +24,18 @@ class FrontEnd:
     """
 
     def __init__(
-        self, correct: CorrectSettings, table: CorrectionTable | None, register: RegisterSettings, count: Count
+        self,
+        correct: CorrectSettings,
+        table: CorrectionTable | None,
+        register: RegisterSettings,
+        mask: Excluded | None,
+        count: Count,
     ) -> None:
-        """table: that of the settings, None for none."""
+        """table: that of the settings, None for none; mask (H, W): pixels that the registration leaves out, None for none,
+        unused where frames have another size.
+        """
         self._correct, self._table, self._register, self._count = correct, table, register, count
+        self._mask = mask
         self._corrects = table is not None or correct.lines != "off" or correct.scene_frames > 0
         self._corrector: Corrector | None = None
         self._registration: Registration | None = None
@@ -50,7 +59,9 @@ class FrontEnd:
         if self._register.when == "off" or self._sends_poses:
             return frame
         if self._registration is None:
-            self._registration = Registration(self._register, _shape(frame))
+            shape = _shape(frame)
+            fits = self._mask is not None and self._mask.shape == shape
+            self._registration = Registration(self._register, shape, self._mask if fits else None)
         pose = self._registration.locate(frame.pixels, frame.stamp)
         if pose is None:
             self._count(frame, "unregistered")

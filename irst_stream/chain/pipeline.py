@@ -9,6 +9,7 @@ from typing import TypeAlias
 from irst_stream.chain.platform import PlatformView, correct_for_roll, with_pose_errors
 from irst_stream.chain.sensor import Network, SensorChain
 from irst_stream.chain.window import Events
+from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import Clocks
 from irst_stream.types import Detections, Frame, Tracks, Window
 
@@ -38,6 +39,11 @@ class Pipeline:
         """The failures so far and their fallbacks, in one line; "" while everything works."""
         resolver_alarms = {sensor.resolver.alarm: None for sensor in list(self._sensors.values())}
         return "; ".join(filter(None, (self._network.alarm, *resolver_alarms)))
+
+    @property
+    def psf_watches(self) -> dict[str, PsfWatch]:
+        """What each sensor's targets say of its PSF, where there is a fit."""
+        return {name: chain.resolver.watch for name, chain in list(self._sensors.items()) if chain.resolver.watch}
 
     def run(self, frames: Iterable[Frame]) -> Iterator[Result]:
         """Yield the results of frames, for instance of open_source, as they are completed; then end all streams."""

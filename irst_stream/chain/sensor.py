@@ -49,9 +49,17 @@ class NoNetwork:
 
 
 class SensorTracker(Protocol):
-    """Tracks one sensor's targets from frame to frame; `next_id` is the id of the next new track."""
+    """Tracks one sensor's targets from frame to frame.
+
+    `next_id` is the id of the next new track. `repeats`: consecutive frames in which one false alarm may be detected, which
+    the chain sets. `exhausted` counts frames whose association was cut short, `refused` detections that started no track
+    because there were too many.
+    """
 
     next_id: int
+    repeats: int
+    exhausted: int
+    refused: int
 
     def settle(self, detections: Detections, pose: Pose | None, shape: tuple[int, int] | None) -> list[Tracks]:
         """Process the next frame's detections; return the tracks that they settle.
@@ -107,7 +115,11 @@ class SensorChain:
         if self.tracker is None:
             return []
         pose, shape = (window_pose(views), views[0].shape) if views else (None, None)
+        self.tracker.repeats = self.windows.repeats
+        before = self.tracker.exhausted, self.tracker.refused
         settled = self.tracker.settle(detections, pose, shape)
+        self.windows.count(detections, "exhausted", self.tracker.exhausted - before[0])
+        self.windows.count(detections, "refused", self.tracker.refused - before[1])
         for tracks in settled[-1:]:
             self.windows.hold(tracks.state[tracks.confirmed, :2])
         return settled

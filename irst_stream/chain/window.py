@@ -15,6 +15,8 @@ counted by its name:
     duplicate  the last frame's index             the frame is dropped
     late       any other smaller index            the frame is dropped
     small      too few pixels                     the frame is dropped
+    mask       of another size than the mask of   the frame is dropped
+               what is searched
 
 1. One gap counts at most MAX_MISSING frames. Where the index jumps by more than MAX_JUMP, they are counted once another
    frame has followed.
@@ -35,9 +37,11 @@ from typing import TypeAlias
 import numpy as np
 
 from irst_stream.chain.platform import is_known
-from irst_stream.errors import UsageError
+from irst_stream.errors import IrstError, UsageError
 from irst_stream.optics import PATCH
-from irst_stream.propose.proposer import PreparedFrame, Proposer, cut_regions, region_corners
+from irst_stream.propose.mask import excluded_pixels
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
+from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Detections, Floats, Frame, Ints, Stamp, Window, at_rest
 
@@ -141,7 +145,8 @@ class WindowBuilder:
     """Builds the windows of one sensor.
 
     `events` counts the events named above by sensor and name, and "regions" and "peaks" that were left out because there
-    were too many.
+    were too many; and of the tracker "exhausted", frames whose association was cut short, and "refused", detections that
+    started no track.
     `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """
 
@@ -162,6 +167,7 @@ class WindowBuilder:
         self._search = search or ProposeSettings()
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
+        self._misfit = False  # whether the mask is for frames of another size
 
     @property
     def events(self) -> Events:
@@ -180,11 +186,14 @@ class WindowBuilder:
         frame = condition(frame, verdict)
         if verdict in ("size", "restart", "first"):
             self._frames.clear()
-            self._cutter = self._new_cutter(frame)
+            self._cutter, self._misfit = self._new_cutter(frame)
         elif verdict != "next":
             self._frames.clear()
             if self._cutter is not None:
                 self._cutter.clear()
+        if self._misfit:
+            self._check.count(frame, "mask")
+            return None
         self._frames.append(frame)
         if self._cutter is not None:
             self._cutter.prepare(frame)
@@ -207,16 +216,32 @@ class WindowBuilder:
         self._check.count(frame, event, times)
 
     @property
+    def repeats(self) -> int:
+        """Consecutive windows in which one false alarm may be detected.
+
+        A patch's in all that hold its frame; a full frame's where the search averages over it.
+        """
+        return self.length if self._cutter is None else min(self.length, self._search.average)
+
+    @property
     def bad_pixels(self) -> Ints:
         """(N, 2) x, y of the pixels of a full frame known to be bad; none for patches."""
         return np.zeros((0, 2), np.int64) if self._cutter is None else self._cutter.proposer.bad_pixels
 
-    def _new_cutter(self, frame: Frame) -> _Cutter | None:
-        """Return a cutter for full frames, None for patches."""
+    def _new_cutter(self, frame: Frame) -> tuple[_Cutter | None, bool]:
+        """Return a cutter for full frames, None for patches; and whether the mask does not fit the frames.
+
+        A mask that does not fit one sensor may fit the others, which go on.
+        """
         rows, columns = frame.pixels.shape
         if max(rows, columns) <= PATCH_LIMIT:
-            return None
-        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length)
+            return None, False
+        try:
+            excluded_pixels(self._search, (rows, columns))
+        except IrstError as error:
+            log.error("%s: %s; its frames are dropped", frame.stamp.sensor, error)
+            return None, True
+        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length), False
 
 
 def _patch_window(frames: deque[Frame]) -> Window:

@@ -27,6 +27,7 @@ __all__ = [
     "print_table",
     "progress",
     "show_log",
+    "working",
     "xy_pair",
 ]
 
@@ -159,6 +160,24 @@ def phase_progress(label: str) -> Iterator[Callable[[str, int, int], None]]:
         nonlocal last_logged
         if time.monotonic() - last_logged >= LOG_EVERY_S:
             error_console.print(f"{label}: {phase}, {step} of {total}", markup=False)
+            last_logged = time.monotonic()
+
+    yield report
+
+
+@contextmanager
+def working(label: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function that says which step is under way: in place on a terminal, else a line after LOG_EVERY_S."""
+    if error_console.is_terminal:
+        with error_console.status(label) as status:
+            yield lambda step: status.update(f"{label}: {step}")
+        return
+    last_logged = time.monotonic()
+
+    def report(step: str) -> None:
+        nonlocal last_logged
+        if time.monotonic() - last_logged >= LOG_EVERY_S:
+            error_console.print(f"{label}: {step}", markup=False)
             last_logged = time.monotonic()
 
     yield report

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from irst_stream.build import build_runner
 from irst_stream.commands.console import positive_float, show_log
+from irst_stream.commands.links import add_link_options, link_fields, validated_link
+from irst_stream.commands.sources import GUESSED_CONFIG
 from irst_stream.commands.view import run_with_view
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
@@ -21,9 +24,10 @@ from irst_stream.system.shipped import find_config
 __all__ = ["set_up"]
 
 EPILOG = """\
-CONFIG is a TOML file, or the name of a bundled configuration: live-patches, camera, two-sensors. Its [[receive]] tables
-say where frames come from; [[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists
-all settings, and irst_stream/io/zeromq/PROTOCOL.md describes the messages.
+CONFIG is a TOML file, that of irst-stream calibrate for instance, or the name of a bundled configuration: live-patches,
+camera, two-sensors. Without one, camera is guessed. Its [[receive]] tables, or --from, say where frames come from;
+[[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists all settings, and
+irst_stream/io/zeromq/PROTOCOL.md describes the messages.
 
 Ctrl-C or SIGTERM stops receiving, processes the frames received so far, closes all files, prints a summary and exits with
 0; a second one skips the remaining frames but still closes all files. SIGHUP reloads the [[receive]] tables, closes and
@@ -35,27 +39,43 @@ log = logging.getLogger(__name__)
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description, parser.epilog = "Run a live pipeline until it is stopped.", EPILOG
-    parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a bundled configuration")
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="a TOML file, or the name of a bundled configuration")
+    parser.add_argument("--from", dest="origin", metavar="ENDPOINT", help="receive here, in place of CONFIG's [[receive]]")
+    add_link_options(parser)
     parser.add_argument("--seconds", type=positive_float, metavar="S", help="stop after this many seconds")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    path = find_config(args.config)
-    config = read_config(path, here=True)
+    path = find_config(args.config or GUESSED_CONFIG)
+    config, text = read_config(path, here=True), path.read_text("utf-8")
+    if args.origin:
+        link = validated_link(ReceiveSettings(**link_fields(args, args.origin)), "--from")
+        config = replace(config, receive=(link,))
     if not config.receive:
         raise UsageError(
-            f'{path}: no [[receive]] table; expected at least one, for example endpoint = "tcp://127.0.0.1:5555"'
+            f'{path}: no [[receive]] table; expected at least one, for example endpoint = "tcp://127.0.0.1:5555", or --from'
         )
     show_log()
+    if args.config is None:
+        log.warning(
+            "no configuration; guessing, by %s, which was not made for this sensor. irst-stream calibrate --from %s"
+            " --output C.toml measures it, then irst-stream run C.toml",
+            GUESSED_CONFIG,
+            config.receive[0].endpoint,
+        )
     if config.metrics.port:
         MetricsServer.check(config.metrics.host, config.metrics.port)
-    runner = build_runner(config, path.read_text("utf-8"))
+    runner = build_runner(config, text)
     metrics = MetricsServer(runner, config.metrics.host, config.metrics.port) if config.metrics.port else nullcontext()
     with metrics:
-        links = _ReceiveLinks(runner, path, config)
-        run_with_view(runner, args.seconds, links.reload)
+        reload = _refuse_reload if args.origin else _ReceiveLinks(runner, path, config).reload
+        run_with_view(runner, args.seconds, reload)
     return 0
+
+
+def _refuse_reload() -> None:
+    log.error("not reloaded: --from states where frames come from")
 
 
 class _ReceiveLinks:

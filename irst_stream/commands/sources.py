@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import logging
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -13,17 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.chain.window import PATCH_LIMIT
 from irst_stream.commands.console import positive_float
 from irst_stream.config import FILE_SETTINGS, Config, parse_config, read_config, with_files
-from irst_stream.errors import SourceError, UsageError
+from irst_stream.errors import SourceError
 from irst_stream.io.files import FileSource, open_source
 from irst_stream.io.media.csist import KINDS
 from irst_stream.io.recording.recorder import Recording
+from irst_stream.propose.mask import excluded_pixels
 from irst_stream.system.shipped import find_config
 
 __all__ = [
+    "GUESSED_CONFIG",
     "add_image_options",
     "add_source_options",
+    "check_mask",
     "choose_config",
     "load_array",
     "open_input",
@@ -31,12 +36,18 @@ __all__ = [
 ]
 
 
+GUESSED_CONFIG = "camera"
+CALIBRATE_FIRST = (
+    "irst-stream calibrate {source} --output C.toml measures the sensor, then --config C.toml; or --calibrate does both"
+)
+log = logging.getLogger(__name__)
 DATASET_CONFIGS = {name: name for name in KINDS} | {"scene": "camera"}  # bundled configuration by data set
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add PATH and the options that describe it."""
-    parser.add_argument("path", metavar="PATH", type=Path, help="file or folder of frames, or a recording (.mcap)")
+def add_source_options(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    """Add PATH and the options that describe it; needed: whether there is no other source."""
+    what = "file or folder of frames, or a recording (.mcap)"
+    parser.add_argument("path", metavar="PATH", type=Path, nargs=None if needed else "?", help=what)
     parser.add_argument("--kind", choices=sorted(KINDS), help="kind of data set, if the folder does not identify it")
     parser.add_argument(
         "--variable",
@@ -69,12 +80,20 @@ def single_frames(config: Config) -> Config:
 
 
 def choose_config(name: str | None, source: FileSource | Recording) -> Config:
-    """Read the named configuration, or if name is None that of the recording or data set."""
+    """Read the named configuration, or if name is None that of the recording or data set.
+
+    A source that has none gets a bundled one, and a warning that this is a guess.
+    """
     if name is None and isinstance(source, Recording) and source.config:
         return with_files(parse_config(source.config, f"{source.path}: its configuration"), _unpacked(source))
     name = name or DATASET_CONFIGS.get(source.dataset)
-    if name is None:
-        raise UsageError(f"{source.path}: {source.kind}; name a configuration with --config")
+    if name is not None:
+        return read_config(find_config(name))
+    first = next(iter(source), None)
+    patches = first is not None and max(first.pixels.shape) <= PATCH_LIMIT
+    name = "general" if patches else GUESSED_CONFIG
+    how = "--config names another" if patches else CALIBRATE_FIRST.format(source=source.path)
+    log.warning("%s: no configuration; guessing, by %s, which was not made for this sensor. %s", source.path, name, how)
     return read_config(find_config(name))
 
 
@@ -88,6 +107,17 @@ def _unpacked(recording: Recording) -> dict[str, Path]:
     for setting, data in files.items():
         (folder / setting).write_bytes(data)
     return {setting: folder / setting for setting in files}
+
+
+def check_mask(config: Config, source: FileSource | Recording) -> None:
+    """Raise an IrstError where what is searched does not fit a source's frames."""
+    search = config.propose
+    if not (search.mask or search.include or search.exclude):
+        return
+    first = next(iter(source), None)
+    if first is not None and max(first.pixels.shape) > PATCH_LIMIT:
+        rows, columns = first.pixels.shape
+        excluded_pixels(search, (rows, columns))
 
 
 def load_array(path: Path) -> NDArray[Any]:

@@ -88,6 +88,8 @@ def _print_summary(status: Status, with_results: bool) -> None:
     events = status.events if with_results else _recorded_events(status)
     if status.alarm:
         print_line(status.alarm)
+    for text in advice(status):
+        print_line(text)
     for title, counts in (("events", events), ("messages rejected", status.rejected), ("links", status.links)):
         if text := _counts(counts):
             print_line(f"{title}: {text}")
@@ -96,6 +98,11 @@ def _print_summary(status: Status, with_results: bool) -> None:
         print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{alarm}")
     if status.stages:
         print_table(["latency, ms", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(status.stages))
+
+
+def advice(status: Status) -> list[str]:
+    """What the sensors' own targets advise, a line for each sensor."""
+    return [f"{name or 'the sensor'}: {sensor.advice}" for name, sensor in status.sensors.items() if sensor.advice]
 
 
 def latency_rows(stages: dict[str, Summary]) -> list[list[str]]:
@@ -187,6 +194,7 @@ def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table
     verb = "running" if with_results else "recording"
     lines = [f"{verb} {status.seconds:.0f} s, {status.waiting} frames waiting; {_losses(status, with_results)}"]
     lines += [status.alarm] if status.alarm else []
+    lines += advice(status)
     for title, counts in (
         ("events", status.events if with_results else _recorded_events(status)),
         ("rejected", status.rejected),

@@ -9,6 +9,9 @@ A frame that matches its key frame too little has no pose. After two of them the
 spoilt frame costs one pose, and a scene cut two. A key frame also changes where the scene has moved on by a quarter of the
 frame, or has changed. Poses go on from key frame to key frame, each with the deviation of its own match.
 
+Pixels that do not see the scene, such as burnt-in text, would say that it is at rest: they are left out, and so are all
+blocks that hold any.
+
 The roll is shrunk by how much the platform has been seen to roll beyond the error of its measurement: where it does not, an
 error of the roll would move still objects the farther, the farther the platform has panned.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -54,6 +57,8 @@ GOOD_CORRELATION = 0.75  # of its key's best: less is not accepted before the la
 RENEW_CORRELATION = 0.8  # of its key's best: with less, the scene has changed
 MAX_SHIFT, MAX_ROLL = 0.25, 0.1  # of the frame's shorter side, and rad: beyond, too little of the key frame is left
 MAX_FAILURES = 2
+MIN_WEIGHT = 1e-3  # of a mean: less is none
+MIN_SEEN = 0.25  # of the frame that must see the scene
 
 
 class _Match(NamedTuple):
@@ -78,15 +83,19 @@ class _Key:
 class Registration:
     """Measures the poses of one sensor's frames, in order. Its first frame has pose 0."""
 
-    def __init__(self, settings: RegisterSettings, shape: tuple[int, int]) -> None:
-        """shape: rows, columns of the frames."""
+    def __init__(
+        self, settings: RegisterSettings, shape: tuple[int, int], excluded: NDArray[np.bool_] | None = None
+    ) -> None:
+        """shape: rows, columns of the frames; excluded (H, W): pixels that do not see the scene, None for none."""
         check_conditioning(CorrectSettings(), settings)
         warm_up()
         self._settings, self._shape = settings, shape
         self._factor = max(round(math.sqrt(shape[0] * shape[1] / WORKING_PIXELS)), 1)
         self._size = shape[1] // self._factor, shape[0] // self._factor
         self._half = self._size[0] // 2, self._size[1] // 2
-        self._large_enough = min(shape) >= MIN_SIDE
+        self._weight = None if excluded is None else self._seen(excluded)
+        self._seen_share = 1.0 if self._weight is None else float(self._weight.mean())
+        self._shows_enough = min(shape) >= MIN_SIDE and self._seen_share >= MIN_SEEN
         self._fade = np.asarray(cv2.createHanningWindow(self._half, cv2.CV_32F), np.float32)
         self._key: _Key | None = None
         self._failures = 0
@@ -94,10 +103,12 @@ class Registration:
 
     def locate(self, pixels: Pixels, stamp: Stamp) -> Pose | None:
         """Return the pose of the sensor's next frame, pixels (H, W) DN; None where the images do not tell."""
-        if not self._large_enough:
+        if not self._shows_enough:
             return None
         image = self._band(pixels)
         spectrum = self._spectrum(image)
+        if self._weight is not None:
+            image[self._weight == 0] = np.nan  # so that no block counts which holds them
         if self._key is None:
             self._key = _Key(image, spectrum, np.zeros(3))
             return self._pose(stamp, np.zeros(3), 0.0)
@@ -149,7 +160,8 @@ class Registration:
     def _spectrum(self, image: Float32Image) -> Spectrum:
         """Return the Fourier transform of the image at half size, which fades out towards its borders."""
         half = cv2.resize(image, self._half, interpolation=cv2.INTER_AREA)
-        limit = COARSE_CLIP * float(np.median(np.abs(half[::2, ::2])))
+        sizes = np.sort(np.abs(half[::2, ::2]), axis=None)  # those of excluded pixels are 0, and come first
+        limit = COARSE_CLIP * float(sizes[int((1 - self._seen_share / 2) * len(sizes))])
         np.clip(half, -limit, limit, out=half)
         return np.asarray(rfft2(half * self._fade), np.complex64)
 
@@ -173,21 +185,36 @@ class Registration:
 
     def _band(self, pixels: Pixels) -> Float32Image:
         """Return the working image (h, w) of a frame: what is neither noise nor smooth, its brightest parts clipped."""
-        image = np.asarray(pixels, np.float32)
+        image = pixels.astype(np.float32, copy=False)
         if pixels.dtype == np.float32 and not np.isfinite(image.sum()):
             finite = np.isfinite(image)
             image = np.where(finite, image, image[finite].mean() if finite.any() else 0).astype(np.float32)
         if self._factor > 1:
             image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.float32)
-        background = cv2.blur(image, BACKGROUND)
-        band = cv2.GaussianBlur(background + _clipped(image - background), (0, 0), SMOOTH_PX)
-        return _clipped(band - cv2.blur(band, BACKGROUND))
+        background = self._mean_about(image)
+        band = cv2.GaussianBlur(background + self._clipped(image - background), (0, 0), SMOOTH_PX)
+        return self._clipped(band - self._mean_about(band))
 
+    def _seen(self, excluded: NDArray[np.bool_]) -> Float32Image:
+        """Return the weight (h, w) of the working image's pixels: 1, and 0 where any pixel of theirs is excluded."""
+        share = cv2.resize(excluded.astype(np.float32), self._size, interpolation=cv2.INTER_AREA)
+        return np.asarray(share == 0, np.float32)
 
-def _clipped(image: Float32Image) -> Float32Image:
-    """Return an image (h, w) about 0 with its brightest and darkest parts clipped, in place."""
-    limit = CLIP * float(np.abs(image[::2, ::2]).mean())
-    return np.asarray(np.clip(image, -limit, limit, out=image), np.float32)
+    def _mean_about(self, image: NDArray[Any]) -> Float32Image:
+        """Return the mean (h, w) about each pixel, of those that see the scene; their overall mean where there are none."""
+        if self._weight is None:
+            return np.asarray(cv2.blur(image, BACKGROUND), np.float32)
+        weight = cv2.blur(self._weight, BACKGROUND)
+        total = cv2.blur(image * self._weight, BACKGROUND)
+        overall = float((image * self._weight).mean()) / self._seen_share
+        return np.where(weight > MIN_WEIGHT, total / np.maximum(weight, MIN_WEIGHT), overall).astype(np.float32)
+
+    def _clipped(self, image: Float32Image) -> Float32Image:
+        """Return an image (h, w) about 0 with its brightest and darkest parts clipped, in place; 0 where excluded."""
+        if self._weight is not None:
+            image *= self._weight
+        limit = CLIP * float(np.abs(image[::2, ::2]).mean()) / self._seen_share
+        return np.asarray(np.clip(image, -limit, limit, out=image), np.float32)
 
 
 def _compose(pose: Floats, motion: Floats) -> Floats:

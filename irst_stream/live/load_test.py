@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource
 from irst_stream.live.runner import Processor, Runner
 from irst_stream.live.status import Status
+from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import Clocks, Summary
 from irst_stream.types import Frame, Policy
 
@@ -153,6 +154,11 @@ class _AnswerableCounter:
     def alarm(self) -> str:
         """The pipeline's alarm."""
         return self._pipeline.alarm
+
+    @property
+    def psf_watches(self) -> Mapping[str, PsfWatch]:
+        """What each sensor's targets say of its PSF."""
+        return self._pipeline.psf_watches
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Count frames and pass them to the pipeline."""

@@ -22,6 +22,7 @@ from irst_stream.live.outlets import SinkWriter
 from irst_stream.live.queues import OTHERS, Arrival, Intake, QueuedRecord, SensorCounts, merge_into_others
 from irst_stream.live.status import SensorStatus, Status
 from irst_stream.protocols import Sink, Source
+from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import LONGEST_NS, Clocks
 from irst_stream.types import Detections, Frame, Policy, Stamp
 
@@ -43,6 +44,10 @@ class Processor(Protocol):
     def alarm(self) -> str:
         """What has failed and what replaces it, "" if nothing has failed."""
 
+    @property
+    def psf_watches(self) -> Mapping[str, PsfWatch]:
+        """What each sensor's targets say of its PSF."""
+
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Process frames, at most one per sensor; return detections and tracks that are ready."""
 
@@ -57,6 +62,7 @@ class SequenceMonitor:
     """A Processor that only counts gaps, restarts and other sequence events, for a run that only records."""
 
     alarm = ""
+    psf_watches: Mapping[str, PsfWatch] = {}
 
     def __init__(self) -> None:
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
@@ -201,9 +207,14 @@ class Runner:
         Counters of other threads are copied before iteration: dict() is atomic under the GIL, a loop is not.
         """
         now = time.monotonic_ns()
-        seen = dict(self._intake.seen)
+        seen, watches = dict(self._intake.seen), self._pipeline.psf_watches
         sensors = {
-            name: SensorStatus(*totals, self._confirmed_tracks.get(name, 0), (now - seen.get(name, now)) / 1e9)
+            name: SensorStatus(
+                *totals,
+                self._confirmed_tracks.get(name, 0),
+                (now - seen.get(name, now)) / 1e9,
+                *((watches[name].ratio, watches[name].advice) if name in watches else ()),
+            )
             for name, totals in self._counts.snapshot().items()
         }
         dropped = Counter[str]()

@@ -25,10 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from irst_stream.optics import PATCH
 from irst_stream.propose.bad_pixels import BadPixels
 from irst_stream.propose.clutter import Clutter, ClutterMap, named_clutter_map
-from irst_stream.propose.coarse import CellAverager, Float32Image, kernel_input, sample_map
+from irst_stream.propose.coarse import MIN_GOOD_SHARE, NO_PIXELS, CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
     OUTLIER_SIGMAS,
     SD_PER_MEAN_ABS,
@@ -36,6 +35,7 @@ from irst_stream.propose.compiled import (
     apply_filter,
     cut_patches,
     find_outliers,
+    heights_above_surroundings,
     is_dark_rim,
     light_centroids,
     local_maxima,
@@ -44,12 +44,14 @@ from irst_stream.propose.compiled import (
     select_regions,
     subtract_background,
 )
-from irst_stream.propose.matched_filter import background_free_matched_filter
+from irst_stream.propose.filters import background_free_matched_filter
+from irst_stream.propose.mask import Excluded, excluded_pixels
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import compile_in_child
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
-__all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
+__all__ = ["Proposals", "Proposer", "warm_up"]
 
 CELL_PX = 4  # side of a cell of the background map
 NOISE_CELL_PX = 16  # side of a cell of the noise map
@@ -61,22 +63,6 @@ MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the
 PEAKS_PER_REGION, MIN_PEAKS = 4, 300  # of each filter and frame, where the settings leave their number open
 TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
 TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedFrame:
-    """One frame without background; depends on the frame and on the bad pixels known when it came, and on nothing else.
-
-    light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
-    deviation about the background. min_noise: DN, the noise of the numbers' own rounding. place: x, y px of any still
-    object, whole, from where the sensor saw it first.
-    """
-
-    light: Float32Image
-    background: Float32Image
-    noise: Float32Image
-    min_noise: float
-    place: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,15 +117,26 @@ class Proposer:
     The first instance compiles the kernels, or loads them from the cache.
     """
 
-    def __init__(self, settings: ProposeSettings, shape: tuple[int, int], learnt: ClutterMap | None = None) -> None:
-        """shape: rows, columns of the frames; learnt: their static clutter, where it is known already."""
+    def __init__(
+        self,
+        settings: ProposeSettings,
+        shape: tuple[int, int],
+        learnt: ClutterMap | None = None,
+        excluded: Excluded | None = None,
+    ) -> None:
+        """shape: rows, columns of the frames; learnt: their static clutter, where it is known already; excluded (H, W):
+        pixels that are not searched, beside those that the settings exclude.
+        """
         check_search(settings)
         compile_in_child("the search", cut_patches, warm_up)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
-        self._known_share: tuple[Ints, Float32Image | None] = self._bad_pixels.known, None
+        self._excluded = _either(excluded, excluded_pixels(settings, shape))
+        self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
+        missing_share = self._cells.good_share(self._excluded_at)
+        self._missing = self._bad_pixels.known, self._excluded_at, missing_share  # see _missing_pixels
         self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
         self._clutter = (
             Clutter(settings.clutter_frames, shape, learnt or named_clutter_map(settings.clutter_map, shape))
@@ -160,6 +157,11 @@ class Proposer:
         """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
 
+    @property
+    def excluded(self) -> Excluded | None:
+        """Which pixels (H, W) are not searched; None where all are."""
+        return self._excluded
+
     def prepare(
         self, pixels: Pixels, place: tuple[int, int] | None = (0, 0), step_dn: float | None = None
     ) -> PreparedFrame:
@@ -170,11 +172,13 @@ class Proposer:
         then no clutter is learnt. step_dn: see Frame.
         """
         learns, self._place = place is not None, place or self._place
-        known = bad = self._bad_pixels.known
-        means, not_finite = self._cells.average(pixels, known)
+        known = self._bad_pixels.known
+        bad, share = self._missing_pixels(known)
+        means, not_finite = self._cells.average(pixels, bad)
         if not_finite:
-            bad = np.union1d(known, np.flatnonzero(~np.isfinite(pixels)))
-        background = self._cells.median(means, self._cells.good_share(bad) if not_finite else self._good_share())
+            bad = np.union1d(bad, np.flatnonzero(~np.isfinite(pixels)))
+            share = self._cells.good_share(bad)
+        background = self._cells.median(means, share)
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
         if self._clutter is not None:
@@ -182,7 +186,8 @@ class Proposer:
             self._clutter.subtract(light)
         step_dn = float(pixels.dtype != np.float32) if step_dn is None else step_dn
         min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
-        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
+        many = not_finite or self._excluded is not None
+        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if many else None)
         expanded = self._expand(noise)
         if self._clutter is not None:
             if learns:
@@ -211,6 +216,10 @@ class Proposer:
         kept = [p.above(limit, held * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
+        if self._excluded is not None:  # a region whose light lies beyond the mask's edge
+            column, row = np.clip(np.rint(centres.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
+            searched = ~self._excluded[row, column]
+            centres, strength = centres[searched], strength[searched]
         first = np.argsort(~_is_near(centres, self._tracked), kind="stable")
         centres, strength, most = centres[first], strength[first], self.settings.most_regions
         left_out = max(len(centres) - most, 0)
@@ -227,12 +236,15 @@ class Proposer:
     def _knows_clutter(self) -> bool:
         return self._clutter is not None and self._clutter.is_learnt
 
-    def _good_share(self) -> Float32Image | None:
-        """Return the share of each cell's pixels that are not known to be bad, None where all are good."""
-        known = self._bad_pixels.known
-        if self._known_share[0] is not known:
-            self._known_share = known, self._cells.good_share(known)
-        return self._known_share[1]
+    def _missing_pixels(self, known: Ints) -> tuple[Ints, Float32Image | None]:
+        """Return the flat indices of excluded and of known bad pixels, and the share of each cell's pixels without them.
+
+        The share is None where no pixel is missing.
+        """
+        if self._missing[0] is not known:
+            bad = np.union1d(known, self._excluded_at)
+            self._missing = known, bad, self._cells.good_share(bad)
+        return self._missing[1:]
 
     def _noise_map(self, image: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
         """Return a coarse map of an image's noise, at least min_noise; a group is too small to affect it.
@@ -243,9 +255,14 @@ class Proposer:
         noise = self._noise_cells.median(means, share) * SD_PER_MEAN_ABS
         return np.asarray(np.maximum(noise, min_noise), np.float32)
 
-    def _local_noise(self, squares: Float32Image, min_noise: float) -> Float32Image:
-        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about."""
+    def _local_noise(self, squares: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
+        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about.
+
+        share: of good pixels in each noise cell, None where all are good.
+        """
         means = cv2.blur(self._noise_cells.average(squares)[0], (3, 3), borderType=cv2.BORDER_REFLECT)
+        if share is not None:
+            means = means / np.maximum(cv2.blur(share, (3, 3), borderType=cv2.BORDER_REFLECT), MIN_GOOD_SHARE)
         return np.asarray(np.maximum(np.sqrt(means), min_noise), np.float32)
 
     def _expand(self, noise: Float32Image) -> _NoiseMap:
@@ -274,11 +291,12 @@ class Proposer:
         """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
         response = self._response
         self.filter(light, number, response)
+        response.ravel()[self._excluded_at] = 0
         if self._clutter is None:
             noise = self._expand(self._noise_map(response, min_noise, share))
         else:
             noise = self._expand(
-                self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise)
+                self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise, share)
             )
             self._clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
@@ -286,6 +304,9 @@ class Proposer:
         used = self._most_important(at, snrs)
         left_out, at, snrs = len(at) - len(used), at[used], snrs[used]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
+        if self.settings.min_height > 0:
+            high = self._stands_out(light, at, rises)
+            at, strength, rises = at[high], strength[high], rises[high]
         dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
         return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
@@ -301,6 +322,11 @@ class Proposer:
         important = np.where(_is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
         return np.sort(np.argpartition(-important, most)[:most])
 
+    def _stands_out(self, light: Float32Image, at: Ints, rises: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell which peaks, and dips where not rises, at flat indices (K,) stand out from all their surroundings."""
+        above, below = (heights_above_surroundings(light, at, sign) for sign in (1.0, -1.0))
+        return np.asarray(np.where(rises, above, below) >= self.settings.min_height)
+
     def _average(
         self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame]
     ) -> tuple[Float32Image, Float32Image | None]:
@@ -308,23 +334,17 @@ class Proposer:
 
         The share is None where too few pixels are bad to matter.
         """
-        lights = (prepared.light, *(_seen_from(prepared, other) for other in neighbours))
-        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size:
+        lights = (prepared.light, *(seen_from(prepared, other) for other in neighbours))
+        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size and self._excluded is None:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
         return self._light, self._noise_cells.good_share(bad)
 
 
-def _seen_from(prepared: PreparedFrame, other: PreparedFrame) -> Float32Image:
-    """The light (H, W) of another frame where a frame sees the scene; its own, where the other did not see it."""
-    x, y = prepared.place[0] - other.place[0], prepared.place[1] - other.place[1]
-    if not x and not y:
-        return other.light
-    (height, width), moved = other.light.shape, prepared.light.copy()
-    moved[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)] = other.light[
-        max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)
-    ]
-    return moved
+def _either(one: Excluded | None, other: Excluded | None) -> Excluded | None:
+    """The pixels (H, W) that either excludes; None where neither excludes any."""
+    known = [excluded for excluded in (one, other) if excluded is not None]
+    return np.logical_or.reduce(known) if known else None
 
 
 @cache
@@ -333,30 +353,12 @@ def warm_up() -> None:
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
-        proposer = Proposer(ProposeSettings(), pixels.shape)
+        proposer = Proposer(ProposeSettings(min_height=0.1), pixels.shape)
         prepared = proposer.prepare(pixels)
         for neighbours in (0, 2, 4):
             found = proposer.propose(prepared, neighbours * [prepared])
         corners = region_corners(found.centres, pixels.shape)
         cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners, found.background)
-
-
-def cut_regions(frames: Sequence[Frame], prepared: Sequence[PreparedFrame], corners: Ints, ceiling: Floats) -> Float32Image:
-    """Cut the same N regions out of T frames: (N, T, 11, 11) DN, background removed, NaN at bad pixels.
-
-    corners (N, 2): x, y of the regions' first pixels; ceiling (N,): DN, the value given to saturated pixels.
-    """
-    patches = np.empty((len(corners), len(frames), *PATCH), np.float32)
-    for t, (frame, ready) in enumerate(zip(frames, prepared, strict=True)):
-        full_scale = np.float32(frame.full_scale)
-        cut_patches(kernel_input(frame.pixels), ready.light, corners, full_scale, ceiling.astype(np.float32), patches, t)
-    return patches
-
-
-def region_corners(centres: Floats, shape: tuple[int, int]) -> Ints:
-    """Return the first pixels (N, 2), x, y, of regions of PATCH about centres (N, 2) px, kept inside the frame (H, W)."""
-    half, room = (np.array(PATCH[::-1]) - 1) / 2, np.array(shape[::-1]) - PATCH[::-1]
-    return np.clip(np.rint(centres - half), 0, room).astype(np.int64)
 
 
 def _is_near(xy: NDArray[Any], tracked: Floats) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ class EchoPipeline:
         self.clocks, self.events, self.gate = Clocks(), Counter(), threading.Event()
         self.seen, self.forgotten, self.fails_at, self.steps = [], [], fails_at, []
         self.gate.set()
-        self.alarm = ""
+        self.alarm, self.psf_watches = "", {}
 
     def step(self, frames):
         assert self.gate.wait(20)

@@ -10,14 +10,14 @@ from scipy.ndimage import distance_transform_edt
 
 from irst_stream.optics import SIGMA, psf, render
 from irst_stream.propose.compiled import OUTLIER_SIGMAS, apply_filter
-from irst_stream.propose.matched_filter import background_free_matched_filter
+from irst_stream.propose.filters import background_free_matched_filter
+from irst_stream.propose.prepared_frame import cut_regions
 from irst_stream.propose.proposer import (
     CELL_PX,
     MIN_NOISE,
     NOISE_CELL_PX,
     QUANTISATION_SD,
     Proposer,
-    cut_regions,
 )
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Frame, Stamp

@@ -6,7 +6,8 @@ import pytest
 from irst_stream import UsageError
 from irst_stream.optics import render
 from irst_stream.propose.coarse import sample_map
-from irst_stream.propose.proposer import Proposer, region_corners
+from irst_stream.propose.prepared_frame import region_corners
+from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
 from irst_stream.sim.background import BACKGROUNDS

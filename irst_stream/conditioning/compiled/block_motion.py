@@ -19,7 +19,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @compiled
 def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iterations):  # type: ignore[no-untyped-def]
-    """Find the motion that takes the reference (H, W) to the image (H, W), both float32.
+    """Find the motion that takes the reference (H, W) to the image (H, W), both float32, NaN where they show nothing.
 
     gx, gy (H, W): gradients of the reference; start (3,): x, y px and roll, where the search begins; noise_slope: variance
     of the gradient over that of the value, of the images' noise, px^-2; roll_sd: prior of the roll about its start, rad.
@@ -52,7 +52,7 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
 
 @compiled
 def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places):  # type: ignore[no-untyped-def]
-    """Fill sums (N, SUMS) and places (N, 2), px from the centre, of the blocks that lie inside both; return how many."""
+    """Fill sums (N, SUMS) and places (N, 2), px from the centre, of the blocks inside both without NaN; return how many."""
     height, width = reference.shape
     cosine, sine, count = np.cos(motion[2]), np.sin(motion[2]), 0
     for j in range(rows):
@@ -66,7 +66,7 @@ def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places): 
                 u, v = np.float32(along - dx), np.float32(down - dy)
                 _sum_block(reference, gx, gy, image, left, top, dx, dy, u, v, sums[count])
                 places[count, 0], places[count, 1] = x, y
-                count += 1
+                count += not np.isnan(sums[count].sum())
     return count
 
 

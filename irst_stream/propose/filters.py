@@ -1,4 +1,4 @@
-"""Matched filters that are blind to a smooth background, as sums of separable kernels."""
+"""The filters of the search: matched to a point target, blind to smooth background, and separable."""
 
 from __future__ import annotations
 
