@@ -32,6 +32,7 @@ GROUPS = {
     },
     "run": {
         "calibrate": "measure a sensor on its frames, and write the settings that follow",
+        "correct": "measure gain and offset of each pixel of a sensor, on frames of uniform scenes",
         "run": "run a live pipeline, from sensor feeds to published detections and tracks",
         "replay": "turn recorded frames into sub-pixel detections and tracks",
         "feed": "send recorded frames as a live sensor would",

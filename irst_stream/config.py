@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings, check_conditioning
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.io.file_series import series_fault
@@ -33,14 +35,19 @@ if TYPE_CHECKING:
     from irst_stream.unmix.engine import EngineManifest
 
 __all__ = [
+    "FILE_SETTINGS",
     "Config",
     "MetricsSettings",
     "config_schema",
     "engine_faults",
+    "files_of",
     "gpu_faults",
     "parse_config",
     "read_config",
+    "with_files",
 ]
+
+FILE_SETTINGS = ("correct.table", "fit.psf_table", "propose.clutter_map", "propose.mask")
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,8 @@ class Config:
         ),
     ] = ""
     claims: ClaimSettings = field(default_factory=ClaimSettings)
+    correct: CorrectSettings = field(default_factory=CorrectSettings)
+    register: RegisterSettings = field(default_factory=RegisterSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     propose: ProposeSettings = field(default_factory=ProposeSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
@@ -133,14 +142,22 @@ def read_config(path: Path, *, here: bool = False) -> Config:
 
 
 def with_paths_from(config: Config, folder: Path) -> Config:
-    """The configuration with the files that calibrate wrote beside it, which it names relative to its own folder."""
+    """The configuration with the paths of the files that it names relative to its own folder."""
+    return with_files(config, {setting: folder / name for setting, name in files_of(config).items()})
 
-    def resolved(name: str) -> str:
-        return str(folder / name) if name else ""
 
-    fit, search = replace(config.fit, psf_table=resolved(config.fit.psf_table)), config.propose
-    search = replace(search, clutter_map=resolved(search.clutter_map), mask=resolved(search.mask))
-    return replace(config, fit=fit, propose=search)
+def files_of(config: Config) -> dict[str, str]:
+    """The files that a configuration rests on, by the dotted path of the setting that names each."""
+    named = {setting: str(attrgetter(setting)(config)) for setting in FILE_SETTINGS}
+    return {setting: name for setting, name in named.items() if name}
+
+
+def with_files(config: Config, files: Mapping[str, Path]) -> Config:
+    """The configuration with other files, by the dotted path of the setting that names each."""
+    for setting, path in files.items():
+        section, name = setting.split(".")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: str(path)})})
+    return config
 
 
 def parse_config(text: str, where: str) -> Config:
@@ -185,7 +202,12 @@ def _faults(config: Config) -> Iterator[str]:
             "expected 127.0.0.1, or unencrypted_on_the_network = true"
         )
     yield from _link_faults(config)
-    checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
+    checks = (
+        partial(check_conditioning, config.correct, config.register),
+        partial(check_fit, config.fit),
+        partial(check_search, config.propose),
+        partial(check_tracking, config.track),
+    )
     for check in checks:
         try:
             check()
@@ -226,7 +248,7 @@ def _output_faults(config: Config) -> Iterator[str]:
 def _clashes(config: Config, path: Path) -> Iterator[str]:
     """Outputs that are inputs: the configuration itself, or a file that it names."""
     inputs = {path.resolve(): "the configuration itself"}
-    for name in filter(None, (config.fit.psf_table, config.propose.clutter_map, config.engine)):
+    for name in filter(None, (*files_of(config).values(), config.engine)):
         inputs.setdefault(Path(name).resolve(), "named as an input")
     for link in (*config.receive, *config.publish):
         for name in filter(None, (link.keys, link.server_key, link.allow)):
@@ -249,16 +271,7 @@ def _lacks(config: Config) -> Iterator[str]:
     from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys, read_secret_keys
 
     wanted: list[tuple[str, Callable[[], object]]] = []
-    if config.fit.psf_table:
-        wanted.append(("fit.psf_table", partial(read_psf, Path(config.fit.psf_table))))
-    if config.propose.clutter_map:
-        from irst_stream.propose.clutter import read_clutter_map
-
-        wanted.append(("propose.clutter_map", partial(read_clutter_map, Path(config.propose.clutter_map))))
-    if config.propose.mask:
-        from irst_stream.propose.mask import read_mask
-
-        wanted.append(("propose.mask", partial(read_mask, Path(config.propose.mask))))
+    wanted += [(dotted, partial(_file_readers()[dotted], Path(name))) for dotted, name in files_of(config).items()]
     if config.readout != "fit" and config.engine:
         try:
             yield from engine_faults(config, _read_whole_engine(config.engine))
@@ -303,3 +316,12 @@ def _check_writable(output: Path) -> None:
         Path(name).unlink()
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error.strerror or error}") from error
+
+
+def _file_readers() -> dict[str, Callable[[Path], object]]:
+    """What reads each of the files that a configuration rests on."""
+    from irst_stream.conditioning.nonuniformity import read_correction
+    from irst_stream.propose.clutter import read_clutter_map
+    from irst_stream.propose.mask import read_mask
+
+    return dict(zip(FILE_SETTINGS, (read_correction, read_psf, read_clutter_map, read_mask), strict=True))

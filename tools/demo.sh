@@ -29,8 +29,8 @@ printf '\nA camera of 640 x 512 px at 50 frames/s, as a process of its own, and 
 run simulate scene "$out/scene" --frames 1500 --rate 50 --seed 3
 known='s/^amplitude_dn = .*/amplitude_dn = 235.0/; s/^amplitude_sd_dn = .*/amplitude_sd_dn = 12.0/'
 cat >"$out/live.toml" <<TOML
-# The configuration "camera", with the targets' brightness known to some 5 %.
-$(sed "/^\[\[receive\]\]/,\$d; /^#/d; $known" configs/camera.toml)
+# The configuration "scene", with the targets' brightness known to some 5 %.
+$(sed "/^\[\[receive\]\]/,\$d; /^#/d; $known" configs/scene.toml)
 [[receive]]
 endpoint = "$feed"
 bind = true

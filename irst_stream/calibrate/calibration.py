@@ -46,7 +46,9 @@ __all__ = [
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
 MIN_FILTER_PX, MAX_FILTER_PX = 0.5, 1.6  # widths that filters of 7 px can hold
 MIN_SNR = 5.0  # real noise has heavier tails than a Gaussian's 4.7 for one false alarm in ten frames
-COMPRESSED_NOISE_DN = 1.0  # of a filtered frame whose noise a codec has removed; what it leaves is no noise
+# of a filtered frame whose noise a codec has removed; what it leaves is no noise. Frames of 8 bits of a platform that moves
+# do not show whether one has
+COMPRESSED_NOISE_DN = 1.0
 CLUTTER_FRAMES = 1000
 MIN_CLUTTER_FRAMES = 100  # of fewer, a slow target's own light would be learnt as clutter
 SPOT_FRAMES, MAX_SPOTS = 120, 600
@@ -105,31 +107,33 @@ def calibrate(
     chosen = sampled(len(stack), stack[0].size)
     noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
-    platform = measure_platform(stack[chosen], excluded)
-    staring = platform.still and len(stack) >= MIN_CLUTTER_FRAMES
+    platform = measure_platform(stack, excluded)
+    enough = len(stack) >= MIN_CLUTTER_FRAMES
+    staring, follows = enough and platform.still, enough and not platform.still
+    path = platform.path if follows else ()
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
         false_alarms=FALSE_ALARMS,
         most_regions=MOST_REGIONS,
         average=3,
         min_snr=MIN_SNR,
-        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed else 0.0,
-        clutter_frames=CLUTTER_FRAMES if staring else 0,
+        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (follows and stack.dtype == np.uint8) else 0.0,
+        clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
     )
     step("spots")
     clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
-    spots = find_spots(search_frames(stack, settings, clutter, excluded), noise, full_scale)
+    spots = find_spots(search_frames(stack, settings, clutter, excluded, path), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     if psf is not None:
         settings = replace(settings, sigma_px=filter_width(psf))
     clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
-    bright = search_frames(stack, settings, clutter, excluded)
-    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded)
+    bright = search_frames(stack, settings, clutter, excluded, path)
+    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path)
     dark_strengths = settings.min_snr * not_beside(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter, excluded)
+    found = search_frames(stack, settings, clutter, excluded, path)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
     beside = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])

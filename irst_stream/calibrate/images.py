@@ -24,7 +24,7 @@ from irst_stream.calibrate.calibration import (
 from irst_stream.calibrate.graphics import Graphics
 from irst_stream.calibrate.noise import measure_image_noise
 from irst_stream.calibrate.psf import measure_psf
-from irst_stream.calibrate.scene import PlatformFigures, companions, search_frames
+from irst_stream.calibrate.scene import UNKNOWN_PLATFORM, companions, search_frames
 from irst_stream.calibrate.spots import Spots
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pixels
@@ -74,7 +74,7 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step 
         full_scale=full_scale,
         graphics=Graphics(np.zeros(images[len(images) // 2].shape, np.bool_), ()),
         noise=noise,
-        platform=PlatformFigures((0.0, 0.0), 0.0, 0.0, known=False),
+        platform=UNKNOWN_PLATFORM,
         clutter=None,
         psf=psf,
         propose=settings,

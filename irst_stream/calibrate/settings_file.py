@@ -17,8 +17,7 @@ __all__ = ["Origin", "Tables", "warnings_of", "write_settings"]
 
 COAST_S = 1.0  # of a track: long coasting holds identities in clutter
 CLUTTER_MEMORY_S = 60.0
-TRAVEL_PX = 1.0  # of a target before its track is confirmed, beyond what the platform moves
-MAX_SWAY_PX = 3.0  # of the platform: where it moves farther, what stays at its place cannot be told from what moves
+TRAVEL_PX = 1.0  # of a target in the scene before its track is confirmed
 JUMP_PX = 2.0  # of targets that are not points
 JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
@@ -75,8 +74,8 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
         yield f"PSF: its width changes by {c.psf.over_field:+.0%} from the frame's middle to its border; one PSF serves all"
     if not c.unrelated and not c.platform.still:
         yield (
-            f"platform: moves by {c.platform.farthest:.1f} px, so that no static clutter was learnt; "
-            "send poses with the frames, or calibrate while it stands still"
+            f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is "
+            "learnt on the way; poses sent with the frames are better"
         )
     if not c.unrelated and not c.platform.known and c.frames >= MIN_CLUTTER_FRAMES:
         yield "platform: the images show too little to tell whether it moves; it is taken to stand still"
@@ -112,6 +111,7 @@ def write_settings(c: Calibration, origin: Origin, tables: Tables, version: str)
         f"window = {1 if c.unrelated else 5}",
         'readout = "fit"',
         "",
+        *_register_lines(c),
         "[fit]",
         *_fit_lines(c, tables.psf),
         "",
@@ -124,6 +124,14 @@ def write_settings(c: Calibration, origin: Origin, tables: Tables, version: str)
         lines += ["", origin.receive, "", "# [[publish]]  # uncomment to send detections and tracks"]
         lines += ['# endpoint = "tcp://127.0.0.1:5556"']
     return "\n".join(lines) + "\n"
+
+
+def _register_lines(c: Calibration) -> Iterator[str]:
+    if not c.platform.still:
+        (x, y), jitter = c.platform.drift, c.platform.jitter
+        yield "[register]"
+        yield f'when = "auto"  # the platform drifts by {x:.2g}, {y:.2g} px a frame, with a jitter of {jitter:.2g} px'
+        yield ""
 
 
 def _one_line(text: str) -> str:
@@ -153,8 +161,8 @@ def _platform_words(p: PlatformFigures) -> str:
     if not p.known:
         return "unknown, the images show too little"
     moves = "stands still" if p.still else "moves"
-    drift = f"drift {p.drift[0]:+.3f}, {p.drift[1]:+.3f} px from one sampled frame to the next"
-    return f"{moves}; farthest {p.farthest:.2f} px, jitter {p.jitter:.2f} px, {drift}; by matching the images"
+    drift = f"drift {p.drift[0]:+.3f}, {p.drift[1]:+.3f} px a frame"
+    return f"{moves}; farthest {p.farthest:.2f} px, jitter {p.jitter:.2f} px, {drift}; by registering the images"
 
 
 def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
@@ -216,13 +224,16 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
     if not c.unrelated:
         yield "tracked_share = 0.6"
     if p.min_noise_dn:
-        yield f"min_noise_dn = {p.min_noise_dn:g}  # compressed frames"
+        yield f"min_noise_dn = {p.min_noise_dn:g}  # {'compressed frames' if c.noise.compressed else 'frames of 8 bits'}"
     yield f"average = {p.average}"
     median, highest = (np.median(c.counts), np.max(c.counts)) if len(c.counts) else (0, 0)
     most = max(32, 2 * int(highest) if c.unrelated else 0)
     yield f"most_regions = {most}  # {median:g} in a frame, median; {highest:g} at most"
+    if p.clutter_frames:
+        yield f"clutter_frames = {p.clutter_frames}" + (
+            "" if tables.clutter else "  # what stays at its place in the scene"
+        )
     if tables.clutter:
-        yield f"clutter_frames = {p.clutter_frames}"
         frames = c.clutter.frames if c.clutter else 0
         yield f'clutter_map = "{tables.clutter}"  # what stays at its pixel, from {frames} frames'
 
@@ -230,9 +241,7 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
 def _track_lines(c: Calibration) -> Iterator[str]:
     rate = c.rate_hz or UNKNOWN_RATE_HZ
     yield "false_tracks_h = 1.0  # that clutter may raise in an hour"
-    if c.platform.farthest < MAX_SWAY_PX:
-        travel = TRAVEL_PX + (0.0 if c.platform.still else c.platform.farthest)
-        yield f"confirm_travel_px = {travel:.2g}  # what stays at its pixel is clutter"
+    yield f"confirm_travel_px = {TRAVEL_PX:g}  # what stays at its place is clutter"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"
     yield f"jitter_px = {JITTER_PX if c.noise.compressed else JITTER_PX / 5}  # assumed" + (

@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from irst_stream.chain.platform import PlatformView, correct_for_roll
+from irst_stream.chain.platform import PlatformView, correct_for_roll, with_pose_errors
 from irst_stream.chain.sensor import Network, SensorChain, SensorMemory
 from irst_stream.chain.window import Events
 from irst_stream.resolve.psf_watch import PsfWatch
@@ -76,12 +76,12 @@ class Pipeline:
             outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
         with self.clocks("resolve"):
             found = [
-                correct_for_roll(sensor.resolver(window, output), window, views)
+                correct_for_roll(sensor.resolve(window, output), window, views)
                 for (sensor, window, views), output in zip(completed, outputs, strict=True)
             ]
         with self.clocks("track"):
             for detections, (sensor, _, views) in zip(found, completed, strict=True):
-                results += (detections, *sensor.track(detections, views))
+                results += (with_pose_errors(detections, views), *sensor.track(detections, views))
         return results
 
     def finish(self) -> list[Result]:

@@ -31,17 +31,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 
+from irst_stream.chain.platform import is_known
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.optics import PATCH
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.mask import excluded_pixels
-from irst_stream.propose.proposer import PreparedFrame, Proposer, cut_regions, region_corners
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
+from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest
+from irst_stream.types import Detections, Floats, Frame, Ints, Stamp, Window, at_rest
 
 __all__ = ["Events", "RegionPlaces", "SequenceCheck", "WindowBuilder"]
 
@@ -52,6 +55,13 @@ MAX_JUMP = 100  # frames: a larger step of the index may be a mistake
 RESTART_RUN = 5  # consecutive late frames that prove a restart
 MAX_MISSING = 1_000_000  # frames counted for one gap
 DROPPED = ("duplicate", "late", "small")
+SAID_ONCE = {  # events of which the first one of a run is logged
+    "regions": "%s: frame %d has %d regions more than propose.most_regions; such regions are left out, and counted",
+    "peaks": "%s: frame %d has %d peaks more than propose.most_peaks; such peaks are left out, and counted",
+    "targets": "%s: frame %d has %d regions with as many targets as most_targets allows; such regions are counted",
+    "unregistered": "%s: frame %d shows too little to measure the platform's motion; such frames have no pose,"
+    " and are counted",
+}
 log = logging.getLogger(__name__)
 Events: TypeAlias = Counter[tuple[str, str]]
 
@@ -73,21 +83,25 @@ class SequenceCheck:
         if verdict == "late":
             verdict = self._judge_late(frame)
         if verdict not in ("first", "next"):
-            self.count(frame.stamp.sensor, verdict)
+            self.count(frame, verdict)
         if verdict not in DROPPED:
             self._accept(frame, verdict)
         return verdict
 
-    def count(self, sensor: str, event: str, times: int = 1) -> None:
-        """Count an event of a sensor."""
-        if times:
-            self.events[sensor, event] += times
+    def count(self, frame: Frame | Detections, event: str, times: int = 1) -> None:
+        """Count an event of this frame's sensor; the first one of some kinds is logged."""
+        if not times:
+            return
+        if event in SAID_ONCE and not any(known == event for _, known in self.events):
+            where = (frame.stamp.sensor, frame.stamp.index, times)
+            log.warning(SAID_ONCE[event], *where[: SAID_ONCE[event].count("%")])
+        self.events[frame.stamp.sensor, event] += times
 
     def _judge_late(self, frame: Frame) -> str:
         """Return "late" for a smaller index, unless the last one was a stray or the sensor restarted in its epoch."""
         index, before = frame.stamp.index, self._before_jump
         if before is not None and before.index < index <= before.index + MAX_JUMP:
-            self.count(frame.stamp.sensor, "missing", index - before.index - 1)
+            self.count(frame, "missing", index - before.index - 1)
             return "stray"
         last, run = self._late_run
         run = run + 1 if run and index == last + 1 else 1
@@ -100,7 +114,7 @@ class SequenceCheck:
         if last is not None and verdict == "gap" and frame.stamp.index - last.stamp.index > MAX_JUMP:
             self._before_jump = before or last.stamp
         elif before is not None and last is not None and verdict in ("next", "gap", "pause", "size"):
-            self.count(frame.stamp.sensor, "missing", min(last.stamp.index - before.index - 1, MAX_MISSING))
+            self.count(frame, "missing", min(last.stamp.index - before.index - 1, MAX_MISSING))
         self._late_run = (-1, 0)
         self._last = frame
 
@@ -119,20 +133,21 @@ class SequenceCheck:
             return "size"
         if now.index != before.index + 1:
             if now.index - before.index <= MAX_JUMP:
-                self.count(frame.stamp.sensor, "missing", now.index - before.index - 1)
+                self.count(frame, "missing", now.index - before.index - 1)
             return "gap"
         if now.time_ns - before.time_ns > LONGEST_PAUSE_S * 1e9:
             return "pause"
         if now.time_ns <= before.time_ns and now.clock != "sensor":
-            self.count(frame.stamp.sensor, "clock")
+            self.count(frame, "clock")
         return "next"
 
 
 class WindowBuilder:
     """Builds the windows of one sensor.
 
-    `events` counts the events named above by sensor and name, and "regions", those left out because there were too many;
-    and of the tracker "exhausted", frames whose association was cut short, and "refused", detections that started no track.
+    `events` counts the events named above by sensor and name, and "regions" and "peaks" that were left out because there
+    were too many; and of the tracker "exhausted", frames whose association was cut short, and "refused", detections that
+    started no track.
     `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """
 
@@ -161,12 +176,16 @@ class WindowBuilder:
         """The number of events, by sensor and name."""
         return self._check.events
 
-    def push(self, frame: Frame) -> Window | None:
-        """Add the sensor's next frame; return the window it completes, centred (length - 1) / 2 frames earlier, or None."""
+    def push(self, frame: Frame, condition: Callable[[Frame, str], Frame] = lambda frame, _: frame) -> Window | None:
+        """Add the sensor's next frame; return the window it completes, centred (length - 1) / 2 frames earlier, or None.
+
+        condition: changes an accepted frame before it is used, given its event.
+        """
         verdict = self._check.judge(frame)
         self.restarted = verdict == "restart"
         if verdict in DROPPED:
             return None
+        frame = condition(frame, verdict)
         if verdict in ("size", "restart", "first"):
             self._frames.clear()
             self._cutter, self._misfit = self._new_cutter(frame)
@@ -175,7 +194,7 @@ class WindowBuilder:
             if self._cutter is not None:
                 self._cutter.clear()
         if self._misfit:
-            self._check.count(frame.stamp.sensor, "mask")
+            self._check.count(frame, "mask")
             return None
         self._frames.append(frame)
         if self._cutter is not None:
@@ -185,7 +204,8 @@ class WindowBuilder:
         if self._cutter is None:
             return _patch_window(self._frames)
         window, left_out = self._cutter.cut(self._frames)
-        self._check.count(frame.stamp.sensor, "regions", left_out)
+        for event, times in left_out.items():
+            self._check.count(frame, event, times)
         return window
 
     def hold(self, xy: Floats) -> None:
@@ -193,9 +213,9 @@ class WindowBuilder:
         if self._cutter is not None:
             self._cutter.proposer.hold(xy)
 
-    def count(self, sensor: str, event: str, times: int = 1) -> None:
-        """Count an event of the sensor that is not about a frame's place in the sequence."""
-        self._check.count(sensor, event, times)
+    def count(self, frame: Frame | Detections, event: str, times: int = 1) -> None:
+        """Count an event that is not about the frame's place in the sequence."""
+        self._check.count(frame, event, times)
 
     @property
     def repeats(self) -> int:
@@ -260,17 +280,25 @@ class _Cutter:
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
         self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
         self._prepared: deque[PreparedFrame] = deque(maxlen=length)
+        self._has_poses = False
 
     def prepare(self, frame: Frame) -> None:
-        """Prepare the next frame."""
-        self._prepared.append(self.proposer.prepare(frame.pixels))
+        """Prepare the next frame; the search follows the platform by whole pixels."""
+        self._prepared.append(self.proposer.prepare(frame.pixels, self._place(frame), frame.step_dn))
+
+    def _place(self, frame: Frame) -> tuple[int, int] | None:
+        """Return by how many px along x, y the scene has moved since the first pose; None where only others have a pose."""
+        if is_known(frame.pose):
+            self._has_poses = True
+            return round(frame.pose.x), round(frame.pose.y)
+        return None if self._has_poses else (0, 0)
 
     def clear(self) -> None:
         """Drop the prepared frames; keep the regions and the bad pixels."""
         self._prepared.clear()
 
-    def cut(self, frames: deque[Frame]) -> tuple[Window, int]:
-        """Return the window of these frames, and how many regions were left out.
+    def cut(self, frames: deque[Frame]) -> tuple[Window, dict[str, int]]:
+        """Return the window of these frames, and how many regions and peaks were left out.
 
         Saturated pixels get their region's ceiling.
         """
@@ -283,7 +311,7 @@ class _Cutter:
         patches, still = cut_regions(frames, self._prepared, corners, ceiling), at_rest(len(corners), len(frames))
         stamp = frames[middle].stamp
         window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength)
-        return window, found.left_out
+        return window, {"regions": found.left_out, "peaks": found.left_peaks}
 
 
 class RegionPlaces:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from irst_stream.config import Config
+from irst_stream.config import Config, files_of
 from irst_stream.errors import LossError, OutputError, UsageError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.io.media.sidecar import sidecar_path
@@ -39,7 +39,7 @@ def check_outputs(args: argparse.Namespace, *more_inputs: Path, **suffixes: str)
 
 def config_inputs(config: Config) -> list[Path]:
     """Return the files and folders that a configuration names."""
-    return [Path(name) for name in (config.fit.psf_table, config.propose.clutter_map, config.engine) if name]
+    return [Path(name) for name in (*files_of(config).values(), config.engine) if name]
 
 
 def _paths(value: object) -> list[Path]:

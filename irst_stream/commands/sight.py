@@ -105,7 +105,7 @@ def look(frames: Sequence[Frame], *, single: bool = False) -> Sight:
     floor = COMPRESSED_NOISE_DN if noise.compressed else 0.0
     settings = ProposeSettings(FIRST_SIGMA_PX, most_regions=300, average=1, min_snr=MIN_SNR, min_noise_dn=floor)
     chosen = np.unique(np.linspace(0, len(stack) - 1, min(SEARCHED, len(stack))).astype(int))
-    stares = not unrelated and len(stack) >= MIN_CLUTTER_FRAMES and measure_platform(stack[chosen], excluded).still
+    stares = not unrelated and len(stack) >= MIN_CLUTTER_FRAMES and measure_platform(stack, excluded).still
     settings = replace(settings, clutter_frames=CLUTTER_FRAMES if stares else 0)
     clutter = learn_clutter_map(stack[chosen], settings, excluded) if stares else None
     found = search_frames(stack[chosen], settings, clutter, excluded)

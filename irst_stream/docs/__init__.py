@@ -23,6 +23,8 @@ ORDER = (
 )
 SECTIONS = {  # in the order of a configuration file
     "Config": "Top level",
+    "CorrectSettings": "[correct]",
+    "RegisterSettings": "[register]",
     "FitSettings": "[fit]",
     "FormationSettings": "[fit.formation]",
     "ProposeSettings": "[propose]",

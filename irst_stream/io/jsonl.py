@@ -251,12 +251,12 @@ def _encode_truth(record: Truth) -> dict[str, Any]:
 
 
 def _decode_pose(stamp: Stamp, line: PoseLine) -> Pose:
-    return Pose(stamp, line.pose.x, line.pose.y, line.pose.roll_rad)
+    return Pose(stamp, line.pose.x, line.pose.y, line.pose.roll_rad, line.pose.sd_px)
 
 
 def _encode_pose(record: Pose) -> dict[str, Any]:
-    _check_finite(pose=np.array([record.x, record.y, record.roll_rad]))
-    return {"pose": PoseRow(record.x, record.y, record.roll_rad)}
+    _check_finite(pose=np.array([record.x, record.y, record.roll_rad, record.sd_px]))
+    return {"pose": PoseRow(record.x, record.y, record.roll_rad, record.sd_px)}
 
 
 def _nan_for_none(values: Iterable[OptionalFloat]) -> Floats:

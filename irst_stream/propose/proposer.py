@@ -15,21 +15,18 @@ the expected number of remaining dips is the number of false alarms that the set
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from irst_stream.optics import PATCH
 from irst_stream.propose.bad_pixels import BadPixels
-from irst_stream.propose.clutter import Clutter, ClutterMap, read_clutter_map
+from irst_stream.propose.clutter import Clutter, ClutterMap, named_clutter_map
 from irst_stream.propose.coarse import MIN_GOOD_SHARE, NO_PIXELS, CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
     OUTLIER_SIGMAS,
@@ -49,47 +46,33 @@ from irst_stream.propose.compiled import (
 )
 from irst_stream.propose.filters import background_free_matched_filter
 from irst_stream.propose.mask import Excluded, excluded_pixels
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
-log = logging.getLogger(__name__)
-
-__all__ = ["COMPILED", "PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
+__all__ = ["COMPILED", "Proposals", "Proposer", "warm_up"]
 
 CELL_PX = 4  # side of a cell of the background map
 NOISE_CELL_PX = 16  # side of a cell of the noise map
-QUANTISATION_SD = 0.2887  # DN: what rounding to whole numbers adds to the noise
+QUANTISATION_SD = 0.2887  # of a step: what rounding adds to the noise
 FLOAT32_ERROR, MIN_NOISE = 1e-6, 1e-12  # relative to the largest background, and DN: float32 arithmetic's own noise
 NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre gets no region of its own
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
-MAX_PEAKS = 300  # of each filter and frame; of more, the largest are used
+PEAKS_PER_REGION, MIN_PEAKS = 4, 300  # of each filter and frame, where the settings leave their number open
 TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
 TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PreparedFrame:
-    """One frame without background; depends on the frame and on the bad pixels known when it came, and on nothing else.
-
-    light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
-    deviation about the background. min_noise: DN, the noise of the numbers' own rounding.
-    """
-
-    light: Float32Image
-    background: Float32Image
-    noise: Float32Image
-    min_noise: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Proposals:
-    """N regions that may hold a group, the strongest first.
+    """N regions that may hold a group: those of confirmed tracks first, then the strongest.
 
     centres (N, 2): x, y px of the region's light; strength (N,): over the threshold, in the filter that
     responds most, NaN where the settings have no min_snr; noise (N,) and
-    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings.
+    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings;
+    left_peaks: that of peaks beyond `most_peaks`.
     """
 
     centres: Floats
@@ -97,14 +80,19 @@ class Proposals:
     noise: Floats
     background: Floats
     left_out: int
+    left_peaks: int
 
 
 class _FilterPeaks(NamedTuple):
-    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold."""
+    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold.
+
+    left_out: the number of peaks and dips that were not examined.
+    """
 
     xy: Floats
     strength: Floats
     dips: Floats
+    left_out: int
 
     def above(self, threshold: float, tracked_threshold: float, tracked: Floats) -> tuple[Floats, Floats]:
         """Return the peaks above a threshold, and their strength in units of it.
@@ -112,9 +100,7 @@ class _FilterPeaks(NamedTuple):
         tracked (M, 2) px: places of tracks, about which the lower tracked_threshold counts.
         """
         keep = self.strength > threshold
-        if len(tracked):
-            near = np.abs(self.xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX
-            keep |= near & (self.strength > tracked_threshold)
+        keep |= _is_near(self.xy, tracked) & (self.strength > tracked_threshold)
         return self.xy[keep], self.strength[keep] / threshold
 
 
@@ -153,11 +139,14 @@ class Proposer:
         self._missing = self._bad_pixels.known, self._excluded_at, missing_share  # see _missing_pixels
         self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
         self.clutter = (
-            Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
+            Clutter(settings.clutter_frames, shape, learnt or named_clutter_map(settings.clutter_map, shape))
+            if settings.clutter_frames
+            else None
         )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
         self._tracked = np.zeros((0, 2))
+        self._place = 0, 0
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._squares = np.empty(shape if self.clutter else (0, 0), np.float32)
@@ -178,11 +167,16 @@ class Proposer:
         inside = ((bad_pixels >= 0) & (bad_pixels < self._shape[::-1])).all(axis=1)
         self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, self._shape[1]])))
 
-    def prepare(self, pixels: Pixels) -> PreparedFrame:
+    def prepare(
+        self, pixels: Pixels, place: tuple[int, int] | None = (0, 0), step_dn: float | None = None
+    ) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
-        pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement.
+        pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement. place: x, y px of
+        any still object, from where the sensor saw it first; None where the platform has moved by nobody knows how much:
+        then no clutter is learnt. step_dn: see Frame.
         """
+        learns, self._place = place is not None, place or self._place
         known = self._bad_pixels.known
         bad, share = self._missing_pixels(known)
         means, not_finite = self._cells.average(pixels, bad)
@@ -193,31 +187,33 @@ class Proposer:
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
         if self.clutter is not None:
+            self.clutter.follow(self._place)
             self.clutter.subtract(light)
-        rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
-        min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
+        step_dn = float(pixels.dtype != np.float32) if step_dn is None else step_dn
+        min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
         many = not_finite or self._excluded is not None
         noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if many else None)
         expanded = self._expand(noise)
         if self.clutter is not None:
-            self.clutter.learn(light, *expanded)
-            return PreparedFrame(light, background, noise, min_noise)
+            if learns:
+                self.clutter.learn(light, *expanded)
+            return PreparedFrame(light, background, noise, min_noise, self._place)
         known_light = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
         known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
         outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
         light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
-        return PreparedFrame(light, background, noise, min_noise)
+        return PreparedFrame(light, background, noise, min_noise, self._place)
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.
 
-        neighbours: frames before and after it. All frames are averaged, which shows fainter targets as long as these move
-        by less than their own width, about a pixel, from the first frame to the last.
+        neighbours: frames before and after it. All frames are averaged, where the frame itself sees the scene, which shows
+        fainter targets as long as these move by less than their own width, about a pixel, from the first frame to the last.
         """
-        light, share = self._average([prepared, *neighbours])
+        light, share = self._average(prepared, neighbours)
         min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
         wide = self._search(light, 0, min_noise, share)
-        has_clouds = self.clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        has_clouds = not self._knows_clutter and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
         searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
         held = self.settings.tracked_share
@@ -229,16 +225,21 @@ class Proposer:
             column, row = np.clip(np.rint(centres.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
             searched = ~self._excluded[row, column]
             centres, strength = centres[searched], strength[searched]
-        most = self.settings.most_regions
+        first = np.argsort(~_is_near(centres, self._tracked), kind="stable")
+        centres, strength, most = centres[first], strength[first], self.settings.most_regions
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
         noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
         strength = strength if self.settings.min_snr else np.full(len(centres), np.nan)
-        return Proposals(centres, strength, noise, background, left_out)
+        return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
 
     def _raised_threshold(self, dips: Floats, allowed: float) -> float:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
-        return self._threshold if self.clutter is not None else _raised_threshold(self._threshold, dips, allowed)
+        return self._threshold if self._knows_clutter else _raised_threshold(self._threshold, dips, allowed)
+
+    @property
+    def _knows_clutter(self) -> bool:
+        return self.clutter is not None and self.clutter.is_learnt
 
     def _missing_pixels(self, known: Ints) -> tuple[Ints, Float32Image | None]:
         """Return the flat indices of excluded and of known bad pixels, and the share of each cell's pixels without them.
@@ -305,27 +306,40 @@ class Proposer:
             self.clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, lowest))
-        largest = _largest(snrs)
-        at, snrs = at[largest], snrs[largest]
+        used = self._most_important(at, snrs)
+        left_out, at, snrs = len(at) - len(used), at[used], snrs[used]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
         if self.settings.min_height > 0:
             high = self._stands_out(light, at, rises)
             at, strength, rises = at[high], strength[high], rises[high]
         dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
-        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold])
+        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
+
+    def _most_important(self, at: Ints, snrs: Float32Image) -> Ints:
+        """Return the rows of at most most_peaks peaks, in their order: those near tracks first, then the largest.
+
+        at (K,): flat indices; snrs (K,).
+        """
+        most = self.settings.most_peaks or max(PEAKS_PER_REGION * self.settings.most_regions, MIN_PEAKS)
+        if len(snrs) <= most:
+            return np.arange(len(snrs))
+        important = np.where(_is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
+        return np.sort(np.argpartition(-important, most)[:most])
 
     def _stands_out(self, light: Float32Image, at: Ints, rises: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Tell which peaks, and dips where not rises, at flat indices (K,) stand out from all their surroundings."""
         above, below = (heights_above_surroundings(light, at, sign) for sign in (1.0, -1.0))
         return np.asarray(np.where(rises, above, below) >= self.settings.min_height)
 
-    def _average(self, frames: Sequence[PreparedFrame]) -> tuple[Float32Image, Float32Image | None]:
+    def _average(
+        self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame]
+    ) -> tuple[Float32Image, Float32Image | None]:
         """Return the mean light, 0 where a pixel is bad in any frame, and the share of good pixels in each noise cell.
 
         The share is None where too few pixels are bad to matter.
         """
-        lights = tuple(frame.light for frame in frames)
+        lights = (prepared.light, *(seen_from(prepared, other) for other in neighbours))
         if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size and self._excluded is None:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
@@ -336,18 +350,6 @@ def _either(one: Excluded | None, other: Excluded | None) -> Excluded | None:
     """The pixels (H, W) that either excludes; None where neither excludes any."""
     known = [excluded for excluded in (one, other) if excluded is not None]
     return np.logical_or.reduce(known) if known else None
-
-
-def _learnt(settings: ProposeSettings, shape: tuple[int, int]) -> ClutterMap | None:
-    """The clutter map that the settings name; None without one, and for frames of another size."""
-    if not settings.clutter_map:
-        return None
-    learnt = read_clutter_map(Path(settings.clutter_map))
-    if learnt.mean.shape == shape:
-        return learnt
-    told = learnt.mean.shape[1], learnt.mean.shape[0], shape[1], shape[0]
-    log.warning("%s: is for frames of %d x %d px, these have %d x %d; clutter is learnt anew", settings.clutter_map, *told)
-    return None
 
 
 @cache
@@ -367,29 +369,11 @@ def warm_up() -> None:
 COMPILED = CompiledPart("the search", cut_patches, warm_up)
 
 
-def cut_regions(frames: Sequence[Frame], prepared: Sequence[PreparedFrame], corners: Ints, ceiling: Floats) -> Float32Image:
-    """Cut the same N regions out of T frames: (N, T, 11, 11) DN, background removed, NaN at bad pixels.
-
-    corners (N, 2): x, y of the regions' first pixels; ceiling (N,): DN, the value given to saturated pixels.
-    """
-    patches = np.empty((len(corners), len(frames), *PATCH), np.float32)
-    for t, (frame, ready) in enumerate(zip(frames, prepared, strict=True)):
-        full_scale = np.float32(frame.full_scale)
-        cut_patches(kernel_input(frame.pixels), ready.light, corners, full_scale, ceiling.astype(np.float32), patches, t)
-    return patches
-
-
-def region_corners(centres: Floats, shape: tuple[int, int]) -> Ints:
-    """Return the first pixels (N, 2), x, y, of regions of PATCH about centres (N, 2) px, kept inside the frame (H, W)."""
-    half, room = (np.array(PATCH[::-1]) - 1) / 2, np.array(shape[::-1]) - PATCH[::-1]
-    return np.clip(np.rint(centres - half), 0, room).astype(np.int64)
-
-
-def _largest(snrs: Float32Image) -> Ints:
-    """Return the rows of the MAX_PEAKS largest values, in their order; all rows where there are no more."""
-    if len(snrs) <= MAX_PEAKS:
-        return np.arange(len(snrs))
-    return np.sort(np.argpartition(-snrs, MAX_PEAKS)[:MAX_PEAKS])
+def _is_near(xy: NDArray[Any], tracked: Floats) -> NDArray[np.bool_]:
+    """Tell which places (K, 2) px are near those (M, 2) px of tracks."""
+    if not len(tracked) or not len(xy):
+        return np.zeros(len(xy), np.bool_)
+    return np.asarray(np.abs(xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX)
 
 
 def _raised_threshold(base: float, dips: Floats, allowed: float) -> float:

@@ -23,8 +23,20 @@ class ProposeSettings:
         float, about("False regions per frame that noise alone may raise. Smaller values miss fainter targets.")
     ] = 0.5
     most_regions: Annotated[
-        int, about("Largest number of regions per frame, the strongest first. Those left out are counted.")
+        int,
+        about(
+            "Largest number of regions per frame: those of confirmed tracks first, then the strongest. Those left out are"
+            ' counted as event "regions". More take more time.'
+        ),
     ] = 32
+    most_peaks: Annotated[
+        int,
+        about(
+            "Largest number of peaks of a filter's response that are examined per frame, bright and dark ones together:"
+            ' those near confirmed tracks first, then the largest. Those left out are counted as event "peaks". 0: four'
+            " times most_regions, at least 300."
+        ),
+    ] = 0
     average: Annotated[
         int,
         about(
@@ -94,6 +106,8 @@ def _faults(settings: ProposeSettings) -> Iterator[str]:
         yield f"propose.false_alarms: expected 0.000001 to 100 per frame, got {settings.false_alarms}"
     if not 1 <= settings.most_regions <= 10_000:
         yield f"propose.most_regions: expected 1 to 10,000, got {settings.most_regions}"
+    if not 0 <= settings.most_peaks <= 1_000_000:
+        yield f"propose.most_peaks: expected 0 to 1,000,000, got {settings.most_peaks}"
     if not 0 <= settings.clutter_frames <= 1_000_000:
         yield f"propose.clutter_frames: expected 0 to 1,000,000, got {settings.clutter_frames}"
     if not 0.1 <= settings.tracked_share <= 1:

@@ -7,10 +7,12 @@ import pytest
 
 from irst_stream import Detections, Frame, Pose, Stamp, Tracks
 from irst_stream.chain import pipeline as pipeline_module
+from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pipeline import Pipeline
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import NoNetwork, SensorChain
 from irst_stream.chain.window import WindowBuilder
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.track import Tracker, TrackSettings
 
 AT_ONCE = TrackSettings(false_tracks_h=1e8)  # confirmed at the first detection
@@ -29,7 +31,10 @@ class BrightestPixel:
 
 def sensor_chain(events, first_id, settings, length=1):
     windows = WindowBuilder(length, events=events)
-    return SensorChain(windows, PoseHistory(length), None, BrightestPixel(), Tracker(settings, first_id=first_id))
+    front_end = FrontEnd(CorrectSettings(), None, RegisterSettings(), None, windows.count)
+    return SensorChain(
+        front_end, windows, PoseHistory(length), None, BrightestPixel(), Tracker(settings, first_id=first_id)
+    )
 
 
 def made(settings=AT_ONCE):
@@ -123,7 +128,8 @@ def test_work_cut_short_is_counted_as_an_event():
             WindowBuilder(1, events=events),
             Tracker(TrackSettings(max_steps=10, max_tracks=20), None, first_id),
         )
-        return SensorChain(windows, PoseHistory(1), None, Crowd(), tracker)
+        front_end = FrontEnd(CorrectSettings(), None, RegisterSettings(), None, windows.count)
+        return SensorChain(front_end, windows, PoseHistory(1), None, Crowd(), tracker)
 
     pipeline = Pipeline(NoNetwork(), chain)
     for k in range(5):

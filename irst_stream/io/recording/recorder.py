@@ -3,7 +3,8 @@
 The format, for readers in other languages: an MCAP file (mcap.dev/spec; any MCAP reader opens it), profile "irst-stream".
 
 - The first record after the header is an attachment named "config", application/toml: the text of the configuration in
-  UTF-8, empty without a configuration.
+  UTF-8, empty without a configuration. The files that it names follow as attachments, application/octet-stream, each named
+  by its setting, for example "correct.table".
 - All messages are in chunks, in the order of recording, which is also the order of replay. A chunk spans at most half a
   second of log time, is closed once it exceeds 1 MiB, is uncompressed, lz4 or zstd, carries its CRC-32, and repeats the
   schemas and channels of its messages, so that it can be read without the chunks before it. Message indexes and the
@@ -39,7 +40,7 @@ import struct
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -88,7 +89,8 @@ class Recorder:
     alarm: why recording stopped, "" while it records; it goes on in a new file once that is possible, tried again with
     growing pauses. kept: number of records in its files, which survive a crash of this process; lost: number of records not
     written because recording stopped. free: function that returns the free bytes on the disk of a folder; clock: returns a
-    steady time in s. Raise an OutputError if the recording cannot be started.
+    steady time in s; files: those that the configuration names, by setting. Raise an OutputError if the recording cannot be
+    started.
     """
 
     def __init__(
@@ -97,11 +99,13 @@ class Recorder:
         config_toml: str = "",
         free: Callable[[Path], int] = _free_bytes,
         clock: Callable[[], float] = time.monotonic,
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
         results: tuple[type[Frame | Detections | Tracks], ...] = (Detections, Tracks)
         self.takes = (Frame, *results) if settings.frames else results
         self.alarm, self.kept, self.lost = "", 0, 0
         self._settings, self._config, self._free, self._clock = settings, config_toml.encode(), free, clock
+        self._files = files
         self._series, self._file_start_ns = FileSeries(settings), 0
         self._received, self._lost_before = 0, 0
         self._chunk_start_s = self._retry_at_s = 0.0
@@ -186,7 +190,7 @@ class Recorder:
     def _open(self) -> ChunkWriter:
         settings = self._settings
         return self._series.open_next(
-            lambda path: ChunkWriter(path, self._config, settings.compression, fsync=settings.fsync)
+            lambda path: ChunkWriter(path, self._config, settings.compression, files=self._files, fsync=settings.fsync)
         )
 
     def _resume(self) -> None:
@@ -227,9 +231,9 @@ class Recorder:
 class Recording:
     """The frames of a recording in the order of recording; a protocols.Source and a context manager.
 
-    config: TOML of the configuration, "" without one; frames: number of frames, None if the file was not closed properly;
-    rate_hz: frame rate of the sensor with the most frames, None if unknown. Each iteration starts from the beginning; a
-    fault in the file raises a SourceError after the frames before it.
+    config: TOML of the configuration, "" without one; files: those that it names, by setting; frames: number of frames,
+    None if the file was not closed properly; rate_hz: frame rate of the sensor with the most frames, None if unknown. Each
+    iteration starts from the beginning; a fault in the file raises a SourceError after the frames before it.
     """
 
     kind, dataset, has_truth, full_scale = "recording", "", False, None
@@ -239,7 +243,7 @@ class Recording:
         with ChunkReader(path) as reader:
             if fault := recording_fault(reader):
                 raise SourceError(f"{path}: {fault}")
-            self.config = reader.config
+            self.config, self.files = reader.config, reader.files
             messages, span_ns = reader.statistics()
             frames = [n for topic, n in messages.items() if topic.startswith(f"{FRAME}/")]
             self.frames = sum(frames) if reader.complete else None
