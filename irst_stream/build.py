@@ -10,24 +10,34 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
 from irst_stream.chain.window import Events, WindowBuilder
-from irst_stream.config import Config, engine_faults, gpu_faults, read_config
-from irst_stream.errors import UsageError
+from irst_stream.conditioning.nonuniformity import read_correction
+from irst_stream.conditioning.registration import COMPILED as REGISTRATION
+from irst_stream.conditioning.registration import warm_up as warm_up_conditioning
+from irst_stream.config import Config, engine_faults, files_of, gpu_faults, read_config
+from irst_stream.errors import FormatError, UsageError
+from irst_stream.fit.fitter import COMPILED as FIT
 from irst_stream.fit.fitter import Fitter, priors_of
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.registry import open_live_source, open_publisher, open_writer
+from irst_stream.live.memory_file import MemoryFile
 from irst_stream.live.runner import Runner
 from irst_stream.optics import PATCH, FineGrid
+from irst_stream.propose.mask import read_mask
+from irst_stream.propose.proposer import COMPILED as SEARCH
 from irst_stream.propose.proposer import warm_up as warm_up_search
 from irst_stream.protocols import Sink, Source
 from irst_stream.resolve.readouts import FitResolver, NetworkResolver, Resolver
 from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
+from irst_stream.system.numba_cache import compile_in_children
 from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.settings import TrackSettings
+from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
 from irst_stream.types import Detections, Tracks
@@ -36,7 +46,7 @@ from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.told import UNKNOWN_SENSOR, SensorFacts
 
-__all__ = ["build_pipeline", "build_runner", "open_pipeline", "resolver_maker", "told_of"]
+__all__ = ["build_pipeline", "build_runner", "compile_everything", "open_pipeline", "resolver_maker", "told_of"]
 
 log = logging.getLogger(__name__)
 
@@ -48,27 +58,34 @@ def build_runner(config: Config, config_toml: str = "", more_sinks: Mapping[str,
 
     config_toml: the configuration's text, for recordings; more_sinks: further sinks by name, besides the configuration's.
     """
-    makers = _sink_makers(config, config_toml)
-    more = dict(more_sinks or {})
-    pipeline = build_pipeline(config, tracks=_wants_tracks(config) or any(Tracks in sink.takes for sink in more.values()))
+    makers, more = _sink_makers(config, config_toml), dict(more_sinks or {})
+    tracks = _wants_tracks(config) or any(Tracks in sink.takes for sink in more.values())
     with ExitStack() as opened:  # closed again where a later one fails
+        memory = opened.enter_context(closing(MemoryFile(Path(config.memory)))) if config.memory else None
+        pipeline = build_pipeline(config, tracks=tracks, memory=memory)
         sources: dict[str, Source] = {}
         for given in config.receive:
             sources[given.endpoint] = opened.enter_context(closing(open_live_source(given, config.policy)))
         sinks = {name: opened.enter_context(closing(make())) for name, make in makers.items()}
         opened.pop_all()
     limits = {"depth": config.queue, "most_sensors": config.most_sensors}
-    return Runner(pipeline, sources, sinks | more, config.policy, **limits, forget_s=config.forget_s)
+    return Runner(pipeline, sources, sinks | more, config.policy, **limits, forget_s=config.forget_s, memory=memory)
 
 
 def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sink]]:
     """What makes each sink, by the sink's name."""
     makers: dict[str, Callable[[], Sink]] = {}
     makers |= {p.endpoint: partial(open_publisher, p, config.policy) for p in config.publish}
-    makers |= {r.path: partial(Recorder, r, config_toml) for r in config.record}
-    return makers | {
-        w.path: partial(open_writer, Path(w.path), KINDS[w.what]) for w in config.write
-    }  # last: they write over
+    files = {setting: _read_file(setting, Path(name)) for setting, name in files_of(config).items()}
+    makers |= {r.path: partial(Recorder, r, config_toml, files=files) for r in config.record}
+    return makers | {w.path: partial(open_writer, w, KINDS[w.what]) for w in config.write}
+
+
+def _read_file(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{setting}: {path}: {error.strerror or error}") from error
 
 
 def _wants_tracks(config: Config) -> bool:
@@ -84,9 +101,10 @@ def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipel
     return build_pipeline(known, tracks=tracks)
 
 
-def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
-    """All that stands between frames and detections, or tracks where these are asked for."""
+def build_pipeline(config: Config, *, tracks: bool = False, memory: MemoryFile | None = None) -> Pipeline:
+    """All that stands between frames and detections, or tracks where these are asked for; memory: of an earlier run."""
     network: Network = NoNetwork()
+    compile_in_children(SEARCH, REGISTRATION, FIT, *([TRACKER] if tracks else ()))  # all at once, before each is loaded
     if config.readout == "fit":
         new_resolver, min_shape = resolver_maker(config, None), (1, 1)
     else:
@@ -96,15 +114,28 @@ def build_pipeline(config: Config, *, tracks: bool = False) -> Pipeline:
         new_resolver, min_shape = resolver_maker(config, engine.manifest), engine.manifest.patch
         network = _network(config, engine)
     warm_up_search()
+    warm_up_conditioning()
+    table = read_correction(Path(config.correct.table)) if config.correct.table else None
+    mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events)
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
-        return SensorChain(windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
+        front_end = FrontEnd(config.correct, table, config.register, mask, windows.count)
+        parts = (front_end, windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
+        return SensorChain(*parts, most_targets=_most_targets(config))
 
-    return Pipeline(network, new_sensor)
+    return Pipeline(network, new_sensor, memory.memories, memory.first_id) if memory else Pipeline(network, new_sensor)
+
+
+def _most_targets(config: Config) -> int:
+    """How many targets of a region the readout looks for; 1 where the number is known, or not limited."""
+    if config.readout in ("cells", "peaks") or config.fit.formation.seats_px:
+        return 1
+    by_fit, by_network = config.fit.most_targets, config.claims.most_targets
+    return {"fit": by_fit, "network": by_network}.get(config.readout, max(by_fit, by_network))
 
 
 def _network(config: Config, engine: Engine) -> WindowUnmixer:
@@ -114,6 +145,11 @@ def _network(config: Config, engine: Engine) -> WindowUnmixer:
     fallbacks = fallback_unmixers(engine, choice, config.threads, with_map=with_map)
     unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
     return WindowUnmixer(unmixer, engine.manifest, fallbacks, told_of(config))
+
+
+def compile_everything() -> list[str]:
+    """Compile what pipelines compile on their first use, if it is not yet; return the names of what was compiled."""
+    return compile_in_children(SEARCH, REGISTRATION, FIT, TRACKER)
 
 
 def told_of(config: Config) -> SensorFacts:

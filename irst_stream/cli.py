@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import platform
 import re
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
-from irst_stream.errors import IrstError
+from irst_stream.errors import IrstError, LossError
+from irst_stream.system.printable import printable
 from irst_stream.version import __version__
 
 __all__ = ["main"]
@@ -28,10 +33,12 @@ GROUPS = {
     },
     "run": {
         "calibrate": "measure a sensor on its frames, and write the settings that follow",
+        "correct": "measure gain and offset of each pixel of a sensor, on frames of uniform scenes",
         "run": "run a live pipeline, from sensor feeds to published detections and tracks",
         "replay": "turn recorded frames into sub-pixel detections and tracks",
         "feed": "send recorded frames as a live sensor would",
         "record": "record a feed",
+        "warm-up": "compile ahead what the first run on a machine would compile",
         "recover": "save the readable part of a broken recording",
     },
     "measure": {
@@ -64,7 +71,10 @@ a first round:
   irst-stream docs tutorial                                from a recording to tracks, step by step
 
 x is the column, y the row, pixel centres are integers, in every file and every answer.
-Exit codes: 0 done, 2 bad input (one line says what, where, and what was expected), 130 interrupted."""
+Exit codes: 0 done, 2 bad input (one line says what, where, and what was expected), 3 output that was promised is lost (one
+line says how much of what), 70 a fault of the program (one line names a file with its traceback), 130 interrupted."""
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,23 +83,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _ending_at_once():
             parser = _parser(words[0] if words else "")
+        if words and words[0].startswith("-"):  # before a missing command is what is complained of
+            parser.check_options(words[:1])
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what service managers send ends as Ctrl-C does
         args = parser.parse_args(words)
         code = int(args.run(args))
         sys.stdout.flush()
         return code
     except IrstError as error:
-        print(f"irst-stream: {error}", file=sys.stderr)
-        return 2
+        _say(str(error))
+        return 3 if isinstance(error, LossError) else 2
     except KeyboardInterrupt:
-        print("irst-stream: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"irst-stream: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _say(f"{error.filename or 'output'}: {error.strerror or error}")
         return 2
+    except Exception as error:
+        _say(_report(error, words))
+        return INTERNAL_ERROR
+
+
+def _say(text: str) -> None:
+    """Print one line to standard error."""
+    print(f"irst-stream: {printable(text)}", file=sys.stderr)
+
+
+def _report(error: Exception, words: Sequence[str]) -> str:
+    """Keep the traceback of a fault of the program in a file; return the line that says so."""
+    facts = f"irst-stream {__version__}, Python {sys.version}, {platform.platform()}\n{words}\n\n"
+    text = facts + "".join(traceback.format_exception(error))
+    kind = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    try:
+        handle, path = tempfile.mkstemp(".txt", "irst-stream-fault-", text=True)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        where = f"please send {path} to the maintainers"
+    except OSError:
+        where = " / ".join(line.strip() for line in text.splitlines() if line.startswith("  File"))
+    return f"a fault of this program, not of your input ({kind}); {where}"
 
 
 @contextmanager
@@ -110,7 +145,7 @@ def _ending_at_once() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _parser(asked: str) -> argparse.ArgumentParser:
+def _parser(asked: str) -> _Parser:
     """The whole parser, of which only the command that is asked for knows its own options."""
     usage = "irst-stream [-h] [--version] COMMAND ..."
     parser = _Parser("irst-stream", usage=usage, description=DESCRIPTION, epilog=f"{_listing()}\n\n{EPILOG}")
@@ -121,7 +156,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     for name in (name for group in GROUPS.values() for name in group):
         command = commands.add_parser(name)  # without help: argparse lists all in one row, _listing() in groups
         if name == asked:
-            import_module(f"irst_stream.commands.{name}").set_up(command)
+            import_module(f"irst_stream.commands.{name.replace('-', '_')}").set_up(command)
     return parser
 
 
@@ -141,8 +176,23 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)
         self._negative_number_matcher = re.compile(r"-\.?\d")  # so that --drift -4,2 and --frames -3: are values
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse unknown options where their command is known, so that the nearest one can be named."""
+        found, unknown = super().parse_known_args(args, namespace)
+        self.check_options([word for word in unknown if word.startswith("-") and len(word) > 1])
+        return found, unknown
+
+    def check_options(self, words: Sequence[str]) -> None:
+        """End with an error if a word is not one of this parser's options."""
+        known = list(self._option_string_actions)
+        for word in words:
+            name = word.partition("=")[0]
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                self.error(f"no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. Try: {self.prog} --help\n")
+        self.exit(2, printable(f"{self.prog}: {message.rstrip('?.')}. Try: {self.prog} --help") + "\n")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings, check_conditioning
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
+from irst_stream.io.file_series import series_fault
+from irst_stream.io.lines_sink import WriteSettings
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, link_fault
+from irst_stream.io.zeromq.wire import SENSOR_NAME
+from irst_stream.point_spread import read_psf
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.resolve.settings import ClaimSettings, Readout
 from irst_stream.settings import about, parse_settings, read_settings
@@ -27,24 +35,20 @@ if TYPE_CHECKING:
     from irst_stream.unmix.engine import EngineManifest
 
 __all__ = [
+    "FILE_SETTINGS",
     "Config",
     "MetricsSettings",
     "ViewSettings",
-    "WriteSettings",
     "config_schema",
     "engine_faults",
+    "files_of",
     "gpu_faults",
     "parse_config",
     "read_config",
+    "with_files",
 ]
 
-
-@dataclass(frozen=True)
-class WriteSettings:
-    """A file of JSON lines, begun from nothing."""
-
-    path: Annotated[str, about("OUT.jsonl; a file of that name is written over.")]
-    what: Annotated[Literal["detections", "tracks"], about("What is written.")] = "detections"
+FILE_SETTINGS = ("correct.table", "fit.psf_table", "propose.clutter_map", "propose.mask")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,12 @@ class Config:
     """What is known of the scene, how frames are read, where they come from and where results go."""
 
     window: Annotated[
-        int, about("Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.")
+        int,
+        about(
+            "Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.",
+            ge=1,
+            le=255,
+        ),
     ] = 5
     readout: Annotated[
         Readout,
@@ -120,7 +129,16 @@ class Config:
     ] = 16
     most_sensors: Annotated[int, about("Sensors served; frames of others are dropped and counted.", ge=1, le=256)] = 64
     forget_s: Annotated[float, about("Silence after which a sensor is forgotten, s.", gt=0, le=1e7)] = 600.0
+    memory: Annotated[
+        str,
+        about(
+            "File that keeps the track ids in use, the bad pixels and the static clutter of each sensor between two runs."
+            " Empty: ids begin at 1."
+        ),
+    ] = ""
     claims: ClaimSettings = field(default_factory=ClaimSettings)
+    correct: CorrectSettings = field(default_factory=CorrectSettings)
+    register: RegisterSettings = field(default_factory=RegisterSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     propose: ProposeSettings = field(default_factory=ProposeSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
@@ -140,19 +158,28 @@ def read_config(path: Path, *, here: bool = False) -> Config:
 
     def faults(config: Config) -> Iterator[str]:
         found = with_paths_from(config, path.parent)
-        return chain(_faults(found), _lacks(found) if here else ())
+        return chain(_faults(found), _clashes(found, path), _lacks(found) if here else ())
 
     return with_paths_from(read_settings(path, Config, faults), path.parent)
 
 
 def with_paths_from(config: Config, folder: Path) -> Config:
-    """The configuration with the files that calibrate wrote beside it, which it names relative to its own folder."""
+    """The configuration with the paths of the files that it names relative to its own folder."""
+    return with_files(config, {setting: folder / name for setting, name in files_of(config).items()})
 
-    def resolved(name: str) -> str:
-        return str(folder / name) if name else ""
 
-    fit = replace(config.fit, psf_table=resolved(config.fit.psf_table))
-    return replace(config, fit=fit, propose=replace(config.propose, clutter_map=resolved(config.propose.clutter_map)))
+def files_of(config: Config) -> dict[str, str]:
+    """The files that a configuration rests on, by the dotted path of the setting that names each."""
+    named = {setting: str(attrgetter(setting)(config)) for setting in FILE_SETTINGS}
+    return {setting: name for setting, name in named.items() if name}
+
+
+def with_files(config: Config, files: Mapping[str, Path]) -> Config:
+    """The configuration with other files, by the dotted path of the setting that names each."""
+    for setting, path in files.items():
+        section, name = setting.split(".")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: str(path)})})
+    return config
 
 
 def parse_config(text: str, where: str) -> Config:
@@ -208,8 +235,25 @@ def _faults(config: Config) -> Iterator[str]:
             "expected 127.0.0.1, or unencrypted_on_the_network = true"
         )
     yield from _view_faults(config.view)
-    if config.view.port and config.view.port == config.metrics.port:
-        yield f"metrics.port: {config.metrics.port} is the page's (view.port), which serves /metrics too"
+    if config.view.port and config.view.port == metrics.port:
+        yield f"metrics.port: {metrics.port} is the page's (view.port), which serves /metrics too"
+    yield from _link_faults(config)
+    checks = (
+        partial(check_conditioning, config.correct, config.register),
+        partial(check_fit, config.fit),
+        partial(check_search, config.propose),
+        partial(check_tracking, config.track),
+    )
+    for check in checks:
+        try:
+            check()
+        except UsageError as error:
+            yield str(error)
+    yield from _output_faults(config)
+
+
+def _link_faults(config: Config) -> Iterator[str]:
+    """What is wrong with the endpoints, each by itself and together."""
     for name, links in (("receive", config.receive), ("publish", config.publish)):
         for k, link in enumerate(links):
             key, fault = link_fault(link)
@@ -218,36 +262,104 @@ def _faults(config: Config) -> Iterator[str]:
         endpoints = [link.endpoint for link in links if link.endpoint and not link.endpoint.endswith(":*")]
         for endpoint in sorted({e for e in endpoints if endpoints.count(e) > 1}):
             yield f"{name}: {endpoint} is named twice"
-    checks = (partial(check_fit, config.fit), partial(check_search, config.propose), partial(check_tracking, config.track))
-    for check in checks:
-        try:
-            check()
-        except UsageError as error:
-            yield str(error)
-    outputs = [path for path in (*(w.path for w in config.write), *(r.path for r in config.record)) if path]
-    for path in sorted({path for path in outputs if outputs.count(path) > 1}):
-        yield f"write, record: {path} is named twice"
+    for k, given in enumerate(config.receive):
+        for sensor in (s for s in given.sensors if not SENSOR_NAME.fullmatch(s)):
+            yield f"receive[{k}].sensors: expected 1 to 64 letters, digits or any of _ . : -, got {sensor!r}"
+    received = {given.endpoint for given in config.receive if not given.endpoint.endswith(":*")}
+    for k, link in enumerate(config.publish):
+        if link.endpoint and link.endpoint in received:
+            yield f"publish[{k}].endpoint: {link.endpoint} is received from, too"
+
+
+def _output_faults(config: Config) -> Iterator[str]:
+    """What the paths of the outputs show."""
+    seen: dict[Path, str] = {}
+    for dotted, output in _outputs(config):
+        if fault := series_fault(output) if dotted != "memory" else "":
+            yield f"{dotted}: {fault}"
+        elif (other := seen.setdefault(Path(output).resolve(), dotted)) != dotted:
+            yield f"{dotted}: {output} is named twice, also in {other}"
+
+
+def _clashes(config: Config, path: Path) -> Iterator[str]:
+    """Outputs that are inputs: the configuration itself, or a file that it names."""
+    inputs = {path.resolve(): "the configuration itself"}
+    for name in filter(None, (*files_of(config).values(), config.engine)):
+        inputs.setdefault(Path(name).resolve(), "named as an input")
+    for link in (*config.receive, *config.publish):
+        for name in filter(None, (link.keys, link.server_key, link.allow)):
+            inputs.setdefault(Path(name).resolve(), "a key")
+    if config.view.token_file:
+        inputs.setdefault(Path(config.view.token_file).resolve(), "the token")
+    for dotted, output in _outputs(config):
+        if (what := inputs.get(Path(output).resolve())) is not None:
+            yield f"{dotted}: {output} is {what}"
+
+
+def _outputs(config: Config) -> Iterator[tuple[str, str]]:
+    """The dotted path and the path of each output file."""
+    if config.memory:
+        yield "memory", config.memory
+    for name, series in (("write", config.write), ("record", config.record)):
+        yield from ((f"{name}[{k}].path", given.path) for k, given in enumerate(series) if given.path)
 
 
 def _lacks(config: Config) -> Iterator[str]:
     """What it names and this machine lacks, or has in a state in which it cannot be used."""
-    from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys
+    from irst_stream.io.zeromq.curve_keys import allowed_keys, read_keys, read_secret_keys
+
+    wanted: list[tuple[str, Callable[[], object]]] = []
+    wanted += [(dotted, partial(_file_readers()[dotted], Path(name))) for dotted, name in files_of(config).items()]
+    if config.readout != "fit" and config.engine:
+        try:
+            yield from engine_faults(config, _read_whole_engine(config.engine))
+        except IrstError as error:
+            yield f"engine: {error}"
+    for name, links in (("receive", config.receive), ("publish", config.publish)):
+        for k, link in enumerate(links):
+            for key, read in (("keys", read_secret_keys), ("server_key", read_keys), ("allow", allowed_keys)):
+                if path := getattr(link, key):
+                    wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
+    wanted += [(dotted, partial(_check_writable, Path(output))) for dotted, output in _outputs(config)]
+    for dotted, check in wanted:
+        try:
+            check()
+        except IrstError as error:
+            yield f"{dotted}: {str(error).removeprefix(f'{dotted}: ')}"
+
+
+def _read_whole_engine(name: str) -> EngineManifest:
+    """Return an engine's manifest; raise unless its weights and all of its graphs are there, unchanged."""
     from irst_stream.system.shipped import find_engine
     from irst_stream.unmix.engine import read_engine
 
-    if config.readout != "fit" and config.engine:
-        try:
-            yield from engine_faults(config, read_engine(find_engine(config.engine)).manifest)
-        except IrstError as error:
-            yield f"engine: {error}"
-    wanted: list[tuple[str, Callable[[], object]]] = []
-    for name, links in (("receive", config.receive), ("publish", config.publish)):
-        for k, link in enumerate(links):
-            for key, read in (("keys", read_keys), ("server_key", read_keys), ("allow", allowed_keys)):
-                if path := getattr(link, key):
-                    wanted.append((f"{name}[{k}].{key}", partial(read, Path(path))))
-    for dotted, read_it in wanted:
-        try:
-            read_it()
-        except IrstError as error:
-            yield f"{dotted}: {error}"
+    engine = read_engine(find_engine(name))
+    for form in sorted({graph.form for graph in engine.manifest.graphs}):
+        engine.graphs(form)
+    return engine.manifest
+
+
+def _check_writable(output: Path) -> None:
+    """Raise unless a file can be made in an output's folder; a device or a pipe is not tried."""
+    folder = output.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder}")
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder")
+    if output.exists() and not output.is_file():
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".irst-stream-")
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror or error}") from error
+
+
+def _file_readers() -> dict[str, Callable[[Path], object]]:
+    """What reads each of the files that a configuration rests on."""
+    from irst_stream.conditioning.nonuniformity import read_correction
+    from irst_stream.propose.clutter import read_clutter_map
+    from irst_stream.propose.mask import read_mask
+
+    return dict(zip(FILE_SETTINGS, (read_correction, read_psf, read_clutter_map, read_mask), strict=True))

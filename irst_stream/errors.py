@@ -6,16 +6,19 @@
     ├── FormatError          a record that violates its schema; names file, line and field
     ├── WireError            an invalid message; carries the reason under which it is counted
     ├── OutputError          an output that cannot or must not be written
+    │   └── LossError        output that was promised, and is lost
     ├── MissingPackageError  an optional package that is not installed; names the extra
     └── DeviceError          a GPU or its driver failed; the data on the GPU is lost
 
-The command line prints the line and exits with 2. Any other exception is a bug and keeps its traceback.
+The command line prints the line and exits with 2, or with 3 for a LossError. Any other exception is a bug: it exits with
+70, and the traceback goes to a file.
 """
 
 __all__ = [
     "DeviceError",
     "FormatError",
     "IrstError",
+    "LossError",
     "MissingPackageError",
     "OutputError",
     "SourceError",
@@ -50,6 +53,10 @@ class WireError(IrstError):
 
 class OutputError(IrstError):
     """An output that cannot or must not be written."""
+
+
+class LossError(OutputError):
+    """Output that was promised, and is lost."""
 
 
 class MissingPackageError(IrstError):

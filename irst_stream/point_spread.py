@@ -7,12 +7,13 @@ Gaussian along the axes, several, by singular values, for any other shape.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from irst_stream.errors import FormatError
 from irst_stream.optics import PATCH, SIGMA, line_response
@@ -69,6 +70,15 @@ class PointSpread:
         kept = min(int((size > TERM_TOLERANCE * self.table.max()).sum()), MAX_TERMS)
         rows, columns = left[:, :kept].T * np.sqrt(strength[:kept, None]), right[:kept] * np.sqrt(strength[:kept, None])
         return SeparableTerms(_pieces(columns), _pieces(rows), len(self.table) // 2 / self.oversampling, self.oversampling)
+
+    def scaled(self, factor: float) -> PointSpread:
+        """Return the same PSF with its widths times this factor."""
+        if not self.table.size:
+            return replace(self, sigma_x=factor * self.sigma_x, sigma_y=factor * self.sigma_y)
+        half = len(self.table) // 2
+        nodes = np.arange(-half, half + 1) / factor + half
+        table = map_coordinates(self.table, np.meshgrid(nodes, nodes, indexing="ij"), order=3, cval=0.0)
+        return tabulated(table, self.oversampling)
 
     def images(self, xy: Floats, shape: tuple[int, int] = PATCH) -> Floats:
         """Compute the images (..., H, W) of unit-amplitude targets at positions (..., 2) px."""

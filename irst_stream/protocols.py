@@ -37,7 +37,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """A destination of records, used by one thread. Any exception it raises disables it for good.
+    """A destination of records, used by one thread. An exception costs the record; a later record tries again.
 
     `takes`: the kinds of records it accepts; `lost`: number of records it could not keep; `alarm`: why it takes no records
     at present, "" if it does.
@@ -52,6 +52,9 @@ class Sink(Protocol):
 
     def write(self, record: Record, published_ns: int) -> None:
         """Write one record; published_ns: time of publication, ns since 1970 in UTC."""
+
+    def idle(self) -> None:
+        """Called a few times a second while no record comes: the moment to write what waits in buffers."""
 
     def close(self) -> None:
         """Flush buffers and release files and sockets; may be called twice."""

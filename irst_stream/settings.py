@@ -22,6 +22,7 @@ else:
 __all__ = ["about", "parse_settings", "read_settings", "refuse", "to_toml"]
 
 Settings = TypeVar("Settings")
+MAX_BYTES = 1 << 20  # of a file of settings
 
 
 def about(text: str, **limits: Any) -> msgspec.Meta:
@@ -35,11 +36,15 @@ def about(text: str, **limits: Any) -> msgspec.Meta:
 def read_settings(path: Path, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()) -> Settings:
     """Read a TOML file into a dataclass; see parse_settings."""
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode()
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise FormatError(f"{path}: too large; expected settings of at most {MAX_BYTES:,} bytes")
     return parse_settings(text, str(path), kind, check)
 
 

@@ -63,10 +63,11 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image: pixels (H, W) uint8, uint16 or float32, DN.
+    """One image: pixels (H, W) uint8, uint16 or float32, DN; of any memory layout and byte order, and then copied.
 
     full_scale: DN at and above which a pixel is saturated, infinite if none can be. metadata: the sensor's own, unchanged
     msgpack, b"" for none. pose: where the platform pointed, None if unknown; NaN values if the sensor's pose is unusable.
+    step_dn: DN between neighbouring values that a pixel can have; None: 1 for integers, 0 for float32.
     """
 
     stamp: Stamp
@@ -74,13 +75,14 @@ class Frame:
     full_scale: float = math.inf
     metadata: bytes = b""
     pose: Pose | None = None
+    step_dn: float | None = None
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 2 or self.pixels.dtype not in PIXEL_TYPES:
+        if self.pixels.ndim != 2 or self.pixels.dtype.newbyteorder("=") not in PIXEL_TYPES:
             raise ValueError(
                 f"pixels: expected (H, W) uint8, uint16 or float32, got {self.pixels.shape} {self.pixels.dtype}"
             )
-        object.__setattr__(self, "pixels", _read_only(self.pixels))
+        object.__setattr__(self, "pixels", _read_only(_plain(self.pixels)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -264,13 +266,20 @@ class Truth:
 class Pose:
     """Platform pointing: frame = R(roll) (world - centre) + centre + shift.
 
-    x, y: shift, px; roll_rad: rotates x towards y, about the frame's centre ((W - 1) / 2, (H - 1) / 2).
+    x, y: shift, px; roll_rad: rotates x towards y, about the frame's centre ((W - 1) / 2, (H - 1) / 2). sd_px: standard
+    deviation along each axis of where it places a still object, px; 0 where it counts as exact.
     """
 
     stamp: Stamp
     x: float
     y: float
     roll_rad: float
+    sd_px: float = 0.0
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The array in row order, aligned and in native byte order, as compiled code takes it; copied only if it is not."""
+    return np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -12,10 +12,12 @@ import numpy as np
 import zmq
 
 from irst_stream import Detections, Frame, Stamp
+from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pipeline import Pipeline
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import NoNetwork, SensorChain
 from irst_stream.chain.window import WindowBuilder
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq import wire
@@ -111,7 +113,7 @@ def one_target(window, _):
 class StatelessReader:
     """A reader of windows without state, from a function."""
 
-    alarm = ""
+    alarm, watch = "", None
 
     def __init__(self, read):
         self._read = read
@@ -134,6 +136,9 @@ class StampSink:
     def write(self, record, _):
         self.stamps.append(record.stamp)
 
+    def idle(self):
+        pass
+
     def close(self):
         pass
 
@@ -142,15 +147,18 @@ class StampSink:
         return [s.index for s in self.stamps if (s.sensor, s.epoch) == (sensor, epoch)]
 
 
+def _chain(windows, reader):
+    front_end = FrontEnd(CorrectSettings(), None, RegisterSettings(), None, windows.count)
+    return SensorChain(front_end, windows, PoseHistory(5), None, reader, None)
+
+
 @contextmanager
 def running(policy="lossless", sinks=(), read=one_target, most_sensors=64, **receive):
     """A runner with windows of five frames behind a bound socket, .source; .published is a StampSink."""
     source = ZmqSource(ReceiveSettings(**{"endpoint": LOCAL, "bind": True, **receive}), policy)
     published = StampSink()
     reader = StatelessReader(read)
-    pipeline = Pipeline(
-        NoNetwork(), lambda events, _: SensorChain(WindowBuilder(5, events=events), PoseHistory(5), None, reader, None)
-    )
+    pipeline = Pipeline(NoNetwork(), lambda events, _: _chain(WindowBuilder(5, events=events), reader))
     runner = Runner(pipeline, {"in": source}, {"published": published, **dict(sinks)}, policy, most_sensors=most_sensors)
     runner.source, runner.published, runner.events = source, published, pipeline.events
     runner.start()

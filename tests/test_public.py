@@ -31,6 +31,7 @@ def test_public_names_are_locked():
         "FormatError",
         "Frame",
         "IrstError",
+        "LossError",
         "MissingPackageError",
         "OutputError",
         "Pipeline",
@@ -96,7 +97,7 @@ def _offered(text):
 
 
 def test_errors_are_one_tree():
-    names = ["DeviceError", "FormatError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
+    names = ["DeviceError", "FormatError", "LossError", "MissingPackageError", "OutputError", "SourceError", "UsageError"]
     assert all(issubclass(getattr(irst_stream, name), irst_stream.IrstError) for name in names)
 
 

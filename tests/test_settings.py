@@ -81,7 +81,7 @@ def test_all_invalid_fit_search_and_tracker_settings_are_named_at_once(tmp_path)
     path = tmp_path / "a.toml"
     path.write_text(
         "[fit]\nrefit_every = 0\nsigma_px = -1.0\nshot_dn = -1.0\n[propose]\naverage = 2\nmost_regions = 0\n"
-        "[track]\nmin_existence_probability = 0.5\nconfirm_hits = 4\nsmoothing_lag = -1\ngate_chi2 = 0.0\n"
+        "[track]\nmin_existence_probability = 0.5\nfalse_tracks_h = 0.0\nsmoothing_lag = -1\ngate_chi2 = 0.0\n"
     )
     assert faults_of(path) == [
         "fit.sigma_px: expected a number above 0, got -1.0",
@@ -90,8 +90,8 @@ def test_all_invalid_fit_search_and_tracker_settings_are_named_at_once(tmp_path)
         "propose.most_regions: expected 1 to 10,000, got 0",
         "propose.average: expected 1, 3 or 5 frames, got 2",
         "track.gate_chi2: expected a number above 0, got 0.0",
+        "track.false_tracks_h: expected a number above 0, got 0.0",
         "track.min_existence_probability: expected more than 0 and less than 0.5, got 0.5",
-        "track.confirm_hits: expected 1 <= confirm_hits <= confirm_window <= 32, got 4 of 3",
         "track.smoothing_lag: expected 0 to 1000, got -1",
     ]
 

@@ -167,7 +167,7 @@ def straight(duration_s: float, origin: Floats, velocity: Floats, offsets: Float
 
 def configured(case: Case) -> Config:
     """The camera's configuration, with what is known of the targets' brightness."""
-    config = read_config(find_config("camera"))
+    config = read_config(find_config("scene"))
     return replace(config, fit=replace(config.fit, amplitude_dn=case.amplitude_dn[0], amplitude_sd_dn=case.amplitude_dn[1]))
 
 

@@ -31,23 +31,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from bench_data import describe_machine
 from tracking_rivals import RIVALS, Steps
-from tracking_scenes import Frames, Kind, scene
+from tracking_scenes import RATE_HZ, Frames, Kind, scene
 
 from irst_stream.score import RADIUS, TruthAndTracks, score_tracks
 from irst_stream.score.gospa import gospa_parts
-from irst_stream.types import Tracks
+from irst_stream.types import Detections, Stamp, Tracks
 
 OUT = Path("out/bench_tracker.json")
 CUTOFF_PX = 2.0  # of GOSPA
 SEED = 15  # with which 20 groups are 59 targets
 WARM_UP = 3  # frames whose time does not count
+CROWD, CROWD_FRAMES = 300, 300  # detections a frame, anywhere within a few gates: the worst that a detector can do
+CROWD_SIDES_PX = (3.0, 20.0, 100.0)
 OURS = "irst-stream"
 VARIANTS: dict[str, dict[str, Any]] = {  # of our settings: see TrackSettings for when to use which
     OURS: {},
     f"{OURS}, 20 hypotheses": {"max_hypotheses": 20},
     f"{OURS}, high accuracy": {"max_hypotheses": 20, "smoothing_lag": 5},  # smoothed, five frames later
-    f"{OURS}, own sway 0.3": {"own_sway_px_s": 0.3},
-    f"{OURS}, own sway 3": {"own_sway_px_s": 3.0},
+    f"{OURS}, calm members": {"own_manoeuvre_px_s2": 0.3},
+    f"{OURS}, agile members": {"own_manoeuvre_px_s2": 3.0},
     f"{OURS}, imm": {"motion": "imm"},
 }
 
@@ -84,6 +86,8 @@ def main() -> int:
     trackers = {name: make for name, make in available().items() if (args.only or "").lower() in name.lower()}
     settings = [setting for setting in SETTINGS if args.groups in (None, setting.groups)]
     results = [row for setting in settings for row in bench(setting, args.seed, trackers)]
+    if OURS in trackers and args.groups is None:
+        results += [stress(trackers[OURS], side) for side in CROWD_SIDES_PX]
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps({"machine": machine, "seed": args.seed, "results": results}, indent=2) + "\n")
     return 0
@@ -124,6 +128,22 @@ def bench(setting: Setting, seed: int, trackers: dict[str, Callable[[], Steps]])
         counts = f"{row['switches']:>10}{row['fragments']:>8}{row['tracks']:>8}"
         print(f"{name:<26}{scores}{counts}{row['ms_p50']:>10.2f}{row['ms_p99']:>9.2f}", flush=True)
     return rows
+
+
+def stress(make: Callable[[], Any], side: float) -> dict[str, Any]:
+    """The time of frames that hold a crowd of false detections within a square of that side, px: a line."""
+    rng, tracker, spent = np.random.default_rng(0), make(), []
+    for k in range(CROWD_FRAMES):
+        xy = rng.uniform(0, side, (CROWD, 2))
+        seen = Detections.bare(Stamp("crowd", 0, k, round(k * 1e9 / RATE_HZ)), xy, np.full(CROWD, 235.0), np.ones(CROWD))
+        began = time.perf_counter()
+        tracker.step(seen)
+        spent.append(1e3 * (time.perf_counter() - began))
+    p50, p99 = (float(value) for value in np.percentile(spent[WARM_UP:], [50, 99]))
+    row = {"crowd": CROWD, "side_px": side, "ms_p50": p50, "ms_p99": p99, "exhausted": tracker.exhausted}
+    print(f"\ncrowd of {CROWD} detections in {side:g} x {side:g} px: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
+    print(f"    {tracker.exhausted} frames cut short, {tracker.refused} detections that started no track", flush=True)
+    return row
 
 
 def run(tracker: Steps, frames: Frames) -> tuple[list[Tracks], dict[str, float]]:

@@ -32,8 +32,8 @@ printf 'Look at it in a browser meanwhile: http://127.0.0.1:%s/\n' "$view"
 run simulate scene "$out/scene" --frames 1500 --rate 50 --seed 3
 known='s/^amplitude_dn = .*/amplitude_dn = 235.0/; s/^amplitude_sd_dn = .*/amplitude_sd_dn = 12.0/'
 cat >"$out/live.toml" <<TOML
-# The configuration "camera", with the targets' brightness known to some 5 %.
-$(sed "/^\[\[receive\]\]/,\$d; /^#/d; $known" configs/camera.toml)
+# The configuration "scene", with the targets' brightness known to some 5 %.
+$(sed "/^\[\[receive\]\]/,\$d; /^#/d; $known" configs/scene.toml)
 [[receive]]
 endpoint = "$feed"
 bind = true

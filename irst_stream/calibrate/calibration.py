@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
+    companions,
     learn_clutter_map,
     measure_platform,
     sampled,
@@ -23,17 +25,38 @@ from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = [
+    "CLUTTER_FRAMES",
+    "COMPRESSED_NOISE_DN",
+    "FALSE_ALARMS",
+    "FIRST_SIGMA_PX",
+    "MIN_CLUTTER_FRAMES",
+    "MIN_SNR",
+    "Calibration",
+    "Found",
+    "Step",
+    "calibrate",
+    "filter_width",
+    "find_spots",
+    "inverted",
+    "not_beside",
+    "threshold_for",
+]
 
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
 MIN_FILTER_PX, MAX_FILTER_PX = 0.5, 1.6  # widths that filters of 7 px can hold
 MIN_SNR = 5.0  # real noise has heavier tails than a Gaussian's 4.7 for one false alarm in ten frames
-COMPRESSED_NOISE_DN = 1.0  # of a filtered frame whose noise a codec has removed; what it leaves is no noise
+# of a filtered frame whose noise a codec has removed; what it leaves is no noise. Frames of 8 bits of a platform that moves
+# do not show whether one has
+COMPRESSED_NOISE_DN = 1.0
 CLUTTER_FRAMES = 1000
-SPOTS_A_FRAME, SPOT_FRAMES = 40, 120
+MIN_CLUTTER_FRAMES = 100  # of fewer, a slow target's own light would be learnt as clutter
+SPOT_FRAMES, MAX_SPOTS = 120, 600
+MOST_REGIONS = 100  # of a frame
 FALSE_ALARMS = 0.1  # a frame
 RIM_PX = 9.0  # along each axis: a filter draws a dark rim so far around what is bright
 Step = Callable[[str], None]
+Found = list[tuple[int, Proposals, NDArray[np.float32]]]  # number of a frame, its regions, its light (H, W) DN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +64,11 @@ class Calibration:
     """What was measured on frames of shape (H, W).
 
     frames: how many; unrelated: whether they show different scenes; rate_hz: None if unknown; full_scale: DN, infinite if
-    none; psf: None where too few spots were found; propose: settings of the search; spots: those the PSF rests on; counts:
-    regions found in each frame; dark_strengths: strengths of the regions in the inverted frames, where no target can be;
-    speeds (K,): px a frame, from each region to the nearest one in the next frame; example: one frame, for the report.
+    none; graphics: what is drawn into the frames, which all else leaves out; psf: None where too few spots were found;
+    propose: settings of the search; spots: those the PSF rests on; counts: regions found in each frame; places (N, 2): x, y
+    px of all of them; companions (N,): how many others of its frame are near each; strengths, dark_strengths: falling, of
+    regions in the frames, and in inverted frames, where no target can be; speeds (K,): px a frame, from each region to the
+    nearest one in the next frame; example: one frame, for the report.
     """
 
     shape: tuple[int, int]
@@ -51,6 +76,7 @@ class Calibration:
     unrelated: bool
     rate_hz: float | None
     full_scale: float
+    graphics: Graphics
     noise: NoiseFigures
     platform: PlatformFigures
     clutter: ClutterMap | None
@@ -58,55 +84,64 @@ class Calibration:
     propose: ProposeSettings
     spots: Spots
     counts: Floats
+    places: Floats
+    companions: Floats
+    strengths: Floats
     dark_strengths: Floats
     speeds: Floats
     example: NDArray[np.generic]
 
 
 def calibrate(
-    stack: NDArray[np.generic], *, unrelated: bool, rate_hz: float | None, full_scale: float, step: Step = lambda _: None
+    stack: NDArray[np.generic], *, rate_hz: float | None, full_scale: float, step: Step = lambda _: None
 ) -> Calibration:
-    """Calibrate from frames (T, H, W), in order; unrelated: of different scenes, each to be searched by itself.
+    """Calibrate from frames (T, H, W), in order; see images.py for images of different scenes.
 
     full_scale: DN at which pixels saturate, infinite if unknown; step: called with the name of each step as it begins.
     """
     shape = (stack.shape[1], stack.shape[2])
+    step("graphics")
+    graphics = find_graphics(stack)
+    excluded = graphics.excluded if graphics.found else None
     step("noise")
     chosen = sampled(len(stack), stack[0].size)
-    noise = measure_noise(_in_order(stack, len(chosen)) if not unrelated else stack[chosen], unrelated=unrelated)
+    noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
-    single = unrelated or len(stack) < 2
-    platform = measure_platform(stack[chosen]) if not single else PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
-    staring = not single and platform.still and len(stack) >= 30
+    platform = measure_platform(stack, excluded)
+    enough = len(stack) >= MIN_CLUTTER_FRAMES
+    staring, follows = enough and platform.still, enough and not platform.still
+    path = platform.path if follows else ()
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
         false_alarms=FALSE_ALARMS,
-        most_regions=300 if single else 100,
-        average=1 if single else 3,
+        most_regions=MOST_REGIONS,
+        average=3,
         min_snr=MIN_SNR,
-        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed else 0.0,
-        clutter_frames=CLUTTER_FRAMES if staring else 0,
+        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (follows and stack.dtype == np.uint8) else 0.0,
+        clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
     )
     step("spots")
-    clutter = learn_clutter_map(stack[chosen], settings) if staring else None
-    spots = _spots(search_frames(stack, settings, clutter), noise, full_scale)
+    clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
+    spots = find_spots(search_frames(stack, settings, clutter, excluded, path), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     if psf is not None:
-        settings = replace(settings, sigma_px=round(float(np.clip(psf.psf.sigma_y, MIN_FILTER_PX, MAX_FILTER_PX)), 3))
-    clutter = learn_clutter_map(stack[chosen], settings) if staring else None
-    searched = stack[chosen] if single else stack
-    bright = search_frames(searched, settings, clutter)
-    dark = search_frames(_inverted(searched), settings, _inverted_map(clutter))
-    dark_strengths = settings.min_snr * _not_beside(dark, bright)
-    settings = replace(settings, min_snr=_threshold(dark_strengths, len(dark)))
+        settings = replace(settings, sigma_px=filter_width(psf))
+    clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
+    bright = search_frames(stack, settings, clutter, excluded, path)
+    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path)
+    dark_strengths = settings.min_snr * not_beside(dark, bright)
+    settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter)
+    found = search_frames(stack, settings, clutter, excluded, path)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
-    speeds = np.zeros(0) if single else _speeds([p for _, p, _ in found])
+    places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
+    beside = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
+    strengths = MIN_SNR * np.sort(np.concatenate([np.zeros(0), *(p.strength for _, p, _ in bright)]))[::-1]
+    speeds = _speeds([p for _, p, _ in found])
     return Calibration(
-        shape, len(stack), unrelated, rate_hz, full_scale, noise, platform, clutter, psf, settings, spots, counts,
-        dark_strengths, speeds, stack[len(stack) // 2],
+        shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
+        counts, places, beside, strengths, dark_strengths, speeds, stack[len(stack) // 2],
     )  # fmt: skip
 
 
@@ -116,18 +151,23 @@ def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:
     return stack[first : first + count]
 
 
-def _spots(found: list[tuple[int, Proposals, NDArray[np.float32]]], noise: NoiseFigures, full_scale: float) -> Spots:
-    """Point-like spots of some frames, the strongest of each first."""
-    candidates = []
-    for number, proposals, light in found[:: max(len(found) // SPOT_FRAMES, 1)]:
-        alone = np.flatnonzero(isolated(proposals.centres))[:SPOTS_A_FRAME]
+def filter_width(psf: PsfFigures) -> float:
+    """Return the matched filter's width for a PSF, px."""
+    return round(float(np.clip(psf.psf.sigma_y, MIN_FILTER_PX, MAX_FILTER_PX)), 3)
+
+
+def find_spots(found: Found, noise: NoiseFigures, full_scale: float) -> Spots:
+    """Find the point-like spots of some frames, the strongest of each first."""
+    candidates, frames = [], found[:: max(len(found) // SPOT_FRAMES, 1)]
+    for number, proposals, light in frames:
+        alone = np.flatnonzero(isolated(proposals.centres))[: max(2 * MAX_SPOTS // len(frames), 40)]
         candidates += [(number, proposals.centres[k], light) for k in alone]
     ceiling = min(full_scale, noise.brightest if noise.clipped[1] > 1e-4 else np.inf) - noise.pedestal
-    return fit_spots(candidates, 0.95 * ceiling)
+    return fit_spots(candidates, 0.95 * ceiling, MAX_SPOTS)
 
 
-def _inverted(stack: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The frames with dark and bright exchanged: they have the scene's clutter and noise, and no target."""
+def inverted(stack: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the frames with dark and bright exchanged: they have the scene's clutter and noise, and no target."""
     if np.issubdtype(stack.dtype, np.unsignedinteger):
         return np.asarray(np.invert(stack))
     return np.asarray(np.nanmax(stack) - stack.astype(np.float32))
@@ -138,10 +178,8 @@ def _inverted_map(clutter: ClutterMap | None) -> ClutterMap | None:
     return None if clutter is None else replace(clutter, mean=-clutter.mean)
 
 
-def _not_beside(
-    dark: list[tuple[int, Proposals, NDArray[np.float32]]], bright: list[tuple[int, Proposals, NDArray[np.float32]]]
-) -> Floats:
-    """Strengths, falling, of the regions in inverted frames that are not the rim of a brighter one in the frame itself."""
+def not_beside(dark: Found, bright: Found) -> Floats:
+    """Return the strengths, falling, of regions in inverted frames that are no rim of a brighter one in the frame."""
     kept = [np.zeros(0)]
     for (_, one, _), (_, other, _) in zip(dark, bright, strict=True):
         near = np.abs(one.centres[:, None] - other.centres[None]).max(axis=2) < RIM_PX
@@ -150,8 +188,8 @@ def _not_beside(
     return np.sort(np.concatenate(kept))[::-1]
 
 
-def _threshold(strengths: Floats, frames: int) -> float:
-    """The strength above which the inverted frames have FALSE_ALARMS regions each, at least MIN_SNR."""
+def threshold_for(strengths: Floats, frames: int) -> float:
+    """Return the strength above which the inverted frames have FALSE_ALARMS regions each, at least MIN_SNR."""
     allowed = int(FALSE_ALARMS * frames)
     return round(max(float(strengths[allowed]) if len(strengths) > allowed else 0.0, MIN_SNR), 2)
 

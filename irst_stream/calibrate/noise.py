@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 
 from irst_stream.types import Floats, Ints, Pixels
 
-__all__ = ["NoiseFigures", "measure_noise"]
+__all__ = ["NoiseFigures", "measure_image_noise", "measure_noise"]
 
 SD_PER_MAD = 1.4826  # a Gaussian's standard deviation over its median absolute deviation
 LEVELS = 12  # steps of brightness in which variance over level is measured
 MIN_PIXELS_A_LEVEL = 200
 MIN_FRAMES = 8  # fewer say nothing of noise over time
 BLINKING, HOT = 8.0, 12.0  # deviations from the frame's median noise, and from the neighbourhood, that make a pixel bad
+MAX_CLUSTER = 2  # bad pixels side by side
+COARSE_DN = 4.0
 COMPRESSED_SHARE = 0.3  # of pixels that repeat their last value exactly: more than noise of 1 DN leaves
 
 
@@ -50,40 +53,69 @@ class NoiseFigures:
         return self.frozen > COMPRESSED_SHARE
 
 
-def measure_noise(stack: NDArray[np.generic], *, unrelated: bool = False) -> NoiseFigures:
-    """Measure the noise of frames (T, H, W) DN, in order; unrelated: of images that show different scenes."""
-    first = np.asarray(stack[0])
-    pedestal, brightest = float(np.nanmin(stack)), float(np.nanmax(stack))
-    clipped = tuple(float(np.mean(stack == value)) for value in (pedestal, brightest))
-    if unrelated or len(stack) < MIN_FRAMES:
-        spatial = float(np.median([_high_frequency_noise(image) for image in stack]))
-        nothing = np.zeros(0)
-        return NoiseFigures(
-            spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, pedestal, brightest, (clipped[0], clipped[1]),
-            np.zeros((0, 2), np.int64),
-        )  # fmt: skip
+def measure_image_noise(images: Sequence[Pixels]) -> NoiseFigures:
+    """Measure the noise of images (H, W) DN of any sizes that show different scenes: that within each, and the range."""
+    pedestal, brightest = float(min(map(np.nanmin, images))), float(max(map(np.nanmax, images)))
+    clipped = tuple(float(np.mean([np.mean(image == value) for image in images])) for value in (pedestal, brightest))
+    spatial, nothing = float(np.median([_high_frequency_noise(image) for image in images])), np.zeros(0)
+    return NoiseFigures(
+        spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, pedestal, brightest, (clipped[0], clipped[1]),
+        np.zeros((0, 2), np.int64),
+    )  # fmt: skip
+
+
+def measure_noise(stack: NDArray[np.generic], excluded: NDArray[np.bool_] | None = None) -> NoiseFigures:
+    """Measure the noise of frames (T, H, W) DN, in order.
+
+    excluded (H, W): pixels that are no measurement, None for none. At least one pixel must be left.
+    """
+    good = np.ones(stack.shape[1:], bool)
+    if stack.dtype.kind == "f":
+        good = np.isfinite(stack).mean(axis=0) > 0.5  # so that some frame and the next one have a value
+    if excluded is not None:
+        good &= ~excluded
+    seen = stack if good.all() else stack[:, good]
+    pedestal, brightest = float(np.nanmin(seen)), float(np.nanmax(seen))
+    clipped = float(np.mean(seen == pedestal)), float(np.mean(seen == brightest))
+    if len(stack) < MIN_FRAMES:
+        return replace(measure_image_noise(list(stack)), pedestal=pedestal, brightest=brightest, clipped=clipped)
     values = stack.astype(np.float32)
+    values[:, ~good] = 0
     steps = np.diff(values, axis=0)
-    frozen = float(np.mean(steps == 0))
+    changes = steps[:, good]
+    frozen = float(np.mean(changes == 0))
     temporal = np.nanmedian(np.abs(steps), axis=0) * SD_PER_MAD / np.sqrt(2)
     mean = np.nanmedian(values, axis=0)
     pattern = mean - cv2.medianBlur(np.nan_to_num(mean).astype(np.float32), 5)
-    levels, variances, gain = _photon_transfer(values, steps)
-    size = first.shape
+    levels, variances, gain = _photon_transfer(values[:, good], changes)
+    rows, columns = good.any(axis=1), good.any(axis=0)
+    known = np.where(good, pattern, np.nan)
     return NoiseFigures(
-        float(np.sqrt(np.nanmean(np.minimum(steps, np.nanquantile(np.abs(steps), 0.99)) ** 2) / 2)),
-        _robust_sd(pattern),
-        _robust_sd(np.nanmedian(pattern, axis=1)) if size[0] > 8 else float("nan"),
-        _robust_sd(np.nanmedian(pattern, axis=0)) if size[1] > 8 else float("nan"),
+        _temporal_noise(changes, temporal[good]),
+        _robust_sd(known),
+        _robust_sd(np.nanmedian(known[rows], axis=1)) if rows.sum() > 8 else float("nan"),
+        _robust_sd(np.nanmedian(known[:, columns], axis=0)) if columns.sum() > 8 else float("nan"),
         levels,
         variances,
         gain,
         frozen,
         pedestal,
         brightest,
-        (clipped[0], clipped[1]),
-        _bad_pixels(values, temporal, pattern),
+        clipped,
+        _bad_pixels(values, temporal, pattern, good),
     )
+
+
+def _temporal_noise(changes: NDArray[np.float32], deviations: NDArray[np.floating]) -> float:
+    """The noise over time, DN, from pixels' changes (T, N) and their robust deviations (N,): the median of these.
+
+    Below a few DN whole numbers are too coarse for it: then the changes' mean square, the largest of them limited.
+    """
+    typical = float(np.nanmedian(deviations))
+    if typical >= COARSE_DN:
+        return typical
+    limit = np.nanquantile(np.abs(changes), 0.99)
+    return float(np.sqrt(np.nanmean(np.clip(changes, -limit, limit) ** 2) / 2))
 
 
 def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) -> tuple[Floats, Floats, float]:
@@ -106,19 +138,27 @@ def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) ->
     return centres, variances, float(slope) if slope > 3 * scatter else float("nan")
 
 
-def _bad_pixels(values: NDArray[np.float32], temporal: NDArray[np.floating], pattern: NDArray[np.floating]) -> Ints:
-    """(N, 2) x, y of pixels that never change where others do, stand far out of their neighbourhood, or blink."""
-    typical = float(np.median(temporal))
+def _bad_pixels(
+    values: NDArray[np.float32], temporal: NDArray[np.floating], pattern: NDArray[np.floating], good: NDArray[np.bool_]
+) -> Ints:
+    """(N, 2) x, y of good pixels that never change where others do, stand far out of their neighbourhood, or blink."""
+    typical = float(np.median(temporal[good]))
     if typical <= 0:  # a codec's frames: nothing changes anywhere
         return np.zeros((0, 2), np.int64)
     dead = np.ptp(values, axis=0) == 0
     blinking = temporal > BLINKING * typical
     edges = cv2.blur(np.abs(pattern).astype(np.float32), (7, 7)) + typical
     hot = np.abs(pattern) > HOT * edges
-    rows, columns = np.nonzero(dead | blinking | hot)
+    rows, columns = np.nonzero((dead | _single(blinking | hot)) & good)
     if len(rows) > 0.02 * dead.size:  # that many are scenery
         return np.zeros((0, 2), np.int64)
     return np.stack([columns, rows], axis=1).astype(np.int64)
+
+
+def _single(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the pixels (H, W) in clusters of MAX_CLUSTER at most; more are a target that rests or creeps."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels.astype(np.uint8), connectivity=8)
+    return np.asarray(pixels & (stats[labels, cv2.CC_STAT_AREA] <= MAX_CLUSTER))
 
 
 def _high_frequency_noise(image: Pixels) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
+from irst_stream.fit.settings import FLAT_ERROR
 from irst_stream.point_spread import PointSpread, gaussian, tabulated
 from irst_stream.types import Floats
 
@@ -23,7 +24,7 @@ ROUND_RATIO = 1.06  # an axis ratio this near to 1 is called round
 CLIP = 3.0  # robust standard deviations: spots whose moments stray farther are left out
 TABLE_PASSES = 5
 CORE_PX = 3.0  # the radius within which misfits count
-ERROR_QUANTILE = 0.75  # of the spots' errors: more than the typical one, since an error told too small splits targets
+ERROR_QUANTILE = 0.85  # of the spots' errors: more than the typical one, since an error told too small splits targets
 MIN_GAIN = 0.9  # a table must lower the held-out misfit to this share
 
 
@@ -125,11 +126,11 @@ def _misfit(spots: Spots, psf: PointSpread) -> float:
 
 
 def _model_error(spots: Spots, psf: PointSpread) -> float:
-    """FitSettings.model_error: residuals beyond the noise have a variance of its square times peak times light."""
+    """FitSettings.model_error, from the residuals beyond the noise; see Fitter for how it grows with light."""
     xy, _, model = refine(spots.patches, psf, spots.xy)
-    lit = _core(xy) & (model > 0.02 * spots.peak[:, None, None])
+    lit = _core(xy)
     excess = ((spots.patches - model) ** 2 - spots.rim[:, None, None] ** 2) * lit
-    light = np.where(lit, model, 0).sum(axis=(1, 2)) * spots.peak
+    light = (lit * (np.maximum(model, 0) + FLAT_ERROR**2 * spots.peak[:, None, None])).sum(axis=(1, 2)) * spots.peak
     return float(np.sqrt(np.clip(np.quantile(excess.sum(axis=(1, 2)) / light, ERROR_QUANTILE), 1e-6, 0.04)))
 
 

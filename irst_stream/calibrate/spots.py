@@ -66,7 +66,7 @@ def isolated(xy: Floats) -> NDArray[np.bool_]:
 
 
 def fit_spots(
-    candidates: Sequence[tuple[int, Floats, NDArray[np.float32]]], ceiling: float = np.inf, most: int = 400
+    candidates: Sequence[tuple[int, Floats, NDArray[np.float32]]], ceiling: float = np.inf, most: int = 600
 ) -> Spots:
     """Fit each candidate by a free elliptical Gaussian; keep those that look like a point source.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from irst_stream.chain.platform import PlatformView, correct_for_roll
-from irst_stream.chain.sensor import Network, SensorChain
+from irst_stream.chain.platform import PlatformView, correct_for_roll, with_pose_errors
+from irst_stream.chain.sensor import Network, SensorChain, SensorMemory
 from irst_stream.chain.window import Events
+from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import Clocks
 from irst_stream.types import Detections, Frame, Tracks, Window
 
@@ -17,7 +18,7 @@ __all__ = ["Pipeline", "Result"]
 Result: TypeAlias = Detections | Tracks
 NewSensor: TypeAlias = Callable[[Events, int], SensorChain]  # the counter of events, the id of the first track
 MAX_SENSORS = 256  # held at once; beyond, the one without frames for the longest time is forgotten and starts from scratch
-MAX_FORGOTTEN = 65_536  # forgotten sensors whose next track id is remembered
+MAX_FORGOTTEN = 65_536  # forgotten sensors whose next track id and bad pixels are remembered
 
 
 class Pipeline:
@@ -27,17 +28,25 @@ class Pipeline:
     frames, by sensor and event name: see chain.window.
     """
 
-    def __init__(self, network: Network, new_sensor: NewSensor) -> None:
+    def __init__(
+        self, network: Network, new_sensor: NewSensor, memories: Mapping[str, SensorMemory] | None = None, first_id: int = 1
+    ) -> None:
+        """memories: of an earlier run, by sensor; first_id: of the first track of a sensor without one."""
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()
-        self._network, self._new_sensor = network, new_sensor
+        self._network, self._new_sensor, self._first_id = network, new_sensor, first_id
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
-        self._next_ids: OrderedDict[str, int] = OrderedDict()
+        self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
 
     @property
     def alarm(self) -> str:
         """The failures so far and their fallbacks, in one line; "" while everything works."""
         resolver_alarms = {sensor.resolver.alarm: None for sensor in list(self._sensors.values())}
         return "; ".join(filter(None, (self._network.alarm, *resolver_alarms)))
+
+    @property
+    def psf_watches(self) -> dict[str, PsfWatch]:
+        """What each sensor's targets say of its PSF, where there is a fit."""
+        return {name: chain.resolver.watch for name, chain in list(self._sensors.items()) if chain.resolver.watch}
 
     def run(self, frames: Iterable[Frame]) -> Iterator[Result]:
         """Yield the results of frames, for instance of open_source, as they are completed; then end all streams."""
@@ -67,12 +76,12 @@ class Pipeline:
             outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
         with self.clocks("resolve"):
             found = [
-                correct_for_roll(sensor.resolver(window, output), window, views)
+                correct_for_roll(sensor.resolve(window, output), window, views)
                 for (sensor, window, views), output in zip(completed, outputs, strict=True)
             ]
         with self.clocks("track"):
             for detections, (sensor, _, views) in zip(found, completed, strict=True):
-                results += (detections, *sensor.track(detections, views))
+                results += (with_pose_errors(detections, views), *sensor.track(detections, views))
         return results
 
     def finish(self) -> list[Result]:
@@ -84,17 +93,24 @@ class Pipeline:
         sensor = self._sensors.pop(name, None)
         if sensor is None:
             return []
-        if sensor.tracker is not None:
-            self._next_ids[name] = sensor.tracker.next_id
-            if len(self._next_ids) > MAX_FORGOTTEN:
-                self._next_ids.popitem(last=False)
-        return list(sensor.finish())
+        ended = list[Result](sensor.finish())
+        self._memories[name] = sensor.memory()
+        if len(self._memories) > MAX_FORGOTTEN:
+            self._memories.popitem(last=False)
+        return ended
+
+    def memories(self) -> dict[str, SensorMemory]:
+        """Return what is worth keeping of each sensor when the run ends, forgotten ones included."""
+        return {**self._memories, **{name: sensor.memory() for name, sensor in self._sensors.items()}}
 
     def _sensor(self, frame: Frame) -> tuple[SensorChain, list[Result]]:
         """Return the chain of a frame's sensor, and the last tracks of a sensor forgotten to make room for it."""
         name, ended = frame.stamp.sensor, list[Result]()
         if name not in self._sensors:
-            self._sensors[name] = self._new_sensor(self.events, self._next_ids.pop(name, 1))
+            memory = self._memories.pop(name, None)
+            self._sensors[name] = self._new_sensor(self.events, memory.next_id if memory else self._first_id)
+            if memory is not None:
+                self._sensors[name].windows.recall(memory.shape, memory.bad_pixels, memory.clutter)
             if len(self._sensors) > MAX_SENSORS:
                 ended = self.forget(next(iter(self._sensors)))
         self._sensors.move_to_end(name)

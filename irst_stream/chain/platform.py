@@ -20,10 +20,12 @@ __all__ = [
     "is_known",
     "to_frame",
     "to_world",
+    "window_pose",
     "with_platform_shifts",
+    "with_pose_errors",
 ]
 
-MAX_VIEWS = 256  # poses held; windows have fewer frames
+VIEWS_KEPT = 256  # poses held, or those of two windows where these are longer
 
 
 class PlatformView(NamedTuple):
@@ -38,7 +40,7 @@ class PoseHistory:
 
     def __init__(self, length: int) -> None:
         """length: frames of a window, odd."""
-        self._reach = length // 2
+        self._reach, self._kept = length // 2, max(VIEWS_KEPT, 2 * length)
         self._views: OrderedDict[tuple[int, int], PlatformView] = OrderedDict()  # by epoch and index
 
     def add(self, frame: Frame) -> None:
@@ -47,7 +49,7 @@ class PoseHistory:
             key = frame.stamp.epoch, frame.stamp.index
             self._views[key] = PlatformView(frame.pose, (frame.pixels.shape[0], frame.pixels.shape[1]))
             self._views.move_to_end(key)
-            if len(self._views) > MAX_VIEWS:
+            if len(self._views) > self._kept:
                 self._views.popitem(last=False)
 
     def window_views(self, stamp: Stamp) -> list[PlatformView]:
@@ -82,6 +84,35 @@ def correct_for_roll(detections: Detections, window: Window, views: Sequence[Pla
     return replace(detections, xy=detections.xy - residual.mean(axis=1))
 
 
+def with_pose_errors(detections: Detections, views: Sequence[PlatformView]) -> Detections:
+    """Return detections with the errors of their window's poses in their covariances; views: of the window's frames.
+
+    A target is placed at the mean of where its frames show it, each moved by its pose and that of the centre frame.
+    """
+    variances = np.array([view.pose.sd_px**2 for view in views])
+    if not len(detections) or not variances.any():
+        return detections
+    frames, centre = len(views), variances[len(views) // 2]
+    added = (variances.sum() - centre + (frames - 1) ** 2 * centre) / frames**2
+    return replace(detections, cov=detections.cov + added * np.eye(2), factor=_with_shared(detections.factor, added))
+
+
+def window_pose(views: Sequence[PlatformView]) -> Pose:
+    """Return the pose of the centre frame of a window, with the deviation that its detections have in the stabilised frame.
+
+    There a detection without the errors of poses has the mean of its frames' errors: the centre frame's cancels.
+    """
+    variances = [view.pose.sd_px**2 for view in views]
+    return replace(views[len(views) // 2].pose, sd_px=math.sqrt(sum(variances)) / len(views))
+
+
+def _with_shared(factor: Floats, variance: float) -> Floats:
+    """Return factors (N, 2, R + 2) of errors that also share one of that variance, px^2; as they are where R is 0."""
+    if not factor.shape[2]:
+        return factor
+    return np.concatenate([factor, np.broadcast_to(math.sqrt(variance) * np.eye(2), (len(factor), 2, 2))], axis=2)
+
+
 def _shifts(views: Sequence[PlatformView], xy: Floats) -> Floats:
     """Return the shift (N, T, 2) px in each frame of still objects that the centre frame sees at xy (N, 2)."""
     reach = len(views) // 2
@@ -100,17 +131,20 @@ def frame_centre(shape: tuple[int, int]) -> Floats:
 
 def is_known(pose: Pose | None) -> TypeGuard[Pose]:
     """Tell whether there is a pose and all its numbers are finite."""
-    return pose is not None and math.isfinite(pose.x) and math.isfinite(pose.y) and math.isfinite(pose.roll_rad)
+    return pose is not None and all(map(math.isfinite, (pose.x, pose.y, pose.roll_rad, pose.sd_px)))
 
 
 def to_world(pose: Pose, centre: Floats, xy: Floats, cov: Floats, factor: Floats) -> tuple[Floats, Floats, Floats]:
-    """Transform positions in a frame to the stabilised frame.
+    """Transform positions in a frame to the stabilised frame, where the pose's error adds to theirs.
 
     centre (2,) px: the frame's; xy (N, 2) px; cov (N, 2, 2) px^2; factor (N, 2, R) px: of their errors, see Detections.
     Returns the transformed xy, cov and factor.
     """
     rotation = _rotation(pose)
-    return _stabilise(pose, centre, xy), rotation.T @ cov @ rotation, rotation.T @ factor
+    cov, factor = rotation.T @ cov @ rotation, rotation.T @ factor
+    if pose.sd_px:
+        cov, factor = cov + pose.sd_px**2 * np.eye(2), _with_shared(factor, pose.sd_px**2)
+    return _stabilise(pose, centre, xy), cov, factor
 
 
 def to_frame(pose: Pose, centre: Floats, state: Floats, cov: Floats) -> tuple[Floats, Floats]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from irst_stream.chain.platform import PlatformView, PoseHistory, with_platform_shifts
+import numpy as np
+
+from irst_stream.chain.front_end import FrontEnd
+from irst_stream.chain.platform import PlatformView, PoseHistory, window_pose, with_platform_shifts
 from irst_stream.chain.window import WindowBuilder
+from irst_stream.propose.clutter import ClutterMap
 from irst_stream.resolve.readouts import Resolver
-from irst_stream.types import Detections, Frame, Pose, RegionOutput, Tracks, Window
+from irst_stream.types import Detections, Frame, Ints, Pose, RegionOutput, Tracks, Window
 
-__all__ = ["Network", "NoNetwork", "SensorChain", "SensorTracker"]
+__all__ = ["Network", "NoNetwork", "SensorChain", "SensorMemory", "SensorTracker"]
 
 Maps: TypeAlias = Any  # a network's cache of one sensor's last frames
 
@@ -46,9 +50,17 @@ class NoNetwork:
 
 
 class SensorTracker(Protocol):
-    """Tracks one sensor's targets from frame to frame; `next_id` is the id of the next new track."""
+    """Tracks one sensor's targets from frame to frame.
+
+    `next_id` is the id of the next new track. `repeats`: consecutive frames in which one false alarm may be detected, which
+    the chain sets. `exhausted` counts frames whose association was cut short, `refused` detections that started no track
+    because there were too many.
+    """
 
     next_id: int
+    repeats: int
+    exhausted: int
+    refused: int
 
     def settle(self, detections: Detections, pose: Pose | None, shape: tuple[int, int] | None) -> list[Tracks]:
         """Process the next frame's detections; return the tracks that they settle.
@@ -60,36 +72,76 @@ class SensorTracker(Protocol):
         """End the stream; return the tracks that were waiting for later frames."""
 
 
+class SensorMemory(NamedTuple):
+    """What is worth keeping of a sensor when a run ends.
+
+    next_id: of its next new track; shape: rows, columns of the frames, (0, 0) if they are patches, whose bad pixels are not
+    learnt; bad_pixels (N, 2): x, y of those known; clutter: as learnt so far, None where it is not learnt.
+    """
+
+    next_id: int
+    shape: tuple[int, int]
+    bad_pixels: Ints
+    clutter: ClutterMap | None = None
+
+
 @dataclass
 class SensorChain:
-    """One sensor's windows, its platform's poses, the network's cache of it, its resolver and its tracker."""
+    """One sensor's front end, windows, platform's poses, cache of the network, resolver and tracker."""
 
+    front_end: FrontEnd
     windows: WindowBuilder
     poses: PoseHistory
     maps: Maps
     resolver: Resolver
     tracker: SensorTracker | None
+    most_targets: int = 1  # of a region, as far as the resolver looks; 1: it looks for no others
 
     def push(self, frame: Frame) -> tuple[Window, list[PlatformView]] | None:
         """Add the next frame; return the window that it completes, with platform shifts, and the views of its frames."""
         if frame.pose is not None and frame.pose.x != frame.pose.x:  # NaN: the sensor sent a pose that cannot be used
             self.windows.count(frame, "pose")
-        self.poses.add(frame)
-        window = self.windows.push(frame)
+        window = self.windows.push(frame, self._condition)
         if window is None:
             return None
         views = self.poses.window_views(window.stamp)
         return with_platform_shifts(window, views), views
 
+    def _condition(self, frame: Frame, event: str) -> Frame:
+        """Return an accepted frame as it is used, and remember its pose."""
+        frame = self.front_end(frame, event)
+        self.poses.add(frame)
+        return frame
+
+    def resolve(self, window: Window, output: list[RegionOutput]) -> Detections:
+        """Return a window's detections; count the regions with as many as the resolver looks for, which may have more."""
+        found = self.resolver(window, output)
+        if self.most_targets > 1:
+            _, targets = np.unique(found.region, return_counts=True)
+            self.windows.count(found, "targets", int((targets >= self.most_targets).sum()))
+        return found
+
     def track(self, detections: Detections, views: Sequence[PlatformView]) -> list[Tracks]:
-        """Return the tracks that a window's detections settle; views: of its frames, empty where poses are unknown."""
+        """Return the tracks that a window's detections settle; views: of its frames, empty where poses are unknown.
+
+        The detections' covariances are without the errors of poses, which the tracker counts in the stabilised frame.
+        """
         if self.tracker is None:
             return []
-        view = views[len(views) // 2] if views else None
-        settled = self.tracker.settle(detections, view.pose if view else None, view.shape if view else None)
+        pose, shape = (window_pose(views), views[0].shape) if views else (None, None)
+        self.tracker.repeats = self.windows.repeats
+        before = self.tracker.exhausted, self.tracker.refused
+        settled = self.tracker.settle(detections, pose, shape)
+        self.windows.count(detections, "exhausted", self.tracker.exhausted - before[0])
+        self.windows.count(detections, "refused", self.tracker.refused - before[1])
         for tracks in settled[-1:]:
             self.windows.hold(tracks.state[tracks.confirmed, :2])
         return settled
+
+    def memory(self) -> SensorMemory:
+        """Return what is worth keeping when the run ends."""
+        next_id = 1 if self.tracker is None else self.tracker.next_id
+        return SensorMemory(next_id, self.windows.shape, self.windows.bad_pixels, self.windows.clutter)
 
     def finish(self) -> list[Tracks]:
         """End the stream; return the tracks that were waiting for later frames."""

@@ -15,6 +15,8 @@ counted by its name:
     duplicate  the last frame's index             the frame is dropped
     late       any other smaller index            the frame is dropped
     small      too few pixels                     the frame is dropped
+    mask       of another size than the mask of   the frame is dropped
+               what is searched
 
 1. One gap counts at most MAX_MISSING frames. Where the index jumps by more than MAX_JUMP, they are counted once another
    frame has followed.
@@ -27,16 +29,22 @@ found, cut out and followed: see RegionPlaces.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 
-from irst_stream.errors import UsageError
+from irst_stream.chain.platform import is_known
+from irst_stream.errors import IrstError, UsageError
 from irst_stream.optics import PATCH
-from irst_stream.propose.proposer import PreparedFrame, Proposer, cut_regions, region_corners
+from irst_stream.propose.clutter import ClutterMap
+from irst_stream.propose.mask import excluded_pixels
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
+from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest
+from irst_stream.types import Detections, Floats, Frame, Ints, Stamp, Window, at_rest
 
 __all__ = ["Events", "RegionPlaces", "SequenceCheck", "WindowBuilder"]
 
@@ -47,6 +55,14 @@ MAX_JUMP = 100  # frames: a larger step of the index may be a mistake
 RESTART_RUN = 5  # consecutive late frames that prove a restart
 MAX_MISSING = 1_000_000  # frames counted for one gap
 DROPPED = ("duplicate", "late", "small")
+SAID_ONCE = {  # events of which the first one of a run is logged
+    "regions": "%s: frame %d has %d regions more than propose.most_regions; such regions are left out, and counted",
+    "peaks": "%s: frame %d has %d peaks more than propose.most_peaks; such peaks are left out, and counted",
+    "targets": "%s: frame %d has %d regions with as many targets as most_targets allows; such regions are counted",
+    "unregistered": "%s: frame %d shows too little to measure the platform's motion; such frames have no pose,"
+    " and are counted",
+}
+log = logging.getLogger(__name__)
 Events: TypeAlias = Counter[tuple[str, str]]
 
 
@@ -72,10 +88,14 @@ class SequenceCheck:
             self._accept(frame, verdict)
         return verdict
 
-    def count(self, frame: Frame, event: str, times: int = 1) -> None:
-        """Count an event of this frame's sensor."""
-        if times:
-            self.events[frame.stamp.sensor, event] += times
+    def count(self, frame: Frame | Detections, event: str, times: int = 1) -> None:
+        """Count an event of this frame's sensor; the first one of some kinds is logged."""
+        if not times:
+            return
+        if event in SAID_ONCE and not any(known == event for _, known in self.events):
+            where = (frame.stamp.sensor, frame.stamp.index, times)
+            log.warning(SAID_ONCE[event], *where[: SAID_ONCE[event].count("%")])
+        self.events[frame.stamp.sensor, event] += times
 
     def _judge_late(self, frame: Frame) -> str:
         """Return "late" for a smaller index, unless the last one was a stray or the sensor restarted in its epoch."""
@@ -125,7 +145,9 @@ class SequenceCheck:
 class WindowBuilder:
     """Builds the windows of one sensor.
 
-    `events` counts the events named above by sensor and name, and "regions", those left out because there were too many.
+    `events` counts the events named above by sensor and name, and "regions" and "peaks" that were left out because there
+    were too many; and of the tracker "exhausted", frames whose association was cut short, and "refused", detections that
+    started no track.
     `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """
 
@@ -146,25 +168,34 @@ class WindowBuilder:
         self._search = search or ProposeSettings()
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
+        self._misfit = False  # whether the mask is for frames of another size
+        self._recalled: tuple[tuple[int, int], Ints, ClutterMap | None] = (0, 0), np.zeros((0, 2), np.int64), None
 
     @property
     def events(self) -> Events:
         """The number of events, by sensor and name."""
         return self._check.events
 
-    def push(self, frame: Frame) -> Window | None:
-        """Add the sensor's next frame; return the window it completes, centred (length - 1) / 2 frames earlier, or None."""
+    def push(self, frame: Frame, condition: Callable[[Frame, str], Frame] = lambda frame, _: frame) -> Window | None:
+        """Add the sensor's next frame; return the window it completes, centred (length - 1) / 2 frames earlier, or None.
+
+        condition: changes an accepted frame before it is used, given its event.
+        """
         verdict = self._check.judge(frame)
         self.restarted = verdict == "restart"
         if verdict in DROPPED:
             return None
+        frame = condition(frame, verdict)
         if verdict in ("size", "restart", "first"):
             self._frames.clear()
-            self._cutter = self._new_cutter(frame)
+            self._cutter, self._misfit = self._new_cutter(frame)
         elif verdict != "next":
             self._frames.clear()
             if self._cutter is not None:
                 self._cutter.clear()
+        if self._misfit:
+            self._check.count(frame, "mask")
+            return None
         self._frames.append(frame)
         if self._cutter is not None:
             self._cutter.prepare(frame)
@@ -173,7 +204,8 @@ class WindowBuilder:
         if self._cutter is None:
             return _patch_window(self._frames)
         window, left_out = self._cutter.cut(self._frames)
-        self._check.count(frame, "regions", left_out)
+        for event, times in left_out.items():
+            self._check.count(frame, event, times)
         return window
 
     def hold(self, xy: Floats) -> None:
@@ -181,21 +213,57 @@ class WindowBuilder:
         if self._cutter is not None:
             self._cutter.proposer.hold(xy)
 
-    def count(self, frame: Frame, event: str) -> None:
+    def count(self, frame: Frame | Detections, event: str, times: int = 1) -> None:
         """Count an event that is not about the frame's place in the sequence."""
-        self._check.count(frame, event)
+        self._check.count(frame, event, times)
+
+    @property
+    def repeats(self) -> int:
+        """Consecutive windows in which one false alarm may be detected.
+
+        A patch's in all that hold its frame; a full frame's where the search averages over it.
+        """
+        return self.length if self._cutter is None else min(self.length, self._search.average)
 
     @property
     def bad_pixels(self) -> Ints:
         """(N, 2) x, y of the pixels of a full frame known to be bad; none for patches."""
         return np.zeros((0, 2), np.int64) if self._cutter is None else self._cutter.proposer.bad_pixels
 
-    def _new_cutter(self, frame: Frame) -> _Cutter | None:
-        """Return a cutter for full frames, None for patches."""
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns of the full frames, (0, 0) before the first and for patches."""
+        return (0, 0) if self._cutter is None else self._cutter.shape
+
+    @property
+    def clutter(self) -> ClutterMap | None:
+        """The static clutter of full frames as learnt so far; None where it is not learnt."""
+        clutter = None if self._cutter is None else self._cutter.proposer.clutter
+        return None if clutter is None else clutter.learnt()
+
+    def recall(self, shape: tuple[int, int], bad_pixels: Ints, clutter: ClutterMap | None) -> None:
+        """Begin full frames of this shape with what an earlier run knew: bad pixels (N, 2) x, y, and clutter."""
+        self._recalled = shape, bad_pixels, clutter
+
+    def _new_cutter(self, frame: Frame) -> tuple[_Cutter | None, bool]:
+        """Return a cutter for full frames, None for patches; and whether the mask does not fit the frames.
+
+        A mask that does not fit one sensor may fit the others, which go on.
+        """
         rows, columns = frame.pixels.shape
         if max(rows, columns) <= PATCH_LIMIT:
-            return None
-        return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length)
+            return None, False
+        try:
+            excluded_pixels(self._search, (rows, columns))
+        except IrstError as error:
+            log.error("%s: %s; its frames are dropped", frame.stamp.sensor, error)
+            return None, True
+        shape, bad_pixels, clutter = self._recalled
+        if shape != (rows, columns):
+            return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length), False
+        proposer = Proposer(self._search, shape, clutter if clutter is not None and clutter.mean.shape == shape else None)
+        proposer.recall(bad_pixels)
+        return _Cutter(proposer, (rows, columns), self.length), False
 
 
 def _patch_window(frames: deque[Frame]) -> Window:
@@ -210,19 +278,27 @@ class _Cutter:
     """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
 
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
-        self.proposer, self.regions = proposer, RegionPlaces(shape)
+        self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
         self._prepared: deque[PreparedFrame] = deque(maxlen=length)
+        self._has_poses = False
 
     def prepare(self, frame: Frame) -> None:
-        """Prepare the next frame."""
-        self._prepared.append(self.proposer.prepare(frame.pixels))
+        """Prepare the next frame; the search follows the platform by whole pixels."""
+        self._prepared.append(self.proposer.prepare(frame.pixels, self._place(frame), frame.step_dn))
+
+    def _place(self, frame: Frame) -> tuple[int, int] | None:
+        """Return by how many px along x, y the scene has moved since the first pose; None where only others have a pose."""
+        if is_known(frame.pose):
+            self._has_poses = True
+            return round(frame.pose.x), round(frame.pose.y)
+        return None if self._has_poses else (0, 0)
 
     def clear(self) -> None:
         """Drop the prepared frames; keep the regions and the bad pixels."""
         self._prepared.clear()
 
-    def cut(self, frames: deque[Frame]) -> tuple[Window, int]:
-        """Return the window of these frames, and how many regions were left out.
+    def cut(self, frames: deque[Frame]) -> tuple[Window, dict[str, int]]:
+        """Return the window of these frames, and how many regions and peaks were left out.
 
         Saturated pixels get their region's ceiling.
         """
@@ -235,7 +311,7 @@ class _Cutter:
         patches, still = cut_regions(frames, self._prepared, corners, ceiling), at_rest(len(corners), len(frames))
         stamp = frames[middle].stamp
         window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength)
-        return window, found.left_out
+        return window, {"regions": found.left_out, "peaks": found.left_peaks}
 
 
 class RegionPlaces:

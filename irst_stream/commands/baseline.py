@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from irst_stream.commands.console import pluralise, positive_int, print_line
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.outputs import atomic_output, check_outputs
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.io.truth import open_truth
@@ -42,7 +42,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.division > MAX_DIVISION:
         raise UsageError(f"--division: expected 1 to {MAX_DIVISION}, got {args.division}")
-    check_output(args.out, args.truth)
+    check_outputs(args, out="")
     truths = open_truth(args.truth).truths()
     grid = FineGrid(args.division, PATCH)
     frames = total = 0

@@ -6,7 +6,7 @@ import argparse
 
 import msgspec
 
-from irst_stream.commands.console import print_line
+from irst_stream.commands.console import print_line, print_text
 from irst_stream.config import config_schema, read_config
 from irst_stream.system.shipped import find_config
 
@@ -25,7 +25,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _schema(_: argparse.Namespace) -> int:
-    print_line(msgspec.json.format(msgspec.json.encode(config_schema()), indent=2).decode())
+    print_text(msgspec.json.format(msgspec.json.encode(config_schema()), indent=2).decode())
     return 0
 
 

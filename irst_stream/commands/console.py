@@ -16,6 +16,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from irst_stream.system.printable import printable
+
 __all__ = [
     "error_console",
     "finite_float",
@@ -27,10 +29,13 @@ __all__ = [
     "positive_float",
     "positive_int",
     "print_line",
+    "print_note",
     "print_table",
+    "print_text",
     "progress",
     "show_log",
     "tcp_port",
+    "working",
     "xy_pair",
 ]
 
@@ -113,13 +118,23 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def print_line(text: str = "") -> None:
-    """Print one line to standard output."""
+    """Print one line to standard output; control characters are escaped."""
+    _out.print(printable(text), markup=False)
+
+
+def print_text(text: str) -> None:
+    """Print text of our own, which may have several lines, to standard output."""
     _out.print(text, markup=False)
+
+
+def print_note(text: str) -> None:
+    """Print one line to standard error; control characters are escaped."""
+    error_console.print(printable(text), markup=False)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to standard output, never truncated: first column left-aligned, the others right-aligned."""
-    lines = [headings, *rows]
+    lines = [[printable(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *rest in lines:
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
@@ -136,7 +151,7 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one log record as one line."""
-        error_console.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
+        print_note(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 class _JsonHandler(logging.Handler):
@@ -181,7 +196,25 @@ def phase_progress(label: str) -> Iterator[Callable[[str, int, int], None]]:
     def report(phase: str, step: int, total: int) -> None:
         nonlocal last_logged
         if time.monotonic() - last_logged >= LOG_EVERY_S:
-            error_console.print(f"{label}: {phase}, {step} of {total}", markup=False)
+            print_note(f"{label}: {phase}, {step} of {total}")
+            last_logged = time.monotonic()
+
+    yield report
+
+
+@contextmanager
+def working(label: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function that says which step is under way: in place on a terminal, else a line after LOG_EVERY_S."""
+    if error_console.is_terminal:
+        with error_console.status(label) as status:
+            yield lambda step: status.update(f"{label}: {step}")
+        return
+    last_logged = time.monotonic()
+
+    def report(step: str) -> None:
+        nonlocal last_logged
+        if time.monotonic() - last_logged >= LOG_EVERY_S:
+            error_console.print(f"{label}: {step}", markup=False)
             last_logged = time.monotonic()
 
     yield report
@@ -199,7 +232,7 @@ class _ProgressLines:
         now = time.monotonic()
         if now - self.last_logged >= LOG_EVERY_S or self.done == self.total:
             total = "" if self.total is None else f" of {self.total}"
-            error_console.print(f"{self.label}: {self.done}{total} {self.unit}", markup=False)
+            print_note(f"{self.label}: {self.done}{total} {self.unit}")
             self.last_logged = now
 
 

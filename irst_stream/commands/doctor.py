@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import msgspec
 
-from irst_stream.commands.console import print_line
+from irst_stream.commands.console import print_line, print_text
 from irst_stream.commands.diagnosis import diagnose
 
 __all__ = ["set_up"]
@@ -23,7 +23,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     diagnosis = diagnose()
     if args.json:
-        print_line(msgspec.json.format(msgspec.json.encode(asdict(diagnosis)), indent=2).decode())
+        print_text(msgspec.json.format(msgspec.json.encode(asdict(diagnosis)), indent=2).decode())
         return 0
     width = max(len(name) for name, _ in diagnosis.facts) + 2
     for name, value in diagnosis.facts:

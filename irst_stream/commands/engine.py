@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from irst_stream.commands import engine_build
 from irst_stream.commands.console import positive_int, print_line, print_table
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.outputs import atomic_folder, atomic_output, check_outputs
 from irst_stream.commands.sources import load_array
 from irst_stream.errors import FormatError, MissingPackageError, OutputError, SourceError, UsageError
 from irst_stream.protocols import Unmixer
@@ -95,7 +96,8 @@ def _import(args: argparse.Namespace) -> int:
     qinit = reference.read_matrix(args.qinit, "Qinit", (cells, pixels))
     weights = reference.translate(reference.read_checkpoint(args.checkpoint), phi, qinit)
     metadata = {"time_code": "clip", "code_length": reference.CLIP, "made_by": f"import of {args.checkpoint.name}"}
-    manifest = write_engine(args.out, weights, **metadata)
+    with atomic_folder(args.out) as folder:
+        manifest = write_engine(folder, weights, **metadata)
     parameters = sum(array.size for name, array in weights.items() if name not in ("unfold.phi", "unfold.qinit"))
     print_line(
         f"{args.out}: {parameters:,} parameters, time code by clip of {manifest.code_length}, sha256 {manifest.sha256[:12]}"
@@ -104,7 +106,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.out, args.patches, args.engine)
+    check_outputs(args, out="")
     engine = read_engine(find_engine(str(args.engine)))
     patches = _read_patches(args.patches, engine)
     backend = args.backend or ("onnx" if engine.manifest.graphs else "numpy")
@@ -126,7 +128,8 @@ def _export(args: argparse.Namespace) -> int:
     if not same and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise OutputError(f"{args.out}: is not an empty folder; choose another")
     graphs = graph.build_all(engine.manifest, engine.data)
-    written = write_graphs(args.out, engine, graphs)
+    with nullcontext(args.out) if same else atomic_folder(args.out) as folder:
+        written = write_graphs(folder, engine, graphs)
     rows = [(g.file, g.part, g.form, str(g.opset), f"{len(graphs[g.part, g.form, g.opset]):,}") for g in written.graphs]
     print_table(("file", "part", "operators", "opset", "bytes"), rows)
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from irst_stream.commands.console import image_size, pluralise, positive_float, print_line, progress
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.outputs import atomic_output, check_outputs
 from irst_stream.errors import FormatError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.csv_results import write_csv
@@ -69,19 +69,19 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.found.is_dir():
         raise UsageError(f"{args.found}: is a folder; expected a recording, or JSON lines of detections or tracks")
-    name, out = _target(args)
+    name, args.out = _target(args)
     chosen = FORMATS[name]
     _check_options(args, name)
-    check_output(out, args.found, suffix=chosen.suffix)
+    check_outputs(args, out=chosen.suffix)
     chosen.check()
     if chosen.of_frames:
-        _export_frames(args, name, out)
+        _export_frames(args, name)
         return 0
     kind, records = _records(args, name)
-    with atomic_output(out) as part:
+    with atomic_output(args.out) as part:
         writers = {"csv": write_csv, "parquet": write_parquet}
         lines = _write_mot(part, args, records) if name == "mot" else writers[name](part, records, kind)
-    print_line(f"{out}: {pluralise(lines, 'line')} of {pluralise(len(records), 'frame')}")
+    print_line(f"{args.out}: {pluralise(lines, 'line')} of {pluralise(len(records), 'frame')}")
     return 0
 
 
@@ -141,7 +141,7 @@ def _sensors(args: argparse.Namespace, recording: RandomAccess) -> list[str]:
     return [args.sequence]
 
 
-def _export_frames(args: argparse.Namespace, name: str, out: Path) -> None:
+def _export_frames(args: argparse.Namespace, name: str) -> None:
     """Write a video, or a recording for Rerun."""
     with RandomAccess(args.found) as recording:
         sensors = _sensors(args, recording)
@@ -151,8 +151,8 @@ def _export_frames(args: argparse.Namespace, name: str, out: Path) -> None:
                 f"{args.found}: {len(sensors)} sequences ({names}); a video shows one, name it with --sequence"
             )
         total = sum(recording.frames[sensor] for sensor in sensors)
-        with progress("export", total) as done, atomic_output(out) as part:
-            written = part.with_name(f"{part.stem}.part{out.suffix}")  # OpenCV takes the format from the suffix
+        with progress("export", total) as done, atomic_output(args.out) as part:
+            written = part.with_name(f"{part.stem}.part{args.out.suffix}")  # OpenCV takes the format from the suffix
             frames = _with_results(recording, sensors, done)
             rate_hz = args.rate or recording.rate_hz(sensors[0]) or 25.0
             try:
@@ -160,7 +160,7 @@ def _export_frames(args: argparse.Namespace, name: str, out: Path) -> None:
                 written.replace(part)
             finally:
                 written.unlink(missing_ok=True)
-    print_line(f"{out}: {pluralise(count, 'frame')} of {', '.join(sensors)}")
+    print_line(f"{args.out}: {pluralise(count, 'frame')} of {', '.join(sensors)}")
 
 
 def _with_results(recording: RandomAccess, sensors: list[str], done: Callable[[int], None]) -> Iterator[FilmFrame]:

@@ -16,7 +16,7 @@ import zmq
 from irst_stream.commands.console import non_negative_int, pluralise, positive_float, positive_int, print_line, progress
 from irst_stream.commands.links import add_link_options, add_policy_option, link_fields, validated_link
 from irst_stream.commands.sources import add_source_options, open_input
-from irst_stream.errors import OutputError, UsageError
+from irst_stream.errors import LossError, UsageError
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.io.zeromq import wire
 from irst_stream.io.zeromq.settings import Link
@@ -33,7 +33,8 @@ and waits at the end until all frames are delivered. Every sequence of PATH, and
 one sensor, as if the sensor had restarted. The sensors of a recording stay separate: each keeps its name, its frames keep
 their numbers, and HZ is the rate of the sensor with the most frames.
 
-The feed starts when a receiver connects, or after --wait seconds."""
+The feed starts when a receiver connects, or after --wait seconds. If none ever does, or if frames are not delivered under
+lossless, the exit code is 3."""
 
 MAX_SLEEP_S = 0.2  # so that Ctrl-C is noticed
 NOTICE_AFTER_S = 2.0  # of waiting for delivery at the end
@@ -79,7 +80,8 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.path}: the frame rate is unknown; give --rate HZ or --max")
     sender, interrupted = _Sender(args.policy), False
     with zmq.Context() as context, closing(open_socket(context, sender.kind, link)) as socket:
-        _wait_for_receiver(socket, args.wait)
+        if not _wait_for_receiver(socket, args.wait) and args.policy == "lossless":
+            raise LossError(f"{args.to}: no receiver within {args.wait:g} s, so that nothing was sent")
         total = None if source.frames is None else source.frames * args.loop
         with progress("feed", min(total or 10**12, args.limit or 10**12) if total or args.limit else None) as done:
             try:
@@ -88,10 +90,13 @@ def _run(args: argparse.Namespace) -> int:
                     done(1)
             except KeyboardInterrupt:  # treated as a sensor that is switched off
                 interrupted = True
+        heard = args.policy == "lossless" or socket.poll(0) > 0  # a subscription waits to be read
         lost = sender.end(context, socket, LINGER_MS / 1e3 if interrupted else args.linger)
     print_line(f"{pluralise(sender.sent, 'frame')} sent to {args.to}")
+    if not heard and sender.sent:
+        raise LossError(f"{args.to}: no receiver connected, so that all frames are lost")
     if lost and not interrupted:
-        raise OutputError(f"{args.to}: {lost}")
+        raise LossError(f"{args.to}: {lost}")
     if lost:
         print_line(lost)
     return 0
@@ -149,11 +154,13 @@ def _held_in_memory(source: Source) -> Iterator[Frame]:
         yield frame
 
 
-def _wait_for_receiver(socket: Socket, seconds: float) -> None:
-    """Wait until a subscriber (PUB) or a puller (PUSH) is connected, at most `seconds`."""
-    ready = socket.poll(round(seconds * 1000), zmq.POLLIN if socket.type == zmq.XPUB else zmq.POLLOUT)
-    if not ready:
+def _wait_for_receiver(socket: Socket, seconds: float) -> bool:
+    """Wait until a subscriber (PUB) or a puller (PUSH) is connected, at most `seconds`; return whether one is."""
+    if socket.poll(round(seconds * 1000), zmq.POLLIN if socket.type == zmq.XPUB else zmq.POLLOUT):
+        return True
+    if socket.type == zmq.XPUB:
         print_line(f"no receiver after {seconds:g} s; sending anyway")
+    return False
 
 
 class _Sender:

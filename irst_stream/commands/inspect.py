@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from irst_stream.commands.calibrate import check_report
 from irst_stream.commands.console import pluralise, print_line, progress
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.footage import MIN_SIDE
+from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
+from irst_stream.commands.sight import is_sampled, look
 from irst_stream.commands.sources import add_source_options, open_input
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io import jsonl
@@ -25,6 +28,10 @@ from irst_stream.types import Detections, Frame, Stamp, Truth
 
 __all__ = ["set_up"]
 
+EPILOG = """\
+Of full frames it also says what sensor they come from: noise over time and pattern, bad pixels, burnt-in text and borders,
+point-like spots and the width of the PSF, from the first 200 frames of the first sequence. irst-stream calibrate measures
+the same on more frames, and writes the settings that follow. --png needs matplotlib, --report nothing."""
 SEQUENCES_SHOWN, FRAMES_SHOWN = 4, 6  # in a preview of patches
 PATCH_WIDTH = 24  # px: frames up to this size are patches, several in one picture
 
@@ -32,8 +39,12 @@ PATCH_WIDTH = 24  # px: frames up to this size are patches, several in one pictu
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = "Read every frame and summarise: frames, size, pixel type, range, rate, truth, saturated pixels."
+    parser.epilog = EPILOG
     add_source_options(parser)
     parser.add_argument("--truth", metavar="TRUTH", type=Path, help="truth beside the frames: see irst-stream docs truth")
+    parser.add_argument(
+        "--report", metavar="OUT.html|OUT.png", type=Path, help="draw what is said of the sensor into this file"
+    )
     parser.add_argument("--png", metavar="OUT", type=Path, help="draw a preview with truth marked into this PNG file")
     parser.add_argument(
         "--detections",
@@ -51,7 +62,8 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--detections: needs a picture to mark; add --png OUT")
     if args.png:
         from irst_stream import draw  # fails early if matplotlib is missing
-    check_output(args.png, args.path, *([args.truth] if args.truth else ()), suffix=".png")
+    check_report(args.report)
+    check_outputs(args, png=".png", report="")
     source = open_input(args)
     print_line(f"{args.path}: {source.kind}")
     summary = _SourceSummary(source)
@@ -63,8 +75,18 @@ def _run(args: argparse.Namespace) -> int:
     ]
     if args.truth:
         summary.add_truth_file(args.truth)
-    for line in summary.lines():
+    lines = list(summary.lines())
+    sight = look(summary.sampled, single=args.single) if summary.sampled else None
+    lines += sight.lines() if sight else []
+    for line in lines:
         print_line(line)
+    if args.report:
+        if sight is None:
+            raise UsageError(
+                f"--report: {args.path}: no full frames, {MIN_SIDE} x {MIN_SIDE} px or more with values, to look at"
+            )
+        write_bytes(args.report, sight.report(args.report, f"What {args.path} shows", lines))
+        print_line(f"report      {args.report}")
     if args.png and summary.shown:
         found = {path.stem: _read_detections(path, summary.shown) for path in args.detections}
         for path in args.detections:
@@ -116,6 +138,7 @@ class _SourceSummary:
     epochs: dict[str, int] = field(default_factory=dict)  # each sensor's current epoch
     stamps: list[Stamp] = field(default_factory=list)  # of all frames
     truth_kind: str = ""  # of a file of truth, and what was paired
+    sampled: list[Frame] = field(default_factory=list)  # full frames of the first sequence, or single images
 
     def add(self, frame: Frame) -> None:
         """Add one frame."""
@@ -135,6 +158,8 @@ class _SourceSummary:
         self.saturated_frames += saturated > 0
         if self._is_previewed(frame):
             self.shown.append(frame)
+        if is_sampled(frame, self.sampled):
+            self.sampled.append(frame)
 
     def add_truth(self, truth: Truth) -> None:
         """Add the truth of one frame; call after all frames were added."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from irst_stream.build import build_pipeline
 from irst_stream.commands.console import positive_float, positive_int, print_line, print_table, show_log
-from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
+from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.report import add_report_option, check_report, write_own_report
 from irst_stream.commands.sources import add_image_options, choose_config, single_frames
 from irst_stream.commands.view import latency_rows
@@ -75,8 +75,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.png:
         from irst_stream import draw  # fails early if matplotlib is missing
     check_report(args.report, args.json)
-    check_output(args.json, suffix=".json")
-    check_output(args.png, suffix=".png")
+    check_outputs(args, Path(args.target), json=".json", png=".png", report=".html")
     config, frames = _target(args)
     config = single_frames(config) if args.single else config
     with TemporaryDirectory() as folder:
@@ -153,9 +152,8 @@ def _print_conclusion(steps: list[LoadStep]) -> None:
     sustained, failed = ([s for s in steps if s.kept_up is kept] for kept in (True, False))
     if sustained:
         best = max(sustained, key=lambda s: s.offered)
-        print_line(
-            f"\nStages at {best.offered:.0f} frames/s, ms (timing them takes {best.overhead:.2%} of the computation):"
-        )
+        print_line()
+        print_line(f"Stages at {best.offered:.0f} frames/s, ms (timing them takes {best.overhead:.2%} of the computation):")
         print_table(["", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(best.stages))
     if failed:
         slowest = min(failed, key=lambda s: s.offered)
@@ -163,9 +161,11 @@ def _print_conclusion(steps: list[LoadStep]) -> None:
             ", ".join(f"{n} {reason}" for reason, n in slowest.unused.items())
             or f"{slowest.answered:.1f} of {slowest.answerable:.1f} answered/s"
         )
-        print_line(f"\nFalls behind at {slowest.offered:.0f} frames/s: {why}.")
+        print_line()
+        print_line(f"Falls behind at {slowest.offered:.0f} frames/s: {why}.")
     else:
-        print_line("\nKeeps up with all of these rates.")
+        print_line()
+        print_line("Keeps up with all of these rates.")
 
 
 def _machine() -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from irst_stream.commands.console import pluralise, positive_float, show_log
+from irst_stream.commands.console import positive_float, show_log
 from irst_stream.commands.links import add_link_options, add_policy_option, link_fields, validated_link
-from irst_stream.commands.outputs import check_output
-from irst_stream.commands.view import run_with_view
-from irst_stream.errors import OutputError
+from irst_stream.commands.outputs import check_outputs
+from irst_stream.commands.view import raise_losses, run_with_view
+from irst_stream.errors import UsageError
+from irst_stream.io.file_series import series_fault
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq.settings import ReceiveSettings
@@ -22,9 +23,10 @@ __all__ = ["set_up"]
 MAX_STALL_S = 86_400
 
 EPILOG = """\
-OUT.mcap must not exist. irst-stream replay and feed read it, any MCAP tool opens it, and irst-stream recover repairs it
-after a crash. Recording stops before the disk is full: the file is closed, and the exit code is 2. Ctrl-C or SIGTERM
-writes the frames received so far and closes the file."""
+If OUT.mcap exists, the recording goes to OUT-0002.mcap, and so on; {start} in its name stands for the time at which it
+begins, UTC. irst-stream replay and feed read recordings, any MCAP tool opens them, and irst-stream recover repairs them
+after a crash, which costs at most the last half second. Recording stops before the disk is full: the file is closed, and
+the exit code is 3. Ctrl-C or SIGTERM writes the frames received so far and closes the file."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -63,15 +65,34 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         metavar="MB",
         help="megabytes to leave free on the disk (default 1000)",
     )
+    parser.add_argument(
+        "--keep-mb",
+        type=positive_float,
+        default=0.0,
+        metavar="MB",
+        help="delete the oldest recordings of this name beyond this many megabytes in all (default: keep all)",
+    )
+    parser.add_argument(
+        "--keep-hours",
+        type=positive_float,
+        default=0.0,
+        metavar="H",
+        help="delete recordings of this name after this many hours (default: keep all)",
+    )
+    parser.add_argument(
+        "--fsync", action="store_true", help="force every chunk to the disk, so that a power failure costs at most the last"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.out, suffix=".mcap")
+    check_outputs(args, out=".mcap")
+    if fault := series_fault(str(args.out)):
+        raise UsageError(f"OUT.mcap: {fault}")
     show_log()
     fields = link_fields(args, args.origin)
     receive = validated_link(ReceiveSettings(**fields, sensors=tuple(args.sensor), stall_s=args.stall), "--from")
-    names = ("compression", "rotate_mb", "rotate_s", "keep_free_mb")
+    names = ("compression", "rotate_mb", "rotate_s", "keep_free_mb", "keep_mb", "keep_hours", "fsync")
     settings = RecordSettings(str(args.out), **{name: getattr(args, name) for name in names})
     source = ZmqSource(receive, args.policy)
     try:
@@ -81,11 +102,7 @@ def _run(args: argparse.Namespace) -> int:
         raise
     runner = Runner(SequenceMonitor(), {args.origin: source}, {str(args.out): recorder}, args.policy)
     run_with_view(runner, args.seconds, is_done=_has_stopped, with_results=False)
-    status = runner.status()
-    if _has_stopped(status):
-        [(name, sink)] = status.sinks.items()
-        where = "" if sink.alarm.startswith(name.removesuffix(".mcap")) else f"{name}: "
-        raise OutputError(f"{where}{sink.alarm}; {pluralise(sink.written, 'record')} written, {sink.lost} lost")
+    raise_losses(runner.status())
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from irst_stream.commands.console import print_line
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.outputs import atomic_output, check_outputs
 from irst_stream.errors import OutputError
 from irst_stream.io.recording.recovery import RecoveryResult, recover
 
@@ -28,7 +28,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.out, args.path, suffix=".mcap")
+    check_outputs(args, out=".mcap")
     if args.out.is_file() and not args.replace:
         raise OutputError(f"{args.out}: exists; choose another name or add --replace")
     with atomic_output(args.out) as part:

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -14,12 +14,17 @@ from typing import get_args
 import numpy as np
 
 from irst_stream.build import build_pipeline
+from irst_stream.calibrate.settings_file import Origin
 from irst_stream.chain.pipeline import Pipeline, Result
+from irst_stream.commands.calibrate import MOST_FRAMES, beside, calibrate_footage, save, summary
 from irst_stream.commands.console import pluralise, print_line, progress, show_log
-from irst_stream.commands.outputs import check_output
-from irst_stream.commands.sources import add_source_options, choose_config, open_input, single_frames
-from irst_stream.errors import IrstError, UsageError
-from irst_stream.io.jsonl import JsonLines
+from irst_stream.commands.footage import read_footage
+from irst_stream.commands.outputs import LinesOutput, check_outputs, config_inputs
+from irst_stream.commands.sources import add_source_options, check_mask, choose_config, open_input, single_frames
+from irst_stream.config import Config, read_config
+from irst_stream.errors import IrstError, LossError, UsageError
+from irst_stream.io.files import FileSource
+from irst_stream.io.recording.recorder import Recording
 from irst_stream.resolve.settings import Readout
 from irst_stream.types import Detections, Frame, Tracks
 
@@ -33,9 +38,13 @@ the regions that may hold a group are found first. Detections have a position co
 a target is within 0.15 px. Of the 20 frames of a SeqCSIST sequence, those with a whole window around them get detections:
 2 to 17.
 
-A SeqCSIST or CSIST-100K folder, a generated scene and a recording made by irst-stream run have a configuration; for
-anything else, name one with --config. The first run on a machine compiles the fit and the tracker, which takes up to two
-minutes. A recording (.mcap) reproduces the output of a live run under policy lossless byte for byte.
+A SeqCSIST or CSIST-100K folder, a generated scene and a recording made by irst-stream run have a configuration. For
+anything else name one with --config, or measure the sensor with --calibrate; without either, a bundled one is guessed. The
+configuration that --calibrate writes stands beside the outputs: found.calibrated.toml beside found.jsonl. The first run on
+a machine compiles the fit and the tracker, which takes up to two minutes (irst-stream warm-up does it ahead). Output stands
+in OUT.jsonl.partial until it is whole, and stays there if PATH cannot be read to its end (exit code 2) or the disk is full
+(exit code 3). A recording (.mcap) reproduces the output of a
+live run under policy lossless byte for byte.
 
 With --single, every image gets a window of its own (window = 1, propose.average = 1), and its detections bear its name as
 their sequence: for folders of unrelated images of any sizes, and for stacks of single images."""
@@ -50,6 +59,11 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument(
         "--config", metavar="FILE", help="a TOML file, or the name of a bundled configuration, for example camera"
+    )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="measure the sensor on PATH first, as irst-stream calibrate does; keep the configuration beside the outputs",
     )
     parser.add_argument("--readout", choices=get_args(Readout), help="readout, overrides the configuration")
     parser.add_argument("--engine", metavar="ENGINE", help="engine folder or bundled engine, overrides the configuration")
@@ -70,22 +84,21 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     show_log()
     outputs = {kind: path for kind in (Detections, Tracks) if (path := getattr(args, kind.__name__.lower()))}
-    for path in outputs.values():
-        check_output(path, args.path)
-    if args.tracks and args.tracks == args.detections:
-        raise UsageError(f"--detections, --tracks: {args.tracks} is named twice")
+    check_outputs(args, detections="", tracks="")
     if args.tracks and args.single:
         raise UsageError("--tracks: a single image has no tracks; leave out --single, or ask for --detections")
     source = open_input(args)
-    config = choose_config(args.config, source)
+    config = _calibrated(args, source, outputs) if args.calibrate else choose_config(args.config, source)
+    check_mask(config, source)
     config = single_frames(config) if args.single else config
     overrides = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
     config = replace(config, **overrides)
+    check_outputs(args, *config_inputs(config), detections="", tracks="")
     pipeline = build_pipeline(config, tracks=args.tracks is not None)
     totals = _ReplayTotals()
     fault: IrstError | None = None
     with ExitStack() as opened:
-        files = {kind: opened.enter_context(JsonLines(path)) for kind, path in outputs.items()}
+        files = {kind: opened.enter_context(closing(LinesOutput(path))) for kind, path in outputs.items()}
         try:
             with progress("replay", source.frames) as done:
                 for frame in at_speed(source, args.speed):
@@ -93,17 +106,41 @@ def _run(args: argparse.Namespace) -> int:
                     done(1)
         except IrstError as error:
             fault = error
+        if isinstance(fault, LossError):
+            raise fault
         _store(pipeline.finish(), files, totals)
+        if fault is None:
+            for file in files.values():
+                file.finish()
     print_line(totals.summary())
     if events := _event_counts(pipeline):
         print_line(f"events: {events}")
     if not fault and (note := totals.unanswered(config.window)):
         print_line(f"note: {note}")
-    for kind, path in outputs.items():
-        print_line(f"{kind.__name__.lower()}: {path}")
+    for kind, file in files.items():
+        print_line(f"{kind.__name__.lower()}: {file.path}{', up to the fault' if fault else ''}")
     if fault:
         raise fault
     return 0
+
+
+def _calibrated(args: argparse.Namespace, source: FileSource | Recording, outputs: dict[type[Result], Path]) -> Config:
+    """Calibrate on the source, write the configuration beside the first output, and read it."""
+    if args.config:
+        raise UsageError("--calibrate: writes a configuration of its own; leave out --config")
+    if not outputs:
+        raise UsageError("--calibrate: needs --detections or --tracks, beside which the configuration is kept")
+    path = args.calibrated = next(iter(outputs.values())).with_suffix(".calibrated.toml")
+    args.psf, args.clutter, args.mask = beside(path)
+    check_outputs(args, detections="", tracks="", calibrated="", psf="", clutter="", mask="")
+    footage = read_footage(source, MOST_FRAMES, single=args.single)
+    result = calibrate_footage(footage, single=args.single)
+    origin = Origin(str(args.path), footage.rate, footage.notes)
+    save(result, path, origin)
+    for line in summary(result, origin):
+        print_line(line)
+    print_line(f"settings    {path}")
+    return read_config(path)
 
 
 def at_speed(frames: Iterable[Frame], speed: float) -> Iterator[Frame]:
@@ -153,7 +190,7 @@ class _ReplayTotals:
         return ""
 
 
-def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines], totals: _ReplayTotals) -> None:
+def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], LinesOutput], totals: _ReplayTotals) -> None:
     """Run one frame through the pipeline and time it."""
     began = time.perf_counter()
     results = pipeline.step([frame])
@@ -164,7 +201,7 @@ def _step(pipeline: Pipeline, frame: Frame, files: dict[type[Result], JsonLines]
     _store(results, files, totals)
 
 
-def _store(results: list[Result], files: dict[type[Result], JsonLines], totals: _ReplayTotals) -> None:
+def _store(results: list[Result], files: dict[type[Result], LinesOutput], totals: _ReplayTotals) -> None:
     """Count results and write those that have a file."""
     for result in results:
         if isinstance(result, Detections):

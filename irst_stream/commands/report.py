@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from irst_stream.commands.console import pluralise, print_line
-from irst_stream.commands.outputs import atomic_output, check_output
+from irst_stream.commands.outputs import atomic_output, check_outputs
 from irst_stream.errors import UsageError
 from irst_stream.report.page import write_report
 from irst_stream.report.runs import read_run
@@ -33,8 +33,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     if len(args.runs) > MOST_RUNS:
         raise UsageError(f"report: expected at most {MOST_RUNS} runs, got {len(args.runs)}")
-    for path in args.runs:
-        check_output(args.out, *([path] if path.is_file() else []), suffix=".html")
+    check_outputs(args, out=".html")
     runs = [read_run(path) for path in args.runs]
     if len({run.name for run in runs}) < len(runs):
         for run, path in zip(runs, args.runs, strict=True):
@@ -55,10 +54,9 @@ def add_report_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_report(report: Path | None, figures: Path | None) -> None:
-    """Raise before any work if --report lacks --json or cannot be written."""
+    """Raise a UsageError if --report lacks --json."""
     if report is not None and figures is None:
         raise UsageError("--report: needs --json OUT, whose figures it shows")
-    check_output(report, *([figures] if figures else []), suffix=".html")
 
 
 def write_own_report(report: Path | None, figures: Path) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from irst_stream.build import build_runner
 from irst_stream.commands.console import positive_float, show_log, tcp_port
-from irst_stream.commands.view import run_with_view
+from irst_stream.commands.links import add_link_options, link_fields, validated_link
+from irst_stream.commands.sources import GUESSED_CONFIG
+from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
 from irst_stream.config import Config, ViewSettings, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
@@ -29,15 +31,18 @@ from irst_stream.web.serve import serve_page
 __all__ = ["set_up"]
 
 EPILOG = """\
-CONFIG is a TOML file, or the name of a bundled configuration: live-patches, camera, two-sensors. Its [[receive]] tables
-say where frames come from; [[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists
-all settings, and irst_stream/io/zeromq/PROTOCOL.md describes the messages.
+CONFIG is a TOML file, that of irst-stream calibrate for instance, or the name of a bundled configuration: live-patches,
+camera, two-sensors. Without one, camera is guessed. Its [[receive]] tables, or --from, say where frames come from;
+[[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists all settings, and
+irst_stream/io/zeromq/PROTOCOL.md describes the messages.
 
 --view serves a page that shows frames, detections, tracks, alarms and the log. From another machine, go through a tunnel:
 ssh -L 8600:localhost:8600 HOST, then http://localhost:8600/. irst-stream look shows recordings on the same page.
 
-Ctrl-C or SIGTERM stops receiving, processes the frames received so far, closes all files, prints a summary and exits with
-0; a second one skips the remaining frames but still closes all files. SIGHUP reloads the [[receive]] tables, closes and
+Ctrl-C or SIGTERM stops receiving, processes the frames received so far for at most --stop-within seconds, closes all files
+within five more, prints a summary and exits with 0; a second one skips the remaining frames but still closes all files.
+Exit code 3: output that was promised is lost, to a full disk for example, or frames were left when the time was over; the
+last line says what. A sink that fails is tried again meanwhile. SIGHUP reloads the [[receive]] tables, closes and
 opens the endpoints that changed, and leaves everything else running."""
 
 VIEW_PORT = 8600
@@ -47,8 +52,17 @@ log = logging.getLogger(__name__)
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description, parser.epilog = "Run a live pipeline until it is stopped.", EPILOG
-    parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a bundled configuration")
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="a TOML file, or the name of a bundled configuration")
+    parser.add_argument("--from", dest="origin", metavar="ENDPOINT", help="receive here, in place of CONFIG's [[receive]]")
+    add_link_options(parser)
     parser.add_argument("--seconds", type=positive_float, metavar="S", help="stop after this many seconds")
+    parser.add_argument(
+        "--stop-within",
+        type=positive_float,
+        default=STOP_S,
+        metavar="S",
+        help=f"seconds after Ctrl-C or SIGTERM for the frames received so far (default {STOP_S:g})",
+    )
     parser.add_argument(
         "--view",
         metavar="PORT",
@@ -62,25 +76,42 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    path = find_config(args.config)
-    config = read_config(path, here=True)
+    path = find_config(args.config or GUESSED_CONFIG)
+    config, text = read_config(path, here=True), path.read_text("utf-8")
+    if args.origin:
+        link = validated_link(ReceiveSettings(**link_fields(args, args.origin)), "--from")
+        config = replace(config, receive=(link,))
     if not config.receive:
         raise UsageError(
-            f'{path}: no [[receive]] table; expected at least one, for example endpoint = "tcp://127.0.0.1:5555"'
+            f'{path}: no [[receive]] table; expected at least one, for example endpoint = "tcp://127.0.0.1:5555", or --from'
         )
     show_log(as_json=args.log == "json")
-    view = replace(config.view, port=args.view) if args.view else config.view
+    if args.config is None:
+        log.warning(
+            "no configuration; guessing, by %s, which was not made for this sensor. irst-stream calibrate --from %s"
+            " --output C.toml measures it, then irst-stream run C.toml",
+            GUESSED_CONFIG,
+            config.receive[0].endpoint,
+        )
+    config = _with_ports(config, args.view)
+    history = History(int(config.view.history_mb * 1e6)) if config.view.port else None
+    runner = build_runner(config, text, {"page": history} if history else None)
+    with _endpoints(runner, config, history, path.stem):
+        reload = _refuse_reload if args.origin else _ReceiveLinks(runner, path, config).reload
+        run_with_view(runner, args.seconds, reload, stop_s=args.stop_within)
+    raise_losses(runner.status())
+    return 0
+
+
+def _with_ports(config: Config, view_port: int | None) -> Config:
+    """The configuration with the page at --view's port, if given; raise a UsageError if a port cannot be listened on."""
+    view = replace(config.view, port=view_port) if view_port else config.view
     if view.port and view.port == config.metrics.port:
         raise UsageError(f"--view: {view.port} is the port of [metrics]")
     for name, settings in (("metrics", config.metrics), ("view", view)):
         if settings.port:
             HttpServer.check(name, settings.host, settings.port)
-    history = History(int(view.history_mb * 1e6)) if view.port else None
-    runner = build_runner(config, path.read_text("utf-8"), {"page": history} if history else None)
-    with _endpoints(runner, replace(config, view=view), history, path.stem):
-        links = _ReceiveLinks(runner, path, config)
-        run_with_view(runner, args.seconds, links.reload)
-    return 0
+    return replace(config, view=view)
 
 
 @contextmanager
@@ -102,6 +133,10 @@ def _endpoints(runner: Runner, config: Config, history: History | None, title: s
 
 def _how_to_enter(view: ViewSettings) -> str:
     return f", which asks for the token in {view.token_file}" if view.token_file else ""
+
+
+def _refuse_reload() -> None:
+    log.error("not reloaded: --from states where frames come from")
 
 
 class _ReceiveLinks:

@@ -6,7 +6,7 @@ import argparse
 
 import msgspec
 
-from irst_stream.commands.console import print_line
+from irst_stream.commands.console import print_text
 from irst_stream.io.jsonl import schema
 
 __all__ = ["set_up"]
@@ -19,5 +19,5 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(_: argparse.Namespace) -> int:
-    print_line(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode())
+    print_text(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode())
     return 0

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from irst_stream.commands.console import image_size, positive_float, print_line
-from irst_stream.commands.outputs import atomic_output, check_output, write_bytes
+from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.report import add_report_option, check_report, write_own_report
 from irst_stream.commands.score_tables import print_detection_scores, print_track_scores
 from irst_stream.commands.sources import load_array
@@ -100,8 +100,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot:
         from irst_stream import draw  # noqa: F401 - fails early if matplotlib is missing
     check_report(args.report, args.json)
-    check_output(args.json, args.found, args.truth)
-    check_output(args.plot, args.found, args.truth, suffix=".png")
+    check_outputs(args, json="", plot=".png", report=".html")
     of_tracks = _kind(args.found) is Tracks
     _check_options(args, of_tracks)
     truth = open_truth(args.truth)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from irst_stream.commands.console import error_console, pluralise, print_line, print_table
+from irst_stream.commands.console import error_console, pluralise, print_line, print_note, print_table
+from irst_stream.errors import LossError
 from irst_stream.live.log_lines import STATUS_LOGGER
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.system.latency import PERCENTILES, Summary
+from irst_stream.system.printable import printable
 
-__all__ = ["latency_rows", "run_with_view"]
+__all__ = ["STOP_S", "latency_rows", "raise_losses", "run_with_view"]
 
 REFRESH_S = 0.5
+STOP_S = 30.0  # for the frames received before a stop
 CLOSE_TIMEOUT_S = 5.0  # for the sinks, after a second interrupt
 LOG_EVERY = 10  # refreshes between two log lines if there is no terminal
 SENSORS_SHOWN = 12
@@ -35,11 +40,13 @@ def run_with_view(
     *,
     is_done: Callable[[Status], bool] = lambda _: False,
     with_results: bool = True,
+    stop_s: float = STOP_S,
 ) -> None:
     """Run a pipeline with a console view until it ends, `seconds` pass, or Ctrl-C or SIGTERM; then process queued frames.
 
-    Always prints a summary at the end. A second Ctrl-C drops the queued frames and closes all files. reload: called on
-    SIGHUP; is_done: asked at each refresh whether to stop; with_results: False if the pipeline only records frames.
+    Always prints a summary at the end. A second Ctrl-C, or stop_s after the first, drops the queued frames and closes all
+    files; the latter raises a LossError. reload: called on SIGHUP; is_done: asked at each refresh whether to stop;
+    with_results: False if the pipeline only records frames.
     """
     reload_requests: list[bool] = []
     if reload is not None and hasattr(signal, "SIGHUP"):
@@ -59,13 +66,29 @@ def run_with_view(
             except KeyboardInterrupt:
                 pass
             runner.stop()
+            deadline_s = time.monotonic() + stop_s
             while not runner.wait(REFRESH_S):
                 show(runner.status())
+                if time.monotonic() >= deadline_s:
+                    _abandon(runner)
+                    unanswered = pluralise(runner.status().dropped.get("unanswered", 0), "frame")
+                    raise LossError(f"stopped {stop_s:g} s after it was told to, with {unanswered} not processed")
     except KeyboardInterrupt:
         _abandon(runner)
         raise
     finally:
         _print_summary(runner.status(), with_results)
+
+
+def raise_losses(status: Status) -> None:
+    """Raise a LossError that says what each sink lost, or why it takes nothing at the end; nothing if all is well."""
+    faults = []
+    for name, sink in status.sinks.items():
+        if sink.lost or sink.alarm:
+            alarm = f" ({sink.alarm.removeprefix(f'{name}: ')})" if sink.alarm else ""
+            faults.append(f"{name}: {sink.lost} of {pluralise(sink.written + sink.lost, 'record')} lost{alarm}")
+    if faults:
+        raise LossError("; ".join(faults))
 
 
 def _abandon(runner: Runner) -> None:
@@ -76,7 +99,7 @@ def _abandon(runner: Runner) -> None:
     finally:
         for name in unclosed:
             hint = "; irst-stream recover reads what it holds" if name.endswith(".mcap") else ""
-            error_console.print(f"{name}: not closed properly{hint}", markup=False)
+            print_note(f"{name}: not closed properly{hint}")
 
 
 def _print_summary(status: Status, with_results: bool) -> None:
@@ -91,14 +114,26 @@ def _print_summary(status: Status, with_results: bool) -> None:
     events = status.events if with_results else _recorded_events(status)
     if status.alarm:
         print_line(status.alarm)
+    for text in advice(status):
+        print_line(text)
     for title, counts in (("events", events), ("messages rejected", status.rejected), ("links", status.links)):
         if text := _counts(counts):
             print_line(f"{title}: {text}")
     for name, sink in status.sinks.items():
+        full = (
+            f", a subscriber did not keep up {pluralise(sink.overflows, 'time')} and missed some" if sink.overflows else ""
+        )
         alarm = f"; {sink.alarm}" if sink.alarm else ""
-        print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{alarm}")
+        print_line(f"{name}: {pluralise(sink.written, 'record')} written, {sink.lost} lost{full}{alarm}")
     if status.stages:
         print_table(["latency, ms", "p50", "p90", "p99", "p99.9", "max", "samples"], latency_rows(status.stages))
+
+
+def advice(status: Status) -> list[str]:
+    """What the sensors' own targets advise, a line for each sensor."""
+    return [
+        f"{printable(name) or 'the sensor'}: {sensor.advice}" for name, sensor in status.sensors.items() if sensor.advice
+    ]
 
 
 def latency_rows(stages: dict[str, Summary]) -> list[list[str]]:
@@ -179,17 +214,19 @@ def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table
     sensors = _columns("sensor", "frames/s", "frames", *(RESULTS if with_results else ()), "silent, s")
     for name, s in list(status.sensors.items())[:SENSORS_SHOWN]:
         results = [str(getattr(s, name)) for name in RESULTS] if with_results else []
-        sensors.add_row(name, f"{rates[name]:.1f}", str(s.frames), *results, f"{s.silent_s:.1f}")
-    sinks = _columns("sink", "written", "waiting", "lost")
+        sensors.add_row(Text(printable(name)), f"{rates[name]:.1f}", str(s.frames), *results, f"{s.silent_s:.1f}")
+    sinks = _columns("sink", "written", "waiting", "lost", "overflows")
     sinks.add_column()
     for name, sink in status.sinks.items():
-        sinks.add_row(name, str(sink.written), str(sink.waiting), str(sink.lost), sink.alarm)
+        figures = [str(count) for count in (sink.written, sink.waiting, sink.lost, sink.overflows)]
+        sinks.add_row(Text(printable(name)), *figures, Text(printable(sink.alarm)))
     stages = _columns("latency, ms", *(f"p{p:g}" for p in PERCENTILES), "max", "samples")
-    for row in latency_rows(status.stages):
-        stages.add_row(*row)
+    for stage, *figures in latency_rows(status.stages):
+        stages.add_row(Text(printable(stage)), *figures)
     verb = "running" if with_results else "recording"
     lines = [f"{verb} {status.seconds:.0f} s, {status.waiting} frames waiting; {_losses(status, with_results)}"]
-    lines += [status.alarm] if status.alarm else []
+    lines += [printable(status.alarm)] if status.alarm else []
+    lines += advice(status)
     for title, counts in (
         ("events", status.events if with_results else _recorded_events(status)),
         ("rejected", status.rejected),
@@ -197,7 +234,7 @@ def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table
         if text := _counts(counts):
             lines.append(f"{title}: {text}")
     grid = Table.grid()
-    grid.add_row("\n".join(lines) + "\n")
+    grid.add_row(Text("\n".join(lines) + "\n"))
     for table in (sensors, sinks, stages):
         if table.row_count:
             grid.add_row(table)

@@ -17,11 +17,14 @@ PLACES = {
     "truth": FOLDER.parent / "io/truth/FORMATS.md",
 }
 ORDER = (
-    *("tutorial", "architecture", "extending", "settings", "troubleshooting", "operations", "gpu", "benchmarks"),
+    *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended"),
+    *("troubleshooting", "operations", "gpu", "benchmarks"),
     *("protocol", "interchange", "truth"),
 )
 SECTIONS = {  # in the order of a configuration file
     "Config": "Top level",
+    "CorrectSettings": "[correct]",
+    "RegisterSettings": "[register]",
     "FitSettings": "[fit]",
     "FormationSettings": "[fit.formation]",
     "ProposeSettings": "[propose]",

@@ -587,7 +587,10 @@ NOINLINE void ellipse_start(int targets, REAL turn, int filled, Moments found, R
 DEVICE void bound_coincident(Job job, const REAL *p, int targets) {
   const REAL width = job.priors->sigma * job.priors->sigma + R(1.0) / R(12.0);
   const REAL curvature = CURVATURE_NORM / (width * MATH(sqrt)(width));
-  const REAL parting = QUARTIC_VARIANCE * job.region->noise / (job.priors->amplitude_dn * curvature * MATH(sqrt)(R(FRAMES)));
+  REAL light = R(0.0);
+  for (int k = 0; k < targets; k++) light += p[PARAMETERS * k + 4];
+  const REAL amplitude = larger(light / (REAL)targets, job.priors->amplitude_dn);
+  const REAL parting = QUARTIC_VARIANCE * job.region->noise / (amplitude * curvature * MATH(sqrt)(R(FRAMES)));
   for (int i = LANE; i < PARAMETERS * targets; i += LANES) {
     const REAL *own = p + PARAMETERS * (i / PARAMETERS);
     REAL close = R(0.0);
@@ -806,7 +809,8 @@ DEVICE int search(Job job) {
   const Moments found = light_moments(job);
   for (int k = LANE; k <= MOST; k += LANES) work->logs[k] = -INFINITE;
   int guess = job.region->first_number;
-  if (guess == 0) guess = (int)smaller(larger(MATH(rint)(found.light / job.priors->amplitude_dn), R(1.0)), R(MOST));
+  const REAL typical = larger(job.priors->amplitude_dn, R(1.0) / MATH(sqrt)(job.priors->amplitude));
+  if (guess == 0) guess = (int)smaller(larger(MATH(rint)(found.light / typical), R(1.0)), R(MOST));
   int number = guess;
   keep_best(job, fit_number(job, guess, 0, found), guess);
   for (int direction = 1; direction >= -1; direction -= 2) {

@@ -18,13 +18,14 @@ from irst_stream.fit.formation import seat_choices
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.fit.search import CpuSearch, Fallback, FitPriors, FitResults, RegionBatch, Search, empty_results
-from irst_stream.fit.settings import FitSettings, check_fit
+from irst_stream.fit.settings import FLAT_ERROR, FitSettings, check_fit
 from irst_stream.fit.warm_start import WarmStart
+from irst_stream.optics import PATCH
 from irst_stream.point_spread import PointSpread, gaussian, read_psf
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Ints
 
-__all__ = ["Fitter", "priors_of", "psf_shape"]
+__all__ = ["COMPILED", "Fitter", "priors_of", "psf_shape"]
 
 DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
 MIN_DARK_PIXELS = 20
@@ -80,7 +81,9 @@ class Fitter:
         check_fit(settings)
         self.settings = settings
         self.psf = _psf_of(settings)
-        compile_in_child("the fit", search_regions, warm_up)
+        middle = np.array(PATCH[::-1]) // 2
+        self._sharpness = float(np.sqrt((self.psf.images(middle) ** 2).sum()))  # of a unit target's image
+        compile_in_children(COMPILED)
         cpu = CpuSearch(priors_of(settings), threads)
         self._search: Search = cpu
         self(np.ones((1, 5, 5)), np.zeros(1), noise_dn=0.1)
@@ -142,9 +145,8 @@ class Fitter:
         limits = np.stack([np.where(dark, 0.0, -INFINITE), np.minimum(patches.ceiling, INFINITE)], axis=1)
         starts, age = self._starts(hints, warm_start), warm_start.age + 1
         hint_count = np.array([len(hint.xy) for hint in hints], np.int64)
-        # Averaging frames does not reduce fixed-pattern noise: each frame gets so much that their mean holds it in full.
-        fixed = (images.shape[1] - 1) * self.settings.fixed_dn**2
-        noise = np.sqrt(noise**2 + fixed)
+        peak = np.where(known, np.minimum(images, patches.ceiling[:, None, None, None]), 0).mean(axis=1).max(axis=(1, 2))
+        noise, shot = self._over_window(noise, np.maximum(peak, 0), images.shape[1])
         from_scratch = age >= self.settings.refit_every
         hint_from_last = from_scratch & (hint_count == 0)
         hint_count[hint_from_last] = warm_start.best[hint_from_last]
@@ -169,22 +171,26 @@ class Fitter:
             warm_start.odds,
             sigma,
             extent,
-            self._shot(images, known, patches.ceiling),
+            shot,
         )
         self._search(hardest_first, regions, results)
         age = np.where(from_scratch, 0, age)
         next_start = WarmStart(results.solutions, results.number, age, results.odds, results.sigma, results.extent)
-        return _region_targets(results, images.shape[:1:-1], self.settings), next_start
+        least = self.settings.min_snr * noise / (self._sharpness * math.sqrt(images.shape[1]))
+        return _region_targets(results, images.shape[:1:-1], least, self.settings), next_start
 
-    def _shot(self, images: Floats, known: NDArray[np.bool_], ceiling: Floats) -> Floats:
-        """(N,) DN: growth of a pixel's variance with light: shot noise, and the PSF's error about each region's peak.
+    def _over_window(self, noise: Floats, peak: Floats, frames: int) -> tuple[Floats, Floats]:
+        """(N,) DN: noise of a pixel, and growth of its variance with light, of each frame of a window.
 
-        The error's deviation is model_error times the peak there, and falls with the root of the light towards the wings.
-        All frames of a window share it, so that each gets enough for their mean to hold it in full.
+        noise, peak (N,) DN: noise over time, with the pattern where it was measured, and the largest light of a region.
+        Averaging frames reduces neither fixed-pattern noise nor the PSF's error: each frame gets so much of both that their
+        mean holds them in full. The PSF's error has a part that is the same in all pixels, and one that grows with light.
         """
-        light = np.where(known, np.minimum(images, ceiling[:, None, None, None]), 0).mean(axis=1).max(axis=(1, 2))
-        error = images.shape[1] * self.settings.model_error**2 * np.maximum(light, 0)
-        return np.asarray(self.settings.shot_dn + error, np.float64)
+        s = self.settings
+        patterns = frames - 1 if s.noise_dn is None else frames  # measured noise holds the pattern once
+        flat = (FLAT_ERROR * s.model_error * peak) ** 2
+        shot = s.shot_dn + frames * s.model_error**2 * peak
+        return np.sqrt(noise**2 + patterns * s.fixed_dn**2 + frames * flat), np.asarray(shot, np.float64)
 
     def _starts(self, hints: Sequence[RegionTargets], warm_start: WarmStart) -> Floats:
         """(N, L, 5): each region's hint, or its last solution where it has none."""
@@ -219,8 +225,10 @@ class Fitter:
         return max(math.sqrt(float(variance)), ROUNDING_SD_DN)
 
 
-def _region_targets(results: FitResults, sides: tuple[int, ...], settings: FitSettings) -> list[RegionTargets]:
-    """The targets of each region that lie within its patch, of these sides, x, y px, and stand out enough.
+def _region_targets(
+    results: FitResults, sides: tuple[int, ...], least: Floats, settings: FitSettings
+) -> list[RegionTargets]:
+    """The targets of each region that lie within its patch, of these sides, x, y px, and have the least amplitude (N,) DN.
 
     A reduced chi-square that noise does not explain inflates their covariances. Where all targets are points, it lowers
     their probability too, because the light may be of something else, as of a cloud's edge.
@@ -233,7 +241,7 @@ def _region_targets(results: FitResults, sides: tuple[int, ...], settings: FitSe
     stacked, tolerance = results.reduced_chi_square[:, 1:], FOREIGN_CHI_SQUARE - NOISE_CHI_SQUARE
     unexplained = np.clip((stacked - NOISE_CHI_SQUARE) / tolerance, 0, MAX_CHI_SQUARE)
     cov = results.cov * inflation[:, None, None, None, None]
-    inside &= p[..., 4] >= settings.min_snr * results.amplitude_sd
+    inside &= p[..., 4] >= least[:, None]
     alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), covariance_factors(results.number, cov)
     deviation = results.amplitude_sd * np.sqrt(inflation)[:, None]
     explained = np.broadcast_to(1 / (1 + unexplained**4), inside.shape)
@@ -247,3 +255,6 @@ def _region_targets(results: FitResults, sides: tuple[int, ...], settings: FitSe
 def warm_up() -> None:
     """Call every compiled function of the fit once."""
     Fitter(FitSettings())
+
+
+COMPILED = CompiledPart("the fit", search_regions, warm_up)

@@ -86,8 +86,8 @@ def _is_unchanged(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -
 def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> WarmGroups:
     """Merge groups that share a region and a velocity, as far as one fit can hold their targets.
 
-    Where it cannot, a group all of whose targets are within DUPLICATE_PX of a brighter group's is dropped: both follow the
-    same light.
+    Where it cannot, a group all of whose targets are within DUPLICATE_PX of a brighter group's, or within an extended one's
+    light, is dropped: both follow the same light.
 
     spread: standard deviation of the velocities within a group, px a frame; sides: x, y px of the patches.
     """
@@ -117,6 +117,7 @@ def _fainter_duplicate(warm_start: WarmStart, one: int, other: int) -> int | Non
     light = [warm_start.targets(row)[:, 4].sum() for row in (one, other)]
     fainter, brighter = (one, other) if light[0] < light[1] else (other, one)
     a, b = warm_start.targets(fainter)[:, None, :2], warm_start.targets(brighter)[:, :2]
-    if not len(b) or (np.linalg.norm(a - b, axis=-1).min(axis=1) > DUPLICATE_PX).any():
+    reach = DUPLICATE_PX + warm_start.extent[[fainter, brighter]].max()
+    if not len(b) or (np.linalg.norm(a - b, axis=-1).min(axis=1) > reach).any():
         return None
     return fainter

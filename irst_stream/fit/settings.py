@@ -10,9 +10,10 @@ from typing import Annotated
 from irst_stream.optics import SIGMA
 from irst_stream.settings import about, refuse
 
-__all__ = ["CLOSE_PX", "FitSettings", "FormationSettings", "check_fit"]
+__all__ = ["CLOSE_PX", "FLAT_ERROR", "FitSettings", "FormationSettings", "check_fit"]
 
 MOST_SEATS = 8
+FLAT_ERROR = 0.7  # of model_error: the part that all pixels of a region share alike
 CLOSE_PX = 0.15  # a detection's score estimates the probability that a target is this close
 
 
@@ -113,7 +114,7 @@ class FitSettings:
         about("A detection's score is the probability that a target lies this near, px. The benchmark's score asks 0.15."),
     ] = CLOSE_PX
     min_snr: Annotated[
-        float, about("Least amplitude of a reported target over its standard deviation. Larger: fewer false, faint ones.")
+        float, about("Least amplitude of a reported target over the noise, were it alone. Larger: fewer false, faint ones.")
     ] = 0.0
     min_spacing_px: Annotated[float, about("Smallest distance between two targets of a group, px; 0 where unknown.")] = 0.0
     most_targets: Annotated[int, about("Most targets of one group, 1 to 8. The time of a fit grows with it.")] = 5
@@ -136,7 +137,7 @@ class FitSettings:
             " value lowers scores, as light that no target explains does."
         ),
     ] = None
-    least_noise_dn: Annotated[float, about("The imaging model's own error, DN: noise is never taken for less.")] = 0.3
+    least_noise_dn: Annotated[float, about("Noise is never taken for less, DN: that of rounding, or more.")] = 0.3
     fixed_dn: Annotated[
         float, about("Standard deviation of a pixel's fixed-pattern noise, which all frames of a window share, DN.")
     ] = 0.0

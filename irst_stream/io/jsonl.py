@@ -30,10 +30,11 @@ from irst_stream.io.line_schema import (
     TruthLine,
     TruthRow,
 )
-from irst_stream.types import Detections, Floats, Frame, Ints, Pose, Stamp, Tracks, Truth
+from irst_stream.types import Detections, Floats, Ints, Pose, Stamp, Tracks, Truth
 
-__all__ = ["JsonLines", "LinesSink", "RecordT", "decode", "encode", "holds", "read", "schema", "write"]
+__all__ = ["JsonLines", "RecordT", "decode", "encode", "holds", "read", "schema", "write"]
 
+MAX_LINE_BYTES = 64 << 20
 RecordT = TypeVar("RecordT", Detections, Tracks, Truth, Pose)
 
 
@@ -114,11 +115,6 @@ class JsonLines:
         with _output_errors(self._path):
             self._file.write(line)
 
-    def flush(self) -> None:
-        """Flush buffered lines, so that other processes can read them."""
-        with _output_errors(self._path):
-            self._file.flush()
-
     def close(self) -> None:
         """Closes the file; may be called twice."""
         with _output_errors(self._path):
@@ -129,29 +125,6 @@ class JsonLines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-class LinesSink:
-    """Write results as JSON lines while a pipeline runs; a protocols.Sink. Each line is flushed when it is written."""
-
-    alarm, lost = "", 0
-
-    def __init__(self, path: Path, takes: type[Detections | Tracks]) -> None:
-        self.takes: tuple[type[Frame | Detections | Tracks], ...] = (takes,)
-        self._lines = JsonLines(path)
-
-    def start(self, status: Callable[[], Any]) -> None:
-        """Do nothing: this sink does not use the pipeline's status."""
-
-    def write(self, record: Frame | Detections | Tracks, published_ns: int) -> None:  # noqa: ARG002 - see protocols.Sink
-        """Write one record as one line, without its publication time, so that a replay writes the same bytes."""
-        if not isinstance(record, Frame):
-            self._lines.write(record)
-            self._lines.flush()
-
-    def close(self) -> None:
-        """Closes the file; may be called twice."""
-        self._lines.close()
 
 
 def schema() -> dict[str, Any]:
@@ -179,7 +152,9 @@ def _nonblank_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
     with file:
-        for number, text in enumerate(file, 1):
+        for number, text in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+            if len(text) > MAX_LINE_BYTES:
+                raise FormatError(f"{path}:{number}: expected a line of at most {MAX_LINE_BYTES:,} bytes")
             if number == 1:
                 text = text.removeprefix(b"\xef\xbb\xbf")
             if text.strip():
@@ -282,12 +257,12 @@ def _encode_truth(record: Truth) -> dict[str, Any]:
 
 
 def _decode_pose(stamp: Stamp, line: PoseLine) -> Pose:
-    return Pose(stamp, line.pose.x, line.pose.y, line.pose.roll_rad)
+    return Pose(stamp, line.pose.x, line.pose.y, line.pose.roll_rad, line.pose.sd_px)
 
 
 def _encode_pose(record: Pose) -> dict[str, Any]:
-    _check_finite(pose=np.array([record.x, record.y, record.roll_rad]))
-    return {"pose": PoseRow(record.x, record.y, record.roll_rad)}
+    _check_finite(pose=np.array([record.x, record.y, record.roll_rad, record.sd_px]))
+    return {"pose": PoseRow(record.x, record.y, record.roll_rad, record.sd_px)}
 
 
 def _nan_for_none(values: Iterable[OptionalFloat]) -> Floats:

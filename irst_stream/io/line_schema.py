@@ -80,12 +80,13 @@ class TruthRow(msgspec.Struct, forbid_unknown_fields=True):
     h: PositiveFloat | UnsetType = UNSET
 
 
-class PoseRow(msgspec.Struct, forbid_unknown_fields=True):
-    """Platform pose: shift, px, and roll, rad."""
+class PoseRow(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Platform pose: shift, px, roll, rad, and the standard deviation of where it places a still object, px."""
 
     x: float
     y: float
     roll_rad: float
+    sd_px: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class DetectionLine(Line, kw_only=True):

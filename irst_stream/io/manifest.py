@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from irst_stream.errors import FormatError
+from irst_stream.system.bounded_files import MAX_TEXT_BYTES, read_bounded
 
 __all__ = ["Manifest", "manifest_path", "read_manifest", "scene_frame_name", "write_manifest"]
 
@@ -41,7 +42,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(read_bounded(path, MAX_TEXT_BYTES), type=Manifest)
     except msgspec.DecodeError as error:
         raise FormatError(f"{path}: {error}") from error
 

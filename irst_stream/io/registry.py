@@ -23,6 +23,13 @@ class HasEndpoint(Protocol):
     def endpoint(self) -> str: ...
 
 
+class HasPath(Protocol):
+    """Settings of an output: its path, and more that its class knows, such as lines_sink.WriteSettings."""
+
+    @property
+    def path(self) -> str: ...
+
+
 SOURCES: dict[str, str | type] = {  # by scheme: Class(ReceiveSettings, Policy), a protocols.Source
     "tcp": "irst_stream.io.zeromq.sockets:ZmqSource",
     "ipc": "irst_stream.io.zeromq.sockets:ZmqSource",
@@ -31,8 +38,8 @@ PUBLISHERS: dict[str, str | type] = {  # by scheme: Class(PublishSettings, Polic
     "tcp": "irst_stream.io.zeromq.sockets:ZmqSink",
     "ipc": "irst_stream.io.zeromq.sockets:ZmqSink",
 }
-WRITERS: dict[str, str | type] = {  # by suffix, "" for all others: Class(Path, Detections or Tracks), a protocols.Sink
-    "": "irst_stream.io.jsonl:LinesSink",
+WRITERS: dict[str, str | type] = {  # by suffix, "" for all others: Class(settings, Detections or Tracks), a protocols.Sink
+    "": "irst_stream.io.lines_sink:LinesSink",
 }
 
 
@@ -48,9 +55,9 @@ def open_publisher(settings: HasEndpoint, policy: Policy) -> Sink:
     return sink
 
 
-def open_writer(path: Path, kind: type[Detections | Tracks]) -> Sink:
+def open_writer(settings: HasPath, kind: type[Detections | Tracks]) -> Sink:
     """Open the sink that writes one kind of result into a file."""
-    sink: Sink = _load(WRITERS.get(path.suffix.lower(), WRITERS[""]))(path, kind)
+    sink: Sink = _load(WRITERS.get(Path(settings.path).suffix.lower(), WRITERS[""]))(settings, kind)
     return sink
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import Any
 import psutil
 
 from irst_stream.chain.pipeline import Result
+from irst_stream.chain.sensor import SensorMemory
 from irst_stream.errors import SourceError
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource
 from irst_stream.live.runner import Processor, Runner
 from irst_stream.live.status import Status
+from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import Clocks, Summary
 from irst_stream.types import Frame, Policy
 
@@ -154,6 +156,11 @@ class _AnswerableCounter:
         """The pipeline's alarm."""
         return self._pipeline.alarm
 
+    @property
+    def psf_watches(self) -> Mapping[str, PsfWatch]:
+        """What each sensor's targets say of its PSF."""
+        return self._pipeline.psf_watches
+
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Count frames and pass them to the pipeline."""
         self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)
@@ -166,6 +173,10 @@ class _AnswerableCounter:
     def forget(self, sensor: str) -> list[Result]:
         """Let the pipeline forget a sensor."""
         return self._pipeline.forget(sensor)
+
+    def memories(self) -> dict[str, SensorMemory]:
+        """What the pipeline would keep."""
+        return self._pipeline.memories()
 
 
 def _answered(status: Status) -> int:

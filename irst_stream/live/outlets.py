@@ -1,6 +1,7 @@
 """Writing results: each sink has its own queue and thread.
 
-A sink that raises is disabled: its further records count as lost, and the pipeline continues.
+A sink that raises costs the record. Further records count as lost until the sink is tried again, after RETRY_S and then
+after twice as long each time; the pipeline continues, and the log says when the sink works again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from irst_stream.types import Policy
 
 __all__ = ["SinkWriter"]
 
+IDLE_S = 0.05  # without a record, after which a sink may write what waits in its buffers
+RETRY_S, LONGEST_RETRY_S = 1.0, 60.0  # until a sink that failed is tried again
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +33,7 @@ class SinkWriter:
         self.name, self.sink, self.clocks = name, sink, clocks
         self.queue, self.ended = Outbox(policy), threading.Event()
         self._accepted, self._lost_by_sink, self._lost, self._error = 0, 0, 0, ""
+        self._retry_s, self._retry_at_s, self._lost_since_error = RETRY_S, 0.0, 0
 
     def put(self, item: QueuedRecord) -> None:
         """Queue a record if the sink takes its kind; ignore it otherwise."""
@@ -43,13 +47,17 @@ class SinkWriter:
     def status(self) -> SinkStatus:
         """Count the records written, waiting and lost so far."""
         written, lost = self._accepted - self._lost_by_sink, self._lost + self.queue.lost + self._lost_by_sink
-        return SinkStatus(written, len(self.queue), lost, self._error or self.sink.alarm)
+        alarm = self._error or self.sink.alarm
+        return SinkStatus(written, len(self.queue), lost, alarm, getattr(self.sink, "overflows", 0))
 
     def run(self) -> None:
         """Write records until the queue is closed and empty, then close the sink."""
         try:
-            while (item := self.queue.take()) is not None:
-                self._write(item)
+            while not self.queue.ended:
+                if (item := self.queue.take(IDLE_S)) is not None:
+                    self._write(item)
+                elif not self._error:
+                    self._try(self.sink.idle)
         finally:
             self._try(self.sink.close)
             self._lost_by_sink = self.sink.lost  # includes accepted records: a recording that stops loses its buffer
@@ -57,13 +65,14 @@ class SinkWriter:
 
     def _write(self, item: QueuedRecord) -> None:
         """Write one record, or count it as lost; time it if it was written."""
-        if self._error:
-            self._lost += 1
-            return
         now, lost_before = time.time_ns(), self._lost_by_sink
-        if not self._try(lambda: self.sink.write(item.record, item.time_ns or now)):
-            self._lost += 1
+        waits = self._error and time.monotonic() < self._retry_at_s
+        if waits or not self._try(lambda: self.sink.write(item.record, item.time_ns or now)):
+            self._lost, self._lost_since_error = self._lost + 1, self._lost_since_error + 1
             return
+        if self._error:
+            log.warning("%s: works again; %d records were lost", self.name, self._lost_since_error)
+            self._error, self._retry_s, self._lost_since_error = "", RETRY_S, 0
         self._accepted, self._lost_by_sink = self._accepted + 1, self.sink.lost
         if self._lost_by_sink != lost_before:
             return
@@ -73,14 +82,16 @@ class SinkWriter:
                 self.clocks.add(f"end to end {self.name}", time.time_ns() - item.since_ns)
 
     def _try(self, action: Callable[[], None]) -> bool:
-        """Call the sink; if it raises, disable it and return False."""
+        """Call the sink; if it raises, keep the error, put the next try off, and return False."""
         try:
             action()
         except Exception as error:
             reason = str(error) if isinstance(error, OSError | IrstError) else f"{type(error).__name__}: {error}"
+            reason = reason.removeprefix(f"{self.name}: ") or type(error).__name__
             if not self._error:
-                consequence = "its further records count as lost, the pipeline continues"
-                log.error("%s: sink disabled after error: %s; %s", self.name, reason, consequence)
-            self._error = reason or type(error).__name__
+                log.error("%s: failed: %s; further records count as lost until it works again", self.name, reason)
+            self._error = reason
+            self._retry_at_s = time.monotonic() + self._retry_s
+            self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
             return False
         return True

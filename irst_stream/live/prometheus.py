@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -74,8 +75,12 @@ def _families(status: Status, stages: dict[str, Histogram]) -> Iterator[Metric]:
     yield _gauge(
         "sensor_silent_seconds", "Time since the sensor's last frame", "sensor", {n: s.silent_s for n, s in sensors.items()}
     )
+    ratios = {n: s.psf_ratio for n, s in sensors.items() if not math.isnan(s.psf_ratio)}
+    yield _gauge("psf_width_ratio", "Width of the sensor's targets over the configured PSF's", "sensor", ratios)
     yield _counter("written_records", "Records written", "sink", {n: s.written for n, s in sinks.items()})
     yield _counter("lost_records", "Records that were not written", "sink", {n: s.lost for n, s in sinks.items()})
+    text = "Times that a subscriber's queue was full; each time it missed one result or more"
+    yield _counter("subscriber_overflows", text, "sink", {n: s.overflows for n, s in sinks.items()})
     yield _gauge("sink_in_order", "1 while the sink works", "sink", {n: float(not s.alarm) for n, s in sinks.items()})
     text = "1 while the network runs on its first backend, 0 after a failure"
     network = GaugeMetricFamily("irst_stream_network_in_order", text, labels=[])

@@ -192,10 +192,16 @@ class Outbox:
             self._bytes += _byte_count(item)
             self._changed.notify_all()
 
-    def take(self) -> QueuedRecord | None:
-        """Wait for a record; None once the queue is closed and empty."""
+    @property
+    def ended(self) -> bool:
+        """Whether the queue is closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed)
+            return self._closed and not self._items
+
+    def take(self, seconds: float | None = None) -> QueuedRecord | None:
+        """Wait for a record, at most `seconds`; None if there is none, as once the queue has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed, seconds)
             if not self._items:
                 return None
             item = self._items.popleft()

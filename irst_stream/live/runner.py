@@ -1,7 +1,7 @@
 """A running pipeline: one thread per source, one that computes, one per sink, and bounded queues between them.
 
-The first failure of a source or of the computation stops everything and is raised unchanged. A sink that fails is disabled:
-its further records count as lost, and the pipeline continues.
+The first failure of a source or of the computation stops everything and is raised unchanged. Records count as lost while a
+sink fails, and the pipeline continues.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from typing import Protocol
 import cv2
 
 from irst_stream.chain.pipeline import Result
+from irst_stream.chain.sensor import SensorMemory
 from irst_stream.chain.window import SequenceCheck
+from irst_stream.live.memory_file import MemoryFile
 from irst_stream.live.outlets import SinkWriter
 from irst_stream.live.queues import OTHERS, Arrival, Intake, QueuedRecord, SensorCounts, merge_into_others
 from irst_stream.live.status import SensorStatus, Status
 from irst_stream.protocols import Sink, Source
+from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import LONGEST_NS, Clocks
 from irst_stream.types import Detections, Frame, Policy, Stamp
 
@@ -43,6 +46,10 @@ class Processor(Protocol):
     def alarm(self) -> str:
         """What has failed and what replaces it, "" if nothing has failed."""
 
+    @property
+    def psf_watches(self) -> Mapping[str, PsfWatch]:
+        """What each sensor's targets say of its PSF."""
+
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Process frames, at most one per sensor; return detections and tracks that are ready."""
 
@@ -52,11 +59,15 @@ class Processor(Protocol):
     def forget(self, sensor: str) -> list[Result]:
         """Drop a silent sensor's state; return its results that waited for further frames."""
 
+    def memories(self) -> dict[str, SensorMemory]:
+        """What is worth keeping of each sensor when the run ends."""
+
 
 class SequenceMonitor:
     """A Processor that only counts gaps, restarts and other sequence events, for a run that only records."""
 
     alarm = ""
+    psf_watches: Mapping[str, PsfWatch] = {}
 
     def __init__(self) -> None:
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
@@ -80,11 +91,16 @@ class SequenceMonitor:
         self._checks.pop(sensor, None)
         return []
 
+    def memories(self) -> dict[str, SensorMemory]:
+        """Nothing is worth keeping."""
+        return {}
+
 
 class Runner:
     """Moves frames from sources through a pipeline into sinks until the sources end or stop() is called.
 
-    depth, most_sensors: see queues.Intake; forget_s: silence in s after which a sensor is forgotten.
+    depth, most_sensors: see queues.Intake; forget_s: silence in s after which a sensor is forgotten; memory: the file that
+    keeps what the pipeline learns.
     """
 
     def __init__(
@@ -97,9 +113,10 @@ class Runner:
         depth: int = 16,
         most_sensors: int = 64,
         forget_s: float = 600.0,
+        memory: MemoryFile | None = None,
     ) -> None:
         self.clocks: Clocks = pipeline.clocks
-        self._pipeline, self._policy, self._forget_s = pipeline, policy, forget_s
+        self._pipeline, self._policy, self._forget_s, self._memory = pipeline, policy, forget_s, memory
         self._intake = Intake(policy, depth, most_sensors)
         self._sources = dict(sources)
         self._writers = {name: SinkWriter(name, sink, policy, self.clocks) for name, sink in sinks.items()}
@@ -206,9 +223,14 @@ class Runner:
         Counters of other threads are copied before iteration: dict() is atomic under the GIL, a loop is not.
         """
         now = time.monotonic_ns()
-        seen = dict(self._intake.seen)
+        seen, watches = dict(self._intake.seen), self._pipeline.psf_watches
         sensors = {
-            name: SensorStatus(*totals, self._confirmed_tracks.get(name, 0), (now - seen.get(name, now)) / 1e9)
+            name: SensorStatus(
+                *totals,
+                self._confirmed_tracks.get(name, 0),
+                (now - seen.get(name, now)) / 1e9,
+                *((watches[name].ratio, watches[name].advice) if name in watches else ()),
+            )
             for name, totals in self._counts.snapshot().items()
         }
         dropped = Counter[str]()
@@ -304,10 +326,16 @@ class Runner:
                 if time.monotonic() - last_forget > FORGET_EVERY_S:
                     self._forget_silent_sensors()
                     last_forget = time.monotonic()
+                    if self._memory is not None:
+                        self._memory.save_if_due(self._pipeline.memories)
             for result in self._pipeline.finish():
                 self._publish(result)
+            if self._memory is not None:
+                self._memory.save(self._pipeline.memories(), final=True)
         finally:
             self._intake.clear()
+            if self._memory is not None:
+                self._memory.close()
             for writer in self._writers.values():
                 writer.queue.close()
             for writer in self._writers.values():
@@ -324,6 +352,8 @@ class Runner:
 
     def _publish(self, result: Result) -> None:
         """Count a result and queue it for the sinks."""
+        if self._memory is not None:
+            self._memory.before_publishing(result, self._pipeline.memories)
         stamp = result.stamp
         if isinstance(result, Detections):
             self._counts.add(stamp.sensor, answered=1, detections=len(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,26 +11,35 @@ from irst_stream.system.latency import Summary
 __all__ = ["SensorStatus", "SinkStatus", "Status"]
 
 # Reasons why a frame has no result; all other reasons in Status.dropped are mere events.
-UNUSED_REASONS = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small")
+UNUSED_REASONS = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small", "mask")
 
 
 class SensorStatus(NamedTuple):
-    """Frames received, frames answered, detections, confirmed tracks at the last frame; silent_s: since its last frame."""
+    """Frames received, frames answered, detections, confirmed tracks at the last frame; silent_s: since its last frame.
+
+    psf_ratio: width of its targets over the configured one, NaN while unknown; advice: what to do about it, "" for nothing.
+    """
 
     frames: int
     answered: int
     detections: int
     tracks: int
     silent_s: float
+    psf_ratio: float = math.nan
+    advice: str = ""
 
 
 class SinkStatus(NamedTuple):
-    """Records written, waiting and lost; alarm: why the sink takes no more, "" if it works."""
+    """Records written, waiting and lost; alarm: why the sink takes none at present, "" if it works.
+
+    overflows: how often a subscriber's queue was full, so that it missed one result or more.
+    """
 
     written: int
     waiting: int
     lost: int
     alarm: str
+    overflows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

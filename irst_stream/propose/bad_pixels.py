@@ -34,6 +34,11 @@ class BadPixels:
         self._evidence = np.zeros(shape[0] * shape[1], np.float32)
         self._suspects = NO_PIXELS
 
+    def recall(self, known: Ints) -> None:
+        """Begin with known bad pixels, flat indices, ascending; good frames clear them as they clear any other."""
+        self._evidence[known] = KNOWN_EVIDENCE
+        self.known = self._suspects = known
+
     def learn(
         self, light: Float32Image, noise: Float32Image, rows: Interpolation, outliers: Ints, known_light: Float32Image
     ) -> Ints:

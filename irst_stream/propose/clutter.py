@@ -1,7 +1,12 @@
-"""Static clutter of a sensor's frames: what stays at its pixel, learnt over time, subtracted and whitened."""
+"""Static clutter of a sensor's frames: what stays at its place, learnt over time, subtracted and whitened.
+
+Where the platform moves and its pose is known, the maps move with the scene, by whole pixels: interpolated maps blur with
+every step, and maps that stay, or none, lose the targets that maps that move find.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +25,18 @@ from irst_stream.propose.compiled import (
     subtract_clutter,
     whiten_response,
 )
+from irst_stream.system.array_files import read_arrays
 from irst_stream.types import Floats
 
-__all__ = ["Clutter", "ClutterMap", "read_clutter_map", "write_clutter_map"]
+__all__ = ["Clutter", "ClutterMap", "named_clutter_map", "read_clutter_map", "write_clutter_map"]
+
+log = logging.getLogger(__name__)
 
 LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviations, see learn_clutter
 MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
 WHITENING_MARGIN = np.float32(1.5 * SD_PER_MEAN_ABS)  # a pixel's noise is taken for 1.5 of its own deviation over time
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
+LEARNT_FRAMES = 60
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
 HELD_RADIUS_PX = 4
 FILTERS = 2
@@ -54,6 +63,12 @@ class ClutterMap:
         """The same in arrays of its own."""
         return ClutterMap(self.mean.copy(), self.deviation.copy(), self.levels.copy(), self.frames)
 
+    def move(self, x: int, y: int) -> None:
+        """Move all maps by whole px, in place; where they end the mean is unknown, 0, and the nearest level holds."""
+        move_image(self.mean, x, y, edge=False)
+        for image in (self.deviation, *self.levels):
+            move_image(image, x, y, edge=True)
+
 
 class Clutter:
     """The static clutter of one sensor; it learns from every frame, slowly where tracks hold their targets."""
@@ -62,13 +77,19 @@ class Clutter:
         """memory: frames over which it learns; shape: rows, columns of the frames; learnt: what it starts with."""
         self._memory = memory
         self.map = ClutterMap.empty(shape) if learnt is None else learnt.copy()
-        self._frames = self.map.frames
+        self._frames = np.full(shape, self.map.frames, np.float32)  # seen of each place
+        self._rates = np.empty(shape, np.float32)
         self._held: list[tuple[slice, slice]] = []
+        self._place = 0, 0
 
     @property
-    def rate(self) -> float:
-        """Weight of the next frame."""
-        return 1 / min(self._frames + 1 + MIN_FRAMES, self._memory + 1)
+    def is_learnt(self) -> bool:
+        """Whether most of the frame has been seen for long enough to know its clutter."""
+        return bool(np.median(self._frames[::8, ::8]) >= LEARNT_FRAMES)
+
+    def learnt(self) -> ClutterMap:
+        """Return what is known now; its arrays go on changing."""
+        return ClutterMap(self.map.mean, self.map.deviation, self.map.levels, int(np.median(self._frames)))
 
     def hold(self, xy: Floats) -> None:
         """Learn slowly about these places (N, 2) px, where tracks are; until the next call."""
@@ -78,14 +99,24 @@ class Clutter:
             for (x, y), (right, bottom) in zip(low.tolist(), high.tolist(), strict=True)
         ]
 
+    def follow(self, place: tuple[int, int]) -> None:
+        """Move the maps to where the scene is in the next frame: x, y px, of any still object."""
+        x, y = place[0] - self._place[0], place[1] - self._place[1]
+        if x or y:
+            self.map.move(x, y)
+            move_image(self._frames, x, y, edge=False)
+            self._place = place
+
     def subtract(self, light: Float32Image) -> None:
         """Subtract the clutter from a frame's light (H, W) DN, in place."""
         subtract_clutter(light, self.map.mean)
 
     def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
+        np.minimum(self._frames + np.float32(1 + MIN_FRAMES), np.float32(self._memory + 1), out=self._rates)
+        np.divide(np.float32(1), self._rates, out=self._rates)
         with _Held(self._held, self.map.mean, self.map.deviation):
-            learn_clutter(light, noise, rows, LIMIT, np.float32(self.rate), self.map.mean, self.map.deviation)
+            learn_clutter(light, noise, rows, LIMIT, self._rates, self.map.mean, self.map.deviation)
         self._frames += 1
 
     def squares(self, response: Float32Image, number: int, floor: float, out: Float32Image) -> Float32Image:
@@ -103,8 +134,16 @@ class Clutter:
         """
         level = self.map.levels[number]
         with _Held(self._held, level):
-            learn_levels(response, LIMIT, np.float32(floor), np.float32(self.rate), level)
+            learn_levels(response, LIMIT, np.float32(floor), noise, rows, self._rates, level)
         whiten_response(response, level, noise, rows, WHITENING_MARGIN)
+
+
+def move_image(image: Float32Image, x: int, y: int, *, edge: bool) -> None:
+    """Move an image (H, W) by whole px, in place; edge: repeat its border where it ends, else fill in 0."""
+    height, width = image.shape
+    x, y = max(min(x, width), -width), max(min(y, height), -height)
+    padded = np.pad(image, ((max(y, 0), max(-y, 0)), (max(x, 0), max(-x, 0))), mode="edge" if edge else "constant")
+    image[:] = padded[max(-y, 0) : max(-y, 0) + height, max(-x, 0) : max(-x, 0) + width]
 
 
 class _Held:
@@ -121,23 +160,32 @@ class _Held:
             part[:] = before + np.float32(HELD_RATE) * (part - before)
 
 
+def named_clutter_map(name: str, shape: tuple[int, int]) -> ClutterMap | None:
+    """Return the clutter map of a file; None without a name, and for frames of another shape (H, W)."""
+    if not name:
+        return None
+    learnt = read_clutter_map(Path(name))
+    if learnt.mean.shape == shape:
+        return learnt
+    told = learnt.mean.shape[1], learnt.mean.shape[0], shape[1], shape[0]
+    log.warning("%s: is for frames of %d x %d px, these have %d x %d; clutter is learnt anew", name, *told)
+    return None
+
+
 def read_clutter_map(path: Path) -> ClutterMap:
     """Read a map that write_clutter_map wrote; raise a FormatError for anything else."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, deviation, levels = (np.asarray(file[name], np.float32) for name in ("mean", "deviation", "levels"))
-            frames = int(file["frames"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise FormatError(f"{path}: not a clutter map that irst-stream calibrate wrote ({error})") from error
-    if mean.ndim != 2 or deviation.shape != mean.shape or levels.shape != (FILTERS, *mean.shape):
-        raise FormatError(f"{path}: not a clutter map: expected mean (H, W), got {mean.shape}")
-    return ClutterMap(mean, deviation, levels, frames)
+    what = "a clutter map that irst-stream calibrate wrote"
+    mean, deviation, levels, frames = read_arrays(path, ("mean", "deviation", "levels", "frames"), what)
+    if mean.ndim != 2 or deviation.shape != mean.shape or levels.shape != (FILTERS, *mean.shape) or frames.size != 1:
+        raise FormatError(f"{path}: not {what}: expected mean (H, W), got {mean.shape}")
+    mean, deviation, levels = (np.asarray(part, np.float32) for part in (mean, deviation, levels))
+    return ClutterMap(mean, deviation, levels, int(frames))
 
 
-def write_clutter_map(path: Path, learnt: ClutterMap) -> None:
-    """Write a map as a .npz file."""
+def write_clutter_map(path: Path, learnt: ClutterMap, *, compress: bool = True) -> None:
+    """Write a map as a .npz file; compress: half the size, in a tenth of a second rather than a hundredth."""
     with path.open("wb") as file:
-        np.savez_compressed(
+        (np.savez_compressed if compress else np.savez)(
             file,
             mean=learnt.mean.astype(np.float16),
             deviation=learnt.deviation.astype(np.float16),

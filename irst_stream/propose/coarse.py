@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from irst_stream.propose.compiled import CellWeights, Interpolation, cell_means, interpolate_map
 from irst_stream.types import Floats, Ints, Pixels
 
-__all__ = ["NO_PIXELS", "CellAverager", "Float32Image", "kernel_input", "sample_map"]
+__all__ = ["MIN_GOOD_SHARE", "NO_PIXELS", "CellAverager", "Float32Image", "kernel_input", "sample_map"]
 
 Float32Image = NDArray[np.float32]
 NO_PIXELS = np.zeros(0, np.int64)  # flat indices

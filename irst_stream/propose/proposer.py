@@ -15,29 +15,27 @@ the expected number of remaining dips is the number of false alarms that the set
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from irst_stream.optics import PATCH, psf
 from irst_stream.propose.bad_pixels import BadPixels
-from irst_stream.propose.clutter import Clutter, ClutterMap, read_clutter_map
-from irst_stream.propose.coarse import CellAverager, Float32Image, kernel_input, sample_map
+from irst_stream.propose.clutter import Clutter, ClutterMap, named_clutter_map
+from irst_stream.propose.coarse import MIN_GOOD_SHARE, NO_PIXELS, CellAverager, Float32Image, kernel_input, sample_map
 from irst_stream.propose.compiled import (
-    FILTER_RADIUS,
     OUTLIER_SIGMAS,
     SD_PER_MEAN_ABS,
     Interpolation,
     apply_filter,
     cut_patches,
     find_outliers,
+    heights_above_surroundings,
     is_dark_rim,
     light_centroids,
     local_maxima,
@@ -46,47 +44,35 @@ from irst_stream.propose.compiled import (
     select_regions,
     subtract_background,
 )
+from irst_stream.propose.filters import background_free_matched_filter
+from irst_stream.propose.mask import Excluded, excluded_pixels
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
 
-log = logging.getLogger(__name__)
-
-__all__ = ["PreparedFrame", "Proposals", "Proposer", "cut_regions", "region_corners", "warm_up"]
+__all__ = ["COMPILED", "Proposals", "Proposer", "warm_up"]
 
 CELL_PX = 4  # side of a cell of the background map
 NOISE_CELL_PX = 16  # side of a cell of the noise map
-QUANTISATION_SD = 0.2887  # DN: what rounding to whole numbers adds to the noise
+QUANTISATION_SD = 0.2887  # of a step: what rounding adds to the noise
 FLOAT32_ERROR, MIN_NOISE = 1e-6, 1e-12  # relative to the largest background, and DN: float32 arithmetic's own noise
 NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre gets no region of its own
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
-MAX_PEAKS = 300  # of each filter and frame; of more, the largest are used
+PEAKS_PER_REGION, MIN_PEAKS = 4, 300  # of each filter and frame, where the settings leave their number open
 TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
 TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PreparedFrame:
-    """One frame without background; depends on the frame and on the bad pixels known when it came, and on nothing else.
-
-    light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
-    deviation about the background. min_noise: DN, the noise of the numbers' own rounding.
-    """
-
-    light: Float32Image
-    background: Float32Image
-    noise: Float32Image
-    min_noise: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Proposals:
-    """N regions that may hold a group, the strongest first.
+    """N regions that may hold a group: those of confirmed tracks first, then the strongest.
 
     centres (N, 2): x, y px of the region's light; strength (N,): over the threshold, in the filter that
     responds most, NaN where the settings have no min_snr; noise (N,) and
-    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings.
+    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings;
+    left_peaks: that of peaks beyond `most_peaks`.
     """
 
     centres: Floats
@@ -94,14 +80,19 @@ class Proposals:
     noise: Floats
     background: Floats
     left_out: int
+    left_peaks: int
 
 
 class _FilterPeaks(NamedTuple):
-    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold."""
+    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold.
+
+    left_out: the number of peaks and dips that were not examined.
+    """
 
     xy: Floats
     strength: Floats
     dips: Floats
+    left_out: int
 
     def above(self, threshold: float, tracked_threshold: float, tracked: Floats) -> tuple[Floats, Floats]:
         """Return the peaks above a threshold, and their strength in units of it.
@@ -109,17 +100,8 @@ class _FilterPeaks(NamedTuple):
         tracked (M, 2) px: places of tracks, about which the lower tracked_threshold counts.
         """
         keep = self.strength > threshold
-        if len(tracked):
-            near = np.abs(self.xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX
-            keep |= near & (self.strength > tracked_threshold)
+        keep |= _is_near(self.xy, tracked) & (self.strength > tracked_threshold)
         return self.xy[keep], self.strength[keep] / threshold
-
-
-class _SeparableFilter(NamedTuple):
-    """A sum of separable kernels: weights (K,), K even, and taps (K, FILTER_RADIUS + 1) from the centre outwards."""
-
-    weights: Float32Image
-    taps: Float32Image
 
 
 class _NoiseMap(NamedTuple):
@@ -130,30 +112,44 @@ class _NoiseMap(NamedTuple):
 
 
 class Proposer:
-    """Searches the frames of one sensor; keeps its dead and hot pixels from frame to frame, and nothing else.
+    """Searches the frames of one sensor; keeps its bad pixels from frame to frame, and its static `clutter` or None.
 
     The first instance compiles the kernels, or loads them from the cache.
     """
 
-    def __init__(self, settings: ProposeSettings, shape: tuple[int, int], learnt: ClutterMap | None = None) -> None:
-        """shape: rows, columns of the frames; learnt: their static clutter, where it is known already."""
+    def __init__(
+        self,
+        settings: ProposeSettings,
+        shape: tuple[int, int],
+        learnt: ClutterMap | None = None,
+        excluded: Excluded | None = None,
+    ) -> None:
+        """shape: rows, columns of the frames; learnt: their static clutter, where it is known already; excluded (H, W):
+        pixels that are not searched, beside those that the settings exclude.
+        """
         check_search(settings)
-        compile_in_child("the search", cut_patches, warm_up)
+        compile_in_children(COMPILED)
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
-        self._known_share: tuple[Ints, Float32Image | None] = self._bad_pixels.known, None
+        self._excluded = _either(excluded, excluded_pixels(settings, shape))
+        self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
-        self._filters = tuple(_background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
-        self._clutter = (
-            Clutter(settings.clutter_frames, shape, learnt or _learnt(settings, shape)) if settings.clutter_frames else None
+        missing_share = self._cells.good_share(self._excluded_at)
+        self._missing = self._bad_pixels.known, self._excluded_at, missing_share  # see _missing_pixels
+        self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
+        self.clutter = (
+            Clutter(settings.clutter_frames, shape, learnt or named_clutter_map(settings.clutter_map, shape))
+            if settings.clutter_frames
+            else None
         )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
         self._tracked = np.zeros((0, 2))
+        self._place = 0, 0
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._squares = np.empty(shape if self._clutter else (0, 0), np.float32)
+        self._squares = np.empty(shape if self.clutter else (0, 0), np.float32)
         self._indices = np.empty(shape[0] * shape[1], np.int64)
 
     @property
@@ -161,43 +157,63 @@ class Proposer:
         """(M, 2) x, y of the pixels known to be bad."""
         return _to_xy(self._bad_pixels.known, self._shape[1])
 
-    def prepare(self, pixels: Pixels) -> PreparedFrame:
+    @property
+    def excluded(self) -> Excluded | None:
+        """Which pixels (H, W) are not searched; None where all are."""
+        return self._excluded
+
+    def recall(self, bad_pixels: Ints) -> None:
+        """Begin with pixels (N, 2) x, y that an earlier run knew to be bad; those outside the frame are ignored."""
+        inside = ((bad_pixels >= 0) & (bad_pixels < self._shape[::-1])).all(axis=1)
+        self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, self._shape[1]])))
+
+    def prepare(
+        self, pixels: Pixels, place: tuple[int, int] | None = (0, 0), step_dn: float | None = None
+    ) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
-        pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement.
+        pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement. place: x, y px of
+        any still object, from where the sensor saw it first; None where the platform has moved by nobody knows how much:
+        then no clutter is learnt. step_dn: see Frame.
         """
-        known = bad = self._bad_pixels.known
-        means, not_finite = self._cells.average(pixels, known)
+        learns, self._place = place is not None, place or self._place
+        known = self._bad_pixels.known
+        bad, share = self._missing_pixels(known)
+        means, not_finite = self._cells.average(pixels, bad)
         if not_finite:
-            bad = np.union1d(known, np.flatnonzero(~np.isfinite(pixels)))
-        background = self._cells.median(means, self._cells.good_share(bad) if not_finite else self._good_share())
+            bad = np.union1d(bad, np.flatnonzero(~np.isfinite(pixels)))
+            share = self._cells.good_share(bad)
+        background = self._cells.median(means, share)
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
-        if self._clutter is not None:
-            self._clutter.subtract(light)
-        rounding = max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
-        min_noise = QUANTISATION_SD if pixels.dtype != np.float32 else rounding
-        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if not_finite else None)
+        if self.clutter is not None:
+            self.clutter.follow(self._place)
+            self.clutter.subtract(light)
+        step_dn = float(pixels.dtype != np.float32) if step_dn is None else step_dn
+        min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
+        many = not_finite or self._excluded is not None
+        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if many else None)
         expanded = self._expand(noise)
-        if self._clutter is not None:
-            self._clutter.learn(light, *expanded)
-            return PreparedFrame(light, background, noise, min_noise)
+        if self.clutter is not None:
+            if learns:
+                self.clutter.learn(light, *expanded)
+            return PreparedFrame(light, background, noise, min_noise, self._place)
         known_light = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
         known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
         outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
         light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
-        return PreparedFrame(light, background, noise, min_noise)
+        return PreparedFrame(light, background, noise, min_noise, self._place)
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.
 
-        neighbours: frames before and after it. All frames are averaged, which shows fainter targets as long as these move
-        by less than their own width, about a pixel, from the first frame to the last.
+        neighbours: frames before and after it. All frames are averaged, where the frame itself sees the scene, which shows
+        fainter targets as long as these move by less than their own width, about a pixel, from the first frame to the last.
         """
-        light, share = self._average([prepared, *neighbours])
+        light, share = self._average(prepared, neighbours)
         min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
         wide = self._search(light, 0, min_noise, share)
-        has_clouds = self._clutter is None and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        has_clouds = not self._knows_clutter and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
         searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
         held = self.settings.tracked_share
@@ -205,23 +221,35 @@ class Proposer:
         kept = [p.above(limit, held * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
-        most = self.settings.most_regions
+        if self._excluded is not None:  # a region whose light lies beyond the mask's edge
+            column, row = np.clip(np.rint(centres.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
+            searched = ~self._excluded[row, column]
+            centres, strength = centres[searched], strength[searched]
+        first = np.argsort(~_is_near(centres, self._tracked), kind="stable")
+        centres, strength, most = centres[first], strength[first], self.settings.most_regions
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
         noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
         strength = strength if self.settings.min_snr else np.full(len(centres), np.nan)
-        return Proposals(centres, strength, noise, background, left_out)
+        return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
 
     def _raised_threshold(self, dips: Floats, allowed: float) -> float:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
-        return self._threshold if self._clutter is not None else _raised_threshold(self._threshold, dips, allowed)
+        return self._threshold if self._knows_clutter else _raised_threshold(self._threshold, dips, allowed)
 
-    def _good_share(self) -> Float32Image | None:
-        """Return the share of each cell's pixels that are not known to be bad, None where all are good."""
-        known = self._bad_pixels.known
-        if self._known_share[0] is not known:
-            self._known_share = known, self._cells.good_share(known)
-        return self._known_share[1]
+    @property
+    def _knows_clutter(self) -> bool:
+        return self.clutter is not None and self.clutter.is_learnt
+
+    def _missing_pixels(self, known: Ints) -> tuple[Ints, Float32Image | None]:
+        """Return the flat indices of excluded and of known bad pixels, and the share of each cell's pixels without them.
+
+        The share is None where no pixel is missing.
+        """
+        if self._missing[0] is not known:
+            bad = np.union1d(known, self._excluded_at)
+            self._missing = known, bad, self._cells.good_share(bad)
+        return self._missing[1:]
 
     def _noise_map(self, image: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
         """Return a coarse map of an image's noise, at least min_noise; a group is too small to affect it.
@@ -232,9 +260,14 @@ class Proposer:
         noise = self._noise_cells.median(means, share) * SD_PER_MEAN_ABS
         return np.asarray(np.maximum(noise, min_noise), np.float32)
 
-    def _local_noise(self, squares: Float32Image, min_noise: float) -> Float32Image:
-        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about."""
+    def _local_noise(self, squares: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
+        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about.
+
+        share: of good pixels in each noise cell, None where all are good.
+        """
         means = cv2.blur(self._noise_cells.average(squares)[0], (3, 3), borderType=cv2.BORDER_REFLECT)
+        if share is not None:
+            means = means / np.maximum(cv2.blur(share, (3, 3), borderType=cv2.BORDER_REFLECT), MIN_GOOD_SHARE)
         return np.asarray(np.maximum(np.sqrt(means), min_noise), np.float32)
 
     def _expand(self, noise: Float32Image) -> _NoiseMap:
@@ -251,56 +284,72 @@ class Proposer:
     def hold(self, xy: Floats) -> None:
         """Search more closely, and learn clutter slowly, about these places (N, 2) px of tracks, until the next call."""
         self._tracked = np.asarray(xy, np.float64)
-        if self._clutter is not None:
-            self._clutter.hold(xy)
+        if self.clutter is not None:
+            self.clutter.hold(xy)
 
     def forget_clutter(self) -> None:
         """Begin to learn the static clutter from nothing."""
-        if self._clutter is not None:
-            self._clutter = Clutter(self.settings.clutter_frames, self._shape)
+        if self.clutter is not None:
+            self.clutter = Clutter(self.settings.clutter_frames, self._shape)
 
     def _search(self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None) -> _FilterPeaks:
         """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
         response = self._response
         self.filter(light, number, response)
-        if self._clutter is None:
+        response.ravel()[self._excluded_at] = 0
+        if self.clutter is None:
             noise = self._expand(self._noise_map(response, min_noise, share))
         else:
             noise = self._expand(
-                self._local_noise(self._clutter.squares(response, number, min_noise, self._squares), min_noise)
+                self._local_noise(self.clutter.squares(response, number, min_noise, self._squares), min_noise, share)
             )
-            self._clutter.whiten(response, number, min_noise, *noise)
+            self.clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, lowest))
-        largest = _largest(snrs)
-        at, snrs = at[largest], snrs[largest]
+        used = self._most_important(at, snrs)
+        left_out, at, snrs = len(at) - len(used), at[used], snrs[used]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
+        if self.settings.min_height > 0:
+            high = self._stands_out(light, at, rises)
+            at, strength, rises = at[high], strength[high], rises[high]
         dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
-        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold])
+        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
 
-    def _average(self, frames: Sequence[PreparedFrame]) -> tuple[Float32Image, Float32Image | None]:
+    def _most_important(self, at: Ints, snrs: Float32Image) -> Ints:
+        """Return the rows of at most most_peaks peaks, in their order: those near tracks first, then the largest.
+
+        at (K,): flat indices; snrs (K,).
+        """
+        most = self.settings.most_peaks or max(PEAKS_PER_REGION * self.settings.most_regions, MIN_PEAKS)
+        if len(snrs) <= most:
+            return np.arange(len(snrs))
+        important = np.where(_is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
+        return np.sort(np.argpartition(-important, most)[:most])
+
+    def _stands_out(self, light: Float32Image, at: Ints, rises: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell which peaks, and dips where not rises, at flat indices (K,) stand out from all their surroundings."""
+        above, below = (heights_above_surroundings(light, at, sign) for sign in (1.0, -1.0))
+        return np.asarray(np.where(rises, above, below) >= self.settings.min_height)
+
+    def _average(
+        self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame]
+    ) -> tuple[Float32Image, Float32Image | None]:
         """Return the mean light, 0 where a pixel is bad in any frame, and the share of good pixels in each noise cell.
 
         The share is None where too few pixels are bad to matter.
         """
-        lights = tuple(frame.light for frame in frames)
-        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size:
+        lights = (prepared.light, *(seen_from(prepared, other) for other in neighbours))
+        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size and self._excluded is None:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
         return self._light, self._noise_cells.good_share(bad)
 
 
-def _learnt(settings: ProposeSettings, shape: tuple[int, int]) -> ClutterMap | None:
-    """The clutter map that the settings name; None without one, and for frames of another size."""
-    if not settings.clutter_map:
-        return None
-    learnt = read_clutter_map(Path(settings.clutter_map))
-    if learnt.mean.shape == shape:
-        return learnt
-    told = learnt.mean.shape[1], learnt.mean.shape[0], shape[1], shape[0]
-    log.warning("%s: is for frames of %d x %d px, these have %d x %d; clutter is learnt anew", settings.clutter_map, *told)
-    return None
+def _either(one: Excluded | None, other: Excluded | None) -> Excluded | None:
+    """The pixels (H, W) that either excludes; None where neither excludes any."""
+    known = [excluded for excluded in (one, other) if excluded is not None]
+    return np.logical_or.reduce(known) if known else None
 
 
 @cache
@@ -309,7 +358,7 @@ def warm_up() -> None:
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
-        proposer = Proposer(ProposeSettings(), pixels.shape)
+        proposer = Proposer(ProposeSettings(min_height=0.1), pixels.shape)
         prepared = proposer.prepare(pixels)
         for neighbours in (0, 2, 4):
             found = proposer.propose(prepared, neighbours * [prepared])
@@ -317,53 +366,14 @@ def warm_up() -> None:
         cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners, found.background)
 
 
-def cut_regions(frames: Sequence[Frame], prepared: Sequence[PreparedFrame], corners: Ints, ceiling: Floats) -> Float32Image:
-    """Cut the same N regions out of T frames: (N, T, 11, 11) DN, background removed, NaN at bad pixels.
-
-    corners (N, 2): x, y of the regions' first pixels; ceiling (N,): DN, the value given to saturated pixels.
-    """
-    patches = np.empty((len(corners), len(frames), *PATCH), np.float32)
-    for t, (frame, ready) in enumerate(zip(frames, prepared, strict=True)):
-        full_scale = np.float32(frame.full_scale)
-        cut_patches(kernel_input(frame.pixels), ready.light, corners, full_scale, ceiling.astype(np.float32), patches, t)
-    return patches
+COMPILED = CompiledPart("the search", cut_patches, warm_up)
 
 
-def region_corners(centres: Floats, shape: tuple[int, int]) -> Ints:
-    """Return the first pixels (N, 2), x, y, of regions of PATCH about centres (N, 2) px, kept inside the frame (H, W)."""
-    half, room = (np.array(PATCH[::-1]) - 1) / 2, np.array(shape[::-1]) - PATCH[::-1]
-    return np.clip(np.rint(centres - half), 0, room).astype(np.int64)
-
-
-def _background_free_matched_filter(sigma_px: float, size: int, order: int) -> _SeparableFilter:
-    """Return the matched filter of a target anywhere in the centre pixel, blind to polynomials up to an order.
-
-    size: px a side. The filter has unit norm, so that white noise keeps its standard deviation.
-    """
-    places = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 0.5, 11)]), axis=-1) + size // 2
-    image = psf(places, (size, size), sigma_px).mean(axis=(0, 1)).ravel()
-    y, x = np.indices((size, size)).reshape(2, -1) - size // 2
-    powers = [x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)]
-    base = np.linalg.qr(np.stack(powers, axis=1).astype(np.float64))[0]
-    residual = image - base @ (base.T @ image)
-    return _separate((residual / np.linalg.norm(residual)).reshape(size, size))
-
-
-def _separate(kernel: Floats) -> _SeparableFilter:
-    """Write a kernel that equals its mirror image and its transpose as a sum of separable ones, by its eigenvectors."""
-    weights, vectors = np.linalg.eigh(kernel)
-    kept = np.abs(weights) > 1e-9 * np.abs(weights).max()
-    half = vectors[len(kernel) // 2 :, kept].T
-    odd = kept.sum() % 2
-    taps = np.pad(half, ((0, odd), (0, FILTER_RADIUS + 1 - half.shape[1])))
-    return _SeparableFilter(np.pad(weights[kept], (0, odd)).astype(np.float32), taps.astype(np.float32))
-
-
-def _largest(snrs: Float32Image) -> Ints:
-    """Return the rows of the MAX_PEAKS largest values, in their order; all rows where there are no more."""
-    if len(snrs) <= MAX_PEAKS:
-        return np.arange(len(snrs))
-    return np.sort(np.argpartition(-snrs, MAX_PEAKS)[:MAX_PEAKS])
+def _is_near(xy: NDArray[Any], tracked: Floats) -> NDArray[np.bool_]:
+    """Tell which places (K, 2) px are near those (M, 2) px of tracks."""
+    if not len(tracked) or not len(xy):
+        return np.zeros(len(xy), np.bool_)
+    return np.asarray(np.abs(xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX)
 
 
 def _raised_threshold(base: float, dips: Floats, allowed: float) -> float:

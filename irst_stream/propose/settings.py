@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from irst_stream.optics import SIGMA
 from irst_stream.settings import about, refuse
 
-__all__ = ["ProposeSettings", "check_search"]
+__all__ = ["Polygon", "ProposeSettings", "check_search"]
+
+Polygon: TypeAlias = tuple[tuple[float, float], ...]  # corners x, y px
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,20 @@ class ProposeSettings:
         float, about("False regions per frame that noise alone may raise. Smaller values miss fainter targets.")
     ] = 0.5
     most_regions: Annotated[
-        int, about("Largest number of regions per frame, the strongest first. Those left out are counted.")
+        int,
+        about(
+            "Largest number of regions per frame: those of confirmed tracks first, then the strongest. Those left out are"
+            ' counted as event "regions". More take more time.'
+        ),
     ] = 32
+    most_peaks: Annotated[
+        int,
+        about(
+            "Largest number of peaks of a filter's response that are examined per frame, bright and dark ones together:"
+            ' those near confirmed tracks first, then the largest. Those left out are counted as event "peaks". 0: four'
+            " times most_regions, at least 300."
+        ),
+    ] = 0
     average: Annotated[
         int,
         about(
@@ -33,6 +47,13 @@ class ProposeSettings:
     min_snr: Annotated[
         float,
         about("Least strength of a peak over its local noise; 0: as false_alarms asks. Real noise has heavier tails."),
+    ] = 0.0
+    min_height: Annotated[
+        float,
+        about(
+            "Least height of a peak above the brightest of its surroundings, as a share of that above their median; 0:"
+            " none. A point's is nearly 1, that of an edge or a line nearly 0. For cluttered single images."
+        ),
     ] = 0.0
     tracked_share: Annotated[
         float,
@@ -55,6 +76,22 @@ class ProposeSettings:
             " folder. Needs clutter_frames."
         ),
     ] = ""
+    mask: Annotated[
+        str,
+        about(
+            "A gray PNG of the frames' size, black where they are not searched; relative to the configuration's folder."
+            " irst-stream calibrate writes one of burnt-in text and borders. What is not searched counts as missing pixels."
+        ),
+    ] = ""
+    include: Annotated[
+        tuple[Polygon, ...],
+        about(
+            "Polygons, each a list of corners [x, y] px: only what lies within any of them is searched. Empty: everything."
+        ),
+    ] = ()
+    exclude: Annotated[
+        tuple[Polygon, ...], about("Polygons, each a list of corners [x, y] px: what lies within is not searched.")
+    ] = ()
 
 
 def check_search(settings: ProposeSettings) -> None:
@@ -69,14 +106,24 @@ def _faults(settings: ProposeSettings) -> Iterator[str]:
         yield f"propose.false_alarms: expected 0.000001 to 100 per frame, got {settings.false_alarms}"
     if not 1 <= settings.most_regions <= 10_000:
         yield f"propose.most_regions: expected 1 to 10,000, got {settings.most_regions}"
+    if not 0 <= settings.most_peaks <= 1_000_000:
+        yield f"propose.most_peaks: expected 0 to 1,000,000, got {settings.most_peaks}"
     if not 0 <= settings.clutter_frames <= 1_000_000:
         yield f"propose.clutter_frames: expected 0 to 1,000,000, got {settings.clutter_frames}"
     if not 0.1 <= settings.tracked_share <= 1:
         yield f"propose.tracked_share: expected 0.1 to 1, got {settings.tracked_share}"
+    if not 0 <= settings.min_height < 1:
+        yield f"propose.min_height: expected 0 to below 1, got {settings.min_height}"
     for name in ("min_snr", "min_noise_dn"):
         if not 0 <= getattr(settings, name) < 1e6:
             yield f"propose.{name}: expected 0 or more, got {getattr(settings, name)}"
     if settings.clutter_map and not settings.clutter_frames:
         yield "propose.clutter_map: needs clutter_frames above 0"
+    for name in ("include", "exclude"):
+        for k, polygon in enumerate(getattr(settings, name)):
+            if len(polygon) < 3:
+                yield f"propose.{name}[{k}]: expected 3 corners [x, y] or more, got {len(polygon)}"
+            elif not all(-1e6 < value < 1e6 for corner in polygon for value in corner):
+                yield f"propose.{name}[{k}]: expected corners of finite numbers, px"
     if settings.average not in (1, 3, 5):
         yield f"propose.average: expected 1, 3 or 5 frames, got {settings.average}"

@@ -12,6 +12,7 @@ from irst_stream.resolve.cells import read_cells, read_peaks
 from irst_stream.resolve.choose import choose
 from irst_stream.resolve.claims import read_claims
 from irst_stream.resolve.nearest import keep_nearest, reassign_to_nearest
+from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.resolve.residuals import weigh_by_strength, without_residuals
 from irst_stream.resolve.settings import ClaimSettings, Readout
 from irst_stream.types import Detections, Floats, RegionOutput, Window
@@ -26,6 +27,10 @@ class Resolver(Protocol):
     def alarm(self) -> str:
         """A failure of the fit and its fallback, in one line; "" while there is none."""
 
+    @property
+    def watch(self) -> PsfWatch | None:
+        """What the sensor's targets say of its PSF; None without a fit."""
+
     def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:
         """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
 
@@ -34,7 +39,7 @@ class FitResolver:
     """Fits the imaging model, without a network."""
 
     def __init__(self, fitter: Fitter) -> None:
-        self._fits, self._settings = RegionFits(fitter), fitter.settings
+        self._fits, self._settings, self.watch = RegionFits(fitter), fitter.settings, PsfWatch(fitter.psf)
 
     @property
     def alarm(self) -> str:
@@ -46,7 +51,9 @@ class FitResolver:
         found = self._fits(window, [NO_TARGETS] * len(window.patches))
         found = [weigh_by_strength(*pair) for pair in zip(found, window.strength, strict=True)]
         detections = gather(window, found, self._settings.score_radius_px)
-        return without_residuals(detections, self._settings.model_error)
+        detections = without_residuals(detections, self._settings.model_error)
+        self.watch.add(window, detections)
+        return detections
 
 
 class NetworkResolver:
@@ -63,6 +70,7 @@ class NetworkResolver:
         """amplitude: the known amplitude of one target, DN, for readout "peaks"; fitter: for readout "best"."""
         self._readout, self._grid, self._claims = readout, grid, claims
         self._amplitude, self._fits = amplitude, RegionFits(fitter) if fitter else None
+        self.watch = PsfWatch(fitter.psf) if fitter else None
 
     @property
     def alarm(self) -> str:
@@ -76,7 +84,10 @@ class NetworkResolver:
         if self._fits is not None:
             fitted = reassign_to_nearest(window, self._fits(window, found))
             found = [choose(*pair) for pair in zip(found, fitted, strict=True)]
-        return gather(window, found)
+        detections = gather(window, found)
+        if self.watch is not None:
+            self.watch.add(window, detections)
+        return detections
 
     def _read(self, output: RegionOutput) -> RegionTargets:
         """Return the targets of one region's output, in px of the region's patch."""

@@ -17,12 +17,12 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-__all__ = ["compile_in_child", "compiled"]
+__all__ = ["CompiledPart", "compile_in_children", "compiled"]
 
 COMPILING = "IRST_STREAM_COMPILING"  # environment variable, set in the child process that compiles
 log = logging.getLogger(__name__)
@@ -38,21 +38,50 @@ def compiled(function):  # type: ignore[no-untyped-def]
     return function
 
 
-def compile_in_child(name: str, last: Any, warm_up: Callable[[], None]) -> None:
-    """Compile functions in a child process, if they are not cached yet.
+class CompiledPart(NamedTuple):
+    """Functions that are compiled together.
 
     name: of the functions, for the log. warm_up: a module-level function that calls all of them. last: the one that warm_up
     calls last; if it is cached, all are.
+    """
+
+    name: str
+    last: Any
+    warm_up: Callable[[], None]
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether nothing is to be compiled, or no cache can be written."""
+        cache = self.last._cache
+        return not isinstance(cache, _FolderCache) or cache.has_entries()
+
+
+def compile_in_children(*parts: CompiledPart) -> list[str]:
+    """Compile the parts that are not cached yet, each in a child process, all at once; return their names.
 
     Freshly compiled and cached code differ in the last bits of their results. Compiling in a child makes every process load
     the same cache, so that all processes give the same bytes.
     """
-    cache = last._cache
-    if COMPILING in os.environ or not isinstance(cache, _FolderCache) or cache.has_entries():
-        return
-    log.info("compiling %s, once on this machine; this takes up to a minute", name)
-    code = f"from {warm_up.__module__} import {warm_up.__name__}; {warm_up.__name__}()"
-    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, env={**os.environ, COMPILING: "1"})
+    missing = [part for part in parts if COMPILING not in os.environ and not part.is_cached]
+    if not missing:
+        return []
+    names = [part.name for part in missing]
+    text = "compiling %s, once on this machine; this takes a minute or two (irst-stream warm-up does it ahead)"
+    log.info(text, ", ".join(names))
+    options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options["env"] = {**os.environ, COMPILING: "1"}
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        for part in missing:
+            code = f"from {part.warm_up.__module__} import {part.warm_up.__name__}; {part.warm_up.__name__}()"
+            children.append(subprocess.Popen([sys.executable, "-c", code], **options))
+        for child in children:
+            child.wait()
+    finally:
+        for child in children:
+            child.kill()  # after Ctrl-C; no effect on one that has ended
+            child.wait()
+    return names
 
 
 class _IndexFile(IndexDataCacheFile):

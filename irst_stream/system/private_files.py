@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from irst_stream.errors import OutputError, SourceError
+from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 
 __all__ = ["cache_folder", "read_private", "write_private"]
 
@@ -21,7 +22,7 @@ def read_private(path: Path) -> bytes:
     """Read a file, after checking that no other user but root can have written it; raises a SourceError."""
     _check_private(path)
     try:
-        return path.read_bytes()
+        return read_bounded(path, MAX_DATA_BYTES)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
 

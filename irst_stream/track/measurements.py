@@ -27,10 +27,13 @@ class Measurements(NamedTuple):
     amplitudes: Floats
 
 
-def to_measurements(detections: Detections, first_id: int, frame_s: float, settings: TrackSettings) -> Measurements:
+def to_measurements(
+    detections: Detections, density: Floats, first_id: int, frame_s: float, settings: TrackSettings
+) -> Measurements:
     """Convert detections in the stabilised frame, with the settings' values where they give no covariance or amplitude_sd.
 
-    first_id: id of the track that the first detection may start, the others' follow; frame_s: seconds from frame to frame.
+    density (N,): of clutter at each detection, px^-2 and frame; first_id: id of the track that the first detection may
+    start, the others' follow; frame_s: seconds from frame to frame.
     """
     s, n = settings, len(detections)
     errors_in_state = s.shared_frames > 0
@@ -46,25 +49,27 @@ def to_measurements(detections: Detections, first_id: int, frame_s: float, setti
     columns[:, :2] = detections.xy
     columns[:, 2:BIRTH_PROBABILITY] = cov.reshape(-1, 4)[:, [0, 1, 3]] * (WHITE_NOISE_SHARE if errors_in_state else 1.0)
     columns[:, [2, 4]] += s.jitter_px**2
-    columns[:, BIRTH_PROBABILITY], columns[:, LOG_RATIO] = _birth_and_clutter(detections.score, s)
+    columns[:, BIRTH_PROBABILITY], columns[:, LOG_RATIO] = _birth_and_clutter(detections.score, density, s)
     columns[:, ERROR_VAR] = cov[:, 0, 0] + cov[:, 1, 1]
     error_sources = first_id + np.arange(n)
     if errors_in_state:
-        columns[:, [2, 4]] += window_noise(s.shared_frames) * frame_s**3 * (s.sway_px_s**2 + s.own_sway_px_s**2)
+        variance = s.manoeuvre_px_s2**2 + s.own_manoeuvre_px_s2**2
+        columns[:, [2, 4]] += window_noise(s.shared_frames, float(f"{frame_s:.3g}"), s.manoeuvre_s) * variance
         parts, shared = _error_parts(detections.factor, cov, known)
         columns[:, ERROR_PARTS:] = parts.reshape(n, 2 * MAX_ERROR_PARTS)
         first_row: dict[int, int] = {}
         first_of_region = [first_row.setdefault(region, row) for row, region in enumerate(detections.region.tolist())]
-        error_sources = first_id + np.where(shared, first_of_region, np.arange(n))
+        same = np.array(first_of_region, np.int64)  # of no detections, too: another type would be compiled anew
+        error_sources = first_id + np.where(shared, same, np.arange(n))
     return Measurements(columns, error_sources, amplitudes)
 
 
-def _birth_and_clutter(score: Floats, s: TrackSettings) -> tuple[Floats, Floats]:
+def _birth_and_clutter(score: Floats, density: Floats, s: TrackSettings) -> tuple[Floats, Floats]:
     """By each detection's score (N,), 1 where it is NaN: the probability that it is a new target if no target explains it,
     at least 1e-12; and the log of the detection probability over the density of clutter and new targets, px^2.
     """
     sure = np.minimum(np.maximum(np.where(np.isnan(score), 1.0, score), 0.0), 1.0)
-    clutter = s.clutter_density + s.low_score_false_alarms * (1 - sure)
+    clutter = density + s.low_score_false_alarms * (1 - sure)
     birth = np.maximum(s.birth_density * sure / (s.birth_density * sure + clutter), 1e-12)
     return birth, np.log(s.detection_probability / (clutter + s.birth_density))
 

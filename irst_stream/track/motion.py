@@ -2,14 +2,16 @@
 
 A state is x, y, vx, vy, and ax, ay where the model has accelerations; px and seconds. Transitions are (D, D). Process
 noise (D, D) is white noise on the highest derivative, of spectral density 1, integrated exactly (van Loan): two steps of
-dt / 2 give what one step of dt gives. A model of one's own is one more record, and tests/track/test_motion.py checks it.
+dt / 2 give what one step of dt gives. The settings state accelerations that last for a while (an Ornstein-Uhlenbeck
+process); `density` turns them into white noise that is as strong over longer times. A model of one's own is one more
+record, and tests/track/test_motion.py checks it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,18 +22,32 @@ __all__ = ["MODELS", "Mode", "MotionModel", "window_noise"]
 
 
 class Mode(NamedTuple):
-    """One way to move: transition(dt, rate) (D, D), rate: TrackSettings.turn_rad_s; sway: factor of the settings' sways."""
+    """One way to move: transition(dt, rate) (D, D), rate: TrackSettings.turn_rad_s; agility: factor of accelerations."""
 
     transition: Callable[[float, float], Floats]
-    sway: float = 1.0
+    agility: float = 1.0
+
+
+def white_acceleration(lasting_s: float) -> float:
+    """Density, px^2/s^3, of white noise as strong as accelerations of variance 1 px^2/s^4 and that correlation time."""
+    return 2 * lasting_s
+
+
+def white_jerk(lasting_s: float) -> float:
+    """Density, px^2/s^5, of the white jerk that drives accelerations of variance 1 px^2/s^4 and that correlation time."""
+    return 2 / lasting_s
 
 
 class MotionModel(NamedTuple):
-    """A motion model: noise(dt) (D, D) of D = size numbers, and its modes, which interact (IMM) where there are several."""
+    """A motion model: noise(dt) (D, D) of D = size numbers, and its modes, which interact (IMM) where there are several.
+
+    density: of that noise, from the correlation time of accelerations, TrackSettings.manoeuvre_s, and their variance 1.
+    """
 
     size: int
     noise: Callable[[float], Floats]
     modes: tuple[Mode, ...]
+    density: Callable[[float], float] = white_acceleration
 
 
 def _velocity(dt: float, _: float = 0.0) -> Floats:
@@ -59,14 +75,20 @@ def _acceleration_noise(dt: float) -> Floats:
     return _both_axes(line)
 
 
-@cache
-def window_noise(frames: int) -> float:
-    """By what variance, px^2, a target's mean place over a window strays from its place in the middle frame, if frames are
-    1 s apart and its acceleration is white, of 1 px^2/s^3.
+@lru_cache(maxsize=64)
+def window_noise(frames: int, frame_s: float, lasting_s: float) -> float:
+    """Variance, px^2, of a target's mean place over a window of that many frames about its place in the middle frame.
+
+    frame_s: from frame to frame; the target's acceleration has variance 1 px^2/s^4 and correlation time lasting_s. Straight
+    motion does not move the mean. 0 for a window of one frame.
     """
-    half = frames // 2
-    pairs = [(min(j, k), max(j, k)) for j in range(1, half + 1) for k in range(1, half + 1)]
-    return 2 / frames**2 * sum(near**2 * (3 * far - near) / 6 for near, far in pairs)
+    half, steps = frames // 2, 8
+    times = (np.arange(half * steps) + 0.5) / steps  # of an acceleration, in frames from the middle
+    reach = np.arange(1, half + 1)[:, None] - times
+    weight = np.tile(np.maximum(reach, 0.0).sum(axis=0), 2) / (frames * steps)
+    apart = np.concatenate([-times, times])
+    correlation = np.exp(-np.abs(apart[:, None] - apart) * frame_s / lasting_s)
+    return float(frame_s**4 * weight @ correlation @ weight)
 
 
 def _turn(dt: float, rate: float) -> Floats:
@@ -90,7 +112,7 @@ def _both_axes(line: list[list[float]]) -> Floats:
 
 MODELS = {
     "velocity": MotionModel(4, _velocity_noise, (Mode(_velocity),)),
-    "acceleration": MotionModel(6, _acceleration_noise, (Mode(_acceleration),)),
+    "acceleration": MotionModel(6, _acceleration_noise, (Mode(_acceleration),), white_jerk),
     "turn": MotionModel(4, _velocity_noise, (Mode(_turn),)),
     "imm": MotionModel(
         4, _velocity_noise, (Mode(_velocity, 0.1), Mode(_velocity, 2.0), Mode(_turn, 0.3), Mode(_turn_back, 0.3))

@@ -12,7 +12,8 @@ import numpy as np
 
 from irst_stream.chain.platform import frame_centre, is_known, to_frame, to_world
 from irst_stream.errors import UsageError
-from irst_stream.system.numba_cache import compile_in_child
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children
+from irst_stream.track.clutter import ClutterMap, confirm_score, density_at, false_detections, learn
 from irst_stream.track.compiled import (
     AMPLITUDE,
     CONFIRMED,
@@ -35,24 +36,27 @@ from irst_stream.track.motion import MODELS
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Detections, Floats, Pose, Stamp, Tracks
 
-__all__ = ["Tracker"]
+__all__ = ["COMPILED", "Tracker"]
 
 MEAN_LIFE_FRAMES = 1000.0  # of a target in view, roughly
 # Errors decorrelate by this power of the windows' overlap: it makes the filter's covariances consistent.
 DECORRELATION_POWER = 1.7
 BRIGHTNESS_LEARNING_RATE = 0.05  # weight of each new detection in the usual brightness
 MAX_GAP_S = 10.0  # between frames: after a longer one all targets are taken to be gone
-MIN_OWN_SWAY = 0.5  # factor of own_sway_px_s in calm modes: a group that flies calmly may still move within
+MIN_OWN_AGILITY = 0.5  # factor of own_manoeuvre_px_s2 in calm modes: a group that flies calmly may still move within
 MODE_PERSISTENCE = 0.98  # probability that a motion mode continues, from frame to frame
 MAX_LATE_FRAMES = 64  # kept for late frames, besides those of the lag
 
 
 def warm_up() -> None:
     """Compile the tracker's functions, or load them from the cache, so that no later call waits for it."""
-    compile_in_child("the tracker", smooth_back, warm_up)
+    compile_in_children(COMPILED)
     tracker = Tracker(TrackSettings(smoothing_lag=1))
     for k in range(3):
         tracker.step(Detections.bare(Stamp("", 0, k, k), np.zeros((1, 2)), np.ones(1), np.ones(1)))
+
+
+COMPILED = CompiledPart("the tracker", smooth_back, warm_up)
 
 
 class _Input(NamedTuple):
@@ -67,12 +71,14 @@ class _FrameState(NamedTuple):
     """The hypotheses after a frame, and the prediction step that led to them, which smoothing needs.
 
     pose: the platform's, or the last known one; brightness: mean and variance of amplitudes, see clutter_brightness;
-    error_correlation: of consecutive detections' errors, negative where errors are not part of the state.
+    clutter: as measured so far; error_correlation: of consecutive detections' errors, negative where errors are not part of
+    the state.
     """
 
     given: _Input
     pose: Pose | None
     beliefs: Beliefs
+    clutter: ClutterMap
     brightness: tuple[float, float]
     transition: Floats
     noise: Floats
@@ -86,18 +92,19 @@ class _FrameState(NamedTuple):
 class Tracker:
     """Tracks the targets of one sensor.
 
-    `shape` (H, W) of the sensor's frames: poses roll about their centre; None where no pose rolls. `late` counts the frames
-    that were dropped because they came too late, `exhausted` those whose associations used up the settings' max_steps;
-    `next_id` is the next new track's.
+    `shape` (H, W) of the sensor's frames: poses roll about their centre; None where no pose rolls. `repeats`: consecutive
+    frames in which one false alarm may be detected; 0: as many as detections share. `late` counts the frames
+    that were dropped because they came too late, `exhausted` those that used up the settings' max_steps, `refused` the
+    detections that started no track because of max_tracks; `steps`: of the newest frame; `next_id` is the next new track's.
     """
 
     def __init__(
         self, settings: TrackSettings | None = None, shape: tuple[int, int] | None = None, first_id: int = 1
     ) -> None:
         self.settings = settings or TrackSettings()
-        self.shape = shape
+        self.shape, self.repeats = shape, 0
         check_tracking(self.settings)
-        self.late = self.exhausted = 0
+        self.late = self.exhausted = self.refused = self.steps = 0
         self._late_ns = round(self.settings.late_s * 1e9)
         model = MODELS[self.settings.motion]
         self._size = model.size + (2 if self.settings.shared_frames > 0 else 0)
@@ -205,28 +212,35 @@ class Tracker:
         frames = max(stamp.index - last.stamp.index, 1) if last else 1
         correlation = (1 - 1 / s.shared_frames) ** (DECORRELATION_POWER * frames) if s.shared_frames > 0 else -1.0
         transitions, group_noise, own_noise = _motion(s, dt, correlation)
-        measurements = to_measurements(self._stabilised(given.detections, pose), given.first_id, dt / frames, s)
+        seen = self._stabilised(given.detections, pose)
+        known = last.clutter if last else ClutterMap.empty(s)
+        density = density_at(known, seen.xy, s)
+        measurements = to_measurements(seen, density, given.first_id, dt / frames, s)
         mean, variance = last.brightness if last else (math.nan, math.nan)
-        clutter, mean, variance = clutter_brightness(measurements.amplitudes, mean, variance, BRIGHTNESS_LEARNING_RATE)
+        log_clutter, mean, variance = clutter_brightness(measurements.amplitudes, mean, variance, BRIGHTNESS_LEARNING_RATE)
         before = last.beliefs if last else self._empty(0)
         predicted = predict(before, transitions, group_noise, own_noise, self._mode_switching, correlation, self._rules)
-        beliefs = self._update(predicted, measurements, clutter, given.first_id, stamp.time_ns / 1e9)
+        rules = self._rules._replace(confirm_score=confirm_score(known, s), repeats=self.repeats or max(s.shared_frames, 1))
+        beliefs = self._update(predicted, measurements, log_clutter, given.first_id, stamp.time_ns / 1e9, rules)
+        clutter = learn(known, *false_detections(before, beliefs, seen.xy), dt, s)
         noise = group_noise[0] + own_noise[0]
-        return _FrameState(given, pose, beliefs, (mean, variance), transitions[0], noise, correlation)
+        return _FrameState(given, pose, beliefs, clutter, (mean, variance), transitions[0], noise, correlation)
 
     def _update(
-        self, predicted: Beliefs, measurements: Measurements, log_clutter: Floats, first_id: int, now_s: float
+        self, predicted: Beliefs, measurements: Measurements, log_clutter: Floats, first_id: int, now_s: float, rules: Rules
     ) -> Beliefs:
         """The beliefs after a frame, in arrays of their own; the workspace grows until they fit."""
         every_row = np.arange(len(measurements.columns))
         detections = FrameDetections(*measurements, log_clutter, every_row, first_id, now_s)
         while True:
             out = self._workspace
-            groups, hypotheses, rows, exhausted = advance(predicted, detections, self._rules, out)
+            groups, hypotheses, rows, steps, refused = advance(predicted, detections, rules, out)
             if groups >= 0:
                 break
             self._workspace = self._empty(2 * len(out.x))
-        self.exhausted += exhausted
+        self.steps = int(steps)
+        self.exhausted += steps >= rules.max_steps
+        self.refused += int(refused)
         elements = out.first_cov[hypotheses]
         cut = (groups + 1, hypotheses + 1, hypotheses + 1, hypotheses, hypotheses, rows, elements, rows, rows)
         return Beliefs(*(column[:end].copy() for column, end in zip(out, cut, strict=True)))
@@ -296,17 +310,18 @@ def _rules(s: TrackSettings) -> Rules:
         errors_in_state=s.shared_frames > 0,
         brightness=s.brightness,
         amplitude_drift=1e-5,
-        confirm_hits=s.confirm_hits,
-        confirm_window=s.confirm_window,
-        confirm_by_score=s.confirm_by == "score",
-        confirm_score=s.confirm_score,
+        repeats=1,
+        confirm_score=0.0,
         confirm_travel_px=s.confirm_travel_px,
+        jump_px=s.jump_px,
         max_coast_s=s.max_coast_s,
         min_existence_probability=s.min_existence_probability,
         survival_probability=1 - 1 / MEAN_LIFE_FRAMES,
         speed_var=s.speed_px_s**2,
+        acceleration_var=s.manoeuvre_px_s2**2 + s.own_manoeuvre_px_s2**2,
         max_hypotheses=s.max_hypotheses,
         max_steps=s.max_steps,
+        max_tracks=s.max_tracks,
     )
 
 
@@ -322,13 +337,13 @@ def _mode_switching(modes: int) -> Floats:
 def _motion(s: TrackSettings, dt: float, error_correlation: float) -> tuple[Floats, Floats, Floats]:
     """Transitions, process noise of the group and of each target (M, D, D), of a step of dt seconds."""
     model = MODELS[s.motion]
-    n, noise = model.size, model.noise(dt)
+    n, noise = model.size, model.density(s.manoeuvre_s) * model.noise(dt)
     size = n + 2 if s.shared_frames > 0 else n
     out = np.zeros((3, len(model.modes), size, size))
     for m, mode in enumerate(model.modes):
         out[0, m, :n, :n] = mode.transition(dt, s.turn_rad_s)
-        out[1, m, :n, :n] = (mode.sway * s.sway_px_s) ** 2 * noise
-        out[2, m, :n, :n] = (max(mode.sway, MIN_OWN_SWAY) * s.own_sway_px_s) ** 2 * noise
+        out[1, m, :n, :n] = (mode.agility * s.manoeuvre_px_s2) ** 2 * noise
+        out[2, m, :n, :n] = (max(mode.agility, MIN_OWN_AGILITY) * s.own_manoeuvre_px_s2) ** 2 * noise
     if s.shared_frames > 0:
         out[0, :, n, n] = out[0, :, n + 1, n + 1] = error_correlation
     return out[0], out[1], out[2]

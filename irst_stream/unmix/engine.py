@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 
 from irst_stream.errors import FormatError, SourceError, UsageError
 from irst_stream.settings import to_toml
+from irst_stream.system.bounded_files import MAX_DATA_BYTES, MAX_TEXT_BYTES, read_bounded
 from irst_stream.unmix.plans import Precision
 from irst_stream.version import __version__
 
@@ -143,7 +144,7 @@ def read_engine(folder: Path) -> Engine:
     Raises a SourceError for missing files, a FormatError for an invalid manifest or weights that do not match it.
     """
     try:
-        manifest = msgspec.convert(tomllib.loads((folder / MANIFEST).read_text("utf-8")), EngineManifest)
+        manifest = msgspec.convert(tomllib.loads(read_bounded(folder / MANIFEST, MAX_TEXT_BYTES).decode()), EngineManifest)
     except OSError as error:
         raise SourceError(f"{error.filename or folder}: not an engine: {error.strerror or error}") from error
     except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -185,7 +186,7 @@ def write_graphs(folder: Path, engine: Engine, graphs: Mapping[tuple[Any, Any, i
 def _read_verified(path: Path, sha256: str) -> bytes:
     """Read a file and check its hash."""
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_DATA_BYTES)
     except OSError as error:
         raise SourceError(f"{path}: not an engine: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != sha256:

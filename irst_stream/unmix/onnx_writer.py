@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,15 @@ from numpy.typing import NDArray
 from irst_stream.errors import MissingPackageError
 from irst_stream.unmix.engine import LIGHT_UNIT_DN, MIN_PEAK_DN, WEIGHTS, EngineManifest
 
-try:
+if TYPE_CHECKING or find_spec("onnx"):  # who only asks for help, or runs graphs that are there, needs no onnx
     import onnx
     from onnx import TensorProto, helper, numpy_helper
-except ImportError as error:
-    raise MissingPackageError("onnx", "onnx", "writing ONNX graphs") from error
 
 __all__ = ["FORM_OPSETS", "Form", "GraphOptions", "GraphWriter"]
 
 Form = Literal["deform", "portable"]
 FORM_OPSETS: dict[Form, int] = {"deform": 19, "portable": 17}
+FLOAT = 1  # TensorProto.FLOAT
 IR_VERSIONS = {17: 8, 19: 9}  # of the file format, by opset
 MIN_QUANTISED_CHANNELS = 8  # convolutions of fewer input channels are not quantised
 INT8_MAX = 127
@@ -61,7 +61,9 @@ class GraphWriter:
     """
 
     def __init__(self, data: bytes, manifest: EngineManifest, options: GraphOptions) -> None:
-        """data: the content of weights.safetensors."""
+        """data: the content of weights.safetensors. Raise a MissingPackageError without onnx."""
+        if find_spec("onnx") is None:
+            raise MissingPackageError("onnx", "onnx", "writing ONNX graphs")
         self.manifest, self.options = manifest, options
         self.opset = options.opset or FORM_OPSETS[options.form]
         self.patch = manifest.patch
@@ -79,7 +81,7 @@ class GraphWriter:
         self._outputs: list[Any] = []
         self._count = 0
 
-    def input(self, name: str, *shape: int, batch: str = "B", kind: int = TensorProto.FLOAT) -> str:
+    def input(self, name: str, *shape: int, batch: str = "B", kind: int = FLOAT) -> str:
         """Declare an input (batch, *shape); kind: its TensorProto type."""
         self._inputs.append(helper.make_tensor_value_info(name, kind, [batch, *shape]))
         if kind != TensorProto.FLOAT:

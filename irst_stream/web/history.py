@@ -133,6 +133,9 @@ class History:
             sensor.series.append((entry.position, entry.arrived_ns / 1e9, entry.latency_ms, found, confirmed))
             self._changed.notify_all()
 
+    def idle(self) -> None:
+        """Do nothing: nothing waits here."""
+
     def close(self) -> None:
         """Wake everybody who waits; may be called twice."""
         with self._changed:

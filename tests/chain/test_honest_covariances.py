@@ -21,7 +21,8 @@ from irst_stream.track.motion import MODELS
 
 RATE_HZ, FRAMES, RUNS = 100.0, 41, 60
 NOISE, AMPLITUDE = 2.0, 235.0
-TRACK = TrackSettings(sway_px_s=6.0, own_sway_px_s=0.3)
+WANDER, OWN_WANDER = 6.0, 0.3  # px/s, by which a group's velocity, and a target's within it, wander in a second
+TRACK = TrackSettings(manoeuvre_px_s2=60.0, own_manoeuvre_px_s2=3.0, manoeuvre_s=0.005)  # the same: 2 a^2 tau
 FIT = FitSettings(most_targets=2, speed_px=0.3, own_speed_px=0.005, starts=1, noise_dn=NOISE)
 FAR, NEAR = (2.5, 100.0), (1.0, 9.0)  # px apart, and by how much the fit's prior lets amplitudes differ, DN
 
@@ -35,9 +36,9 @@ class Followed(NamedTuple):
 
 
 def pair_that_sways(rng, spacing):
-    """(T, 2, 2) px: two targets whose velocities wander as TRACK says, about the middle of a patch."""
+    """(T, 2, 2) px: two targets whose velocities wander as WANDER says, about the middle of a patch."""
     step = np.sqrt(1 / RATE_HZ) * rng.standard_normal((FRAMES, 3, 2))
-    speed = np.cumsum(TRACK.sway_px_s * step[:, :1] + TRACK.own_sway_px_s * step[:, 1:], axis=0)
+    speed = np.cumsum(WANDER * step[:, :1] + OWN_WANDER * step[:, 1:], axis=0)
     turn = rng.uniform(0, np.pi)
     apart = np.array([-spacing / 2, spacing / 2])[:, None] * np.array([np.cos(turn), np.sin(turn)])
     return 5 + apart + np.cumsum(speed - speed.mean(axis=(0, 1)), axis=0) / RATE_HZ
@@ -99,7 +100,7 @@ def test_detections_surprise_as_much_as_their_prediction_allows():
     """Of single frames, whose errors do not depend on each other; every fifth, so that each is news."""
     straight = MODELS["velocity"]
     move = straight.modes[0].transition(1 / RATE_HZ, 0.0)
-    noise = (TRACK.sway_px_s**2 + TRACK.own_sway_px_s**2) * straight.noise(1 / RATE_HZ)
+    noise = (WANDER**2 + OWN_WANDER**2) * straight.noise(1 / RATE_HZ)
     total, freedom = 0.0, 0
     for run in followed(1, *FAR):
         for k in range(10, FRAMES - 1, 5):

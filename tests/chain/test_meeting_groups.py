@@ -39,7 +39,7 @@ def test_groups_that_meet_lose_no_target(gap):
     rng = np.random.default_rng(gap)
     amplitude = rng.uniform(*AMPLITUDE, 6)
     assert amplitude.min() * peak_response() / NOISE > 8
-    config = read_config(find_config("camera"))
+    config = read_config(find_config("scene"))
     known = replace(config.fit, amplitude_dn=235.0, amplitude_sd_dn=12.0)
     pipeline = build_pipeline(replace(config, fit=known, threads=1), tracks=True)
     missed, extra, lost, longest = 0, 0, np.zeros(6, int), 0

@@ -7,19 +7,21 @@ import pytest
 
 from irst_stream import Detections, Frame, Pose, Stamp, Tracks
 from irst_stream.chain import pipeline as pipeline_module
+from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pipeline import Pipeline
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import NoNetwork, SensorChain
 from irst_stream.chain.window import WindowBuilder
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.track import Tracker, TrackSettings
 
-AT_ONCE = TrackSettings(confirm_hits=1, confirm_window=1)
+AT_ONCE = TrackSettings(false_tracks_h=1e8)  # confirmed at the first detection
 
 
 class BrightestPixel:
     """A resolver whose only detection is the brightest pixel."""
 
-    alarm = ""
+    alarm, watch = "", None
 
     def __call__(self, window, _):
         image = window.patches[0, 0]
@@ -29,7 +31,10 @@ class BrightestPixel:
 
 def sensor_chain(events, first_id, settings, length=1):
     windows = WindowBuilder(length, events=events)
-    return SensorChain(windows, PoseHistory(length), None, BrightestPixel(), Tracker(settings, first_id=first_id))
+    front_end = FrontEnd(CorrectSettings(), None, RegisterSettings(), None, windows.count)
+    return SensorChain(
+        front_end, windows, PoseHistory(length), None, BrightestPixel(), Tracker(settings, first_id=first_id)
+    )
 
 
 def made(settings=AT_ONCE):
@@ -105,3 +110,29 @@ def test_a_pose_that_cannot_be_used_is_counted():
     odd = Pose(Stamp("a", 0, 0, 0), np.nan, np.nan, np.nan)
     assert len(pipeline.step([seen("a", 0, pose=odd)])) == 2
     assert pipeline.events == {("a", "pose"): 1}
+
+
+class Crowd:
+    """A resolver that finds forty targets in one place."""
+
+    alarm = ""
+
+    def __call__(self, window, _):
+        xy = 5 + np.random.default_rng(window.stamp.index).uniform(0, 1, (40, 2))
+        return Detections.bare(window.stamp, xy, np.full(40, 235.0), np.ones(40))
+
+
+def test_work_cut_short_is_counted_as_an_event():
+    def chain(events, first_id):
+        windows, tracker = (
+            WindowBuilder(1, events=events),
+            Tracker(TrackSettings(max_steps=10, max_tracks=20), None, first_id),
+        )
+        front_end = FrontEnd(CorrectSettings(), None, RegisterSettings(), None, windows.count)
+        return SensorChain(front_end, windows, PoseHistory(1), None, Crowd(), tracker)
+
+    pipeline = Pipeline(NoNetwork(), chain)
+    for k in range(5):
+        pipeline.step([seen("a", k)])
+    assert pipeline.events["a", "exhausted"] == 4  # the first frame has nothing to associate
+    assert pipeline.events["a", "refused"] >= 20

@@ -405,13 +405,13 @@ def test_a_closed_pipe_is_not_an_error():
 
 @pytest.mark.usefixtures("small")
 def test_a_full_disk_is_one_clear_line(run, tmp_path):
-    for command in (
-        "baseline data/test /dev/full",
-        "score cells.jsonl data/test --json /dev/full",
-        "replay data/test --readout fit --detections /dev/full",
+    for expected, command in (
+        (2, "baseline data/test /dev/full"),
+        (2, "score cells.jsonl data/test --json /dev/full"),
+        (3, "replay data/test --readout fit --detections /dev/full"),
     ):
         code, _, err = run(*command.split())
-        assert code == 2
+        assert code == expected
         assert "irst-stream: /dev/full: cannot be written: No space left on device" in err
         assert err.count("\n") == 1
     assert not list(tmp_path.rglob("*.part"))
@@ -546,12 +546,19 @@ def test_replay_keeps_the_detections_before_an_unreadable_frame(run, tmp_path):
     assert code == 2
     assert "47 frames, 35 answered" in out
     assert "image_47.png" in err
-    assert len(list(jsonl.read(tmp_path / "found.jsonl", Detections))) == 35
+    assert len(list(jsonl.read(tmp_path / "found.jsonl.partial", Detections))) == 35
 
 
-def test_replay_needs_a_configuration_for_unknown_frames(run, refused, tmp_path):
+def test_replay_says_that_it_guesses_where_there_is_no_configuration(run, tmp_path, caplog):
     media.png_folder(tmp_path / "bare", np.zeros((6, 11, 11), np.uint8))
-    assert "bare: folder of PNG images; name a configuration with --config" in refused("replay", "bare")
+    assert "6 frames, 2 answered" in run("replay", "bare")[1]
+    media.png_folder(tmp_path / "wide", np.full((6, 70, 90), 100, np.uint8))
+    assert "6 frames, 2 answered, 0 detections" in run("replay", "wide")[1]
+    for_patches, for_frames = (record.getMessage() for record in caplog.records if "guessing" in record.getMessage())
+    assert for_patches.startswith("bare: no configuration; guessing, by general, which was not made for this sensor.")
+    assert "wide: no configuration; guessing, by camera" in for_frames
+    assert "irst-stream calibrate wide --output C.toml" in for_frames
+    assert "\n" not in for_frames
     assert "6 frames, 2 answered, 0 detections" in run("replay", "bare", "--config", "seqcsist")[1]
     media.png_folder(tmp_path / "small", np.zeros((6, 5, 5), np.uint8))
     assert "6 frames, 0 answered, 0 detections\nevents: 6 small" in run("replay", "small", "--config", "seqcsist")[1]

@@ -1,14 +1,18 @@
 """Console output and files of a pipeline that is interrupted or fails."""
 
+import io
 import threading
 
 import pytest
 from local_feeds import PATIENCE_S, until, write_recording
+from rich.console import Console
 
-from irst_stream.commands.view import run_with_view
+from irst_stream.commands.view import _table, raise_losses, run_with_view
+from irst_stream.errors import LossError
 from irst_stream.io.recording.recorder import Recorder, open_recording
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.live.runner import Runner, SequenceMonitor
+from irst_stream.live.status import SinkStatus, Status
 
 
 class Stuck(SequenceMonitor):
@@ -85,3 +89,48 @@ def test_a_run_that_fails_prints_its_summary(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "of 1 sensor" in said
     assert "again.mcap: " in said
+
+
+def test_no_name_changes_the_live_table_or_the_terminal():
+    hostile = "out/[/red]\x1b[31m\n.jsonl"
+    sink = SinkStatus(1, 0, 2, "[bold]\x1b]0;x\x07 cannot be written", 3)
+    status = Status(1.0, {}, {hostile: sink}, {}, {}, {}, {}, 0, "\x1b[2J failed")
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    console.print(_table(status, {}, with_results=True))
+    said = console.file.getvalue()
+    assert "\x1b" not in said
+    for part in ("out/[/red]\\x1b[31m\\n.jsonl", "[bold]\\x1b]0;x\\x07 cannot be written", "\\x1b[2J failed"):
+        assert part in said
+
+
+def test_losses_are_told_by_sink():
+    sinks = {
+        "a": SinkStatus(3, 0, 0, ""),
+        "b": SinkStatus(3, 0, 2, "b: full"),
+        "c": SinkStatus(0, 0, 0, "gone"),
+        "d": SinkStatus(1, 0, 1, ""),
+    }
+    with pytest.raises(LossError) as caught:
+        raise_losses(Status(1.0, {}, sinks, {}, {}, {}, {}, 0))
+    assert str(caught.value) == "b: 2 of 5 records lost (full); c: 0 of 0 records lost (gone); d: 1 of 2 records lost"
+    raise_losses(Status(1.0, {}, {"a": sinks["a"]}, {}, {}, {}, {}, 0))
+
+
+def test_a_stop_that_takes_too_long_is_cut_and_told(tmp_path, monkeypatch, capsys):
+    steps = Stuck()
+    runner = runner_of(steps, tmp_path)
+    real = runner.wait
+
+    def wait(seconds):
+        if not runner._stopping:
+            until(lambda: runner.status().frames == 10)
+            raise KeyboardInterrupt
+        return real(seconds / 50)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "wait", wait)
+        with pytest.raises(LossError, match=r"^stopped 0.1 s after it was told to, with \d+ frames not processed$"):
+            run_with_view(runner, stop_s=0.1)
+    assert open_recording(tmp_path / "again.mcap").frames == 10
+    assert "unanswered" in capsys.readouterr().out
+    steps.go.set()

@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from itertools import pairwise
@@ -52,10 +53,23 @@ def receiver(kind, endpoint="tcp://127.0.0.1:*", bind=True, **options):
         yield socket, socket.last_endpoint.rstrip(b"\0").decode()
 
 
+@pytest.fixture(params=["C", "Python", "Node.js"])
+def sensor_client(request):
+    """The command of each example sensor."""
+    if request.param == "C":
+        return [request.getfixturevalue("client")]
+    if request.param == "Python":
+        return [sys.executable, CLIENT.with_suffix(".py")]
+    if (node := shutil.which("node")) is None:
+        pytest.fail("no Node.js: install it; .ci/run does")
+    return [node, CLIENT.with_suffix(".mjs")]
+
+
 @contextmanager
 def running(client, *arguments):
-    """The example sensor as a child process, terminated when the block ends."""
-    with subprocess.Popen([client, *map(str, arguments)], stderr=subprocess.PIPE, text=True) as process:
+    """An example sensor as a child process, terminated when the block ends; client: its program, or its command."""
+    command = client if isinstance(client, list) else [client]
+    with subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -84,11 +98,11 @@ def check(frames, width, height):
 
 
 @pytest.mark.parametrize(("sensor", "width", "height", "count"), [("cam1", 37, 5, 200), ("A.b:c-d_" * 8, 640, 512, 3)])
-def test_every_frame_of_the_client_is_read(client, sensor, width, height, count):
+def test_every_frame_of_a_client_is_read(sensor_client, sensor, width, height, count):
     options = ["--sensor", sensor, "--width", width, "--height", height, "--frames", count, "--rate", 1000]
     with receiver(zmq.PULL) as (socket, endpoint):
-        before = time.time_ns()
-        with running(client, "--socket", "push", *options, endpoint) as process:
+        before = time.time_ns() // 10**6 * 10**6  # a clock of whole ms may start the epoch
+        with running(sensor_client, "--socket", "push", *options, endpoint) as process:
             frames = take(socket, count)
             assert process.wait(10) == 0, process.stderr.read()
     check(frames, width, height)
@@ -97,21 +111,21 @@ def test_every_frame_of_the_client_is_read(client, sensor, width, height, count)
     assert before <= frames[0].stamp.epoch <= frames[0].stamp.time_ns <= frames[-1].stamp.time_ns <= time.time_ns()
 
 
-def test_a_restarted_client_has_a_later_epoch(client):
+def test_a_restarted_client_has_a_later_epoch(sensor_client):
     with receiver(zmq.PULL) as (socket, endpoint):
         epochs = []
         for _ in range(2):
-            with running(client, "--socket", "push", "--frames", 1, endpoint):
+            with running(sensor_client, "--socket", "push", "--frames", 1, endpoint):
                 [frame] = take(socket, 1)
             assert frame.stamp.index == 0
             epochs.append(frame.stamp.epoch)
     assert epochs[0] < epochs[1]
 
 
-def test_a_subscriber_receives_the_clients_frames(client):
+def test_a_subscriber_receives_a_clients_frames(sensor_client):
     with (
         receiver(zmq.SUB) as (socket, endpoint),
-        running(client, "--socket", "pub", "--frames", 0, "--rate", 200, endpoint) as process,
+        running(sensor_client, "--socket", "pub", "--frames", 0, "--rate", 200, endpoint) as process,
     ):
         check(take(socket, 10), 64, 64)
         process.terminate()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from local_feeds import until
 from mcap.reader import make_reader
 from mcap.records import Chunk, Footer
 from mcap.stream_reader import StreamReader, breakup_chunk
@@ -21,9 +22,10 @@ from strategies import detections, frames, same, tracks
 from irst_stream import Detections, FormatError, Frame, OutputError, SourceError, Stamp, Tracks, WireError
 from irst_stream.io import jsonl
 from irst_stream.io.recording.chunk_writer import CHUNK_BYTES, CHUNK_NS
-from irst_stream.io.recording.recorder import Recorder, open_recording
+from irst_stream.io.recording.recorder import FLUSH_S, RESUME_BYTES, RETRY_S, Recorder, open_recording
 from irst_stream.io.recording.recovery import recover
 from irst_stream.io.recording.settings import RecordSettings
+from irst_stream.live.outlets import IDLE_S
 from irst_stream.settings import parse_settings
 
 CONFIG = 'readout = "fit"  # é\n'
@@ -203,28 +205,91 @@ def test_it_stops_before_the_disk_is_full(tmp_path):
     all_same(open_recording(tmp_path / "a.mcap"), map(frame, range(12)))
 
 
-def test_an_existing_file_at_a_rotation_stops_the_recording(tmp_path):
+def test_files_that_exist_are_never_overwritten_and_stop_nothing(tmp_path):
+    for name in ("a.mcap", "a-0007.mcap", "a-0003.jsonl", "ba-0099.mcap"):
+        (tmp_path / name).write_bytes(b"precious")
     recorder = Recorder(RecordSettings(str(tmp_path / "a.mcap"), rotate_s=1))
-    (tmp_path / "a-0002.mcap").write_bytes(b"precious")
+    (tmp_path / "a-0009.mcap").write_bytes(b"precious")
     for k in range(20):
         recorder.write(frame(k), k * STEP_NS)
-    assert "a-0002.mcap: recording stopped: File exists" in recorder.alarm
-    assert (recorder.kept, recorder.lost) == (10, 10)
     recorder.close()
-    assert (tmp_path / "a-0002.mcap").read_bytes() == b"precious"
-    assert len(list(open_recording(tmp_path / "a.mcap"))) == 10
-
-
-def test_existing_files_are_never_overwritten(tmp_path):
-    for name in ("a.mcap", "b-0002.mcap"):
-        (tmp_path / name).write_bytes(b"precious")
-    with pytest.raises(OutputError, match=r"a\.mcap: exists"):
-        Recorder(RecordSettings(str(tmp_path / "a.mcap")))
-    with pytest.raises(OutputError, match=r"b-0002\.mcap: exists"):
-        Recorder(RecordSettings(str(tmp_path / "b.mcap"), rotate_mb=1))
+    assert (recorder.alarm, recorder.kept, recorder.lost) == ("", 20, 0)
+    taken = [f for name in ("a-0008.mcap", "a-0010.mcap") for f in open_recording(tmp_path / name)]
+    all_same(taken, map(frame, range(20)))
+    assert sum(p.read_bytes() == b"precious" for p in tmp_path.iterdir()) == 5
     with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
         Recorder(RecordSettings(str(tmp_path / "nowhere" / "a.mcap")))
-    assert {p.read_bytes() for p in tmp_path.iterdir()} == {b"precious"}
+
+
+class Clock:
+    """A steady clock that a test sets, s."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_chunk_is_written_within_half_a_second_of_its_first_record(tmp_path):
+    clock = Clock()
+    recorder = Recorder(RecordSettings(str(tmp_path / "a.mcap")), clock=clock)
+    recorder.write(frame(0), 0)
+    recorder.idle()
+    assert recorder.kept == 0, "not each record by itself"
+    clock.now = FLUSH_S
+    recorder.idle()
+    assert recorder.kept == 1, "without a further record"
+    recorder.write(frame(1), 1)
+    clock.now = 2 * FLUSH_S
+    recorder.write(frame(2), 2)
+    assert recorder.kept == 3, "however little log time has passed"
+    assert FLUSH_S + 2 * IDLE_S <= 0.5
+    recorder.close()
+
+
+def test_recording_goes_on_in_a_new_file_once_there_is_room(tmp_path, caplog):
+    clock, free = Clock(), [1e9]
+    settings = RecordSettings(str(tmp_path / "a.mcap"), keep_free_mb=100)
+    recorder = Recorder(settings, free=lambda _: free[0], clock=clock)
+
+    def write(*numbers):
+        for k in numbers:
+            recorder.write(frame(k), k * STEP_NS)
+
+    write(*range(6))
+    free[0] = 100e6
+    write(*range(6, 20))
+    assert recorder.alarm.startswith(f"{tmp_path / 'a.mcap'}: recording stopped: 100 MB left")
+    kept = recorder.kept
+    assert recorder.lost == 20 - kept > 0
+    free[0] = 100e6 + RESUME_BYTES - 1
+    clock.now += RETRY_S
+    write(20)
+    assert recorder.alarm, "no file for a few chunks"
+    free[0] = 1e9
+    write(21)
+    assert recorder.alarm, "the second try is later"
+    clock.now += 2 * RETRY_S
+    write(*range(22, 30))
+    assert recorder.alarm == ""
+    recorder.close()
+    assert (recorder.kept, recorder.lost) == (kept + 8, 22 - kept)
+    assert f"{tmp_path / 'a-0002.mcap'}: recording again; {22 - kept} records were lost" in caplog.text
+    all_same(open_recording(tmp_path / "a.mcap"), map(frame, range(kept)))
+    all_same(open_recording(tmp_path / "a-0002.mcap"), map(frame, range(22, 30)))
+
+
+def test_a_file_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("irst_stream.io.recording.chunk_writer._write_all", full)
+        with pytest.raises(OutputError, match=r"a\.mcap: cannot be written: No space left on device"):
+            Recorder(RecordSettings(str(tmp_path / "a.mcap")))
+    assert list(tmp_path.iterdir()) == []
+    record(tmp_path / "a.mcap", [frame(0)])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mcap"]
 
 
 def test_an_invalid_sensor_name_is_refused(tmp_path):
@@ -252,9 +317,12 @@ def test_the_attributes_of_a_recording(tmp_path):
 
 
 CHILD = """
-import os, resource, sys
+import os, resource, signal, sys, threading
 import numpy as np
 from irst_stream import Frame, OutputError, Stamp
+from irst_stream.live.outlets import SinkWriter
+from irst_stream.live.queues import QueuedRecord
+from irst_stream.system.latency import Clocks
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 
@@ -269,6 +337,19 @@ def killed(path, compression):
         if recorder.kept > kept:
             kept = recorder.kept
             os.write(1, b"%d\\n" % kept)
+
+def silent(folder, count):
+    children = []
+    for k in range(int(count)):
+        if not (pid := os.fork()):
+            recorder = Recorder(RecordSettings(f"{folder}/{k}.mcap"))
+            writer = SinkWriter("record", recorder, "lossless", Clocks())
+            threading.Thread(target=writer.run).start()
+            for index in range(4):
+                writer.put(QueuedRecord(frame(index), 0))
+            signal.pause()
+        children.append(pid)
+    print(*children, flush=True)
 
 def limited(path, limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -286,6 +367,12 @@ for line in sys.stdin:
     what, path, option = line.split()
     if what == "limited":
         limited(path, int(option))
+    elif what == "silent":
+        silent(path, option)
+    elif what == "reap":
+        for _ in range(int(option)):
+            os.wait()
+        print("over", flush=True)
     elif pid := os.fork():
         os.waitpid(pid, 0)
         print("over", flush=True)
@@ -328,6 +415,24 @@ def test_flushed_records_survive_a_kill(seed, child, tmp_path):
     taken, fault = read(tmp_path / "a.mcap")
     assert len(taken) >= flushed
     assert "irst-stream recover" in fault
+
+
+def test_nothing_is_lost_by_a_kill_once_the_feed_has_been_silent(child, tmp_path):
+    pids = child("silent", tmp_path, 20).readline().split()
+
+    def recorded(k):
+        try:
+            return len(read(tmp_path / f"{k}.mcap")[0])
+        except SourceError:
+            return 0
+
+    until(lambda: all(recorded(k) == 4 for k in range(20)), "all frames in all files, while nothing more comes")
+    for pid in pids:
+        subprocess.os.kill(int(pid), signal.SIGKILL)
+    assert child("reap", "-", 20).readline() == "over\n"
+    for k in range(20):
+        assert recover(tmp_path / f"{k}.mcap", tmp_path / "b.mcap").frames == 4
+        all_same(open_recording(tmp_path / "b.mcap"), map(frame, range(4)))
 
 
 def test_a_file_that_cannot_grow_raises_the_alarm(child, tmp_path):

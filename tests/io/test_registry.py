@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from irst_stream import Detections, Frame, Stamp, Tracks
+from irst_stream.io.lines_sink import WriteSettings
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.registry import PUBLISHERS, SOURCES, WRITERS, open_live_source, open_publisher, open_writer
@@ -31,8 +32,8 @@ def sinks(folder):
         yield f"publish {scheme}", lambda scheme=scheme: open_publisher(PublishSettings(endpoint(scheme, folder)), "live")
     for suffix in WRITERS:
         for kind in (Detections, Tracks):
-            path = folder / f"{kind.__name__}{suffix}"
-            yield f"write {suffix}, {kind.__name__}", lambda path=path, kind=kind: open_writer(path, kind)
+            given = WriteSettings(str(folder / f"{kind.__name__}{suffix}"))
+            yield f"write {suffix}, {kind.__name__}", lambda given=given, kind=kind: open_writer(given, kind)
     yield "record", lambda: Recorder(RecordSettings(str(folder / "a.mcap"), keep_free_mb=0.0))
 
 
@@ -45,6 +46,7 @@ def test_every_sink_keeps_the_contract(tmp_path):
         sink.start(lambda: None)
         for kind in sink.takes:
             sink.write(RECORDS[kind], 1)
+        sink.idle()
         assert (sink.lost, sink.alarm) == (0, ""), name
         sink.close()
         sink.close()

@@ -25,7 +25,7 @@ class EchoPipeline:
         self.clocks, self.events, self.gate = Clocks(), Counter(), threading.Event()
         self.seen, self.forgotten, self.fails_at, self.steps = [], [], fails_at, []
         self.gate.set()
-        self.alarm = ""
+        self.alarm, self.psf_watches = "", {}
 
     def step(self, frames):
         assert self.gate.wait(20)
@@ -85,12 +85,19 @@ class ListSink:
             raise self.failure
         self.records.append((record, published_ns))
 
+    def idle(self):
+        pass
+
     def close(self):
         self.closed += 1
 
 
 def feed(n, sensor="cam", **options):
     return [small_frame(i, sensor, **options) for i in range(n)]
+
+
+def one_detection():
+    return Detections.bare(small_frame(0).stamp, np.ones((1, 2)), np.ones(1), np.ones(1))
 
 
 def indices(sink):
@@ -107,7 +114,7 @@ def test_every_frame_goes_through_and_is_timed():
     status = runner.status()
     assert status.frames == 50
     assert status.sensors["cam"][:3] == (50, 50, 50)
-    assert status.sinks["out"] == (50, 0, 0, "")
+    assert status.sinks["out"] == (50, 0, 0, "", 0)
     assert (status.dropped, status.unused, status.rejected) == ({}, {}, {})
     assert set(status.stages) == {"transport", "queue", "compute", "publish out", "end to end out"}
     assert all(s.samples == 50 for s in status.stages.values())
@@ -199,7 +206,7 @@ def test_a_failure_of_the_computation_is_raised_as_itself_and_ends_everything():
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OutputError("no more"), KeyError("x")])
-def test_a_sink_that_fails_is_disabled_and_the_others_continue(failure, caplog):
+def test_a_sink_that_fails_loses_its_records_and_the_others_continue(failure, caplog):
     good, bad = ListSink(), ListSink(fails_after=3, failure=failure)
     runner = Runner(EchoPipeline(), {"in": ListSource(feed(20))}, {"good": good, "bad": bad}, "lossless")
     runner.run()
@@ -207,8 +214,52 @@ def test_a_sink_that_fails_is_disabled_and_the_others_continue(failure, caplog):
     status = runner.status().sinks["bad"]
     assert (status.written, status.lost) == (3, 17)
     assert str(failure) in status.alarm
-    assert caplog.text.count("bad: sink disabled after error: ") == 1
+    assert caplog.text.count("bad: failed: ") == 1
     assert bad.closed == 1
+
+
+def test_a_sink_that_failed_is_tried_again_and_says_when_it_works(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(outlets.time, "monotonic", lambda: now[0])
+    sink = ListSink(fails_after=3, failure=OSError(28, "No space left on device"))
+    writer = outlets.SinkWriter("found", sink, "lossless", Clocks())
+
+    def write(count):
+        for _ in range(count):
+            writer._write(QueuedRecord(one_detection(), 1))
+
+    write(5)
+    assert writer.status()[:4] == (3, 0, 2, "[Errno 28] No space left on device")
+    sink.fails_after = None
+    now[0] = outlets.RETRY_S - 0.01
+    write(1)
+    assert writer.status().alarm, "not before its time"
+    now[0] = outlets.RETRY_S
+    write(2)
+    assert writer.status()[:4] == (5, 0, 3, "")
+    assert caplog.messages == [
+        "found: failed: [Errno 28] No space left on device; further records count as lost until it works again",
+        "found: works again; 3 records were lost",
+    ]
+
+
+def test_the_pauses_between_tries_grow_to_a_minute(monkeypatch):
+    now, tried = [0.0], []
+    monkeypatch.setattr(outlets.time, "monotonic", lambda: now[0])
+
+    sink = ListSink()
+
+    def fail(*_):
+        tried.append(now[0])
+        raise OSError(5, "Input/output error")
+
+    sink.write = fail
+    writer = outlets.SinkWriter("found", sink, "lossless", Clocks())
+    for second in range(400):
+        now[0] = float(second)
+        writer._write(QueuedRecord(one_detection(), 1))
+    assert tried == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]
+    assert writer.status().lost == 400
 
 
 @pytest.mark.parametrize("policy", ["live", "lossless"])

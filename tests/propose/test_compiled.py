@@ -10,14 +10,14 @@ from scipy.ndimage import distance_transform_edt
 
 from irst_stream.optics import SIGMA, psf, render
 from irst_stream.propose.compiled import OUTLIER_SIGMAS, apply_filter
+from irst_stream.propose.filters import background_free_matched_filter
+from irst_stream.propose.prepared_frame import cut_regions
 from irst_stream.propose.proposer import (
     CELL_PX,
     MIN_NOISE,
     NOISE_CELL_PX,
     QUANTISATION_SD,
     Proposer,
-    _background_free_matched_filter,
-    cut_regions,
 )
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Frame, Stamp
@@ -193,7 +193,7 @@ def test_a_filters_peaks_equal_the_reference(name, tight):
     pixels = FRAMES[name]
     proposer = Proposer(SETTINGS, pixels.shape)
     prepared = proposer.prepare(pixels)
-    light, share = proposer._average([prepared])
+    light, share = proposer._average(prepared, [])
     bad = np.isnan(prepared.light)
     np.testing.assert_array_equal(light, np.where(bad, 0, prepared.light))
     good = np.ones(bad.shape, np.float32) - bad if bad.mean() > 0.01 else np.ones(bad.shape, np.float32)
@@ -215,7 +215,7 @@ def test_a_separated_filter_is_blind_to_polynomials(sigma_px, size, order):
     for i in range(order + 1):
         for j in range(order + 1 - i):
             light, response = (x**i * y**j).astype(np.float32), np.empty(shape, np.float32)
-            apply_filter(light, *_background_free_matched_filter(sigma_px, size, order), response)
+            apply_filter(light, *background_free_matched_filter(sigma_px, size, order), response)
             assert np.abs(response[3:-3, 3:-3]).max() < 1e-5 * np.abs(light).max()
 
 
@@ -223,7 +223,7 @@ def test_a_separated_filter_is_blind_to_polynomials(sigma_px, size, order):
 def test_the_mean_of_frames_is_zero_where_any_is_bad(frames):
     proposer = Proposer(SETTINGS, (96, 128))
     prepared = [proposer.prepare(sky((96, 128), np.uint16, seed)) for seed in range(frames)]
-    light, _ = proposer._average(prepared)
+    light, _ = proposer._average(prepared[0], prepared[1:])
     mean = np.mean([p.light for p in prepared], axis=0)
     np.testing.assert_allclose(light, np.nan_to_num(mean), rtol=1e-5, atol=1e-4)
 

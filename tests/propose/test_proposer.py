@@ -6,7 +6,8 @@ import pytest
 from irst_stream import UsageError
 from irst_stream.optics import render
 from irst_stream.propose.coarse import sample_map
-from irst_stream.propose.proposer import Proposer, region_corners
+from irst_stream.propose.prepared_frame import region_corners
+from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
 from irst_stream.sim.background import BACKGROUNDS
@@ -257,6 +258,34 @@ def test_the_strongest_are_kept_and_the_rest_counted():
     assert len(found.centres) == 5
     assert (np.diff(found.strength) <= 0).all()
     assert all(nearest(found.centres, xy) < 1 for xy in places[-5:])
+
+
+def test_regions_of_confirmed_tracks_come_first_then_the_strongest():
+    rng = np.random.default_rng(11)
+    places = np.array([(x, y) for y in (15, 40, 65) for x in (15, 40, 65, 90)], float)
+    proposer = Proposer(replace(QUIET, min_snr=5.0, most_regions=5), SHAPE)
+    prepared = proposer.prepare(counted(sky(rng) + render(places, np.linspace(300, 900, len(places)), SHAPE)))
+    proposer.hold(places[:2] + 1.5)
+    found = proposer.propose(prepared)
+    assert found.left_out == 7
+    assert nearest(found.centres[:2], places[0]) < 1
+    assert nearest(found.centres[:2], places[1]) < 1
+    assert all(nearest(found.centres[2:], xy) < 1 for xy in places[-3:])
+    proposer.hold(np.zeros((0, 2)))
+    assert all(nearest(proposer.propose(prepared).centres, xy) < 1 for xy in places[-5:])
+
+
+def test_peaks_beyond_the_settings_are_counted_and_those_of_tracks_kept():
+    rng = np.random.default_rng(12)
+    places = np.array([(x, y) for y in range(15, 90, 15) for x in range(15, 120, 15)], float)
+    frame = counted(sky(rng) + render(places, np.linspace(400, 900, len(places)), SHAPE))
+    for most, left in ((10, len(places) - 10), (0, 0)):
+        proposer = Proposer(replace(QUIET, most_regions=40, most_peaks=most), SHAPE)
+        prepared = proposer.prepare(frame)
+        proposer.hold(places[:1])
+        found = proposer.propose(prepared)
+        assert left <= found.left_peaks <= left + 8 * bool(left), "rims are dips, which count too"
+        assert nearest(found.centres, places[0]) < 1
 
 
 def test_a_prepared_frame_depends_on_the_frame_and_the_bad_pixels_alone():

@@ -19,13 +19,13 @@ def inner(x):
 """
 OUTER = """
 import sys
-from irst_stream.system.numba_cache import compile_in_child, compiled
+from irst_stream.system.numba_cache import CompiledPart, compile_in_children, compiled
 from part.inner import inner
 @compiled
 def outer(x):
     return 10 * inner(x)
 def warm_up():
-    compile_in_child("a test", outer, warm_up)
+    compile_in_children(CompiledPart("a test", outer, warm_up))
     outer(1)
     with open("log.txt", "a") as log:
         print(outer(1), sum(outer.stats.cache_hits.values()), file=log)

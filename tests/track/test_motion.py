@@ -30,12 +30,13 @@ def test_every_model_keeps_the_contract(model):
     noise, half = model.noise(0.2), model.noise(0.1)
     assert noise.shape == (model.size, model.size)
     np.testing.assert_allclose(noise, noise.T, atol=1e-15)
+    assert model.density(0.5) > 0
     assert np.linalg.eigvalsh(noise).min() > 0
     at_rest = np.zeros(model.size)
     at_rest[:2] = 3.0, 4.0
     for mode in model.modes:
         move = mode.transition(0.1, RATE)
-        assert mode.sway > 0
+        assert mode.agility > 0
         np.testing.assert_allclose(move @ move, mode.transition(0.2, RATE), atol=1e-12)
         np.testing.assert_allclose(mode.transition(0.0, RATE), np.eye(model.size), atol=1e-12)
         np.testing.assert_allclose(move @ at_rest, at_rest, atol=1e-12)
@@ -51,13 +52,45 @@ def test_process_noise_is_filterpys(model, dim):
     np.testing.assert_allclose(model.noise(0.3), want, rtol=1e-12)
 
 
+def lasting_accelerations(rng, shape, dt, lasting_s):
+    """Ornstein-Uhlenbeck accelerations of variance 1 along the first axis of the shape, a step of dt seconds each."""
+    keep, out = np.exp(-dt / lasting_s), rng.standard_normal(shape)
+    for k in range(1, len(out)):
+        out[k] = keep * out[k - 1] + np.sqrt(1 - keep**2) * out[k]
+    return out
+
+
+@pytest.mark.parametrize("lasting_s", [0.02, 0.5, 100.0])
 @pytest.mark.parametrize("frames", [1, 3, 5, 9])
-def test_window_noise_is_the_variance_of_a_windows_mean_about_its_middle(frames):
-    fine, half = 20, frames // 2
-    speed = np.cumsum(np.random.default_rng(2).standard_normal((20_000, 2 * half * fine + 1)), axis=1) / np.sqrt(fine)
-    place = np.cumsum(speed, axis=1)[:, ::fine] / fine
-    away = place.mean(axis=1) - place[:, half]
-    assert np.var(away) == pytest.approx(window_noise(frames), rel=0.1, abs=1e-12)
+def test_window_noise_is_the_variance_of_a_windows_mean_about_its_middle(frames, lasting_s):
+    fine, frame_s, half = 20, 0.04, frames // 2
+    acceleration = lasting_accelerations(np.random.default_rng(2), (2 * half * fine + 1, 4000), frame_s / fine, lasting_s)
+    place = np.cumsum(np.cumsum(acceleration, axis=0), axis=0)[::fine] * (frame_s / fine) ** 2
+    away = place.mean(axis=0) - place[half]
+    assert np.var(away) == pytest.approx(window_noise(frames, frame_s, lasting_s), rel=0.15, abs=1e-12)
+
+
+@pytest.mark.parametrize("noise_px", [0.02, 0.08])
+@pytest.mark.parametrize("rate_hz", [10, 25, 50, 100, 200])
+def test_covariances_are_honest_at_any_frame_rate(rate_hz, noise_px):
+    """The same motion, windows of five frames and default settings; NEES of 100 runs, 2 where honest, 1.3 to 2.7 asked."""
+    settings = TrackSettings(shared_frames=5)
+    fine, frames, runs = max(round(500 / rate_hz), 1), 24, 100
+    dt, rng = 1 / (fine * rate_hz), np.random.default_rng(rate_hz)
+    sd = np.hypot(settings.manoeuvre_px_s2, settings.own_manoeuvre_px_s2)
+    acceleration = sd * lasting_accelerations(rng, ((frames + 4) * fine, runs, 2), dt, settings.manoeuvre_s)
+    speed = rng.uniform(-10, 10, (runs, 2)) + np.cumsum(acceleration, axis=0) * dt
+    place = (100.0 * np.arange(runs)[:, None] + np.cumsum(speed, axis=0) * dt)[::fine]
+    noisy = place + noise_px * np.sqrt(5) * rng.standard_normal(place.shape)
+    tracker, one = Tracker(settings), np.ones(runs)
+    for t in range(frames):
+        seen, cov = noisy[t : t + 5].mean(axis=0), np.tile(noise_px**2 * np.eye(2), (runs, 1, 1))
+        stamp = Stamp("a", 0, t, round(t * 1e9 / rate_hz))
+        tracks = tracker.step(Detections(stamp, seen, cov, 235 * one, 7 * one, one, np.arange(runs)))
+    assert tracks.id.tolist() == list(range(1, runs + 1))
+    away = tracks.state[:, :2] - place[frames + 1]
+    nees = np.einsum("ni,nij,nj->n", away, np.linalg.inv(tracks.cov[:, :2, :2]), away)
+    assert 1.3 < nees.mean() < 2.7
 
 
 def test_a_turn_is_a_circle_and_a_slow_turn_is_straight():
@@ -108,7 +141,8 @@ def test_interacting_models_are_filterpys():
         step_ns = int(rng.integers(5, 150)) * 1_000_000
         dt, time_ns = step_ns / 1e9, time_ns + step_ns
         for model, scale, rate in zip(models, scales, rates, strict=True):
-            density = (scale * settings.sway_px_s) ** 2 + (max(scale, 0.5) * settings.own_sway_px_s) ** 2
+            variance = (scale * settings.manoeuvre_px_s2) ** 2 + (max(scale, 0.5) * settings.own_manoeuvre_px_s2) ** 2
+            density = VELOCITY.density(settings.manoeuvre_s) * variance
             model.F, model.Q = turn(dt, rate), density * VELOCITY.noise(dt)
         angle = 0.8 * time_ns / 1e9
         circle = speed * np.array([[np.sin(angle)], [np.cos(angle) - 1]])

@@ -65,7 +65,7 @@ def test_poses_compensate_a_shaking_platform(rules):
     settings = TrackSettings(**rules)
     steady, stabilised = report(False, settings, shake=False), report(True, settings)
     assert stabilised["tracks"] == steady["tracks"] == 10
-    assert stabilised["identity"]["idf1"] == steady["identity"]["idf1"] > 0.98
+    assert stabilised["identity"]["idf1"] == steady["identity"]["idf1"] > 0.96  # confirmed once windows share no frame
     assert stabilised["follow"]["position_rmse"] == pytest.approx(steady["follow"]["position_rmse"], rel=1e-6)
 
 

@@ -273,7 +273,7 @@ def test_an_invalid_manifest_is_reported_with_its_field(old, new, message, tmp_p
         ("engine run ours holes.npy out.npy", "holes.npy: expected finite pixels; 1 are NaN or infinite"),
         ("engine run ours short.npy out.npy", "expected at least 5 frames"),
         ("engine run ours patches.npy patches.npy", "would change the input"),
-        ("engine import evil.pth out --phi phi.mat --qinit qinit.mat", "evil.pth: not a checkpoint of tensors"),
+        ("engine import evil.pth out --phi phi.mat --qinit qinit.mat", "evil.pth: cannot be read as a checkpoint"),
         ("engine import other.pth out --phi phi.mat --qinit qinit.mat", "the checkpoint has no array TDDA.mlp.weight"),
         ("engine import best.pth ours --phi phi.mat --qinit qinit.mat", "ours: is not an empty folder"),
         ("engine import best.pth out --phi qinit.mat --qinit phi.mat", "qinit.mat: cannot read matrix 'phi'"),

@@ -34,7 +34,8 @@ def evidence(p, misfit, matrix, region, model, seated, precision):  # type: igno
     targets, priors = len(p), model.priors
     frames, height, width = region.images.shape
     factor, bounded = np.zeros(matrix.shape), matrix.copy()
-    parting = _parting_variance(frames, model.sigma, region.noise, priors)
+    amplitude = max(p[:, 4].sum() / targets, priors.amplitude_dn)
+    parting = _parting_variance(frames, model.sigma, region.noise, amplitude)
     for k in range(targets):
         close = 0.0
         for j in range(targets):
@@ -60,15 +61,15 @@ def evidence(p, misfit, matrix, region, model, seated, precision):  # type: igno
 
 
 @compiled
-def _parting_variance(frames, sigma, noise, priors):  # type: ignore[no-untyped-def]
+def _parting_variance(frames, sigma, noise, amplitude):  # type: ignore[no-untyped-def]
     """Position variance, px^2, of each of two coincident targets: how far they may part before the light shows it.
 
-    A pair of amplitude a each, d px apart, differs from one target at its centre by a d^2 / 4 times the second derivative
-    of the PSF, whose norm is CURVATURE_NORM over the cube of its width.
+    A pair of this amplitude a each, DN, d px apart, differs from one target at its centre by a d^2 / 4 times the second
+    derivative of the PSF, whose norm is CURVATURE_NORM over the cube of its width.
     """
     width = sigma * sigma + 1.0 / 12.0
     curvature = CURVATURE_NORM / (width * math.sqrt(width))
-    return QUARTIC_VARIANCE * noise / (priors.amplitude_dn * curvature * math.sqrt(frames))
+    return QUARTIC_VARIANCE * noise / (amplitude * curvature * math.sqrt(frames))
 
 
 @compiled

@@ -233,7 +233,8 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
     moments = light_moments(region, model.sigma)
     logs, solutions = np.full(most + 1, -INFINITE), np.zeros(warm_solutions.shape)
     if guess == 0:
-        guess = int(min(max(round(moments[0] / priors.amplitude_dn), 1), most))
+        typical = max(priors.amplitude_dn, 1.0 / math.sqrt(priors.amplitude))  # where the prior is wide, few bright targets
+        guess = int(min(max(round(moments[0] / typical), 1), most))
     starts = warm_solutions[guess : guess + 1, :guess].copy()
     if warm_solutions[guess, 0, 4] == 0.0:
         starts = ellipse_starts(guess, moments, priors.amplitude_dn, start_count)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from irst_stream.errors import SourceError
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader
 from irst_stream.io.media.sidecar import Sidecar
+from irst_stream.system.bounded_files import MAX_DATA_BYTES
 
 __all__ = ["READER"]
 
@@ -45,7 +46,7 @@ def open_npy(path: Path) -> Medium:
 
 
 def open_npz(path: Path, variable: str | None) -> Medium:
-    """Open one array of a .npz archive, compressed or not; it is read frame by frame."""
+    """Open one array of a .npz archive, compressed or not; read frame by frame, or as a whole if it is in column order."""
     try:
         with zipfile.ZipFile(path) as archive:
             shapes = {name: _npy_header(archive, name) for name in archive.namelist() if name.endswith(".npy")}
@@ -53,8 +54,11 @@ def open_npz(path: Path, variable: str | None) -> Medium:
         raise SourceError(f"{path}: not a .npz archive that can be read ({error})") from error
     name = _choose(path, {n.removesuffix(".npy"): s for n, (s, _, _) in shapes.items()}, variable) + ".npy"
     shape, fortran, dtype = shapes[name]
-    if fortran or dtype.hasobject:
-        raise SourceError(f"{path}: {name} is stored in column order or as objects; expected numbers in row order")
+    if dtype.hasobject:
+        raise SourceError(f"{path}: {name} holds objects; expected numbers")
+    if fortran:
+        stack = shape if len(shape) == 3 else (1, *shape)
+        return _medium("NumPy archive", path, stack[0], lambda: _npz_column_pages(path, name, stack, dtype))
     frames = shape[0] if len(shape) == 3 else 1
     return _medium("NumPy archive", path, frames, lambda: _npz_pages(path, name, frames, shape[-2:], dtype))
 
@@ -129,6 +133,25 @@ def _npz_pages(path: Path, name: str, frames: int, shape: tuple[int, ...], dtype
             if len(data) != size:
                 raise SourceError(f"{path}: {name} is truncated in frame {number} of {frames}")
             yield Page(np.frombuffer(data, dtype).reshape(shape), path.name)
+
+
+def _npz_column_pages(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Page]:
+    """Read an array in column order, where every frame is spread over the whole array."""
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size > MAX_DATA_BYTES:
+        raise SourceError(
+            f"{path}: {name} is in column order and holds {size:,} bytes; expected at most {MAX_DATA_BYTES:,}"
+        )
+    with zipfile.ZipFile(path) as archive, archive.open(name) as member:
+        _read_header(member)
+        try:
+            data = member.read(size)
+        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise SourceError(f"{path}: {name} is damaged ({error})") from error
+    if len(data) != size:
+        raise SourceError(f"{path}: {name} is truncated")
+    stack = np.frombuffer(data, dtype).reshape(shape, order="F")
+    yield from (Page(image, path.name) for image in stack)
 
 
 def _mat5_pages(path: Path, name: str) -> Iterator[Page]:

@@ -16,6 +16,7 @@ from irst_stream.io.media import fits, flir, tiff
 from irst_stream.io.media.encoded import decode_image
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader, natural_key
 from irst_stream.io.media.sidecar import Sidecar
+from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 from irst_stream.types import Pixels
 
 __all__ = ["FOLDERS_READER", "FOLDER_READER", "READER", "SUFFIXES", "encode_png"]
@@ -37,7 +38,7 @@ def _read_image(path: Path) -> NDArray[Any]:
         return fits.read_single(path)
     if suffix == ".fff":
         return flir.read_single(path)
-    data = path.read_bytes()
+    data = read_bounded(path, MAX_DATA_BYTES)
     thermal = flir.thermal_image(data, str(path)) if suffix in JPEG_SUFFIXES else None
     return decode_image(data, str(path)) if thermal is None else thermal
 

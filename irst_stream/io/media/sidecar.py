@@ -10,6 +10,7 @@ import msgspec
 
 from irst_stream.errors import FormatError
 from irst_stream.settings import to_toml
+from irst_stream.system.bounded_files import MAX_TEXT_BYTES, read_bounded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,7 +56,7 @@ def read_sidecar(path: Path) -> Sidecar:
     if not found.is_file():
         return Sidecar()
     try:
-        return msgspec.convert(tomllib.loads(found.read_text("utf-8")), Sidecar)
+        return msgspec.convert(tomllib.loads(read_bounded(found, MAX_TEXT_BYTES).decode()), Sidecar)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{found}: {error}") from error
 

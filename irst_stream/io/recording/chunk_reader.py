@@ -39,7 +39,7 @@ __all__ = ["ChunkReader", "Fault", "MessagePlace", "RecordedMessage"]
 # A look-ahead, because bytes that resemble a chunk header may contain the start of a genuine one.
 CHUNK_START = re.compile(rb"\x06(?=.{36}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd))", re.DOTALL)
 MAX_CHUNK_HEADER_BYTES = CHUNK.size + 4 + 8
-MAX_RECORD_BYTES = 1 << 24  # of a record other than a chunk
+MAX_RECORD_BYTES = 1 << 28  # of a record other than a chunk
 DATA_END_SIZE = PREFIX.size + 4
 BLOCK_BYTES = 1 << 20
 
@@ -92,8 +92,9 @@ class ChunkReader:
     """Read the messages of a file in order, and the faults between them; a context manager.
 
     profile: None if the file does not start with the MCAP magic and a header; config: the text of the attachment "config";
-    complete: the file was closed properly; compression: of the last chunk read; lost_bytes: bytes read so far that could
-    not be decoded; size: bytes in the file. Raise a SourceError if the file cannot be opened.
+    files: the data of the attachments after it, by name; complete: the file was closed properly; compression: of the last
+    chunk read; lost_bytes: bytes read so far that could not be decoded; size: bytes in the file. Raise a SourceError if the
+    file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,7 +113,7 @@ class ChunkReader:
             data_end = self._data_end()
             self.complete = data_end > 0
             self._end = data_end or self.size
-            self.profile, self.config, self._chunks_start = self._read_start()
+            self.profile, self.config, self.files, self._chunks_start = self._read_start()
         except BaseException:
             self.close()
             raise
@@ -229,20 +230,26 @@ class ChunkReader:
             return 0
         return data_end if self._prefix(data_end) == (Opcode.DATA_END, data_end + DATA_END_SIZE) else 0
 
-    def _read_start(self) -> tuple[str | None, str, int]:
-        """Read the profile, the configuration and the offset of the first chunk."""
+    def _read_start(self) -> tuple[str | None, str, dict[str, bytes], int]:
+        """Read the profile, the configuration, its files and the offset of the first chunk."""
         if self.size < len(MAGIC) or self._read(0, len(MAGIC)) != MAGIC:
-            return None, "", 0
+            return None, "", {}, 0
         at = len(MAGIC)
         opcode, end = self._prefix(at)
         header = self._record(Header, at, end) if opcode == Opcode.HEADER else None
         if header is None:
-            return None, "", at
+            return None, "", {}, at
         opcode, after = self._prefix(end)
         config = self._attachment(end, after) if opcode == Opcode.ATTACHMENT else None
         if config is None or config.name != CONFIG:
-            return header.profile, "", end
-        return header.profile, config.data.decode("utf-8", "replace"), after
+            return header.profile, "", {}, end
+        files: dict[str, bytes] = {}
+        while True:
+            opcode, following = self._prefix(after)
+            one = self._attachment(after, following) if opcode == Opcode.ATTACHMENT else None
+            if one is None:
+                return header.profile, config.data.decode("utf-8", "replace"), files, after
+            files[one.name], after = one.data, following
 
     def _chunk_header(self, at: int, end: int) -> _ChunkHeader | None:
         """Read the header of a chunk; None if its lengths are inconsistent."""

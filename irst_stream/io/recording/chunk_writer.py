@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -59,9 +59,22 @@ class ChunkWriter:
     the file ends with its last complete record and pending messages are lost; finish may still be called.
     """
 
-    def __init__(self, path: Path, config: bytes, compression: Compression = "none", *, overwrite: bool = False) -> None:
-        """Create the file and write its header and configuration; overwrite: replace an existing file."""
+    def __init__(
+        self,
+        path: Path,
+        config: bytes,
+        compression: Compression = "none",
+        *,
+        files: Mapping[str, bytes] | None = None,
+        overwrite: bool = False,
+        fsync: bool = False,
+    ) -> None:
+        """Create the file and write its header, its configuration and the files that the configuration names.
+
+        files: by setting; overwrite: replace an existing file; fsync: force each chunk to the disk. A fault leaves no file.
+        """
         self.compression: Compression = compression
+        self._fsync = fsync
         self.size = self.messages = 0
         self.topics: dict[str, int] = {}
         self._file = FileIO(path, "w" if overwrite else "x")
@@ -72,11 +85,18 @@ class ChunkWriter:
         self._first_ns = self._last_ns = 0
         self._chunk = _OpenChunk()
         header = MAGIC + _serialise(Header(PROFILE, f"irst-stream {__version__}"))
-        self._config_index = _attachment_index(len(header), config)
+        pieces, self._attachment_indexes = [header], RecordBuilder()
+        attached = [_attachment(CONFIG, config), *(_attachment(name, data) for name, data in (files or {}).items())]
+        self._attachments = len(attached)
+        for one in attached:
+            pieces.append(_serialise(one))
+            _attachment_index(sum(map(len, pieces[:-1])), len(pieces[-1]), one).write(self._attachment_indexes)
         try:
-            self._write([header, _serialise(_attachment(config))])
+            self._write(pieces)
         except OSError:
             self.close()
+            if not overwrite:  # an existing file may be a device
+                path.unlink()
             raise
 
     def add_channel(self, topic: str, encoding: str, schema_name: str, schema_encoding: str, schema: bytes) -> None:
@@ -130,7 +150,7 @@ class ChunkWriter:
             Opcode.CHANNEL: b"".join(map(_serialise, self._channels.values())),
             Opcode.STATISTICS: _serialise(self._statistics()),
             Opcode.CHUNK_INDEX: self._chunk_indexes.end(),  # type: ignore[no-untyped-call]
-            Opcode.ATTACHMENT_INDEX: _serialise(self._config_index),
+            Opcode.ATTACHMENT_INDEX: self._attachment_indexes.end(),  # type: ignore[no-untyped-call]
         }
         start = end = self.size + len(data_end)
         offsets = b""
@@ -160,6 +180,8 @@ class ChunkWriter:
                 os.lseek(handle, self.size, os.SEEK_SET)
             raise
         self.size += sum(map(len, pieces))
+        if self._fsync:
+            os.fsync(handle)
 
     def _index(self, chunk: _OpenChunk, stored: int) -> ChunkIndex:
         """Summary entry of a chunk, still without its message indexes; stored: size of the chunk's records in the file."""
@@ -188,7 +210,7 @@ class ChunkWriter:
 
     def _statistics(self) -> Statistics:
         return Statistics(
-            attachment_count=1,
+            attachment_count=self._attachments,
             channel_count=len(self._channels),
             channel_message_counts=self._counts,
             chunk_count=self._chunk_count,
@@ -235,18 +257,18 @@ def _chunk_header(index: ChunkIndex, crc: int) -> bytes:
     return head + name + struct.pack("<Q", index.compressed_size)
 
 
-def _attachment(config: bytes) -> Attachment:
-    return Attachment(create_time=0, log_time=0, name=CONFIG, media_type="application/toml", data=config)
+def _attachment(name: str, data: bytes) -> Attachment:
+    media_type = "application/toml" if name == CONFIG else "application/octet-stream"
+    return Attachment(create_time=0, log_time=0, name=name, media_type=media_type, data=data)
 
 
-def _attachment_index(offset: int, config: bytes) -> AttachmentIndex:
-    attachment = _attachment(config)
+def _attachment_index(offset: int, length: int, attachment: Attachment) -> AttachmentIndex:
     return AttachmentIndex(
         offset=offset,
-        length=len(_serialise(attachment)),
+        length=length,
         log_time=attachment.log_time,
         create_time=attachment.create_time,
-        data_size=len(config),
+        data_size=len(attachment.data),
         name=attachment.name,
         media_type=attachment.media_type,
     )

@@ -3,7 +3,8 @@
 The format, for readers in other languages: an MCAP file (mcap.dev/spec; any MCAP reader opens it), profile "irst-stream".
 
 - The first record after the header is an attachment named "config", application/toml: the text of the configuration in
-  UTF-8, empty without a configuration.
+  UTF-8, empty without a configuration. The files that it names follow as attachments, application/octet-stream, each named
+  by its setting, for example "correct.table".
 - All messages are in chunks, in the order of recording, which is also the order of replay. A chunk spans at most half a
   second of log time, is closed once it exceeds 1 MiB, is uncompressed, lz4 or zstd, carries its CRC-32, and repeats the
   schemas and channels of its messages, so that it can be read without the chunks before it. Message indexes and the
@@ -28,18 +29,19 @@ draw on the image of the same timestamp. A replay does not read them, and recove
 
 With rotation the first file is OUT.mcap, followed by OUT-0002.mcap, OUT-0003.mcap and so on; each file is complete.
 
-A chunk is written to the file as soon as it is closed. A killed writer leaves all chunks but the last, which is missing or
-truncated, and no summary; irst-stream recover makes a complete file of it. The time limit of a chunk is checked only when a
-record arrives: the last records before a feed falls silent reach the file when the feed resumes or the recording is closed.
-There is no fsync: a power failure may lose data that the operating system has not yet written to the disk.
+A chunk is written to the file as soon as it is closed, at the latest half a second after its first record arrived, whether
+or not more arrive. A killed writer leaves all chunks but the last, which is missing or truncated, and no summary;
+irst-stream recover makes a complete file of it. Without the setting fsync a power failure costs what the operating system
+has not yet written to the disk: on Linux usually the last 30 s. With it, it costs at most the last chunk.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +51,7 @@ import msgspec
 
 from irst_stream.errors import OutputError, SourceError, WireError
 from irst_stream.io import jsonl
+from irst_stream.io.file_series import FileSeries
 from irst_stream.io.recording.chunk_reader import ChunkReader, Fault, RecordedMessage
 from irst_stream.io.recording.chunk_writer import CHUNK_BYTES, MAX_CHUNK_BYTES, PROFILE, ChunkWriter
 from irst_stream.io.recording.foxglove import ANNOTATIONS_SCHEMA, IMAGE_SCHEMA, encode_image, encode_marks, read_image
@@ -70,6 +73,9 @@ FRAME, DETECTIONS, TRACKS = "frame", "detections", "tracks"
 MARKS = "marks"
 MAX_TIME_NS = 2**64 - 1  # MCAP times are unsigned 64-bit numbers
 BYTES_PER_MB = 1e6
+FLUSH_S = 0.4  # after which a chunk is written; with the pauses between two checks this keeps within half a second
+RETRY_S, LONGEST_RETRY_S = 1.0, 60.0  # until a stopped recording is tried again
+RESUME_BYTES = 16 << 20  # room for more than a few chunks, so that a full disk does not fill with tiny files
 
 log = logging.getLogger(__name__)
 
@@ -79,38 +85,49 @@ def _free_bytes(folder: Path) -> int:
 
 
 class Recorder:
-    """Record frames and results; a protocols.Sink. A full or failing disk ends the recording, never the pipeline.
+    """Record frames and results; a protocols.Sink. A full or failing disk stops the recording, never the pipeline.
 
-    alarm: why recording stopped, "" while it records; kept: number of records in its files, which survive a crash of this
-    process; lost: number of records not written because recording stopped. free: function that returns the free bytes on
-    the disk of a folder. Raise an OutputError if the recording cannot be started.
+    alarm: why recording stopped, "" while it records; it goes on in a new file once that is possible, tried again with
+    growing pauses. kept: number of records in its files, which survive a crash of this process; lost: number of records not
+    written because recording stopped. free: function that returns the free bytes on the disk of a folder; clock: returns a
+    steady time in s; files: those that the configuration names, by setting. Raise an OutputError if the recording cannot be
+    started.
     """
 
-    def __init__(self, settings: RecordSettings, config_toml: str = "", free: Callable[[Path], int] = _free_bytes) -> None:
+    def __init__(
+        self,
+        settings: RecordSettings,
+        config_toml: str = "",
+        free: Callable[[Path], int] = _free_bytes,
+        clock: Callable[[], float] = time.monotonic,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
         results: tuple[type[Frame | Detections | Tracks], ...] = (Detections, Tracks)
         self.takes = (Frame, *results) if settings.frames else results
         self.alarm, self.kept, self.lost = "", 0, 0
-        self._settings, self._config, self._free = settings, config_toml.encode(), free
-        self._number, self._file_start_ns = 1, 0
-        self._received = self._unwritten = 0  # records; those in the open chunk
-        for path in (self._path(1), *([self._path(2)] if settings.rotate_mb or settings.rotate_s else [])):
-            if path.exists():
-                raise OutputError(f"{path}: exists, and a recording is never overwritten; choose another name")
+        self._settings, self._config, self._free, self._clock = settings, config_toml.encode(), free, clock
+        self._files = files
+        self._series, self._file_start_ns = FileSeries(settings), 0
+        self._received = self._unwritten = self._lost_before = 0  # unwritten: records in the open chunk
+        self._chunk_start_s = self._retry_at_s = 0.0
+        self._retry_s, self._resuming = RETRY_S, False
         try:
             self._writer = self._open()
         except OSError as error:
-            raise OutputError(f"{self._path(1)}: cannot be written: {error.strerror or error}") from error
+            raise OutputError(f"{settings.path}: cannot be written: {error.strerror or error}") from error
 
     def start(self, status: Callable[[], Any]) -> None:
         """Do nothing: this sink does not use the pipeline's status."""
 
     def write(self, record: Frame | Detections | Tracks, published_ns: int) -> None:
         """Record one record. Raise a WireError if the name of its sensor is not valid for a live sensor."""
+        messages = [_encode(record)]
+        if self._settings.annotations and not isinstance(record, Frame):
+            messages.append((f"{MARKS}/{messages[0][0]}", [encode_marks(record)]))
         self._received += 1
+        if self.alarm and self._clock() >= self._retry_at_s:
+            self._resume()
         if not self.alarm:
-            messages = [_encode(record)]
-            if self._settings.annotations and not isinstance(record, Frame):
-                messages.append((f"{MARKS}/{messages[0][0]}", [encode_marks(record)]))
             try:
                 for k, (topic, parts) in enumerate(messages):
                     self._append(topic, record, _mcap_time_ns(published_ns), parts, records=int(k == 0))
@@ -119,15 +136,25 @@ class Recorder:
         if self.alarm:
             self.lost = self._received - self.kept
 
+    def idle(self) -> None:
+        """Write the open chunk once it has waited for FLUSH_S."""
+        if not self.alarm and self._writer.pending and self._clock() - self._chunk_start_s >= FLUSH_S:
+            self._attempt(self._flush)
+
     def close(self) -> None:
         """Write pending records and the end of the file; may be called twice."""
         if not self.alarm:
-            try:
-                self._flush()
-                self._writer.finish()
-            except OSError as error:
-                self._stop(error.strerror or str(error))
-                self.lost = self._received - self.kept
+            self._attempt(self._flush)
+        if not self.alarm:
+            self._attempt(self._writer.finish)
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        """Write something that is due; if that fails, stop the recording and count what is lost."""
+        try:
+            action()
+        except OSError as error:
+            self._stop(error.strerror or str(error))
+            self.lost = self._received - self.kept
 
     def _append(
         self, topic: str, record: Frame | Detections | Tracks, log_ns: int, parts: list[wire.Buffer], records: int
@@ -138,20 +165,21 @@ class Recorder:
         if self._must_rotate(log_ns):
             self._rotate()
         if not self._writer.pending:
-            self._check_free_space(sum(map(len, parts)))
+            self._check_free_space(max(sum(map(len, parts)), CHUNK_BYTES))
+            self._chunk_start_s = self._clock()
         stamp = record.stamp
         publish_ns = _mcap_time_ns(stamp.time_ns) if stamp.clock == "unix" else log_ns
         if not self._writer.topics:
             self._file_start_ns = log_ns
         add_message(self._writer, topic, log_ns, publish_ns, stamp.index, parts)
         self._unwritten += records
-        if self._writer.must_flush(log_ns):
+        if self._writer.must_flush(log_ns) or self._clock() - self._chunk_start_s >= FLUSH_S:
             self._flush()
 
-    def _check_free_space(self, record_bytes: int) -> None:
-        """Raise an OSError, like a full disk, if the next chunk would leave less than keep_free_mb on the disk."""
-        keep_mb, free = self._settings.keep_free_mb, self._free(self._path(1).absolute().parent)
-        if free < keep_mb * BYTES_PER_MB + max(record_bytes, CHUNK_BYTES):
+    def _check_free_space(self, needed_bytes: int) -> None:
+        """Raise an OSError, like a full disk, if writing so much would leave less than keep_free_mb on the disk."""
+        keep_mb, free = self._settings.keep_free_mb, self._free(self._series.current.absolute().parent)
+        if free < keep_mb * BYTES_PER_MB + needed_bytes:
             raise OSError(f"{free / BYTES_PER_MB:,.0f} MB left on the disk, of which {keep_mb:,.0f} MB must stay free")
 
     def _must_rotate(self, log_ns: int) -> bool:
@@ -165,37 +193,54 @@ class Recorder:
     def _rotate(self) -> None:
         self._flush()
         self._writer.finish()
-        self._number += 1
         self._writer = self._open()
 
     def _open(self) -> ChunkWriter:
-        return ChunkWriter(self._path(self._number), self._config, self._settings.compression)
+        settings = self._settings
+        return self._series.open_next(
+            lambda path: ChunkWriter(path, self._config, settings.compression, files=self._files, fsync=settings.fsync)
+        )
 
-    def _path(self, number: int) -> Path:
-        """Path of a file of the recording; number counts from 1."""
-        path = Path(self._settings.path)
-        return path if number == 1 else path.with_name(f"{path.stem}-{number:04d}{path.suffix}")
+    def _resume(self) -> None:
+        """Go on in a new file if there is room for more than a moment; else try again later."""
+        try:
+            self._check_free_space(RESUME_BYTES)
+            self._writer = self._open()
+        except OSError:
+            self._put_off()
+            return
+        self.alarm, self._resuming = "", True
+
+    def _put_off(self) -> None:
+        self._retry_at_s = self._clock() + self._retry_s
+        self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
     def _flush(self) -> None:
         self._writer.flush()
-        self.kept += self._unwritten
-        self._unwritten = 0
+        self.kept, self._unwritten = self.kept + self._unwritten, 0
+        if self._resuming and self._writer.messages:
+            log.warning("%s: recording again; %d records were lost", self._series.current, self.lost - self._lost_before)
+            self._resuming, self._lost_before, self._retry_s = False, self.lost, RETRY_S
 
     def _stop(self, why: str) -> None:
         """Raise the alarm, and finish the file as far as the disk allows."""
-        self.alarm = f"{self._path(self._number)}: recording stopped: {why}"
-        log.error("%s", self.alarm)
+        self.alarm, self._unwritten = f"{self._series.current}: recording stopped: {why}", 0
+        if not self._resuming:
+            log.error("%s", self.alarm)
         with suppress(OSError):
             self._writer.finish()
         self._writer.close()
+        if self._resuming and not self._writer.messages:  # no empty file for each try
+            self._series.current.unlink(missing_ok=True)
+        self._put_off()
 
 
 class Recording:
     """The frames of a recording in the order of recording; a protocols.Source and a context manager.
 
-    config: TOML of the configuration, "" without one; frames: number of frames, None if the file was not closed properly;
-    rate_hz: frame rate of the sensor with the most frames, None if unknown. Each iteration starts from the beginning; a
-    fault in the file raises a SourceError after the frames before it.
+    config: TOML of the configuration, "" without one; files: those that it names, by setting; frames: number of frames,
+    None if the file was not closed properly; rate_hz: frame rate of the sensor with the most frames, None if unknown. Each
+    iteration starts from the beginning; a fault in the file raises a SourceError after the frames before it.
     """
 
     kind, dataset, has_truth, full_scale = "recording", "", False, None
@@ -205,7 +250,7 @@ class Recording:
         with ChunkReader(path) as reader:
             if fault := recording_fault(reader):
                 raise SourceError(f"{path}: {fault}")
-            self.config = reader.config
+            self.config, self.files = reader.config, reader.files
             messages, span_ns = reader.statistics()
             frames = [n for topic, n in messages.items() if topic.startswith(f"{FRAME}/")]
             self.frames = sum(frames) if reader.complete else None

@@ -43,7 +43,7 @@ def recover(broken: Path, out: Path) -> RecoveryResult:
     with ChunkReader(broken) as reader:
         if out.exists() and out.samefile(broken):
             raise OutputError(f"{out}: is the recording itself; choose another file")
-        writer = ChunkWriter(out, reader.config.encode(), overwrite=True)
+        writer = ChunkWriter(out, reader.config.encode(), files=reader.files, overwrite=True)
         try:
             counts, intact = _copy(reader, writer)
             writer.finish()

@@ -10,6 +10,7 @@ import numpy as np
 
 from irst_stream.errors import FormatError
 from irst_stream.io.truth.truth_set import TruthReader, TruthSet, check_boxes
+from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 from irst_stream.types import Stamp, Truth
 
 __all__ = ["READER"]
@@ -37,7 +38,7 @@ class _Coco(msgspec.Struct):
 
 def _truths(path: Path) -> Iterator[Truth]:
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Coco)
+        content = msgspec.json.decode(read_bounded(path, MAX_DATA_BYTES), type=_Coco)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{path}: {error}") from error
     rows: dict[Key, list[_Annotation]] = {image.id: [] for image in content.images}

@@ -16,6 +16,7 @@ import numpy as np
 
 from irst_stream.errors import FormatError, MissingPackageError
 from irst_stream.io.truth.truth_set import TruthReader, TruthSet, check_boxes, sequence_name
+from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 from irst_stream.types import Floats, Stamp, Truth
 
 __all__ = ["READER"]
@@ -43,7 +44,7 @@ def _read(path: Path) -> list[Floats]:
     if path.stat().st_size > MAX_BYTES:
         raise FormatError(f"{path}: expected labels of at most {MAX_BYTES} bytes, got {path.stat().st_size}")
     tables: list[list[Floats]] = []
-    for data in _elements(path.read_bytes(), path):
+    for data in _elements(read_bounded(path, MAX_DATA_BYTES), path):
         for variable in MatStream(data, skip_header=0).walk():
             if _class_and_shape(variable)[0] == BYTES:  # objects lie in an array of bytes, behind eight of its own
                 objects = MatStream(variable.children[-1].payload, skip_header=8).walk()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from irst_stream.errors import FormatError
+from irst_stream.system.bounded_files import MAX_TEXT_BYTES, read_bounded
 
 __all__ = ["MAX_FRAMES", "SUFFIXES", "fields", "first_row", "header_columns", "parse_numbers", "parse_whole", "read_rows"]
 
@@ -18,7 +19,7 @@ MAX_FRAMES = 1_000_000  # of a sequence: a wrong column must not fill the memory
 def read_rows(path: Path) -> list[tuple[str, list[str]]]:
     """Read every line as (its place, its fields); a blank line has no fields. Raise a FormatError unless it is text."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bounded(path, MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: expected text in UTF-8 ({error})") from error
     if "\0" in text:

@@ -12,6 +12,7 @@ from irst_stream.errors import FormatError, SourceError
 from irst_stream.io.media import images
 from irst_stream.io.truth.table import first_row, header_columns, parse_numbers, read_rows
 from irst_stream.io.truth.truth_set import TruthReader, TruthSet, check_boxes, files_within, image_name
+from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 from irst_stream.types import Stamp, Truth
 
 __all__ = ["READER"]
@@ -45,7 +46,7 @@ def _image_size(path: Path) -> tuple[int, int]:
     if path.suffix.lower() in images.SUFFIXES:
         shape = next(iter(images.read_pages([path]))).pixels.shape
     else:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
+        image = cv2.imdecode(np.frombuffer(read_bounded(path, MAX_DATA_BYTES) or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
         if image is None:
             raise SourceError(f"{path}: not an image that can be decoded")
         shape = image.shape

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import struct
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import zmq
-import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils import z85
 
-from irst_stream.errors import OutputError, UsageError
+from irst_stream.errors import OutputError, SourceError, UsageError
+from irst_stream.system.bounded_files import read_bounded
 
 __all__ = [
     "DOMAIN",
@@ -29,10 +30,13 @@ __all__ = [
     "key_files",
     "make_keys",
     "read_keys",
+    "read_secret_keys",
 ]
 
 DOMAIN = "irst-stream"
 PUBLIC, SECRET = ".key", ".key_secret"
+KEY_LINE = re.compile(rb"""^\s*(public|secret)-key\s*=[ \t"']*([^\r\n"' \t]*)""", re.MULTILINE)
+MAX_KEY_FILE_BYTES = 1 << 16
 MAX_REJECTED_KEYS = 64  # rejected clients are counted by key up to this number of keys, which bounds the memory
 OTHER_CLIENTS = "(others)"  # counts the rejections of all further keys
 log = logging.getLogger(__name__)
@@ -53,25 +57,36 @@ def key_files(name: Path) -> tuple[Path, Path]:
 def make_keys(name: Path) -> Keys:
     """Make a key pair and write its two files; the secret file is created readable by its owner only.
 
-    Raise an OutputError if either file exists.
+    Raise a UsageError for a path without a name, an OutputError if either file exists or cannot be written; then there is
+    neither.
     """
+    if not name.name or name.is_dir():
+        raise UsageError(f"{name}: expected a name for the key pair, such as {name / 'sensor'}")
     keys = Keys(*zmq.curve_keypair())
     public, secret = key_files(name)
     if public.exists() or secret.exists():
         raise OutputError(f"{secret if secret.exists() else public}: exists; choose another name, or remove both files")
     lines = f'metadata\ncurve\n    public-key = "{keys.public.decode()}"\n'
     _write(secret, lines + f'    secret-key = "{keys.secret.decode()}"\n', 0o600)
-    _write(public, lines, 0o644)
+    try:
+        _write(public, lines, 0o644)
+    except OutputError:
+        secret.unlink()
+        raise
     return keys
 
 
 def read_keys(path: Path) -> Keys:
     """Read a public or secret key file; raise a UsageError if it is invalid, or secret and readable by others."""
     try:
-        public, secret = zmq.auth.load_certificate(path)
+        text = read_bounded(path, MAX_KEY_FILE_BYTES)
         mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
+    except (OSError, SourceError) as error:
         raise UsageError(f"{path}: not a readable key file; make one with irst-stream keys make") from error
+    found = dict(KEY_LINE.findall(text))
+    public, secret = found.get(b"public"), found.get(b"secret", b"")
+    if public is None:
+        raise UsageError(f"{path}: not a readable key file; make one with irst-stream keys make")
     for key in (public, secret or public):
         if len(key) != 40:
             raise UsageError(f"{path}: expected a key of 40 characters, got {len(key)}")
@@ -79,7 +94,15 @@ def read_keys(path: Path) -> Keys:
             raise UsageError(f"{path}: expected a key in Z85, got {key.decode(errors='replace')}")
     if secret and mode & 0o077:
         raise UsageError(f"{path}: others may read this secret key (mode {mode & 0o777:o}); run chmod 600 {path}")
-    return Keys(public, secret or b"")
+    return Keys(public, secret)
+
+
+def read_secret_keys(path: Path) -> Keys:
+    """Read the file of this end's own secret key; raise a UsageError if it is invalid, or holds a public key only."""
+    keys = read_keys(path)
+    if not keys.secret:
+        raise UsageError(f"{path}: is a public key; expected this end's secret key, *.key_secret")
+    return keys
 
 
 def allowed_keys(folder: Path) -> dict[bytes, str]:
@@ -150,7 +173,12 @@ def _is_z85(key: bytes) -> bool:
 
 def _write(path: Path, text: str, mode: int) -> None:
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            file.write(text)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+        except OSError:
+            path.unlink()  # a file that is not whole would be in the way of the next try
+            raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -21,7 +21,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from irst_stream.errors import OutputError, SourceError, UsageError, WireError
 from irst_stream.io.zeromq import wire
-from irst_stream.io.zeromq.curve_keys import DOMAIN, ClientAuthenticator, read_keys
+from irst_stream.io.zeromq.curve_keys import DOMAIN, ClientAuthenticator, read_keys, read_secret_keys
 from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings, link_fault
 from irst_stream.protocols import Record
 from irst_stream.system.machine import keep_freed_memory
@@ -37,7 +37,7 @@ MONITOR_S = 0.05  # interval between checks of the connections
 LINGER_MS = 1000  # a closing socket waits this long for unsent messages
 SEND_TIMEOUT_MS = 1000  # an unsent message is lost after this time
 DRAIN_POLL_MS = 50  # after a stop, the queue counts as empty when nothing arrives in this time
-DRAIN_S, DRAIN_WAIT_S = 30.0, 1.0  # longest time to drain the queue after a stop, and to wait for messages meanwhile
+DRAIN_S, DRAIN_WAIT_S = 5.0, 1.0  # longest time to drain the queue after a stop, and to wait for messages meanwhile
 BACKPRESSURE_KINDS = (zmq.PUSH, zmq.PULL)
 FAILED_HANDSHAKES = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
@@ -91,9 +91,7 @@ def _set_options(socket: Socket, kind: int, link: Link, largest: int) -> None:
     options |= {zmq.MAXMSGSIZE: largest, zmq.IPV6: int("[" in link.endpoint), zmq.RECONNECT_IVL_MAX: 2000}
     options |= {zmq.SNDTIMEO: SEND_TIMEOUT_MS, zmq.RCVTIMEO: POLL_MS}
     if link.keys:
-        own_keys = read_keys(Path(link.keys))
-        if not own_keys.secret:
-            raise UsageError(f"{link.keys}: is a public key; expected this end's secret key, *.key_secret")
+        own_keys = read_secret_keys(Path(link.keys))
         options |= {zmq.CURVE_PUBLICKEY: own_keys.public, zmq.CURVE_SECRETKEY: own_keys.secret}
         options[zmq.ZAP_DOMAIN] = DOMAIN.encode()
         if link.bind:
@@ -119,7 +117,7 @@ class ZmqSource:
         self.stalled = False
         self._last_message_s = 0.0
         self._kind = zmq.SUB if policy == "live" else zmq.PULL
-        self._stop = threading.Event()
+        self._stop, self._stopped_twice = threading.Event(), False
         self._context: Context = zmq.Context()
         keep_freed_memory()
         try:
@@ -152,17 +150,21 @@ class ZmqSource:
     def _drain(self) -> Iterator[Frame]:
         """Yield all frames that arrived before the stop, so that none is lost; bounded, in case more keep arriving."""
         start_s, waited_s = time.monotonic(), 0.0
-        while waited_s < DRAIN_WAIT_S and time.monotonic() - start_s < DRAIN_S:
+        while waited_s < DRAIN_WAIT_S and time.monotonic() - start_s < DRAIN_S and not self._stopped_twice:
             poll_start_s = time.monotonic()
             if not self._socket.poll(DRAIN_POLL_MS):
                 return
             waited_s += time.monotonic() - poll_start_s
             if (frame := self._receive(zmq.NOBLOCK)) is not None:
                 yield frame
-        log.warning("%s: frames still arrive after the stop; further frames are dropped", self.endpoint)
+        log.warning("%s: frames still arrive after the stop; those on their way now are lost", self.endpoint)
 
     def stop(self) -> None:
-        """End the iteration soon, after the frames that have already arrived; any thread may call this."""
+        """End the iteration soon, after the frames that have already arrived, or at once when called again.
+
+        Any thread may call this.
+        """
+        self._stopped_twice = self._stop.is_set()
         self._stop.set()
 
     def close(self) -> None:
@@ -244,19 +246,23 @@ class ZmqSource:
 class ZmqSink:
     """Send results from one endpoint; a protocols.Sink.
 
-    Under policy "live", a slow subscriber loses messages and delays nobody. lost: number of records not sent in time.
+    lost: number of records not sent in time. overflows: under policy "live", where a slow subscriber loses messages and
+    delays nobody, how often a subscriber's queue was full. libzmq then drops messages for it until half of the queue is
+    read, and does not say how many.
     """
 
     takes: tuple[type[Record], ...] = (Detections, Tracks)
     alarm = ""
 
     def __init__(self, settings: PublishSettings, policy: Policy = "live") -> None:
-        self.lost = 0
+        self.lost = self.overflows = 0
         self._last_timed_out = False
         self._context: Context = zmq.Context()
         try:
             self._authenticator = _authenticator(self._context, settings)
             self._socket = open_socket(self._context, zmq.PUB if policy == "live" else zmq.PUSH, settings)
+            if policy == "live":
+                self._socket.set(zmq.XPUB_NODROP, 1)  # a full queue is an error, which can be counted
         except BaseException:
             self.close()
             raise
@@ -267,14 +273,30 @@ class ZmqSink:
 
     def write(self, record: Record, published_ns: int) -> None:
         """Send one record; count it as lost if it cannot be sent in time, and then do not wait for the next ones either."""
+        parts, waits = wire.encode(record, published_ns), self._socket.type == zmq.PUSH and not self._last_timed_out
         try:
-            self._socket.send_multipart(wire.encode(record, published_ns), zmq.NOBLOCK if self._last_timed_out else 0)
+            try:
+                self._socket.send_multipart(parts, 0 if waits else zmq.NOBLOCK)
+            except zmq.Again:
+                if self._socket.type == zmq.PUSH:
+                    raise
+                self._send_to_those_who_keep_up(parts)
             self._last_timed_out = False
         except zmq.Again:
             self._last_timed_out = True
             self.lost += 1
         except zmq.ZMQError as error:
             raise OutputError(f"{self.endpoint}: {error.strerror}") from error
+
+    def _send_to_those_who_keep_up(self, parts: wire.Message) -> None:
+        """Send a message past the subscribers whose queues are full."""
+        self.overflows += 1
+        self._socket.set(zmq.XPUB_NODROP, 0)
+        self._socket.send_multipart(parts, zmq.NOBLOCK)
+        self._socket.set(zmq.XPUB_NODROP, 1)
+
+    def idle(self) -> None:
+        """Do nothing: nothing waits in this process but in the socket."""
 
     def close(self) -> None:
         """Send queued records, as far as a receiver takes them within LINGER_MS, and close; may be called twice."""

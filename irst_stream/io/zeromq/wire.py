@@ -96,12 +96,13 @@ class Received(NamedTuple):
     published_ns: int
 
 
-class WirePose(msgspec.Struct):
+class WirePose(msgspec.Struct, omit_defaults=True):
     """Platform pose in a frame's metadata; see types.Pose."""
 
     x: float
     y: float
     roll_rad: float = 0.0
+    sd_px: float = 0.0
 
 
 class FrameMetadata(msgspec.Struct, omit_defaults=True):
@@ -161,15 +162,15 @@ def _pose_of(stamp: Stamp, metadata: bytes) -> Pose | None:
         return Pose(stamp, np.nan, np.nan, np.nan)
     if pose is None:
         return None
-    if not all(abs(number) <= MAX_POSE for number in (pose.x, pose.y, pose.roll_rad)):
+    if not all(abs(number) <= MAX_POSE for number in (pose.x, pose.y, pose.roll_rad)) or not 0 <= pose.sd_px <= MAX_POSE:
         return Pose(stamp, np.nan, np.nan, np.nan)
-    return Pose(stamp, pose.x, pose.y, pose.roll_rad)
+    return Pose(stamp, pose.x, pose.y, pose.roll_rad, pose.sd_px)
 
 
 def _frame_fields(frame: Frame) -> dict[str, Any]:
     metadata, pose = frame.metadata, frame.pose
     if not metadata and pose is not None:
-        metadata = _encoder.encode(FrameMetadata(WirePose(pose.x, pose.y, pose.roll_rad)))
+        metadata = _encoder.encode(FrameMetadata(WirePose(pose.x, pose.y, pose.roll_rad, pose.sd_px)))
     fields: dict[str, Any] = {"metadata": msgspec.Raw(metadata)} if metadata else {}
     return fields if np.isinf(frame.full_scale) else fields | {"full_scale": float(frame.full_scale)}
 

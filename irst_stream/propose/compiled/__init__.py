@@ -29,6 +29,7 @@ from irst_stream.propose.compiled.places import (
     neighbour_deficits,
     select_regions,
 )
+from irst_stream.propose.compiled.surroundings import heights_above_surroundings
 
 __all__ = [
     "DEFICIT_ALLOWANCE",
@@ -42,6 +43,7 @@ __all__ = [
     "clipped_squares",
     "cut_patches",
     "find_outliers",
+    "heights_above_surroundings",
     "interpolate_map",
     "is_dark_rim",
     "learn_clutter",

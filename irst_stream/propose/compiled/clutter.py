@@ -11,6 +11,7 @@ from irst_stream.system.numba_cache import compiled
 __all__ = ["clipped_squares", "learn_clutter", "learn_levels", "subtract_clutter", "whiten_response"]
 
 TINY = np.float32(1e-12)
+START_LEVEL = np.float32(0.25)  # of the noise about a pixel: from here its level grows by itself; more would learn targets
 
 
 @compiled
@@ -23,34 +24,39 @@ def subtract_clutter(light, mean):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def learn_clutter(light, noise, rows, limit, rate, mean, deviation):  # type: ignore[no-untyped-def]
+def learn_clutter(light, noise, rows, limit, rates, mean, deviation):  # type: ignore[no-untyped-def]
     """Move the clutter's mean and mean absolute deviation (H, W) towards a frame's residual light (H, W), in place.
 
     noise: an expanded map, and the Interpolation of the frame's rows in it; limit: a residual counts for at most so many
-    of the larger of the noise and the deviation, so that a passing target leaves little behind; rate: weight of this frame.
+    of the larger of the noise and the deviation, so that a passing target leaves little behind; rates (H, W): weight of
+    this frame.
     """
     for r in range(len(light)):
         upper, lower, fraction = bracketing_rows(noise, rows, r)
-        row, known, spread = light[r], mean[r], deviation[r]
+        row, rate, known, spread = light[r], rates[r], mean[r], deviation[r]
         for c in range(len(row)):
             value = row[c]
             if value == value:
                 bound = limit * max((ONE - fraction) * upper[c] + fraction * lower[c], spread[c])
                 clipped = min(max(value, -bound), bound)
-                known[c] += rate * clipped
-                spread[c] += rate * (min(abs(value), bound) - spread[c])
+                known[c] += rate[c] * clipped
+                spread[c] += rate[c] * (min(abs(value), bound) - spread[c])
 
 
 @compiled
-def learn_levels(response, limit, floor, rate, level):  # type: ignore[no-untyped-def]
+def learn_levels(response, limit, floor, noise, rows, rates, level):  # type: ignore[no-untyped-def]
     """Move each pixel's level (H, W) DN, its mean absolute response, towards that of a frame, in place.
 
-    response (H, W) DN; limit: a frame counts for at most this many of the larger of level and floor, DN.
+    response (H, W) DN; limit: a frame counts for at most this many of the largest of level, floor, DN, and a share of the
+    noise about the pixel, an expanded map with the Interpolation of the frame's rows in it: so a level is learnt as soon
+    where it is high. rates (H, W): weight of this frame.
     """
     for r in range(len(response)):
-        row, levels = response[r], level[r]
+        upper, lower, fraction = bracketing_rows(noise, rows, r)
+        row, rate, levels = response[r], rates[r], level[r]
         for c in range(len(row)):
-            levels[c] += rate * (min(abs(row[c]), limit * max(floor, levels[c])) - levels[c])
+            around = START_LEVEL * ((ONE - fraction) * upper[c] + fraction * lower[c])
+            levels[c] += rate[c] * (min(abs(row[c]), limit * max(floor, levels[c], around)) - levels[c])
 
 
 @compiled

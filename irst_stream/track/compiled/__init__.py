@@ -27,7 +27,7 @@ motion model, D numbers of a state.
     mode_probs (H, M)          probability of each mode
     x (R, M, D)                state under each mode
     cov                        (M, n D, n D) of each hypothesis' n rows, flat
-    floats (R, 6 and the error parts), ints (R, 7): columns named in beliefs.py
+    floats (R, 9 and the error parts), ints (R, 9): columns named in beliefs.py
 """
 
 from irst_stream.track.compiled.beliefs import (
@@ -38,9 +38,12 @@ from irst_stream.track.compiled.beliefs import (
     ERROR_PARTS,
     ERROR_VAR,
     FLOAT_COLUMNS,
+    HITS,
     ID,
     INT_COLUMNS,
     LOG_RATIO,
+    MEAN_X,
+    MEAN_Y,
     PARENT_ROW,
     Beliefs,
     FrameDetections,
@@ -59,9 +62,12 @@ __all__ = [
     "ERROR_PARTS",
     "ERROR_VAR",
     "FLOAT_COLUMNS",
+    "HITS",
     "ID",
     "INT_COLUMNS",
     "LOG_RATIO",
+    "MEAN_X",
+    "MEAN_Y",
     "PARENT_ROW",
     "Beliefs",
     "FrameDetections",

@@ -15,13 +15,15 @@ __all__ = [
     "AMPLITUDE_VAR",
     "BIRTH_PROBABILITY",
     "CONFIRMED",
+    "DETECTABILITY",
     "DETECTION",
     "ERROR_PARTS",
     "ERROR_SOURCE",
     "ERROR_VAR",
+    "EVIDENCE_AGE",
     "EXISTENCE",
     "FLOAT_COLUMNS",
-    "HIT_BITS",
+    "HITS",
     "ID",
     "INT_COLUMNS",
     "LAST_ERROR_PARTS",
@@ -30,10 +32,11 @@ __all__ = [
     "LOG_RATIO",
     "MAX_GROUP_TARGETS",
     "MAX_LOG_WEIGHT_DROP",
+    "MEAN_X",
+    "MEAN_Y",
+    "MISSES",
     "PARENT_ROW",
     "SCORE",
-    "START_X",
-    "START_Y",
     "TINY",
     "Beliefs",
     "FrameDetections",
@@ -48,21 +51,24 @@ __all__ = [
     "load_group",
 ]
 
-# Columns of `floats`; the error parts take all columns from LAST_ERROR_PARTS on.
+# Columns of `floats`. SCORE: log-likelihood ratio of target to clutter; MEAN_X, MEAN_Y: of the places where the target was
+# detected; DETECTABILITY: its own detection probability. The error parts take all columns from LAST_ERROR_PARTS on.
 (
     AMPLITUDE,
     AMPLITUDE_VAR,
     EXISTENCE,
     SCORE,
     LAST_SEEN_S,
-    START_X,
-    START_Y,
+    MEAN_X,
+    MEAN_Y,
+    DETECTABILITY,
     LAST_ERROR_VAR,
     LAST_ERROR_PARTS,
-) = range(9)
-# Columns of `ints`; HIT_BITS: one bit for each frame, the latest lowest.
-ID, HIT_BITS, AGE, CONFIRMED, DETECTION, PARENT_ROW, ERROR_SOURCE = range(7)
-FLOAT_COLUMNS, INT_COLUMNS = LAST_ERROR_PARTS, 7  # numbers of columns, without the error parts
+) = range(10)
+# Columns of `ints`. AGE: frames since the first detection, that one included; MISSES: since the last one; EVIDENCE_AGE: at
+# the last detection that counted in SCORE.
+ID, HITS, MISSES, AGE, CONFIRMED, DETECTION, PARENT_ROW, ERROR_SOURCE, EVIDENCE_AGE = range(9)
+FLOAT_COLUMNS, INT_COLUMNS = LAST_ERROR_PARTS, 9  # numbers of columns, without the error parts
 # Columns of `measurements`, see frame.advance; the error parts take all columns from ERROR_PARTS on.
 BIRTH_PROBABILITY, LOG_RATIO, ERROR_VAR, ERROR_PARTS = range(5, 9)
 MAX_GROUP_TARGETS = 10  # further targets nearby form a group of their own
@@ -117,17 +123,18 @@ class Rules(NamedTuple):
     errors_in_state: bool  # a detection's error is part of the state: its last two numbers
     brightness: bool
     amplitude_drift: float  # variance that an amplitude gains in a frame, relative to its square
-    confirm_hits: int
-    confirm_window: int
-    confirm_by_score: bool
-    confirm_score: float
+    repeats: int  # consecutive frames in which one false alarm may be detected
+    confirm_score: float  # log-likelihood ratio that confirms a track: see track.clutter
     confirm_travel_px: float
+    jump_px: float
     max_coast_s: float
     min_existence_probability: float
     survival_probability: float  # from frame to frame
     speed_var: float  # px^2/s^2, of a new target along each axis
+    acceleration_var: float  # px^2/s^4, likewise
     max_hypotheses: int
-    max_steps: int  # of the searches for associations, in a frame
+    max_steps: int  # in a frame
+    max_tracks: int  # beyond which no track starts
 
 
 class Workspace(NamedTuple):
@@ -184,7 +191,8 @@ def load_group(beliefs, g, workspace):  # type: ignore[no-untyped-def]
 def append_group(workspace, kept, out, used):  # type: ignore[no-untyped-def]
     """Append the kept hypotheses to `out` as one group, their weights normalised; False if `out` is full.
 
-    kept: indices of hypotheses, the likeliest first; used (3,): groups, hypotheses and rows in `out`, counted up.
+    kept: indices of hypotheses, the likeliest first; used (4,): groups, hypotheses, rows, and targets of the
+    likeliest hypotheses in `out`, counted up.
     """
     modes, size = out.x.shape[1:]
     total = 0.0
@@ -211,6 +219,7 @@ def append_group(workspace, kept, out, used):  # type: ignore[no-untyped-def]
         return False
     out.first_hypothesis[used[0] + 1] = used[1]
     used[0] += 1
+    used[3] += workspace.target_count[kept[0]]
     return True
 
 

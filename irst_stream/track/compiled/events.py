@@ -12,12 +12,16 @@ import numpy as np
 
 from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import LOG_RATIO, MAX_LOG_WEIGHT_DROP
-from irst_stream.track.compiled.places import gaussian_log_density, mahalanobis_squared, predict_positions
+from irst_stream.track.compiled.places import gaussian_log_density, predict_positions
 from irst_stream.track.compiled.sight import (
+    JUMP_GATE_CHI2,
+    LOG_JUMP,
     brightness_log_ratio,
     centroid_weights,
     count_targets,
     covariance_inflation,
+    innovation,
+    jump_variance,
     merge_probabilities,
     merged_probability,
     survival_terms,
@@ -44,7 +48,7 @@ class EventSearch(NamedTuple):
     next_option: Any
     used_targets: Any  # mask
     score: Any
-    left: Any  # (1,) steps that the frame's searches may still take
+    left: Any  # (1,) steps that the frame may still take
 
 
 class BestEvents(NamedTuple):
@@ -73,7 +77,10 @@ def empty_search():  # type: ignore[no-untyped-def]
 
 @compiled
 def find_best_events(workspace, count, detections, rules, prediction, search, best):  # type: ignore[no-untyped-def]
-    """Fill `best` with a group's best events over its `count` hypotheses, and `prediction` for each of these."""
+    """Fill `best` with a group's best events over its `count` hypotheses, and `prediction` for each of these.
+
+    Every set of targets that is compared with a detection is a step.
+    """
     best.score[:] = -np.inf
     for k in range(count):
         n = workspace.target_count[k]
@@ -85,7 +92,8 @@ def find_best_events(workspace, count, detections, rules, prediction, search, be
         merge_probabilities(n, positions, position_cov, rules, merge_probs)
         survival_terms(floats, merge_probs, rules, log_unmerged, log_missed, prediction.detection_probs[k], log_odds)
         for j in range(len(detections.measurements)):
-            search.counts[j] = _list_options(detections, j, floats, prediction, k, rules, search)
+            search.counts[j] = _list_options(detections, j, floats, workspace.ints[k], prediction, k, rules, search)
+            search.left[0] -= n
         base = workspace.log_weight[k]
         for i in range(n):
             base += log_missed[i]
@@ -93,7 +101,7 @@ def find_best_events(workspace, count, detections, rules, prediction, search, be
 
 
 @compiled
-def _list_options(detections, j, floats, prediction, k, rules, search):  # type: ignore[no-untyped-def]
+def _list_options(detections, j, floats, ints, prediction, k, rules, search):  # type: ignore[no-untyped-def]
     """List the target sets of hypothesis k that may explain detection j, the likeliest first; return their number.
 
     Only single targets and merged sets within the gate are options.
@@ -107,15 +115,12 @@ def _list_options(detections, j, floats, prediction, k, rules, search):  # type:
     merge_reach = rules.resolution_px + 3 * rules.resolution_sd_px
     candidates = 0
     for i in range(n):
-        dx, dy = measurement[0] - positions[i, 0], measurement[1] - positions[i, 1]
-        inflation = covariance_inflation(1 << i, floats, measurement)
-        xx = position_cov[i, i, 0, 0] + inflation * measurement[2]
-        xy = position_cov[i, i, 0, 1] + inflation * measurement[3]
-        yy = position_cov[i, i, 1, 1] + inflation * measurement[4]
-        if mahalanobis_squared(dx, dy, xx, xy, yy) < rules.gate_chi2 and count < MAX_OPTIONS:
-            log_density, _ = gaussian_log_density(dx, dy, xx, xy, yy)
+        dx, dy, xx, xy, yy = innovation(i, measurement, floats, positions, position_cov)
+        jump = jump_variance(i, dx, dy, xx, xy, yy, ints, rules)
+        log_density, chi2 = gaussian_log_density(dx, dy, xx + jump, xy, yy + jump)
+        if chi2 < (JUMP_GATE_CHI2 if jump > 0 else rules.gate_chi2) and count < MAX_OPTIONS:
             brightness_gain = brightness_log_ratio(1 << i, floats, amplitude, log_clutter, rules)
-            log_ratio = measurement[LOG_RATIO] + log_density
+            log_ratio = measurement[LOG_RATIO] + log_density + (LOG_JUMP if jump > 0 else 0.0)
             masks[count] = 1 << i
             gains[count] = log_gain(1 << i, n, log_odds, log_unmerged, merge_probs, log_ratio, brightness_gain)
             count += 1
@@ -126,6 +131,7 @@ def _list_options(detections, j, floats, prediction, k, rules, search):  # type:
         candidates &= ~(1 << _farthest(candidates, positions, measurement))
     subset = candidates
     while subset:
+        search.left[0] -= 1
         may_merge = 2 <= count_targets(subset) <= MAX_MERGED_TARGETS and count < MAX_OPTIONS
         if may_merge and merged_probability(subset, n, merge_probs) > MIN_MERGE_PROBABILITY:
             log_density, chi2 = _merged_log_density(subset, measurement, floats, positions, position_cov)
@@ -215,9 +221,8 @@ def _search_events(h, base, m, search, best):  # type: ignore[no-untyped-def]
 
     base: log weight of the event that misses all targets; search: options of each detection, the likeliest first; best:
     events so far. Each detection's likeliest options come first, so that the search may stop after any number of steps:
-    once the frame's are used up, it stops at its first event.
+    once the frame's are used up, it stops as soon as the group has an event, of this hypothesis or of an earlier one.
     """
-    completed = False
     masks, gains, counts, bound, chosen, next_option, used_targets, score, left = search
     limit = len(best.score)
     bound[m] = 0.0
@@ -228,11 +233,10 @@ def _search_events(h, base, m, search, best):  # type: ignore[no-untyped-def]
         bound[j] = bound[j + 1] + highest
     next_option[: m + 1] = 0
     depth, used_targets[0], score[0] = 0, 0, base
-    while depth >= 0 and not (completed and left[0] <= 0):
+    while depth >= 0 and (left[0] > 0 or best.score[0] == -np.inf):
         left[0] -= 1
         if depth == m:
             _insert_event(h, m, score[m], chosen, best)
-            completed = True
             depth -= 1
             continue
         if next_option[depth] >= counts[depth]:

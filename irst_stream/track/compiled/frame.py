@@ -25,13 +25,18 @@ from irst_stream.track.compiled.updating import apply_event
 
 __all__ = ["advance"]
 
+ELEMENTS_A_STEP = 16  # elements of a covariance that are updated in the time of one step
+
 
 @compiled
 def advance(beliefs, detections, rules, out):  # type: ignore[no-untyped-def]
     """Update predicted beliefs with one frame's FrameDetections; write the result to the beginning of `out`.
 
-    Returns the numbers of groups, hypotheses and rows written, -1 for each if `out` is too small; and whether the searches
-    for associations used up their steps.
+    Returns the numbers of groups, hypotheses and rows written, -1 for each if `out` is too small; the steps taken; and how
+    many detections started no track because there are too many already.
+
+    The work is counted in steps. Once rules.max_steps are taken, each group left goes on with its likeliest hypothesis and
+    the first association found. Groups stand in the order of their age, so that new ones are the first to lose.
     """
     measurements = detections.measurements
     parent, owner = regroup(beliefs, measurements, rules)
@@ -42,7 +47,7 @@ def advance(beliefs, detections, rules, out):  # type: ignore[no-untyped-def]
     best = BestEvents(np.empty(pool), np.zeros(pool, np.int64), np.zeros((pool, MAX_GROUP_DETECTIONS), np.int64))
     members, begin = rows_by_label(parent, len(parent))
     gated, start = rows_by_label(owner, len(parent))
-    used = np.zeros(3, np.int64)
+    used = np.zeros(4, np.int64)
     out.first_hypothesis[0] = out.first_row[0] = out.first_cov[0] = 0
     for g in range(len(parent)):
         if parent[g] != g:
@@ -58,25 +63,32 @@ def advance(beliefs, detections, rules, out):  # type: ignore[no-untyped-def]
         theirs = detections_of(detections, rows)
         children = _branch_group(group, count, theirs, rules, prediction, search, best, output)
         if not _store_group(output, children, spare, out, used, rules):
-            return -1, -1, -1, False
-    for j in range(len(measurements)):
+            return -1, -1, -1, 0, 0
+    refused = 0
+    for j in np.argsort(-measurements[:, BIRTH_PROBABILITY], kind="mergesort"):
         if owner[j] < 0 and measurements[j, BIRTH_PROBABILITY] >= rules.min_existence_probability:
+            if used[3] >= rules.max_tracks:
+                refused += 1
+                continue
             group.target_count[0], group.log_weight[0] = 0, 0.0
             group.mode_probs[0] = 1.0 / beliefs.x.shape[1]
             add_births(group, 0, np.zeros(1, np.int64), detections_of(detections, np.array([j])), rules)
             if not append_group(group, np.zeros(1, np.int64), out, used):
-                return -1, -1, -1, False
-    return used[0], used[1], used[2], search.left[0] <= 0
+                return -1, -1, -1, 0, 0
+    return used[0], used[1], used[2], rules.max_steps - search.left[0], refused
 
 
 @compiled
 def _branch_group(workspace, count, detections, rules, prediction, search, best, into):  # type: ignore[no-untyped-def]
     """Update a group's `count` hypotheses with its detections; write the likeliest into `into` and return their number."""
-    find_best_events(workspace, count, detections, rules, prediction, search, best)
-    for c in range(len(best.score)):
+    spent = search.left[0] <= 0
+    find_best_events(workspace, 1 if spent else count, detections, rules, prediction, search, best)
+    for c in range(1 if spent else len(best.score)):
         if best.score[c] < best.score[0] - MAX_LOG_WEIGHT_DROP or best.score[c] == -np.inf:
             return c
         h, masks = best.hypothesis[c], best.masks[c]
+        width = workspace.target_count[h] * workspace.x.shape[2] * workspace.x.shape[3]
+        search.left[0] -= width * width * (1 + len(detections.rows)) // ELEMENTS_A_STEP
         copy_hypothesis(workspace, h, into, c)
         apply_event(masks, detections, into, c, prediction, h, rules)
         kept = 0
@@ -85,7 +97,7 @@ def _branch_group(workspace, count, detections, rules, prediction, search, best,
                 kept |= 1 << i
         keep_rows(into, c, kept)
         add_births(into, c, masks, detections, rules)
-    return len(best.score)
+    return c + 1
 
 
 @compiled

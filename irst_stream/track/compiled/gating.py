@@ -7,12 +7,14 @@ import math
 import numpy as np
 
 from irst_stream.system.numba_cache import compiled
-from irst_stream.track.compiled.beliefs import EXISTENCE, ID, MAX_GROUP_TARGETS
+from irst_stream.track.compiled.beliefs import CONFIRMED, EXISTENCE, ID, MAX_GROUP_TARGETS
 from irst_stream.track.compiled.places import mean_position, position_cross_cov
+from irst_stream.track.compiled.sight import JUMP_GATE_CHI2
 
 __all__ = ["connected_parts", "index_of", "regroup", "rows_by_label"]
 
 SPLIT_DISTANCE_RATIO = 1.5  # times group_radius_px: a group splits where its parts are further apart
+MAX_GATING_GROUPS = 16  # that one detection may merge, with those of each group at most MAX_GROUP_TARGETS
 MIN_JOIN_EXISTENCE = 0.5  # groups less likely to exist merge only through a detection that both gate
 
 
@@ -53,14 +55,14 @@ def _bounding_boxes(beliefs, measurements, rules):  # type: ignore[no-untyped-de
     Returns (G, 6): left, top, right, bottom of its targets' positions, px, the gate around that, px, and the highest
     existence probability; and (G,): targets of its largest hypothesis.
     """
-    first_hypothesis, first_row, first_cov, _, mode_probs, x, cov, floats, _ = beliefs
+    first_hypothesis, first_row, first_cov, _, mode_probs, x, cov, floats, ints = beliefs
     groups, modes, size = len(first_hypothesis) - 1, x.shape[1], x.shape[2]
     boxes, targets = np.empty((groups, 6)), np.zeros(groups, np.int64)
     widest = 0.0
     for j in range(len(measurements)):
         widest = max(widest, measurements[j, 2], measurements[j, 4])
     for g in range(groups):
-        left, top, right, bottom, variance, existence = np.inf, np.inf, -np.inf, -np.inf, 0.0, 0.0
+        left, top, right, bottom, variance, existence, jump = np.inf, np.inf, -np.inf, -np.inf, 0.0, 0.0, 0.0
         for h in range(first_hypothesis[g], first_hypothesis[g + 1]):
             first, n = first_row[h], first_row[h + 1] - first_row[h]
             targets[g] = max(targets[g], n)
@@ -69,11 +71,16 @@ def _bounding_boxes(beliefs, measurements, rules):  # type: ignore[no-untyped-de
                 x_mean, y_mean = mean_position(x, first + i, mode_probs[h], rules.errors_in_state)
                 left, top, right, bottom = min(left, x_mean), min(top, y_mean), max(right, x_mean), max(bottom, y_mean)
                 existence = max(existence, floats[first + i, EXISTENCE])
+                if ints[first + i, CONFIRMED]:
+                    jump = rules.jump_px
                 for m in range(modes):
                     for a in range(2):
                         variance = max(variance, position_cross_cov(joint, m, i, i, size, rules.errors_in_state, a, a))
         boxes[g, 0], boxes[g, 1], boxes[g, 2], boxes[g, 3] = left, top, right, bottom
-        boxes[g, 4], boxes[g, 5] = math.sqrt(rules.gate_chi2 * (variance + widest)), existence
+        gate = math.sqrt(rules.gate_chi2 * (variance + widest))
+        if jump > 0:
+            gate = max(gate, math.sqrt(JUMP_GATE_CHI2 * (variance + widest + jump**2)))
+        boxes[g, 4], boxes[g, 5] = gate, existence
     return boxes, targets
 
 
@@ -92,7 +99,7 @@ def _gate_detections(boxes, measurements, parent, targets, owner):  # type: igno
         widest = max(widest, boxes[g, 2] - boxes[g, 0] + 2 * boxes[g, 4])
     order = np.argsort(left)
     left = left[order]
-    gating = np.empty(groups, np.int64)
+    gating = np.empty(MAX_GATING_GROUPS, np.int64)
     for j in range(len(measurements)):
         x, y = measurements[j, 0], measurements[j, 1]
         count, nearest = 0, np.inf
@@ -102,8 +109,9 @@ def _gate_detections(boxes, measurements, parent, targets, owner):  # type: igno
             g = order[at]
             distance = max(boxes[g, 0] - x, x - boxes[g, 2], boxes[g, 1] - y, y - boxes[g, 3])
             if distance < boxes[g, 4]:
-                gating[count] = g
-                count += 1
+                if count < MAX_GATING_GROUPS:
+                    gating[count] = g
+                    count += 1
                 if distance < nearest or (distance == nearest and g < owner[j]):
                     owner[j], nearest = g, distance
         if count > 1:

@@ -14,6 +14,8 @@ from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import (
     AMPLITUDE,
     AMPLITUDE_VAR,
+    CONFIRMED,
+    DETECTABILITY,
     ERROR_PARTS,
     ERROR_VAR,
     EXISTENCE,
@@ -21,14 +23,19 @@ from irst_stream.track.compiled.beliefs import (
     MAX_GROUP_TARGETS,
     TINY,
 )
+from irst_stream.track.compiled.places import mahalanobis_squared
 
 __all__ = [
+    "JUMP_GATE_CHI2",
+    "LOG_JUMP",
     "brightness_log_ratio",
     "centroid_weights",
     "clutter_brightness",
     "count_targets",
     "covariance_inflation",
     "empty_prediction",
+    "innovation",
+    "jump_variance",
     "merge_probabilities",
     "merged_probability",
     "survival_terms",
@@ -36,6 +43,8 @@ __all__ = [
 
 MAX_LEARNT_DETECTIONS = 50  # of a frame, from which the usual brightness is learnt
 MISS_EXCUSED_BY_MERGING = 0.7  # share of the merge probability by which the detection probability falls
+JUMP_GATE_CHI2 = 9.0  # within which a detection may belong to a target that has jumped
+LOG_JUMP = math.log(0.02)  # of the probability that a target jumps, from frame to frame
 NO_MERGE_BEYOND_SD = 8.0  # standard deviations beyond the resolution: the merge probability is 0 from here on
 
 
@@ -112,9 +121,10 @@ def survival_terms(floats, merge_probs, rules, log_unmerged, log_missed, detecti
             if j != i:
                 merged = max(merged, merge_probs[i, j] * floats[j, EXISTENCE])
         log_unmerged[i] = 0.5 * math.log(1 - merged)
-        detection_probs[i] = rules.detection_probability * (1 - MISS_EXCUSED_BY_MERGING * merged)
+        detection_probs[i] = floats[i, DETECTABILITY] * (1 - MISS_EXCUSED_BY_MERGING * merged)
         log_missed[i] = math.log(1 - floats[i, EXISTENCE] * detection_probs[i]) + log_unmerged[i]
-        log_odds[i] = math.log(max(floats[i, EXISTENCE], TINY)) - log_missed[i]
+        relative = floats[i, DETECTABILITY] / rules.detection_probability
+        log_odds[i] = math.log(max(floats[i, EXISTENCE] * relative, TINY)) - log_missed[i]
 
 
 @compiled
@@ -141,6 +151,26 @@ def covariance_inflation(mask, floats, measurement):  # type: ignore[no-untyped-
         if mask >> i & 1:
             last_error_var += floats[i, LAST_ERROR_VAR] / count_targets(mask)
     return 1.0 + max(measurement[ERROR_VAR] - last_error_var, 0.0) / (measurement[2] + measurement[4])
+
+
+@compiled
+def innovation(i, measurement, floats, positions, position_cov):  # type: ignore[no-untyped-def]
+    """Offset dx, dy of a detection from where target i is predicted, px, and its covariance xx, xy, yy, px^2."""
+    inflation = covariance_inflation(1 << i, floats, measurement)
+    xx = position_cov[i, i, 0, 0] + inflation * measurement[2]
+    xy = position_cov[i, i, 0, 1] + inflation * measurement[3]
+    yy = position_cov[i, i, 1, 1] + inflation * measurement[4]
+    return measurement[0] - positions[i, 0], measurement[1] - positions[i, 1], xx, xy, yy
+
+
+@compiled
+def jump_variance(i, dx, dy, xx, xy, yy, ints, rules):  # type: ignore[no-untyped-def]
+    """Variance, px^2, of the jump that target i must have made if an innovation outside the gate is its own; else 0.
+
+    What is detected of a target larger than the PSF is its brightest part, which may change at once.
+    """
+    jumps = rules.jump_px > 0 and ints[i, CONFIRMED] and mahalanobis_squared(dx, dy, xx, xy, yy) >= rules.gate_chi2
+    return rules.jump_px**2 if jumps else 0.0
 
 
 @compiled

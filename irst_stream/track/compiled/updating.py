@@ -11,24 +11,32 @@ from irst_stream.track.compiled.beliefs import (
     AGE,
     AMPLITUDE,
     AMPLITUDE_VAR,
-    CONFIRMED,
+    DETECTABILITY,
     DETECTION,
     ERROR_PARTS,
     ERROR_SOURCE,
     ERROR_VAR,
     EXISTENCE,
-    HIT_BITS,
     LAST_ERROR_PARTS,
     LAST_ERROR_VAR,
     LAST_SEEN_S,
     LOG_RATIO,
+    MISSES,
     SCORE,
     TINY,
 )
 from irst_stream.track.compiled.events import log_gain
-from irst_stream.track.compiled.lives import confirmation
+from irst_stream.track.compiled.lives import count_detection
 from irst_stream.track.compiled.places import gaussian_log_density, mean_position, measured_position
-from irst_stream.track.compiled.sight import brightness_log_ratio, centroid_weights, count_targets, covariance_inflation
+from irst_stream.track.compiled.sight import (
+    LOG_JUMP,
+    brightness_log_ratio,
+    centroid_weights,
+    count_targets,
+    covariance_inflation,
+    innovation,
+    jump_variance,
+)
 
 __all__ = ["apply_event", "kalman_update"]
 
@@ -48,38 +56,61 @@ def apply_event(masks, detections, workspace, c, prediction, h, rules):  # type:
     for i in range(n):
         weight += prediction.log_missed[h, i]
     prior_floats = floats.copy()
+    gains = np.zeros(n)
     for j in range(len(detections.rows)):
         mask = masks[j]
         if mask == 0:
             continue
         detected |= mask
+        log_jump = _let_jump(mask, measurements[j], cov, x.shape[2], prior_floats, ints, prediction, h, rules)
         brightness_gain = brightness_log_ratio(mask, prior_floats, amplitudes[j], detections.log_clutter[j], rules)
         inflation = covariance_inflation(mask, floats, measurements[j])
         weights = centroid_weights(mask, prior_floats)
         log_density = kalman_update(x, cov, mode_probs, mask, weights, measurements[j], inflation, rules.errors_in_state)
-        log_ratio = measurements[j, LOG_RATIO] + log_density
+        log_ratio = measurements[j, LOG_RATIO] + log_density + log_jump
         weight += log_gain(mask, n, log_odds, log_unmerged, merge_probs, log_ratio, brightness_gain)
         _update_amplitudes(mask, floats, amplitudes[j])
         for i in range(n):
             if mask >> i & 1:
-                floats[i, SCORE] += log_ratio + brightness_gain
+                gains[i] = log_ratio + brightness_gain
                 floats[i, LAST_ERROR_VAR] = measurements[j, ERROR_VAR]
                 floats[i, LAST_ERROR_PARTS:] = measurements[j, ERROR_PARTS:]
                 ints[i, DETECTION], ints[i, ERROR_SOURCE] = detections.rows[j], detections.error_sources[j]
     for i in range(n):
-        ints[i, HIT_BITS] = (ints[i, HIT_BITS] << 1) & 0xFFFFFFFF
         ints[i, AGE] += 1
         if detected >> i & 1:
-            ints[i, HIT_BITS] |= 1
             floats[i, EXISTENCE], floats[i, LAST_SEEN_S] = 1.0, detections.now_s
+            x_mean, y_mean = mean_position(x, i, mode_probs, rules.errors_in_state)
+            gain = gains[i] + math.log(floats[i, DETECTABILITY] / rules.detection_probability)
+            count_detection(x_mean, y_mean, gain, floats[i], ints[i], rules)
         else:
             ints[i, DETECTION] = -1
+            ints[i, MISSES] += 1
             existence, detection_prob = floats[i, EXISTENCE], prediction.detection_probs[h, i]
             floats[i, EXISTENCE] = existence * (1 - detection_prob) / (1 - existence * detection_prob)
-            floats[i, SCORE] += math.log(1 - detection_prob)
-        x_mean, y_mean = mean_position(x, i, mode_probs, rules.errors_in_state)
-        ints[i, CONFIRMED] |= confirmation(x_mean, y_mean, floats[i], ints[i], rules)
+            floats[i, SCORE] += math.log(1 - detection_prob) / rules.repeats
     workspace.log_weight[c] += weight
+
+
+@compiled
+def _let_jump(mask, measurement, cov, size, floats, ints, prediction, h, rules):  # type: ignore[no-untyped-def]
+    """Widen the position of a single target that must have jumped to its detection, in place; return its log probability.
+
+    0 where no target has jumped.
+    """
+    if mask & (mask - 1):
+        return 0.0
+    i = 0
+    while not mask >> i & 1:
+        i += 1
+    dx, dy, xx, xy, yy = innovation(i, measurement, floats, prediction.positions[h], prediction.position_cov[h])
+    jump = jump_variance(i, dx, dy, xx, xy, yy, ints, rules)
+    if jump == 0.0:
+        return 0.0
+    for m in range(len(cov)):
+        for p in range(size * i, size * i + 2):
+            cov[m, p, p] += jump
+    return LOG_JUMP
 
 
 @compiled

@@ -1,0 +1,103 @@
+"""The calibration of a sensor from images of different scenes, each searched by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from irst_stream.calibrate.calibration import (
+    COMPRESSED_NOISE_DN,
+    FALSE_ALARMS,
+    FIRST_SIGMA_PX,
+    MIN_SNR,
+    Calibration,
+    Found,
+    Step,
+    filter_width,
+    find_spots,
+    inverted,
+    not_beside,
+    threshold_for,
+)
+from irst_stream.calibrate.graphics import Graphics
+from irst_stream.calibrate.noise import measure_image_noise
+from irst_stream.calibrate.psf import measure_psf
+from irst_stream.calibrate.scene import UNKNOWN_PLATFORM, companions, search_frames
+from irst_stream.calibrate.spots import Spots
+from irst_stream.propose.settings import ProposeSettings
+from irst_stream.types import Pixels
+
+__all__ = ["calibrate_images"]
+
+MOST_REGIONS = 5000  # of an image: stars may fill it
+POINT_SHARE = 0.7  # of what stands out: fewer points mean clutter
+MIN_HEIGHT = 0.6  # of a peak above its surroundings in cluttered images
+
+
+def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step = lambda _: None) -> Calibration:
+    """Calibrate from images (H, W) of any sizes.
+
+    full_scale: DN at which pixels saturate, infinite if unknown; step: called with the name of each step as it begins.
+    """
+    step("noise")
+    noise = measure_image_noise(images)
+    settings = ProposeSettings(
+        sigma_px=FIRST_SIGMA_PX,
+        false_alarms=FALSE_ALARMS,
+        most_regions=MOST_REGIONS,
+        average=1,
+        min_snr=MIN_SNR,
+        min_noise_dn=COMPRESSED_NOISE_DN if images[0].dtype == np.uint8 else 0.0,
+    )
+    step("spots")
+    spots = find_spots(_search(images, settings), noise, full_scale)
+    shapes = np.array([image.shape for image in images])
+    shape = int(np.median(shapes[:, 0])), int(np.median(shapes[:, 1]))
+    psf = measure_psf(spots, shape)
+    if psf is not None:
+        settings = replace(settings, sigma_px=filter_width(psf))
+    if _is_cluttered(spots):
+        settings = replace(settings, min_height=MIN_HEIGHT)
+    step("false alarms")
+    dark = _search([inverted(image) for image in images], settings)
+    dark_strengths = settings.min_snr * not_beside(dark, _search(images, settings))
+    settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
+    step("targets")
+    found = [proposals for _, proposals, _ in _search(images, settings)]
+    return Calibration(
+        shape=shape,
+        frames=len(images),
+        unrelated=True,
+        rate_hz=None,
+        full_scale=full_scale,
+        graphics=Graphics(np.zeros(images[len(images) // 2].shape, np.bool_), ()),
+        noise=noise,
+        platform=UNKNOWN_PLATFORM,
+        clutter=None,
+        psf=psf,
+        propose=settings,
+        spots=spots,
+        counts=np.array([len(p.centres) for p in found], np.float64),
+        places=np.concatenate([p.centres for p in found]),
+        companions=np.concatenate([companions(p.centres) for p in found]),
+        strengths=settings.min_snr * np.sort(np.concatenate([p.strength for p in found]))[::-1],
+        dark_strengths=dark_strengths,
+        speeds=np.zeros(0),
+        example=images[len(images) // 2],
+    )
+
+
+def _is_cluttered(spots: Spots) -> bool:
+    """Tell whether much of what stands out alone is no point source."""
+    seen = len(spots) + sum(spots.rejected[reason] for reason in ("faint", "extended", "not alone"))
+    return len(spots) < POINT_SHARE * seen
+
+
+def _search(images: Sequence[Pixels], settings: ProposeSettings) -> Found:
+    """Search each image by itself."""
+    found: Found = []
+    for number, image in enumerate(images):
+        found += [(number, proposals, light) for _, proposals, light in search_frames(image[None], settings, None)]
+    return found

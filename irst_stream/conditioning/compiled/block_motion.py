@@ -1,0 +1,172 @@
+"""Motion between two images: Gauss-Newton over blocks, of which those that move otherwise are left out. Compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irst_stream.system.numba_cache import compiled
+
+__all__ = ["align_blocks"]
+
+BLOCK_PX = 16
+RIM_PX = 4  # of the image: blurred by its mirrored border
+MAX_CHI_SQUARE = 9.0  # times the median: a block with more moves otherwise, see Tukey's biweight
+REWEIGHTS = 2
+CONVERGED_PX = 0.005
+SUMS = 8  # gxx, gxy, gyy; gx and gy times the difference; squares of the difference, the reference and the image
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+@compiled
+def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iterations):  # type: ignore[no-untyped-def]
+    """Find the motion that takes the reference (H, W) to the image (H, W), both float32, NaN where they show nothing.
+
+    gx, gy (H, W): gradients of the reference; start (3,): x, y px and roll, where the search begins; noise_slope: variance
+    of the gradient over that of the value, of the images' noise, px^-2; roll_sd: prior of the roll about its start, rad.
+    Returns the motion (3,), its covariance (3, 3), the blocks' mean correlation there, and the share of blocks that follow
+    it. The covariance is infinite where the images do not tell, or do not overlap.
+
+    Each block moves by its centre's motion. Noise in the gradients adds to the normal equations as light would; what the
+    residual says of it is taken off, so that a calm sky, or one edge, does not pass for a pattern.
+    """
+    rows, columns = (reference.shape[0] - 2 * RIM_PX) // BLOCK_PX, (reference.shape[1] - 2 * RIM_PX) // BLOCK_PX
+    sums, places = np.zeros((rows * columns, SUMS)), np.empty((rows * columns, 2))
+    motion, weights = start.copy(), np.ones(rows * columns)
+    for _ in range(iterations):
+        blocks = _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places)
+        if blocks < 4:
+            return motion, np.full((3, 3), np.inf), 0.0, 0.0
+        weights[:blocks] = ONE
+        step = _step(sums[:blocks], places[:blocks], weights[:blocks], motion[2] - start[2], roll_sd)
+        motion += step
+        if abs(step[0]) + abs(step[1]) < CONVERGED_PX:
+            break
+    covariance = _covariance(sums[:blocks], places[:blocks], weights[:blocks], noise_slope, roll_sd)
+    correlation, used = 0.0, 0.0
+    for k in range(blocks):
+        correlation += 1 - sums[k, 5] / max(sums[k, 6] + sums[k, 7], 1e-12)
+        used += weights[k] > 0.1
+    correlation, share = correlation / blocks, used / blocks
+    return motion, covariance, correlation, share
+
+
+@compiled
+def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places):  # type: ignore[no-untyped-def]
+    """Fill sums (N, SUMS) and places (N, 2), px from the centre, of the blocks inside both without NaN; return how many."""
+    height, width = reference.shape
+    cosine, sine, count = np.cos(motion[2]), np.sin(motion[2]), 0
+    for j in range(rows):
+        for i in range(columns):
+            left, top = RIM_PX + BLOCK_PX * i, RIM_PX + BLOCK_PX * j
+            x, y = left + 0.5 * (BLOCK_PX - width), top + 0.5 * (BLOCK_PX - height)
+            along, down = cosine * x - sine * y - x + motion[0], sine * x + cosine * y - y + motion[1]
+            dx, dy = int(np.floor(along)), int(np.floor(down))
+            inside = left + dx >= 0 and left + dx + BLOCK_PX < width and top + dy >= 0 and top + dy + BLOCK_PX < height
+            if inside:
+                u, v = np.float32(along - dx), np.float32(down - dy)
+                _sum_block(reference, gx, gy, image, left, top, dx, dy, u, v, sums[count])
+                places[count, 0], places[count, 1] = x, y
+                count += not np.isnan(sums[count].sum())
+    return count
+
+
+@compiled
+def _sum_block(reference, gx, gy, image, left, top, dx, dy, u, v, out):  # type: ignore[no-untyped-def]
+    """Fill out (SUMS,) with the sums over one block; the image is read at whole px dx, dy and the fractions u, v."""
+    xx, xy, yy, xd, yd, dd, rr, ii = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
+    a, b, c, d = (ONE - u) * (ONE - v), u * (ONE - v), (ONE - u) * v, u * v
+    for r in range(top, top + BLOCK_PX):
+        upper, lower = (
+            image[r + dy, left + dx : left + dx + BLOCK_PX + 1],
+            image[r + dy + 1, left + dx : left + dx + BLOCK_PX + 1],
+        )
+        known, p, q = reference[r, left : left + BLOCK_PX], gx[r, left : left + BLOCK_PX], gy[r, left : left + BLOCK_PX]
+        for k in range(BLOCK_PX):
+            value = a * upper[k] + b * upper[k + 1] + c * lower[k] + d * lower[k + 1]
+            off = known[k] - value
+            xx += p[k] * p[k]
+            xy += p[k] * q[k]
+            yy += q[k] * q[k]
+            xd += p[k] * off
+            yd += q[k] * off
+            dd += off * off
+            rr += known[k] * known[k]
+            ii += value * value
+    out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7] = xx, xy, yy, xd, yd, dd, rr, ii
+
+
+@compiled
+def _step(sums, places, weights, roll_off, roll_sd):  # type: ignore[no-untyped-def]
+    """Return the Gauss-Newton step (3,), zero where the blocks tell nothing, and fill weights (N,), 0 to 1."""
+    typical, step, chi = max(np.median(sums[:, 5]), 1e-12), np.zeros(3), np.empty(len(sums))
+    for _ in range(REWEIGHTS):
+        normal, right = _prior(roll_off, roll_sd)
+        for k in range(len(sums)):
+            scale = weights[k] / max(sums[k, 5], 0.5 * typical)
+            _add_block(sums[k], places[k], scale, 0.0, normal, right)
+        if not _is_positive(normal):
+            return np.zeros(3)
+        step = np.linalg.solve(normal, right)
+        for k in range(len(sums)):
+            chi[k] = _chi_square(sums[k], places[k], typical, step)
+        limit = MAX_CHI_SQUARE * max(np.median(chi), 1e-12)
+        for k in range(len(sums)):
+            weights[k] = max(1 - chi[k] / limit, 0.0) ** 2
+    return step
+
+
+@compiled
+def _prior(roll_off, roll_sd):  # type: ignore[no-untyped-def]
+    """Return the normal equations, (3, 3) and (3,), that hold the prior of the roll alone, which is roll_off from it."""
+    normal, right = np.zeros((3, 3)), np.zeros(3)
+    normal[2, 2], right[2] = 1 / (roll_sd * roll_sd), -roll_off / (roll_sd * roll_sd)
+    return normal, right
+
+
+@compiled
+def _covariance(sums, places, weights, noise_slope, roll_sd):  # type: ignore[no-untyped-def]
+    """Return the motion's covariance (3, 3) from how the blocks' residuals scatter; infinite where they tell nothing."""
+    typical, spread = max(np.median(sums[:, 5]), 1e-12), np.zeros((3, 3))
+    normal, _ = _prior(0.0, roll_sd)
+    for k in range(len(sums)):
+        scale, gradient = weights[k] / max(sums[k, 5], 0.5 * typical), np.zeros(3)
+        noise = 0.5 * sums[k, 5] * noise_slope  # both images have noise, the gradients that of one
+        _add_block(sums[k], places[k], scale, noise, normal, gradient)
+        for m in range(3):
+            for n in range(3):
+                spread[m, n] += gradient[m] * gradient[n]
+    if not _is_positive(normal):
+        return np.full((3, 3), np.inf)
+    inverse = np.linalg.inv(normal)
+    return inverse @ spread @ inverse
+
+
+@compiled
+def _add_block(sums, place, scale, noise, normal, right):  # type: ignore[no-untyped-def]
+    """Add one block, times a scale, to the normal equations (3, 3) and (3,); noise is taken off its squared gradients."""
+    xx, xy, yy, x, y = sums[0] - noise, sums[1], sums[2] - noise, place[0], place[1]
+    jx, jy = (1.0, 0.0, -y), (0.0, 1.0, x)  # of the block's shift, by each part of the motion
+    for m in range(3):
+        fx, fy = xx * jx[m] + xy * jy[m], xy * jx[m] + yy * jy[m]
+        right[m] += scale * (jx[m] * sums[3] + jy[m] * sums[4])
+        for n in range(3):
+            normal[m, n] += scale * (fx * jx[n] + fy * jy[n])
+
+
+@compiled
+def _chi_square(sums, place, typical, step):  # type: ignore[no-untyped-def]
+    """Return how badly one block follows a step (3,): its residual gradient in units of the residual light's."""
+    x, y = place[0], place[1]
+    ex = sums[3] - (sums[0] * (step[0] - y * step[2]) + sums[1] * (step[1] + x * step[2]))
+    ey = sums[4] - (sums[1] * (step[0] - y * step[2]) + sums[2] * (step[1] + x * step[2]))
+    ridge = 1e-3 * (sums[0] + sums[2]) + 1e-12
+    xx, yy = sums[0] + ridge, sums[2] + ridge
+    determinant = xx * yy - sums[1] * sums[1]
+    return (yy * ex * ex - 2 * sums[1] * ex * ey + xx * ey * ey) / determinant / max(sums[5], 0.5 * typical)
+
+
+@compiled
+def _is_positive(normal):  # type: ignore[no-untyped-def]
+    """Tell whether a symmetric (3, 3) matrix is positive definite."""
+    two = normal[0, 0] * normal[1, 1] - normal[0, 1] * normal[1, 0]
+    return normal[0, 0] > 0 and two > 0 and np.linalg.det(normal) > 0

@@ -1,0 +1,97 @@
+"""Frames of a moving platform that sends no poses: registered by their images, fitted and tracked as if it had."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irst_stream import Detections, Frame, Pose, Stamp, Tracks
+from irst_stream.build import build_pipeline
+from irst_stream.chain.platform import PlatformView, window_pose, with_pose_errors
+from irst_stream.conditioning.settings import RegisterSettings
+from irst_stream.config import Config
+from irst_stream.fit.settings import FitSettings
+from irst_stream.propose.settings import ProposeSettings
+from irst_stream.score import score_tracks
+from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
+from irst_stream.sim.background import BACKGROUNDS
+
+CONFIG = Config(
+    fit=FitSettings(amplitude_dn=900, amplitude_sd_dn=500, speed_px=0.3, own_speed_px=0.005, starts=1, refit_every=8),
+    propose=ProposeSettings(false_alarms=0.1),
+    register=RegisterSettings("auto"),
+)
+
+
+def shaken_scene(frames=60):
+    background = replace(BACKGROUNDS["broken-cloud"], wind_x_px_s=0.0, wind_y_px_s=0.0)
+    platform = Platform(drift_x_px_s=40.0, drift_y_px_s=-15.0, jitter_px=0.8)
+    groups = Groups(groups=2, singles=6, snr=(30, 60), speed_px_s=(1.0, 8.0))
+    return Scene(SceneSettings(Sensor(320, 256), background, groups, platform), frames, 3)
+
+
+def followed(made, config, given=lambda frame, _: frame):
+    pipeline = build_pipeline(config, tracks=True)
+    truth = {frame.stamp.index: true for frame, true, _ in made}
+    results = list(pipeline.run(given(frame, pose) for frame, _, pose in made))
+    tracks = [r for r in results if isinstance(r, Tracks)]
+    report = score_tracks([(t, truth[t.stamp.index]) for t in tracks]).as_dict()
+    return report["identity"]["idf1"], [r for r in results if isinstance(r, Detections)], pipeline
+
+
+def test_a_registered_platform_is_followed_as_one_that_sends_its_poses():
+    made = list(shaken_scene())
+    off = replace(CONFIG, register=RegisterSettings())
+    with_poses, _, _ = followed(made, off, lambda frame, pose: replace(frame, pose=pose))
+    registered, found, pipeline = followed(made, CONFIG)
+    blind, _, _ = followed(made, off)
+    assert registered > with_poses - 0.05 > blind + 0.1
+    assert not pipeline.events["scene", "unregistered"]
+    again = followed(made, CONFIG)[1]
+    assert all((a.xy == b.xy).all() and (a.cov == b.cov).all() for a, b in zip(found, again, strict=True))
+
+
+def test_a_sensor_that_sends_poses_is_not_registered():
+    made = list(shaken_scene(12))
+
+    def sent(frame, pose):
+        return frame if frame.stamp.index % 3 == 1 else replace(frame, pose=pose)
+
+    _, found, pipeline = followed(made, CONFIG, sent)
+    _, plain, _ = followed(made, replace(CONFIG, register=RegisterSettings()), sent)
+    assert all((a.xy == b.xy).all() for a, b in zip(found, plain, strict=True))
+    assert not pipeline.events["scene", "unregistered"]
+
+
+def test_frames_without_anything_to_see_are_counted_and_used_without_a_pose(caplog):
+    rng = np.random.default_rng(1)
+    pipeline = build_pipeline(CONFIG)
+    frames = [Frame(Stamp("a", 0, k, k * 10**7), rng.normal(1000, 8, (128, 160)).astype(np.float32)) for k in range(12)]
+    results = list(pipeline.run(frames))
+    assert len(results) == 8
+    assert pipeline.events["a", "unregistered"] == 11
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "a: frame 1 shows too little to measure the platform's motion; such frames have no pose, and are counted"
+    ]
+
+
+def views(*deviations):
+    return [PlatformView(Pose(Stamp("a", 0, k, 0), float(k), 0.0, 0.0, sd), (20, 20)) for k, sd in enumerate(deviations)]
+
+
+def detection():
+    one = Detections.bare(Stamp("a", 0, 1, 0), np.zeros((1, 2)), np.ones(1), np.ones(1))
+    return replace(one, cov=0.01 * np.eye(2)[None], factor=0.1 * np.eye(2)[None])
+
+
+def test_the_errors_of_poses_are_counted_as_they_arise():
+    """A target at rest is seen in three frames, each placed by its pose: drawn, and compared with what is said."""
+    rng, sd = np.random.default_rng(2), np.array([0.1, 0.2, 0.3])
+    errors = sd * rng.standard_normal((200_000, 3))
+    in_frame = errors.mean(axis=1) - errors[:, 1]
+    told = with_pose_errors(detection(), views(*sd))
+    assert told.cov[0, 0, 0] - 0.01 == pytest.approx(in_frame.var(), rel=0.02)
+    assert (told.factor[0] @ told.factor[0].T)[0, 0] == pytest.approx(told.cov[0, 0, 0])
+    assert window_pose(views(*sd)).sd_px == pytest.approx(errors.mean(axis=1).std(), rel=0.02)
+    assert with_pose_errors(detection(), views(0.0, 0.0, 0.0)).cov[0, 0, 0] == 0.01
+    assert with_pose_errors(detection(), []).cov[0, 0, 0] == 0.01

@@ -1,0 +1,89 @@
+"""Static clutter and averages on platforms that move, and false regions over sky and ground."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from irst_stream.optics import render
+from irst_stream.propose.proposer import Proposer
+from irst_stream.propose.settings import ProposeSettings
+
+SHAPE = (96, 128)
+QUIET = ProposeSettings(false_alarms=0.02)
+
+
+def sky(rng, shape=SHAPE, level=1000.0, noise=8.0):
+    return rng.normal(level, noise, shape).astype(np.float32)
+
+
+def counted(image):
+    return np.clip(np.rint(image), 0, 2**14 - 1).astype(np.uint16)
+
+
+def with_targets(image, xy, amplitude):
+    return image + render(np.array(xy, float), np.full(len(xy), float(amplitude)), image.shape).astype(np.float32)
+
+
+def nearest(centres, xy):
+    """The Chebyshev distance of the nearest centre, px."""
+    return np.abs(centres - np.asarray(xy, float)).max(axis=1).min(initial=np.inf)
+
+
+def test_neighbours_are_averaged_where_the_scene_was():
+    """The platform jumps by whole pixels: a faint target that one frame hides stays at its place in the scene."""
+    rng = np.random.default_rng(15)
+    moves = [(0, 0), (7, -4), (-5, 3)]
+    settings, found = replace(QUIET, false_alarms=0.5), []
+    for place in (True, False):
+        proposer, hits = Proposer(settings, SHAPE), 0
+        for _ in range(20):
+            frames = [counted(with_targets(sky(rng), [(60.0 + x, 50.0 + y)], 75)) for x, y in moves]
+            ready = [proposer.prepare(f, m if place else (0, 0)) for f, m in zip(frames, moves, strict=True)]
+            hits += nearest(proposer.propose(ready[0], ready[1:]).centres, (60, 50)) < 2.5
+        found.append(hits)
+    assert found[0] > 2 * found[1] + 5
+
+
+def test_static_clutter_moves_with_the_scene():
+    """A platform drifts and shakes over points that do not move: they are learnt; one that moves by itself is found."""
+    rng = np.random.default_rng(16)
+    world = rng.uniform(-60, 190, (60, 2))
+    settings = ProposeSettings(false_alarms=0.1, min_snr=5.0, clutter_frames=200, most_regions=100)
+    false = {}
+    for follows in (True, False):
+        proposer, counts, hits = Proposer(settings, SHAPE), [], 0
+        for k in range(120):
+            place = (round(0.3 * k + rng.normal()), round(rng.normal()))
+            target = np.array([20.0 + 0.7 * k, 45.0])
+            image = sky(rng) + render(np.vstack([world + place, target]), np.append(np.full(60, 150.0), 400.0), SHAPE)
+            found = proposer.propose(proposer.prepare(counted(image), place if follows else (0, 0)))
+            if k >= 60:
+                hits += nearest(found.centres, target) < 2
+                counts.append((np.abs(found.centres - target).max(axis=1) > 5).sum())
+        false[follows] = np.mean(counts)
+        assert hits > 50 or not follows
+    assert 5 * false[True] < 5 < false[False]
+
+
+def test_false_regions_are_as_frequent_over_sky_as_over_ground():
+    """The ground has a pattern ten times the sky's noise, and flickers three times as much."""
+    rng = np.random.default_rng(18)
+    shape, half = (192, 256), 96
+    ground = 20 * rng.standard_normal((half, shape[1])).astype(np.float32)
+    proposer = Proposer(ProposeSettings(false_alarms=4.0, most_regions=100, clutter_frames=150), shape)
+    sky_count = ground_count = 0
+    for k in range(200):
+        image = sky(rng, shape, noise=2.0)
+        image[half:] += ground + 6 * rng.standard_normal(ground.shape).astype(np.float32)
+        centres = proposer.propose(proposer.prepare(counted(image))).centres
+        if k >= 100:  # the noise map blurs the edge between them over some 24 px
+            sky_count += int((centres[:, 1] < half - 24).sum())
+            ground_count += int((centres[:, 1] > half + 24).sum())
+    assert 0.5 < sky_count / ground_count < 2
+
+
+def test_clutter_is_not_learnt_while_nobody_knows_where_the_platform_looks():
+    proposer = Proposer(ProposeSettings(clutter_frames=50), SHAPE)
+    for _ in range(3):
+        proposer.prepare(counted(sky(np.random.default_rng(17)) + 3), None)
+    assert not proposer._clutter.map.mean.any()
