@@ -290,7 +290,7 @@ def _clashes(config: Config, path: Path) -> Iterator[str]:
         for name in filter(None, (link.keys, link.server_key, link.allow)):
             inputs.setdefault(Path(name).resolve(), "a key")
     if config.view.token_file:
-        inputs.setdefault(Path(config.view.token_file).resolve(), "the token")
+        inputs.setdefault(Path(config.view.token_file).resolve(), "the page's token")
     for dotted, output in _outputs(config):
         if (what := inputs.get(Path(output).resolve())) is not None:
             yield f"{dotted}: {output} is {what}"

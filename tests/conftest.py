@@ -10,7 +10,8 @@ settings.register_profile("fixed", derandomize=True, deadline=None, suppress_hea
 settings.load_profile("fixed")
 
 
-HURRIED = ("chain", "commands", "faults", "live")  # folders whose tests wait for answers for a limited time
+# Folders whose tests wait for answers for a limited time.
+HURRIED = ("chain", "commands", "faults", "live", "operations", "web")
 
 
 @pytest.fixture(scope="session")

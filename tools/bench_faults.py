@@ -197,7 +197,7 @@ def half_sent_requests(_):
             client.sendall(b"GET /a HTTP/1.1\r\n")
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
             client.sendall(b"GET /a HTTP/1.0\r\n\r\n")
-            answered = client.recv(100).startswith(b"HTTP/1.0 200")
+            answered = client.recv(100).startswith(b"HTTP/1.1 200")
     return Row("600 half-sent HTTP requests", "good requests", 1, answered, int(not answered), 0)
 
 

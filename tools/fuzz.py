@@ -128,7 +128,7 @@ def http_target(_):
         def feed(data):
             with suppress(ConnectionError):  # it closed before it was told everything
                 answer(data)
-            if not answer(seeds[0]).startswith(b"HTTP/1.0 200"):
+            if not answer(seeds[0]).startswith(b"HTTP/1.1 200"):
                 raise AssertionError("the server no longer answers")
 
         yield seeds, feed

@@ -37,6 +37,10 @@ FAULTS = {
         BASE + RECEIVE + 'keys = "me.key_secret"\nallow = "keys"\n[[write]]\npath = "me.key_secret"\n',
         "write[0].path: me.key_secret is a key",
     ),
+    "the page's token as an output": (
+        BASE + '[view]\ntoken_file = "token"\n[[write]]\npath = "./token"\n',
+        "write[0].path: ./token is the page's token",
+    ),
     "a memory in no folder": (BASE + 'memory = "nowhere/s"\n', "memory: no folder "),
     "no table of the PSF": (BASE + '[fit]\npsf_table = "none.npz"\n', "fit.psf_table: "),
 }

@@ -279,6 +279,25 @@ def test_recording_goes_on_in_a_new_file_once_there_is_room(tmp_path, caplog):
     all_same(open_recording(tmp_path / "a-0002.mcap"), map(frame, range(22, 30)))
 
 
+def test_a_record_of_a_chunk_that_was_not_written_is_lost_with_its_marks(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    clock = Clock()
+    recorder = Recorder(RecordSettings(str(tmp_path / "a.mcap"), annotations=True), free=lambda _: 10**12, clock=clock)
+    recorder.write(detection(0), 0)
+    clock.now = FLUSH_S
+    with monkeypatch.context() as patched:
+        patched.setattr("irst_stream.io.recording.chunk_writer._write_all", full)
+        recorder.idle()
+    assert (recorder.kept, recorder.lost) == (0, 1)
+    clock.now += RETRY_S
+    recorder.write(detection(1), STEP_NS)
+    recorder.close()
+    assert (recorder.alarm, recorder.kept, recorder.lost) == ("", 1, 1)
+    assert list(open_recording(tmp_path / "a-0002.mcap").results()) == [line(detection(1))]
+
+
 def test_a_file_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -193,7 +193,7 @@ def test_a_frame_without_results_says_so(browser, scene):
 
 
 class FullDisk(StampSink):
-    """A sink that takes no more records."""
+    """A sink that takes no records."""
 
     alarm = "recording stopped: <disk> full"
 
