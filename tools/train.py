@@ -24,7 +24,15 @@ from bench_data import describe_machine
 
 from irst_stream.commands.console import progress
 from irst_stream.errors import IrstError, UsageError
-from irst_stream.learn.data import BatchSource, Clips, benchmark_batches, crop_clips, folder_batches, mixed_batches
+from irst_stream.learn.data import (
+    BatchSource,
+    Clips,
+    benchmark_batches,
+    crop_clips,
+    folder_batches,
+    linear_guess,
+    mixed_batches,
+)
 from irst_stream.learn.losses import Targets, cell_loss, map_loss, mixture_loss
 from irst_stream.learn.network import DeRefNet
 from irst_stream.learn.validation import calibrate, validate, validation_sets, with_sensor_planes
@@ -327,12 +335,10 @@ def begin_from(network: DeRefNet, weights: dict[str, np.ndarray]) -> None:
 def first_guess(draw: BatchSource, config: Training) -> np.ndarray:
     """Qinit (cells, pixels): the linear map from images to labels with the least squared error."""
     clips = shown(draw, config, 0, GUESSED, 1)
-    y = clips.frames[:, 0].reshape(GUESSED, -1).astype(np.float64)
+    y = clips.frames[:, 0].astype(np.float64)
     if config.by_peak:
-        y *= LIGHT_UNIT_DN / np.maximum(y.max(1, keepdims=True), MIN_PEAK_DN)
-    x = grid_of(config).label(clips.xy[:, 0], clips.amplitude).reshape(GUESSED, -1)
-    ridge = 1e-6 * np.trace(y.T @ y) / y.shape[1] * np.eye(y.shape[1])
-    return np.linalg.solve(y.T @ y + ridge, y.T @ x).T
+        y *= LIGHT_UNIT_DN / np.maximum(y.max((1, 2), keepdims=True), MIN_PEAK_DN)
+    return linear_guess(y, grid_of(config).label(clips.xy[:, 0], clips.amplitude))
 
 
 def as_kept(config: Training) -> dict[str, Any]:
