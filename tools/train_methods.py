@@ -1,9 +1,8 @@
 """Trains the methods of irst_stream.learn.methods, one after another; run it with .venv/bin/python tools/train_methods.py.
 
-Without names it trains all of them in the order of ORDER; with names, or paths of TOML files, those. Each takes its settings
-from configs/methods and goes into out/methods/NAME: checkpoint.pt, curves.json and curves.png, and, when it is done,
-engine/ with weights, graphs and the record of how they came about. Run it again to go on where it stopped; what is done
-is left as it is.
+Without names it trains all of them in the order of ORDER; with names, or paths of TOML files, those. Each takes its
+settings from configs/methods and goes into out/methods/NAME: checkpoint.pt, curves.json and, when it is done, engine/ with
+weights, graphs and the record of how they came about. Run it again to go on where it stopped; what is done is left.
 """
 
 import argparse

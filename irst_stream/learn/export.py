@@ -6,6 +6,7 @@ refer, as in unmix.graph. What depends on no input and no weight is computed her
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = ["method_graphs"]
 
 FORM: Form = "portable"
 MAX_BATCH = 65536
+INFERRED = -1  # the batch's size, as reshapes have it
 
 
 class Part(nn.Module):
@@ -76,7 +78,6 @@ class _Writer:
         """prefix: what the program's names of arrays have before the engine's."""
         self.g, self.exported, self.prefix = g, exported, prefix
         self.values: dict[Any, Any] = {}
-        self.batch = ""
 
     def write(self, names: tuple[str, str], shape: torch.Size, part: str) -> bytes:
         """Write all nodes; names: of the input, (B, *shape), and the output."""
@@ -88,7 +89,7 @@ class _Writer:
                     self._array(arrays[node.name]) if node.name in arrays else self.g.input(names[0], *shape)
                 )
             elif node.op == "call_function":
-                self.values[node] = self._call(node, names[0])
+                self.values[node] = self._call(node)
             elif node.op == "output":
                 (result,) = node.args[0]
                 self.g.output(self.values[result], names[1], *result.meta["val"].shape[1:])
@@ -98,40 +99,33 @@ class _Writer:
         name = name.removeprefix(self.prefix)
         return self.g.weight(name) if self.g.shape(name) else self.g.constant(self.g.array(name))
 
-    def _call(self, node: Any, first_input: str) -> Any:
-        name = (
-            node.target.__name__ if isinstance(node.target, Callable) and not hasattr(node.target, "overloadpacket") else ""
-        )  # type: ignore[arg-type]
-        if name in ("getitem", "mul"):
-            return self._python(node, name)
-        kind = node.target.overloadpacket.__name__
+    def _call(self, node: Any) -> Any:
+        packet = getattr(node.target, "overloadpacket", None)
+        if packet is None:
+            return self._python(node)
+        kind = packet.__name__
         if kind in IGNORED:
             return None
         if kind == "sym_size":
-            return self._batch(first_input)
+            return INFERRED
         args = [self._value(a) for a in node.args]
         if kind in PASSED:
             return args[0]
         if all(not isinstance(a, str) for a in _flat(args)):  # a constant
-            return node.target(*args, **{k: v for k, v in node.kwargs.items() if k not in ("pin_memory",)})
+            return node.target(*args, **{k: v for k, v in node.kwargs.items() if k != "pin_memory"})
         if kind not in TRANSLATIONS:
             raise FormatError(f"{kind}: no ONNX form of this operator is known; learn/export.py lists those that have one")
         return TRANSLATIONS[kind](self, node, args)
 
-    def _python(self, node: Any, name: str) -> Any:
-        """Python's own operators: items of tuples, products with the batch size."""
+    def _python(self, node: Any) -> Any:
+        """Python's own operators: items of tuples, products with the batch's size."""
         left, right = (self._value(a) for a in node.args)
-        return left[right] if name == "getitem" else -1
+        return left[right] if node.target is operator.getitem else INFERRED
 
     def _value(self, argument: Any) -> Any:
         if isinstance(argument, list | tuple):
             return [self._value(a) for a in argument]
         return self.values[argument] if isinstance(argument, torch.fx.Node) else argument
-
-    def _batch(self, first_input: str) -> int:
-        """The batch size, as reshapes have it."""
-        self.batch = first_input
-        return -1
 
     def name(self, value: Any) -> str:
         """A value as a name in the graph; numbers and tensors become constants."""
@@ -163,13 +157,15 @@ def _reshape(w: _Writer, node: Any, args: list[Any]) -> str:
 
 
 def _convolution(w: _Writer, _: Any, args: list[Any]) -> str:
-    value, kernel, bias, stride, padding, _dilation, groups = [*args, *[None, [1, 1], [0, 0], [1, 1], 1][len(args) - 2 :]]
+    defaults: list[Any] = [None, [1, 1], [0, 0], [1, 1], 1]
+    value, kernel, bias, stride, padding, _dilation, groups = [*args, *defaults[len(args) - 2 :]]
     options = {"strides": _pair(stride), "pads": _pair(padding) * 2, "group": groups}
     return w.g.op("Conv", value, kernel, *([bias] if bias else []), **options)
 
 
 def _transposed_convolution(w: _Writer, _: Any, args: list[Any]) -> str:
-    value, kernel, bias, stride, padding = [*args, *[None, [1, 1], [0, 0]][len(args) - 2 :]][:5]
+    defaults: list[Any] = [None, [1, 1], [0, 0]]
+    value, kernel, bias, stride, padding = [*args, *defaults[len(args) - 2 :]][:5]
     options = {"strides": _pair(stride), "pads": _pair(padding) * 2}
     return w.g.op("ConvTranspose", value, kernel, *([bias] if bias else []), **options)
 
@@ -241,7 +237,7 @@ def _prelu(w: _Writer, node: Any, args: list[Any]) -> str:
 
 
 def _enlargement(mode: str, **attributes: str) -> Translation:
-    def write(w: _Writer, node: Any, args: list[Any]) -> str:
+    def write(w: _Writer, _: Any, args: list[Any]) -> str:
         scale = w.g.constant(torch.tensor([1.0, 1.0, *args[-1]]).numpy())
         return w.g.op("Resize", args[0], "", scale, mode=mode, **attributes)
 

@@ -96,7 +96,7 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code_length: Annotated[int, msgspec.Meta(ge=1, le=1000)] = WINDOW
     scale: Literal["none", "peak"] = "none"
     told: bool = False
-    window: Literal[1, 5] = WINDOW
+    window: Literal[1, 5] = 5
     division: Annotated[int, msgspec.Meta(ge=1, le=31)] = 3
     patch: tuple[int, int] = (11, 11)
     irst_stream: str = __version__
@@ -115,7 +115,7 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The graphs that the network consists of: of a network for single frames, the window's map is the middle frame's."""
+        """The network's graphs; for single frames it has no "fuse": a window's map is the middle frame's."""
         return ("unfold",) if self.window == 1 else ("unfold", "fuse")
 
     @property

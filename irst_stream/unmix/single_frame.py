@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +39,10 @@ class GraphUnmixer:
             raise FormatError(f"{engine.folder}: no graph {missing[0]}; make it with irst-stream engine export")
         with TemporaryDirectory() as folder:  # private, so that the verified bytes are the ones that are read
             Path(folder, WEIGHTS).write_bytes(engine.data)
-            for part, graph in graphs.items():
-                Path(folder, f"{part}.onnx").write_bytes(graph)
-            models = {part: onnx.load(Path(folder, f"{part}.onnx")) for part in engine.manifest.parts}
-        self._graphs = {part: ReferenceEvaluator(model) for part, model in models.items()}
+            for name, graph in graphs.items():
+                Path(folder, f"{name}.onnx").write_bytes(graph)
+            models: dict[str, Any] = {part: onnx.load(Path(folder, f"{part}.onnx")) for part in engine.manifest.parts}
+        self._graphs: dict[str, Any] = {part: ReferenceEvaluator(model) for part, model in models.items()}
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn patches (B, h, w) DN of single frames into maps (B, H, W) DN."""

@@ -6,6 +6,8 @@ ones also compare features of a network trained on photographs; ours do not.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the customary name
@@ -83,7 +85,7 @@ class FiveConvolutions(nn.Module):
         for layer in self.layers:
             nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]
             with torch.no_grad():
-                layer.weight.mul_(0.1)  # type: ignore[operator, union-attr]
+                layer.weight.mul_(0.1)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
@@ -103,7 +105,7 @@ class PatchDiscriminator(nn.Module):
         levels = levels[: max(side.bit_length() - 1, 1)]  # each halves the map, which has at least one cell left
         parts: list[nn.Module] = []
         before = 1
-        for k, factor in enumerate(levels):
+        for factor in levels:
             channels = width * factor
             for inputs, size, stride in ((before, 3, 1), (channels, 4, 2)):
                 parts.append(nn.Conv2d(inputs, channels, size, stride, padding=1, bias=not parts))
@@ -128,9 +130,7 @@ class UNetDiscriminator(nn.Module):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.head = conv(1, width)
-        self.down = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in pairwise(widths))
         self.up = nn.ModuleList(
             spectral_norm(conv(b, a, bias=False)) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )

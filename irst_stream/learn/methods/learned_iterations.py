@@ -46,7 +46,8 @@ class LearnedIterations(SingleFrame):
 
     def image(self, x: Tensor) -> Tensor:
         """Image maps (B, cells) to patches (B, pixels)."""
-        return self.imaging(x.view(-1, *self.grid.shape)).flatten(1)
+        patches: Tensor = self.imaging(x.view(-1, *self.grid.shape))
+        return patches.flatten(1)
 
 
 class Recurrent(LearnedIterations):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the customary name
@@ -75,7 +77,7 @@ class UNet(nn.Module):
         super().__init__()
         self.head, self.tail = conv(2, widths[0], bias=False), conv(widths[0], 1, bias=False)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for width, deeper in zip(widths, widths[1:], strict=False):
+        for width, deeper in pairwise(widths):
             self.down.append(nn.Sequential(*_blocks(width), nn.Conv2d(width, deeper, 2, stride=2, bias=False)))
             self.up.append(nn.Sequential(nn.ConvTranspose2d(deeper, width, 2, stride=2, bias=False), *_blocks(width)))
         self.body = nn.Sequential(*_blocks(widths[-1]))
@@ -119,7 +121,7 @@ class RpcaNet(SingleFrame):
         self.apply(xavier)
         with torch.no_grad():  # stages that start near the identity; else each doubles the light
             for part in (*self.background, *self.target, self.reconstruct):
-                part[-1].weight.mul_(0.1)  # type: ignore[index]
+                part[-1].weight.mul_(0.1)
 
     def solve(self, light: Tensor) -> Solved:
         """Compute maps of patches (B, h, w), both in units of light."""
@@ -140,6 +142,6 @@ def normed_chain(width: int, layers: int = 4) -> nn.Sequential:
     """Convolutions with batch normalisation and ReLU, and a last one to one channel."""
     widths = [1, *[width] * layers]
     parts: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         parts += [conv(inputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*parts, conv(width, 1))

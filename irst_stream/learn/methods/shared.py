@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -145,7 +146,7 @@ def conv(inputs: int, outputs: int, size: int = 3, *, bias: bool = True) -> nn.C
 def chain(*widths: int, size: int = 3, bias: bool = True) -> nn.Sequential:
     """Convolutions from width to width with ReLU between them, none at the end."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [conv(inputs, outputs, size, bias=bias), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -168,7 +169,8 @@ def inverse_softplus(value: float) -> float:
 
 def single(work: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
     """Compute in single precision: half is too coarse for the data."""
-    if not torch.is_autocast_enabled(value.device.type):
+    kind = value.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         return work(value.float())
-    with torch.autocast(value.device.type, enabled=False):
+    with torch.autocast(kind, enabled=False):
         return work(value.float())

@@ -34,7 +34,7 @@ THRESHOLD = 0.01  # units of light
 
 
 class Unfolded(SingleFrame):
-    """Stages with own weights, from the linear guess on; a stage maps (x, y, imaging) to the next x and its symmetry error."""
+    """Stages with own weights, from the linear guess on; each turns (x, y, imaging) into x and a symmetry error."""
 
     def __init__(self, grid: FineGrid, stages: list[nn.Module]) -> None:
         super().__init__(grid)

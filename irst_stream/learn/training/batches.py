@@ -52,7 +52,7 @@ def fitted_guess(settings: MethodTraining) -> Tensor:
     """The linear guess (cells, pixels) for the settings' data."""
     grid, source = grid_of(settings), benchmark_batches(settings.seed, settings.noise_dn, settings.still)
     clips = crop_clips(source(0, GUESSED, 1), grid.patch, np.random.default_rng((settings.seed, 0, 1)))
-    return torch.from_numpy(linear_guess(clips.frames[:, 0], _labels(clips, grid)).astype(np.float32))
+    return torch.from_numpy(linear_guess(clips.frames[:, 0].astype(np.float64), _labels(clips, grid)).astype(np.float32))
 
 
 def _labels(clips: Clips, grid: FineGrid) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from irst_stream.learn.data import Clips, crop_clips, cut_clips
 from irst_stream.learn.export import method_graphs
@@ -20,15 +21,16 @@ from irst_stream.learn.training.run import Run
 from irst_stream.learn.training.settings import MethodTraining
 from irst_stream.resolve.cells import read_cells
 from irst_stream.score import score_detections
+from irst_stream.score.report import ScoredFrames
 from irst_stream.sim import csist100k, seqcsist
 from irst_stream.types import Stamp, Truth
 from irst_stream.unmix.engine import WINDOW, read_engine, write_engine, write_graphs
 
-__all__ = ["finish", "validation_clips"]
+__all__ = ["cost", "finish", "validation_clips"]
 
 PUBLISHED_THRESHOLDS = {"seqcsist": 70.0, "csist100k": 50.0}  # DN
 TRIED_THRESHOLDS = tuple(float(dn) for dn in range(30, 161, 10))
-TRAJECTORIES, IMAGES = 60, 1000  # of the validation sets
+TRAJECTORIES, IMAGES = 30, 500  # of the validation sets
 AT_ONCE = 64  # frames or windows
 Maps = Callable[[np.ndarray], np.ndarray]
 
@@ -60,12 +62,23 @@ def finish(run: Run, folder: Path, made_by: str, facts: dict[str, Any]) -> dict[
         **facts,
         "frames": run.frames,
         "minutes": round(run.spent / 60, 2),
+        **cost(run.average, settings, windows=recipe == "window"),
         "validation": validation,
         "curves": run.curves,
     }
     (folder / "curves.json").write_text(json.dumps(run.curves, indent=1) + "\n")
     (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     return record
+
+
+@torch.no_grad()
+def cost(network: nn.Module, settings: MethodTraining, *, windows: bool) -> dict[str, int]:
+    """A network's parameters, and its multiply-adds for a frame (a window, of a multi-frame method), by running it once."""
+    shape = (1, WINDOW, settings.patch, settings.patch) if windows else (1, settings.patch, settings.patch)
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(shape, device=next(network.parameters()).device))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
 
 
 @torch.no_grad()
@@ -88,7 +101,7 @@ def validate(network: nn.Module, settings: MethodTraining, *, windows: bool) -> 
         scores = {}
         for threshold in sorted({*TRIED_THRESHOLDS, PUBLISHED_THRESHOLDS[name]}):
             grid = grid_of(settings)
-            frames = [
+            frames: ScoredFrames = [
                 (read_cells(output, grid, threshold).detections(truth.stamp), truth)
                 for output, truth in zip(outputs, truths, strict=True)
             ]

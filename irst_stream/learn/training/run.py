@@ -39,7 +39,7 @@ CHECKPOINT = "checkpoint.pt"
 class Run:
     """What a checkpoint holds: the network and its average, the optimiser, the adversary if any, and how far it is.
 
-    spent: seconds in training steps; curves: mean losses so far, at most POINTS.
+    spent: seconds in training steps, on a CPU of its own time; curves: mean losses so far, at most POINTS.
     """
 
     settings: MethodTraining
@@ -85,7 +85,7 @@ def train(run: Run, folder: Path, report: Callable[[Run], None] = lambda _: None
 def _steps(run: Run, draw: Draw, device: torch.device) -> Iterator[dict[str, float]]:
     """Make one step after another until the run is complete; yields the parts of each loss."""
     while run.progress < 1:
-        began = time.monotonic()
+        began = _seconds(device)
         for group in run.optimizer.param_groups:
             group["lr"] = run.settings.rate * _rate(run.step, run.progress)
         batch = draw(run.step)
@@ -97,8 +97,13 @@ def _steps(run: Run, draw: Draw, device: torch.device) -> Iterator[dict[str, flo
         run.optimizer.zero_grad(set_to_none=True)
         _follow(run.average, run.network, run.step)
         run.step += 1
-        run.spent += time.monotonic() - began
+        run.spent += _seconds(device) - began
         yield {key: float(value.detach()) for key, value in parts.items()}
+
+
+def _seconds(device: torch.device) -> float:
+    """A clock, s: on a CPU of its time for each thread, so that other work on the machine costs a run nothing."""
+    return time.monotonic() if device.type == "cuda" else time.process_time() / torch.get_num_threads()
 
 
 def _loss(run: Run, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -20,7 +20,7 @@ class MethodTraining:
 
     method: Annotated[str, about("The method's name.")]
     frames: Annotated[int, about("Frames (windows, for the window recipe) that it is shown.", ge=1)] = 100_000
-    minutes: Annotated[float, about("Minutes of training at most.", gt=0)] = 1e9
+    minutes: Annotated[float, about("Minutes of training at most; on a CPU of its own time for each thread.", gt=0)] = 1e9
     batch: Annotated[int, about("Frames or windows of a step.", ge=1, le=100_000)] = 64
     rate: Annotated[float, about("The highest learning rate.", gt=0)] = 1e-3
     patch: Annotated[int, about("Pixels a side of what the network sees, cut out around the light.", ge=5, le=11)] = 7
