@@ -2,20 +2,20 @@
 
 Scores every method of irst_stream.learn.methods that is trained here (out/methods/NAME/engine, or bundled), perfect labels,
 the fit and the default on the same generated windows, and writes irst_stream/docs/methods.json, methods.md between its
-marks, and out/leaderboard.html with out/leaderboard.png. --only scores some methods again and keeps the other rows.
+marks, methods.png, and out/leaderboard.html. --only scores some methods again and keeps the other rows.
 """
 
 import argparse
 import dataclasses
-import html
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from bench_data import describe_machine
+from leaderboard_page import DATA, write_page
 from train import commit
 from train_methods import ROOT
 from worlds import WORLDS
@@ -30,26 +30,23 @@ from irst_stream.commands.contenders import (
     known_contenders,
 )
 from irst_stream.config import read_config
-from irst_stream.docs import FOLDER
 from irst_stream.errors import IrstError
 from irst_stream.learn.methods import registered
 from irst_stream.learn.training.finish import cost
-from irst_stream.learn.training.settings import MethodTraining, find_training
+from irst_stream.learn.training.settings import MethodTraining
 from irst_stream.sim import PatchSequences, csist100k, seqcsist
 from irst_stream.system.shipped import find_config
 from irst_stream.types import Frame, Stamp, Truth
+from irst_stream.unmix.engine import WINDOW
 
-PAGE, DATA = FOLDER / "methods.md", FOLDER / "methods.json"
 SEED = 100
 HELD_OUT = ("waves at 0.07 px, 0 to 10 DN", "arms at any angle, 3 DN", "no arrangement, 3 DN")
-MARKS = "<!-- table -->\n", "<!-- end of the table -->\n"
-PUBLISHED = Path(__file__).parent.parent / "irst_stream" / "learn" / "published.toml"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="score these again, keep the others")
-    parser.add_argument("--trajectories", type=int, default=60, help="of SeqCSIST; other sets in proportion (default 60)")
+    parser.add_argument("--trajectories", type=int, default=40, help="of SeqCSIST; other sets in proportion (default 40)")
     parser.add_argument("--page", action="store_true", help="score nothing, write the page from methods.json again")
     args = parser.parse_args()
     try:
@@ -87,9 +84,9 @@ def score(names: list[str], trajectories: int, rows: dict[str, Any]) -> dict[str
 def row(contender: Any, results: dict[str, Result]) -> dict[str, Any]:
     """A method's figures by world, its cost and its training."""
     worlds = {
-        world: {part: dataclasses.asdict(figures) if (figures := getattr(r, part)) else None for part in ("cells", "best", "fit")}
-        | {"fit_rate": r.fit_rate}
-        for world, r in results.items()
+        world: {part: figures and dataclasses.asdict(figures) for part, figures in parts_of(result).items()}
+        | {"fit_rate": result.fit_rate}
+        for world, result in results.items()
     }
     found: dict[str, Any] = {"trained": True, "worlds": worlds}
     if not isinstance(contender, NetworkContender):
@@ -106,14 +103,19 @@ def row(contender: Any, results: dict[str, Result]) -> dict[str, Any]:
     return found
 
 
+def parts_of(result: Result) -> dict[str, Any]:
+    return {"cells": result.cells, "best": result.best, "fit": result.fit}
+
+
 def derefnet_cost(contender: NetworkContender) -> dict[str, int]:
-    """DeRefNet's parameters and multiply-adds with its plain head, for a window of which each frame is unfolded anew."""
+    """DeRefNet's parameters and multiply-adds with its plain head, for a window, one frame of which is new."""
     from irst_stream.learn.network import DeRefNet
     from irst_stream.optics import FineGrid
 
     class Plain(DeRefNet):
         def forward(self, patches: Any) -> Any:
-            return super().forward(patches).map
+            maps = self.maps(patches[:, 0])[0]
+            return self.merge(maps[:, None].expand(-1, WINDOW, *maps.shape[1:]), torch.arange(WINDOW), patches).map
 
     settings = MethodTraining("derefnet", patch=contender.manifest.patch[0])
     return cost(Plain(FineGrid(3, contender.manifest.patch)), settings, windows=True)
@@ -145,3 +147,7 @@ def pairs(patches: PatchSequences, full_scale: float) -> list[tuple[Frame, Truth
             truth = Truth(stamp, np.arange(n), np.zeros(n, np.int64), patches.xy[k, t, :n], patches.amplitude[k, :n])
             found.append((Frame(stamp, patches.frames[k, t], full_scale), truth))
     return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ PLACES = {
     "truth": FOLDER.parent / "io/truth/FORMATS.md",
 }
 ORDER = (
-    *("tutorial", "architecture", "extending", "settings", "troubleshooting", "gpu", "benchmarks"),
+    *("tutorial", "architecture", "extending", "settings", "troubleshooting", "gpu", "benchmarks", "methods"),
     *("protocol", "interchange", "truth"),
 )
 SECTIONS = {  # in the order of a configuration file

@@ -29,7 +29,7 @@ from irst_stream.unmix.engine import WINDOW, read_engine, write_engine, write_gr
 __all__ = ["cost", "finish", "validation_clips"]
 
 PUBLISHED_THRESHOLDS = {"seqcsist": 70.0, "csist100k": 50.0}  # DN
-TRIED_THRESHOLDS = tuple(float(dn) for dn in range(30, 161, 10))
+TRIED_THRESHOLDS = tuple(float(dn) for dn in range(10, 121, 10))
 TRAJECTORIES, IMAGES = 30, 500  # of the validation sets
 AT_ONCE = 64  # frames or windows
 Maps = Callable[[np.ndarray], np.ndarray]
