@@ -2,10 +2,11 @@
 
 Without names it trains all of them in the order of ORDER; with names, or paths of TOML files, those. Each takes its
 settings from configs/methods and goes into out/methods/NAME: checkpoint.pt, curves.json and, when it is done, engine/ with
-weights, graphs and the record of how they came about. Run it again to go on where it stopped; what is done is left.
+weights, graphs and the record of how they came about. Run it again to go on where it stopped, or with a larger budget.
 """
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 import time
@@ -33,13 +34,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="methods, or TOML files (default: all)")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of the CPU (default all)")
+    parser.add_argument("--minutes", type=float, help="for each, at most, in place of the settings' budget")
     parser.add_argument("--root", type=Path, default=ROOT, help=f"where the runs are kept (default {ROOT})")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     names = args.names or list(ORDER)
     try:
         if len(names) == 1:
-            train_one(names[0], args.root)
+            train_one(names[0], args.root, args.minutes)
             return 0
         for name in names:
             find_training(name)  # a wrong name is said before hours of work
@@ -47,19 +49,21 @@ def main() -> int:
         print(f"train_methods: {error}", file=sys.stderr)
         return 2
     command = [sys.executable, __file__, "--threads", str(args.threads), "--root", str(args.root)]
+    command += ["--minutes", str(args.minutes)] if args.minutes else []
     codes = [subprocess.run([*command, name], check=False).returncode for name in names]  # each frees its memory
     return 2 if any(codes) else 0
 
 
-def train_one(name: str, root: Path) -> None:
+def train_one(name: str, root: Path, minutes: float | None) -> None:
     settings = find_training(name)
+    settings = dataclasses.replace(settings, minutes=minutes) if minutes else settings
     folder = root / settings.method
-    if (folder / "engine" / "record.json").exists():
-        print(f"{settings.method}: done")
-        return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     start = root / settings.start / "checkpoint.pt" if settings.start else None
     run = open_run(settings, folder, start, device)
+    if run.progress >= 1 and (folder / "engine" / "record.json").exists():
+        print(f"{settings.method}: done")
+        return
     print(f"{settings.method}: {'goes on after' if run.step else 'begins at'} step {run.step}", flush=True)
     began = time.strftime("%Y-%m-%d %H:%M")
     train(run, folder, report)

@@ -13,6 +13,7 @@ from irst_stream.errors import FormatError, MissingPackageError
 from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import WEIGHTS, WINDOW, Engine
+from irst_stream.unmix.numpy import sample_bilinear
 
 __all__ = ["GraphUnmixer", "middle_maps"]
 
@@ -32,8 +33,19 @@ class GraphUnmixer:
         try:
             import onnx
             from onnx.reference import ReferenceEvaluator
+            from onnx.reference.op_run import OpRun
         except ImportError as error:
             raise MissingPackageError("onnx", "onnx", f"{engine.manifest.network} by the NumPy backend") from error
+
+        class GridSample(OpRun):  # type: ignore[misc]
+            """Bilinear, zeros outside, corners aligned, as the graphs have it; the reference knows only its later name."""
+
+            op_domain = ""
+
+            def _run(self, image: Any, grid: Any, **_: Any) -> tuple[Any]:
+                (height, width), (columns, rows) = image.shape[2:], np.moveaxis(grid, -1, 0)
+                return (sample_bilinear(image, (rows + 1) / 2 * (height - 1), (columns + 1) / 2 * (width - 1)),)
+
         graphs = engine.graphs(FORM)
         if missing := [part for part in engine.manifest.parts if part not in graphs]:
             raise FormatError(f"{engine.folder}: no graph {missing[0]}; make it with irst-stream engine export")
@@ -42,7 +54,9 @@ class GraphUnmixer:
             for name, graph in graphs.items():
                 Path(folder, f"{name}.onnx").write_bytes(graph)
             models: dict[str, Any] = {part: onnx.load(Path(folder, f"{part}.onnx")) for part in engine.manifest.parts}
-        self._graphs: dict[str, Any] = {part: ReferenceEvaluator(model) for part, model in models.items()}
+        self._graphs: dict[str, Any] = {
+            part: ReferenceEvaluator(model, new_ops=[GridSample]) for part, model in models.items()
+        }
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn patches (B, h, w) DN of single frames into maps (B, H, W) DN."""

@@ -136,7 +136,7 @@ def open_run(settings: MethodTraining, folder: Path, start: Path | None, device:
     path = folder / CHECKPOINT
     if path.exists():
         kept = _read(path, device)
-        if kept["settings"] != _plain(settings):
+        if _without_budget(kept["settings"]) != _without_budget(_plain(settings)):
             raise UsageError(f"{path}: of a run with other settings; remove it to train with these")
         for name in ("network", "average", "optimizer", "adversary"):
             part = getattr(run, name)
@@ -195,13 +195,17 @@ def _plain(settings: MethodTraining) -> dict[str, Any]:
     return plain
 
 
+def _without_budget(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a run must keep to: it may go on with more frames or minutes than it began with."""
+    return {key: value for key, value in settings.items() if key not in ("frames", "minutes")}
+
+
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         kept: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler meets
-        raise UsageError(
-            f"{path}: not a readable checkpoint: {str(error).splitlines()[0]}; remove it to begin again"
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{path}: not a readable checkpoint: {reason}; remove it to begin again") from error
     return kept
 
 
