@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_data import describe_machine
+from bench_data import commit, describe_machine
 from leaderboard_page import DATA, write_page
-from train import commit
 from train_methods import ROOT
 from worlds import WORLDS
 
@@ -31,7 +30,7 @@ from irst_stream.commands.contenders import (
 )
 from irst_stream.config import read_config
 from irst_stream.errors import IrstError
-from irst_stream.learn.methods import registered
+from irst_stream.learn.methods import find_method, registered
 from irst_stream.learn.training.finish import cost
 from irst_stream.learn.training.settings import MethodTraining
 from irst_stream.sim import PatchSequences, csist100k, seqcsist
@@ -40,6 +39,7 @@ from irst_stream.types import Frame, Stamp, Truth
 from irst_stream.unmix.engine import WINDOW
 
 SEED = 100
+FIT_WINDOWS = 96  # of each world: the first ones, the same for all methods
 HELD_OUT = ("waves at 0.07 px, 0 to 10 DN", "arms at any angle, 3 DN", "no arrangement, 3 DN")
 
 
@@ -63,9 +63,12 @@ def main() -> int:
 
 def score(names: list[str], trajectories: int, rows: dict[str, Any]) -> dict[str, Any]:
     """The rows of these methods beside those that are kept, each with the circumstances of its run."""
+    for name in names:
+        if name not in WHOLE:
+            find_method(name)
     worlds = scenes(trajectories)
     run = {"commit": commit(), "date": time.strftime("%Y-%m-%d"), "seed": SEED}
-    run["windows"] = {name: len(scene.windows) for name, scene in worlds.items()}
+    run |= {"windows": {name: len(scene.windows) for name, scene in worlds.items()}, "fitted": FIT_WINDOWS}
     for name in names:
         engine = ROOT / name / "engine"
         trained = name in known_contenders() or (engine / "manifest.toml").exists()
@@ -74,7 +77,7 @@ def score(names: list[str], trajectories: int, rows: dict[str, Any]) -> dict[str
             continue
         contender = find_contender(name if name in known_contenders() else str(engine))
         began = time.monotonic()
-        results = {world: compare(contender, scene)[0] for world, scene in worlds.items()}
+        results = {world: compare(contender, scene, fit_windows=FIT_WINDOWS)[0] for world, scene in worlds.items()}
         rows[name] = row(contender, results) | {"run": run}
         seqcsist_row = rows[name]["worlds"]["seqcsist"]
         print(f"{name}: {seqcsist_row['cells'] or seqcsist_row['fit']}, {time.monotonic() - began:.0f} s", flush=True)
@@ -123,19 +126,19 @@ def derefnet_cost(contender: NetworkContender) -> dict[str, int]:
 
 def scenes(trajectories: int) -> dict[str, Scene]:
     """The windows that every method is scored on: both sets' test splits without noise, and worlds outside all training."""
-    benchmark = {
-        "seqcsist": (seqcsist(trajectories, seed=SEED, split="test", depth=16), "seqcsist"),
-        "csist100k": (csist100k(16 * trajectories, seed=SEED, split="test", depth=16), "csist100k"),
-    }
-    found = {
-        name: Scene.of(pairs(drawn, 65535.0), read_config(find_config(config)), name)
-        for name, (drawn, config) in benchmark.items()
-    }
+    found = {name: benchmark(name, trajectories) for name in ("seqcsist", "csist100k")}
     for world in WORLDS:
         if world.name in HELD_OUT:
             count = max(round(trajectories * world.sequences / 3), 1)
             found[world.name] = Scene.of(pairs(world.draw(count, 0, SEED), world.full_scale), world.settings())
     return found
+
+
+def benchmark(name: str, trajectories: int) -> Scene:
+    """One of the two sets' test splits, 16 windows a trajectory, without noise."""
+    draw, count = {"seqcsist": (seqcsist, trajectories), "csist100k": (csist100k, 16 * trajectories)}[name]
+    drawn = draw(count, seed=SEED, split="test", depth=16)
+    return Scene.of(pairs(drawn, 65535.0), read_config(find_config(name)), name)
 
 
 def pairs(patches: PatchSequences, full_scale: float) -> list[tuple[Frame, Truth]]:

@@ -13,7 +13,7 @@ from irst_stream.docs import FOLDER
 from irst_stream.learn.methods import registered
 from irst_stream.learn.published import published
 
-__all__ = ["DATA", "write_page"]
+__all__ = ["DATA", "PAGE", "page_text", "write_page"]
 
 PAGE, DATA, PLOT = FOLDER / "methods.md", FOLDER / "methods.json", FOLDER / "methods.png"
 HTML = Path("out/leaderboard.html")
@@ -26,14 +26,17 @@ Table = tuple[str, list[str], list[list[str]]]  # title, headings, rows
 
 def write_page(results: dict[str, Any]) -> None:
     """Write the tables between the page's marks, the plot, and both as one HTML file."""
-    tables = list(_tables(results["rows"]))
     _plot(results["rows"])
-    text = PAGE.read_text("utf-8")
+    PAGE.write_text(page_text(results, PAGE.read_text("utf-8")), "utf-8")
+    HTML.parent.mkdir(exist_ok=True)
+    HTML.write_text(_html(list(_tables(results["rows"]))), "utf-8")
+
+
+def page_text(results: dict[str, Any], text: str) -> str:
+    """The page with these results' tables between its marks."""
     before, _, rest = text.partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
-    PAGE.write_text(before + MARKS[0] + "\n".join(map(_markdown, tables)) + MARKS[1] + after, "utf-8")
-    HTML.parent.mkdir(exist_ok=True)
-    HTML.write_text(_html(tables), "utf-8")
+    return before + MARKS[0] + "\n".join(map(_markdown, _tables(results["rows"]))) + "\n" + MARKS[1] + after
 
 
 def _tables(rows: dict[str, Row]) -> Iterator[Table]:

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import math
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -20,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from bench_data import describe_machine
+from bench_data import commit, describe_machine
 
 from irst_stream.commands.console import progress
 from irst_stream.errors import IrstError, UsageError
@@ -396,11 +395,6 @@ def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None
 def machine(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return describe_machine() | {"torch": torch.__version__, "cores": usable_cores(), "device": name}
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

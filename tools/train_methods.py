@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import torch
-from train import commit, machine
+from bench_data import commit
+from train import machine
 
 from irst_stream.errors import IrstError
 from irst_stream.learn.training.run import Run, open_run, train

@@ -78,7 +78,8 @@ def _run(args: argparse.Namespace) -> int:
         for name, contender in zip(args.methods, contenders, strict=True):
             result, pairs = compare(contender, scene, with_fit=not args.no_fit)
             results.append(result)
-            found |= {f"{name}, {way}" if way == "fit" and name != "fit" else name: pairs[way] for way in pairs}
+            title = contender.name if contender.name not in found else name  # two engines of one method
+            found |= {f"{title}, in the fit" if way == "fit" and "cells" in pairs else title: pairs[way] for way in pairs}
             done(1)
     print_line(f"{args.data}: {len(scene.windows):,} windows of {scene.config.window}, CSO-mAP and APs in %")
     print_table(*shown_columns(results))

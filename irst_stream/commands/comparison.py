@@ -18,6 +18,7 @@ __all__ = ["Figures", "Result", "compare", "shown_columns"]
 
 RATE_SECONDS = 0.4  # that a network's speed is measured for
 RATE_BATCH = 64  # windows
+MANY = 10**9
 Pairs = list[tuple[Detections, Truth]]
 
 
@@ -66,11 +67,17 @@ class Result:
         return {key: value for key, value in asdict(self).items() if key != "record"}
 
 
-def compare(contender: Contender, scene: Scene, *, with_fit: bool = True) -> tuple[Result, dict[str, Pairs]]:
-    """Run one contender over a scene; returns its row, and its detections by the way in which they are read."""
+def compare(
+    contender: Contender, scene: Scene, *, with_fit: bool = True, fit_windows: int = MANY
+) -> tuple[Result, dict[str, Pairs]]:
+    """Run one contender over a scene; returns its row, and its detections by the way in which they are read.
+
+    fit_windows: how many windows, from the first on, are fitted at most.
+    """
     if isinstance(contender, WholeContender):
+        scene = scene if contender.name == "labels" else scene.of_windows(fit_windows)
         if contender.name != "labels":
-            contender.detections(scene.first(WINDOW))  # loads the compiled fit
+            contender.detections(scene.of_windows(1))  # loads the compiled fit
         began = time.process_time()
         pairs = contender.detections(scene)
         rate = None if contender.name == "labels" else len(pairs) / max(time.process_time() - began, 1e-9)
@@ -87,10 +94,12 @@ def compare(contender: Contender, scene: Scene, *, with_fit: bool = True) -> tup
     best = contender.at_cells(scene, maps, corners, chosen)
     fit_rate = None
     if with_fit:
-        next(contender.into_fit(scene, maps, corners))  # loads the compiled fit
+        fitted = scene.of_windows(fit_windows)
+        count = len(fitted.windows)
+        next(contender.into_fit(scene.of_windows(1), maps[:1], corners[:1]))  # loads the compiled fit
         began = time.process_time()
-        read["fit"] = list(contender.into_fit(scene, maps, corners))
-        fit_rate = len(maps) / max(time.process_time() - began, 1e-9)
+        read["fit"] = list(contender.into_fit(fitted, maps[:count], corners[:count]))
+        fit_rate = count / max(time.process_time() - began, 1e-9)
     result = Result(
         contender.name,
         Figures.of(read["cells"]),

@@ -78,12 +78,14 @@ class Scene:
         truths = [truth_of[w.stamp.sensor, w.stamp.epoch, w.stamp.index] for w in windows]
         return cls([frame for frame, _ in pairs], windows, truths, config, dataset)
 
-    def first(self, count: int) -> Scene:
-        """The scene of the first `count` frames."""
-        frames = self.frames[:count]
-        stamps = {frame.stamp for frame in frames}
-        windows = [window for window in self.windows if window.stamp in stamps][: count // WINDOW]
-        return replace(self, frames=frames, windows=windows, truths=self.truths[: len(windows)])
+    def of_windows(self, count: int) -> Scene:
+        """The scene of the first `count` windows, with the frames of their sensors up to those that they need."""
+        if count >= len(self.windows):
+            return self
+        windows, truths = self.windows[:count], self.truths[:count]
+        last = {w.stamp.sensor: w.stamp.index + len(w.frame_times) // 2 for w in windows}
+        frames = [f for f in self.frames if f.stamp.index <= last.get(f.stamp.sensor, -1)]
+        return replace(self, frames=frames, windows=windows, truths=truths)
 
     def patches(self) -> NDArray[np.float32]:
         """(N, 5, H, W) DN: the windows' frames; a single frame is repeated."""

@@ -37,7 +37,7 @@ class GraphUnmixer:
         except ImportError as error:
             raise MissingPackageError("onnx", "onnx", f"{engine.manifest.network} by the NumPy backend") from error
 
-        class GridSample(OpRun):  # type: ignore[misc]
+        class GridSample(OpRun):
             """Bilinear, zeros outside, corners aligned, as the graphs have it; the reference knows only its later name."""
 
             op_domain = ""

@@ -64,7 +64,7 @@ def test_without_the_fit_its_columns_are_empty(data, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--methods", "nothing"], "nothing: no such method, and no engine's folder; there are: labels, fit, default, ista"),
+        (["--methods", "nothing"], "nothing: no such method, and no engine's folder; there are: labels, fit, default"),
         (["--methods", "rdn"], "rdn: not trained here; tools/train_methods.py rdn trains it"),
         (["--methods", "focus,focus"], "focus: named twice"),
         (["--methods", ","], "expected names with commas between them, got ','"),
