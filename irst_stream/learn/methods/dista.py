@@ -11,7 +11,7 @@ from irst_stream.learn.methods.shared import GradientStep, Imaging, chain, conv,
 from irst_stream.learn.methods.unfolding import Unfolded
 from irst_stream.optics import FineGrid
 
-__all__ = ["DistaStage", "dista_net"]
+__all__ = ["DistaStage"]
 
 HIDDEN = 256  # numbers between the map and the kernel made of it
 OWN_SHARE = 0.7  # of the convolutions' features; the rest is the filtered image

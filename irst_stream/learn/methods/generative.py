@@ -18,7 +18,7 @@ from irst_stream.learn.methods.shared import Residual, SingleFrame, Solved, conv
 from irst_stream.learn.methods.super_resolution import enlarged
 from irst_stream.optics import FineGrid
 
-__all__ = ["DISCRIMINATORS", "PatchDiscriminator", "Rrdb", "SrResNet", "UNetDiscriminator"]
+__all__ = ["DISCRIMINATORS", "RELATIVISTIC", "PatchDiscriminator", "Rrdb", "SrResNet"]
 
 FAMILY = "generative"
 

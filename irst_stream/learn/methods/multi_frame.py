@@ -13,7 +13,7 @@ from irst_stream.learn.network import DeRefNet
 from irst_stream.optics import FineGrid
 from irst_stream.unmix.engine import LIGHT_UNIT_DN, WINDOW
 
-__all__ = ["Tdan", "derefnet"]
+__all__ = ["Tdan"]
 
 GROUPS = 8  # of channels that move together in a deformable convolution
 MIDDLE = WINDOW // 2

@@ -10,7 +10,7 @@ from irst_stream.learn.methods.method import register
 from irst_stream.learn.methods.shared import LinearGuess, Residual, SingleFrame, Solved, conv
 from irst_stream.optics import FineGrid
 
-__all__ = ["DBPN", "EDSR", "ESPCN", "GMFN", "RDN", "SRCNN"]
+__all__ = ["GMFN", "enlarged"]
 
 FAMILY = "super-resolution"
 PRELU = 0.2  # initial slope below 0

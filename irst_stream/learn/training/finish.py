@@ -26,7 +26,7 @@ from irst_stream.sim import csist100k, seqcsist
 from irst_stream.types import Stamp, Truth
 from irst_stream.unmix.engine import WINDOW, read_engine, write_engine, write_graphs
 
-__all__ = ["cost", "finish", "validation_clips"]
+__all__ = ["cost", "finish"]
 
 PUBLISHED_THRESHOLDS = {"seqcsist": 70.0, "csist100k": 50.0}  # DN
 TRIED_THRESHOLDS = tuple(float(dn) for dn in range(10, 121, 10))
@@ -96,7 +96,7 @@ def validate(network: nn.Module, settings: MethodTraining, *, windows: bool) -> 
 
     network.eval()
     found = {}
-    for name, clips in validation_clips(settings.patch).items():
+    for name, clips in _validation_clips(settings.patch).items():
         truths, outputs = _maps_and_truths(maps, clips, windows=windows)
         scores = {}
         for threshold in sorted({*TRIED_THRESHOLDS, PUBLISHED_THRESHOLDS[name]}):
@@ -111,7 +111,7 @@ def validate(network: nn.Module, settings: MethodTraining, *, windows: bool) -> 
     return found
 
 
-def validation_clips(patch: int) -> dict[str, Clips]:
+def _validation_clips(patch: int) -> dict[str, Clips]:
     """The validation draws of both sets without noise, cut around their light to `patch` px a side."""
     drawn = {
         "seqcsist": seqcsist(TRAJECTORIES, split="val", depth=16),
