@@ -30,7 +30,7 @@ __all__ = ["cost", "finish"]
 
 PUBLISHED_THRESHOLDS = {"seqcsist": 70.0, "csist100k": 50.0}  # DN
 TRIED_THRESHOLDS = tuple(float(dn) for dn in range(10, 121, 10))
-TRAJECTORIES, IMAGES = 30, 500  # of the validation sets
+TRAJECTORIES, IMAGES = 15, 250  # of the validation sets
 AT_ONCE = 64  # frames or windows
 Maps = Callable[[np.ndarray], np.ndarray]
 
