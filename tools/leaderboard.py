@@ -81,6 +81,8 @@ def score(names: list[str], trajectories: int, rows: dict[str, Any]) -> dict[str
         rows[name] = row(contender, results) | {"run": run}
         seqcsist_row = rows[name]["worlds"]["seqcsist"]
         print(f"{name}: {seqcsist_row['cells'] or seqcsist_row['fit']}, {time.monotonic() - began:.0f} s", flush=True)
+    for name in (*WHOLE, *registered()):
+        rows.setdefault(name, {"trained": False})
     return {"machine": describe_machine(), "rows": rows}
 
 

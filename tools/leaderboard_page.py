@@ -20,6 +20,7 @@ HTML = Path("out/leaderboard.html")
 MARKS = "<!-- tables -->\n", "<!-- end of the tables -->\n"
 NOT_TRAINED = "not trained here: `tools/train_methods.py {}`"
 APS, OWN = "AP05 / 10 / 15 / 20 / 25", "at its own threshold"
+FEWEST_FRAMES = 10_000  # of training, below which a row says nothing of its method
 Row = dict[str, Any]
 Table = tuple[str, list[str], list[list[str]]]  # title, headings, rows
 
@@ -51,7 +52,11 @@ def _tables(rows: dict[str, Row]) -> Iterator[Table]:
     yield (
         "The same map given to the fit",
         ["method", "SeqCSIST", "right number", "CSIST-100K", "right number", *held_out],
-        [_in_fit(rows[name], _title(name), held_out) for name in names if rows[name]["trained"] and name != "labels"],
+        [
+            _in_fit(rows[name], _title(name, rows[name]), held_out)
+            for name in names
+            if rows[name]["trained"] and name != "labels"
+        ],
     )
     yield (
         "Held-out worlds at cell centres, cost and training",
@@ -60,8 +65,14 @@ def _tables(rows: dict[str, Row]) -> Iterator[Table]:
     )
 
 
-def _title(name: str) -> str:
-    return WHOLE[name] if name in WHOLE else registered()[name].title
+def _title(name: str, row: Row | None = None) -> str:
+    """A method as its row is headed, with a mark where it was trained too little to be judged."""
+    title = WHOLE[name] if name in WHOLE else registered()[name].title
+    return f"{title} †" if row and _barely_trained(row) else title
+
+
+def _barely_trained(row: Row) -> bool:
+    return bool(row.get("frames", FEWEST_FRAMES) < FEWEST_FRAMES)
 
 
 def _at_cells(name: str, row: Row) -> list[str]:
@@ -76,7 +87,7 @@ def _at_cells(name: str, row: Row) -> list[str]:
         number = [f"{cells['count']:.0f} %"] if world == "seqcsist" else []
         return [f"**{cells['cso_map']:.2f}**", aps, *number, f"{best['cso_map']:.2f}" if best else ""]
 
-    return [_title(name), *part("seqcsist"), told[0], *part("csist100k"), told[1]]
+    return [_title(name, row), *part("seqcsist"), told[0], *part("csist100k"), told[1]]
 
 
 def _published(name: str, dataset: str) -> str:
@@ -105,7 +116,7 @@ def _cost(name: str, row: Row, held_out: list[str]) -> list[str]:
     rate = f"{row['rate']:,.0f}" if row.get("rate") else ""
     trained = [f"{row['frames']:,}", f"{row['minutes']:.1f}"] if "frames" in row else ["", ""]
     counts = [_count(row.get("parameters")), _count(row.get("multiply_adds"))]
-    return [_title(name), *cells, *counts, rate, *trained, "; ".join(note for note in notes if note)]
+    return [_title(name, row), *cells, *counts, rate, *trained, "; ".join(note for note in notes if note)]
 
 
 def _accident(name: str) -> str:
@@ -158,6 +169,8 @@ def _plot(rows: dict[str, Row]) -> None:
     figure = Figure(figsize=(11, 5.5), layout="constrained")
     at_cells, fitted = figure.subplots(1, 2)
     for name, row in rows.items():
+        if _barely_trained(row):
+            continue
         if row["trained"] and row.get("rate"):
             seqcsist = row["worlds"]["seqcsist"]
             _point(at_cells, name, row["rate"], seqcsist["cells"]["cso_map"])
