@@ -26,7 +26,7 @@ from irst_stream.resolve.cells import THRESHOLD, read_cells
 from irst_stream.system.shipped import configs_folder, engines_folder, find_engine
 from irst_stream.types import Detections, Frame, Ints, RegionOutput, Truth, Unmixed, Window
 from irst_stream.unmix.backends import build_unmixer, choose_backend
-from irst_stream.unmix.engine import WINDOW, EngineManifest, read_engine
+from irst_stream.unmix.engine import WINDOW, Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import crop_corner, light_centre
 from irst_stream.unmix.told import UNKNOWN_SENSOR, with_sensor_planes
 
@@ -206,9 +206,16 @@ def find_contender(name: str) -> Contender:
         ) from error
     choice = choose_backend(engine, "onnx" if engine.manifest.graphs else "numpy")
     title = name if name in PLAIN_HEADS else engine.manifest.network
-    record = _record(engine.folder / "record.json") if name not in PLAIN_HEADS else {}
+    record = _plain_size(engine) if name in PLAIN_HEADS else _record(engine.folder / "record.json")
     chosen = {key: one["threshold"] for key, one in record.get("validation", {}).items()}
     return NetworkContender(title, engine.manifest, build_unmixer(engine, choice, 1), chosen, record)
+
+
+def _plain_size(engine: Engine) -> Mapping[str, Any]:
+    """The parameters of a network of two heads without those of the other head, and without constants."""
+    constants = ("unfold.phi", "unfold.qinit")
+    arrays = (a for name, a in engine.weights.items() if name not in constants and not name.startswith("head."))
+    return {"parameters": sum(array.size for array in arrays)}
 
 
 def known_contenders() -> list[str]:
