@@ -41,7 +41,8 @@ def page_text(results: dict[str, Any], text: str) -> str:
 
 
 def _tables(rows: dict[str, Row]) -> Iterator[Table]:
-    names = [name for name in (*WHOLE, *registered()) if name in rows]
+    methods = sorted(registered().values(), key=lambda method: (method.family, method.name))
+    names = [name for name in (*WHOLE, *(method.name for method in methods)) if name in rows]
     worlds = next(row["worlds"].keys() for row in rows.values() if row["trained"])
     held_out = [world for world in worlds if world not in ("seqcsist", "csist100k")]
     yield (

@@ -26,6 +26,7 @@ from irst_stream.unmix.onnx import OnnxUnmixer
 
 GRID = FineGrid(3, (7, 7))
 SMALL = {  # of those whose full size takes seconds
+    "edsr": {"width": 16, "blocks": 2},
     "rdn": {"width": 16, "blocks": 2, "layers": 2},
     "dbpn": {"rounds": 1},
     "gmfn": {"blocks": 2, "layers": 2},
@@ -35,8 +36,8 @@ SMALL = {  # of those whose full size takes seconds
     "esrgan": {"width": 16, "blocks": 1},
     "bsrgan": {"width": 16, "blocks": 1},
     "rrdb": {"width": 16, "blocks": 1},
-    "usrnet": {"iterations": 2},
-    "rpcanet": {"stages": 2, "layers": 2},
+    "usrnet": {"iterations": 1},
+    "rpcanet": {"stages": 2, "layers": 1, "width": 8},
     "dista-net": {"stages": 2, "width": 16},
     "ista-net": {"stages": 2},
     "ista-net+": {"stages": 2},
@@ -45,7 +46,7 @@ SMALL = {  # of those whose full size takes seconds
     "liht": {"layers": 2},
     "lamp": {"layers": 3},
     "tilista": {"layers": 2},
-    "tdan": {"blocks": 2, "feature_blocks": 1},
+    "tdan": {"blocks": 1, "feature_blocks": 1},
 }
 PARAMETERS = {  # of the published networks at 11 x 11 px; where ours leaves dead parts out, without those
     "srcnn": 15_841,
@@ -87,7 +88,7 @@ def build(name, grid=GRID, **options):
     return network
 
 
-def given(name, count=6, seed=3):
+def given(name, count=4, seed=3):
     """Patches of SeqCSIST in DN, windows for those that take them, and their labels."""
     drawn = seqcsist(count, seed=seed, noise=(1.0, 1.0))
     frames = drawn.frames[:, :WINDOW, 2:9, 2:9]
@@ -149,12 +150,12 @@ def test_it_keeps_to_its_device(name):
     assert network(patches.to("meta")).shape == (len(patches), *GRID.shape)
 
 
-def test_a_few_steps_lower_the_loss_and_shuffled_labels_raise_it(name):
-    network, (patches, label) = build(name).train(), given(name, 16)
+def test_a_few_steps_lower_the_loss(name):
+    network, (patches, label) = build(name).train(), given(name, 8)
     label = label / LIGHT_UNIT_DN
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(8):
         loss = (network.solve(patches / LIGHT_UNIT_DN).map - label).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -39,7 +39,7 @@ CHECKPOINT = "checkpoint.pt"
 class Run:
     """What a checkpoint holds: the network and its average, the optimiser, the adversary if any, and how far it is.
 
-    spent: seconds in training steps, on a CPU of its own time; curves: mean losses so far, at most POINTS.
+    spent: seconds in training steps, on a CPU of its own time; curves: mean losses so far, about POINTS for each budget.
     """
 
     settings: MethodTraining
@@ -69,10 +69,11 @@ def train(run: Run, folder: Path, report: Callable[[Run], None] = lambda _: None
     recipe = find_method(run.settings.method).recipe
     draw = label_batches(run.settings, WINDOW if recipe == "window" else 1, device)
     losses: list[dict[str, float]] = []
-    saved = time.monotonic()
+    saved, reached = time.monotonic(), run.progress
     for parts in _steps(run, draw, device):
         losses.append(parts)
-        if run.progress >= (len(run.curves) + 1) / POINTS or run.progress >= 1:
+        if run.progress >= min(reached + 1 / POINTS, 1):
+            reached = run.progress
             mean = {key: sum(one[key] for one in losses) / len(losses) for key in losses[0]}
             run.curves.append({"frames": run.frames, "seconds": round(run.spent, 1), **mean})
             losses = []
