@@ -110,7 +110,8 @@ def _in_fit(row: Row, title: str, held_out: list[str]) -> list[str]:
 
 
 def _cost(name: str, row: Row, held_out: list[str]) -> list[str]:
-    notes = [row.get("reduced") and f"reduced: {row['reduced']}", _accident(name)]
+    start = row.get("settings", {}).get("start", "")
+    notes = [start and f"goes on from {start}", row.get("reduced") and f"reduced: {row['reduced']}", _accident(name)]
     if not row["trained"]:
         return [_title(name), *[""] * len(held_out), "", "", "", "", "", NOT_TRAINED.format(name)]
     cells = [f"{row['worlds'][world]['cells']['cso_map']:.2f}" for world in held_out]
