@@ -43,6 +43,7 @@ GROUPS = {
     "measure": {
         "score": "score detections or tracks against truth: CSO-mAP, ROC, GOSPA, HOTA, IDF1, errors",
         "export": "write detections or tracks as CSV, or tracks as MOT Challenge lines",
+        "compare": "hold published methods against each other on the same frames",
         "baseline": "detections of perfect labels read at cell centres, for comparison",
         "profile": "measure latency and throughput under load",
     },

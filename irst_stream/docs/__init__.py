@@ -18,7 +18,7 @@ PLACES = {
 }
 ORDER = (
     *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended", "troubleshooting", "gpu"),
-    "benchmarks",
+    *("benchmarks", "methods"),
     *("protocol", "interchange", "truth"),
 )
 SECTIONS = {  # in the order of a configuration file
