@@ -11,7 +11,7 @@ import msgspec
 from irst_stream.commands.comparison import Pairs, Result, compare, shown_columns
 from irst_stream.commands.console import positive_int, print_line, print_table, progress
 from irst_stream.commands.contenders import Scene, find_contender, known_contenders
-from irst_stream.commands.outputs import check_output, write_bytes
+from irst_stream.commands.outputs import check_outputs, write_bytes
 from irst_stream.commands.sources import choose_config
 from irst_stream.errors import SourceError, UsageError
 from irst_stream.io.files import open_source
@@ -68,8 +68,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_output(args.png, args.data, suffix=".png")
-    check_output(args.json, args.data)
+    check_outputs(args, png=".png", json="")
     contenders = [find_contender(name) for name in args.methods]
     scene = _scene(args)
     results: list[Result] = []
