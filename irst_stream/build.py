@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -53,19 +53,23 @@ log = logging.getLogger(__name__)
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
-def build_runner(config: Config, config_toml: str = "") -> Runner:
-    """A pipeline with its sources and sinks, sockets open; config_toml: the configuration's text, for recordings."""
-    makers = _sink_makers(config, config_toml)
+def build_runner(config: Config, config_toml: str = "", more_sinks: Mapping[str, Sink] | None = None) -> Runner:
+    """A pipeline with its sources and sinks, sockets open.
+
+    config_toml: the configuration's text, for recordings; more_sinks: further sinks by name, besides the configuration's.
+    """
+    makers, more = _sink_makers(config, config_toml), dict(more_sinks or {})
+    tracks = _wants_tracks(config) or any(Tracks in sink.takes for sink in more.values())
     with ExitStack() as opened:  # closed again where a later one fails
         memory = opened.enter_context(closing(MemoryFile(Path(config.memory)))) if config.memory else None
-        pipeline = build_pipeline(config, tracks=_wants_tracks(config), memory=memory)
+        pipeline = build_pipeline(config, tracks=tracks, memory=memory)
         sources: dict[str, Source] = {}
         for given in config.receive:
             sources[given.endpoint] = opened.enter_context(closing(open_live_source(given, config.policy)))
         sinks = {name: opened.enter_context(closing(make())) for name, make in makers.items()}
         opened.pop_all()
     limits = {"depth": config.queue, "most_sensors": config.most_sensors}
-    return Runner(pipeline, sources, sinks, config.policy, **limits, forget_s=config.forget_s, memory=memory)
+    return Runner(pipeline, sources, sinks | more, config.policy, **limits, forget_s=config.forget_s, memory=memory)
 
 
 def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sink]]:

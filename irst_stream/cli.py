@@ -25,6 +25,7 @@ __all__ = ["main"]
 GROUPS = {
     "see": {
         "inspect": "say what a file or folder holds, and draw it",
+        "look": "show recorded frames, results and truth in a browser",
         "doctor": "say what this machine can do, and what is missing for what",
         "docs": "print a page of the documentation: tutorial, settings, troubleshooting ...",
         "config": "list what a configuration may hold, and check one",
@@ -42,10 +43,11 @@ GROUPS = {
     },
     "measure": {
         "score": "score detections or tracks against truth: CSO-mAP, ROC, GOSPA, HOTA, IDF1, errors",
-        "export": "write detections or tracks as CSV, or tracks as MOT Challenge lines",
+        "export": "write detections, tracks and recordings as CSV, Parquet, MOT lines, video, or for Rerun",
         "compare": "hold published methods against each other on the same frames",
         "baseline": "detections of perfect labels read at cell centres, for comparison",
         "profile": "measure latency and throughput under load",
+        "report": "write scores, profiles and recordings of runs as one HTML file",
     },
     "make": {
         "simulate": "generate data sets with exact truth",

@@ -38,6 +38,7 @@ __all__ = [
     "FILE_SETTINGS",
     "Config",
     "MetricsSettings",
+    "ViewSettings",
     "config_schema",
     "engine_faults",
     "files_of",
@@ -59,6 +60,26 @@ class MetricsSettings:
     unencrypted_on_the_network: Annotated[
         bool, about("Listen where other machines can connect, although nothing is encrypted.")
     ] = False
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """The live page, which shows frames, detections and tracks in a browser; it serves /metrics and /health too."""
+
+    port: Annotated[int, about("TCP port; 0 switches the page off.", ge=0, le=65535)] = 0
+    host: Annotated[str, about("Address to listen on. Another one than loopback needs token_file.")] = "127.0.0.1"
+    token_file: Annotated[
+        str, about("File with the token that a browser has to give; it is made if it is missing. Empty: no token.")
+    ] = ""
+    unencrypted_on_the_network: Annotated[
+        bool, about("Listen where other machines can connect, although what is sent, the token too, is not encrypted.")
+    ] = False
+    frames_per_s: Annotated[
+        float, about("Most frames a second that are shown of a sensor. More take more of the processor.", ge=0.1, le=60)
+    ] = 10.0
+    history_mb: Annotated[
+        float, about("Last frames kept to look back at, MB. More reach farther back, and take more memory.", ge=1, le=1e5)
+    ] = 128.0
 
 
 @dataclass(frozen=True)
@@ -126,6 +147,7 @@ class Config:
     write: tuple[WriteSettings, ...] = ()
     record: tuple[RecordSettings, ...] = ()
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    view: ViewSettings = field(default_factory=ViewSettings)
 
 
 def read_config(path: Path, *, here: bool = False) -> Config:
@@ -188,6 +210,17 @@ def gpu_faults(config: Config) -> Iterator[str]:
             yield f"fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0, got {fit.sigma_doubt}"
 
 
+def _view_faults(view: ViewSettings) -> Iterator[str]:
+    """Why the page would be open to whom it is not meant for."""
+    if not is_loopback(view.host) and not view.token_file:
+        yield f"view.token_file: missing; {view.host} can be reached from other machines"
+    if not is_loopback(view.host) and not view.unencrypted_on_the_network:
+        yield (
+            f"view.host: {view.host} can be reached from other machines without encryption; listen on 127.0.0.1 and come "
+            "through a tunnel (ssh -L), or set unencrypted_on_the_network"
+        )
+
+
 def _faults(config: Config) -> Iterator[str]:
     """What no single value shows."""
     if config.window < 1 or config.window % 2 == 0:
@@ -201,6 +234,9 @@ def _faults(config: Config) -> Iterator[str]:
             f"metrics.host: {metrics.host or 'every address'} can be reached from other machines without encryption; "
             "expected 127.0.0.1, or unencrypted_on_the_network = true"
         )
+    yield from _view_faults(config.view)
+    if config.view.port and config.view.port == metrics.port:
+        yield f"metrics.port: {metrics.port} is the page's (view.port), which serves /metrics too"
     yield from _link_faults(config)
     checks = (
         partial(check_conditioning, config.correct, config.register),
@@ -253,6 +289,8 @@ def _clashes(config: Config, path: Path) -> Iterator[str]:
     for link in (*config.receive, *config.publish):
         for name in filter(None, (link.keys, link.server_key, link.allow)):
             inputs.setdefault(Path(name).resolve(), "a key")
+    if config.view.token_file:
+        inputs.setdefault(Path(config.view.token_file).resolve(), "the token")
     for dotted, output in _outputs(config):
         if (what := inputs.get(Path(output).resolve())) is not None:
             yield f"{dotted}: {output} is {what}"

@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 import zmq
 from bench_data import describe_machine
+from bench_viewer import watched
 
 from irst_stream import Detections, Frame, Stamp
 from irst_stream.build import build_pipeline
@@ -41,6 +42,7 @@ from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.unmix.backends import build_unmixer, choose_backend
 from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.stream import MapStream, NetworkInput, run
+from irst_stream.web.history import History
 
 OUT = Path("out/bench_live.json")
 LOCAL = "tcp://127.0.0.1:*"
@@ -182,22 +184,59 @@ def bench_memory(args: argparse.Namespace) -> tuple[Any, list[Row]]:
     ]
 
 
+def bench_viewer(args: argparse.Namespace) -> tuple[Any, list[Row]]:
+    """The camera with nobody looking and with a client of the live page in a process of its own, in turns."""
+    config = read_config(find_config("camera"))
+    tails: dict[bool, list[float]] = {False: [], True: []}
+    dropped, shown = {False: 0, True: 0}, []
+    seconds = min(args.minutes * 6, 60.0)
+    with TemporaryDirectory() as folder:
+        scene = camera_frames(Path(folder))
+        for _ in range(5):
+            for looking, measured in tails.items():
+                history = History(128 * 10**6)
+                with watched(history, looking) as client:
+                    status = run_live(config, scene, RATE, seconds, {"page": history}, client.serve)
+                measured.append(status.stages["end to end published"].percentiles[2])
+                dropped[looking] += sum(status.unused.values())
+                shown += [client.frames / (seconds + 2)] if looking else []  # with the warm-up
+    without, with_ = (statistics.median(t) for t in tails.values())
+    return {"without": tails[False], "with": tails[True], "shown": shown, "dropped": list(dropped.values())}, [
+        ("live page, one viewer: frames shown a second", f"{statistics.median(shown):.1f}", ""),
+        ("live page: frames not used without / with a viewer", f"{dropped[False]} / {dropped[True]}", "0 / 0"),
+        ("live page: end to end p99 without / with a viewer, ms", f"{without:.2f} / {with_:.2f}", ""),
+        ("live page: change of p99", f"{with_ / without - 1:+.1%}", "<= +10 %"),
+    ]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[Row]]]] = {
     "transport": bench_transport,
     "patches": bench_patches,
     "recording": bench_recording,
+    "viewer": bench_viewer,
     "camera": bench_camera,
     "memory": bench_memory,
 }
 
 
-def run_live(config: Config, frames: Path, rate: float, seconds: float, sinks: dict[str, Sink] | None = None) -> Status:
-    """A camera's frames, sent by irst-stream feed, through a pipeline; the first two seconds do not count."""
+def run_live(
+    config: Config,
+    frames: Path,
+    rate: float,
+    seconds: float,
+    sinks: dict[str, Sink] | None = None,
+    started: Callable[[Runner], None] = lambda _: None,
+) -> Status:
+    """A camera's frames, sent by irst-stream feed, through a pipeline; the first two seconds do not count.
+
+    started: called with the runner once it runs.
+    """
     pipeline = build_pipeline(config, tracks=True)
     source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "live")
     published = ZmqSink(PublishSettings(LOCAL), "live")
     runner = Runner(pipeline, {"in": source}, {"published": published, **(sinks or {})}, "live", depth=config.queue)
     runner.start()
+    started(runner)
     command = ["feed", str(frames), "--to", source.endpoint, "--rate", f"{rate:g}", "--loop", "1000000"]
     command += ["--limit", str(round(rate * (seconds + 2)))]
     with subprocess.Popen([sys.executable, "-m", "irst_stream.cli", *command], stdout=subprocess.DEVNULL) as child:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import TypeVar
 
 from rich.console import Console
@@ -31,6 +34,7 @@ __all__ = [
     "print_text",
     "progress",
     "show_log",
+    "tcp_port",
     "working",
     "xy_pair",
 ]
@@ -63,6 +67,13 @@ def non_negative_int(text: str) -> int:
     """Parse a whole number of 0 or more."""
     if not _is_whole(text):
         raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
+
+
+def tcp_port(text: str) -> int:
+    """Parse a TCP port."""
+    if not _is_whole(text) or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r}")
     return int(text)
 
 
@@ -130,9 +141,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print_line("  ".join(cells).rstrip())
 
 
-def show_log() -> None:
-    """Print the package's log messages of level INFO and above to standard error."""
-    logging.basicConfig(level=logging.INFO, handlers=[_ConsoleHandler()])
+def show_log(*, as_json: bool = False) -> None:
+    """Print the package's log messages of level INFO and above to standard error; as_json: one object each."""
+    logging.basicConfig(level=logging.INFO, handlers=[_JsonHandler() if as_json else _ConsoleHandler()])
 
 
 class _ConsoleHandler(logging.Handler):
@@ -141,6 +152,18 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one log record as one line."""
         print_note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+class _JsonHandler(logging.Handler):
+    """Log handler that prints one JSON object a line: time (UTC), level, logger, message, and the traceback if any."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one log record as one line."""
+        when = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        line = {"time": when, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        error_console.print(json.dumps(line), markup=False)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def _check_output(out: Path, inputs: Sequence[Path], suffix: str) -> None:
     for given in inputs:
         same = any(_is_same(path, given) for path in (out, _part_path(out), _partial_path(out)))
         within = given.is_dir() and given.resolve() in out.resolve().parents
-        if same or (within and (out.exists() or suffix == ".png")):
+        if same or (within and (suffix == ".png" or (out.exists() and suffix != ".html"))):  # no input is HTML
             raise OutputError(f"{out}: would change the input {given}; choose another place")
     if not out.exists() or out.is_file():
         _check_writable(out)

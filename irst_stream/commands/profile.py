@@ -7,6 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import count as counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ import numpy as np
 from irst_stream.build import build_pipeline
 from irst_stream.commands.console import positive_float, positive_int, print_line, print_table, show_log
 from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
+from irst_stream.commands.report import add_report_option, check_report, write_own_report
 from irst_stream.commands.sources import add_image_options, choose_config, single_frames
 from irst_stream.commands.view import latency_rows
 from irst_stream.config import Config, read_config
@@ -23,6 +25,7 @@ from irst_stream.errors import UsageError
 from irst_stream.io.files import open_source
 from irst_stream.io.media.raw import write_raw
 from irst_stream.live.load_test import LoadStep, feed_command, find_max_rate, measure_rate
+from irst_stream.settings import to_toml
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_config
 from irst_stream.version import __version__
@@ -62,6 +65,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     )
     add_image_options(parser)
     parser.add_argument("--json", metavar="OUT", type=Path, help="write all figures into this JSON file")
+    add_report_option(parser)
     parser.add_argument("--png", metavar="OUT", type=Path, help="plot latency against rate into this PNG file")
     parser.set_defaults(run=_run)
 
@@ -70,7 +74,8 @@ def _run(args: argparse.Namespace) -> int:
     show_log()
     if args.png:
         from irst_stream import draw  # fails early if matplotlib is missing
-    check_outputs(args, Path(args.target), json=".json", png=".png")
+    check_report(args.report, args.json)
+    check_outputs(args, Path(args.target), json=".json", png=".png", report=".html")
     config, frames = _target(args)
     config = single_frames(config) if args.single else config
     with TemporaryDirectory() as folder:
@@ -86,9 +91,11 @@ def _run(args: argparse.Namespace) -> int:
             steps.append(step)
     _print_conclusion(steps)
     if args.json:
-        facts = {"machine": _machine(), "target": args.target, "rungs": [step.as_dict() for step in steps]}
+        facts = {"machine": _machine(), "target": args.target, "config": to_toml(asdict(config))}
+        facts["rungs"] = [step.as_dict() for step in steps]
         write_bytes(args.json, json.dumps(facts, indent=2).encode() + b"\n")
         print_line(f"figures: {args.json}")
+        write_own_report(args.report, args.json)
     if args.png:
         with atomic_output(args.png) as part:
             draw.latency_curves(part, steps)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import argparse
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from irst_stream.build import build_runner
-from irst_stream.commands.console import positive_float, show_log
+from irst_stream.commands.console import positive_float, show_log, tcp_port
 from irst_stream.commands.links import add_link_options, link_fields, validated_link
 from irst_stream.commands.sources import GUESSED_CONFIG
 from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
-from irst_stream.config import Config, read_config
+from irst_stream.config import Config, ViewSettings, read_config
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
+from irst_stream.live.health import health_handlers
 from irst_stream.live.http_server import HttpServer
+from irst_stream.live.log_lines import LogLines
 from irst_stream.live.prometheus import metrics_handler
 from irst_stream.live.runner import Runner
 from irst_stream.system.shipped import find_config
+from irst_stream.web.history import History
+from irst_stream.web.live_feed import LiveFeed
+from irst_stream.web.serve import serve_page
 
 __all__ = ["set_up"]
 
@@ -30,12 +36,16 @@ camera, two-sensors. Without one, camera is guessed. Its [[receive]] tables, or 
 [[publish]], [[write]] and [[record]] say where results go. irst-stream config schema lists all settings, and
 irst_stream/io/zeromq/PROTOCOL.md describes the messages.
 
+--view serves a page that shows frames, detections, tracks, alarms and the log. From another machine, go through a tunnel:
+ssh -L 8600:localhost:8600 HOST, then http://localhost:8600/. irst-stream look shows recordings on the same page.
+
 Ctrl-C or SIGTERM stops receiving, processes the frames received so far for at most --stop-within seconds, closes all files
 within five more, prints a summary and exits with 0; a second one skips the remaining frames but still closes all files.
 Exit code 3: output that was promised is lost, to a full disk for example, or frames were left when the time was over; the
 last line says what. A sink that fails is tried again meanwhile. SIGHUP reloads the [[receive]] tables, closes and
 opens the endpoints that changed, and leaves everything else running."""
 
+VIEW_PORT = 8600
 log = logging.getLogger(__name__)
 
 
@@ -53,6 +63,15 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"seconds after Ctrl-C or SIGTERM for the frames received so far (default {STOP_S:g})",
     )
+    parser.add_argument(
+        "--view",
+        metavar="PORT",
+        nargs="?",
+        type=tcp_port,
+        const=VIEW_PORT,
+        help=f"show the pipeline in a browser, at this port of this machine (default {VIEW_PORT}); see [view]",
+    )
+    parser.add_argument("--log", choices=("text", "json"), default="text", help="how the log is written (default text)")
     parser.set_defaults(run=_run)
 
 
@@ -66,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(
             f'{path}: no [[receive]] table; expected at least one, for example endpoint = "tcp://127.0.0.1:5555", or --from'
         )
-    show_log()
+    show_log(as_json=args.log == "json")
     if args.config is None:
         log.warning(
             "no configuration; guessing, by %s, which was not made for this sensor. irst-stream calibrate --from %s"
@@ -74,16 +93,46 @@ def _run(args: argparse.Namespace) -> int:
             GUESSED_CONFIG,
             config.receive[0].endpoint,
         )
-    metrics = config.metrics
-    if metrics.port:
-        HttpServer.check("metrics", metrics.host, metrics.port)
-    runner = build_runner(config, text)
-    handlers = {"/metrics": metrics_handler(runner)}
-    with HttpServer("metrics", handlers, metrics.host, metrics.port) if metrics.port else nullcontext():
+    config = _with_ports(config, args.view)
+    history = History(int(config.view.history_mb * 1e6)) if config.view.port else None
+    runner = build_runner(config, text, {"page": history} if history else None)
+    with _endpoints(runner, config, history, path.stem):
         reload = _refuse_reload if args.origin else _ReceiveLinks(runner, path, config).reload
         run_with_view(runner, args.seconds, reload, stop_s=args.stop_within)
     raise_losses(runner.status())
     return 0
+
+
+def _with_ports(config: Config, view_port: int | None) -> Config:
+    """The configuration with the page at --view's port, if given; raise a UsageError if a port cannot be listened on."""
+    view = replace(config.view, port=view_port) if view_port else config.view
+    if view.port and view.port == config.metrics.port:
+        raise UsageError(f"--view: {view.port} is the port of [metrics]")
+    for name, settings in (("metrics", config.metrics), ("view", view)):
+        if settings.port:
+            HttpServer.check(name, settings.host, settings.port)
+    return replace(config, view=view)
+
+
+@contextmanager
+def _endpoints(runner: Runner, config: Config, history: History | None, title: str) -> Iterator[None]:
+    """Serve metrics, health and the page, as the configuration says, until the block ends."""
+    outputs = [*(w.path for w in config.write), *(r.path for r in config.record)]
+    handlers = {"/metrics": metrics_handler(runner, outputs), **health_handlers(runner)}
+    with ExitStack() as opened:
+        if config.metrics.port:
+            opened.enter_context(HttpServer("metrics", handlers, config.metrics.host, config.metrics.port))
+        if history:
+            lines = LogLines()
+            logging.getLogger().addHandler(lines)
+            opened.callback(logging.getLogger().removeHandler, lines)
+            page = opened.enter_context(serve_page(LiveFeed(runner, history, lines, title), config.view, handlers))
+            log.info("page: %s%s", page.url, _how_to_enter(config.view))
+        yield
+
+
+def _how_to_enter(view: ViewSettings) -> str:
+    return f", which asks for the token in {view.token_file}" if view.token_file else ""
 
 
 def _refuse_reload() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from irst_stream.commands.console import image_size, positive_float, print_line
 from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
+from irst_stream.commands.report import add_report_option, check_report, write_own_report
 from irst_stream.commands.score_tables import print_detection_scores, print_track_scores
 from irst_stream.commands.sources import load_array
 from irst_stream.errors import FormatError, SourceError, UsageError
@@ -85,6 +86,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         "--maps", metavar="NPY", type=Path, help="fine maps of the scored frames, to add PSNR and similarity"
     )
     parser.add_argument("--json", metavar="OUT", type=Path, help="write all scores to this JSON file")
+    add_report_option(parser)
     parser.add_argument(
         "--plot",
         metavar="OUT.png",
@@ -97,7 +99,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.plot:
         from irst_stream import draw  # noqa: F401 - fails early if matplotlib is missing
-    check_outputs(args, json="", plot=".png")
+    check_report(args.report, args.json)
+    check_outputs(args, json="", plot=".png", report=".html")
     of_tracks = _kind(args.found) is Tracks
     _check_options(args, of_tracks)
     truth = open_truth(args.truth)
@@ -106,6 +109,7 @@ def _run(args: argparse.Namespace) -> int:
     scores = _score_tracks(args, pairs, frames) if of_tracks else _score_detections(args, pairs, frames)
     if args.json:
         write_bytes(args.json, msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
+        write_own_report(args.report, args.json)
     if args.plot:
         print_line(f"picture: {args.plot}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from irst_stream.commands.console import error_console, pluralise, print_line, print_note, print_table
 from irst_stream.errors import LossError
+from irst_stream.live.log_lines import STATUS_LOGGER
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.system.latency import PERCENTILES, Summary
@@ -26,6 +28,7 @@ STOP_S = 30.0  # for the frames received before a stop
 CLOSE_TIMEOUT_S = 5.0  # for the sinks, after a second interrupt
 LOG_EVERY = 10  # refreshes between two log lines if there is no terminal
 SENSORS_SHOWN = 12
+log = logging.getLogger(STATUS_LOGGER)
 RESULTS = ("answered", "detections", "tracks")
 UNRECORDED = ("sensors",)  # reasons why a received frame is not in a recording
 
@@ -184,7 +187,7 @@ class _FrameRates:
 
 
 class _LogView:
-    """Prints a status as one log line, on every LOG_EVERY-th call."""
+    """Logs a status as one line, on every LOG_EVERY-th call."""
 
     def __init__(self, with_results: bool) -> None:
         self._calls = 0
@@ -203,7 +206,7 @@ class _LogView:
             else:
                 written = sum(sink.written for sink in status.sinks.values())
                 text = f"record: {text}, {pluralise(written, 'record')} written"
-            print_note(text)
+            log.info("%s", text)
 
 
 def _table(status: Status, rates: dict[str, float], with_results: bool) -> Table:

@@ -17,8 +17,8 @@ PLACES = {
     "truth": FOLDER.parent / "io/truth/FORMATS.md",
 }
 ORDER = (
-    *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended", "troubleshooting", "gpu"),
-    *("benchmarks", "methods"),
+    *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended"),
+    *("troubleshooting", "operations", "gpu", "benchmarks", "methods"),
     *("protocol", "interchange", "truth"),
 )
 SECTIONS = {  # in the order of a configuration file
@@ -35,6 +35,7 @@ SECTIONS = {  # in the order of a configuration file
     "WriteSettings": "[[write]]",
     "RecordSettings": "[[record]]",
     "MetricsSettings": "[metrics]",
+    "ViewSettings": "[view]",
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -93,19 +94,32 @@ class FileSource:
         empty = True
         poses = self._poses()
         for clip in self._medium.clips():
-            first: tuple[Pixels, Page] | None = None
-            for index, page in enumerate(_read(clip)):
-                pixels = gray_pixels(page.pixels, self._within(page), convert=self._choice.gray)
-                first, empty = first or (pixels, page), False
-                if not self._choice.single:
-                    _same_kind(pixels, page, self._within(page), *first)
-                if self._stopped:
-                    return
-                stamp = self._stamp(clip.name, index, self._time_ns(index, page), page.source, page.name)
-                scale = self.full_scale or type_ceiling(pixels.dtype)
-                yield Frame(stamp, pixels, scale, pose=poses.get((clip.name, index)))
+            for frame in self._frames(clip, poses):
+                empty = False
+                yield frame
+            if self._stopped:
+                return
         if empty:
             raise SourceError(f"{self.path}: {self.kind} without a single frame")
+
+    def sequences(self) -> Iterator[tuple[str, Callable[[], Iterator[Frame]]]]:
+        """Each sequence's name, and what reads its frames from its first one."""
+        for clip in self._medium.clips():
+            yield clip.name, partial(self._frames, clip, {})
+
+    def _frames(self, clip: Clip, poses: dict[tuple[str, int], Pose]) -> Iterator[Frame]:
+        """Yield the frames of a clip until stop() is called."""
+        first: tuple[Pixels, Page] | None = None
+        for index, page in enumerate(_read(clip)):
+            pixels = gray_pixels(page.pixels, self._within(page), convert=self._choice.gray)
+            first = first or (pixels, page)
+            if not self._choice.single:
+                _same_kind(pixels, page, self._within(page), *first)
+            if self._stopped:
+                return
+            stamp = self._stamp(clip.name, index, self._time_ns(index, page), page.source, page.name)
+            scale = self.full_scale or type_ceiling(pixels.dtype)
+            yield Frame(stamp, pixels, scale, pose=poses.get((clip.name, index)))
 
     def truths(self) -> Iterator[Truth]:
         """The truth of every frame, in order, with the same stamps; nothing where there is none."""

@@ -32,7 +32,7 @@ from irst_stream.io.line_schema import (
 )
 from irst_stream.types import Detections, Floats, Ints, Pose, Stamp, Tracks, Truth
 
-__all__ = ["JsonLines", "RecordT", "encode", "holds", "read", "schema", "write"]
+__all__ = ["JsonLines", "RecordT", "decode", "encode", "holds", "read", "schema", "write"]
 
 MAX_LINE_BYTES = 64 << 20
 RecordT = TypeVar("RecordT", Detections, Tracks, Truth, Pose)
@@ -53,6 +53,12 @@ def read(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
     decoder = msgspec.json.Decoder(line_format.line)
     for number, text in _nonblank_lines(path):
         yield _parse(text, decoder, line_format, f"{path}:{number}")
+
+
+def decode(line: bytes, kind: type[RecordT], where: str) -> RecordT:
+    """Decode one line; an invalid one raises a FormatError that names `where` and the field."""
+    line_format: _Format[RecordT] = FORMATS[kind]
+    return _parse(line, msgspec.json.Decoder(line_format.line), line_format, where)
 
 
 def holds(path: Path, kind: type[RecordT]) -> bool:

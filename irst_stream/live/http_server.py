@@ -1,18 +1,23 @@
 """A small HTTP server next to a pipeline, which no client can make grow: time-outs, a cap on connections, bounded headers.
 
-One connection carries one GET or HEAD request. The whole request must arrive within REQUEST_S and the whole answer must be
-taken within ANSWER_S, however slowly a client trickles. Above MAX_CONNECTIONS, the connection that has waited longest
-without a complete request makes room for the new one, so that half-sent requests do not keep others out.
+A connection carries GET and HEAD requests, one after another. A whole request must arrive within REQUEST_S of its first
+byte and the whole answer must be taken within ANSWER_S, however slowly a client trickles. Above MAX_CONNECTIONS, the
+connection that has waited longest without a complete request makes room for the new one, so that half-sent requests and
+idle clients do not keep others out.
+
+Answers are guarded against other sites' pages in the same browser: Host and Origin are checked, and a content-security
+policy lets our own pages ask nobody but this server.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -22,15 +27,26 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from irst_stream.errors import UsageError
+from irst_stream.errors import IrstError, UsageError
 from irst_stream.system.machine import is_loopback
 
-__all__ = ["MAX_CONNECTIONS", "Answer", "HttpServer", "Request"]
+__all__ = ["MAX_CONNECTIONS", "Answer", "Handler", "HttpServer", "Request"]
 
 MAX_CONNECTIONS = 32
 MAX_REQUEST_BYTES = 16 << 10  # request line and headers
 REQUEST_S = 5.0  # for the whole request
+IDLE_S = 20.0  # between two requests of a connection
 ANSWER_S = 10.0  # for the whole answer
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 END_OF_HEADERS = (b"\r\n\r\n", b"\n\n")
 log = logging.getLogger(__name__)
 
@@ -57,16 +73,28 @@ class HttpServer:
     """Answers requests from its own threads until closed; a context manager.
 
     name: what errors and the log call it. handlers: by path, for example "/metrics"; they run on the connection's thread,
-    several at once, and may raise: the client gets 500 and the log one line. Port 0 picks a free port; `port` is the one in
-    use. Raise a UsageError if the address cannot be bound.
+    several at once, and may raise: the client gets 500 and the log one line, or 400 and the message of an IrstError. Port 0
+    picks a free port; `port` is the one in use, `url` where it answers. token: what a client has to send as
+    "Authorization: Bearer TOKEN", "" for none; open_paths: served without it. Raise a UsageError if the address cannot be
+    bound.
     """
 
-    def __init__(self, name: str, handlers: Mapping[str, Handler], host: str, port: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        handlers: Mapping[str, Handler],
+        host: str,
+        port: int,
+        *,
+        token: str = "",
+        open_paths: Collection[str] = (),
+    ) -> None:
         try:
-            self._server = _Server(name, dict(handlers), host, port)
+            self._server = _Server(name, dict(handlers), host, port, token, frozenset(open_paths))
         except OSError as error:
             raise UsageError(_unbound(name, host, port, error)) from error
         self.port = int(self._server.server_address[1])
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name=name, daemon=True)
         self._thread.start()
 
@@ -74,7 +102,7 @@ class HttpServer:
     def check(name: str, host: str, port: int) -> None:
         """Raise a UsageError if the address cannot be bound, so that this shows before any file is opened."""
         try:
-            _Server(name, {}, host, port).server_close()
+            _Server(name, {}, host, port, "", frozenset()).server_close()
         except OSError as error:
             raise UsageError(_unbound(name, host, port, error)) from error
 
@@ -101,8 +129,11 @@ class _Server(ThreadingMixIn, TCPServer):
 
     daemon_threads, block_on_close, allow_reuse_address, request_queue_size = True, False, True, 1024
 
-    def __init__(self, name: str, handlers: dict[str, Handler], host: str, port: int) -> None:
+    def __init__(
+        self, name: str, handlers: dict[str, Handler], host: str, port: int, token: str, open_paths: frozenset[str]
+    ) -> None:
         self.name, self.handlers, self.local = name, handlers, is_loopback(host)
+        self.token, self.open_paths = token, open_paths
         self.open: dict[socket.socket, bool] = {}  # in order of arrival; whether its request is complete
         self.lock, self._failed = threading.Lock(), set[str]()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -155,39 +186,62 @@ class _Server(ThreadingMixIn, TCPServer):
             )
         try:
             return handler(request)
+        except IrstError as error:
+            return Answer(f"{error}\n".encode(), status=HTTPStatus.BAD_REQUEST)
         except Exception as error:
             self.log_once(request.path, error)
             return Answer(b"failed; see the log\n", status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 class _Connection(BaseHTTPRequestHandler):
-    """Reads one request from a connection and answers it."""
+    """Reads requests from a connection and answers them."""
 
     server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else headers wait for the client's acknowledgement of the answer before
 
     def version_string(self) -> str:
         """Name the server, without the version of Python."""
         return "irst-stream"
 
     def handle(self) -> None:
-        """Read the request within its time and size, and answer it."""
-        head = self._head()
-        with self.server.lock:
-            if self.connection not in self.server.open or not head:
+        """Read requests within their time and size, and answer them."""
+        self.close_connection, idle_s = False, 0.0
+        while not self.close_connection:
+            head = self._head(idle_s)
+            if not head or not self._mark(complete=True):
                 return
-            self.server.open[self.connection] = True
-        self.connection.settimeout(ANSWER_S)
-        self.rfile, self.close_connection = BytesIO(head), True
-        if any(end in head for end in END_OF_HEADERS):
-            self.handle_one_request()
-        else:
-            self.command, self.requestline, self.request_version = "GET", "", "HTTP/1.0"
-            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if len(head) >= MAX_REQUEST_BYTES else 400)
+            self.connection.settimeout(ANSWER_S)
+            self.rfile = BytesIO(head)
+            whole = next((head.index(end) + len(end) for end in END_OF_HEADERS if end in head), 0)
+            if whole:
+                self.handle_one_request()
+            else:
+                self.command, self.requestline, self.request_version = "GET", "", "HTTP/1.0"
+                self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if len(head) >= MAX_REQUEST_BYTES else 400)
+                self.close_connection = True
+            if len(head) > whole:  # a body, or a request before its turn
+                self.close_connection = True
+            idle_s = IDLE_S
+            if not self._mark(complete=False):
+                return
         self._discard_rest()
 
-    def _head(self) -> bytes:
-        """Receive the request line and headers; all bytes if they end early or are too long, empty after REQUEST_S."""
-        head, deadline = b"", time.monotonic() + REQUEST_S
+    def _mark(self, *, complete: bool) -> bool:
+        """Note whether the connection's request is complete; return False if the connection had to make room."""
+        with self.server.lock:
+            if self.connection not in self.server.open:
+                return False
+            del self.server.open[self.connection]  # so that it waits behind all others
+            self.server.open[self.connection] = complete
+        return True
+
+    def _head(self, idle_s: float) -> bytes:
+        """Receive the request line and headers; all bytes if they end early or are too long, empty after REQUEST_S.
+
+        idle_s: further time for the first byte.
+        """
+        head, deadline = b"", time.monotonic() + REQUEST_S + idle_s
         while not any(end in head for end in END_OF_HEADERS) and len(head) < MAX_REQUEST_BYTES:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
@@ -196,6 +250,8 @@ class _Connection(BaseHTTPRequestHandler):
             received = self.connection.recv(4096)  # OSError, TimeoutError too, ends the connection
             if not received:
                 break
+            if not head:
+                deadline = time.monotonic() + REQUEST_S
             head += received
         return head
 
@@ -221,25 +277,49 @@ class _Connection(BaseHTTPRequestHandler):
         except ValueError:
             answer = Answer(b"invalid request\n", status=HTTPStatus.BAD_REQUEST)
         else:
-            answer = self._refusal() or self.server.answer(request)
+            answer = self._refusal(request.path) or self.server.answer(request)
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # a body that nobody reads would be taken for the next request
         self.send_response(answer.status)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            self.send_header("Connection", "close")  # which ends the connection after this answer
         self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
+        if answer.status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", str(len(answer.body)))
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
+        for name, value in SECURITY.items():
+            self.send_header(name, value)
         self.end_headers()
         if with_body:
             self.wfile.write(answer.body)
 
-    def _refusal(self) -> Answer | None:
-        """Refuse a local server to a page from elsewhere whose name a browser was led to resolve to this machine."""
+    def _refusal(self, path: str) -> Answer | None:
+        """Refuse another site's page, and whoever lacks the token.
+
+        A name that a browser was led to resolve to this machine shows in the Host. An Origin is compared with the
+        request's own Host, because a tunnel changes the port.
+        """
+        host = self.headers.get("Host", "localhost")
         try:
-            host = urlsplit(f"//{self.headers.get('Host', 'localhost')}").hostname or ""
+            name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
-            host = ""
-        if not self.server.local or is_loopback(host):
-            return None
-        return Answer(b"expected 127.0.0.1 or localhost as the host\n", status=HTTPStatus.MISDIRECTED_REQUEST)
+            name = ""
+        if self.server.local and not is_loopback(name):
+            return Answer(b"expected 127.0.0.1 or localhost as the host\n", status=HTTPStatus.MISDIRECTED_REQUEST)
+        origin = self.headers.get("Origin")
+        foreign = origin is not None and origin not in (f"http://{host}", f"https://{host}")
+        if foreign or (path != "/" and self.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")):
+            return Answer(b"refused to a page of another site\n", status=HTTPStatus.FORBIDDEN)
+        if self.server.token and path not in self.server.open_paths and not self._has_token():
+            return Answer(b"expected the token\n", status=HTTPStatus.UNAUTHORIZED)
+        return None
+
+    def _has_token(self) -> bool:
+        """Whether the request bears the token; compared in constant time."""
+        scheme, _, given = self.headers.get("Authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self.server.token.encode())
+        return scheme.lower() == "bearer" and same
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - see BaseHTTPRequestHandler
         """Log nothing of requests: a log that every client can fill is not bounded."""

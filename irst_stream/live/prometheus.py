@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,11 +24,29 @@ TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-def metrics_handler(runner: Runner) -> Callable[[Request], Answer]:
-    """Return the handler of /metrics: the runner's status at each request, in Prometheus's text format."""
+def metrics_handler(runner: Runner, outputs: Sequence[str] = ()) -> Callable[[Request], Answer]:
+    """Return the handler of /metrics: the runner's status at each request, in Prometheus's text format.
+
+    outputs: files that are written, whose disks' free space is told.
+    """
+    folders = sorted({str(Path(path).absolute().parent) for path in outputs})
+
+    def families() -> Iterator[Metric]:
+        yield from _families(runner.status(), runner.clocks.stages)
+        yield _gauge("disk_free_bytes", "Free space where files are written", "folder", _free_bytes(folders))
+
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(lambda: _families(runner.status(), runner.clocks.stages)))
+    registry.register(_Collector(families))
     return lambda _: Answer(generate_latest(registry), TEXT_FORMAT)
+
+
+def _free_bytes(folders: Sequence[str]) -> dict[str, float]:
+    """Free bytes on the disk of each folder that is there."""
+    free: dict[str, float] = {}
+    for folder in folders:
+        with suppress(OSError):
+            free[folder] = float(shutil.disk_usage(folder).free)
+    return free
 
 
 class _Collector(Collector):

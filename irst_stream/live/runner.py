@@ -212,6 +212,11 @@ class Runner:
         self.start()
         self.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the computation has started and has not ended."""
+        return bool(self._began) and not self._ended.is_set()
+
     def status(self) -> Status:
         """Count everything done so far; thread-safe.
 

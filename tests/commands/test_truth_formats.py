@@ -137,12 +137,15 @@ class TestExport:
     @pytest.mark.parametrize(
         ("command", "message"),
         [
-            ("export found.jsonl found.txt", "found.txt: MOT Challenge lines hold tracks; found.jsonl holds detections"),
-            ("export t.jsonl t.xyz", "t.xyz: expected a name that ends in .csv, or in .txt for MOT Challenge lines"),
-            ("export t.jsonl t.csv --box 3x3", "--box: applies to MOT Challenge lines (.txt) only; t.csv is CSV"),
+            ("export found.jsonl found.txt", "--to mot: MOT Challenge lines hold tracks; found.jsonl holds detections"),
+            (
+                "export t.jsonl t.xyz",
+                "t.xyz: expected a name that ends in .csv, .parquet, .txt, .mp4, .rrd, or --to with a format",
+            ),
+            ("export t.jsonl t.csv --box 3x3", "--box: does not apply to csv of t.jsonl"),
             ("export t.jsonl t.csv --sequence no", "t.jsonl: no sequence 'no'"),
             ("export two.jsonl t.txt", "two.jsonl: 2 sequences (a, b); one file holds one, name it with --sequence"),
-            ("export t.jsonl t.jsonl", "would change the input"),
+            ("export t.jsonl t.jsonl --to csv", "t.jsonl: expected a name that ends in .csv"),
             ("export nowhere.jsonl t.csv", "nowhere.jsonl: No such file"),
             ("export broken.jsonl t.csv", "broken.jsonl:1: "),
         ],

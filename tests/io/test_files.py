@@ -49,6 +49,9 @@ def test_contract(write, dtype, tmp_path):
         first = next(iter(source))
         got = list(source)
         again = [frame.pixels for frame in source]
+        ((name, read),) = source.sequences()
+        assert [frame.stamp for frame in read()] == [frame.stamp for frame in got]
+    assert name == "flight"
     assert np.array_equal(first.pixels, frames[0])
     assert len(got) == len(frames)
     for k, frame in enumerate(got):

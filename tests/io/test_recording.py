@@ -135,9 +135,11 @@ def test_a_frame_message_has_the_documented_layout(tmp_path):
     original = frame(7)
     record(tmp_path / "a.mcap", [original])
     data = breakup_chunk(chunks(tmp_path / "a.mcap")[0])[-1].data
-    size = int.from_bytes(data[:4], "little")
-    assert zlib.crc32(data[8 : 8 + size]) == int.from_bytes(data[4:8], "little")
-    assert data[8 + size :] == original.pixels.tobytes()
+    assert data[:3] == b"\xc2\xa9\x07"  # field 15000, of some length
+    size, start = data[3], 4  # a length below 128 takes one byte
+    assert size < 0x80
+    assert zlib.crc32(data[start + 4 : start + size]) == int.from_bytes(data[start : start + 4], "little")
+    assert data.endswith(original.pixels.tobytes())
 
 
 @given(steps=st.lists(st.integers(-(10**8), 4 * 10**8), min_size=1, max_size=40))

@@ -34,6 +34,7 @@ def raw(server, data):
     """What the server answers to these bytes, until it closes."""
     with connected(server) as client:
         client.sendall(data)
+        client.shutdown(socket.SHUT_WR)  # no further request
         received = b""
         while block := client.recv(1 << 16):
             received += block
@@ -48,7 +49,7 @@ def fetched(server, path="/hello"):
 def test_get_and_head_answer_and_unknown_paths_say_what_there_is(server):
     assert fetched(server, "/hello?name=a&name=you%20there") == b"hello you there"
     head = raw(server, b"HEAD /hello HTTP/1.0\r\n\r\n")
-    assert head.startswith(b"HTTP/1.0 200 OK\r\nServer: irst-stream\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\nServer: irst-stream\r\n")
     assert head.endswith(b"\r\n\r\n")
     assert b"Content-Length: 6\r\n" in head
     with pytest.raises(urllib.error.HTTPError, match="404") as missing:

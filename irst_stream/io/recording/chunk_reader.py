@@ -10,7 +10,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +34,7 @@ from irst_stream.io.recording.chunk_writer import (
 )
 from irst_stream.io.recording.settings import Compression
 
-__all__ = ["ChunkReader", "Fault", "RecordedMessage"]
+__all__ = ["ChunkReader", "Fault", "MessagePlace", "RecordedMessage"]
 
 # A look-ahead, because bytes that resemble a chunk header may contain the start of a genuine one.
 CHUNK_START = re.compile(rb"\x06(?=.{36}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd))", re.DOTALL)
@@ -58,6 +58,17 @@ class RecordedMessage(NamedTuple):
     sequence: int
     data: memoryview
     intact: bool
+
+
+class MessagePlace(NamedTuple):
+    """Where a message is: byte offset of its chunk in the file, and of the message in the chunk's records."""
+
+    topic: str
+    encoding: str
+    log_ns: int
+    sequence: int
+    chunk: int
+    at: int
 
 
 class Fault(NamedTuple):
@@ -90,6 +101,7 @@ class ChunkReader:
         self.path, self.lost_bytes = path, 0
         self.compression: Compression = "none"
         self._topics: dict[int, tuple[str, str]] = {}
+        self._opened = -1, b""  # offset and records of the compressed chunk that was read last
         if path.is_dir():
             raise SourceError(f"{path}: is a folder; expected a recording")
         try:
@@ -118,11 +130,39 @@ class ChunkReader:
 
     def scan(self) -> Iterator[RecordedMessage | Fault]:
         """Yield all readable messages in file order; a fault comes before the messages that are read in spite of it."""
+        for item in self._chunks():
+            if isinstance(item, Fault):
+                yield item
+            else:
+                yield from self._messages(*item)
+
+    def places(self) -> Iterator[MessagePlace]:
+        """Yield where each message is, in file order, without reading their data; unreadable parts are left out."""
+        for item in self._chunks():
+            if isinstance(item, Fault):
+                continue
+            at, chunk = item
+            size, read = self._chunk_bytes(at, chunk)
+            yield from self._places(at, size, read)
+
+    def message(self, place: MessagePlace) -> RecordedMessage:
+        """Read one message; raise a SourceError if the file has changed."""
+        opcode, end = self._prefix(place.chunk)
+        chunk = self._chunk_header(place.chunk, end) if opcode == Opcode.CHUNK else None
+        if chunk is None:
+            raise SourceError(f"{self.path}: byte {place.chunk}: no chunk any more; the file has changed")
+        _, read = self._chunk_bytes(place.chunk, chunk)
+        _, length, _, sequence, log_ns, publish_ns = MESSAGE.unpack(read(place.at, MESSAGE.size))
+        body = read(place.at + MESSAGE.size, PREFIX.size + length - MESSAGE.size)
+        return RecordedMessage(place.topic, place.encoding, log_ns, publish_ns, sequence, memoryview(body), intact=True)
+
+    def _chunks(self) -> Iterator[tuple[int, _ChunkHeader] | Fault]:
+        """Yield the offset and header of each chunk, and the faults between them."""
         at = self._chunks_start
         while at < self._end:
             opcode, end = self._prefix(at)
             if opcode == Opcode.CHUNK and (chunk := self._chunk_header(at, end)):
-                yield from self._messages(at, chunk)
+                yield at, chunk
                 at = min(end, self._end)
             elif opcode == Opcode.DATA_END and end == at + DATA_END_SIZE:
                 break
@@ -135,6 +175,33 @@ class ChunkReader:
                 at = next_chunk
         if not self.complete:
             yield Fault(self.size, "file was not closed properly")
+
+    def _chunk_bytes(self, at: int, chunk: _ChunkHeader) -> tuple[int, Callable[[int, int], bytes]]:
+        """The number of readable bytes of a chunk's records, and what reads some of them; the last chunk is kept."""
+        stored = min(chunk.end, self._end) - chunk.start
+        if chunk.compression == "none":
+            return stored, lambda first, count: self._read(chunk.start + first, count)
+        if self._opened[0] != at:
+            self._opened = at, _decompress(self._read(chunk.start, stored), chunk)
+        data = self._opened[1]
+        return len(data), lambda first, count: data[first : first + count]
+
+    def _places(self, chunk: int, size: int, read: Callable[[int, int], bytes]) -> Iterator[MessagePlace]:
+        """Yield where the messages of a chunk are, up to the first invalid record."""
+        at = 0
+        while at + PREFIX.size <= size:
+            opcode, length = PREFIX.unpack(read(at, PREFIX.size))
+            end = at + PREFIX.size + length
+            if end > size or opcode not in (Opcode.CHANNEL, Opcode.MESSAGE, Opcode.SCHEMA):
+                return
+            if opcode == Opcode.CHANNEL and (channel := _parse(Channel, read(at + PREFIX.size, length))):
+                self._topics[channel.id] = channel.topic, channel.message_encoding
+            elif opcode == Opcode.MESSAGE and end - at >= MESSAGE.size:
+                _, _, key, sequence, log_ns, _ = MESSAGE.unpack(read(at, MESSAGE.size))
+                if key not in self._topics:
+                    return
+                yield MessagePlace(*self._topics[key], log_ns, sequence, chunk, at)
+            at = end
 
     def statistics(self) -> tuple[dict[str, int], int]:
         """Message counts by topic, and the time from the first to the last message, ns; ({}, 0) without a summary."""

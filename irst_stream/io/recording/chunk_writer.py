@@ -99,12 +99,11 @@ class ChunkWriter:
                 path.unlink()
             raise
 
-    def add_channel(self, topic: str, encoding: str, schema_name: str = "", schema: bytes = b"") -> None:
-        """Add the channel of a topic; schema: its JSON Schema, b"" for none."""
+    def add_channel(self, topic: str, encoding: str, schema_name: str, schema_encoding: str, schema: bytes) -> None:
+        """Add the channel of a topic with its schema."""
         key = len(self._channels) + 1
-        if schema:
-            self._schemas[key] = Schema(id=key, data=schema, encoding="jsonschema", name=schema_name)
-        self._channels[key] = Channel(key, topic, encoding, {}, key if schema else 0)
+        self._schemas[key] = Schema(id=key, data=schema, encoding=schema_encoding, name=schema_name)
+        self._channels[key] = Channel(key, topic, encoding, {}, key)
         self.topics[topic] = key
 
     @property

@@ -13,16 +13,19 @@ The format, for readers in other languages: an MCAP file (mcap.dev/spec; any MCA
 - log_time: when the record was published, ns since 1970 in UTC; for a frame, when it arrived. publish_time: the sensor's
   own time of the frame if its clock is "unix", else the log time. sequence: the frame's index modulo 2^32.
 
-frame/SENSOR has message encoding "irst-frame" and no schema. A message is
+frame/SENSOR has message encoding "protobuf" and the schema foxglove.RawImage, which many viewers show. The pixels are its
+field "data", in row order; its "timestamp" is the frame's time, whatever its clock. Field 15000, which RawImage does not
+define, comes first and holds what RawImage has no field for:
 
-    bytes 0 to 3       N, length of the header, unsigned, little-endian
-    bytes 4 to 7       CRC-32 of the header (as zlib and PNG compute it), unsigned, little-endian
-    bytes 8 to 7 + N   the header, msgpack, exactly a frame's header in PROTOCOL.md: stamp, dtype, shape, CRC-32 of the
-                       pixels, and so on
-    bytes 8 + N on     the pixels in row order, of the shape and dtype in the header
+    bytes 0 to 3   CRC-32 of the header (as zlib and PNG compute it), unsigned, little-endian
+    bytes 4 on     the header, msgpack, exactly a frame's header in PROTOCOL.md: stamp, dtype, shape, CRC-32 of the pixels,
+                   and so on
 
 detections/SENSOR and tracks/SENSOR have message encoding "json" and a JSON Schema. A message is one line of the JSON lines
 format in INTERCHANGE.md, without its newline: byte for byte the line that a replay writes for the same frames.
+
+With `annotations`, marks/detections/SENSOR and marks/tracks/SENSOR have the schema foxglove.ImageAnnotations: what viewers
+draw on the image of the same timestamp. A replay does not read them, and recover leaves them out.
 
 With rotation the first file is OUT.mcap, followed by OUT-0002.mcap, OUT-0003.mcap and so on; each file is complete.
 
@@ -36,9 +39,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import struct
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -53,6 +54,7 @@ from irst_stream.io import jsonl
 from irst_stream.io.file_series import FileSeries
 from irst_stream.io.recording.chunk_reader import ChunkReader, Fault, RecordedMessage
 from irst_stream.io.recording.chunk_writer import CHUNK_BYTES, MAX_CHUNK_BYTES, PROFILE, ChunkWriter
+from irst_stream.io.recording.foxglove import ANNOTATIONS_SCHEMA, IMAGE_SCHEMA, encode_image, encode_marks, read_image
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq import wire
 from irst_stream.types import Detections, Frame, Tracks, Truth
@@ -68,9 +70,8 @@ __all__ = [
 ]
 
 FRAME, DETECTIONS, TRACKS = "frame", "detections", "tracks"
-FRAME_ENCODING = "irst-frame"
+MARKS = "marks"
 MAX_TIME_NS = 2**64 - 1  # MCAP times are unsigned 64-bit numbers
-FRAME_PREFIX = struct.Struct("<II")  # length and CRC-32 of a frame's header
 BYTES_PER_MB = 1e6
 FLUSH_S = 0.4  # after which a chunk is written; with the pauses between two checks this keeps within half a second
 RETRY_S, LONGEST_RETRY_S = 1.0, 60.0  # until a stopped recording is tried again
@@ -107,7 +108,7 @@ class Recorder:
         self._settings, self._config, self._free, self._clock = settings, config_toml.encode(), free, clock
         self._files = files
         self._series, self._file_start_ns = FileSeries(settings), 0
-        self._received, self._lost_before = 0, 0
+        self._received = self._unwritten = self._lost_before = 0  # unwritten: records in the open chunk
         self._chunk_start_s = self._retry_at_s = 0.0
         self._retry_s, self._resuming = RETRY_S, False
         try:
@@ -120,13 +121,16 @@ class Recorder:
 
     def write(self, record: Frame | Detections | Tracks, published_ns: int) -> None:
         """Record one record. Raise a WireError if the name of its sensor is not valid for a live sensor."""
-        topic, parts = _encode(record)
+        messages = [_encode(record)]
+        if self._settings.annotations and not isinstance(record, Frame):
+            messages.append((f"{MARKS}/{messages[0][0]}", [encode_marks(record)]))
         self._received += 1
         if self.alarm and self._clock() >= self._retry_at_s:
             self._resume()
         if not self.alarm:
             try:
-                self._append(topic, record, _mcap_time_ns(published_ns), parts)
+                for k, (topic, parts) in enumerate(messages):
+                    self._append(topic, record, _mcap_time_ns(published_ns), parts, records=int(k == 0))
             except OSError as error:
                 self._stop(error.strerror or str(error))
         if self.alarm:
@@ -152,7 +156,10 @@ class Recorder:
             self._stop(error.strerror or str(error))
             self.lost = self._received - self.kept
 
-    def _append(self, topic: str, record: Frame | Detections | Tracks, log_ns: int, parts: list[wire.Buffer]) -> None:
+    def _append(
+        self, topic: str, record: Frame | Detections | Tracks, log_ns: int, parts: list[wire.Buffer], records: int
+    ) -> None:
+        """Add a message to the file; records: how many records it counts as, 0 for marks."""
         if self._writer.must_flush(log_ns):
             self._flush()
         if self._must_rotate(log_ns):
@@ -165,6 +172,7 @@ class Recorder:
         if not self._writer.topics:
             self._file_start_ns = log_ns
         add_message(self._writer, topic, log_ns, publish_ns, stamp.index, parts)
+        self._unwritten += records
         if self._writer.must_flush(log_ns) or self._clock() - self._chunk_start_s >= FLUSH_S:
             self._flush()
 
@@ -208,16 +216,15 @@ class Recorder:
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
     def _flush(self) -> None:
-        before = self._writer.messages
         self._writer.flush()
-        self.kept += self._writer.messages - before
+        self.kept, self._unwritten = self.kept + self._unwritten, 0
         if self._resuming and self._writer.messages:
             log.warning("%s: recording again; %d records were lost", self._series.current, self.lost - self._lost_before)
             self._resuming, self._lost_before, self._retry_s = False, self.lost, RETRY_S
 
     def _stop(self, why: str) -> None:
         """Raise the alarm, and finish the file as far as the disk allows."""
-        self.alarm = f"{self._series.current}: recording stopped: {why}"
+        self.alarm, self._unwritten = f"{self._series.current}: recording stopped: {why}", 0
         if not self._resuming:
             log.error("%s", self.alarm)
         with suppress(OSError):
@@ -251,7 +258,7 @@ class Recording:
 
     def __iter__(self) -> Iterator[Frame]:
         for message in self._messages():
-            if message_kind(message) == FRAME:
+            if message_kind(message.topic, message.encoding) == FRAME:
                 try:
                     frame = decode_frame(message)
                 except WireError as error:
@@ -267,7 +274,7 @@ class Recording:
     def results(self) -> Iterator[tuple[str, bytes]]:
         """Yield the kind, detections or tracks, and the JSON line without its newline, of each recorded result."""
         for message in self._messages():
-            if (kind := message_kind(message)) in CHANNELS and kind != FRAME:
+            if (kind := message_kind(message.topic, message.encoding)) in (DETECTIONS, TRACKS):
                 yield kind, bytes(message.data)
 
     def stop(self) -> None:
@@ -308,21 +315,15 @@ def recording_fault(reader: ChunkReader) -> str:
     return ""
 
 
-def message_kind(message: RecordedMessage) -> str:
+def message_kind(topic: str, encoding: str) -> str:
     """Frame, detections or tracks; "" for a message that another program added to the file."""
-    kind = message.topic.partition("/")[0]
-    return kind if kind in CHANNELS and message.encoding == CHANNELS[kind][0] else ""
+    kind = topic.partition("/")[0]
+    return kind if kind in (FRAME, DETECTIONS, TRACKS) and encoding == CHANNELS[kind][0] else ""
 
 
 def decode_frame(message: RecordedMessage) -> Frame:
     """Decode a recorded frame, with its own copy of the pixels; raise a WireError with the reason if it is invalid."""
-    data = message.data
-    size, crc = FRAME_PREFIX.unpack_from(data) if len(data) >= FRAME_PREFIX.size else (len(data), 0)
-    header = bytes(data[FRAME_PREFIX.size : FRAME_PREFIX.size + size])
-    if len(header) != size or zlib.crc32(header) != crc:
-        raise WireError("header", "header checksum mismatch")
-    # Copied to align the pixels in memory as they were live, so that sums over them agree to the last bit.
-    pixels = bytes(data[FRAME_PREFIX.size + size :])
+    header, pixels = read_image(message.data)
     return cast("Frame", wire.decode((f"{message.topic}/".encode(), header, pixels)).record)
 
 
@@ -340,10 +341,9 @@ def _encode(record: Frame | Detections | Tracks) -> tuple[str, list[wire.Buffer]
     if not isinstance(record, Frame):
         kind = DETECTIONS if isinstance(record, Detections) else TRACKS
         return f"{kind}/{record.stamp.sensor}", [jsonl.encode(record).removesuffix(b"\n")]
-    _, header, pixels = wire.encode(record)
-    if len(pixels) > MAX_CHUNK_BYTES - CHUNK_BYTES:
+    if record.pixels.nbytes > MAX_CHUNK_BYTES - CHUNK_BYTES:
         raise OutputError(f"{record.stamp.sensor}: frames of more than {MAX_CHUNK_BYTES >> 20} MiB cannot be recorded")
-    return f"{FRAME}/{record.stamp.sensor}", [FRAME_PREFIX.pack(len(header), zlib.crc32(header)) + header, pixels]
+    return f"{FRAME}/{record.stamp.sensor}", encode_image(record)
 
 
 def _mcap_time_ns(time_ns: int) -> int:
@@ -357,9 +357,10 @@ def _schema(line: str) -> bytes:
     return msgspec.json.encode({**definitions[line], "$defs": definitions})
 
 
-# Message encoding, schema name and schema of the channels of each kind.
+# Message encoding, and the schema's name, encoding and data, of the channels of each kind.
 CHANNELS = {
-    FRAME: (FRAME_ENCODING, "", b""),
-    DETECTIONS: ("json", "irst_stream.Detections", _schema("DetectionLine")),
-    TRACKS: ("json", "irst_stream.Tracks", _schema("TrackLine")),
+    FRAME: ("protobuf", "foxglove.RawImage", "protobuf", IMAGE_SCHEMA),
+    DETECTIONS: ("json", "irst_stream.Detections", "jsonschema", _schema("DetectionLine")),
+    TRACKS: ("json", "irst_stream.Tracks", "jsonschema", _schema("TrackLine")),
+    MARKS: ("protobuf", "foxglove.ImageAnnotations", "protobuf", ANNOTATIONS_SCHEMA),
 }

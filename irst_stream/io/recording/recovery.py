@@ -60,7 +60,7 @@ def _copy(reader: ChunkReader, writer: ChunkWriter) -> tuple[Counter[str], bool]
     for item in reader.scan():
         if isinstance(item, Fault):
             intact = False
-        elif kind := message_kind(item):
+        elif kind := message_kind(item.topic, item.encoding):
             if not _is_verified(item, kind):
                 intact, reader.lost_bytes = False, reader.lost_bytes + len(item.data)
                 continue

@@ -18,6 +18,9 @@ class RecordSettings(SeriesSettings):
     """A recording, OUT.mcap."""
 
     frames: Annotated[bool, about("Record raw frames too, not only results.")] = True
+    annotations: Annotated[
+        bool, about("Record detections and tracks as foxglove.ImageAnnotations too, for viewers that draw these.")
+    ] = False
     keep_free_mb: Annotated[
         float,
         about("Stop recording rather than leave less than this on the disk, MB; go on once more is free.", ge=0, le=1e9),
