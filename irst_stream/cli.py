@@ -44,6 +44,7 @@ GROUPS = {
     "measure": {
         "score": "score detections or tracks against truth: CSO-mAP, ROC, GOSPA, HOTA, IDF1, errors",
         "export": "write detections, tracks and recordings as CSV, Parquet, MOT lines, video, or for Rerun",
+        "compare": "hold published methods against each other on the same frames",
         "baseline": "detections of perfect labels read at cell centres, for comparison",
         "profile": "measure latency and throughput under load",
         "report": "write scores, profiles and recordings of runs as one HTML file",

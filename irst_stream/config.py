@@ -194,9 +194,9 @@ def config_schema() -> dict[str, Any]:
 
 def engine_faults(config: Config, manifest: EngineManifest) -> Iterator[str]:
     """Why the engine that a configuration names does not do for its window or its readout."""
-    if config.window not in (1, manifest.window):
-        yield f"window: {config.engine} needs {manifest.window} frames, or 1, got {config.window}"
-    if config.readout in ("best", "network") and manifest.head != "continuous":
+    if config.window not in manifest.windows:
+        yield f"window: {config.engine} needs {manifest.windows[-1]} frames, or 1, got {config.window}"
+    if config.readout == "network" and manifest.head != "continuous":
         yield f"engine: {config.engine} has a plain head; readout {config.readout!r} needs a continuous one"
 
 

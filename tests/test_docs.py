@@ -12,6 +12,7 @@ import pytest
 from irst_stream import cli
 from irst_stream.docs import FOLDER, ORDER, read_topic, settings_page
 from irst_stream.io import media, registry, truth
+from irst_stream.learn.methods import registered
 from irst_stream.track.motion import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +26,7 @@ def test_every_example_of_a_part_of_ones_own_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(media, "READERS", media.READERS)
     monkeypatch.setattr(truth, "READERS", truth.READERS)
-    tables = registry.SOURCES, registry.WRITERS, MODELS
+    tables = registry.SOURCES, registry.WRITERS, MODELS, registered()
     before = [dict(table) for table in tables]
     try:
         exec(compile(code, "extending.md", "exec"), {"__name__": "example"})
@@ -40,6 +41,7 @@ def test_there_is_an_example_of_each_part():
         "A file source",
         "A live source",
         "A network",
+        "A method to compare",
         "A motion model",
         "A sink",
         "A format of truth",

@@ -128,12 +128,12 @@ def test_files_that_a_configuration_names_must_exist_where_it_runs(tmp_path):
             3,
             [
                 "window: ENGINE needs 5 frames, or 1, got 3",
-                "engine: ENGINE has a plain head; readout 'best' needs a continuous one",
             ],
         ),
         ("network", 5, ["engine: ENGINE has a plain head; readout 'network' needs a continuous one"]),
         ("peaks", 7, ["window: ENGINE needs 5 frames, or 1, got 7"]),
         ("cells", 1, []),
+        ("best", 5, []),
         ("fit", 3, []),
     ],
 )

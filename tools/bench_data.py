@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -180,6 +181,11 @@ def describe_machine() -> dict[str, str]:
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
     versions = {"numpy": np.__version__, "scipy": scipy.__version__, "opencv": cv2.__version__}
     return {"irst-stream": __version__, "Python": platform.python_version(), "processor": model, **versions}
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import math
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -20,11 +19,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from bench_data import describe_machine
+from bench_data import commit, describe_machine
 
 from irst_stream.commands.console import progress
 from irst_stream.errors import IrstError, UsageError
-from irst_stream.learn.data import BatchSource, Clips, benchmark_batches, crop_clips, folder_batches, mixed_batches
+from irst_stream.learn.data import (
+    BatchSource,
+    Clips,
+    benchmark_batches,
+    crop_clips,
+    folder_batches,
+    linear_guess,
+    mixed_batches,
+)
 from irst_stream.learn.losses import Targets, cell_loss, map_loss, mixture_loss
 from irst_stream.learn.network import DeRefNet
 from irst_stream.learn.validation import calibrate, validate, validation_sets, with_sensor_planes
@@ -327,12 +334,10 @@ def begin_from(network: DeRefNet, weights: dict[str, np.ndarray]) -> None:
 def first_guess(draw: BatchSource, config: Training) -> np.ndarray:
     """Qinit (cells, pixels): the linear map from images to labels with the least squared error."""
     clips = shown(draw, config, 0, GUESSED, 1)
-    y = clips.frames[:, 0].reshape(GUESSED, -1).astype(np.float64)
+    y = clips.frames[:, 0].astype(np.float64)
     if config.by_peak:
-        y *= LIGHT_UNIT_DN / np.maximum(y.max(1, keepdims=True), MIN_PEAK_DN)
-    x = grid_of(config).label(clips.xy[:, 0], clips.amplitude).reshape(GUESSED, -1)
-    ridge = 1e-6 * np.trace(y.T @ y) / y.shape[1] * np.eye(y.shape[1])
-    return np.linalg.solve(y.T @ y + ridge, y.T @ x).T
+        y *= LIGHT_UNIT_DN / np.maximum(y.max((1, 2), keepdims=True), MIN_PEAK_DN)
+    return linear_guess(y, grid_of(config).label(clips.xy[:, 0], clips.amplitude))
 
 
 def as_kept(config: Training) -> dict[str, Any]:
@@ -390,11 +395,6 @@ def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None
 def machine(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return describe_machine() | {"torch": torch.__version__, "cores": usable_cores(), "device": name}
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from irst_stream.sim import seqcsist
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_engine
 from irst_stream.unmix.backends import TENSORRT_PRECISIONS, build_unmixer, choose_backend
-from irst_stream.unmix.engine import Engine, read_engine, write_engine, write_graphs
+from irst_stream.unmix.engine import DEREFNET, Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.onnx import supported_forms
 from irst_stream.unmix.parity import largest_differences
 from irst_stream.unmix.plans import find_plans
@@ -121,18 +122,30 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from irst_stream.unmix import graph
-
     engine = read_engine(find_engine(str(args.engine)))
     same = args.out.exists() and args.out.samefile(engine.folder)
     if not same and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise OutputError(f"{args.out}: is not an empty folder; choose another")
-    graphs = graph.build_all(engine.manifest, engine.data)
+    graphs = _graphs(engine)
     with nullcontext(args.out) if same else atomic_folder(args.out) as folder:
         written = write_graphs(folder, engine, graphs)
     rows = [(g.file, g.part, g.form, str(g.opset), f"{len(graphs[g.part, g.form, g.opset]):,}") for g in written.graphs]
     print_table(("file", "part", "operators", "opset", "bytes"), rows)
     return 0
+
+
+def _graphs(engine: Engine) -> Mapping[tuple[Any, Any, int], bytes]:
+    """The engine's ONNX graphs, as write_graphs takes them."""
+    if engine.manifest.network == DEREFNET:
+        from irst_stream.unmix.graph import build_all
+
+        return build_all(engine.manifest, engine.data)
+    try:
+        from irst_stream.learn.backend import load
+        from irst_stream.learn.export import method_graphs
+    except ImportError as error:
+        raise MissingPackageError("torch", "train", f"exporting {engine.manifest.network}") from error
+    return method_graphs(load(engine), engine.manifest, engine.data)
 
 
 def _check(args: argparse.Namespace) -> int:

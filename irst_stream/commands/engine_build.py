@@ -27,7 +27,7 @@ from irst_stream.system.shipped import find_engine
 from irst_stream.types import Unmixed
 from irst_stream.unmix.backends import TENSORRT_PRECISIONS, BackendChoice, build_unmixer
 from irst_stream.unmix.calibration import activation_ranges
-from irst_stream.unmix.engine import Engine, read_engine
+from irst_stream.unmix.engine import DEREFNET, Engine, read_engine
 from irst_stream.unmix.graph import build_for_gpu
 from irst_stream.unmix.onnx_writer import GraphOptions
 from irst_stream.unmix.parity import largest_differences
@@ -112,6 +112,8 @@ def _batches(text: str) -> tuple[int, ...]:
 
 def _run(args: argparse.Namespace) -> int:
     engine = read_engine(_engine_folder(args.engine))
+    if engine.manifest.network != DEREFNET:
+        raise UsageError(f"engine build: plans are of DeRefNet alone; {engine.manifest.network} runs by onnx or openvino")
     here = look_for_tensorrt()
     if here.platform is None:
         raise UsageError(f"engine build: {here.missing}; plans must be built on the GPU that runs them")

@@ -23,7 +23,16 @@ from irst_stream.sim.datasets import AMPLITUDE
 from irst_stream.types import Floats, Truth
 from irst_stream.unmix.stream import crop_corner, light_centre
 
-__all__ = ["BatchSource", "Clips", "benchmark_batches", "crop_clips", "cut_clips", "folder_batches", "mixed_batches"]
+__all__ = [
+    "BatchSource",
+    "Clips",
+    "benchmark_batches",
+    "crop_clips",
+    "cut_clips",
+    "folder_batches",
+    "linear_guess",
+    "mixed_batches",
+]
 
 EIGHT_BIT_SHARE = 0.2  # of the images
 MAX_TARGETS = 5
@@ -172,6 +181,16 @@ def cut_clips(patches: PatchSequences, frames: int, rng: np.random.Generator) ->
     amplitude = np.zeros((n, MAX_TARGETS))
     amplitude[:, :targets] = patches.amplitude
     return Clips(patches.frames[rows, at].astype(np.float32), xy, amplitude, _benchmark_facts(patches.noise, rng))
+
+
+def linear_guess(patches: Floats, labels: Floats) -> Floats:
+    """Fit Qinit (cells, pixels): the linear map from patches (B, h, w) to labels (B, H, W) of least squared error.
+
+    In double precision and with a small ridge, since pixels at the border are hardly ever lit.
+    """
+    y, x = (np.asarray(a, np.float64).reshape(len(a), -1) for a in (patches, labels))
+    ridge = 1e-6 * np.trace(y.T @ y) / y.shape[1] * np.eye(y.shape[1])
+    return np.asarray(np.linalg.solve(y.T @ y + ridge, y.T @ x).T)
 
 
 def _benchmark_facts(noise: Floats, rng: np.random.Generator) -> Floats:

@@ -1,4 +1,4 @@
-"""Deformable 3 x 3 convolution in plain PyTorch: one group, no bias, bilinear sampling, zeros outside the image."""
+"""Deformable 3 x 3 convolution in plain PyTorch: no bias, bilinear sampling, zeros outside the image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ __all__ = ["deform_conv"]
 
 
 def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Convolve features (B, C, H, W) with weight (O, C, 3, 3) at positions shifted by offset (B, 18, H, W) px.
+    """Convolve features (B, C, H, W) with weight (O, C, 3, 3) at positions shifted by offset (B, 18 G, H, W) px.
 
-    Returns (B, O, H, W); padding is 1.
+    Returns (B, O, H, W); padding is 1. The channels are in G groups of equal size, each with offsets of its own.
 
     Tap k = 3 i + j of the kernel, at row i - 1 and column j - 1, samples offset[2k] rows further down and
     offset[2k + 1] columns further right.
     """
-    batch, channels, height, width = features.shape
+    _, channels, height, width = features.shape
+    groups = offset.shape[1] // 18
     dtype = torch.promote_types(features.dtype, torch.float32)  # half precision is too coarse for positions
-    positions = _sampling_positions(offset.to(dtype))
-    sampled = F.grid_sample(features.to(dtype), positions, padding_mode="zeros", align_corners=True)
-    taps = sampled.view(batch, channels * 9, height, width)
+    positions = _sampling_positions(offset.to(dtype).reshape(-1, 18, height, width))
+    grouped = features.to(dtype).reshape(-1, channels // groups, height, width)
+    sampled = F.grid_sample(grouped, positions, padding_mode="zeros", align_corners=True)
+    taps = sampled.view(-1, channels * 9, height, width)
     return F.conv2d(taps, weight.flatten(1)[:, :, None, None])
 
 

@@ -94,7 +94,7 @@ class NetworkResolver:
         unmixed, corner = output
         if self._readout == "cells":
             found = read_cells(unmixed.map[0], self._grid)
-        elif self._readout == "peaks":
+        elif self._readout == "peaks" or not unmixed.claims.shape[1]:  # a plain head's map may start the fit too
             found = read_peaks(unmixed.map[0], self._grid, self._amplitude)
         else:
             found = read_claims(unmixed.claims[0], self._grid, self._claims)

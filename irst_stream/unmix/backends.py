@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from irst_stream.errors import UsageError
 from irst_stream.protocols import Unmixer
-from irst_stream.unmix.engine import Engine
+from irst_stream.unmix.engine import DEREFNET, Engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.plans import GpuPlatform, Plans, Precision, find_plans, read_plans
 from irst_stream.unmix.settings import Backend
+from irst_stream.unmix.single_frame import GraphUnmixer
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 __all__ = ["TENSORRT_PRECISIONS", "BackendChoice", "build_unmixer", "choose_backend", "fallback_unmixers"]
@@ -42,6 +43,10 @@ def _openvino_bf16(engine: Engine, threads: int, _: str) -> Unmixer:
     return OpenVinoUnmixer(engine, threads, "bf16")
 
 
+def _numpy(engine: Engine, _: int, __: str) -> Unmixer:
+    return NumpyUnmixer(engine) if engine.manifest.network == DEREFNET else GraphUnmixer(engine)
+
+
 class CpuBackend(NamedTuple):
     """A backend in words, and its builder: engine, threads (0: all cores), form of graphs ("": the fastest)."""
 
@@ -53,7 +58,7 @@ CPU_BACKENDS = {  # a new one also has its name in unmix.settings.Backend
     "onnx": CpuBackend("ONNX Runtime on the CPU", _onnx),
     "openvino": CpuBackend("OpenVINO on the CPU", _openvino),
     "openvino-bf16": CpuBackend("OpenVINO on the CPU, in bf16 where the processor supports it", _openvino_bf16),
-    "numpy": CpuBackend("NumPy", lambda engine, _, __: NumpyUnmixer(engine)),
+    "numpy": CpuBackend("NumPy", _numpy),
 }
 
 
@@ -80,6 +85,8 @@ def choose_backend(engine: Engine, backend: Backend) -> BackendChoice:
         return BackendChoice(backend, CPU_BACKENDS[backend].description)
     if not engine.manifest.graphs:
         return BackendChoice("numpy", "NumPy, since the engine has no ONNX graphs; irst-stream engine export makes them")
+    if engine.manifest.network != DEREFNET:
+        return BackendChoice("onnx", CPU_BACKENDS["onnx"].description)
     here = look_for_tensorrt()
     if here.platform is None:
         return BackendChoice("onnx", f"ONNX Runtime on the CPU, since {here.missing}")
@@ -122,6 +129,8 @@ def fallback_unmixers(
 
 def _require_tensorrt(engine: Engine, backend: Backend) -> BackendChoice:
     """Choose a TensorRT backend, or raise a UsageError that says what is missing."""
+    if engine.manifest.network != DEREFNET:
+        raise UsageError(f"backend {backend!r}: runs DeRefNet alone; {engine.manifest.network} runs by onnx or openvino")
     here = look_for_tensorrt()
     if here.platform is None:
         raise UsageError(f"backend {backend!r}: {here.missing}")

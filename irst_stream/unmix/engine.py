@@ -31,6 +31,7 @@ else:
 
 __all__ = [
     "CLAIM_CHANNELS",
+    "DEREFNET",
     "LIGHT_UNIT_DN",
     "LOG_SD",
     "MIN_PEAK_DN",
@@ -41,11 +42,13 @@ __all__ = [
     "EngineManifest",
     "GraphFile",
     "read_engine",
+    "refers_to",
     "write_engine",
     "write_graphs",
 ]
 
 WINDOW = 5  # frames
+DEREFNET = "derefnet"  # the network that all backends know; others run by their graphs alone
 LIGHT_UNIT_DN = 100.0  # about the peak of a benchmark target; the continuous head measures light in this unit
 MIN_PEAK_DN = 1.0  # lower bound of the brightest pixel where light is scaled by it
 LOG_SD = (-6.0, 1.0)  # bounds of the continuous head's log standard deviations
@@ -72,10 +75,12 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sha256:      of the weights file
     made_by:     how the engine was made, for a reader
+    network:     "derefnet", or the name of another method of learn.methods, which runs by its graphs alone
+    options:     of that method: widths, numbers of blocks
     time_code:   "window" (time indices 0 to 4) or "clip" (the frame's index in a clip of code_length frames)
     scale:       "none" (light in DN) or "peak" (light as a fraction of the brightest pixel)
     told:        whether the network takes the sensor planes of unmix.told after the patches
-    window:      frames
+    window:      frames that the network sees at once: 5, or 1 for single frames
     division:    fine cells per pixel, along each axis
     patch:       rows, columns
     irst_stream: the version that wrote the manifest
@@ -85,13 +90,14 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sha256: str
     made_by: str
-    network: Literal["derefnet"] = "derefnet"
+    network: Annotated[str, msgspec.Meta(pattern="^[a-z0-9+-]+$")] = DEREFNET
+    options: dict[str, int] = msgspec.field(default_factory=dict)
     head: Literal["map", "continuous"] = "map"
     time_code: Literal["window", "clip"] = "window"
     code_length: Annotated[int, msgspec.Meta(ge=1, le=1000)] = WINDOW
     scale: Literal["none", "peak"] = "none"
     told: bool = False
-    window: Literal[5] = 5
+    window: Literal[1, 5] = 5
     division: Annotated[int, msgspec.Meta(ge=1, le=31)] = 3
     patch: tuple[int, int] = (11, 11)
     irst_stream: str = __version__
@@ -102,6 +108,16 @@ class EngineManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def cells(self) -> tuple[int, int]:
         """Rows and columns of the fine grid."""
         return self.patch[0] * self.division, self.patch[1] * self.division
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The lengths of windows that it can be run on, in frames; a single frame counts as a scene at rest."""
+        return 1, WINDOW
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The network's graphs; for single frames it has no "fuse": a window's map is the middle frame's."""
+        return ("unfold",) if self.window == 1 else ("unfold", "fuse")
 
     @property
     def claim_channels(self) -> int:
@@ -136,6 +152,12 @@ class Engine:
         Raises a FormatError where a file's hash differs from the manifest's.
         """
         return {g.part: _read_verified(self.folder / g.file, g.sha256) for g in self.manifest.graphs if g.form == form}
+
+
+def refers_to(graph: bytes, name: str) -> bool:
+    """Return whether a serialised ONNX graph has an initialiser of this name, of up to 127 characters."""
+    text = name.encode()
+    return b"B" + bytes([len(text)]) + text in graph  # TensorProto's field 8, as protobuf writes a string
 
 
 def read_engine(folder: Path) -> Engine:

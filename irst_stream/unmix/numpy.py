@@ -17,7 +17,7 @@ from irst_stream.protocols import WindowMaps
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import LIGHT_UNIT_DN, LOG_SD, MIN_PEAK_DN, WINDOW, Engine
 
-__all__ = ["NumpyUnmixer", "fuse", "gates", "head", "unfold"]
+__all__ = ["NumpyUnmixer", "fuse", "gates", "head", "sample_bilinear", "unfold"]
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
@@ -162,22 +162,22 @@ def _deform(features: Array, offset_features: Array, w: Weights) -> Array:
     out = 0.0
     for tap in range(9):
         i, j = divmod(tap, 3)
-        sampled = _bilinear(features, rows + i - 1 + offset[:, 2 * tap], columns + j - 1 + offset[:, 2 * tap + 1])
+        sampled = sample_bilinear(features, rows + i - 1 + offset[:, 2 * tap], columns + j - 1 + offset[:, 2 * tap + 1])
         out = out + np.einsum("oc,bchw->bohw", w["weight"][:, :, i, j], sampled)
     return np.asarray(out)
 
 
-def _bilinear(features: Array, rows: Array, columns: Array) -> Array:
-    """Sample features (B, C, H, W) bilinearly at rows and columns (B, H, W); zero outside."""
-    batch, _, height, width = features.shape
+def sample_bilinear(features: Array, rows: Array, columns: Array) -> Array:
+    """Sample features (B, C, H, W) bilinearly at rows and columns (B, H', W'), to (B, C, H', W'); zero outside."""
+    batch, channels, height, width = features.shape
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    sampled = np.zeros_like(features)
+    sampled = np.zeros((batch, channels, *rows.shape[1:]), features.dtype)
     for row in (top, top + 1):
         for column in (left, left + 1):
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             share = (1 - np.abs(rows - row)) * (1 - np.abs(columns - column)) * inside
             corner = features[np.arange(batch)[:, None, None], :, row.clip(0, height - 1), column.clip(0, width - 1)]
-            sampled += share[:, None] * np.moveaxis(corner, -1, 1)
+            sampled += (share[:, None] * np.moveaxis(corner, -1, 1)).astype(features.dtype)
     return sampled
 
 

@@ -12,7 +12,8 @@ from irst_stream.errors import FormatError, IrstError
 from irst_stream.protocols import WindowMaps
 from irst_stream.system.machine import usable_cores
 from irst_stream.types import Ints, Unmixed
-from irst_stream.unmix.engine import Engine
+from irst_stream.unmix.engine import Engine, refers_to
+from irst_stream.unmix.single_frame import middle_maps
 
 __all__ = ["GpuGraphsOnCpu", "OnnxUnmixer", "supported_forms"]
 
@@ -26,7 +27,7 @@ def supported_forms() -> tuple[str, ...]:
 
 
 class OnnxUnmixer:
-    """Runs both graphs of an engine; a protocols.Unmixer. One thread at a time may use it."""
+    """Runs the graphs of an engine; a protocols.Unmixer. One thread at a time may use it."""
 
     def __init__(self, engine: Engine, threads: int = 0, form: str = "") -> None:
         """threads: CPU threads, 0 for all cores; form: "deform" or "portable", "" for the fastest one that runs here.
@@ -38,16 +39,17 @@ class OnnxUnmixer:
         fault: Exception | None = None
         for name in (form,) if form else supported_forms():
             graphs = engine.graphs(name)
-            if len(graphs) < 2:
+            if not graphs:
                 continue
             try:
-                self._unfold, self._fuse = (
-                    _session(ort, engine, part, graphs[part], threads) for part in ("unfold", "fuse")
-                )
+                sessions = {part: _session(ort, engine, graphs[part], threads) for part in engine.manifest.parts}
+            except KeyError as error:
+                raise FormatError(f"{engine.folder}: no graph {error} in the form {name}") from error
             except Exception as error:  # ONNX Runtime does not export its exception types
                 fault = error
                 continue
-            self._inputs = {node.name for node in self._fuse.get_inputs()}
+            self._unfold, self._fuse = sessions["unfold"], sessions.get("fuse")
+            self._inputs = {node.name for node in self._fuse.get_inputs()} if self._fuse else set()
             return
         if fault is None:
             raise FormatError(f"{engine.folder}: no {form or 'ONNX'} graphs; make them with irst-stream engine export")
@@ -60,6 +62,8 @@ class OnnxUnmixer:
 
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
         """Fuse the maps (B, 5, H, W), patches (B, 5, h, w) and time indices (B, 5) of windows; see protocols.Unmixer."""
+        if self._fuse is None:
+            return middle_maps(maps)
         inputs = {"maps": np.asarray(maps, np.float32), "patches": patches}
         if "places" in self._inputs:
             inputs["places"] = places.astype(np.float32)
@@ -104,13 +108,13 @@ def _unmixed(outputs: list[NDArray[np.float32]]) -> Unmixed:
     return Unmixed(*outputs) if len(outputs) > 1 else Unmixed.plain(outputs[0])
 
 
-def _session(ort: Any, engine: Engine, part: str, graph: bytes, threads: int) -> Any:
+def _session(ort: Any, engine: Engine, graph: bytes, threads: int) -> Any:
     """Create the session of a graph with weights from memory, so that the verified bytes are the ones that run."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    weights = {n: a for n, a in engine.weights.items() if a.ndim and n.startswith("unfold.") == (part == "unfold")}
+    weights = {name: array for name, array in engine.weights.items() if array.ndim and refers_to(graph, name)}
     values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in weights.items()}
     options.add_external_initializers(list(values), list(values.values()))
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

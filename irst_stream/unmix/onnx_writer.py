@@ -148,6 +148,13 @@ class GraphWriter:
             self.single_precision_nodes.append(name)
         return name
 
+    def ops(self, kind: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with `count` outputs, in single precision."""
+        name = self.op(kind, *inputs, **attributes)
+        node = self._nodes[-1]
+        node.output.extend(f"{name}_{k}" for k in range(1, count))
+        return list(node.output)
+
     def as_single(self, value: str) -> str:
         """Cast a value to single precision if it is in half precision."""
         return self._cast(value, TensorProto.FLOAT) if value in self._half_values else value

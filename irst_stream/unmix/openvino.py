@@ -14,6 +14,7 @@ from irst_stream.protocols import WindowMaps
 from irst_stream.system.machine import usable_cores
 from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import WEIGHTS, Engine
+from irst_stream.unmix.single_frame import middle_maps
 
 try:
     import openvino
@@ -27,7 +28,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoUnmixer:
-    """Runs both graphs of an engine, compiled for a batch of one; a protocols.Unmixer. One thread at a time may use it."""
+    """Runs the graphs of an engine, compiled for a batch of one; a protocols.Unmixer. One thread at a time may use it."""
 
     def __init__(self, engine: Engine, threads: int = 0, precision: Literal["fp32", "bf16"] = "fp32") -> None:
         """threads: CPU threads, 0 for all cores; precision: of the arithmetic, fp32 if the processor has no bf16.
@@ -35,7 +36,7 @@ class OpenVinoUnmixer:
         Raises a FormatError if the engine has no such graphs, an IrstError if OpenVINO cannot run them.
         """
         graphs = engine.graphs(FORM)
-        if len(graphs) < 2:
+        if not graphs.keys() >= set(engine.manifest.parts):
             raise FormatError(f"{engine.folder}: no {FORM} graphs; make them with irst-stream engine export")
         hints = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -47,10 +48,11 @@ class OpenVinoUnmixer:
         with TemporaryDirectory() as folder:  # private, so that the verified bytes are the ones that are read
             Path(folder, WEIGHTS).write_bytes(engine.data)
             try:
-                self._unfold, self._fuse = (_Compiled(Path(folder), graphs[part], hints) for part in ("unfold", "fuse"))
+                compiled = {part: _Compiled(Path(folder), graphs[part], hints) for part in engine.manifest.parts}
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise IrstError(f"{engine.folder}: OpenVINO cannot run its graphs: {reason}") from error
+        self._unfold, self._fuse = compiled["unfold"], compiled.get("fuse")
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn patches (B, h, w) DN of single frames into maps (B, H, W) DN; B is at least 1."""
@@ -58,6 +60,8 @@ class OpenVinoUnmixer:
 
     def fuse(self, maps: WindowMaps, patches: NDArray[np.float32], places: Ints) -> Unmixed:
         """Fuse the maps (B, 5, H, W), patches (B, 5, h, w) and time indices (B, 5) of windows; see protocols.Unmixer."""
+        if self._fuse is None:
+            return middle_maps(maps)
         columns = {"maps": np.asarray(maps, np.float32), "patches": patches, "places": places.astype(np.float32)}
         each = [self._fuse({name: column[k : k + 1] for name, column in columns.items()}) for k in range(len(patches))]
         images = np.concatenate([outputs[0] for outputs in each])

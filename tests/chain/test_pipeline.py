@@ -160,7 +160,7 @@ def test_a_single_target_is_one_detection():
     ("changes", "message"),
     [
         ({"engine": ""}, "engine: readout 'best' needs one"),
-        ({"engine": "nonsense"}, "nonsense: no such folder, and no bundled engine of that name; there are: general"),
+        ({"engine": "nonsense"}, "nonsense: no such folder, and no bundled engine of that name; there are: edsr, espcn, "),
         ({"window": 3}, "window: seqcsist needs 5 frames, or 1, got 3"),
     ],
 )

@@ -23,11 +23,11 @@ CONFIG = Config(
 )
 
 
-def shaken_scene(frames=60):
+def shaken_scene(frames=60, seed=3):
     background = replace(BACKGROUNDS["broken-cloud"], wind_x_px_s=0.0, wind_y_px_s=0.0)
     platform = Platform(drift_x_px_s=40.0, drift_y_px_s=-15.0, jitter_px=0.8)
     groups = Groups(groups=2, singles=6, snr=(30, 60), speed_px_s=(1.0, 8.0))
-    return Scene(SceneSettings(Sensor(320, 256), background, groups, platform), frames, 3)
+    return Scene(SceneSettings(Sensor(320, 256), background, groups, platform), frames, seed)
 
 
 def followed(made, config, given=lambda frame, _: frame):
@@ -40,13 +40,15 @@ def followed(made, config, given=lambda frame, _: frame):
 
 
 def test_a_registered_platform_is_followed_as_one_that_sends_its_poses():
-    made = list(shaken_scene())
-    off = replace(CONFIG, register=RegisterSettings())
-    with_poses, _, _ = followed(made, off, lambda frame, pose: replace(frame, pose=pose))
-    registered, found, pipeline = followed(made, CONFIG)
-    blind, _, _ = followed(made, off)
+    off, scores = replace(CONFIG, register=RegisterSettings()), []
+    for seed in (3, 4, 5, 6):  # one scene alone differs by chance: which identities are mixed up
+        made = list(shaken_scene(seed=seed))
+        with_poses, _, _ = followed(made, off, lambda frame, pose: replace(frame, pose=pose))
+        registered, found, pipeline = followed(made, CONFIG)
+        scores.append((registered, with_poses, followed(made, off)[0]))
+        assert not pipeline.events["scene", "unregistered"]
+    registered, with_poses, blind = np.mean(scores, axis=0)
     assert registered > with_poses - 0.05 > blind + 0.1
-    assert not pipeline.events["scene", "unregistered"]
     again = followed(made, CONFIG)[1]
     assert all((a.xy == b.xy).all() and (a.cov == b.cov).all() for a, b in zip(found, again, strict=True))
 

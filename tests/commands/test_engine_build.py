@@ -78,3 +78,8 @@ def test_single_precision_nodes_for_an_old_tensorrt_are_in_its_graph(engine, pre
         assert build.single_precision_nodes
         assert build.single_precision_nodes <= {node.name for node in nodes}
         assert not build.single_precision_nodes & {node.name for node in nodes if node.op_type == "Conv"}
+
+
+def test_plans_are_of_derefnet_alone(capsys):
+    assert main(["engine", "build", "focus"]) == 2
+    assert "plans are of DeRefNet alone; focus runs by onnx or openvino" in capsys.readouterr().err

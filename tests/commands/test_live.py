@@ -284,7 +284,7 @@ REFUSED = {
     ),
     "not a recording": (["replay", "found.mcap", "--config", "seqcsist"], "found.mcap"),
     "no place for figures": (["profile", "camera", "--json", "/proc/p.json"], "/proc/p.json: cannot be written: "),
-    "no configuration": (["run", "nonsense"], "there are: camera, csist100k, general, live-patches, scene, seqcsist"),
+    "no configuration": (["run", "nonsense"], "general, live-patches, scene, seqcsist, two-sensors"),
     "not a rate": (["profile", "camera", "--rates", "1,x"], "expected numbers from 0.1"),
     "two configurations": (["profile", "camera", "--config", "camera"], "TARGET is a configuration already"),
     "a folder": (["keys", "make", "nowhere/me"], "cannot be written"),

@@ -112,7 +112,7 @@ def test_a_full_disk_ends_the_files_but_not_the_run(here):
 def test_the_recording_of_a_killed_run_can_be_recovered_and_replayed(here):
     endpoints = configure(here, more=RECORD)
     with started("run", "live.toml") as running, feed(endpoints["source"], "--rate", "60", "--loop", "50") as feeding:
-        until(lambda: (here / "all.mcap").exists() and (here / "all.mcap").stat().st_size > 60_000, "some chunks")
+        until(lambda: (here / "all.mcap").exists() and (here / "all.mcap").stat().st_size > 120_000, "some chunks")
         running.kill()
         running.wait()
         feeding.send_signal(signal.SIGINT)

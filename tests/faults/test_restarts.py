@@ -21,7 +21,7 @@ sigma_px = 0.5
 amplitude_dn = 235.0
 amplitude_sd_dn = 30.0
 [track]
-confirm_hits = 2
+false_tracks_h = 1e6
 [[receive]]
 endpoint = "{source}"
 bind = true

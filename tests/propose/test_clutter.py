@@ -86,4 +86,4 @@ def test_clutter_is_not_learnt_while_nobody_knows_where_the_platform_looks():
     proposer = Proposer(ProposeSettings(clutter_frames=50), SHAPE)
     for _ in range(3):
         proposer.prepare(counted(sky(np.random.default_rng(17)) + 3), None)
-    assert not proposer._clutter.map.mean.any()
+    assert not proposer.clutter.map.mean.any()

@@ -246,7 +246,7 @@ def test_graphs_whose_hash_differs_are_never_run(how, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('network = "derefnet"', 'network = "other"', "Invalid enum value 'other' - at `$.network`"),
+        ('network = "derefnet"', 'network = "Other Net"', "Expected `str` matching regex '^[a-z0-9+-]+$' - at `$.network`"),
         ("division = 3", "divison = 3", "unknown field `divison`"),
         ("code_length = 5", "code_length = 0", "Expected `int` >= 1 - at `$.code_length`"),
         ('sha256 = "', '# "', "missing required field `sha256`"),
