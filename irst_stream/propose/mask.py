@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from irst_stream.errors import FormatError, UsageError
 from irst_stream.propose.settings import Polygon, ProposeSettings
 
-__all__ = ["Excluded", "excluded_pixels", "read_mask", "write_mask"]
+__all__ = ["Excluded", "either", "excluded_pixels", "read_mask", "write_mask"]
 
 Excluded: TypeAlias = NDArray[np.bool_]  # (H, W): which pixels are not searched
 PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every whole PNG file
@@ -89,3 +89,9 @@ def _within(polygons: Sequence[Polygon], shape: tuple[int, int]) -> NDArray[np.b
             edge |= (side == 0) & between
         inside |= odd | edge
     return inside
+
+
+def either(one: Excluded | None, other: Excluded | None) -> Excluded | None:
+    """Return the pixels (H, W) that either excludes; None where neither excludes any."""
+    known = [excluded for excluded in (one, other) if excluded is not None]
+    return np.logical_or.reduce(known) if known else None

@@ -45,7 +45,7 @@ from irst_stream.propose.compiled import (
     subtract_background,
 )
 from irst_stream.propose.filters import background_free_matched_filter
-from irst_stream.propose.mask import Excluded, excluded_pixels
+from irst_stream.propose.mask import Excluded, either, excluded_pixels
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
@@ -132,7 +132,7 @@ class Proposer:
         self.settings = settings
         self._shape = shape
         self._bad_pixels = BadPixels(settings.sigma_px, shape)
-        self._excluded = _either(excluded, excluded_pixels(settings, shape))
+        self._excluded = either(excluded, excluded_pixels(settings, shape))
         self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
         missing_share = self._cells.good_share(self._excluded_at)
@@ -344,12 +344,6 @@ class Proposer:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
         return self._light, self._noise_cells.good_share(bad)
-
-
-def _either(one: Excluded | None, other: Excluded | None) -> Excluded | None:
-    """The pixels (H, W) that either excludes; None where neither excludes any."""
-    known = [excluded for excluded in (one, other) if excluded is not None]
-    return np.logical_or.reduce(known) if known else None
 
 
 @cache

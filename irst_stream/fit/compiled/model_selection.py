@@ -220,6 +220,13 @@ def _follow_extended(region, fit_priors, warm_solutions, guess, odds, width, ext
 
 
 @compiled
+def _likely_number(light, priors, most):  # type: ignore[no-untyped-def]
+    """The number of targets that a region's light, DN, suggests: where the amplitude's prior is wide, few bright ones."""
+    typical = max(priors.amplitude_dn, 1.0 / math.sqrt(priors.amplitude))
+    return int(min(max(round(light / typical), 1), most))
+
+
+@compiled
 def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds):  # type: ignore[no-untyped-def]
     """Fit the likely numbers of targets with a model's PSF; return the likeliest RegionSolution.
 
@@ -232,9 +239,7 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
     priors, formation = fit_priors.priors, fit_priors.formation
     moments = light_moments(region, model.sigma)
     logs, solutions = np.full(most + 1, -INFINITE), np.zeros(warm_solutions.shape)
-    if guess == 0:
-        typical = max(priors.amplitude_dn, 1.0 / math.sqrt(priors.amplitude))  # where the prior is wide, few bright targets
-        guess = int(min(max(round(moments[0] / typical), 1), most))
+    guess = guess or _likely_number(moments[0], priors, most)
     starts = warm_solutions[guess : guess + 1, :guess].copy()
     if warm_solutions[guess, 0, 4] == 0.0:
         starts = ellipse_starts(guess, moments, priors.amplitude_dn, start_count)

@@ -1,0 +1,146 @@
+"""What irst-stream makes of sensors that nobody here made, calibrated on their own frames.
+
+Run it with .venv/bin/python tools/bench_real.py [FOLDER]. FOLDER (default: shared/real beside the checkout) holds, at any
+depth, clips NAME.mp4 with boxes NAME.boxes.csv, and star fields NAME.npy with truth NAME.truth.jsonl; stacks *_pairs.npy of
+small images are answered by the calibration of the field beside them. For each clip: irst-stream calibrate, irst-stream
+replay with what that wrote, irst-stream score; nothing is set by hand. Prints one row a clip and their mean, and writes
+out/bench_real.json.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import numpy as np
+from bench_data import describe_machine
+
+from irst_stream.score.cso_map import cso_map
+
+OUT = Path("out/bench_real.json")
+REAL = Path(__file__).parents[2] / "shared" / "real"
+RADIUS_PX = 3.0
+COLUMNS = ("found", "false", "one", "auc", "tracked", "one_id", "false_tracks", "p50_ms", "p99_ms", "calibrate_s")
+ONE_CORE = os.environ | {"OMP_NUM_THREADS": "1"}
+STAR_PX, ALONE_PX = 1.0, 2.0  # a star is found within the first, and is one star if nothing else is within the second
+
+
+def irst_stream(*words: object) -> str:
+    """Run one command on one core; return what it printed."""
+    command = [sys.executable, "-m", "irst_stream.cli", *map(str, words)]
+    done = run(command, capture_output=True, text=True, check=False, env=ONE_CORE)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[2:])}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def calibrated(source: Path, folder: Path) -> tuple[Path, float]:
+    """Calibrate on a source; return the configuration and how long it took, s."""
+    config, began = folder / f"{source.stem}.toml", time.perf_counter()
+    irst_stream("calibrate", source, "--output", config)
+    return config, time.perf_counter() - began
+
+
+def bench_clip(clip: Path, truth: Path, folder: Path) -> dict[str, float]:
+    """Calibrate, replay and score one clip."""
+    config, seconds = calibrated(clip, folder)
+    found, tracks, scores = (folder / f"{clip.stem}.{what}" for what in ("d.jsonl", "t.jsonl", "json"))
+    printed = irst_stream("replay", clip, "--config", config, "--detections", found, "--tracks", tracks)
+    times = re.search(r"([\d.]+) ms per window \(p50\), ([\d.]+) ms \(p99\)", printed)
+    row = {
+        "calibrate_s": seconds,
+        "p50_ms": float(times[1]) if times else np.nan,
+        "p99_ms": float(times[2]) if times else np.nan,
+    }
+    irst_stream("score", found, truth, "--radius", RADIUS_PX, "--json", scores)
+    hits = json.loads(scores.read_text())["scores"]["hits"]["box"]
+    row |= {"found": hits["found"], "false": hits["false_per_frame"], "one": hits["exactly_one"], "auc": hits["roc_area"]}
+    irst_stream("score", tracks, truth, "--radius", RADIUS_PX, "--json", scores)
+    held = json.loads(scores.read_text())["scores"]["holding"]["box"]
+    row |= {"tracked": held["tracked"], "one_id": held["one_id"], "false_tracks": held["false_per_frame"]}
+    return {name: np.nan if value is None else float(value) for name, value in row.items()}
+
+
+def answers(path: Path) -> list[np.ndarray]:
+    """The detections (N, 3) x, y, score of each image of a stack, in order."""
+    images: dict[int, np.ndarray] = {}
+    for line in path.read_text("utf-8").splitlines():
+        record = json.loads(line)
+        if "detections" in record:
+            number = int(record["sequence"].rsplit("_", 1)[1]) if "_0" in record["sequence"] else record["index"]
+            rows = [(d["x"], d["y"], d["score"]) for d in record["detections"]]
+            images[number] = np.array(rows, float).reshape(-1, 3)
+    return [images.get(k, np.zeros((0, 3))) for k in range(max(images, default=-1) + 1)]
+
+
+def truths(path: Path) -> list[np.ndarray]:
+    """The true places (N, 2) of each image."""
+    lines = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+    return [np.array([(t["x"], t["y"]) for t in line["truth"]], float).reshape(-1, 2) for line in lines if "truth" in line]
+
+
+def bench_field(field: Path, folder: Path) -> dict[str, Any]:
+    """Calibrate on a field of stars; answer it, and the stack of pairs beside it."""
+    config, seconds = calibrated(field, folder)
+    out, row = folder / "stars.jsonl", {"calibrate_s": seconds}
+    irst_stream("replay", field, "--config", config, "--detections", out)
+    [stars], [found] = truths(field.with_suffix(".truth.jsonl")), answers(out)
+    apart = np.hypot(*(stars[:, None] - found[None, :, :2]).transpose(2, 0, 1))
+    nearest = apart.min(axis=1)
+    row |= {
+        "stars_found": float((nearest < STAR_PX).mean()),
+        "stars_alone": float(((apart < ALONE_PX).sum(axis=1) == 1).mean()),
+    }
+    row["stars_error_p50_px"] = float(np.median(nearest[nearest < STAR_PX]))
+    for pairs in sorted(field.parent.glob("*_pairs.npy")):
+        irst_stream("replay", pairs, "--single", "--config", config, "--detections", out)
+        real = truths(pairs.with_suffix(".truth.jsonl"))
+        told = answers(out)
+        told += [np.zeros((0, 3))] * (len(real) - len(told))
+        row["pairs_cso_map"] = 100 * cso_map(told, real).map
+        row["pairs_right_number"] = float(np.mean([len(a) == len(b) for a, b in zip(told, real, strict=True)]))
+    return row
+
+
+def print_clips(rows: dict[str, dict[str, float]]) -> None:
+    """Print one row a clip, and their mean."""
+    print(f"{'clip':24}" + "".join(f"{name:>13}" for name in COLUMNS))
+    mean = {name: float(np.nanmean([row[name] for row in rows.values()])) for name in COLUMNS}
+    for clip, row in [*rows.items(), ("mean", mean)]:
+        print(f"{clip:24}" + "".join(f"{row[name]:13.3f}" for name in COLUMNS), flush=True)
+
+
+def fields_of(folder: Path) -> Iterable[Path]:
+    """Star fields: arrays with truth that are no stacks of pairs."""
+    arrays = (path for path in sorted(folder.rglob("*.npy")) if not path.stem.endswith("_pairs"))
+    return (path for path in arrays if path.with_suffix(".truth.jsonl").is_file())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=REAL)
+    folder = parser.parse_args().folder
+    clips = [clip for clip in sorted(folder.rglob("*.mp4")) if clip.with_suffix(".boxes.csv").is_file()]
+    fields = list(fields_of(folder))
+    if not clips and not fields:
+        raise SystemExit(f"{folder}: expected clips NAME.mp4 with NAME.boxes.csv, or fields NAME.npy with NAME.truth.jsonl")
+    with tempfile.TemporaryDirectory() as made:
+        rows = {clip.stem: bench_clip(clip, clip.with_suffix(".boxes.csv"), Path(made)) for clip in clips}
+        stars = {field.stem: bench_field(field, Path(made)) for field in fields}
+    if rows:
+        print_clips(rows)
+    for name, row in stars.items():
+        print(name, ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps({"machine": describe_machine(), "clips": rows, "stars": stars}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
