@@ -208,6 +208,10 @@ def gpu_faults(config: Config) -> Iterator[str]:
             yield 'fit_on: fit.formation and fit.min_spacing_px are known to the CPU alone; expected "cpu"'
         if fit.sigma_doubt:
             yield f"fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0, got {fit.sigma_doubt}"
+        if fit.psf_table or fit.axis_ratio != 1:
+            yield 'fit_on: the PSF of fit.psf_table or axis_ratio is known to the CPU alone; expected "cpu"'
+        if fit.extended_odds:
+            yield f"fit.extended_odds: a GPU fits point targets alone; expected 0, got {fit.extended_odds}"
 
 
 def _view_faults(view: ViewSettings) -> Iterator[str]:
