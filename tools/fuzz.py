@@ -247,12 +247,16 @@ def run(name, cases, seed, folder):
 
 @contextmanager
 def quiet_libraries():
-    """Keep libjpeg's and others' own lines about damaged files from the terminal."""
+    """Keep libraries' and our own lines about damaged files from the terminal."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
+    logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
+        logging.disable(logging.NOTSET)
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
@@ -265,8 +269,6 @@ def main(argv=None):
     parser.add_argument("--cases", type=int, default=1000, help="cases for each target (default 1000)")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")  # libraries warn of damaged files in words of their own
     with tempfile.TemporaryDirectory() as folder, quiet_libraries():
         for name in TARGETS if args.target == "all" else (args.target,):
             began = time.perf_counter()

@@ -148,15 +148,17 @@ def _memory() -> str:
 
 
 def _backend() -> str:
-    """The backend that "auto" chooses for the bundled engines, and why; per engine if they differ."""
-    reasons = {}
+    """The backend that "auto" chooses for the bundled engines, and why, with the engines' names where they differ."""
+    reasons: dict[str, list[str]] = {}
     for folder in sorted(path.parent for path in engines_folder().glob("*/manifest.toml")):
         try:
-            reasons[folder.name] = choose_backend(read_engine(folder), "auto").description
+            reason = choose_backend(read_engine(folder), "auto").description
         except IrstError as error:
-            reasons[folder.name] = str(error)
-    distinct = set(reasons.values())
-    return distinct.pop() if len(distinct) == 1 else "; ".join(f"{name} by {reason}" for name, reason in reasons.items())
+            reason = str(error)
+        reasons.setdefault(reason, []).append(folder.name)
+    if len(reasons) == 1:
+        return next(iter(reasons))
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
 
 
 def _describe_gpus(cuda: CudaReport) -> str:
