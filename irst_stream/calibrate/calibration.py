@@ -39,8 +39,8 @@ __all__ = [
     "filter_width",
     "find_spots",
     "inverted",
-    "not_beside",
     "threshold_for",
+    "without_rims",
 ]
 
 FIRST_SIGMA_PX = 0.8  # of the matched filter until the PSF is known
@@ -130,18 +130,18 @@ def calibrate(
     clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
     bright = search_frames(stack, settings, clutter, excluded, path)
     dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path)
-    dark_strengths = settings.min_snr * not_beside(dark, bright)
+    dark_strengths = settings.min_snr * without_rims(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
     found = search_frames(stack, settings, clutter, excluded, path)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
-    beside = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
+    neighbours = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
     strengths = MIN_SNR * np.sort(np.concatenate([np.zeros(0), *(p.strength for _, p, _ in bright)]))[::-1]
     speeds = _speeds([p for _, p, _ in found])
     return Calibration(
         shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
-        counts, places, beside, strengths, dark_strengths, speeds, stack[len(stack) // 2],
+        counts, places, neighbours, strengths, dark_strengths, speeds, stack[len(stack) // 2],
     )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def _inverted_map(clutter: ClutterMap | None) -> ClutterMap | None:
     return None if clutter is None else replace(clutter, mean=-clutter.mean)
 
 
-def not_beside(dark: Found, bright: Found) -> Floats:
+def without_rims(dark: Found, bright: Found) -> Floats:
     """Return the strengths, falling, of regions in inverted frames that are no rim of a brighter one in the frame."""
     kept = [np.zeros(0)]
     for (_, one, _), (_, other, _) in zip(dark, bright, strict=True):

@@ -181,7 +181,7 @@ def _text_lines(ends: NDArray[np.bool_], lit: NDArray[np.bool_]) -> Iterator[Gra
         boxes.append(box)
         yield Graphic(f"text of {len(line)} glyphs" + (f", {changing} of them changing," if changing else ""), box)
     for word in words:  # farther along the rows of a line
-        if any(_beside(word, box) for box in boxes) and all(
+        if any(_are_close(word, box) for box in boxes) and all(
             _gap(word.box, box) > 0 for box in boxes if _in_rows(word, box)
         ):
             yield Graphic("text", word.box)
@@ -198,7 +198,7 @@ def _gap(one: Box, other: Box) -> int:
     return max(one[0], other[0]) - min(one[0] + one[2], other[0] + other[2])
 
 
-def _beside(word: _Glyph, box: Box) -> bool:
+def _are_close(word: _Glyph, box: Box) -> bool:
     """Whether a word stands in a line's rows, beyond its ends, and is about as high."""
     return _in_rows(word, box) and _gap(word.box, box) > 0 and word.stroked and word.height >= box[3] / 2
 
@@ -262,7 +262,7 @@ def _glyphs(ends: NDArray[np.bool_], lit: NDArray[np.bool_], *, words: bool = Fa
 
 
 def _heights(parts: NDArray[np.bool_]) -> Ints:
-    """Return the height (N,) px of what is lit in each of some images (N, h, w), none of which is dark."""
+    """Return the height (N,) px of the lit part of each image (N, h, w); each has a lit pixel."""
     rows = np.asarray(parts.any(axis=2))
     first, last = rows.argmax(axis=1), rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1)
     return np.asarray(last - first + 1, np.int64)
@@ -290,7 +290,7 @@ def _lines(glyphs: list[_Glyph]) -> list[list[_Glyph]]:
 
 
 def _follows(one: _Glyph, other: _Glyph) -> bool:
-    """Whether two glyphs may stand in one line beside each other."""
+    """Whether two glyphs may be neighbours in one line of text."""
     tall, short = max(one.height, other.height), min(one.height, other.height)
     offset = abs((one.y + one.height / 2) - (other.y + other.height / 2))
     level = tall <= HEIGHT_RATIO * short + 1 and offset <= LINE_OFFSET_SHARE * tall + 0.5

@@ -18,8 +18,8 @@ from irst_stream.calibrate.calibration import (
     filter_width,
     find_spots,
     inverted,
-    not_beside,
     threshold_for,
+    without_rims,
 )
 from irst_stream.calibrate.graphics import Graphics
 from irst_stream.calibrate.noise import measure_image_noise
@@ -62,7 +62,7 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step 
         settings = replace(settings, min_height=MIN_HEIGHT)
     step("false alarms")
     dark = _search([inverted(image) for image in images], settings)
-    dark_strengths = settings.min_snr * not_beside(dark, _search(images, settings))
+    dark_strengths = settings.min_snr * without_rims(dark, _search(images, settings))
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
     step("targets")
     found = [proposals for _, proposals, _ in _search(images, settings)]

@@ -110,7 +110,7 @@ def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
 
 
 def _psf_panels(spots: Spots, psf: PsfFigures) -> list[Panel]:
-    """Return the PSF as an image, its profile beside the spots' light, and the residual over the radius."""
+    """Return three panels: the PSF as an image, its profile with the light of the spots, and the residual by radius."""
     nodes = np.arange(-PSF_PX, PSF_PX + PSF_STEP / 2, PSF_STEP)
     grid = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2)
     centre = np.full(2, float(RADIUS_PX))

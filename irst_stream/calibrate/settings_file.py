@@ -50,7 +50,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Names of the files beside a configuration, "" for none: the PSF's table, the clutter map, the mask."""
+    """Names of the files that a configuration uses, "" for none: the PSF's table, the clutter map, the mask."""
 
     psf: str = ""
     clutter: str = ""
@@ -92,7 +92,7 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
 
 
 def write_settings(c: Calibration, origin: Origin, tables: Tables, version: str) -> str:
-    """The TOML text of a calibration; tables: the files beside it."""
+    """The TOML text of a calibration; tables: the files that it names."""
     rate = "unknown" if origin.rate.hz is None else f"{origin.rate.hz:.4g} frames/s by {origin.rate.origin}"
     if math.isfinite(origin.rate.jitter_ms):
         rate += f", intervals within {origin.rate.jitter_ms:.2g} ms"

@@ -24,7 +24,7 @@ from irst_stream.propose.mask import write_mask
 from irst_stream.settings import to_toml
 from irst_stream.version import __version__
 
-__all__ = ["MOST_FRAMES", "beside", "calibrate_footage", "check_report", "save", "set_up", "summary"]
+__all__ = ["MOST_FRAMES", "calibrate_footage", "check_report", "save", "set_up", "summary", "table_paths"]
 
 MOST_FRAMES = 600  # of files
 GRAPHICS_SHOWN = 3  # in the summary
@@ -32,7 +32,7 @@ EPILOG = """\
 From frames alone: the PSF, by point-like spots; noise, gain and bad pixels; static clutter, burnt-in text and borders,
 which become a mask; the threshold of the search; amplitudes and speeds. A minute of frames with single, small, bright
 targets or stars in them tells most; a still camera's static clutter is learnt too. CONFIG.toml says what each figure rests
-on and how sure it is. Tables stand beside it: CONFIG.psf.npz, CONFIG.clutter.npz, CONFIG.mask.png.
+on and how sure it is. Tables are written to the same folder: CONFIG.psf.npz, CONFIG.clutter.npz, CONFIG.mask.png.
 
   irst-stream calibrate CLIP --output C.toml --report C.html      then: irst-stream replay CLIP --config C.toml
   irst-stream calibrate --from tcp://10.0.0.7:5555 --seconds 60 --output C.toml      then: irst-stream run C.toml
@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.path is not None and args.seconds is not None:
         raise UsageError("--seconds: is for --from ENDPOINT; of files, --frames N says how many")
     check_report(args.report)
-    args.psf, args.clutter, args.mask = beside(args.output)
+    args.psf, args.clutter, args.mask = table_paths(args.output)
     check_outputs(args, output=".toml", report="", psf="", clutter="", mask="")
     receive = ""
     if args.origin is None:
@@ -115,8 +115,8 @@ def calibrate_footage(footage: Footage, *, single: bool = False) -> Calibration:
 
 
 def save(result: Calibration, output: Path, origin: Origin) -> None:
-    """Write the settings, and beside them the PSF's table, the clutter map and the mask, where there are any."""
-    tables, (psf_path, clutter_path, mask_path) = Tables(), beside(output)
+    """Write the settings, and, where there are any, the PSF's table, the clutter map and the mask in the same folder."""
+    tables, (psf_path, clutter_path, mask_path) = Tables(), table_paths(output)
     if result.psf is not None and result.psf.measured:
         tables = replace(tables, psf=psf_path.name)
         with atomic_output(psf_path) as part:
@@ -141,7 +141,7 @@ def _write_report(path: Path, result: Calibration, origin: Origin) -> None:
     write_bytes(path, draw(result, f"Calibration on {origin.name}", lines))
 
 
-def beside(output: Path) -> tuple[Path, Path, Path]:
+def table_paths(output: Path) -> tuple[Path, Path, Path]:
     """Return the paths of the PSF's table, the clutter map and the mask of a file of settings."""
     names = (f"{output.stem}{ending}" for ending in (".psf.npz", ".clutter.npz", ".mask.png"))
     psf, clutter, mask = map(output.with_name, names)

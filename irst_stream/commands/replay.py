@@ -16,7 +16,7 @@ import numpy as np
 from irst_stream.build import build_pipeline
 from irst_stream.calibrate.settings_file import Origin
 from irst_stream.chain.pipeline import Pipeline, Result
-from irst_stream.commands.calibrate import MOST_FRAMES, beside, calibrate_footage, save, summary
+from irst_stream.commands.calibrate import MOST_FRAMES, calibrate_footage, save, summary, table_paths
 from irst_stream.commands.console import pluralise, print_line, progress, show_log
 from irst_stream.commands.footage import read_footage
 from irst_stream.commands.outputs import LinesOutput, check_outputs, config_inputs
@@ -131,7 +131,7 @@ def _calibrated(args: argparse.Namespace, source: FileSource | Recording, output
     if not outputs:
         raise UsageError("--calibrate: needs --detections or --tracks, beside which the configuration is kept")
     path = args.calibrated = next(iter(outputs.values())).with_suffix(".calibrated.toml")
-    args.psf, args.clutter, args.mask = beside(path)
+    args.psf, args.clutter, args.mask = table_paths(path)
     check_outputs(args, detections="", tracks="", calibrated="", psf="", clutter="", mask="")
     footage = read_footage(source, MOST_FRAMES, single=args.single)
     result = calibrate_footage(footage, single=args.single)

@@ -5,6 +5,8 @@ The matrices bind a network to its patch size. Each layer starts from its own co
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the customary name
@@ -72,9 +74,9 @@ class Recurrent(LearnedIterations):
             x = self.shrink(x @ to_next.T + y @ to_cells.T, F.relu(threshold))
         return Solved(x.view(-1, *self.grid.shape))
 
+    @abstractmethod
     def shrink(self, x: Tensor, threshold: Tensor) -> Tensor:
         """Threshold maps (B, cells) by (cells,)."""
-        raise NotImplementedError
 
 
 @register("lista", "LISTA", FAMILY)

@@ -6,6 +6,7 @@ Inside a network light is in units of LIGHT_UNIT_DN, so that thresholds of ordin
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
@@ -47,7 +48,7 @@ class Solved(NamedTuple):
     passes: tuple[Tensor, ...] = ()
 
 
-class SingleFrame(nn.Module):
+class SingleFrame(nn.Module, ABC):
     """A method that sees one frame: patches (B, h, w) DN to fine maps (B, H, W) DN, each independently of the others."""
 
     def __init__(self, grid: FineGrid) -> None:
@@ -58,9 +59,9 @@ class SingleFrame(nn.Module):
         """Compute maps (B, H, W) DN of patches (B, h, w) DN."""
         return self.solve(patches / LIGHT_UNIT_DN).map * LIGHT_UNIT_DN
 
+    @abstractmethod
     def solve(self, light: Tensor) -> Solved:
         """Compute maps of patches (B, h, w), both in units of light."""
-        raise NotImplementedError
 
     def begin(self, qinit: Tensor) -> None:
         """Take over the linear guess (cells, pixels), fitted to training data, before training starts."""
