@@ -121,10 +121,10 @@ def build_pipeline(config: Config, *, tracks: bool = False, memory: MemoryFile |
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
-        windows = WindowBuilder(config.window, config.propose, min_shape, events)
+        windows = WindowBuilder(config.window, config.propose, min_shape, events, config.lag)
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
         front_end = FrontEnd(config.correct, table, config.register, mask, windows.count)
-        parts = (front_end, windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
+        parts = (front_end, windows, PoseHistory(config.window, config.lag), network.new_maps(), new_resolver(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
 
     return Pipeline(network, new_sensor, memory.memories, memory.first_id) if memory else Pipeline(network, new_sensor)
@@ -163,7 +163,9 @@ def told_of(config: Config) -> SensorFacts:
 
 def _tracking(config: Config) -> TrackSettings:
     """Neighbouring windows share all their frames but one, and come in order."""
-    return replace(config.track, shared_frames=config.track.shared_frames or config.window, late_s=0.0)
+    given = config.track
+    lag = config.lag if given.shared_lag is None else given.shared_lag
+    return replace(given, shared_frames=given.shared_frames or config.window, shared_lag=lag, late_s=0.0)
 
 
 def resolver_maker(config: Config, manifest: EngineManifest | None) -> Callable[[], Resolver]:

@@ -89,11 +89,18 @@ class Config:
     window: Annotated[
         int,
         about(
-            "Frames of a window, odd. More find fainter targets; detections come (window - 1) / 2 frames late.",
+            "Frames of a window, odd. More find fainter targets; detections come `lag` frames late.",
             ge=1,
             le=255,
         ),
     ] = 5
+    lag: Annotated[
+        int | None,
+        about(
+            "Frames of a window that follow the one it is measured at. Unset: half of them, which places targets best; 0:"
+            " none, so that each frame is answered when it comes, less precisely. Readouts without a fit need half."
+        ),
+    ] = None
     readout: Annotated[
         Readout,
         about(
@@ -229,6 +236,7 @@ def _faults(config: Config) -> Iterator[str]:
     """What no single value shows."""
     if config.window < 1 or config.window % 2 == 0:
         yield f"window: expected an odd number of frames, got {config.window}"
+    yield from _lag_faults(config)
     if config.readout != "fit" and not config.engine:
         yield f"engine: missing; readout {config.readout!r} needs one"
     yield from gpu_faults(config)
@@ -254,6 +262,17 @@ def _faults(config: Config) -> Iterator[str]:
         except UsageError as error:
             yield str(error)
     yield from _output_faults(config)
+
+
+def _lag_faults(config: Config) -> Iterator[str]:
+    """Why a window cannot be measured at the frame that is asked for."""
+    if config.lag is None:
+        return
+    half = config.window // 2
+    if not 0 <= config.lag < config.window:
+        yield f"lag: expected 0 to {config.window - 1} of the window's {config.window} frames, got {config.lag}"
+    elif config.readout not in ("fit", "best") and config.lag != half:
+        yield f"lag: readout {config.readout!r} measures the window's middle frame; expected {half}, got {config.lag}"
 
 
 def _link_faults(config: Config) -> Iterator[str]:

@@ -30,6 +30,8 @@ __all__ = [
     "Unmixed",
     "Window",
     "at_rest",
+    "frames_after_centre",
+    "place_weights",
 ]
 
 Floats = NDArray[np.float64]
@@ -87,7 +89,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """The same N regions in T consecutive frames around a centre frame, whose stamp it carries.
+    """The same N regions in T consecutive frames, measured at their centre frame, whose stamp it carries.
 
     corners (N, 2): x, y of each region's first pixel, px of the sensor's frame. patches (N, T, H, W) DN: NaN or infinite
     where a pixel holds no measurement. frame_times (T,): when each frame was taken, in frames from the centre frame.
@@ -120,10 +122,34 @@ class Window:
         _check_columns(self, np.int64, region=())
         object.__setattr__(self, "patches", _read_only(self.patches))
 
+    @property
+    def centre(self) -> int:
+        """Which of the T frames is the centre frame."""
+        return int(np.abs(self.frame_times).argmin())
 
-def at_rest(regions: int, frames: int) -> tuple[Floats, Floats]:
-    """Return frame_times (T,) and platform_shifts (N, T, 2) px of a window of T frames, T odd, with a platform at rest."""
-    return np.arange(float(frames)) - frames // 2, np.zeros((regions, frames, 2))
+
+def at_rest(regions: int, frames: int, lag: int | None = None) -> tuple[Floats, Floats]:
+    """Return frame_times (T,) and platform_shifts (N, T, 2) px of a window of T frames, T odd, with a platform at rest.
+
+    lag: frames that follow the centre frame; None puts it in the middle.
+    """
+    return np.arange(float(frames)) - (frames - 1 - frames_after_centre(frames, lag)), np.zeros((regions, frames, 2))
+
+
+def frames_after_centre(frames: int, lag: int | None) -> int:
+    """Return how many of a window's frames follow its centre frame: `lag`, or half of them where it is None."""
+    return frames // 2 if lag is None else lag
+
+
+def place_weights(times: Floats) -> Floats:
+    """Return how far an error of each frame's place moves a target's place at time 0; (T,), of sum 1.
+
+    times (T,): of a window's frames. A straight path at constant speed is fitted to the places: about the middle frame the
+    weights are equal, beyond it the newer frames have more.
+    """
+    away = times - times.mean()
+    lever = away * times.mean() / max(float(away @ away), 1e-12)
+    return np.asarray(1.0 / len(times) - lever)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

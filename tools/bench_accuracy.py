@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--trajectories", type=int, default=60, help="of each SeqCSIST world (default 60)")
     parser.add_argument("--seed", type=int, default=100, help="of the draws (default 100)")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORLD", help="groups (a, b, c) or parts of worlds' names")
+    parser.add_argument("--lag", type=int, help="measure windows this many frames before their newest; fit and best alone")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="measure small draws and write them here")
     args = parser.parse_args()
     if args.baseline:
@@ -77,10 +78,10 @@ def main() -> int:
             count = max(round(args.trajectories * world.sequences), 1)
             size = -(-count // (4 * usable_cores()))
             pieces = [(first, min(size, count - first)) for first in range(0, count, size)]
-            results += report(world, pool.map(partial(answer, world, args.seed), pieces))
+            results += report(world, pool.map(partial(answer, world, args.seed, lag=args.lag), pieces))
     OUT.parent.mkdir(exist_ok=True)
-    written = {"machine": machine, "trajectories": args.trajectories, "seed": args.seed, "results": results}
-    OUT.write_text(json.dumps(written, indent=2) + "\n")
+    written = {"machine": machine, "trajectories": args.trajectories, "seed": args.seed, "lag": args.lag}
+    OUT.write_text(json.dumps(written | {"results": results}, indent=2) + "\n")
     return 0
 
 
@@ -93,20 +94,27 @@ def small_scores(worlds: tuple[World, ...]) -> dict[str, dict[str, float]]:
     return scores
 
 
-def answer(world: World, seed: int, piece: tuple[int, int], *, yardsticks: bool = True) -> dict[str, Answers]:
-    """What each readout finds in some sequences; the network looks once, and its time counts for each that needs it."""
+def answer(
+    world: World, seed: int, piece: tuple[int, int], *, yardsticks: bool = True, lag: int | None = None
+) -> dict[str, Answers]:
+    """What each readout finds in some sequences; the network looks once, and its time counts for each that needs it.
+
+    With a lag, only the readouts with a fit and the fit started from the truth: all else is about the middle frame.
+    """
     config = world.settings()
+    lag = None if config.window == 1 else lag
     engine = read_engine(find_engine(config.engine))
     unmixer = build_unmixer(engine, choose_backend(engine, config.backend), 1)
     unmix = WindowUnmixer(unmixer, engine.manifest, sensor=told_of(config))
     makers = {name: resolver_maker(replace(config, readout=name), engine.manifest) for name in READOUTS}
-    fitter, arms = Fitter(config.fit), ArmsModel()
-    found = {name: Answers() for name in READOUTS}
+    makers = makers if lag is None else {name: makers[name] for name in ("fit", "best")}
+    fitter, arms, yardsticks = Fitter(config.fit), ArmsModel(), yardsticks and lag is None
+    found = {name: Answers() for name in makers}
     truths: dict[tuple[str, int], Truth] = {}
     sensor = ""
     for truth, frame in frames(world.draw(piece[1], piece[0], seed), world.full_scale):
         if frame.stamp.sensor != sensor:  # each sequence is a sensor of its own
-            sensor, windows, maps = frame.stamp.sensor, WindowBuilder(config.window), unmix.new_maps()
+            sensor, windows, maps = frame.stamp.sensor, WindowBuilder(config.window, lag=lag), unmix.new_maps()
             readers = {name: make() for name, make in makers.items()}
         truths[frame.stamp.sensor, frame.stamp.index] = truth
         window = windows.push(frame)

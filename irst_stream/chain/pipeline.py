@@ -80,8 +80,8 @@ class Pipeline:
                 for (sensor, window, views), output in zip(completed, outputs, strict=True)
             ]
         with self.clocks("track"):
-            for detections, (sensor, _, views) in zip(found, completed, strict=True):
-                results += (with_pose_errors(detections, views), *sensor.track(detections, views))
+            for detections, (sensor, window, views) in zip(found, completed, strict=True):
+                results += (with_pose_errors(detections, window, views), *sensor.track(detections, window, views))
         return results
 
     def finish(self) -> list[Result]:

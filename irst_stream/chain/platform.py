@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from irst_stream.types import Detections, Floats, Frame, Pose, Stamp, Window
+from irst_stream.types import Detections, Floats, Frame, Pose, Stamp, Window, frames_after_centre, place_weights
 
 __all__ = [
     "PlatformView",
@@ -38,9 +38,10 @@ class PlatformView(NamedTuple):
 class PoseHistory:
     """The platform's poses at the last frames of one sensor."""
 
-    def __init__(self, length: int) -> None:
-        """length: frames of a window, odd."""
-        self._reach, self._kept = length // 2, max(VIEWS_KEPT, 2 * length)
+    def __init__(self, length: int, lag: int | None = None) -> None:
+        """length: frames of a window, odd; lag: how many of them follow its centre frame, None for half of them."""
+        self._after = frames_after_centre(length, lag)
+        self._before, self._kept = length - 1 - self._after, max(VIEWS_KEPT, 2 * length)
         self._views: OrderedDict[tuple[int, int], PlatformView] = OrderedDict()  # by epoch and index
 
     def add(self, frame: Frame) -> None:
@@ -54,7 +55,7 @@ class PoseHistory:
 
     def window_views(self, stamp: Stamp) -> list[PlatformView]:
         """Return the views of a window's frames, given its centre frame's stamp; empty if any frame's pose is unknown."""
-        indices = range(stamp.index - self._reach, stamp.index + self._reach + 1)
+        indices = range(stamp.index - self._before, stamp.index + self._after + 1)
         views = [view for index in indices if (view := self._views.get((stamp.epoch, index))) is not None]
         return views if len(views) == len(indices) else []
 
@@ -67,43 +68,45 @@ def with_platform_shifts(window: Window, views: Sequence[PlatformView]) -> Windo
     if not views or not len(window.corners):
         return window
     centres = window.corners + (np.array(window.patches.shape[:1:-1]) - 1) / 2
-    return replace(window, platform_shifts=_shifts(views, centres))
+    return replace(window, platform_shifts=_shifts(views, window.centre, centres))
 
 
 def correct_for_roll(detections: Detections, window: Window, views: Sequence[PlatformView]) -> Detections:
     """Move detections to where the centre frame sees them, if the platform rolls during the window.
 
     The window's shifts are those of the regions' centres. Under roll, a target away from the centre is shifted differently
-    from it and is detected at its mean place over the frames.
+    from it, and each frame pulls its place as place_weights tells.
     """
     if not len(detections) or len({view.pose.roll_rad for view in views}) < 2:
         return detections
     row = {number: k for k, number in enumerate(window.region.tolist())}
     regions = [row[number] for number in detections.region.tolist()]
-    residual = _shifts(views, detections.xy) - window.platform_shifts[regions]
-    return replace(detections, xy=detections.xy - residual.mean(axis=1))
+    residual = _shifts(views, window.centre, detections.xy) - window.platform_shifts[regions]
+    return replace(detections, xy=detections.xy - np.tensordot(residual, place_weights(window.frame_times), (1, 0)))
 
 
-def with_pose_errors(detections: Detections, views: Sequence[PlatformView]) -> Detections:
+def with_pose_errors(detections: Detections, window: Window, views: Sequence[PlatformView]) -> Detections:
     """Return detections with the errors of their window's poses in their covariances; views: of the window's frames.
 
-    A target is placed at the mean of where its frames show it, each moved by its pose and that of the centre frame.
+    Each frame shows a target at a place moved by its own pose's error and the centre frame's.
     """
     variances = np.array([view.pose.sd_px**2 for view in views])
     if not len(detections) or not variances.any():
         return detections
-    frames, centre = len(views), variances[len(views) // 2]
-    added = (variances.sum() - centre + (frames - 1) ** 2 * centre) / frames**2
+    weights = place_weights(window.frame_times)
+    weights[window.centre] -= 1.0
+    added = float(weights**2 @ variances)
     return replace(detections, cov=detections.cov + added * np.eye(2), factor=_with_shared(detections.factor, added))
 
 
-def window_pose(views: Sequence[PlatformView]) -> Pose:
+def window_pose(window: Window, views: Sequence[PlatformView]) -> Pose:
     """Return the pose of the centre frame of a window, with the deviation that its detections have in the stabilised frame.
 
-    There a detection without the errors of poses has the mean of its frames' errors: the centre frame's cancels.
+    There a detection without the errors of poses has those of its frames, weighted: the centre frame's own cancels.
     """
-    variances = [view.pose.sd_px**2 for view in views]
-    return replace(views[len(views) // 2].pose, sd_px=math.sqrt(sum(variances)) / len(views))
+    deviations = np.array([view.pose.sd_px for view in views])
+    spread = float(np.linalg.norm(place_weights(window.frame_times) * deviations))
+    return replace(views[window.centre].pose, sd_px=spread)
 
 
 def _with_shared(factor: Floats, variance: float) -> Floats:
@@ -113,14 +116,13 @@ def _with_shared(factor: Floats, variance: float) -> Floats:
     return np.concatenate([factor, np.broadcast_to(math.sqrt(variance) * np.eye(2), (len(factor), 2, 2))], axis=2)
 
 
-def _shifts(views: Sequence[PlatformView], xy: Floats) -> Floats:
-    """Return the shift (N, T, 2) px in each frame of still objects that the centre frame sees at xy (N, 2)."""
-    reach = len(views) // 2
-    here = views[reach]
+def _shifts(views: Sequence[PlatformView], middle: int, xy: Floats) -> Floats:
+    """Return the shift (N, T, 2) px in each frame of still objects that frame number middle sees at xy (N, 2)."""
+    here = views[middle]
     centre = frame_centre(here.shape)
     still = _stabilise(here.pose, centre, xy)
     shifts = np.stack([_project(view.pose, centre, still) - xy for view in views], axis=1)
-    shifts[:, reach] = 0.0
+    shifts[:, middle] = 0.0
     return shifts
 
 

@@ -121,14 +121,14 @@ class SensorChain:
             self.windows.count(found, "targets", int((targets >= self.most_targets).sum()))
         return found
 
-    def track(self, detections: Detections, views: Sequence[PlatformView]) -> list[Tracks]:
+    def track(self, detections: Detections, window: Window, views: Sequence[PlatformView]) -> list[Tracks]:
         """Return the tracks that a window's detections settle; views: of its frames, empty where poses are unknown.
 
         The detections' covariances are without the errors of poses, which the tracker counts in the stabilised frame.
         """
         if self.tracker is None:
             return []
-        pose, shape = (window_pose(views), views[0].shape) if views else (None, None)
+        pose, shape = (window_pose(window, views), views[0].shape) if views else (None, None)
         self.tracker.repeats = self.windows.repeats
         before = self.tracker.exhausted, self.tracker.refused
         settled = self.tracker.settle(detections, pose, shape)

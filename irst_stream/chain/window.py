@@ -44,7 +44,7 @@ from irst_stream.propose.mask import excluded_pixels
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Detections, Floats, Frame, Ints, Stamp, Window, at_rest
+from irst_stream.types import Detections, Floats, Frame, Ints, Stamp, Window, at_rest, frames_after_centre
 
 __all__ = ["Events", "RegionPlaces", "SequenceCheck", "WindowBuilder"]
 
@@ -157,13 +157,16 @@ class WindowBuilder:
         search: ProposeSettings | None = None,
         min_shape: tuple[int, int] = (1, 1),
         events: Events | None = None,
+        lag: int | None = None,
     ) -> None:
         """length: frames of a window, odd; 1 makes each frame its own window. search: settings for full frames; min_shape:
-        rows, columns that a patch must have; events: the counter to use.
+        rows, columns that a patch must have; events: the counter to use; lag: frames of a window that follow its centre
+        frame, None for half of them.
         """
         if length < 1 or length % 2 == 0:
             raise UsageError(f"window: expected an odd number of frames, got {length}")
         self.length, self.restarted = length, False
+        self._lag = frames_after_centre(length, lag)
         self._check = SequenceCheck(events, min_shape)
         self._search = search or ProposeSettings()
         self._frames: deque[Frame] = deque(maxlen=length)
@@ -177,7 +180,7 @@ class WindowBuilder:
         return self._check.events
 
     def push(self, frame: Frame, condition: Callable[[Frame, str], Frame] = lambda frame, _: frame) -> Window | None:
-        """Add the sensor's next frame; return the window it completes, centred (length - 1) / 2 frames earlier, or None.
+        """Add the sensor's next frame; return the window it completes, or None; its centre frame came `lag` earlier.
 
         condition: changes an accepted frame before it is used, given its event.
         """
@@ -202,7 +205,7 @@ class WindowBuilder:
         if len(self._frames) < self.length:
             return None
         if self._cutter is None:
-            return _patch_window(self._frames)
+            return _patch_window(self._frames, self._lag)
         window, left_out = self._cutter.cut(self._frames)
         for event, times in left_out.items():
             self._check.count(frame, event, times)
@@ -260,25 +263,25 @@ class WindowBuilder:
             return None, True
         shape, bad_pixels, clutter = self._recalled
         if shape != (rows, columns):
-            return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length), False
+            return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length, self._lag), False
         proposer = Proposer(self._search, shape, clutter if clutter is not None and clutter.mean.shape == shape else None)
         proposer.recall(bad_pixels)
-        return _Cutter(proposer, (rows, columns), self.length), False
+        return _Cutter(proposer, (rows, columns), self.length, self._lag), False
 
 
-def _patch_window(frames: deque[Frame]) -> Window:
-    """Return the window of frames that are one region each."""
+def _patch_window(frames: deque[Frame], lag: int) -> Window:
+    """Return the window of frames that are one region each; `lag` of them follow the centre frame."""
     patches = np.stack([f.pixels for f in frames]).astype(np.float32, copy=False)[None]
-    centre = frames[len(frames) // 2]
+    centre = frames[-1 - lag]
     region, unknown, ceiling = np.zeros(1, np.int64), np.full(1, np.nan), np.full(1, centre.full_scale)
-    return Window(centre.stamp, np.zeros((1, 2)), patches, *at_rest(1, len(frames)), region, unknown, ceiling)
+    return Window(centre.stamp, np.zeros((1, 2)), patches, *at_rest(1, len(frames), lag), region, unknown, ceiling)
 
 
 class _Cutter:
     """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
 
-    def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int) -> None:
-        self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
+    def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int, lag: int) -> None:
+        self.proposer, self.regions, self.shape, self._lag = proposer, RegionPlaces(shape), shape, lag
         self._prepared: deque[PreparedFrame] = deque(maxlen=length)
         self._has_poses = False
 
@@ -302,14 +305,16 @@ class _Cutter:
 
         Saturated pixels get their region's ceiling.
         """
-        middle = len(frames) // 2
-        reach = min(self.proposer.settings.average // 2, middle)
-        neighbours = [self._prepared[k] for k in range(middle - reach, middle + reach + 1) if k != middle]
-        found = self.proposer.propose(self._prepared[middle], neighbours)
+        centre = len(frames) - 1 - self._lag
+        averaged = min(self.proposer.settings.average, len(frames))
+        first = min(max(centre - averaged // 2, 0), len(frames) - averaged)
+        neighbours = [self._prepared[k] for k in range(first, first + averaged) if k != centre]
+        found = self.proposer.propose(self._prepared[centre], neighbours)
         corners, numbers = self.regions.follow(found.centres)
-        ceiling = frames[middle].full_scale - found.background
-        patches, still = cut_regions(frames, self._prepared, corners, ceiling), at_rest(len(corners), len(frames))
-        stamp = frames[middle].stamp
+        ceiling = frames[centre].full_scale - found.background
+        patches = cut_regions(frames, self._prepared, corners, ceiling)
+        still = at_rest(len(corners), len(frames), self._lag)
+        stamp = frames[centre].stamp
         window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength)
         return window, {"regions": found.left_out, "peaks": found.left_peaks}
 

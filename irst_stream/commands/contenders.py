@@ -70,7 +70,7 @@ class Scene:
         builders: dict[str, WindowBuilder] = {}
         for frame, _ in pairs:
             if frame.stamp.sensor not in builders:
-                builders[frame.stamp.sensor] = WindowBuilder(config.window)
+                builders[frame.stamp.sensor] = WindowBuilder(config.window, lag=config.lag)
             if (window := builders[frame.stamp.sensor].push(frame)) is not None:
                 windows.append(window)
         if any(len(window.patches) != 1 for window in windows):

@@ -28,6 +28,7 @@ from irst_stream.live.load_test import LoadStep, feed_command, find_max_rate, me
 from irst_stream.settings import to_toml
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_config
+from irst_stream.types import frames_after_centre
 from irst_stream.version import __version__
 
 __all__ = ["set_up"]
@@ -40,7 +41,7 @@ TARGET is a configuration or frames. For a configuration, frames are generated (
 with --groups groups) or taken from --frames. For frames, the configuration is --config or that of their data set. A child
 process sends the frames over ZeroMQ on schedule whether or not they are received (open loop), at 10, 20, 40, ... frames/s
 until the pipeline falls behind, or at the given --rates. End-to-end latency runs from a frame's stamp to the publication
-of its detections; for a window of five frames it includes a lag of two frames, which is listed separately."""
+of its detections; it includes the window's lag, two of five frames as a rule, which is listed separately."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +85,7 @@ def _run(args: argparse.Namespace) -> int:
         pipeline = build_pipeline(config)
         options = {"seconds": args.seconds, "warm_up": args.warm_up}
         options |= {"policy": "live", "depth": config.queue, "window": config.window}
+        options["lag"] = frames_after_centre(config.window, config.lag)
         print_line(f"{_machine()}; {path if frames else 'generated frames'}, {args.seconds:g} s per rate, open loop")
         steps: list[LoadStep] = []
         for step in find_max_rate(_rates_to_try(args.rates), lambda rate: measure_rate(pipeline, load, rate, **options)):

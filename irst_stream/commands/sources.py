@@ -76,7 +76,7 @@ def open_input(args: argparse.Namespace) -> FileSource | Recording:
 
 def single_frames(config: Config) -> Config:
     """The same configuration for single images: windows of one frame, which the search averages with no other."""
-    return replace(config, window=1, propose=replace(config.propose, average=1))
+    return replace(config, window=1, lag=None, propose=replace(config.propose, average=1))
 
 
 def choose_config(name: str | None, source: FileSource | Recording) -> Config:

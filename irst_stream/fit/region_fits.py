@@ -50,7 +50,7 @@ class RegionFits:
         passed = 0 if last is None else window.stamp.index - last[0].index
         if last is None or last[0].epoch != window.stamp.epoch or not 0 < passed <= MAX_GAP or not len(rows):
             return self._new_groups(window, rows)
-        reach = len(window.frame_times) // 2
+        reach = window.centre
         if passed > reach and window.platform_shifts.any():  # the window does not reach back to the last one's shifts
             return self._new_groups(window, rows)
         sides, groups = window.patches.shape[:1:-1], last[1]
@@ -91,7 +91,7 @@ class RegionFits:
 def _shift(window: Window, corners: Floats, passed: int) -> Floats:
     """(G, 2) px: displacement of still objects at these corners (G, 2) over the last `passed` frames, by the platform."""
     nearest = np.abs(corners[:, None] - window.corners).max(-1).argmin(1)
-    shifts: Floats = window.platform_shifts[nearest, len(window.frame_times) // 2 - passed]
+    shifts: Floats = window.platform_shifts[nearest, window.centre - passed]
     return -shifts
 
 

@@ -43,8 +43,8 @@ class LoadStep:
     """Measurements at one frame rate.
 
     offered, answerable, answered: frames/s; answerable frames have a whole window. frames: received; unused: frames without
-    results, by reason; lag_ms: half the window; stages: latencies by stage; cpu: fraction of one core; memory_mb: resident;
-    overhead: fraction of the compute time spent on timing it.
+    results, by reason; lag_ms: from a window's centre frame to its newest; stages: latencies by stage; cpu: fraction of one
+    core; memory_mb: resident; overhead: fraction of the compute time spent on timing it.
     """
 
     offered: float
@@ -90,11 +90,20 @@ def find_max_rate(rates: Iterator[float], measure: Callable[[float], LoadStep]) 
 
 
 def measure_rate(
-    pipeline: Processor, load: Load, rate: float, *, seconds: float, warm_up: float, policy: Policy, depth: int, window: int
+    pipeline: Processor,
+    load: Load,
+    rate: float,
+    *,
+    seconds: float,
+    warm_up: float,
+    policy: Policy,
+    depth: int,
+    window: int,
+    lag: int,
 ) -> LoadStep:
     """Warm up, then measure one rate. load: gives the child's command for an endpoint, a rate and a number of frames.
 
-    rate: frames/s; seconds, warm_up: s; policy, depth: see queues.Intake; window: frames.
+    rate: frames/s; seconds, warm_up: s; policy, depth: see queues.Intake; window, lag: frames.
     """
     source, sink = ZmqSource(ReceiveSettings(LOCAL, bind=True), policy), ZmqSink(PublishSettings(LOCAL), "live")
     pipeline.clocks.clear()
@@ -126,7 +135,7 @@ def measure_rate(
         answered=(_answered(last) - _answered(first)) / nominal_s if frames_received else 0.0,
         frames=frames_received,
         unused={reason: n for reason, total in last.unused.items() if (n := total - earlier[reason])},
-        lag_ms=window // 2 / rate * 1e3,
+        lag_ms=lag / rate * 1e3,
         stages=last.stages,
         cpu=cpu / elapsed_s,
         memory_mb=memory,

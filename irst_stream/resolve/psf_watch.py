@@ -66,7 +66,7 @@ class PsfWatch:
         k = self._brightest_alone(window, detections)
         if k >= 0:
             row = int(np.flatnonzero(window.region == detections.region[k])[0])
-            image = np.asarray(window.patches[row, window.patches.shape[1] // 2], np.float64)
+            image = np.asarray(window.patches[row, window.centre], np.float64)
             change = self._width_of(image, detections.xy[k] - window.corners[row], float(detections.amplitude[k]))
             if abs(change) < MAX_WIDTH:
                 self._logs.append(change)

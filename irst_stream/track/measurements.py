@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from irst_stream.track.compiled import BIRTH_PROBABILITY, ERROR_PARTS, ERROR_VAR, LOG_RATIO
 from irst_stream.track.motion import window_noise
 from irst_stream.track.settings import TrackSettings
-from irst_stream.types import Detections, Floats, Ints
+from irst_stream.types import Detections, Floats, Ints, frames_after_centre
 
 __all__ = ["MAX_ERROR_PARTS", "Measurements", "to_measurements"]
 
@@ -54,7 +54,8 @@ def to_measurements(
     error_sources = first_id + np.arange(n)
     if errors_in_state:
         variance = s.manoeuvre_px_s2**2 + s.own_manoeuvre_px_s2**2
-        columns[:, [2, 4]] += window_noise(s.shared_frames, float(f"{frame_s:.3g}"), s.manoeuvre_s) * variance
+        lag = frames_after_centre(s.shared_frames, s.shared_lag)
+        columns[:, [2, 4]] += window_noise(s.shared_frames, lag, float(f"{frame_s:.3g}"), s.manoeuvre_s) * variance
         parts, shared = _error_parts(detections.factor, cov, known)
         columns[:, ERROR_PARTS:] = parts.reshape(n, 2 * MAX_ERROR_PARTS)
         first_row: dict[int, int] = {}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irst_stream.types import Floats
+from irst_stream.types import Floats, at_rest, place_weights
 
 __all__ = ["MODELS", "Mode", "MotionModel", "window_noise"]
 
@@ -76,18 +76,17 @@ def _acceleration_noise(dt: float) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def window_noise(frames: int, frame_s: float, lasting_s: float) -> float:
-    """Variance, px^2, of a target's mean place over a window of that many frames about its place in the middle frame.
+def window_noise(frames: int, lag: int, frame_s: float, lasting_s: float) -> float:
+    """Variance, px^2, of a target's place by a straight path through a window's frames about its place in the centre frame.
 
-    frame_s: from frame to frame; the target's acceleration has variance 1 px^2/s^4 and correlation time lasting_s. Straight
-    motion does not move the mean. 0 for a window of one frame.
+    lag: how many of the frames follow the centre frame; frame_s: from frame to frame. The target's acceleration has
+    variance 1 px^2/s^4 and correlation time lasting_s. 0 for a window of one frame.
     """
-    half, steps = frames // 2, 8
-    times = (np.arange(half * steps) + 0.5) / steps  # of an acceleration, in frames from the middle
-    reach = np.arange(1, half + 1)[:, None] - times
-    weight = np.tile(np.maximum(reach, 0.0).sum(axis=0), 2) / (frames * steps)
-    apart = np.concatenate([-times, times])
-    correlation = np.exp(-np.abs(apart[:, None] - apart) * frame_s / lasting_s)
+    steps, places = 8, at_rest(0, frames, lag)[0]  # of frames, from the centre frame
+    times = (np.arange((frames - 1) * steps) + 0.5) / steps + places[0]  # of an acceleration
+    reach = np.where(times > 0, places[:, None] - times, times - places[:, None])
+    weight = place_weights(places) @ np.maximum(reach, 0.0) / steps
+    correlation = np.exp(-np.abs(times[:, None] - times) * frame_s / lasting_s)
     return float(frame_s**4 * weight @ correlation @ weight)
 
 

@@ -54,6 +54,12 @@ class TrackSettings:
             " 0: a pipeline sets it; elsewhere, errors are independent."
         ),
     ] = 0
+    shared_lag: Annotated[
+        int | None,
+        about(
+            "How many of those frames follow the one that a detection is of. Unset: a pipeline sets it; elsewhere, half."
+        ),
+    ] = None
     default_sd_px: Annotated[
         float, about("Standard deviation along each axis of detections that come without a covariance, px.")
     ] = 0.1
@@ -176,6 +182,8 @@ def _faults(settings: TrackSettings) -> Iterator[str]:
             yield f"track.{name}: expected more than 0 and less than {highest}, got {getattr(settings, name)}"
     if not 0 <= settings.late_s <= 10:
         yield f"track.late_s: expected 0 to 10, got {settings.late_s}"
+    if settings.shared_lag is not None and not 0 <= settings.shared_lag <= 100:
+        yield f"track.shared_lag: expected 0 to 100, got {settings.shared_lag}"
     for name, low, high in (
         ("shared_frames", 0, 101),
         ("max_hypotheses", 1, 200),

@@ -100,7 +100,7 @@ class WindowUnmixer:
         known = maps.streams if maps.epoch == stamp.epoch else {}
         streams = {region: known.get(region) or MapStream(self.manifest) for region in window.region.tolist()}
         maps.epoch, maps.streams = stamp.epoch, streams
-        numbers = np.broadcast_to(stamp.index + np.arange(frames) - frames // 2, WINDOW).tolist()
+        numbers = np.broadcast_to(stamp.index + np.rint(window.frame_times).astype(np.int64), WINDOW).tolist()
         shape = (WINDOW, *window.patches.shape[2:])
         noise = window.noise if np.isnan(self._sensor[0]) else np.full(len(window.noise), self._sensor[0])
         return [

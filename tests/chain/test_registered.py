@@ -15,6 +15,7 @@ from irst_stream.propose.settings import ProposeSettings
 from irst_stream.score import score_tracks
 from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
 from irst_stream.sim.background import BACKGROUNDS
+from irst_stream.types import Window, at_rest
 
 CONFIG = Config(
     fit=FitSettings(amplitude_dn=900, amplitude_sd_dn=500, speed_px=0.3, own_speed_px=0.005, starts=1, refit_every=8),
@@ -86,14 +87,23 @@ def detection():
     return replace(one, cov=0.01 * np.eye(2)[None], factor=0.1 * np.eye(2)[None])
 
 
-def test_the_errors_of_poses_are_counted_as_they_arise():
-    """A target at rest is seen in three frames, each placed by its pose: drawn, and compared with what is said."""
-    rng, sd = np.random.default_rng(2), np.array([0.1, 0.2, 0.3])
+def three_frames(lag):
+    one, still = np.ones(1), at_rest(1, 3, lag)
+    return Window(
+        Stamp("a", 0, 2 - lag, 0), np.zeros((1, 2)), np.zeros((1, 3, 9, 9), np.float32), *still, np.zeros(1, int), one, one
+    )
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_the_errors_of_poses_are_counted_as_they_arise(lag):
+    """A target is seen in three frames, each placed by its pose: drawn, fitted by a straight path, and compared."""
+    rng, sd, window = np.random.default_rng(2), np.array([0.1, 0.2, 0.3]), three_frames(lag)
     errors = sd * rng.standard_normal((200_000, 3))
-    in_frame = errors.mean(axis=1) - errors[:, 1]
-    told = with_pose_errors(detection(), views(*sd))
+    line = errors.mean(axis=1) if lag == 1 else np.polyval(np.polyfit(np.arange(3), errors.T, 1), 2 - lag)
+    in_frame = line - errors[:, 2 - lag]
+    told = with_pose_errors(detection(), window, views(*sd))
     assert told.cov[0, 0, 0] - 0.01 == pytest.approx(in_frame.var(), rel=0.02)
     assert (told.factor[0] @ told.factor[0].T)[0, 0] == pytest.approx(told.cov[0, 0, 0])
-    assert window_pose(views(*sd)).sd_px == pytest.approx(errors.mean(axis=1).std(), rel=0.02)
-    assert with_pose_errors(detection(), views(0.0, 0.0, 0.0)).cov[0, 0, 0] == 0.01
-    assert with_pose_errors(detection(), []).cov[0, 0, 0] == 0.01
+    assert window_pose(window, views(*sd)).sd_px == pytest.approx(line.std(), rel=0.02)
+    assert with_pose_errors(detection(), window, views(0.0, 0.0, 0.0)).cov[0, 0, 0] == 0.01
+    assert with_pose_errors(detection(), window, []).cov[0, 0, 0] == 0.01
