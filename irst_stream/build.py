@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from irst_stream.chain.front_end import FrontEnd
+from irst_stream.chain.pace import FramePace
 from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.chain.platform import PoseHistory
 from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
@@ -62,7 +63,8 @@ def build_runner(config: Config, config_toml: str = "", more_sinks: Mapping[str,
     tracks = _wants_tracks(config) or any(Tracks in sink.takes for sink in more.values())
     with ExitStack() as opened:  # closed again where a later one fails
         memory = opened.enter_context(closing(MemoryFile(Path(config.memory)))) if config.memory else None
-        pipeline = build_pipeline(config, tracks=tracks, memory=memory)
+        pace = FramePace() if config.keep_pace and config.policy == "live" else None
+        pipeline = build_pipeline(config, tracks=tracks, memory=memory, pace=pace)
         sources: dict[str, Source] = {}
         for given in config.receive:
             sources[given.endpoint] = opened.enter_context(closing(open_live_source(given, config.policy)))
@@ -101,8 +103,13 @@ def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipel
     return build_pipeline(known, tracks=tracks)
 
 
-def build_pipeline(config: Config, *, tracks: bool = False, memory: MemoryFile | None = None) -> Pipeline:
-    """All that stands between frames and detections, or tracks where these are asked for; memory: of an earlier run."""
+def build_pipeline(
+    config: Config, *, tracks: bool = False, memory: MemoryFile | None = None, pace: FramePace | None = None
+) -> Pipeline:
+    """All that stands between frames and detections, or tracks where these are asked for.
+
+    memory: of an earlier run; pace: that of live sensors, with which the fits keep up.
+    """
     network: Network = NoNetwork()
     compile_in_children(SEARCH, REGISTRATION, FIT, *([TRACKER] if tracks else ()))  # all at once, before each is loaded
     if config.readout == "fit":
@@ -127,7 +134,8 @@ def build_pipeline(config: Config, *, tracks: bool = False, memory: MemoryFile |
         parts = (front_end, windows, PoseHistory(config.window, config.lag), network.new_maps(), new_resolver(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
 
-    return Pipeline(network, new_sensor, memory.memories, memory.first_id) if memory else Pipeline(network, new_sensor)
+    memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
+    return Pipeline(network, new_sensor, memories, first_id, pace)
 
 
 def _most_targets(config: Config) -> int:

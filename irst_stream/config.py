@@ -126,6 +126,13 @@ class Config:
     policy: Annotated[
         Policy, about('"live": the newest frames win, older ones are dropped; "lossless": whoever sends too fast waits.')
     ] = "live"
+    keep_pace: Annotated[
+        bool,
+        about(
+            "Policy live: where a frame's time is too short for all its regions, postpone fits from scratch, then leave out"
+            " regions without a track, and count both (postponed, unserved). false: frames are dropped in their place."
+        ),
+    ] = True
     queue: Annotated[
         int,
         about(

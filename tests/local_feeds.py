@@ -113,7 +113,7 @@ def one_target(window, _):
 class StatelessReader:
     """A reader of windows without state, from a function."""
 
-    alarm, watch = "", None
+    alarm, watch, budget = "", None, None
 
     def __init__(self, read):
         self._read = read

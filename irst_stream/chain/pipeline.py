@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from irst_stream.chain.pace import FramePace
 from irst_stream.chain.platform import PlatformView, correct_for_roll, with_pose_errors
 from irst_stream.chain.sensor import Network, SensorChain, SensorMemory
 from irst_stream.chain.window import Events
@@ -29,11 +32,18 @@ class Pipeline:
     """
 
     def __init__(
-        self, network: Network, new_sensor: NewSensor, memories: Mapping[str, SensorMemory] | None = None, first_id: int = 1
+        self,
+        network: Network,
+        new_sensor: NewSensor,
+        memories: Mapping[str, SensorMemory] | None = None,
+        first_id: int = 1,
+        pace: FramePace | None = None,
     ) -> None:
-        """memories: of an earlier run, by sensor; first_id: of the first track of a sensor without one."""
+        """memories: of an earlier run, by sensor; first_id: of the first track of a sensor without one; pace: that of the
+        sensors, with which the fits keep up; None: each frame takes the time it needs.
+        """
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()
-        self._network, self._new_sensor, self._first_id = network, new_sensor, first_id
+        self._network, self._new_sensor, self._first_id, self._pace = network, new_sensor, first_id, pace
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
 
@@ -59,10 +69,12 @@ class Pipeline:
 
         Returns the detections of the windows that the frames complete, each followed by the tracks that it settles.
         """
-        results: list[Result] = []
+        began, results = time.perf_counter(), list[Result]()
         completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
         with self.clocks("window"):
             for frame in frames:
+                if self._pace is not None:
+                    self._pace.arrived(frame)
                 sensor, ended = self._sensor(frame)
                 results += ended
                 pushed = sensor.push(frame)
@@ -75,13 +87,18 @@ class Pipeline:
         with self.clocks("unmix"):
             outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
         with self.clocks("resolve"):
+            elapsed_s, windows = time.perf_counter() - began, len(completed)
+            allowed_s = math.inf if self._pace is None else self._pace.allowed_s(windows, elapsed_s)
             found = [
-                correct_for_roll(sensor.resolve(window, output), window, views)
+                correct_for_roll(sensor.resolve(window, output, allowed_s), window, views)
                 for (sensor, window, views), output in zip(completed, outputs, strict=True)
             ]
+        began = time.perf_counter()
         with self.clocks("track"):
             for detections, (sensor, window, views) in zip(found, completed, strict=True):
                 results += (with_pose_errors(detections, window, views), *sensor.track(detections, window, views))
+        if self._pace is not None:
+            self._pace.tracked(len(completed), time.perf_counter() - began)
         return results
 
     def finish(self) -> list[Result]:
@@ -93,6 +110,8 @@ class Pipeline:
         sensor = self._sensors.pop(name, None)
         if sensor is None:
             return []
+        if self._pace is not None:
+            self._pace.forget(name)
         ended = list[Result](sensor.finish())
         self._memories[name] = sensor.memory()
         if len(self._memories) > MAX_FORGOTTEN:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -113,9 +115,18 @@ class SensorChain:
         self.poses.add(frame)
         return frame
 
-    def resolve(self, window: Window, output: list[RegionOutput]) -> Detections:
-        """Return a window's detections; count the regions with as many as the resolver looks for, which may have more."""
+    def resolve(self, window: Window, output: list[RegionOutput], allowed_s: float = math.inf) -> Detections:
+        """Return a window's detections; count what had no time, and the regions with as many as the resolver looks for.
+
+        allowed_s: time that the fits may take.
+        """
+        budget = self.resolver.budget
+        before = Counter[str]() if budget is None else budget.put_off.copy()
+        if budget is not None:
+            budget.allowed_s = allowed_s
         found = self.resolver(window, output)
+        for event, times in ({} if budget is None else budget.put_off - before).items():
+            self.windows.count(found, event, times)
         if self.most_targets > 1:
             _, targets = np.unique(found.region, return_counts=True)
             self.windows.count(found, "targets", int((targets >= self.most_targets).sum()))

@@ -59,6 +59,7 @@ SAID_ONCE = {  # events of which the first one of a run is logged
     "regions": "%s: frame %d has %d regions more than propose.most_regions; such regions are left out, and counted",
     "peaks": "%s: frame %d has %d peaks more than propose.most_peaks; such peaks are left out, and counted",
     "targets": "%s: frame %d has %d regions with as many targets as most_targets allows; such regions are counted",
+    "unserved": "%s: frame %d comes before %d regions could be fitted; such regions are left out, and counted",
     "unregistered": "%s: frame %d shows too little to measure the platform's motion; such frames have no pose,"
     " and are counted",
 }
@@ -146,7 +147,8 @@ class WindowBuilder:
     """Builds the windows of one sensor.
 
     `events` counts the events named above by sensor and name, and "regions" and "peaks" that were left out because there
-    were too many; and of the tracker "exhausted", frames whose association was cut short, and "refused", detections that
+    were too many; of the fit "postponed", fits from scratch that had to wait, and "unserved", regions left out of a frame
+    for want of time; of the tracker "exhausted", frames whose association was cut short, and "refused", detections that
     started no track.
     `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """

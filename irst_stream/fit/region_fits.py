@@ -12,6 +12,7 @@ from irst_stream.fit.overlap import fit_alternately
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.fit.warm_start import WarmStart
+from irst_stream.fit.work_budget import FitBudget
 from irst_stream.types import Floats, Ints, Stamp, Window
 
 __all__ = ["RegionFits"]
@@ -23,16 +24,28 @@ class RegionFits:
     """Fits the regions of one sensor's windows, one window after another."""
 
     def __init__(self, fitter: Fitter) -> None:
-        self._fitter = fitter
+        self._fitter, self.budget = fitter, FitBudget()
         self._last: tuple[Stamp, WarmGroups] | None = None
 
     def __call__(self, window: Window, hints: Sequence[RegionTargets]) -> list[RegionTargets]:
-        """The targets of each region; hints: targets found by another method, for each region."""
-        groups = self._groups_of(window)
-        found, warm_start = self._fit(window, hints, groups)
-        if self._fitter.settings.refit_every > 1:
-            self._last = window.stamp, groups._replace(warm_start=warm_start)
-        return _by_region(found, groups.region, len(window.region))
+        """The targets of each region, none of those that the budget leaves out.
+
+        hints: targets found by another method, for each region.
+        """
+        groups, refit_every = self._groups_of(window), self._fitter.settings.refit_every
+        served = self.budget.serve(groups, window.region, refit_every)
+        chosen = groups if len(served.rows) == len(groups.region) else groups.of(served.rows)
+        before, postponed = chosen.warm_start, served.postponed
+        if postponed.any():
+            chosen = chosen._replace(warm_start=before._replace(age=np.where(postponed, refit_every - 2, before.age)))
+        found, warm_start = self._fit(window, hints, chosen)
+        self.budget.served(served.units)
+        if postponed.any():
+            warm_start = warm_start._replace(age=np.where(postponed, before.age, warm_start.age))
+        if refit_every > 1:
+            whole = warm_start if chosen is groups else groups.warm_start.with_rows(served.rows, warm_start)
+            self._last = window.stamp, groups._replace(warm_start=whole)
+        return _by_region(found, chosen.region, len(window.region))
 
     @property
     def alarm(self) -> str:
@@ -96,8 +109,8 @@ def _shift(window: Window, corners: Floats, passed: int) -> Floats:
 
 
 def _by_region(found: Sequence[RegionTargets], region: Ints, regions: int) -> list[RegionTargets]:
-    """Join the targets of groups by region; region (G,): each group's region, ascending."""
+    """Join the targets of groups by region, none for a region without a group; region (G,): of each group, ascending."""
     each: list[list[RegionTargets]] = [[] for _ in range(regions)]
     for targets, k in zip(found, region.tolist(), strict=True):
         each[k].append(targets)
-    return [parts[0] if len(parts) == 1 else RegionTargets.joined(parts) for parts in each]
+    return [RegionTargets.joined(parts) if len(parts) > 1 else (parts or [NO_TARGETS])[0] for parts in each]

@@ -46,6 +46,13 @@ class WarmStart(NamedTuple):
         columns: tuple[Any, ...] = tuple(np.concatenate(pair) for pair in zip(self, others, strict=True))
         return WarmStart(*columns)
 
+    def with_rows(self, which: Ints, others: WarmStart) -> WarmStart:
+        """Replace these rows by the rows of others, one each."""
+        columns: list[Any] = [column.copy() for column in self]
+        for column, new in zip(columns, others, strict=True):
+            column[which] = new
+        return WarmStart(*columns)
+
     def targets(self, row: int) -> Floats:
         """(K, 5): the likeliest solution of one row."""
         best = self.best[row]

@@ -7,6 +7,7 @@ from typing import Protocol
 from irst_stream.fit.fitter import Fitter
 from irst_stream.fit.region_fits import RegionFits
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets, gather
+from irst_stream.fit.work_budget import FitBudget
 from irst_stream.optics import FineGrid
 from irst_stream.resolve.cells import read_cells, read_peaks
 from irst_stream.resolve.choose import choose
@@ -31,6 +32,10 @@ class Resolver(Protocol):
     def watch(self) -> PsfWatch | None:
         """What the sensor's targets say of its PSF; None without a fit."""
 
+    @property
+    def budget(self) -> FitBudget | None:
+        """What the fits of a window may take; None without a fit."""
+
     def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:
         """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
 
@@ -45,6 +50,11 @@ class FitResolver:
     def alarm(self) -> str:
         """A failure of the fit and its fallback, in one line; "" while there is none."""
         return self._fits.alarm
+
+    @property
+    def budget(self) -> FitBudget:
+        """What the fits of a window may take."""
+        return self._fits.budget
 
     def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:  # noqa: ARG002, no network, no outputs
         """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
@@ -76,6 +86,11 @@ class NetworkResolver:
     def alarm(self) -> str:
         """A failure of the fit and its fallback, in one line; "" while there is none."""
         return "" if self._fits is None else self._fits.alarm
+
+    @property
+    def budget(self) -> FitBudget | None:
+        """What the fits of a window may take; None without a fit."""
+        return None if self._fits is None else self._fits.budget
 
     def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:
         """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""

@@ -21,7 +21,7 @@ AT_ONCE = TrackSettings(false_tracks_h=1e8)  # confirmed at the first detection
 class BrightestPixel:
     """A resolver whose only detection is the brightest pixel."""
 
-    alarm, watch = "", None
+    alarm, watch, budget = "", None, None
 
     def __call__(self, window, _):
         image = window.patches[0, 0]
@@ -115,7 +115,7 @@ def test_a_pose_that_cannot_be_used_is_counted():
 class Crowd:
     """A resolver that finds forty targets in one place."""
 
-    alarm = ""
+    alarm, budget = "", None
 
     def __call__(self, window, _):
         xy = 5 + np.random.default_rng(window.stamp.index).uniform(0, 1, (40, 2))

@@ -1,5 +1,7 @@
 """Warm-started fits of regions: as good as from scratch, and no warm start where the last window is of no use."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from irst_stream.fit.fitter import Fitter
 from irst_stream.fit.region_fits import RegionFits
 from irst_stream.fit.region_targets import NO_TARGETS
 from irst_stream.fit.settings import FitSettings
+from irst_stream.fit.work_budget import MAX_WAIT
 from irst_stream.optics import render
 from irst_stream.types import Window, at_rest
 
@@ -177,3 +180,24 @@ def test_a_width_that_was_found_is_kept_until_the_next_fit_from_scratch():
         assert len(away) == 2
         assert away.max() < 0.08
         assert found.score.min() > 0.8
+
+
+def test_a_region_that_was_left_out_goes_on_from_where_it_was():
+    """Two regions of which one is served at a time: what is found is what was there, on the moved places."""
+    fitter = Fitter(FitSettings(refit_every=8, **SETTINGS))
+    fits, whole = RegionFits(fitter), RegionFits(fitter)
+    counts, errors = np.zeros(2, int), []
+    for k, window in enumerate(windows(40)):
+        fits.budget.allowed_s = math.inf if k < 4 else 1e-9
+        found, full = (fit(window, 2 * [NO_TARGETS]) for fit in (fits, whole))
+        for region, (some, expected) in enumerate(zip(found, full, strict=True)):
+            if len(some.xy):
+                counts[region] += 1
+                if len(some.xy) == len(expected.xy):
+                    nearest = np.linalg.norm(some.xy[:, None] - expected.xy, axis=2).min(axis=1)
+                    errors += nearest.tolist()
+    assert counts.sum() == 2 * 4 + 36
+    assert counts.min() >= 36 // (MAX_WAIT + 1)
+    assert np.median(errors) < 0.05
+    assert fits.budget.put_off["unserved"] == 36
+    assert fits.budget.put_off["postponed"] > 0
