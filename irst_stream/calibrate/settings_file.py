@@ -219,8 +219,8 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
     yield f"sigma_px = {p.sigma_px}  # of the matched filter"
     yield f"min_snr = {p.min_snr:g}  # {_threshold_words(c)}"
     yield f"false_alarms = {p.false_alarms:g}"
-    if p.min_height:
-        yield f"min_height = {p.min_height:g}  # much of what stands out is no point, but edges and lines"
+    if p.min_contrast:
+        yield f"min_contrast = {p.min_contrast:g}  # much of what stands out is no point, but edges and lines; not measured"
     if not c.unrelated:
         yield "tracked_share = 0.6"
     if p.min_noise_dn:

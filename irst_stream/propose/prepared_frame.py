@@ -21,7 +21,8 @@ class PreparedFrame:
 
     light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
     deviation about the background. min_noise: DN, the noise of the numbers' own rounding. place: x, y px of any still
-    object, whole, from where the sensor saw it first.
+    object, whole, from where the sensor saw it first. contrast (H, W): see local_contrast, in standard deviations over the
+    frame; None where it is not searched.
     """
 
     light: Float32Image
@@ -29,6 +30,7 @@ class PreparedFrame:
     noise: Float32Image
     min_noise: float
     place: tuple[int, int] = (0, 0)
+    contrast: Float32Image | None = None
 
 
 def seen_from(prepared: PreparedFrame, other: PreparedFrame) -> Float32Image:

@@ -35,9 +35,9 @@ from irst_stream.propose.compiled import (
     apply_filter,
     cut_patches,
     find_outliers,
-    heights_above_surroundings,
     is_dark_rim,
     light_centroids,
+    local_contrast,
     local_maxima,
     mean_light,
     peak_strengths,
@@ -62,6 +62,9 @@ PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the coun
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
 PEAKS_PER_REGION, MIN_PEAKS = 4, 300  # of each filter and frame, where the settings leave their number open
 TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
+CONTRAST_PEAK_PX = 7  # side of the square in which a peak of contrast is the highest
+DARK_PERCENT, BRIGHT_PERCENT = 1.0, 99.9  # of the pixels: levels that are taken for the darkest and the brightest
+LEAST_LEVEL = 0.02  # of the range between: added to all levels, so that dark pixels' noise is no contrast
 TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
 
 
@@ -202,7 +205,8 @@ class Proposer:
         known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
         outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
         light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
-        return PreparedFrame(light, background, noise, min_noise, self._place)
+        contrast = self._contrast(pixels, light) if self.settings.min_contrast else None
+        return PreparedFrame(light, background, noise, min_noise, self._place, contrast)
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.
@@ -211,13 +215,12 @@ class Proposer:
         fainter targets as long as these move by less than their own width, about a pixel, from the first frame to the last.
         """
         light, share = self._average(prepared, neighbours)
-        min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
-        wide = self._search(light, 0, min_noise, share)
-        has_clouds = not self._knows_clutter and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
-        searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
-        allowed = self.settings.false_alarms / len(searches)
+        if prepared.contrast is not None:
+            searches, thresholds = [self._search_contrast(prepared.contrast)], [1.0]
+        else:
+            min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
+            searches, thresholds = self._search_filtered(light, min_noise, share)
         held = self.settings.tracked_share
-        thresholds = [self._raised_threshold(found.dips, allowed) for found in searches]
         kept = [p.above(limit, held * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
@@ -230,8 +233,18 @@ class Proposer:
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
         noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
-        strength = strength if self.settings.min_snr else np.full(len(centres), np.nan)
+        strength = strength if self.settings.min_snr or self.settings.min_contrast else np.full(len(centres), np.nan)
         return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
+
+    def _search_filtered(
+        self, light: Float32Image, min_noise: float, share: Float32Image | None
+    ) -> tuple[list[_FilterPeaks], list[float]]:
+        """Search light (H, W) DN by the wide filter, and where there are clouds by the tight one too; with thresholds."""
+        wide = self._search(light, 0, min_noise, share)
+        has_clouds = not self._knows_clutter and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
+        allowed = self.settings.false_alarms / len(searches)
+        return searches, [self._raised_threshold(found.dips, allowed) for found in searches]
 
     def _raised_threshold(self, dips: Floats, allowed: float) -> float:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
@@ -277,6 +290,19 @@ class Proposer:
         """Return the flat indices, ascending, of the pixels that exceed limit times the noise, up or down."""
         return self._indices[: find_outliers(image, *noise, np.float32(limit), self._indices)].copy()
 
+    def _contrast(self, pixels: Pixels, light: Float32Image) -> Float32Image:
+        """Return the local contrast (H, W) of a frame in standard deviations, all 0 for one without contrast.
+
+        light (H, W) DN: of its pixels, NaN at bad ones, which count as dark.
+        """
+        levels = np.where(np.isnan(light), np.nan, pixels).astype(np.float32)
+        dark, bright = np.nan_to_num(np.nanpercentile(levels, (DARK_PERCENT, BRIGHT_PERCENT)))
+        least = max(LEAST_LEVEL * (bright - dark), MIN_NOISE)
+        image = np.nan_to_num(np.maximum(levels - np.float32(dark), 0)) + np.float32(least)
+        contrast = np.empty(self._shape, np.float32)
+        local_contrast(image, contrast)
+        return contrast / np.float32(max(float(contrast.std()), MIN_NOISE))
+
     def filter(self, light: Float32Image, number: int, response: Float32Image) -> None:
         """Fill response (H, W) with light (H, W) DN, filtered by the wide filter, number 0, or the tight one, 1."""
         apply_filter(light, *self._filters[number], response)
@@ -309,9 +335,6 @@ class Proposer:
         used = self._most_important(at, snrs)
         left_out, at, snrs = len(at) - len(used), at[used], snrs[used]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
-        if self.settings.min_height > 0:
-            high = self._stands_out(light, at, rises)
-            at, strength, rises = at[high], strength[high], rises[high]
         dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
         return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
@@ -327,10 +350,16 @@ class Proposer:
         important = np.where(_is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
         return np.sort(np.argpartition(-important, most)[:most])
 
-    def _stands_out(self, light: Float32Image, at: Ints, rises: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tell which peaks, and dips where not rises, at flat indices (K,) stand out from all their surroundings."""
-        above, below = (heights_above_surroundings(light, at, sign) for sign in (1.0, -1.0))
-        return np.asarray(np.where(rises, above, below) >= self.settings.min_height)
+    def _search_contrast(self, contrast: Float32Image) -> _FilterPeaks:
+        """Return the peaks of a frame's local contrast (H, W), their strength in units of the threshold."""
+        contrast = contrast.copy()
+        contrast.ravel()[self._excluded_at] = 0
+        highest = cv2.dilate(contrast, np.ones((CONTRAST_PEAK_PX, CONTRAST_PEAK_PX), np.uint8))
+        at = np.flatnonzero((contrast == highest) & (contrast > self.settings.tracked_share * self.settings.min_contrast))
+        used = self._most_important(at, contrast.ravel()[at])
+        strength = contrast.ravel()[at[used]].astype(np.float64) / self.settings.min_contrast
+        xy = _to_xy(at[used], self._shape[1]).astype(np.float64)
+        return _FilterPeaks(xy, strength, np.zeros(0), len(at) - len(used))
 
     def _average(
         self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame]
@@ -352,7 +381,8 @@ def warm_up() -> None:
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
-        proposer = Proposer(ProposeSettings(min_height=0.1), pixels.shape)
+        Proposer(ProposeSettings(min_contrast=20.0, average=1), pixels.shape).prepare(pixels)
+        proposer = Proposer(ProposeSettings(), pixels.shape)
         prepared = proposer.prepare(pixels)
         for neighbours in (0, 2, 4):
             found = proposer.propose(prepared, neighbours * [prepared])

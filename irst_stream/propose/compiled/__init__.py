@@ -13,6 +13,7 @@ from irst_stream.propose.compiled.clutter import (
     subtract_clutter,
     whiten_response,
 )
+from irst_stream.propose.compiled.contrast import local_contrast
 from irst_stream.propose.compiled.filters import (
     FILTER_RADIUS,
     SD_PER_MEAN_ABS,
@@ -29,7 +30,6 @@ from irst_stream.propose.compiled.places import (
     neighbour_deficits,
     select_regions,
 )
-from irst_stream.propose.compiled.surroundings import heights_above_surroundings
 
 __all__ = [
     "DEFICIT_ALLOWANCE",
@@ -43,12 +43,12 @@ __all__ = [
     "clipped_squares",
     "cut_patches",
     "find_outliers",
-    "heights_above_surroundings",
     "interpolate_map",
     "is_dark_rim",
     "learn_clutter",
     "learn_levels",
     "light_centroids",
+    "local_contrast",
     "local_maxima",
     "mean_light",
     "neighbour_deficits",

@@ -1,0 +1,96 @@
+"""The search by local contrast: points among edges, lines and bright ground, in single images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irst_stream.errors import UsageError
+from irst_stream.point_spread import gaussian
+from irst_stream.propose.compiled import local_contrast
+from irst_stream.propose.proposer import Proposer
+from irst_stream.propose.settings import ProposeSettings, check_search
+
+SETTINGS = ProposeSettings(sigma_px=0.8, average=1, min_contrast=20.0)
+SHAPE = (120, 160)
+
+
+def contrast_of(image):
+    out = np.empty(image.shape, np.float32)
+    local_contrast(image.astype(np.float32), out)
+    return out
+
+
+def by_hand(image, y, x):
+    """The definition, at one pixel away from the border."""
+    best = 0.0
+    for side, few, many in ((3, 2, 4), (5, 5, 9), (7, 9, 16)):
+
+        def brightest(r, c, count, half=side // 2):
+            return np.sort(image[r - half : r + half + 1, c - half : c + half + 1].ravel())[::-1][:count].mean()
+
+        about = max(brightest(y + dr, x + dc, many) for dr in (-side, 0, side) for dc in (-side, 0, side) if dr or dc)
+        best = max(best, (brightest(y, x, few) - about) / np.sqrt(about))
+    return best
+
+
+def test_contrast_is_what_it_is_said_to_be():
+    image = np.random.default_rng(1).uniform(10, 50, (40, 50))
+    found = contrast_of(image)
+    for y, x in ((20, 20), (15, 33), (25, 12)):
+        assert found[y, x] == pytest.approx(by_hand(image, y, x), rel=1e-4, abs=1e-5)
+
+
+def landscape(seed, amplitude=120.0):
+    """Bright ground with bars and an edge below a dark sky, and one target in the sky: image, x, y."""
+    rng = np.random.default_rng(seed)
+    image = np.full(SHAPE, 30.0)
+    image[70:] = 150
+    for _ in range(15):
+        y, x = rng.integers(74, 115), rng.integers(5, 130)
+        image[y : y + 2, x : x + rng.integers(8, 25)] += rng.uniform(20, 60)
+    at = rng.uniform((20, 15), (140, 55))
+    image += gaussian(0.9).render(at[None], np.full(1, amplitude * 6), SHAPE)
+    return np.clip(np.rint(image + rng.normal(0, 2, SHAPE)), 0, 255).astype(np.uint8), at
+
+
+def test_a_target_in_the_sky_is_found_and_the_ground_is_not():
+    found, false = 0, 0
+    for seed in range(10):
+        image, at = landscape(seed)
+        proposer = Proposer(SETTINGS, SHAPE)
+        places = proposer.propose(proposer.prepare(image)).centres
+        near = np.hypot(*(places - at).T) < 1.0
+        found, false = found + near.any(), false + (~near).sum()
+    assert found == 10
+    assert false <= 2
+
+
+def test_a_straight_edge_has_no_contrast():
+    image = np.full((40, 40), 20.0)
+    image[:, 20:] = 90
+    assert contrast_of(image).max() == 0
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_a_blank_image_gives_nothing(value):
+    proposer = Proposer(SETTINGS, SHAPE)
+    assert len(proposer.propose(proposer.prepare(np.full(SHAPE, value, np.uint8))).centres) == 0
+
+
+def test_bad_pixels_and_excluded_ones_are_no_targets():
+    image, at = landscape(3)
+    x, y = np.rint(at).astype(int)
+    dead = image.astype(np.float32)
+    dead[10, 100] = np.nan
+    corners = ((x - 9, y - 9), (x + 9, y - 9), (x + 9, y + 9), (x - 9, y + 9))
+    for settings, expected in ((SETTINGS, True), (replace(SETTINGS, exclude=(corners,)), False)):
+        proposer = Proposer(settings, SHAPE)
+        places = proposer.propose(proposer.prepare(dead)).centres
+        assert bool((np.hypot(*(places - at).T) < 1).any()) is expected
+        assert not (np.hypot(*(places - (100, 10)).T) < 3).any()
+
+
+def test_it_searches_single_frames_alone():
+    with pytest.raises(UsageError, match=r"propose.average: expected 1 with min_contrast, got 3"):
+        check_search(replace(SETTINGS, average=3))
