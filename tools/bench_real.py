@@ -3,11 +3,13 @@
 Run it with .venv/bin/python tools/bench_real.py [FOLDER]. FOLDER (default: shared/real beside the checkout) holds, at any
 depth, clips NAME.mp4 with boxes NAME.boxes.csv, and star fields NAME.npy with truth NAME.truth.jsonl; stacks *_pairs.npy of
 small images are answered by the calibration of the field beside them. For each clip: irst-stream calibrate, irst-stream
-replay with what that wrote, irst-stream score; nothing is set by hand. Prints one row a clip and their mean, and writes
+replay with what that wrote, irst-stream score; nothing is set by hand. Every 16th frame of all clips together is one
+folder of single images, answered with --single. Prints one row a clip, their mean, the single images and the fields; writes
 out/bench_real.json.
 """
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -19,14 +21,17 @@ from pathlib import Path
 from subprocess import run
 from typing import Any
 
+import cv2
 import numpy as np
 from bench_data import describe_machine
 
+from irst_stream.io.files import open_source
 from irst_stream.score.cso_map import cso_map
 
 OUT = Path("out/bench_real.json")
 REAL = Path(__file__).parents[2] / "shared" / "real"
 RADIUS_PX = 3.0
+STILL_STRIDE = 16  # frames of a clip from one single image to the next
 COLUMNS = ("found", "false", "one", "auc", "tracked", "one_id", "false_tracks", "p50_ms", "p99_ms", "calibrate_s")
 ONE_CORE = os.environ | {"OMP_NUM_THREADS": "1"}
 STAR_PX, ALONE_PX = 1.0, 2.0  # a star is found within the first, and is one star if nothing else is within the second
@@ -66,6 +71,30 @@ def bench_clip(clip: Path, truth: Path, folder: Path) -> dict[str, float]:
     held = json.loads(scores.read_text())["scores"]["holding"]["box"]
     row |= {"tracked": held["tracked"], "one_id": held["one_id"], "false_tracks": held["false_per_frame"]}
     return {name: np.nan if value is None else float(value) for name, value in row.items()}
+
+
+def bench_stills(clips: Iterable[Path], folder: Path) -> dict[str, float]:
+    """Take single frames out of labelled clips; calibrate on them all, answer and score each by itself."""
+    stills, truth = folder / "stills", folder / "stills.coco.json"
+    stills.mkdir()
+    images, boxes = [], []
+    for clip in clips:
+        with clip.with_suffix(".boxes.csv").open() as file:
+            box_of = {int(row["frame"]): row for row in csv.DictReader(file)}
+        for number, frame in enumerate(open_source(clip)):
+            if number % STILL_STRIDE == STILL_STRIDE // 2 and number in box_of:
+                name = f"{clip.stem}_{number:04d}.png"
+                cv2.imwrite(str(stills / name), frame.pixels)
+                images.append({"id": len(images), "file_name": name})
+                box = [float(box_of[number][key]) for key in "xywh"]
+                boxes.append({"image_id": images[-1]["id"], "bbox": box})
+    truth.write_text(json.dumps({"images": images, "annotations": boxes, "categories": []}))
+    config, found, scores = folder / "singles.toml", folder / "stills.jsonl", folder / "stills.json"
+    irst_stream("calibrate", stills, "--single", "--output", config)
+    irst_stream("replay", stills, "--single", "--config", config, "--detections", found)
+    irst_stream("score", found, truth, "--radius", RADIUS_PX, "--json", scores)
+    hits = json.loads(scores.read_text())["scores"]["hits"]["box"]
+    return {"images": len(images), **{name: hits[name] for name in ("found", "false_per_frame", "exactly_one", "roc_area")}}
 
 
 def answers(path: Path) -> list[np.ndarray]:
@@ -133,13 +162,16 @@ def main() -> None:
         raise SystemExit(f"{folder}: expected clips NAME.mp4 with NAME.boxes.csv, or fields NAME.npy with NAME.truth.jsonl")
     with tempfile.TemporaryDirectory() as made:
         rows = {clip.stem: bench_clip(clip, clip.with_suffix(".boxes.csv"), Path(made)) for clip in clips}
+        stills = bench_stills(clips, Path(made)) if clips else {}
         stars = {field.stem: bench_field(field, Path(made)) for field in fields}
     if rows:
         print_clips(rows)
-    for name, row in stars.items():
+    for name, row in {"single images": stills, **stars}.items():
         print(name, ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps({"machine": describe_machine(), "clips": rows, "stars": stars}, indent=1) + "\n")
+    OUT.write_text(
+        json.dumps({"machine": describe_machine(), "clips": rows, "stills": stills, "stars": stars}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
