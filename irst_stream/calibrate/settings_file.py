@@ -10,10 +10,11 @@ import numpy as np
 
 from irst_stream.calibrate.calibration import MIN_CLUTTER_FRAMES, MIN_SNR, Calibration
 from irst_stream.calibrate.frame_rate import FrameRate
+from irst_stream.calibrate.psf import PsfFigures
 from irst_stream.calibrate.scene import GROUP_PX, PlatformFigures
 from irst_stream.point_spread import PointSpread
 
-__all__ = ["Origin", "Tables", "warnings_of", "write_settings"]
+__all__ = ["Origin", "Tables", "places_of", "warnings_of", "write_settings"]
 
 COAST_S = 1.0  # of a track: long coasting holds identities in clutter
 CLUTTER_MEMORY_S = 60.0
@@ -70,8 +71,12 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
         )
     elif c.psf.used < MIN_SPOTS_FOR_GROUPS:
         yield f"PSF: rests on {c.psf.used} spots only"
-    if c.psf is not None and math.isfinite(c.psf.over_field) and abs(c.psf.over_field) > FIELD_CHANGE:
-        yield f"PSF: its width changes by {c.psf.over_field:+.0%} from the frame's middle to its border; one PSF serves all"
+    changes = c.psf is not None and math.isfinite(c.psf.over_field) and abs(c.psf.over_field) > FIELD_CHANGE
+    if c.psf is not None and changes and c.psf.field.is_uniform:
+        yield (
+            f"PSF: its width changes by {c.psf.over_field:+.0%} from the frame's middle to its border; one PSF serves all, "
+            "since too few spots, or too unevenly spread, tell it from place to place"
+        )
     if not c.unrelated and not c.platform.still:
         yield (
             f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is "
@@ -89,6 +94,14 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
         yield f"speeds: no target was seen to move; {UNKNOWN_SPEED_PX:g} px a frame is assumed"
     if c.graphics.share > MUCH_MASKED:
         yield f"mask: {c.graphics.share:.0%} of the frame is burnt-in graphics or border; look at the report"
+
+
+def places_of(psf: PsfFigures) -> str:
+    """How a PSF that was measured at several places changes, and what that is worth."""
+    nodes = [node for row in psf.field.psfs for node in row]
+    low, high = min(node.sigma for node in nodes), max(node.sigma for node in nodes)
+    kind, places = "table" if psf.measured else "Gaussian", f"{len(psf.field.columns)} x {len(psf.field.rows)} places"
+    return f"a {kind} at each of {places}, {low:.2f} to {high:.2f} px wide; misfit {psf.gain:.0%} of that of one PSF"
 
 
 def write_settings(c: Calibration, origin: Origin, tables: Tables, version: str) -> str:
@@ -173,7 +186,9 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
     else:
         psf, error = c.psf.psf, round(c.psf.error, 3)
         width = f"{psf.sigma_x:.2f} x {psf.sigma_y:.2f} px"
-        if psf_table:
+        if psf_table and not c.psf.field.is_uniform:
+            yield f'psf_table = "{psf_table}"  # {places_of(c.psf)}'
+        elif psf_table:
             misfits = f"{c.psf.misfits[1]:.1%} of the peak against {c.psf.misfits[0]:.1%} of a Gaussian's"
             yield f'psf_table = "{psf_table}"  # {width}, from {c.psf.used} spots; misfit {misfits}, on spots held out'
         sure = f"sure to {max(100 * c.psf.spread / math.sqrt(c.psf.used), 0.1):.1f} %, by their scatter"

@@ -54,11 +54,10 @@ def test_a_fit_on_a_gpu_is_refused_where_there_is_none(monkeypatch):
 
 
 def test_settings_that_the_fit_on_a_gpu_lacks_are_refused():
-    config = Config(fit_on="gpu", fit=FitSettings(min_spacing_px=0.5, sigma_doubt=0.1, axis_ratio=1.2, extended_odds=0.1))
+    config = Config(fit_on="gpu", fit=FitSettings(min_spacing_px=0.5, sigma_doubt=0.1, extended_odds=0.1))
     with pytest.raises(UsageError, match="are known to the CPU alone") as refused:
         build_pipeline(config)
     assert "fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0" in str(refused.value)
-    assert "the PSF of fit.psf_table or axis_ratio is known to the CPU alone" in str(refused.value)
     assert "fit.extended_odds: a GPU fits point targets alone; expected 0, got 0.1" in str(refused.value)
 
 
