@@ -159,7 +159,7 @@ def error_and_right_number(settings, corners, images, xy):
 def test_a_field_that_changes_is_fitted_better_with_the_psf_of_each_place(field, tmp_path):
     write_psf(tmp_path / "field.npz", field)
     write_psf(tmp_path / "one.npz", uniform(field.middle))
-    regions = pairs_over_the_field(field, 30, seed=3)
+    regions = pairs_over_the_field(field, 20, seed=3)
     known = {**UNKNOWN_LIGHT, "sigma_doubt": 0.0}
     error, right = error_and_right_number(FitSettings(psf_table=str(tmp_path / "field.npz"), **known), *regions)
     other_error, other_right = error_and_right_number(FitSettings(psf_table=str(tmp_path / "one.npz"), **known), *regions)

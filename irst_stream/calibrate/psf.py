@@ -6,7 +6,6 @@ Where it changes over the field and there are spots enough everywhere, it is mea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
 from irst_stream.fit.settings import FLAT_ERROR
-from irst_stream.point_spread import PointSpread, gaussian, tabulated
+from irst_stream.point_spread import PointSpread, gaussian, gaussian_of, tabulated
 from irst_stream.psf_field import PsfField, uniform
 from irst_stream.types import Floats
 
@@ -33,6 +32,8 @@ ERROR_QUANTILE = 0.85  # of the spots' errors: more than the typical one, since 
 MIN_GAIN = 0.9  # a table, or a PSF that changes over the field, must lower the held-out misfit to this share
 GRID = 3  # places a side
 MIN_PLACE_SPOTS, MIN_PLACE_TABLE_SPOTS = 12, 50  # of each place, for a Gaussian and for a table
+MIN_FIELD_MISFIT = 0.005  # of the peak: a PSF that leaves less is good enough for the whole field
+CHANGE_ERRORS, MIN_CHANGE = 4.0, 0.06  # standard errors, and share of the second moments, by which places must differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,25 +98,54 @@ def _measure_field(spots: Spots, bright: Spots, one: PointSpread, shape: tuple[i
     height, width = shape
     columns, rows = ((np.arange(GRID) + 0.5) * side / GRID - 0.5 for side in (width, height))
     best, gain = uniform(one), MIN_GAIN
-    for seen, least, of in ((spots, MIN_PLACE_SPOTS, _gaussian_of), (bright, MIN_PLACE_TABLE_SPOTS, _table_of)):
-        cells = np.minimum((seen.place + 0.5) * GRID // np.array([width, height]), GRID - 1).astype(int) @ (1, GRID)
-        if np.bincount(cells, minlength=GRID**2).min() < least:
+    if not _changes(spots, columns, rows):
+        return best, 1.0
+    for seen, least, of in ((spots, MIN_PLACE_SPOTS, _gaussians_of), (bright, MIN_PLACE_TABLE_SPOTS, _tables_of)):
+        if not len(seen) or np.bincount(_cells_of(seen, columns, rows), minlength=GRID**2).min() < least:
             continue
         even = np.arange(len(seen)) % 2 == 0
-        half = PsfField(columns, rows, _grid_of(of, seen.of(even), cells[even]))
         held_out = seen.of(~even)
-        ratio = _misfit(held_out, half) / max(_misfit(held_out, uniform(one)), 1e-9)
-        if ratio < gain:
-            best, gain = PsfField(columns, rows, _grid_of(of, seen, cells)), ratio
+        misfits = [_misfit(held_out, field) for field in (of(seen.of(even), columns, rows), uniform(one))]
+        if misfits[1] > MIN_FIELD_MISFIT and misfits[0] < gain * misfits[1]:
+            best, gain = of(seen, columns, rows), misfits[0] / misfits[1]
     return best, 1.0 if best.is_uniform else gain
 
 
-def _grid_of(
-    of: Callable[[Spots], PointSpread], spots: Spots, cells: NDArray[np.int64]
-) -> tuple[tuple[PointSpread, ...], ...]:
-    """The PSF of the spots of each cell, by rows of cells; cells (K,): of each spot."""
-    each = [of(spots.of(cells == k)) for k in range(GRID**2)]
-    return tuple(tuple(each[GRID * r : GRID * (r + 1)]) for r in range(GRID))
+def _cells_of(spots: Spots, columns: Floats, rows: Floats) -> NDArray[np.int64]:
+    """(K,): the number of the grid's place that is nearest to each spot."""
+    x, y = (np.abs(spots.place[:, axis, None] - line).argmin(axis=1) for axis, line in enumerate((columns, rows)))
+    return np.asarray(y * len(columns) + x, np.int64)
+
+
+def _changes(spots: Spots, columns: Floats, rows: Floats) -> bool:
+    """Tell whether the spots' moments differ from place to place by more than their scatter and by a share that counts."""
+    cells = _cells_of(spots, columns, rows)
+    if np.bincount(cells, minlength=GRID**2).min() < MIN_PLACE_SPOTS:
+        return False
+    moments = spots.axes / np.median(spots.axes[:, [0, 2]].sum(axis=1) / 2)
+    scatter = 1.4826 * np.median(np.abs(moments - np.median(moments, axis=0)), axis=0)
+    for k in range(GRID**2):
+        own = moments[cells == k]
+        change = np.abs(np.median(own, axis=0) - np.median(moments, axis=0))
+        if (change > np.maximum(CHANGE_ERRORS * 1.2533 * scatter / math.sqrt(len(own)), MIN_CHANGE)).any():
+            return True
+    return False
+
+
+def _gaussians_of(spots: Spots, columns: Floats, rows: Floats) -> PsfField:
+    """Gaussians at the places, whose second moments, interpolated, are nearest to those of the spots."""
+    hats = [np.stack([np.interp(spots.place[:, axis], line, unit) for unit in np.eye(len(line))], 1)
+            for axis, line in enumerate((columns, rows))]  # fmt: skip
+    shares = (hats[1][:, :, None] * hats[0][:, None, :]).reshape(len(spots), -1)
+    moments = np.linalg.lstsq(shares, spots.axes, rcond=None)[0].reshape(len(rows), len(columns), 3)
+    return PsfField(columns, rows, tuple(tuple(map(gaussian_of, row)) for row in moments))
+
+
+def _tables_of(spots: Spots, columns: Floats, rows: Floats) -> PsfField:
+    """The tables of the spots that are nearest to each place."""
+    cells, count = _cells_of(spots, columns, rows), len(columns)
+    each = [_table_of(spots.of(cells == k)) for k in range(count * len(rows))]
+    return PsfField(columns, rows, tuple(tuple(each[count * r : count * (r + 1)]) for r in range(len(rows))))
 
 
 def _table_of(spots: Spots) -> PointSpread:

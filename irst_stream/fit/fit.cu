@@ -155,16 +155,6 @@ DEVICE void copy(const REAL *from, REAL *to, int count) {
   for (int i = LANE; i < count; i += LANES) to[i] = from[i];
 }
 
-DEVICE void erf_and_density(REAL u, REAL *erf_u, REAL *density) {
-  if (u > ERF_CUTOFF) {
-    *erf_u = R(1.0), *density = R(0.0);
-  } else if (u < -ERF_CUTOFF) {
-    *erf_u = R(-1.0), *density = R(0.0);
-  } else {
-    *erf_u = MATH(erf)(u), *density = MATH(exp)(-u * u);
-  }
-}
-
 /* A target's place along an axis, 0 for x, in a frame. */
 DEVICE REAL centre_of(Job job, const REAL *p, int t, int k, int axis) {
   return p[PARAMETERS * k + axis] + p[PARAMETERS * k + 2 + axis] * job.region->times[t] + job.region->shifts[t][axis];
@@ -192,6 +182,16 @@ NOINLINE void fill_profiles(Job job, const REAL *p, int targets, int frames) {
   SYNC();
 }
 #else
+DEVICE void erf_and_density(REAL u, REAL *erf_u, REAL *density) {
+  if (u > ERF_CUTOFF) {
+    *erf_u = R(1.0), *density = R(0.0);
+  } else if (u < -ERF_CUTOFF) {
+    *erf_u = R(-1.0), *density = R(0.0);
+  } else {
+    *erf_u = MATH(erf)(u), *density = MATH(exp)(-u * u);
+  }
+}
+
 /* Fills work's share and slope: the pixel profiles of all targets along both axes in the first frames. */
 NOINLINE void fill_profiles(Job job, const REAL *p, int targets, int frames) {
   for (int i = LANE; i < frames * targets * (AXIS_PIXELS + 2); i += LANES) {
