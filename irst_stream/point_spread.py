@@ -24,6 +24,7 @@ REACH_SIGMAS, REACH_PX = 6.0, 1.0  # half side of such a table
 GAUSS_NODES = 8  # of the quadrature that integrates a rotated Gaussian over a pixel along y
 TERM_TOLERANCE = 1e-3  # of the peak: terms that add less everywhere are left out
 TERM_GROUP, MAX_TERMS = 4, 8  # compiled code adds terms by fours
+SPARE_TERMS, POWER_STEPS = 4, 2  # of the subspace iteration that finds the terms
 PIXEL_VARIANCE = 1 / 12  # px^2: by which integration over a pixel widens a PSF
 SAME_WIDTH = 1e-3  # relative: widths in settings have some three digits
 
@@ -72,7 +73,7 @@ class PointSpread:
         """The table as a sum of products; no terms for a Gaussian along the axes."""
         if not self.table.size:
             return SeparableTerms(np.zeros((0, 1, 4)), np.zeros((0, 1, 4)), 0.0, 1)
-        left, strength, right = np.linalg.svd(self.table)
+        left, strength, right = _leading_terms(self.table)
         size = strength * np.abs(left).max(0) * np.abs(right).max(1)
         needed = int((size > TERM_TOLERANCE * self.table.max()).sum())
         kept = min(max(-(-needed // TERM_GROUP), 1) * TERM_GROUP, MAX_TERMS)
@@ -173,6 +174,22 @@ def _rotated_gaussian(long: float, short: float, angle: float, half: int) -> Flo
     within = below[..., OVERSAMPLING:] - below[..., :-OVERSAMPLING]
     density = np.exp(-0.5 * y**2 / yy) / math.sqrt(2 * math.pi * yy) * weights / 2
     return np.asarray(np.einsum("ya,yax->yx", density, within))
+
+
+def _leading_terms(table: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the largest singular values of a table (N, N) with their vectors: (N, K), (K,), (K, N), falling.
+
+    By subspace iteration, whose matrices are so small that no BLAS spreads them over threads: on a busy machine these wait
+    for each other, and a PSF that changes over the field needs many tables.
+    """
+    count = min(MAX_TERMS + SPARE_TERMS, len(table))
+    space = np.random.default_rng(0).standard_normal((len(table), count))
+    for _ in range(POWER_STEPS):
+        space = np.linalg.qr(np.einsum("ij,jk->ik", table, space))[0]
+        space = np.linalg.qr(np.einsum("ji,jk->ik", table, space))[0]
+    space = np.linalg.qr(np.einsum("ij,jk->ik", table, space))[0]
+    left, strength, right = np.linalg.svd(np.einsum("ik,ij->kj", space, table), full_matrices=False)
+    return np.asarray(np.einsum("ik,kl->il", space, left)), strength, right
 
 
 def _pieces(profiles: Floats) -> Floats:

@@ -25,7 +25,7 @@ __all__ = ["PsfField", "read_psf", "sensor_psf", "uniform", "write_psf"]
 STEPS = 8  # a cell of the grid: places within a step of each other share a PSF
 MAX_GRID = 9  # places a side
 MAX_SIDE, MAX_OVERSAMPLING = 1001, 64  # of a table in a file
-UNREADABLE = OSError, ValueError, KeyError, EOFError, BadZipFile, ZlibError, NotImplementedError, MemoryError
+UNREADABLE = ValueError, KeyError, EOFError, BadZipFile, ZlibError, NotImplementedError, MemoryError
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +114,10 @@ def read_psf(path: Path) -> PsfField:
         with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
             columns, rows, axes, tables = (np.asarray(file[k], np.float64) for k in ("columns", "rows", "axes", "tables"))
             oversampling = int(file["oversampling"])
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or 'not a PSF that irst-stream calibrate wrote'}") from error
     except UNREADABLE as error:
-        raise FormatError(f"{path}: not a PSF that irst-stream calibrate wrote ({error})") from error
+        raise FormatError(f"{path}: not a PSF that irst-stream calibrate wrote") from error
     fault = _grid_fault(columns, rows, axes) or _table_fault(tables, (*axes.shape[:2],), oversampling)
     if fault:
         raise FormatError(f"{path}: {fault}")

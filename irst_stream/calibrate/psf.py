@@ -18,7 +18,7 @@ from irst_stream.point_spread import PointSpread, gaussian, gaussian_of, tabulat
 from irst_stream.psf_field import PsfField, uniform
 from irst_stream.types import Floats
 
-__all__ = ["PsfFigures", "measure_psf"]
+__all__ = ["PsfFigures", "measure_psf", "refined"]
 
 OVERSAMPLING = 4  # nodes a pixel of a table
 TABLE_RADIUS_PX = 5
@@ -200,7 +200,7 @@ def _core(xy: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.hypot(columns - xy[:, :1, None], rows - xy[:, 1:, None]) <= CORE_PX)
 
 
-def _refined(spots: Spots, field: PsfField) -> tuple[Floats, Floats]:
+def refined(spots: Spots, field: PsfField) -> tuple[Floats, Floats]:
     """Fit place and amplitude of each spot under the PSF of its place: xy (K, 2), model images (K, SIDE, SIDE)."""
     xy, model = spots.xy.copy(), np.empty(spots.patches.shape)
     for psf, rows in field.groups(spots.place):
@@ -212,7 +212,7 @@ def _misfit(spots: Spots, field: PsfField) -> float:
     """Median over spots of the root mean square residual over the core, without noise, of the peak."""
     if not len(spots):
         return math.nan
-    xy, model = _refined(spots, field)
+    xy, model = refined(spots, field)
     core = _core(xy)
     square = ((spots.patches - model) ** 2 * core).sum(axis=(1, 2)) / core.sum(axis=(1, 2)) - spots.rim**2
     return float(np.sqrt(max(np.median(square / spots.peak**2), 0.0)))
@@ -220,7 +220,7 @@ def _misfit(spots: Spots, field: PsfField) -> float:
 
 def _model_error(spots: Spots, field: PsfField) -> float:
     """FitSettings.model_error, from the residuals beyond the noise; see Fitter for how it grows with light."""
-    xy, model = _refined(spots, field)
+    xy, model = refined(spots, field)
     lit = _core(xy)
     excess = ((spots.patches - model) ** 2 - spots.rim[:, None, None] ** 2) * lit
     light = (lit * (np.maximum(model, 0) + FLAT_ERROR**2 * spots.peak[:, None, None])).sum(axis=(1, 2)) * spots.peak

@@ -13,7 +13,7 @@ import numpy as np
 from irst_stream.calibrate.calibration import MIN_SNR, Calibration
 from irst_stream.calibrate.noise import NoiseFigures
 from irst_stream.calibrate.panels import Curve, Panel, chart, encode, grey, heat, image_panel, sheet, strip, text_panel
-from irst_stream.calibrate.psf import PsfFigures, refine
+from irst_stream.calibrate.psf import PsfFigures, refined
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
 from irst_stream.types import Floats
 
@@ -95,7 +95,7 @@ def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
         return [text_panel("Spots", [f"{len(spots)} point-like spots, too few for a PSF; refused: {refused}"])]
     order = np.argsort(-spots.peak / spots.rim)
     chosen = spots.of(order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))])
-    model = refine(chosen.patches, psf.psf, chosen.xy)[2]
+    model = refined(chosen, psf.field)[1]
     peaks = chosen.peak[:, None, None]
     rows = [
         [grey(patch, 0, 1) for patch in chosen.patches / peaks],
@@ -142,7 +142,7 @@ def _profiles(image: Floats) -> Panel:
 
 def _residual_chart(spots: Spots, psf: PsfFigures) -> Panel:
     """Return what the PSF leaves of the spots' light, over the radius: mean and scatter, % of the peak."""
-    xy, _, model = refine(spots.patches, psf.psf, spots.xy)
+    xy, model = refined(spots, psf.field)
     rows, columns = np.indices((SIDE, SIDE))
     radius = np.hypot(columns - xy[:, :1, None], rows - xy[:, 1:, None])
     residual = 100 * (spots.patches - model) / spots.peak[:, None, None]
