@@ -18,7 +18,7 @@ from irst_stream.point_spread import PointSpread, gaussian, gaussian_of, tabulat
 from irst_stream.psf_field import PsfField, uniform
 from irst_stream.types import Floats
 
-__all__ = ["PsfFigures", "measure_psf", "refined"]
+__all__ = ["PsfFigures", "measure_psf", "places_of", "refined"]
 
 OVERSAMPLING = 4  # nodes a pixel of a table
 TABLE_RADIUS_PX = 5
@@ -62,6 +62,14 @@ class PsfFigures:
     def needs_file(self) -> bool:
         """Whether three settings do not say it all."""
         return self.measured or not self.field.is_uniform
+
+
+def places_of(psf: PsfFigures) -> str:
+    """How a PSF that was measured at several places changes, and what that is worth."""
+    nodes = [node for row in psf.field.psfs for node in row]
+    low, high = min(node.sigma for node in nodes), max(node.sigma for node in nodes)
+    kind, places = "table" if psf.measured else "Gaussian", f"{len(psf.field.columns)} x {len(psf.field.rows)} places"
+    return f"a {kind} at each of {places}, {low:.2f} to {high:.2f} px wide; misfit {psf.gain:.0%} of that of one PSF"
 
 
 def measure_psf(spots: Spots, shape: tuple[int, int], *, one_field: bool = True) -> PsfFigures | None:

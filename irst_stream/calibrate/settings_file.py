@@ -10,11 +10,11 @@ import numpy as np
 
 from irst_stream.calibrate.calibration import MIN_CLUTTER_FRAMES, MIN_SNR, Calibration
 from irst_stream.calibrate.frame_rate import FrameRate
-from irst_stream.calibrate.psf import PsfFigures
+from irst_stream.calibrate.psf import places_of
 from irst_stream.calibrate.scene import GROUP_PX, PlatformFigures
 from irst_stream.point_spread import PointSpread
 
-__all__ = ["Origin", "Tables", "places_of", "warnings_of", "write_settings"]
+__all__ = ["Origin", "Tables", "warnings_of", "write_settings"]
 
 COAST_S = 1.0  # of a track: long coasting holds identities in clutter
 CLUTTER_MEMORY_S = 60.0
@@ -94,14 +94,6 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
         yield f"speeds: no target was seen to move; {UNKNOWN_SPEED_PX:g} px a frame is assumed"
     if c.graphics.share > MUCH_MASKED:
         yield f"mask: {c.graphics.share:.0%} of the frame is burnt-in graphics or border; look at the report"
-
-
-def places_of(psf: PsfFigures) -> str:
-    """How a PSF that was measured at several places changes, and what that is worth."""
-    nodes = [node for row in psf.field.psfs for node in row]
-    low, high = min(node.sigma for node in nodes), max(node.sigma for node in nodes)
-    kind, places = "table" if psf.measured else "Gaussian", f"{len(psf.field.columns)} x {len(psf.field.rows)} places"
-    return f"a {kind} at each of {places}, {low:.2f} to {high:.2f} px wide; misfit {psf.gain:.0%} of that of one PSF"
 
 
 def write_settings(c: Calibration, origin: Origin, tables: Tables, version: str) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from irst_stream.calibrate.calibration import Calibration, calibrate
 from irst_stream.calibrate.images import calibrate_images
-from irst_stream.calibrate.settings_file import Origin, Tables, places_of, warnings_of, write_settings
+from irst_stream.calibrate.psf import places_of
+from irst_stream.calibrate.settings_file import Origin, Tables, warnings_of, write_settings
 from irst_stream.commands.console import pluralise, positive_float, positive_int, print_line, show_log, working
 from irst_stream.commands.footage import Footage, read_footage, receive_footage
 from irst_stream.commands.links import add_link_options, add_policy_option, link_fields, validated_link

@@ -7,7 +7,8 @@ import pytest
 
 from irst_stream.calibrate.calibration import calibrate
 from irst_stream.calibrate.frame_rate import FrameRate
-from irst_stream.calibrate.settings_file import Origin, Tables, places_of, warnings_of, write_settings
+from irst_stream.calibrate.psf import places_of
+from irst_stream.calibrate.settings_file import Origin, Tables, warnings_of, write_settings
 from irst_stream.config import parse_config
 from irst_stream.fit.fitter import Fitter
 from irst_stream.fit.patches import Patches
