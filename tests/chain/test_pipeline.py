@@ -69,7 +69,7 @@ def test_a_gpu_takes_a_psf_of_one_place_only(tmp_path):
     write_psf(tmp_path / "lens.psf.npz", field)
     text = 'fit_on = "gpu"\n[fit]\npsf_table = "lens.psf.npz"\nsigma_doubt = 0.0\n'
     (tmp_path / "cam.toml").write_text(text)
-    with pytest.raises(FormatError, match="a PSF that changes over the field, fit.psf_table, is known to the CPU alone"):
+    with pytest.raises(FormatError, match=r"a PSF that changes over the field, fit\.psf_table, is known"):
         read_config(tmp_path / "cam.toml", here=True)
     with pytest.raises(UsageError, match="is known to the CPU alone"):
         build_pipeline(read_config(tmp_path / "cam.toml"))
