@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from irst_stream.chain.front_end import FrontEnd
@@ -19,10 +20,10 @@ from irst_stream.chain.window import Events, WindowBuilder
 from irst_stream.conditioning.nonuniformity import read_correction
 from irst_stream.conditioning.registration import COMPILED as REGISTRATION
 from irst_stream.conditioning.registration import warm_up as warm_up_conditioning
-from irst_stream.config import Config, engine_faults, files_of, gpu_faults, read_config
+from irst_stream.config import Config, engine_faults, field_faults, files_of, gpu_faults, read_config
 from irst_stream.errors import FormatError, UsageError
 from irst_stream.fit.fitter import COMPILED as FIT
-from irst_stream.fit.fitter import Fitter, priors_of
+from irst_stream.fit.fitter import Fitter, priors_of, psf_of
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.registry import open_live_source, open_publisher, open_writer
 from irst_stream.live.memory_file import MemoryFile
@@ -123,12 +124,13 @@ def build_pipeline(
     warm_up_search()
     warm_up_conditioning()
     table = read_correction(Path(config.correct.table)) if config.correct.table else None
+    psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px)
     mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
-        windows = WindowBuilder(config.window, config.propose, min_shape, events, config.lag)
+        windows = WindowBuilder(config.window, config.propose, min_shape, events, psf, config.lag)
         tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
         front_end = FrontEnd(config.correct, table, config.register, mask, windows.count)
         parts = (front_end, windows, PoseHistory(config.window, config.lag), network.new_maps(), new_resolver(), tracker)
@@ -190,7 +192,7 @@ def _fitter(config: Config) -> Fitter:
     """The fit, on the GPU where that is asked for, until it fails there."""
     if config.fit_on == "cpu":
         return Fitter(config.fit, config.threads)
-    refuse(gpu_faults(config))
+    refuse(chain(gpu_faults(config), field_faults(config)))
     missing = ask_cuda_driver().reason
     if missing:
         raise UsageError(f'fit_on: {missing}; expected an NVIDIA GPU, or "cpu"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -15,15 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings, check_conditioning
-from irst_stream.errors import IrstError, UsageError
+from irst_stream.errors import FormatError, IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.io.file_series import series_fault
 from irst_stream.io.lines_sink import WriteSettings
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, link_fault
 from irst_stream.io.zeromq.wire import SENSOR_NAME
-from irst_stream.point_spread import read_psf
 from irst_stream.propose.settings import ProposeSettings, check_search
+from irst_stream.psf_field import read_psf
 from irst_stream.resolve.settings import ClaimSettings, Readout
 from irst_stream.settings import about, parse_settings, read_settings
 from irst_stream.system.machine import is_loopback
@@ -222,10 +223,14 @@ def gpu_faults(config: Config) -> Iterator[str]:
             yield 'fit_on: fit.formation and fit.min_spacing_px are known to the CPU alone; expected "cpu"'
         if fit.sigma_doubt:
             yield f"fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0, got {fit.sigma_doubt}"
-        if fit.psf_table or fit.axis_ratio != 1:
-            yield 'fit_on: the PSF of fit.psf_table or axis_ratio is known to the CPU alone; expected "cpu"'
         if fit.extended_odds:
             yield f"fit.extended_odds: a GPU fits point targets alone; expected 0, got {fit.extended_odds}"
+
+
+def field_faults(config: Config) -> Iterator[str]:
+    """Why a GPU cannot take the PSF that the configuration's file holds."""
+    if config.fit_on == "gpu" and config.fit.psf_table and not read_psf(Path(config.fit.psf_table)).is_uniform:
+        yield 'fit_on: a PSF that changes over the field, fit.psf_table, is known to the CPU alone; expected "cpu"'
 
 
 def _view_faults(view: ViewSettings) -> Iterator[str]:
@@ -356,6 +361,8 @@ def _lacks(config: Config) -> Iterator[str]:
             check()
         except IrstError as error:
             yield f"{dotted}: {str(error).removeprefix(f'{dotted}: ')}"
+    with suppress(FormatError):  # said above
+        yield from field_faults(config)
 
 
 def _read_whole_engine(name: str) -> EngineManifest:

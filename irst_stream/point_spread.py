@@ -9,23 +9,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from irst_stream.errors import FormatError
 from irst_stream.optics import PATCH, SIGMA, line_response
 from irst_stream.types import Floats
 
-__all__ = ["PointSpread", "SeparableTerms", "gaussian", "read_psf", "tabulated", "write_psf"]
+__all__ = ["PointSpread", "SeparableTerms", "gaussian", "gaussian_of", "tabulated"]
 
 OVERSAMPLING = 8  # nodes a pixel in tables of rotated Gaussians
 REACH_SIGMAS, REACH_PX = 6.0, 1.0  # half side of such a table
-GAUSS_NODES = 8  # a side: of the quadrature that integrates a rotated Gaussian over a pixel
+GAUSS_NODES = 8  # of the quadrature that integrates a rotated Gaussian over a pixel along y
 TERM_TOLERANCE = 1e-3  # of the peak: terms that add less everywhere are left out
-MAX_TERMS = 6
+TERM_GROUP, MAX_TERMS = 4, 8  # compiled code adds terms by fours
+SPARE_TERMS, POWER_STEPS = 4, 2  # of the subspace iteration that finds the terms
+PIXEL_VARIANCE = 1 / 12  # px^2: by which integration over a pixel widens a PSF
+SAME_WIDTH = 1e-3  # relative: widths in settings have some three digits
 
 
 class SeparableTerms(NamedTuple):
@@ -46,7 +47,7 @@ class PointSpread:
 
     sigma_x, sigma_y: standard deviations along its axes, px; angle: of its first axis, from x towards y, rad. table
     (2 M + 1, 2 M + 1): the light of a unit target in a pixel whose centre lies (row - M, column - M) / oversampling px from
-    it; (0, 0) for a Gaussian along the frame's axes.
+    it; (0, 0) for a Gaussian along the frame's axes. measured: whether the table was given, and not drawn of a Gaussian.
     """
 
     sigma_x: float
@@ -54,6 +55,13 @@ class PointSpread:
     angle: float
     table: Floats
     oversampling: int
+    measured: bool = False
+
+    @property
+    def moments(self) -> Floats:
+        """(3,): xx, xy, yy of its second moments, px^2, without the pixel's."""
+        c, s, along, across = math.cos(self.angle), math.sin(self.angle), self.sigma_x**2, self.sigma_y**2
+        return np.array([c * c * along + s * s * across, c * s * (along - across), s * s * along + c * c * across])
 
     @property
     def sigma(self) -> float:
@@ -65,9 +73,10 @@ class PointSpread:
         """The table as a sum of products; no terms for a Gaussian along the axes."""
         if not self.table.size:
             return SeparableTerms(np.zeros((0, 1, 4)), np.zeros((0, 1, 4)), 0.0, 1)
-        left, strength, right = np.linalg.svd(self.table)
+        left, strength, right = _leading_terms(self.table)
         size = strength * np.abs(left).max(0) * np.abs(right).max(1)
-        kept = min(int((size > TERM_TOLERANCE * self.table.max()).sum()), MAX_TERMS)
+        needed = int((size > TERM_TOLERANCE * self.table.max()).sum())
+        kept = min(max(-(-needed // TERM_GROUP), 1) * TERM_GROUP, MAX_TERMS)
         rows, columns = left[:, :kept].T * np.sqrt(strength[:kept, None]), right[:kept] * np.sqrt(strength[:kept, None])
         return SeparableTerms(_pieces(columns), _pieces(rows), len(self.table) // 2 / self.oversampling, self.oversampling)
 
@@ -75,10 +84,21 @@ class PointSpread:
         """Return the same PSF with its widths times this factor."""
         if not self.table.size:
             return replace(self, sigma_x=factor * self.sigma_x, sigma_y=factor * self.sigma_y)
+        if not self.measured:
+            return gaussian(factor * self.sigma, self.sigma_x / self.sigma_y, math.degrees(self.angle))
         half = len(self.table) // 2
         nodes = np.arange(-half, half + 1) / factor + half
         table = map_coordinates(self.table, np.meshgrid(nodes, nodes, indexing="ij"), order=3, cval=0.0)
         return tabulated(table, self.oversampling)
+
+    def with_width(self, sigma_px: float) -> PointSpread:
+        """Return the same PSF of this width, px; itself where that is its own but for rounding."""
+        ratio = sigma_px / self.sigma
+        if abs(ratio - 1) < SAME_WIDTH:
+            return self
+        if self.measured:  # stretching a table stretches the pixel in it too
+            ratio = math.sqrt((sigma_px**2 + PIXEL_VARIANCE) / (self.sigma**2 + PIXEL_VARIANCE))
+        return self.scaled(ratio)
 
     def images(self, xy: Floats, shape: tuple[int, int] = PATCH) -> Floats:
         """Compute the images (..., H, W) of unit-amplitude targets at positions (..., 2) px."""
@@ -115,6 +135,14 @@ def gaussian(sigma_px: float = SIGMA, axis_ratio: float = 1.0, angle_deg: float 
     return PointSpread(long, short, angle, _rotated_gaussian(long, short, angle, half), OVERSAMPLING)
 
 
+def gaussian_of(moments: Floats) -> PointSpread:
+    """Return the Gaussian PSF of these second moments (3,): xx, xy, yy, px^2."""
+    xx, xy, yy = moments
+    (short, long), vectors = np.linalg.eigh([[xx, xy], [xy, yy]])
+    short, angle = max(short, 1e-4), math.degrees(math.atan2(vectors[1, 1], vectors[0, 1])) % 180
+    return gaussian((short * long) ** 0.25, math.sqrt(max(long, short) / short), angle)
+
+
 def tabulated(table: Floats, oversampling: int) -> PointSpread:
     """Return the PSF of a table, see PointSpread, scaled so that its pixels add up to 1; its axes: from its moments."""
     total = table.sum() / oversampling**2
@@ -122,44 +150,46 @@ def tabulated(table: Floats, oversampling: int) -> PointSpread:
     places = (np.arange(len(table)) - len(table) // 2) / oversampling
     weight = np.maximum(table, 0) * (np.hypot(places[:, None], places) <= places[-1])
     weight = weight / weight.sum()
-    xx, yy = (weight.sum(axis) @ places**2 - 1 / 12 for axis in (0, 1))
+    xx, yy = (weight.sum(axis) @ places**2 - PIXEL_VARIANCE for axis in (0, 1))
     xy = places @ weight @ places
     (short, long), vectors = np.linalg.eigh([[xx, xy], [xy, yy]])
     angle = math.atan2(vectors[1, 1], vectors[0, 1]) % math.pi
-    return PointSpread(math.sqrt(max(long, 1e-4)), math.sqrt(max(short, 1e-4)), angle, table, oversampling)
-
-
-def read_psf(path: Path) -> PointSpread:
-    """Read a PSF that write_psf wrote; raise a FormatError for anything else."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            table, oversampling, axes = np.asarray(file["table"], np.float64), int(file["oversampling"]), file["axes"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise FormatError(f"{path}: not a PSF that irst-stream calibrate wrote ({error})") from error
-    square = table.ndim == 2 and table.shape[0] == table.shape[1] and table.shape[0] % 2 == 1 and len(table) > 2
-    if not square or oversampling < 1 or not np.isfinite(table).all() or not table.max() > 0 or axes.shape != (3,):
-        raise FormatError(f"{path}: expected a square table with an odd side, got {table.shape}")
-    return PointSpread(float(axes[0]), float(axes[1]), float(axes[2]), table, oversampling)
-
-
-def write_psf(path: Path, psf: PointSpread) -> None:
-    """Write a PSF with a table as a .npz file."""
-    with path.open("wb") as file:
-        axes = np.array([psf.sigma_x, psf.sigma_y, psf.angle])
-        np.savez_compressed(file, table=psf.table.astype(np.float32), oversampling=np.int64(psf.oversampling), axes=axes)
+    sides = math.sqrt(max(long, 1e-4)), math.sqrt(max(short, 1e-4))
+    return PointSpread(*sides, angle, table, oversampling, measured=True)
 
 
 def _rotated_gaussian(long: float, short: float, angle: float, half: int) -> Floats:
-    """Integrate a Gaussian, its first axis at that angle, over a pixel at each node of a table of side 2 half + 1."""
-    nodes, weights = np.polynomial.legendre.leggauss(GAUSS_NODES)
-    offsets = (np.arange(-half, half + 1)[:, None] / OVERSAMPLING + nodes / 2).ravel()
+    """Integrate a Gaussian, its first axis at that angle, over a pixel at each node of a table of side 2 half + 1.
+
+    Along x in closed form, as the Gaussian that remains at each y; along y by quadrature.
+    """
+    from scipy.special import ndtr  # slow to import
+
     c, s = math.cos(angle), math.sin(angle)
-    along = (c * offsets + s * offsets[:, None]) / long
-    across = (c * offsets[:, None] - s * offsets) / short
-    density = np.exp(-0.5 * (along**2 + across**2)) / (2 * math.pi * long * short)
-    side = 2 * half + 1
-    parts = density.reshape(side, GAUSS_NODES, side, GAUSS_NODES)
-    return np.asarray(np.einsum("iajb,a,b->ij", parts, weights / 2, weights / 2))
+    xx, xy, yy = (c * long) ** 2 + (s * short) ** 2, c * s * (long**2 - short**2), (s * long) ** 2 + (c * short) ** 2
+    nodes, weights = np.polynomial.legendre.leggauss(GAUSS_NODES)
+    y = np.arange(-half, half + 1)[:, None] / OVERSAMPLING + nodes / 2
+    edges = (np.arange(-half, half + 1 + OVERSAMPLING) - OVERSAMPLING / 2) / OVERSAMPLING
+    below = ndtr((edges - (xy / yy * y)[..., None]) / math.sqrt(xx - xy**2 / yy))
+    within = below[..., OVERSAMPLING:] - below[..., :-OVERSAMPLING]
+    density = np.exp(-0.5 * y**2 / yy) / math.sqrt(2 * math.pi * yy) * weights / 2
+    return np.asarray(np.einsum("ya,yax->yx", density, within))
+
+
+def _leading_terms(table: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the largest singular values of a table (N, N) with their vectors: (N, K), (K,), (K, N), falling.
+
+    By subspace iteration, whose matrices are so small that no BLAS spreads them over threads: on a busy machine these wait
+    for each other, and a PSF that changes over the field needs many tables.
+    """
+    count = min(MAX_TERMS + SPARE_TERMS, len(table))
+    space = np.random.default_rng(0).standard_normal((len(table), count))
+    for _ in range(POWER_STEPS):
+        space = np.linalg.qr(np.einsum("ij,jk->ik", table, space))[0]
+        space = np.linalg.qr(np.einsum("ji,jk->ik", table, space))[0]
+    space = np.linalg.qr(np.einsum("ij,jk->ik", table, space))[0]
+    left, strength, right = np.linalg.svd(np.einsum("ik,ij->kj", space, table), full_matrices=False)
+    return np.asarray(np.einsum("ik,kl->il", space, left)), strength, right
 
 
 def _pieces(profiles: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from irst_stream.fit.compiled import INFINITE, PARAMETERS, UNKNOWN
+from irst_stream.fit.compiled import INFINITE, PARAMETERS, UNIFORM, UNKNOWN
 from irst_stream.fit.fitter import priors_of
 from irst_stream.fit.search import RegionBatch, empty_results
 from irst_stream.fit.settings import FitSettings
@@ -16,10 +16,10 @@ SHAPE = 5, 11, 11
 PERTURBATIONS = 1e-13, 1e-12, 1e-11, 1e-10, 1e-9  # of the noise: negligible, but above rounding
 
 
-def random_regions(fit_priors, count, seed, shape=SHAPE):
+def random_regions(fit_priors, count, seed, shape=SHAPE, psf=None):
     """Regions of 0 to max_targets targets: noisy, dark, saturated, with unknown pixels, with right and wrong hints.
 
-    Half of them have platform jitter.
+    Half of them have platform jitter. psf: of their targets, None for the round Gaussian of both data sets.
     """
     rng = np.random.default_rng(seed)
     frames, height, width = shape
@@ -33,7 +33,8 @@ def random_regions(fit_priors, count, seed, shape=SHAPE):
         p[:, 4] = rng.normal(fit_priors.priors.amplitude_dn, 8, len(p))
         shifts[k] = (k % 2) * np.random.default_rng([seed, k]).normal(0, 0.2, (frames, 2))
         moving = p[:, :2] + times[:, None, None] * p[:, 2:4] + shifts[k, :, None]
-        seen = render(moving, np.tile(p[:, 4], (frames, 1)), (height, width)) + noise[k] * rng.standard_normal(shape)
+        draw = psf.render if psf else render
+        seen = draw(moving, np.tile(p[:, 4], (frames, 1)), (height, width)) + noise[k] * rng.standard_normal(shape)
         kind, hint_kind = k // slots % 4, k // slots % 3
         images[k], limits[k] = seen, (-INFINITE, INFINITE)
         if kind in (1, 2):  # a sky clipped at 0, and saturation
@@ -64,6 +65,8 @@ def random_regions(fit_priors, count, seed, shape=SHAPE):
         np.zeros(count),
         np.zeros((count, 2)),
         shot,
+        np.zeros(count, np.int64),
+        UNIFORM,
     )
 
 

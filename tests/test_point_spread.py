@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from irst_stream import FormatError
-from irst_stream.fit.compiled import NO_PRIORS, ImagingModel, RegionImages, normal_equations
+from irst_stream.fit.compiled import NO_PRIORS, UNKNOWN, ImagingModel, RegionImages, normal_equations
 from irst_stream.fit.fitter import Fitter, psf_shape
 from irst_stream.fit.settings import FitSettings
-from irst_stream.point_spread import PointSpread, gaussian, read_psf, tabulated, write_psf
+from irst_stream.point_spread import PointSpread, gaussian, gaussian_of, tabulated
 from irst_stream.types import at_rest
 
 PLACES = np.array([[5.0, 5.0], [4.63, 5.21], [5.5, 4.5], [2.2, 7.9]])
@@ -86,22 +85,37 @@ def test_a_pair_under_an_elliptical_psf_is_found_where_it_is():
     np.testing.assert_allclose(found.xy[order], xy, atol=0.03)
 
 
-def test_a_table_is_read_as_it_was_written(tmp_path):
-    psf = KINDS["table"]
-    write_psf(tmp_path / "psf.npz", psf)
-    again = read_psf(tmp_path / "psf.npz")
-    assert (again.sigma_x, again.sigma_y, again.angle) == (psf.sigma_x, psf.sigma_y, psf.angle)
-    np.testing.assert_allclose(again.table, psf.table, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(again.images(PLACES), psf.images(PLACES), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("shot", [0.0, 0.4])
+def test_the_matrix_is_that_of_the_light_and_its_derivatives(psf, shot):
+    p, noise = np.array([[4.63, 5.21, 0.1, -0.05, 200.0], [6.1, 4.4, 0.0, 0.1, 120.0]]), 1.5
+    times, shifts = at_rest(1, 3)
+
+    def light(q):
+        moved = q[:, :2] + times[:, None, None] * q[:, 2:4]
+        return psf.render(moved, np.tile(q[:, 4], (3, 1)))
+
+    images = light(p)  # where the residuals are 0, the expected curvature needs no noise
+    images[1, 4, 5] = 10 * UNKNOWN
+    seen = RegionImages(images, times, shifts[0], noise, (-1e30, 1e30), shot)
+    matrix, vector = np.empty((10, 10)), np.empty(10)
+    normal_equations(p, seen, ImagingModel(psf.sigma, psf_shape(psf), NO_PRIORS), np.empty((0, 3)), matrix, vector)
+    steps = 1e-4 * np.eye(10).reshape(10, 2, 5)
+    slopes = np.array([(light(p + step) - light(p - step)) / 2e-4 for step in steps])
+    variance = noise**2 + shot * light(p)
+    weight = (1 / variance + 0.5 * (shot / variance) ** 2) * (images > UNKNOWN)
+    expected = np.einsum("ithw,jthw,thw->ij", slopes, slopes, weight)
+    spread = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+    np.testing.assert_allclose(matrix / spread, expected / spread, rtol=0, atol=0.012)  # small excesses are left out
 
 
-def test_a_file_that_is_no_psf_is_named(tmp_path):
-    path = tmp_path / "psf.npz"
-    with pytest.raises(FormatError, match=r"psf\.npz: not a PSF that irst-stream calibrate wrote"):
-        read_psf(path)
-    np.savez(path, table=np.ones((4, 4)), oversampling=4, axes=np.ones(3))
-    with pytest.raises(FormatError, match=r"expected a square table with an odd side, got \(4, 4\)"):
-        read_psf(path)
-    path.write_bytes(b"not a zip")
-    with pytest.raises(FormatError, match="not a PSF"):
-        read_psf(path)
+def test_a_width_is_scaled_and_the_shape_kept(psf):
+    wider = psf.with_width(1.2 * psf.sigma)
+    assert wider.sigma == pytest.approx(1.2 * psf.sigma, rel=5e-3)
+    assert wider.sigma_x / wider.sigma_y == pytest.approx(psf.sigma_x / psf.sigma_y, rel=0.02)
+    assert wider.angle == pytest.approx(psf.angle, abs=0.01)
+    assert psf.with_width(1.0004 * psf.sigma) is psf
+
+
+def test_moments_give_the_gaussian_back(psf):
+    again = gaussian_of(psf.moments)
+    np.testing.assert_allclose(again.moments, psf.moments, rtol=1e-6, atol=1e-9)

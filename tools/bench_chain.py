@@ -25,10 +25,9 @@ from scipy.optimize import linear_sum_assignment
 
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config, read_config
-from irst_stream.fit.compiled import INFINITE, ImagingModel, RegionImages
+from irst_stream.fit.compiled import INFINITE, FitPriors, ImagingModel, RegionImages
 from irst_stream.fit.compiled.levenberg_marquardt import fit
 from irst_stream.fit.fitter import priors_of
-from irst_stream.fit.search import FitPriors
 from irst_stream.optics import peak_response, render
 from irst_stream.score import score_tracks
 from irst_stream.settings import read_settings

@@ -20,6 +20,7 @@ from irst_stream.calibrate.scene import (
     search_frames,
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
+from irst_stream.point_spread import PointSpread
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
@@ -36,7 +37,7 @@ __all__ = [
     "Found",
     "Step",
     "calibrate",
-    "filter_width",
+    "filter_psf",
     "find_spots",
     "inverted",
     "threshold_for",
@@ -125,15 +126,16 @@ def calibrate(
     spots = find_spots(search_frames(stack, settings, clutter, excluded, path), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
-    if psf is not None:
-        settings = replace(settings, sigma_px=filter_width(psf))
-    clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
-    bright = search_frames(stack, settings, clutter, excluded, path)
-    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path)
+    shaped = None if psf is None else filter_psf(psf)
+    if shaped is not None:
+        settings = replace(settings, sigma_px=round(shaped.sigma, 3))
+    clutter = learn_clutter_map(stack[chosen], settings, excluded, shaped) if staring else None
+    bright = search_frames(stack, settings, clutter, excluded, path, shaped)
+    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter, excluded, path)
+    found = search_frames(stack, settings, clutter, excluded, path, shaped)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
     neighbours = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
@@ -151,9 +153,9 @@ def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:
     return stack[first : first + count]
 
 
-def filter_width(psf: PsfFigures) -> float:
-    """Return the matched filter's width for a PSF, px."""
-    return round(float(np.clip(psf.psf.sigma_y, MIN_FILTER_PX, MAX_FILTER_PX)), 3)
+def filter_psf(psf: PsfFigures) -> PointSpread:
+    """Return the PSF of the matched filter: the sensor's, of a width that the filter has room for."""
+    return psf.psf.with_width(float(np.clip(psf.psf.sigma, MIN_FILTER_PX, MAX_FILTER_PX)))
 
 
 def find_spots(found: Found, noise: NoiseFigures, full_scale: float) -> Spots:

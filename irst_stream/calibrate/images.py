@@ -15,7 +15,7 @@ from irst_stream.calibrate.calibration import (
     Calibration,
     Found,
     Step,
-    filter_width,
+    filter_psf,
     find_spots,
     inverted,
     threshold_for,
@@ -26,6 +26,7 @@ from irst_stream.calibrate.noise import measure_image_noise
 from irst_stream.calibrate.psf import measure_psf
 from irst_stream.calibrate.scene import UNKNOWN_PLATFORM, companions, search_frames
 from irst_stream.calibrate.spots import Spots
+from irst_stream.point_spread import PointSpread
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pixels
 
@@ -55,19 +56,20 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step 
     spots = find_spots(_search(images, settings), noise, full_scale)
     shapes = np.array([image.shape for image in images])
     shape = int(np.median(shapes[:, 0])), int(np.median(shapes[:, 1]))
-    psf = measure_psf(spots, shape)
-    if psf is not None:
-        settings = replace(settings, sigma_px=filter_width(psf))
+    psf = measure_psf(spots, shape, one_field=bool((shapes == shapes[0]).all()))
+    shaped = None if psf is None else filter_psf(psf)
+    if shaped is not None:
+        settings = replace(settings, sigma_px=round(shaped.sigma, 3))
     step("false alarms")
-    dark = _search([inverted(image) for image in images], settings)
-    bright = _search(images, settings)
+    dark = _search([inverted(image) for image in images], settings, shaped)
+    bright = _search(images, settings, shaped)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     strengths = settings.min_snr * np.sort(np.concatenate([p.strength for _, p, _ in bright]))[::-1]
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
     if _is_cluttered(spots):
         settings = replace(settings, min_contrast=MIN_CONTRAST)
     step("targets")
-    found = [proposals for _, proposals, _ in _search(images, settings)]
+    found = [proposals for _, proposals, _ in _search(images, settings, shaped)]
     return Calibration(
         shape=shape,
         frames=len(images),
@@ -97,9 +99,10 @@ def _is_cluttered(spots: Spots) -> bool:
     return len(spots) < POINT_SHARE * seen
 
 
-def _search(images: Sequence[Pixels], settings: ProposeSettings) -> Found:
-    """Search each image by itself."""
+def _search(images: Sequence[Pixels], settings: ProposeSettings, psf: PointSpread | None = None) -> Found:
+    """Search each image by itself; psf: of the filters, see Proposer."""
     found: Found = []
     for number, image in enumerate(images):
-        found += [(number, proposals, light) for _, proposals, light in search_frames(image[None], settings, None)]
+        each = search_frames(image[None], settings, None, psf=psf)
+        found += [(number, proposals, light) for _, proposals, light in each]
     return found

@@ -1,4 +1,7 @@
-"""The PSF of a sensor, from its spots: an elliptical Gaussian, and a table where many bright spots bear one out."""
+"""The PSF of a sensor, from its spots: an elliptical Gaussian, and a table where many bright spots bear one out.
+
+Where it changes over the field and there are spots enough everywhere, it is measured at a grid of places.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from scipy.ndimage import gaussian_filter
 
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
 from irst_stream.fit.settings import FLAT_ERROR
-from irst_stream.point_spread import PointSpread, gaussian, tabulated
+from irst_stream.point_spread import PointSpread, gaussian, gaussian_of, tabulated
+from irst_stream.psf_field import PsfField, uniform
 from irst_stream.types import Floats
 
-__all__ = ["PsfFigures", "measure_psf"]
+__all__ = ["PsfFigures", "measure_psf", "places_of", "refined"]
 
 OVERSAMPLING = 4  # nodes a pixel of a table
 TABLE_RADIUS_PX = 5
@@ -25,47 +29,136 @@ CLIP = 3.0  # robust standard deviations: spots whose moments stray farther are 
 TABLE_PASSES = 5
 CORE_PX = 3.0  # the radius within which misfits count
 ERROR_QUANTILE = 0.85  # of the spots' errors: more than the typical one, since an error told too small splits targets
-MIN_GAIN = 0.9  # a table must lower the held-out misfit to this share
+MIN_GAIN = 0.9  # a table, or a PSF that changes over the field, must lower the held-out misfit to this share
+GRID = 3  # places a side
+MIN_PLACE_SPOTS, MIN_PLACE_TABLE_SPOTS = 12, 50  # of each place, for a Gaussian and for a table
+MIN_FIELD_MISFIT = 0.005  # of the peak: a PSF that leaves less is good enough for the whole field
+CHANGE_ERRORS, MIN_CHANGE = 4.0, 0.06  # standard errors, and share of the second moments, by which places must differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PsfFigures:
     """A sensor's PSF and how well it is known.
 
+    psf: that of the whole field; field: the same, or PSFs at a grid of places where it changes from place to place;
     spread: relative standard deviation of single spots' widths; error: deviation of the light from the PSF, of the peak,
     falling with the root of the light, see FitSettings.model_error; misfits: root mean square over the core, of the peak,
     of the Gaussian and of the table (NaN without one) on spots not used to make it; over_field: relative change of the
     width from the frame's middle to its border, NaN if too few spots; used: how many spots it rests on; measured: whether
-    the PSF is the table, not the Gaussian.
+    the PSF is a table, not a Gaussian; gain: misfit of the field over that of one PSF, 1 where it is one.
     """
 
     psf: PointSpread
+    field: PsfField
     spread: float
     error: float
     misfits: tuple[float, float]
     over_field: float
     used: int
     measured: bool
+    gain: float = 1.0
+
+    @property
+    def needs_file(self) -> bool:
+        """Whether three settings do not say it all."""
+        return self.measured or not self.field.is_uniform
 
 
-def measure_psf(spots: Spots, shape: tuple[int, int]) -> PsfFigures | None:
-    """Measure the PSF on a sensor's spots; shape (H, W) of its frames; None where there are too few spots."""
+def places_of(psf: PsfFigures) -> str:
+    """How a PSF that was measured at several places changes, and what that is worth."""
+    nodes = [node for row in psf.field.psfs for node in row]
+    low, high = min(node.sigma for node in nodes), max(node.sigma for node in nodes)
+    kind, places = "table" if psf.measured else "Gaussian", f"{len(psf.field.columns)} x {len(psf.field.rows)} places"
+    return f"a {kind} at each of {places}, {low:.2f} to {high:.2f} px wide; misfit {psf.gain:.0%} of that of one PSF"
+
+
+def measure_psf(spots: Spots, shape: tuple[int, int], *, one_field: bool = True) -> PsfFigures | None:
+    """Measure the PSF on a sensor's spots; shape (H, W) of its frames; None where there are too few spots.
+
+    one_field: whether all frames show the same field, so that the PSF may be measured at several places.
+    """
     spots = spots.of(_typical(spots))
     if len(spots) < MIN_SPOTS:
         return None
     psf = _gaussian_of(spots)
     widths = np.sqrt(np.maximum(np.linalg.det(spots.axes[:, [[0, 1], [1, 2]]]), 1e-6)) ** 0.5
     spread = float(np.median(np.abs(widths / np.median(widths) - 1)) * 1.4826)
-    table, gaussian_misfit, table_misfit = None, _misfit(spots, psf), math.nan
+    table, gaussian_misfit, table_misfit = None, _misfit(spots, uniform(psf)), math.nan
     bright = spots.of(spots.peak > TABLE_SNR * spots.rim)
     if len(bright) >= MIN_TABLE_SPOTS:
         kept, held_out = bright.of(np.arange(len(bright)) % 2 == 0), bright.of(np.arange(len(bright)) % 2 == 1)
         half, full = _make_table(kept, psf), _make_table(bright, psf)
-        gaussian_misfit, table_misfit = _misfit(held_out, psf), _misfit(held_out, half)
+        gaussian_misfit, table_misfit = _misfit(held_out, uniform(psf)), _misfit(held_out, uniform(half))
         table = full if table_misfit < MIN_GAIN * gaussian_misfit else None
     chosen = table or psf
+    field, gain = _measure_field(spots, bright, chosen, shape) if one_field else (uniform(chosen), 1.0)
+    measured = field.psfs[0][0].measured
     misfits, over_field = (gaussian_misfit, table_misfit), _over_field(spots, widths, shape)
-    return PsfFigures(chosen, spread, _model_error(spots, chosen), misfits, over_field, len(spots), table is not None)
+    error = _model_error(spots, field)
+    return PsfFigures(chosen, field, spread, error, misfits, over_field, len(spots), measured, gain)
+
+
+def _measure_field(spots: Spots, bright: Spots, one: PointSpread, shape: tuple[int, int]) -> tuple[PsfField, float]:
+    """The PSF at a grid of places, and its held-out misfit over that of one PSF: the one where that does as well.
+
+    bright: the spots from which tables are made; shape (H, W) of the frames.
+    """
+    height, width = shape
+    columns, rows = ((np.arange(GRID) + 0.5) * side / GRID - 0.5 for side in (width, height))
+    best, gain = uniform(one), MIN_GAIN
+    if not _changes(spots, columns, rows):
+        return best, 1.0
+    for seen, least, of in ((spots, MIN_PLACE_SPOTS, _gaussians_of), (bright, MIN_PLACE_TABLE_SPOTS, _tables_of)):
+        if not len(seen) or np.bincount(_cells_of(seen, columns, rows), minlength=GRID**2).min() < least:
+            continue
+        even = np.arange(len(seen)) % 2 == 0
+        held_out = seen.of(~even)
+        misfits = [_misfit(held_out, field) for field in (of(seen.of(even), columns, rows), uniform(one))]
+        if misfits[1] > MIN_FIELD_MISFIT and misfits[0] < gain * misfits[1]:
+            best, gain = of(seen, columns, rows), misfits[0] / misfits[1]
+    return best, 1.0 if best.is_uniform else gain
+
+
+def _cells_of(spots: Spots, columns: Floats, rows: Floats) -> NDArray[np.int64]:
+    """(K,): the number of the grid's place that is nearest to each spot."""
+    x, y = (np.abs(spots.place[:, axis, None] - line).argmin(axis=1) for axis, line in enumerate((columns, rows)))
+    return np.asarray(y * len(columns) + x, np.int64)
+
+
+def _changes(spots: Spots, columns: Floats, rows: Floats) -> bool:
+    """Tell whether the spots' moments differ from place to place by more than their scatter and by a share that counts."""
+    cells = _cells_of(spots, columns, rows)
+    if np.bincount(cells, minlength=GRID**2).min() < MIN_PLACE_SPOTS:
+        return False
+    moments = spots.axes / np.median(spots.axes[:, [0, 2]].sum(axis=1) / 2)
+    scatter = 1.4826 * np.median(np.abs(moments - np.median(moments, axis=0)), axis=0)
+    for k in range(GRID**2):
+        own = moments[cells == k]
+        change = np.abs(np.median(own, axis=0) - np.median(moments, axis=0))
+        if (change > np.maximum(CHANGE_ERRORS * 1.2533 * scatter / math.sqrt(len(own)), MIN_CHANGE)).any():
+            return True
+    return False
+
+
+def _gaussians_of(spots: Spots, columns: Floats, rows: Floats) -> PsfField:
+    """Gaussians at the places, whose second moments, interpolated, are nearest to those of the spots."""
+    hats = [np.stack([np.interp(spots.place[:, axis], line, unit) for unit in np.eye(len(line))], 1)
+            for axis, line in enumerate((columns, rows))]  # fmt: skip
+    shares = (hats[1][:, :, None] * hats[0][:, None, :]).reshape(len(spots), -1)
+    moments = np.linalg.lstsq(shares, spots.axes, rcond=None)[0].reshape(len(rows), len(columns), 3)
+    return PsfField(columns, rows, tuple(tuple(map(gaussian_of, row)) for row in moments))
+
+
+def _tables_of(spots: Spots, columns: Floats, rows: Floats) -> PsfField:
+    """The tables of the spots that are nearest to each place."""
+    cells, count = _cells_of(spots, columns, rows), len(columns)
+    each = [_table_of(spots.of(cells == k)) for k in range(count * len(rows))]
+    return PsfField(columns, rows, tuple(tuple(each[count * r : count * (r + 1)]) for r in range(len(rows))))
+
+
+def _table_of(spots: Spots) -> PointSpread:
+    """The table of the spots of one place."""
+    return _make_table(spots, _gaussian_of(spots))
 
 
 def _typical(spots: Spots) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -115,19 +208,27 @@ def _core(xy: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.hypot(columns - xy[:, :1, None], rows - xy[:, 1:, None]) <= CORE_PX)
 
 
-def _misfit(spots: Spots, psf: PointSpread) -> float:
+def refined(spots: Spots, field: PsfField) -> tuple[Floats, Floats]:
+    """Fit place and amplitude of each spot under the PSF of its place: xy (K, 2), model images (K, SIDE, SIDE)."""
+    xy, model = spots.xy.copy(), np.empty(spots.patches.shape)
+    for psf, rows in field.groups(spots.place):
+        xy[rows], _, model[rows] = refine(spots.patches[rows], psf, spots.xy[rows])
+    return xy, model
+
+
+def _misfit(spots: Spots, field: PsfField) -> float:
     """Median over spots of the root mean square residual over the core, without noise, of the peak."""
     if not len(spots):
         return math.nan
-    xy, _, model = refine(spots.patches, psf, spots.xy)
+    xy, model = refined(spots, field)
     core = _core(xy)
     square = ((spots.patches - model) ** 2 * core).sum(axis=(1, 2)) / core.sum(axis=(1, 2)) - spots.rim**2
     return float(np.sqrt(max(np.median(square / spots.peak**2), 0.0)))
 
 
-def _model_error(spots: Spots, psf: PointSpread) -> float:
+def _model_error(spots: Spots, field: PsfField) -> float:
     """FitSettings.model_error, from the residuals beyond the noise; see Fitter for how it grows with light."""
-    xy, _, model = refine(spots.patches, psf, spots.xy)
+    xy, model = refined(spots, field)
     lit = _core(xy)
     excess = ((spots.patches - model) ** 2 - spots.rim[:, None, None] ** 2) * lit
     light = (lit * (np.maximum(model, 0) + FLAT_ERROR**2 * spots.peak[:, None, None])).sum(axis=(1, 2)) * spots.peak

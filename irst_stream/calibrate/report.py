@@ -13,8 +13,9 @@ import numpy as np
 from irst_stream.calibrate.calibration import MIN_SNR, Calibration
 from irst_stream.calibrate.noise import NoiseFigures
 from irst_stream.calibrate.panels import Curve, Panel, chart, encode, grey, heat, image_panel, sheet, strip, text_panel
-from irst_stream.calibrate.psf import PsfFigures, refine
+from irst_stream.calibrate.psf import PsfFigures, places_of, refined
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
+from irst_stream.point_spread import PointSpread
 from irst_stream.types import Floats
 
 __all__ = ["frame_panel", "html_page", "html_report", "noise_panels", "png_report", "spot_panels"]
@@ -95,7 +96,7 @@ def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
         return [text_panel("Spots", [f"{len(spots)} point-like spots, too few for a PSF; refused: {refused}"])]
     order = np.argsort(-spots.peak / spots.rim)
     chosen = spots.of(order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))])
-    model = refine(chosen.patches, psf.psf, chosen.xy)[2]
+    model = refined(chosen, psf.field)[1]
     peaks = chosen.peak[:, None, None]
     rows = [
         [grey(patch, 0, 1) for patch in chosen.patches / peaks],
@@ -111,12 +112,11 @@ def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
 
 def _psf_panels(spots: Spots, psf: PsfFigures) -> list[Panel]:
     """Return three panels: the PSF as an image, its profile with the light of the spots, and the residual by radius."""
-    nodes = np.arange(-PSF_PX, PSF_PX + PSF_STEP / 2, PSF_STEP)
-    grid = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2)
-    centre = np.full(2, float(RADIUS_PX))
-    image = psf.psf.images(centre - grid, (SIDE, SIDE))[:, RADIUS_PX, RADIUS_PX].reshape(len(nodes), -1)
-    shown = cv2.resize(grey(np.sqrt(np.clip(image / image.max(), 0, 1)), 0, 1), (PSF_SIDE, PSF_SIDE))
-    picture = np.concatenate([np.asarray(shown, np.uint8), _profiles(image / image.max())], axis=1)
+    image = _shape_of(psf.field.middle)
+    rows = [[_shape_of(node) for node in row] for row in psf.field.psfs]
+    tiles = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    shown = cv2.resize(grey(np.sqrt(np.clip(tiles, 0, 1)), 0, 1), (PSF_SIDE, PSF_SIDE))
+    picture = np.concatenate([np.asarray(shown, np.uint8), _profiles(image)], axis=1)
     kind = "a table" if psf.measured else "a Gaussian"
     where = "unknown" if math.isnan(psf.over_field) else f"{psf.over_field:+.0%} from the middle to the border"
     notes = [
@@ -124,7 +124,18 @@ def _psf_panels(spots: Spots, psf: PsfFigures) -> list[Panel]:
         f"brightness by its root, {2 * PSF_PX} px a side",
         f"single spots' widths spread by {psf.spread:.1%}; over the field: {where}",
     ]
+    if not psf.field.is_uniform:
+        notes += [places_of(psf), "left: the PSF of each place, as they lie in the frame; right: that of the middle"]
     return [image_panel("PSF, with the pixel", picture, notes), _residual_chart(spots, psf)]
+
+
+def _shape_of(psf: PointSpread) -> Floats:
+    """Return a PSF (N, N), integrated over a pixel at each of its places, of peak 1."""
+    nodes = np.arange(-PSF_PX, PSF_PX + PSF_STEP / 2, PSF_STEP)
+    grid = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2)
+    centre = np.full(2, float(RADIUS_PX))
+    image = psf.images(centre - grid, (SIDE, SIDE))[:, RADIUS_PX, RADIUS_PX].reshape(len(nodes), -1)
+    return np.asarray(image / image.max())
 
 
 def _profiles(image: Floats) -> Panel:
@@ -142,7 +153,7 @@ def _profiles(image: Floats) -> Panel:
 
 def _residual_chart(spots: Spots, psf: PsfFigures) -> Panel:
     """Return what the PSF leaves of the spots' light, over the radius: mean and scatter, % of the peak."""
-    xy, _, model = refine(spots.patches, psf.psf, spots.xy)
+    xy, model = refined(spots, psf.field)
     rows, columns = np.indices((SIDE, SIDE))
     radius = np.hypot(columns - xy[:, :1, None], rows - xy[:, 1:, None])
     residual = 100 * (spots.patches - model) / spots.peak[:, None, None]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from irst_stream.conditioning.registration import Registration
 from irst_stream.conditioning.settings import RegisterSettings
+from irst_stream.point_spread import PointSpread
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.mask import Excluded
@@ -79,16 +80,20 @@ def sampled(frames: int, size: int) -> NDArray[np.int64]:
 
 
 def learn_clutter_map(
-    stack: NDArray[np.generic], settings: ProposeSettings, excluded: Excluded | None = None
+    stack: NDArray[np.generic],
+    settings: ProposeSettings,
+    excluded: Excluded | None = None,
+    psf: PointSpread | None = None,
 ) -> ClutterMap:
     """Learn the static clutter of frames (T, H, W) whose platform is still: medians, which targets hardly touch.
 
-    excluded (H, W): pixels that are not searched, None for none.
+    excluded (H, W): pixels that are not searched, None for none; psf: of the search's filters, see Proposer.
     """
     light = _light_of(stack, settings, excluded)
     mean = np.median(light, axis=0)
     deviation = np.median(np.abs(light - mean), axis=0) * MEAN_PER_MEDIAN
-    proposer, response = Proposer(replace(settings, clutter_frames=0, clutter_map=""), mean.shape), np.empty_like(light)
+    proposer = Proposer(replace(settings, clutter_frames=0, clutter_map=""), mean.shape, psf=psf)
+    response = np.empty_like(light)
     levels = []
     for number in range(2):
         for k, image in enumerate(light):
@@ -104,14 +109,15 @@ def search_frames(
     learnt: ClutterMap | None,
     excluded: Excluded | None = None,
     path: Sequence[tuple[int, int] | None] = (),
+    psf: PointSpread | None = None,
 ) -> list[tuple[int, Proposals, Float32Image]]:
     """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours.
 
     learnt: their static clutter; excluded (H, W): pixels that are not searched, None for none; path: where each frame sees
-    a still object, px, empty for a platform at rest. Where clutter is learnt on the way, the frames until then are left
-    out.
+    a still object, px, empty for a platform at rest; psf: of the filters, see Proposer. Where clutter is learnt on the way,
+    the frames until then are left out.
     """
-    proposer = Proposer(replace(settings, clutter_map=""), (stack.shape[1], stack.shape[2]), learnt, excluded)
+    proposer = Proposer(replace(settings, clutter_map=""), (stack.shape[1], stack.shape[2]), learnt, excluded, psf)
     reach = settings.average // 2
     prepared: list[PreparedFrame] = []
     found = []

@@ -10,6 +10,7 @@ import numpy as np
 
 from irst_stream.calibrate.calibration import MIN_CLUTTER_FRAMES, MIN_SNR, Calibration
 from irst_stream.calibrate.frame_rate import FrameRate
+from irst_stream.calibrate.psf import places_of
 from irst_stream.calibrate.scene import GROUP_PX, PlatformFigures
 from irst_stream.point_spread import PointSpread
 
@@ -70,8 +71,12 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
         )
     elif c.psf.used < MIN_SPOTS_FOR_GROUPS:
         yield f"PSF: rests on {c.psf.used} spots only"
-    if c.psf is not None and math.isfinite(c.psf.over_field) and abs(c.psf.over_field) > FIELD_CHANGE:
-        yield f"PSF: its width changes by {c.psf.over_field:+.0%} from the frame's middle to its border; one PSF serves all"
+    changes = c.psf is not None and math.isfinite(c.psf.over_field) and abs(c.psf.over_field) > FIELD_CHANGE
+    if c.psf is not None and changes and c.psf.field.is_uniform:
+        yield (
+            f"PSF: its width changes by {c.psf.over_field:+.0%} from the frame's middle to its border; one PSF serves all, "
+            "since too few spots, or too unevenly spread, tell it from place to place"
+        )
     if not c.unrelated and not c.platform.still:
         yield (
             f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is "
@@ -173,7 +178,9 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
     else:
         psf, error = c.psf.psf, round(c.psf.error, 3)
         width = f"{psf.sigma_x:.2f} x {psf.sigma_y:.2f} px"
-        if psf_table:
+        if psf_table and not c.psf.field.is_uniform:
+            yield f'psf_table = "{psf_table}"  # {places_of(c.psf)}'
+        elif psf_table:
             misfits = f"{c.psf.misfits[1]:.1%} of the peak against {c.psf.misfits[0]:.1%} of a Gaussian's"
             yield f'psf_table = "{psf_table}"  # {width}, from {c.psf.used} spots; misfit {misfits}, on spots held out'
         sure = f"sure to {max(100 * c.psf.spread / math.sqrt(c.psf.used), 0.1):.1f} %, by their scatter"

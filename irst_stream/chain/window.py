@@ -39,6 +39,7 @@ import numpy as np
 from irst_stream.chain.platform import is_known
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.optics import PATCH
+from irst_stream.point_spread import PointSpread
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.mask import excluded_pixels
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
@@ -159,18 +160,19 @@ class WindowBuilder:
         search: ProposeSettings | None = None,
         min_shape: tuple[int, int] = (1, 1),
         events: Events | None = None,
+        psf: PointSpread | None = None,
         lag: int | None = None,
     ) -> None:
         """length: frames of a window, odd; 1 makes each frame its own window. search: settings for full frames; min_shape:
-        rows, columns that a patch must have; events: the counter to use; lag: frames of a window that follow its centre
-        frame, None for half of them.
+        rows, columns that a patch must have; events: the counter to use; psf: of the search's filters, see Proposer; lag:
+        frames of a window that follow its centre frame, None for half of them.
         """
         if length < 1 or length % 2 == 0:
             raise UsageError(f"window: expected an odd number of frames, got {length}")
         self.length, self.restarted = length, False
         self._lag = frames_after_centre(length, lag)
         self._check = SequenceCheck(events, min_shape)
-        self._search = search or ProposeSettings()
+        self._search, self._psf = search or ProposeSettings(), psf
         self._frames: deque[Frame] = deque(maxlen=length)
         self._cutter: _Cutter | None = None
         self._misfit = False  # whether the mask is for frames of another size
@@ -265,8 +267,10 @@ class WindowBuilder:
             return None, True
         shape, bad_pixels, clutter = self._recalled
         if shape != (rows, columns):
-            return _Cutter(Proposer(self._search, (rows, columns)), (rows, columns), self.length, self._lag), False
-        proposer = Proposer(self._search, shape, clutter if clutter is not None and clutter.mean.shape == shape else None)
+            proposer = Proposer(self._search, (rows, columns), psf=self._psf)
+            return _Cutter(proposer, (rows, columns), self.length, self._lag), False
+        known = clutter if clutter is not None and clutter.mean.shape == shape else None
+        proposer = Proposer(self._search, shape, known, psf=self._psf)
         proposer.recall(bad_pixels)
         return _Cutter(proposer, (rows, columns), self.length, self._lag), False
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from irst_stream.calibrate.calibration import Calibration, calibrate
 from irst_stream.calibrate.images import calibrate_images
+from irst_stream.calibrate.psf import places_of
 from irst_stream.calibrate.settings_file import Origin, Tables, warnings_of, write_settings
 from irst_stream.commands.console import pluralise, positive_float, positive_int, print_line, show_log, working
 from irst_stream.commands.footage import Footage, read_footage, receive_footage
@@ -18,9 +19,9 @@ from irst_stream.commands.outputs import atomic_output, check_outputs, write_byt
 from irst_stream.commands.sources import add_source_options, open_input
 from irst_stream.errors import UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
-from irst_stream.point_spread import write_psf
 from irst_stream.propose.clutter import write_clutter_map
 from irst_stream.propose.mask import write_mask
+from irst_stream.psf_field import write_psf
 from irst_stream.settings import to_toml
 from irst_stream.version import __version__
 
@@ -117,10 +118,10 @@ def calibrate_footage(footage: Footage, *, single: bool = False) -> Calibration:
 def save(result: Calibration, output: Path, origin: Origin) -> None:
     """Write the settings, and, where there are any, the PSF's table, the clutter map and the mask in the same folder."""
     tables, (psf_path, clutter_path, mask_path) = Tables(), table_paths(output)
-    if result.psf is not None and result.psf.measured:
+    if result.psf is not None and result.psf.needs_file:
         tables = replace(tables, psf=psf_path.name)
         with atomic_output(psf_path) as part:
-            write_psf(part, result.psf.psf)
+            write_psf(part, result.psf.field)
     if result.clutter is not None:
         tables = replace(tables, clutter=clutter_path.name)
         with atomic_output(clutter_path) as part:
@@ -159,6 +160,8 @@ def summary(c: Calibration, origin: Origin) -> list[str]:
             f"PSF         {psf.sigma_x:.2f} x {psf.sigma_y:.2f} px, from {pluralise(c.psf.used, 'spot')}; misfit "
             f"{c.psf.misfits[0]:.1%} of the peak (Gaussian){table}; error {c.psf.error:.1%}"
         )
+        if not c.psf.field.is_uniform:
+            lines.append(f"            {places_of(c.psf)}")
     lines.append(_noise_line(c))
     refused = ", ".join(f"{count} {reason}" for reason, count in c.spots.rejected.items() if count)
     lines.append(f"spots       {len(c.spots)} used; refused: {refused or 'none'}")

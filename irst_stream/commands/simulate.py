@@ -135,6 +135,15 @@ SCENE_OPTIONS: list[tuple[str, Callable[[str], Any], str, tuple[str, ...], str]]
     ("--rate", positive_float, "HZ", ("sensor.rate_hz",), "frame rate, frames/s (default 100)"),
     ("--bits", int, "N", ("sensor.bits",), "bits per pixel, 8 to 16; saturates at full scale (default 14)"),
     ("--sigma", positive_float, "PX", ("sensor.sigma_px",), "sigma of the point-spread function, px (default 0.5)"),
+    ("--axis-ratio", positive_float, "R", ("sensor.axis_ratio",), "longer over shorter axis of the PSF (default 1)"),
+    (
+        "--axis-angle",
+        finite_float,
+        "DEG",
+        ("sensor.axis_angle_deg",),
+        "direction of the longer axis, from x towards y, degrees (default 0)",
+    ),
+    ("--psf", str, "FILE", ("sensor.psf_table",), "PSF that calibrate measured, .psf.npz, in place of the three above"),
     ("--read-noise", finite_float, "DN", ("sensor.read_noise_dn",), "read noise, DN (default 4)"),
     ("--groups", int, "N", ("groups.groups",), "groups in the scene at any time (default 5)"),
     ("--members", low_high, "LOW:HIGH", ("groups.members",), "targets per group, 1 to 5 (default 2:5)"),
@@ -180,7 +189,7 @@ def _run_patches(args: argparse.Namespace) -> int:
 
 
 def _run_scene(args: argparse.Namespace) -> int:
-    settings = read_settings(find_config(args.config, "scene"), SceneSettings) if args.config else SceneSettings()
+    settings = _scene_settings(find_config(args.config, "scene")) if args.config else SceneSettings()
     if args.background:
         settings = replace(settings, background=BACKGROUNDS[args.background])
     for option, _, _, places, _ in SCENE_OPTIONS:
@@ -193,6 +202,13 @@ def _run_scene(args: argparse.Namespace) -> int:
     if args.amplitude:
         settings = replace(settings, groups=replace(settings.groups, snr=None))
     return _fill(args.out, [scene_set(args.out, settings, args.frames, seed=args.seed, name=args.name)], args.workers)
+
+
+def _scene_settings(path: Path) -> SceneSettings:
+    """A scene's settings; the PSF's file is relative to their own folder."""
+    settings = read_settings(path, SceneSettings)
+    table = settings.sensor.psf_table
+    return _with_setting(settings, "sensor.psf_table", str(path.parent / table)) if table else settings
 
 
 def _with_setting(settings: SceneSettings, place: str, value: Any) -> SceneSettings:

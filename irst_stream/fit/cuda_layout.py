@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.resources import files
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.fit.compiled import PARAMETERS
-from irst_stream.fit.search import FitPriors, FitResults, RegionBatch
+from irst_stream.fit.compiled import PARAMETERS, FitPriors
+from irst_stream.fit.search import FitResults, RegionBatch
 from irst_stream.types import Ints
 
 __all__ = ["Kernel", "Precision", "read_source"]
@@ -32,13 +33,17 @@ PRIORS = (
 )  # fields of Priors in fit.cu, in their order
 
 
+PSF_NUMBERS, PSF_PROFILES = ("first", "per_width", "width_px"), ("columns", "rows")  # of PsfShape, where it has terms
+ALIGNMENT = 256  # bytes, of regions in a GPU's memory
+
 SHARED_CONSTANTS = {  # names in fit.cu that mean what they mean in the compiled modules, which alone give their values
     "levenberg_marquardt": (
         *("MAX_STEP_PX", "MIN_GAIN", "FIRST_DAMPING", "DAMPING_DECREASE", "DAMPING_INCREASE"),
         "MAX_DAMPING",
     ),
     "likelihood": ("PARAMETERS", "SQRT_2_BY_PI", "ERF_CUTOFF", "UNKNOWN", "INFINITE"),
-    "normal_equations": ("LOG_2PI", "MIN_EXCESS", "SPREAD_STEPS"),
+    "frame_equations": ("MIN_EXCESS",),
+    "normal_equations": ("LOG_2PI", "SPREAD_STEPS"),
     "evidence": ("RULED_OUT_EVIDENCE", "MIN_LIGHT", "CURVATURE_NORM", "QUARTIC_VARIANCE", "COINCIDENCE_REACH"),
     "starts": ("MIN_SPREAD_PX", "SPLIT_PX"),
     "model_selection": (
@@ -76,6 +81,8 @@ class Kernel:
             "HEIGHT": height,
             "WIDTH": width,
             "VARIANTS": self.fit_priors.start_count + EXTRA_STARTS,
+            "TERMS": self._terms[0],
+            "PIECES": self._terms[1],
             "LANES": self.lanes,
             "REAL": REALS[self.precision],
             "SINGLE": int(self.precision == "float32"),
@@ -90,7 +97,21 @@ class Kernel:
     @cached_property
     def priors_dtype(self) -> np.dtype[Any]:
         """The struct Priors of fit.cu."""
-        return self._record(("start_count", "i4"), ("sigma",), *((name,) for name in PRIORS))
+        psf = ((name,) for name in PSF_NUMBERS), ((name, (*self._terms, 4)) for name in PSF_PROFILES)
+        stretch = ("stretch", 2)
+        fields = ("sigma",), *((name,) for name in PRIORS), stretch, *(chain(*psf) if self._terms[0] else ())
+        return self._record(("start_count", "i4"), *fields)
+
+    @property
+    def header_bytes(self) -> int:
+        """Offset of the regions in an upload, after the priors."""
+        return -(-self.priors_dtype.itemsize // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def _terms(self) -> tuple[int, int]:
+        """The terms of the PSF, 0 for a Gaussian along the frame's axes, and the pieces of each one's profiles."""
+        terms, pieces = self.fit_priors.shape.columns.shape[:2]
+        return terms, pieces
 
     @cached_property
     def region_dtype(self) -> np.dtype[Any]:
@@ -135,6 +156,10 @@ class Kernel:
             into[name] = getattr(self.fit_priors, name)
         for name in PRIORS:
             into[name] = getattr(self.fit_priors.priors, name)
+        shape = self.fit_priors.shape
+        into["stretch"] = shape.stretch_x, shape.stretch_y
+        for name in (*PSF_NUMBERS, *PSF_PROFILES) if self._terms[0] else ():
+            into[name] = getattr(shape, name)
 
     def write_regions(self, which: Ints, regions: RegionBatch, into: NDArray[Any]) -> None:
         """Fill into (n,) of region_dtype from the regions `which` (n,)."""

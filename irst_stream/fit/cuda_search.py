@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import DeviceError, IrstError, MissingPackageError
+from irst_stream.fit.compiled import FitPriors
 from irst_stream.fit.cuda_layout import Kernel, Precision, read_source
-from irst_stream.fit.search import FitPriors, FitResults, RegionBatch
+from irst_stream.fit.search import FitResults, RegionBatch
 from irst_stream.system.cuda import Device, Memory, Pinned, Stream, call, driver
 from irst_stream.system.gpu_probe import ask_cuda_driver, nvrtc_mismatch, pip_extra
 from irst_stream.system.private_files import cache_folder, read_private, write_private
@@ -26,7 +27,6 @@ __all__ = ["CudaSearch", "architecture_of", "compile_kernel"]
 
 LANES = 128  # threads of a block; a block searches one region
 MAX_FLOAT64_COST = 4  # a GPU whose float64 is slower than its float32 by a larger factor runs in float32
-HEADER_BYTES = 1024  # offset of the regions in an upload, after the priors
 MIN_BYTES = 2**16  # size of a buffer at first
 RESERVED_REGIONS = 64  # of the shape given at construction: memory for these is reserved beforehand
 OPTIONS = ("-std=c++17",)
@@ -134,7 +134,7 @@ class _GpuState:
     def reserve(self, loaded: _Loaded, count: int) -> tuple[int, int]:
         """Grow the buffers for `count` regions where they are smaller; return the bytes to send and to receive."""
         sent, received = (
-            HEADER_BYTES + count * loaded.kernel.region_dtype.itemsize,
+            loaded.kernel.header_bytes + count * loaded.kernel.region_dtype.itemsize,
             count * loaded.kernel.result_dtype.itemsize,
         )
         self.sent, self.received = _at_least(self.sent, sent, _pinned), _at_least(self.received, received, _pinned)
@@ -190,9 +190,9 @@ class CudaSearch:
         kernel, count, gpu = loaded.kernel, len(which), self._gpu
         sent, received = gpu.reserve(loaded, count)
         kernel.write_priors(gpu.sent.array[: kernel.priors_dtype.itemsize].view(kernel.priors_dtype))
-        kernel.write_regions(which, regions, gpu.sent.array[HEADER_BYTES:sent].view(kernel.region_dtype))
+        kernel.write_regions(which, regions, gpu.sent.array[kernel.header_bytes : sent].view(kernel.region_dtype))
         memories = gpu.results.address, gpu.scratch.address, gpu.global_work.address
-        self._arguments[:] = gpu.regions.address, gpu.regions.address + HEADER_BYTES, *memories
+        self._arguments[:] = gpu.regions.address, gpu.regions.address + kernel.header_bytes, *memories
         gpu.stream.upload(gpu.sent, gpu.regions, sent)
         grid, block, where = (count, 1, 1), (self._lanes, 1, 1), (loaded.shared, gpu.stream.handle)
         call(driver.cuLaunchKernel, loaded.function, *grid, *block, *where, self._pointers.ctypes.data, 0)

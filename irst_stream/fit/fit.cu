@@ -2,7 +2,7 @@
    package `compiled`, by their names and in its order; its docstrings say what they compute and why.
 
    The compiler gets MOST (largest number of targets), FRAMES, HEIGHT, WIDTH (px), VARIANTS (largest number of starts of one
-   number of targets), LANES (threads of a block), REAL (double or float), SINGLE (1 where that is float) and IN_SHARED (1
+   number of targets), TERMS (of the PSF, 0 for a Gaussian along the axes) and PIECES (of each term's profiles), LANES (threads of a block), REAL (double or float), SINGLE (1 where that is float) and IN_SHARED (1
    where the block's Work is in its shared memory). The source is CUDA C++ as well as C11: outside CUDA the including file
    defines LANE, SYNC(), DEVICE and NOINLINE, and sets `work`.
 
@@ -44,15 +44,19 @@
 #define MAX_PARAMETERS (PARAMETERS * MOST) /* parameters of MOST targets */
 #define TRIANGLE (MAX_PARAMETERS * (MAX_PARAMETERS + 1) / 2) /* a symmetric matrix's entries, by rows up to the diagonal */
 #define PAIRS (MOST * (MOST + 1) / 2)
+#define PARTS (TERMS ? TERMS : 1) /* profiles along an axis of one target */
 #define AXIS_PIXELS (WIDTH + HEIGHT) /* pixels along x, then along y */
 #define MAX_TILE (SINGLE ? 12 : 6) /* columns whose products a lane holds in its registers */
 #define TILE (WIDTH < MAX_TILE ? WIDTH : MAX_TILE)
 #define AT(i, j) ((i) * ((i) + 1) / 2 + (j)) /* of such a matrix, i >= j */
 
-/* The same for all regions: the imaging model and the priors of compiled.likelihood. */
+/* The same for all regions: the imaging model, see PsfShape in compiled.records, and the priors. */
 typedef struct {
   int start_count;
-  REAL sigma, amplitude_dn, amplitude, common, own, min_spread, max_spread, extra_target;
+  REAL sigma, amplitude_dn, amplitude, common, own, min_spread, max_spread, extra_target, stretch[2];
+#if TERMS
+  REAL first, per_width, width_px, columns[TERMS][PIECES][4], rows[TERMS][PIECES][4];
+#endif
 } Priors;
 
 /* The input of one region's search; times and shifts, along x and y, of its frames; hint, warm_solutions and odds as in
@@ -93,7 +97,7 @@ typedef struct {
     REAL p[MAX_PARAMETERS], matrix[TRIANGLE], vector[MAX_PARAMETERS];
   } points[2]; /* the fit's current point and its trial point */
   REAL factor[TRIANGLE + MAX_PARAMETERS + 1], per_pivot[MAX_PARAMETERS], solution[MAX_PARAMETERS], diagonal[MAX_PARAMETERS];
-  REAL share[FRAMES][MOST][AXIS_PIXELS], slope[FRAMES][MOST][AXIS_PIXELS];
+  REAL share[FRAMES][MOST * PARTS][AXIS_PIXELS], slope[FRAMES][MOST * PARTS][AXIS_PIXELS];
   REAL residual[FRAMES][HEIGHT][WIDTH], weight[FRAMES][HEIGHT][WIDTH];
   union { /* not in use at the same time */
     struct {
@@ -151,6 +155,33 @@ DEVICE void copy(const REAL *from, REAL *to, int count) {
   for (int i = LANE; i < count; i += LANES) to[i] = from[i];
 }
 
+/* A target's place along an axis, 0 for x, in a frame. */
+DEVICE REAL centre_of(Job job, const REAL *p, int t, int k, int axis) {
+  return p[PARAMETERS * k + axis] + p[PARAMETERS * k + 2 + axis] * job.region->times[t] + job.region->shifts[t][axis];
+}
+
+#if TERMS
+/* Fills work's share and slope: the pixel profiles of each term of all targets along both axes in the first frames. */
+NOINLINE void fill_profiles(Job job, const REAL *p, int targets, int frames) {
+  const Priors *of = job.priors;
+  const REAL per_pixel = of->per_width / of->sigma, height = of->width_px / of->sigma;
+  for (int i = LANE; i < frames * targets * AXIS_PIXELS; i += LANES) {
+    const int t = i / (targets * AXIS_PIXELS), k = i / AXIS_PIXELS % targets, s = i % AXIS_PIXELS, axis = s >= WIDTH;
+    const REAL pixel = (REAL)(axis ? s - WIDTH : s);
+    const REAL at = (pixel - centre_of(job, p, t, k, axis)) * per_pixel - of->first * of->per_width;
+    const int within = at >= R(0.0) && at < (REAL)PIECES, piece = within ? (int)at : 0;
+    const REAL u = at - (REAL)piece, none = R(0.0) * (at == at ? R(0.0) : at); /* NaN for NaN */
+    for (int term = 0; term < TERMS; term++) {
+      const REAL *c = axis ? of->rows[term][piece] : of->columns[term][piece];
+      const REAL value = height * (c[0] + u * (c[1] + u * (c[2] + u * c[3])));
+      const REAL slope = -height * per_pixel * (c[1] + u * (R(2.0) * c[2] + R(3.0) * u * c[3]));
+      work->share[t][k * TERMS + term][s] = within ? value : none;
+      work->slope[t][k * TERMS + term][s] = within ? slope : none;
+    }
+  }
+  SYNC();
+}
+#else
 DEVICE void erf_and_density(REAL u, REAL *erf_u, REAL *density) {
   if (u > ERF_CUTOFF) {
     *erf_u = R(1.0), *density = R(0.0);
@@ -163,13 +194,11 @@ DEVICE void erf_and_density(REAL u, REAL *erf_u, REAL *density) {
 
 /* Fills work's share and slope: the pixel profiles of all targets along both axes in the first frames. */
 NOINLINE void fill_profiles(Job job, const REAL *p, int targets, int frames) {
-  const REAL scale = R(1.0) / (SQRT_2 * job.priors->sigma), height = R(1.0) / (SQRT_2PI * job.priors->sigma);
   for (int i = LANE; i < frames * targets * (AXIS_PIXELS + 2); i += LANES) {
     const int t = i / (targets * (AXIS_PIXELS + 2)), k = i / (AXIS_PIXELS + 2) % targets, s = i % (AXIS_PIXELS + 2);
     const int axis = s > WIDTH, pixel = axis ? s - WIDTH - 1 : s;
-    const REAL time = job.region->times[t], shift = job.region->shifts[t][axis];
-    const REAL centre = p[PARAMETERS * k + axis] + p[PARAMETERS * k + 2 + axis] * time + shift;
-    const REAL u = ((REAL)pixel - R(0.5) - centre) * scale;
+    const REAL scale = R(1.0) / (SQRT_2 * job.priors->sigma * job.priors->stretch[axis]);
+    const REAL u = ((REAL)pixel - R(0.5) - centre_of(job, p, t, k, axis)) * scale;
     erf_and_density(u, &work->temp.edges.erf[t][k][s], &work->temp.edges.density[t][k][s]);
   }
   SYNC();
@@ -177,11 +206,13 @@ NOINLINE void fill_profiles(Job job, const REAL *p, int targets, int frames) {
     const int t = i / (targets * AXIS_PIXELS), k = i / AXIS_PIXELS % targets, s = i % AXIS_PIXELS;
     const int left = s < WIDTH ? s : s + 1;
     const REAL *at = work->temp.edges.erf[t][k] + left, *density = work->temp.edges.density[t][k] + left;
+    const REAL height = R(1.0) / (SQRT_2PI * job.priors->sigma * job.priors->stretch[s >= WIDTH]);
     work->share[t][k][s] = R(0.5) * (at[1] - at[0]);
     work->slope[t][k][s] = height * (density[0] - density[1]);
   }
   SYNC();
 }
+#endif
 
 DEVICE REAL censored_cost(REAL z, REAL *slope) {
   if (z > R(8.0)) {
@@ -219,7 +250,8 @@ DEVICE PixelTerms censored_terms(REAL light, REAL away, REAL slope, REAL side) {
 /* The light of all targets in a pixel. */
 DEVICE REAL light_at(const REAL *p, int targets, int t, int r, int c) {
   REAL total = R(0.0);
-  for (int k = 0; k < targets; k++) total += p[PARAMETERS * k + 4] * work->share[t][k][WIDTH + r] * work->share[t][k][c];
+  for (int i = 0; i < targets * PARTS; i++)
+    total += p[PARAMETERS * (i / PARTS) + 4] * work->share[t][i][WIDTH + r] * work->share[t][i][c];
   return total;
 }
 
@@ -251,6 +283,45 @@ NOINLINE REAL residuals(const Region *region, const REAL *p, int targets, int fr
   return sum(misfit - MATH(log)(sharper));
 }
 
+#if TERMS
+/* The image of a target of amplitude 1 in a pixel, and its derivatives: by x, y and the amplitude. */
+typedef struct {
+  REAL by[3];
+} Slopes;
+
+DEVICE Slopes slopes_at(int t, int target, int r, int c) {
+  Slopes found = {{R(0.0), R(0.0), R(0.0)}};
+  UNROLLED for (int i = target * TERMS; i < (target + 1) * TERMS; i++) {
+    const REAL row = work->share[t][i][WIDTH + r], column = work->share[t][i][c];
+    found.by[0] += row * work->slope[t][i][c];
+    found.by[1] += work->slope[t][i][WIDTH + r] * column;
+    found.by[2] += row * column;
+  }
+  return found;
+}
+
+DEVICE void frame_block(int t, int pair) {
+  REAL block[3][3] = {{R(0.0)}};
+  ROLLED for (int i = 0; i < HEIGHT * WIDTH; i++) {
+    const Slopes one = slopes_at(t, work->row_of[pair], i / WIDTH, i % WIDTH);
+    const Slopes other = slopes_at(t, work->column_of[pair], i / WIDTH, i % WIDTH);
+    const REAL weight = work->weight[t][i / WIDTH][i % WIDTH];
+    UNROLLED for (int u = 0; u < 3; u++)
+      UNROLLED for (int v = 0; v < 3; v++) block[u][v] += weight * one.by[u] * other.by[v];
+  }
+  UNROLLED for (int u = 0; u < 3; u++)
+    UNROLLED for (int v = 0; v < 3; v++) work->temp.frames.matrix[t][pair][u][v] = block[u][v];
+}
+
+DEVICE void frame_gradient(int t, int target) {
+  REAL by[3] = {R(0.0), R(0.0), R(0.0)};
+  ROLLED for (int i = 0; i < HEIGHT * WIDTH; i++) {
+    const Slopes slopes = slopes_at(t, target, i / WIDTH, i % WIDTH);
+    UNROLLED for (int u = 0; u < 3; u++) by[u] += work->residual[t][i / WIDTH][i % WIDTH] * slopes.by[u];
+  }
+  UNROLLED for (int u = 0; u < 3; u++) work->temp.frames.vector[t][target][u] = by[u];
+}
+#else
 /* Adds a tile of columns to the block (3, 3) of one frame's Gauss-Newton matrix for targets i and j. The products along the
    tile's columns stay in registers while the rows' weights are applied. */
 DEVICE void add_tile(int t, int i, int j, int tile, REAL block[3][3]) {
@@ -300,6 +371,7 @@ DEVICE void frame_gradient(int t, int target) {
   REAL *vector = work->temp.frames.vector[t][target];
   vector[0] = by_x, vector[1] = by_y, vector[2] = by_a;
 }
+#endif
 
 /* Each frame's Gauss-Newton matrix and gradient by x, y, a of each target, without the factors of amplitude and noise. */
 NOINLINE void frame_equations(int targets) {

@@ -7,25 +7,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.fit.compiled import INFINITE, PARAMETERS, UNKNOWN, Priors, PsfShape, covariance_factors, search_regions
+from irst_stream.fit.compiled import (
+    INFINITE,
+    PARAMETERS,
+    UNIFORM,
+    UNKNOWN,
+    FitPriors,
+    Priors,
+    PsfBank,
+    PsfShape,
+    covariance_factors,
+    search_regions,
+)
 from irst_stream.fit.formation import seat_choices
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
-from irst_stream.fit.search import CpuSearch, Fallback, FitPriors, FitResults, RegionBatch, Search, empty_results
+from irst_stream.fit.search import CpuSearch, Fallback, FitResults, RegionBatch, Search, empty_results
 from irst_stream.fit.settings import FLAT_ERROR, FitSettings, check_fit
 from irst_stream.fit.warm_start import WarmStart
 from irst_stream.optics import PATCH
-from irst_stream.point_spread import PointSpread, gaussian, read_psf
+from irst_stream.point_spread import PointSpread
+from irst_stream.psf_field import PsfField, sensor_psf
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Ints
 
-__all__ = ["COMPILED", "Fitter", "priors_of", "psf_shape"]
+__all__ = ["COMPILED", "Fitter", "priors_of", "psf_of", "psf_shape"]
 
 DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
 MIN_DARK_PIXELS = 20
@@ -37,11 +48,9 @@ Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 ROUNDING_SD_DN = 1 / math.sqrt(12)  # noise of rounding to whole numbers
 
 
-def _psf_of(settings: FitSettings) -> PointSpread:
+def psf_of(settings: FitSettings) -> PsfField:
     """The PSF that the settings name or describe."""
-    if settings.psf_table:
-        return read_psf(Path(settings.psf_table))
-    return gaussian(settings.sigma_px, settings.axis_ratio, settings.axis_angle_deg)
+    return sensor_psf(settings.sigma_px, settings.axis_ratio, settings.axis_angle_deg, settings.psf_table)
 
 
 def psf_shape(psf: PointSpread) -> PsfShape:
@@ -51,8 +60,19 @@ def psf_shape(psf: PointSpread) -> PsfShape:
     return PsfShape(*stretch, terms.columns, terms.rows, -terms.reach / sigma, terms.oversampling * sigma, sigma)
 
 
+def _psf_bank(psfs: Sequence[PointSpread]) -> PsfBank:
+    """The bank of these PSFs, at least one, as compiled code takes it: fewer terms and shorter ones end in zeros."""
+    shapes = [psf_shape(psf) for psf in psfs]
+    terms, pieces = max(len(s.columns) for s in shapes), max(s.columns.shape[1] for s in shapes)
+    columns, rows = np.zeros((len(psfs), terms, pieces, 4)), np.zeros((len(psfs), terms, pieces, 4))
+    for k, s in enumerate(shapes):
+        columns[k, : len(s.columns), : s.columns.shape[1]], rows[k, : len(s.rows), : s.rows.shape[1]] = s.columns, s.rows
+    each = np.array([(s.stretch_x, s.stretch_y, s.first, s.per_width, s.width_px) for s in shapes]).T.copy()
+    return PsfBank(each[4], each[:2].T.copy(), columns, rows, each[2], each[3])
+
+
 def priors_of(settings: FitSettings) -> FitPriors:
-    """The priors of a search, from the settings."""
+    """The priors of a search, from the settings; its PSF is that of the field's middle."""
     deviations = settings.amplitude_sd_dn, settings.speed_px, settings.own_speed_px
     amplitude, common, own = (1.0 / deviation**2 for deviation in deviations)
     min_spread, max_spread = settings.spread_px
@@ -68,7 +88,7 @@ def priors_of(settings: FitSettings) -> FitPriors:
         extra_target,
     )
     formation = seat_choices(settings.formation, settings.most_targets)
-    psf, doubt = _psf_of(settings), float(settings.sigma_doubt)
+    psf, doubt = psf_of(settings).middle, float(settings.sigma_doubt)
     extended = math.log(settings.extended_odds) if settings.extended_odds else -INFINITE
     return FitPriors(psf.sigma, psf_shape(psf), priors, formation, settings.starts, settings.most_targets, doubt, extended)
 
@@ -80,9 +100,9 @@ class Fitter:
         """threads: of the CPU, 0 for all cores; device: a search used in place of the CPU's until it fails."""
         check_fit(settings)
         self.settings = settings
-        self.psf = _psf_of(settings)
+        self.field = psf_of(settings)
         middle = np.array(PATCH[::-1]) // 2
-        self._sharpness = float(np.sqrt((self.psf.images(middle) ** 2).sum()))  # of a unit target's image
+        self._sharpness = float(np.sqrt((self.field.middle.images(middle) ** 2).sum()))  # of a unit target's image
         compile_in_children(COMPILED)
         cpu = CpuSearch(priors_of(settings), threads)
         self._search: Search = cpu
@@ -109,7 +129,7 @@ class Fitter:
         standard deviation, NaN to measure it on the dark pixels; ceiling: DN from which pixels are saturated.
         """
         still = np.zeros((1, len(times), 2))
-        patch = Patches(patches[None], times, still, np.array([noise_dn]), np.array([ceiling]))
+        patch = Patches(patches[None], times, still, np.array([noise_dn]), np.array([ceiling]), np.zeros((1, 2)))
         return self.fit_regions(patch, [hint], self.cold_start(np.zeros(1, np.int64)))[0][0]
 
     def noise_levels(self, patches: Images, measured: Floats) -> Floats:
@@ -152,7 +172,7 @@ class Fitter:
         hint_count[hint_from_last] = warm_start.best[hint_from_last]
         first_number = np.where(from_scratch, 0, warm_start.best)
         solutions = np.where(from_scratch[:, None, None, None], 0, warm_start.solutions)
-        sigma = np.where(from_scratch, 0.0, warm_start.sigma)
+        width_ratio = np.where(from_scratch, 0.0, warm_start.width_ratio)
         extent = np.where(from_scratch[:, None] | (warm_start.best != 1)[:, None], 0.0, warm_start.extent)
         results = empty_results(len(images), self.settings.most_targets)
         effort = np.where(first_number == 0, SCRATCH_EFFORT * np.maximum(hint_count, 1), hint_count + first_number)
@@ -169,13 +189,14 @@ class Fitter:
             solutions,
             first_number,
             warm_start.odds,
-            sigma,
+            width_ratio,
             extent,
             shot,
+            *self._psfs(patches.middles),
         )
         self._search(hardest_first, regions, results)
         age = np.where(from_scratch, 0, age)
-        next_start = WarmStart(results.solutions, results.number, age, results.odds, results.sigma, results.extent)
+        next_start = WarmStart(results.solutions, results.number, age, results.odds, results.width_ratio, results.extent)
         least = self.settings.min_snr * noise / (self._sharpness * math.sqrt(images.shape[1]))
         return _region_targets(results, images.shape[:1:-1], least, self.settings), next_start
 
@@ -191,6 +212,16 @@ class Fitter:
         flat = (FLAT_ERROR * s.model_error * peak) ** 2
         shot = s.shot_dn + frames * s.model_error**2 * peak
         return np.sqrt(noise**2 + patterns * s.fixed_dn**2 + frames * flat), np.asarray(shot, np.float64)
+
+    def _psfs(self, middles: Floats) -> tuple[Ints, PsfBank]:
+        """The PSF of each region, its middle at (N, 2) px, as rows (N,) of a bank."""
+        psf = np.zeros(len(middles), np.int64)
+        if self.field.is_uniform or not len(middles):
+            return psf, UNIFORM
+        groups = list(self.field.groups(middles))
+        for k, (_, rows) in enumerate(groups):
+            psf[rows] = k
+        return psf, _psf_bank([own for own, _ in groups])
 
     def _starts(self, hints: Sequence[RegionTargets], warm_start: WarmStart) -> Floats:
         """(N, L, 5): each region's hint, or its last solution where it has none."""

@@ -17,7 +17,7 @@ from irst_stream.fit.groups import WarmGroups
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.fit.warm_start import WarmStart
-from irst_stream.point_spread import PointSpread
+from irst_stream.psf_field import PsfField
 from irst_stream.types import Floats, Ints
 
 __all__ = ["FitGroups", "Patches", "fit_alternately"]
@@ -31,13 +31,14 @@ FitGroups: TypeAlias = Callable[[Ints, Patches, WarmStart], tuple[list[RegionTar
 
 
 def fit_alternately(
-    fit: FitGroups, patches: Patches, groups: WarmGroups, overlaps: Flags, psf: PointSpread
+    fit: FitGroups, patches: Patches, groups: WarmGroups, overlaps: Flags, field: PsfField
 ) -> tuple[list[RegionTargets], WarmStart]:
     """Fit N groups of which some overlap; return their targets and warm start.
 
-    fit: fits groups that do not overlap; overlaps (N, N): which groups' patches share pixels.
+    fit: fits groups that do not overlap; overlaps (N, N): which groups' patches share pixels; field: the
+    sensor's PSF.
     """
-    alternating = _AlternatingFit(patches, groups, overlaps, psf)
+    alternating = _AlternatingFit(patches, groups, overlaps, field)
     batches = list(_batches(overlaps, np.argsort(groups.warm_start.best > 0, kind="stable")))
     for _ in range(MAX_PASSES):
         fitted = [alternating.fit_stale(fit, rows) for rows in batches]
@@ -58,10 +59,10 @@ def _batches(overlaps: Flags, order: Ints) -> Iterator[Ints]:
 class _AlternatingFit:
     """The state of an alternating fit: targets, warm starts, and the light subtracted in each group's last fit."""
 
-    def __init__(self, patches: Patches, groups: WarmGroups, overlaps: Flags, psf: PointSpread) -> None:
+    def __init__(self, patches: Patches, groups: WarmGroups, overlaps: Flags, field: PsfField) -> None:
         self.found, self.warm_start = [NO_TARGETS] * len(overlaps), groups.warm_start.of(np.arange(len(overlaps)))
         self._patches, self._corners = patches, groups.corner
-        self._overlaps, self._psf, self._shape = overlaps, psf, (patches.images.shape[2], patches.images.shape[3])
+        self._overlaps, self._field, self._shape = overlaps, field, (patches.images.shape[2], patches.images.shape[3])
         self._subtracted = np.full(patches.images.shape, np.inf)  # the others' light in each group's last fit
         self._fitted = np.zeros(len(overlaps), np.bool_)
         self._odds = groups.warm_start.odds  # every fit starts from these, so that a window counts once
@@ -101,7 +102,8 @@ class _AlternatingFit:
         p = np.concatenate([self.warm_start.targets(j) for j in others.tolist()])
         xy = p[:, :2] + np.repeat(offsets, self.warm_start.best[others], axis=0)
         moved = self._patches.times[:, None, None] * p[:, 2:4] + self._patches.shifts[k, :, None]
-        return self._psf.render(xy + moved, p[:, 4], self._shape)
+        psf = self._field.at(self._corners[k] + (np.array(self._shape[::-1]) - 1) / 2)
+        return psf.render(xy + moved, p[:, 4], self._shape)
 
     def _pixels_of_others(self, k: int) -> Flags:
         """(H, W): pixels of group k's patch nearer to the centre of another; only groups without a warm start count."""

@@ -15,17 +15,27 @@ NEGLIGIBLE_LIGHT = 0.3  # of the noise: less light of other groups leaves a satu
 
 
 class Patches(NamedTuple):
-    """Image patches (N, T, H, W) DN of N groups; times (T,), shifts (N, T, 2), noise and ceiling (N,): see types.Window."""
+    """Image patches (N, T, H, W) DN of N groups.
+
+    times (T,), shifts (N, T, 2), noise and ceiling (N,), corners (N, 2): see types.Window.
+    """
 
     images: NDArray[np.float32]
     times: Floats
     shifts: Floats
     noise: Floats
     ceiling: Floats
+    corners: Floats
 
     def of(self, which: Ints) -> Patches:
         """Select these rows."""
-        return Patches(self.images[which], self.times, self.shifts[which], self.noise[which], self.ceiling[which])
+        shifts, noise, ceiling = self.shifts[which], self.noise[which], self.ceiling[which]
+        return Patches(self.images[which], self.times, shifts, noise, ceiling, self.corners[which])
+
+    @property
+    def middles(self) -> Floats:
+        """(N, 2) px of the frame: x, y of each patch's middle."""
+        return np.asarray(self.corners + (np.array(self.images.shape[:1:-1]) - 1) / 2)
 
     def without(self, light: Floats) -> Patches:
         """Subtract other groups' light (N, T, H, W) DN; a saturated pixel that they light becomes NaN, unknown."""

@@ -93,12 +93,13 @@ class RegionFits:
             given = [hints[k] for k in rows.tolist()]
             return self._fitter.fit_regions(patches, given, warm_start)
 
-        patches = Patches(window.patches, window.frame_times, window.platform_shifts, window.noise, window.ceiling)
+        seen = window.patches, window.frame_times, window.platform_shifts, window.noise, window.ceiling
+        patches = Patches(*seen, window.corners)
         patches = patches if one_each else patches.of(groups.region)
         overlaps = overlapping(groups.corner, window.patches.shape[:1:-1])
         if not overlaps.any():
             return fit(np.arange(len(overlaps)), patches, groups.warm_start)
-        return fit_alternately(fit, patches, groups, overlaps, self._fitter.psf)
+        return fit_alternately(fit, patches, groups, overlaps, self._fitter.field)
 
 
 def _shift(window: Window, corners: Floats, passed: int) -> Floats:

@@ -10,32 +10,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from irst_stream.errors import DeviceError, MissingPackageError
-from irst_stream.fit.compiled import PARAMETERS, Formation, Priors, PsfShape, search_regions
+from irst_stream.fit.compiled import PARAMETERS, FitPriors, PsfBank, search_regions
 from irst_stream.system.machine import usable_cores
 from irst_stream.types import Floats, Ints
 
-__all__ = ["CpuSearch", "Fallback", "FitPriors", "FitResults", "RegionBatch", "Search", "empty_results"]
+__all__ = ["CpuSearch", "Fallback", "FitResults", "RegionBatch", "Search", "empty_results"]
 
 log = logging.getLogger(__name__)
-
-
-class FitPriors(NamedTuple):
-    """Priors and imaging model, the same for all regions.
-
-    sigma: width of the PSF, px; shape, priors and formation: see compiled.likelihood; start_count: arrangements from which
-    the fit of each number of targets starts; max_targets: of a region; sigma_doubt: prior standard deviation of the
-    logarithm of the PSF's width about sigma's, 0 to trust sigma; extended: log odds that light is of one extended target,
-    -INFINITE for never.
-    """
-
-    sigma: float
-    shape: PsfShape
-    priors: Priors
-    formation: Formation
-    start_count: int
-    max_targets: int
-    sigma_doubt: float
-    extended: float
 
 
 class RegionBatch(NamedTuple):
@@ -43,9 +24,9 @@ class RegionBatch(NamedTuple):
 
     times (T,) and shifts (N, T, 2): see types.Window; noise (N,) DN; limits (N, 2) DN, floor and ceiling; hints (N, L, 5),
     of which the first hint_count (N,) count; warm_solutions (N, most + 1, most, 5); first_number (N,) of targets to try, 0
-    to take it from the light; odds (N, most + 1): see compiled.model_selection; sigma (N,): PSF width to fit with, px, 0 to
-    search it; extent (N, 2): of the extended target to fit, px, 0 for point targets; shot (N,): see compiled.likelihood.
-    All float64 and int64.
+    to take it from the light; odds (N, most + 1): see compiled.model_selection; width_ratio (N,): PSF width to fit with
+    over the expected one, 0 to search it; extent (N, 2): of the extended target to fit, px, 0 for point targets; shot (N,):
+    see compiled.records; psf (N,): each region's PSF in the bank psfs. All float64 and int64.
     """
 
     images: Floats
@@ -58,9 +39,11 @@ class RegionBatch(NamedTuple):
     warm_solutions: Floats
     first_number: Ints
     odds: Floats
-    sigma: Floats
+    width_ratio: Floats
     extent: Floats
     shot: Floats
+    psf: Ints
+    psfs: PsfBank
 
 
 class FitResults(NamedTuple):
@@ -68,8 +51,8 @@ class FitResults(NamedTuple):
 
     number (N,) of targets; targets (N, most, 5); cov (N, most, most, 2, 2) px^2 of each two positions; amplitude_sd
     (N, most) DN; probability (N, most); all 0 beyond the number. reduced_chi_square (N, 2): see compiled.evidence.
-    solutions (N, most + 1, most, 5), odds (N, most + 1), sigma (N,), PSF width, px, and extent (N, 2), px, of an extended
-    target, 0 for point targets: warm start of the next window.
+    solutions (N, most + 1, most, 5), odds (N, most + 1), width_ratio (N,), PSF width over the expected one, and extent
+    (N, 2), px, of an extended target, 0 for point targets: warm start of the next window.
     """
 
     number: Ints
@@ -80,7 +63,7 @@ class FitResults(NamedTuple):
     reduced_chi_square: Floats
     solutions: Floats
     odds: Floats
-    sigma: Floats
+    width_ratio: Floats
     extent: Floats
 
 

@@ -56,8 +56,8 @@ class FitSettings:
     psf_table: Annotated[
         str,
         about(
-            "A PSF measured by irst-stream calibrate, a .npz file, in place of sigma_px and the axes; relative to the"
-            " configuration's folder."
+            "A PSF measured by irst-stream calibrate, a .npz file, at one place or several of the field, in place of"
+            " sigma_px and the axes; relative to the configuration's folder."
         ),
     ] = ""
     model_error: Annotated[

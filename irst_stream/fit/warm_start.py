@@ -16,15 +16,16 @@ class WarmStart(NamedTuple):
 
     solutions (N, most + 1, most, 5): of each number of targets, see compiled.model_selection, 0 where there is no target;
     best (N,): likeliest number of targets, 0 where there is no solution; age (N,): windows since the last fit from scratch;
-    odds (N, most + 1): log evidence of each number of targets from the frames that have left the window; sigma (N,): PSF
-    width that was found, px, 0 where there is no solution; extent (N, 2): of an extended target, px, 0 for point targets.
+    odds (N, most + 1): log evidence of each number of targets from the frames that have left the window; width_ratio (N,):
+    PSF width that was found over the expected one, 0 where there is no solution; extent (N, 2): of an extended target, px,
+    0 for point targets.
     """
 
     solutions: Floats
     best: Ints
     age: Ints
     odds: Floats
-    sigma: Floats
+    width_ratio: Floats
     extent: Floats
 
     def predicted(self, frames: float, shift: Floats) -> WarmStart:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irst_stream.optics import psf
+from irst_stream.point_spread import PointSpread
 from irst_stream.propose.coarse import NO_PIXELS, Float32Image
 from irst_stream.propose.compiled import DEFICIT_ALLOWANCE, Interpolation, neighbour_deficits
 from irst_stream.types import Ints
@@ -27,10 +27,11 @@ class BadPixels:
     noise, is summed over frames as in a CUSUM test. A target at rest lowers this evidence and never raises it.
     """
 
-    def __init__(self, sigma_px: float, shape: tuple[int, int]) -> None:
-        """sigma_px: standard deviation of the PSF; shape: rows, columns of the frames."""
+    def __init__(self, psf: PointSpread, shape: tuple[int, int]) -> None:
+        """psf: of the sensor; shape: rows, columns of the frames."""
         self.known = NO_PIXELS  # flat indices, ascending
-        self._share = np.float32(np.divide(*psf(np.array([1.0, 1.0]), (3, 3), sigma_px)[1, :2]))
+        image = psf.images(np.ones(2), (3, 3))  # the least of the four neighbours' shares: the PSF is narrowest there
+        self._share = np.float32(min(image[1, 0], image[1, 2], image[0, 1], image[2, 1]) / image[1, 1])
         self._evidence = np.zeros(shape[0] * shape[1], np.float32)
         self._suspects = NO_PIXELS
 

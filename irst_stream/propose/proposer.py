@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from irst_stream.point_spread import PointSpread, gaussian
 from irst_stream.propose.bad_pixels import BadPixels
 from irst_stream.propose.clutter import Clutter, ClutterMap, named_clutter_map
 from irst_stream.propose.coarse import MIN_GOOD_SHARE, NO_PIXELS, CellAverager, Float32Image, kernel_input, sample_map
@@ -32,7 +33,6 @@ from irst_stream.propose.compiled import (
     OUTLIER_SIGMAS,
     SD_PER_MEAN_ABS,
     Interpolation,
-    apply_filter,
     cut_patches,
     find_outliers,
     is_dark_rim,
@@ -126,21 +126,24 @@ class Proposer:
         shape: tuple[int, int],
         learnt: ClutterMap | None = None,
         excluded: Excluded | None = None,
+        psf: PointSpread | None = None,
     ) -> None:
         """shape: rows, columns of the frames; learnt: their static clutter, where it is known already; excluded (H, W):
-        pixels that are not searched, beside those that the settings exclude.
+        pixels that are not searched, beside those that the settings exclude; psf: of the sensor, None for a round Gaussian
+        of the settings' width.
         """
         check_search(settings)
         compile_in_children(COMPILED)
         self.settings = settings
         self._shape = shape
-        self._bad_pixels = BadPixels(settings.sigma_px, shape)
+        psf = psf or gaussian(settings.sigma_px)
+        self._bad_pixels = BadPixels(psf, shape)
         self._excluded = either(excluded, excluded_pixels(settings, shape))
         self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
         self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
         missing_share = self._cells.good_share(self._excluded_at)
         self._missing = self._bad_pixels.known, self._excluded_at, missing_share  # see _missing_pixels
-        self._filters = tuple(background_free_matched_filter(settings.sigma_px, *form) for form in ((7, 0), (5, 2)))
+        self._filters = tuple(background_free_matched_filter(psf, *form) for form in ((7, 0), (5, 2)))
         self.clutter = (
             Clutter(settings.clutter_frames, shape, learnt or named_clutter_map(settings.clutter_map, shape))
             if settings.clutter_frames
@@ -305,7 +308,7 @@ class Proposer:
 
     def filter(self, light: Float32Image, number: int, response: Float32Image) -> None:
         """Fill response (H, W) with light (H, W) DN, filtered by the wide filter, number 0, or the tight one, 1."""
-        apply_filter(light, *self._filters[number], response)
+        self._filters[number].fill(light, response)
 
     def hold(self, xy: Floats) -> None:
         """Search more closely, and learn clutter slowly, about these places (N, 2) px of tracks, until the next call."""
@@ -384,6 +387,7 @@ def warm_up() -> None:
         Proposer(ProposeSettings(min_contrast=20.0, average=1), pixels.shape).prepare(pixels)
         proposer = Proposer(ProposeSettings(), pixels.shape)
         prepared = proposer.prepare(pixels)
+        background_free_matched_filter(gaussian(0.5, 2.0, 45.0), 7, 0).fill(pixels.astype(np.float32), proposer._response)
         for neighbours in (0, 2, 4):
             found = proposer.propose(prepared, neighbours * [prepared])
         corners = region_corners(found.centres, pixels.shape)

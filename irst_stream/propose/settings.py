@@ -18,7 +18,10 @@ Polygon: TypeAlias = tuple[tuple[float, float], ...]  # corners x, y px
 class ProposeSettings:
     """How full frames are searched for groups."""
 
-    sigma_px: Annotated[float, about("Width of the matched filter: standard deviation of the PSF, px.")] = SIGMA
+    sigma_px: Annotated[
+        float,
+        about("Width of the matched filter: standard deviation of the PSF, px. Its shape is that of the PSF in [fit]."),
+    ] = SIGMA
     false_alarms: Annotated[
         float, about("False regions per frame that noise alone may raise. Smaller values miss fainter targets.")
     ] = 0.5

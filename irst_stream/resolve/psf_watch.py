@@ -8,7 +8,7 @@ from collections import deque
 
 import numpy as np
 
-from irst_stream.point_spread import PointSpread
+from irst_stream.psf_field import PsfField
 from irst_stream.types import Detections, Floats, Window
 
 __all__ = ["PsfWatch"]
@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 class PsfWatch:
     """Measures the width of one sensor's targets, one bright, single one every few windows."""
 
-    def __init__(self, psf: PointSpread) -> None:
-        self._wider, self._psf, self._narrower = (psf.scaled(math.exp(s * WIDTH_STEP)) for s in (1, 0, -1))
-        self._sharpness = float(np.sqrt((psf.images(np.array([5.0, 5.0])) ** 2).sum()))
+    def __init__(self, psf: PsfField) -> None:
+        self._wider, self._psf, self._narrower = psf.scaled(math.exp(WIDTH_STEP)), psf, psf.scaled(math.exp(-WIDTH_STEP))
+        self._sharpness = float(np.sqrt((psf.middle.images(np.array([5.0, 5.0])) ** 2).sum()))
         self._logs: deque[float] = deque(maxlen=KEPT)
         self._windows = 0
         self._told = False
@@ -67,7 +67,7 @@ class PsfWatch:
         if k >= 0:
             row = int(np.flatnonzero(window.region == detections.region[k])[0])
             image = np.asarray(window.patches[row, window.centre], np.float64)
-            change = self._width_of(image, detections.xy[k] - window.corners[row], float(detections.amplitude[k]))
+            change = self._width_of(image, detections.xy[k], window.corners[row], float(detections.amplitude[k]))
             if abs(change) < MAX_WIDTH:
                 self._logs.append(change)
         if not self._told and (advice := self.advice):
@@ -85,8 +85,13 @@ class PsfWatch:
         usable = (apart.min(axis=1) > ALONE_PX) & bright & (rows >= 0) & (light < 0.9 * ceiling)
         return int(np.argmax(np.where(usable, detections.amplitude, -1.0))) if usable.any() else -1
 
-    def _width_of(self, image: Floats, xy: Floats, amplitude: float) -> float:
-        """Logarithm of the width of the target at xy px in an image (H, W) DN over that of the PSF; NaN if it fails."""
+    def _width_of(self, image: Floats, place: Floats, corner: Floats, amplitude: float) -> float:
+        """Logarithm of the width of a target over that of the PSF there; NaN if it fails.
+
+        image (H, W) DN: a patch of the frame, whose first pixel is corner (2,) px; place (2,): of the target, px.
+        """
+        psf, wider, narrower = (kind.at(place) for kind in (self._psf, self._wider, self._narrower))
+        xy = place - corner
         rows, columns = np.indices(image.shape)
         used = (np.hypot(columns - xy[0], rows - xy[1]) <= CORE_PX) & np.isfinite(image)
         if used.sum() < 12:
@@ -95,8 +100,8 @@ class PsfWatch:
         to_right, down = np.array([h, 0.0]), np.array([0.0, h])
         for _ in range(STEPS):
             places = np.array([xy, xy + to_right, xy + down])
-            here, by_x, by_y = self._psf.images(places, image.shape)
-            by_width = (self._wider.images(xy, image.shape) - self._narrower.images(xy, image.shape)) / (2 * WIDTH_STEP)
+            here, by_x, by_y = psf.images(places, image.shape)
+            by_width = (wider.images(xy, image.shape) - narrower.images(xy, image.shape)) / (2 * WIDTH_STEP)
             shape = here + change * by_width
             slopes = np.stack([(by_x - here) / h, (by_y - here) / h, by_width, shape / amplitude, np.ones_like(here)], -1)
             matrix, left = amplitude * slopes[used], (image - amplitude * shape)[used]

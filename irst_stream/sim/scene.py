@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import UsageError
-from irst_stream.optics import peak_response, psf
+from irst_stream.psf_field import PsfField, sensor_psf
 from irst_stream.sim.background import Background, Sky
 from irst_stream.sim.sensor import Detector, Sensor
 from irst_stream.sim.trajectories import Groups, GroupTrajectory, plan_trajectories
@@ -59,6 +59,8 @@ class Scene:
         _check(settings, frames, seed)
         self.settings, self.frames, self.seed, self.name = settings, frames, seed, name
         sensor = settings.sensor
+        self._psf = sensor_psf(sensor.sigma_px, sensor.axis_ratio, sensor.axis_angle_deg, sensor.psf_table)
+        self._peak = float(self._psf.middle.images(np.zeros(2), (1, 1))[0, 0])  # share of a target's light in its pixel
         self._sky = Sky(settings.background, sensor.width, sensor.height, self._stream(0))
         self._detector = Detector(sensor, self._stream(1))
         duration_s = frames / sensor.rate_hz
@@ -80,7 +82,7 @@ class Scene:
         pose = self.pose(index)
         light = self._sky.view(self._time_s(index), (pose.x, pose.y), pose.roll_rad)
         _, _, xy, amplitude = self._targets(index)
-        _add_targets(light, xy, amplitude, self.settings.sensor.sigma_px)
+        _add_targets(light, xy, amplitude, self._psf)
         return Frame(self.stamp(index), self._detector.expose(light, self._stream(3, index)))
 
     def truth(self, index: int) -> Truth:
@@ -127,7 +129,7 @@ class Scene:
     def _amplitude(self, strength: Floats) -> Floats:
         """Map strengths (M,), 0 to 1, to DN: to the SNR range at the background's mean level, or to the amplitude range."""
         groups, sensor = self.settings.groups, self.settings.sensor
-        snr_1_dn = sensor.noise_dn(self.settings.background.level_dn) / peak_response(sensor.sigma_px)
+        snr_1_dn = sensor.noise_dn(self.settings.background.level_dn) / self._peak
         low, high = groups.amplitude_dn if groups.snr is None else (groups.snr[0] * snr_1_dn, groups.snr[1] * snr_1_dn)
         return low + (high - low) * strength
 
@@ -153,12 +155,14 @@ class Scene:
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(self.seed, spawn_key=key)))
 
 
-def _add_targets(light: NDArray[np.float32], xy: Floats, amplitude: Floats, sigma: float) -> None:
+def _add_targets(light: NDArray[np.float32], xy: Floats, amplitude: Floats, psf: PsfField) -> None:
     """Add each target's image to `light` in place, within 6 sigma of it, which holds all but 1e-8 of its light."""
-    reach = int(np.ceil(6 * sigma)) + 1
+    reach = int(np.ceil(6 * psf.widest_px)) + 1
     middle = np.rint(xy).astype(np.int64)
     size = 2 * reach + 1
-    stamps = amplitude[:, None, None] * psf(xy - middle + reach, (size, size), sigma)
+    stamps = np.empty((len(xy), size, size))
+    for own, rows in psf.groups(xy):
+        stamps[rows] = amplitude[rows, None, None] * own.images(xy[rows] - middle[rows] + reach, (size, size))
     for (x, y), stamp in zip(middle, stamps, strict=True):
         top, left = max(y - reach, 0), max(x - reach, 0)
         part = light[top : max(y + reach + 1, 0), left : max(x + reach + 1, 0)]
@@ -179,6 +183,7 @@ def _check(settings: SceneSettings, frames: int, seed: int) -> None:
         (1e-3 <= sensor.rate_hz <= 1e6, f"rate: expected 0.001 to 1,000,000 Hz, got {sensor.rate_hz:g}"),
         (8 <= sensor.bits <= 16, f"bits: expected 8 to 16, got {sensor.bits}"),
         (0.1 <= sensor.sigma_px <= 10, f"sigma: expected 0.1 to 10 px, got {sensor.sigma_px:g}"),
+        (1 <= sensor.axis_ratio <= 10, f"axis_ratio: expected 1 to 10, got {sensor.axis_ratio:g}"),
         (_within(0, 1e6, sensor.read_noise_dn, sensor.electrons_per_dn), "noise: expected 0 to 1,000,000"),
         (
             _within(0, 1e5, sensor.gain_spread, sensor.offset_spread_dn, sensor.column_spread_dn),
@@ -214,7 +219,7 @@ def _numbers(settings: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
         if is_dataclass(value):
             yield from _numbers(value, f"{prefix}{entry.name}.")
         else:
-            parts = value if isinstance(value, tuple) else () if value is None else (value,)
+            parts = value if isinstance(value, tuple) else () if value is None or isinstance(value, str) else (value,)
             yield from ((prefix + entry.name, part) for part in parts)
 
 

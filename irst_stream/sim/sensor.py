@@ -34,7 +34,10 @@ class Sensor:
     height: int = 512
     bits: int = 14
     rate_hz: float = 100.0
-    sigma_px: float = SIGMA
+    sigma_px: float = SIGMA  # standard deviation of the PSF; of an elliptical one, the geometric mean of both axes
+    axis_ratio: float = 1.0  # longer over shorter axis of the PSF
+    axis_angle_deg: float = 0.0  # direction of the longer axis, from x towards y (down)
+    psf_table: str = ""  # a PSF that irst-stream calibrate measured, a .npz file, in place of the three above
     read_noise_dn: float = 4.0
     electrons_per_dn: float = 10.0  # gain: the variance of shot noise is signal / electrons_per_dn; 0 for no shot noise
     gain_spread: float = 0.002  # fixed-pattern noise: rms of the pixels' relative gains

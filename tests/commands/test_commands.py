@@ -241,6 +241,8 @@ def test_the_doctor_works_without_a_gpu(run):
         ("simulate scene out --frames 3 --speed inf", "expected a number or LOW:HIGH"),
         ("simulate scene out --frames 3 --spacing 1e-300", "spacing: expected 0.01"),
         ("simulate scene out --frames 3 --sigma 1e5", "sigma: expected 0.1 to 10 px"),
+        ("simulate scene out --frames 3 --axis-ratio 20", "axis_ratio: expected 1 to 10, got 20"),
+        ("simulate scene out --frames 3 --psf none.psf.npz", "none.psf.npz: No such file or directory"),
         ("simulate scene out --frames 3 --size 99999999x99999999", "size: expected 16x16 to"),
         (
             "simulate scene out --frames 3 --background cloud --bits 8",

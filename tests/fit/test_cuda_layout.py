@@ -9,6 +9,7 @@ from random_regions import (
     LOOSE,
     SHAPE,
     STRICT,
+    WIDE,
     next_window,
     random_regions,
     results_agree,
@@ -17,9 +18,17 @@ from random_regions import (
 )
 
 from irst_stream.fit.cuda_layout import Kernel
+from irst_stream.fit.fitter import priors_of, psf_shape
 from irst_stream.fit.search import CpuSearch
+from irst_stream.fit.settings import FitSettings
+from irst_stream.point_spread import gaussian, tabulated
 
 KNOWN = {"strict": STRICT, "loose": LOOSE}
+PSFS = {
+    "along an axis": gaussian(0.6, 1.6, 90.0),
+    "rotated": gaussian(0.6, 1.5, 30.0),
+    "table": tabulated(gaussian(0.55, 1.3, 120.0).table, 8),
+}
 
 
 @cache
@@ -43,6 +52,20 @@ def test_its_results_agree_with_the_cpu_search(name, precision, within, least, t
         assert stable[lit].mean() > 0.75
         assert agree[stable & lit].mean() >= least
         assert agree[stable].mean() > 0.95, "regions without light included, whose results depend on more than rounding"
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("kind", PSFS)
+def test_it_agrees_with_the_cpu_under_every_kind_of_psf(kind, precision, tmp_path):
+    psf, within = PSFS[kind], 1e-3 if precision == "float64" else 0.03
+    known = priors_of(FitSettings(**WIDE, starts=1, sigma_doubt=0.0, most_targets=3))
+    known = known._replace(sigma=psf.sigma, shape=psf_shape(psf))
+    regions = random_regions(known, 48, seed=6, psf=psf)
+    expected, stable = stable_results(CpuSearch(known), regions, known.max_targets, 1e-3)
+    program = ProgramSearch(Kernel(known, SHAPE, precision, lanes=1), tmp_path)
+    agree = results_agree(expected, results_of(program, regions, known.max_targets), within)
+    assert stable.mean() > 0.7
+    assert agree[stable].mean() >= (0.98 if precision == "float64" else 0.9)
 
 
 @pytest.fixture(scope="module")

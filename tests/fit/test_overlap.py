@@ -108,5 +108,5 @@ def test_a_second_region_over_a_known_group_finds_nothing():
 def test_saturated_pixels_lit_by_other_groups_become_unknown():
     images = np.array([100.0, 100.0, 99.0, 50.0], np.float32).reshape(1, 1, 1, 4)
     light = np.array([40.0, 0.1, 40.0, 40.0]).reshape(1, 1, 1, 4)
-    left = Patches(images, *at_rest(1, 1), np.array([1.0]), np.array([100.0])).without(light)
+    left = Patches(images, *at_rest(1, 1), np.array([1.0]), np.array([100.0]), np.zeros((1, 2))).without(light)
     np.testing.assert_allclose(left.images.ravel(), [np.nan, 100.0, 59.0, 10.0])

@@ -9,7 +9,8 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from irst_stream.optics import SIGMA, psf, render
-from irst_stream.propose.compiled import OUTLIER_SIGMAS, apply_filter
+from irst_stream.point_spread import gaussian, tabulated
+from irst_stream.propose.compiled import OUTLIER_SIGMAS
 from irst_stream.propose.filters import background_free_matched_filter
 from irst_stream.propose.prepared_frame import cut_regions
 from irst_stream.propose.proposer import (
@@ -207,16 +208,52 @@ def test_a_filters_peaks_equal_the_reference(name, tight):
     np.testing.assert_allclose(seen.dips, dips[dips > proposer._threshold], rtol=1e-4)
 
 
-@pytest.mark.parametrize("sigma_px", [0.2, SIGMA, 2.0])
+PSFS = {
+    "sharp": gaussian(0.2),
+    "round": gaussian(SIGMA),
+    "wide": gaussian(2.0),
+    "along an axis": gaussian(0.8, 1.6, 90.0),
+    "rotated": gaussian(0.8, 1.6, 35.0),
+    "table": tabulated(gaussian(0.7, 1.4, 120.0).table, 8),
+}
+
+
+@pytest.mark.parametrize("kind", PSFS)
 @pytest.mark.parametrize(("size", "order"), [(7, 0), (5, 2)])
-def test_a_separated_filter_is_blind_to_polynomials(sigma_px, size, order):
+def test_a_filter_is_blind_to_polynomials(kind, size, order):
     shape = (40, 50)
     y, x = np.indices(shape) - 20.0
     for i in range(order + 1):
         for j in range(order + 1 - i):
             light, response = (x**i * y**j).astype(np.float32), np.empty(shape, np.float32)
-            apply_filter(light, *background_free_matched_filter(sigma_px, size, order), response)
+            background_free_matched_filter(PSFS[kind], size, order).fill(light, response)
             assert np.abs(response[3:-3, 3:-3]).max() < 1e-5 * np.abs(light).max()
+
+
+@pytest.mark.parametrize("kind", PSFS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_filter_is_matched_to_the_image_of_a_target(kind, shape):
+    places = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 0.5, 11)]), axis=-1) + 3
+    kernel = PSFS[kind].images(places, (7, 7)).mean(axis=(0, 1))
+    kernel = (kernel - kernel.mean()) / np.linalg.norm(kernel - kernel.mean())
+    light = np.random.default_rng(2).normal(0, 10, shape).astype(np.float32)
+    response = np.empty(shape, np.float32)
+    background_free_matched_filter(PSFS[kind], 7, 0).fill(light, response)
+    expected = cv2.filter2D(light, -1, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
+    np.testing.assert_allclose(response, expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(("kind", "gain"), [("along an axis", 1.02), ("rotated", 1.02), ("table", 1.005)])
+def test_a_filter_of_the_real_psf_sees_fainter_targets(kind, gain):
+    psf = PSFS[kind]
+    filters = [background_free_matched_filter(own, 7, 0) for own in (psf, gaussian(psf.sigma))]
+    strengths = np.zeros((2, 20))
+    for k, offset in enumerate(np.random.default_rng(3).uniform(-0.5, 0.5, (20, 2))):
+        light, response = psf.images(7 + offset, (15, 15)).astype(np.float32), np.empty((15, 15), np.float32)
+        for which, own in enumerate(filters):
+            own.fill(light, response)
+            strengths[which, k] = response.max()  # over white noise of 1, as filters have unit norm
+    assert strengths[0].mean() > gain * strengths[1].mean()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5])

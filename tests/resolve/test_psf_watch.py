@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from irst_stream.point_spread import gaussian, tabulated
+from irst_stream.psf_field import uniform
 from irst_stream.resolve.psf_watch import EVERY, MIN_SAMPLES, PsfWatch
 from irst_stream.types import Detections, Stamp, Window, at_rest
 
@@ -17,7 +18,7 @@ NOISE = 4.0
 
 def watched(psf, spread, places=((40.2, 30.3),), amplitude=900.0, windows=EVERY * 2 * MIN_SAMPLES):
     """A watch of targets drawn by one PSF and taken for another."""
-    rng, watch = np.random.default_rng(5), PsfWatch(psf)
+    rng, watch = np.random.default_rng(5), PsfWatch(uniform(psf))
     for k in range(windows):
         xy = np.array(places) + rng.uniform(-0.5, 0.5, 2)
         corners = np.rint(xy) - 5
@@ -60,4 +61,4 @@ def test_neighbours_and_faint_targets_are_left_out():
     assert math.isnan(watched(gaussian(0.5), gaussian(0.55), places=((40.0, 30.0), (45.0, 30.0))).ratio)
     assert math.isnan(watched(gaussian(0.5), gaussian(0.55), amplitude=60.0).ratio)
     assert math.isnan(watched(gaussian(0.5), gaussian(0.55), windows=EVERY * (MIN_SAMPLES - 1)).ratio)
-    assert PsfWatch(gaussian(0.5)).advice == ""
+    assert PsfWatch(uniform(gaussian(0.5))).advice == ""

@@ -5,6 +5,8 @@ import pytest
 
 from irst_stream import UsageError
 from irst_stream.optics import peak_response, psf
+from irst_stream.point_spread import gaussian, tabulated
+from irst_stream.psf_field import PsfField, write_psf
 from irst_stream.sim import Background, Groups, Platform, Scene, SceneSettings, Sensor
 from irst_stream.sim.background import BACKGROUNDS, Sky
 
@@ -24,6 +26,22 @@ def test_frames_are_the_background_plus_the_imaging_model_of_the_truth():
             light += amplitude * psf(xy, (48, 64))
         inner = np.s_[6:-6, 6:-6]  # targets centred outside the frame also shine at its border
         np.testing.assert_allclose(scene.frame(index).pixels[inner], np.rint(light)[inner], atol=1)
+
+
+def test_frames_show_targets_by_the_psf_of_the_sensor(tmp_path):
+    """An elliptical PSF, and a table that differs from place to place."""
+    wide, narrow = (tabulated(gaussian(s, 1.4, 60.0).table[8:-8, 8:-8], 8) for s in (0.8, 0.8))
+    field = PsfField(np.array([10.0, 50.0]), np.array([20.0]), ((wide, narrow),))
+    write_psf(tmp_path / "cam.psf.npz", field)
+    elliptical = replace(QUIET, sigma_px=0.7, axis_ratio=1.5, axis_angle_deg=30.0)
+    for sensor in (elliptical, replace(QUIET, psf_table=str(tmp_path / "cam.psf.npz"))):
+        scene = Scene(replace(SMALL, sensor=sensor), 3, seed=2)
+        truth, light = scene.truth(1), np.full((48, 64), 100.0)
+        for xy, amplitude in zip(truth.xy, truth.amplitude, strict=True):
+            own = field.at(xy) if sensor.psf_table else gaussian(0.7, 1.5, 30.0)
+            light += amplitude * own.images(xy, (48, 64))
+        inner = np.s_[9:-9, 9:-9]
+        np.testing.assert_allclose(scene.frame(1).pixels[inner], np.rint(light)[inner], atol=1)
 
 
 def test_a_target_fades_in_at_the_border():

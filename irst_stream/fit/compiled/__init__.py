@@ -12,34 +12,39 @@ A pixel at a limit, 0 or full scale, is censored: it says only that the light wa
 contributes -2 log of the probability of that, as in Tobit regression, so a dark sky clipped at 0 causes no bias. A pixel
 below UNKNOWN contributes nothing.
 
-The model is separable, so the normal equations need only dot products along rows and columns; censored and unknown pixels
-are corrected one by one. The evidence, in Laplace's approximation, selects the number of targets: it weighs the best fit's
+A Gaussian along the frame's axes is separable, so its normal equations need only dot products along rows and columns, and
+censored and unknown pixels are corrected one by one; those of any other PSF take each target's image and its derivatives.
+The evidence, in Laplace's approximation, selects the number of targets: it weighs the best fit's
 misfit, the prior volume that the posterior leaves over, and the K! ways to number the targets.
 """
 
 from irst_stream.fit.compiled.evidence import covariance_factors
-from irst_stream.fit.compiled.likelihood import (
-    INFINITE,
+from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS, UNKNOWN
+from irst_stream.fit.compiled.model_selection import search_regions
+from irst_stream.fit.compiled.normal_equations import normal_equations
+from irst_stream.fit.compiled.records import (
     NO_PRIORS,
-    PARAMETERS,
-    UNKNOWN,
+    UNIFORM,
+    FitPriors,
     Formation,
     ImagingModel,
     Priors,
+    PsfBank,
     PsfShape,
     RegionImages,
 )
-from irst_stream.fit.compiled.model_selection import search_regions
-from irst_stream.fit.compiled.normal_equations import normal_equations
 
 __all__ = [
     "INFINITE",
     "NO_PRIORS",
     "PARAMETERS",
+    "UNIFORM",
     "UNKNOWN",
+    "FitPriors",
     "Formation",
     "ImagingModel",
     "Priors",
+    "PsfBank",
     "PsfShape",
     "RegionImages",
     "covariance_factors",

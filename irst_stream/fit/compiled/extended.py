@@ -8,7 +8,7 @@ import numpy as np
 
 from irst_stream.fit.compiled.evidence import evidence
 from irst_stream.fit.compiled.levenberg_marquardt import fit
-from irst_stream.fit.compiled.likelihood import ImagingModel, PsfShape
+from irst_stream.fit.compiled.records import ImagingModel, PsfShape
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["extended_model", "fit_extended"]

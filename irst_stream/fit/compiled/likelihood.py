@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from irst_stream.system.numba_cache import compiled
-from irst_stream.types import Floats, Ints
+from irst_stream.types import Floats
 
 __all__ = [
     "INFINITE",
-    "NO_PRIORS",
     "PARAMETERS",
     "UNKNOWN",
-    "Formation",
-    "ImagingModel",
-    "Priors",
-    "PsfShape",
-    "RegionImages",
     "is_uncensored",
     "pixel_profile",
     "pixel_profiles",
@@ -38,85 +31,6 @@ INFINITE = 1e30  # stands for infinity: a limit that no pixel reaches; minus thi
 NODES_PER_UNIT, TERMS = 32, 8  # of erf's Taylor series; enough for 1e-15
 MIDDLE_NODE = math.ceil(ERF_CUTOFF * NODES_PER_UNIT)
 DENSITY_PER_SLOPE = math.sqrt(math.pi) / 2  # exp(-u^2) divided by the slope of erf(u)
-
-
-class Priors(NamedTuple):
-    """Priors of a group of targets.
-
-    amplitude_dn: mean amplitude; amplitude, common, own: precisions, 1/sd^2, of the amplitudes, of the group's common
-    velocity and of each target's own velocity; min_spread, max_spread: px, limits of the targets' standard deviation about
-    the group's centre, 0 where unknown; min_spacing: px, smallest distance between two targets, 0 where unknown;
-    extra_target: log odds of one more target.
-    """
-
-    amplitude_dn: float
-    amplitude: float
-    common: float
-    own: float
-    min_spread: float
-    max_spread: float
-    min_spacing: float
-    extra_target: float
-
-
-NO_PRIORS = Priors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-
-
-class RegionImages(NamedTuple):
-    """One region's images in a window.
-
-    images (T, H, W) DN; times (T,) of the frames; shifts (T, 2): x and y displacement of still objects in each frame, px;
-    noise: a pixel's standard deviation, DN; limits: floor and ceiling, DN, at and beyond which a pixel is censored; shot:
-    growth of a pixel's variance with its modelled light, DN^2 per DN.
-    """
-
-    images: Floats
-    times: Floats
-    shifts: Floats
-    noise: float
-    limits: tuple[float, float]
-    shot: float
-
-
-class PsfShape(NamedTuple):
-    """The shape of a PSF, in units of its width.
-
-    Without terms it is a Gaussian whose standard deviations along x and y are stretch_x and stretch_y times the width. With
-    R terms it is a sum of products of a column's and a row's profile, each integrated over a pixel: cubic pieces columns
-    and rows (R, N, 4), constant term first, of which piece k begins at first + k / per_width. width_px: the width in which
-    the terms were measured.
-    """
-
-    stretch_x: float
-    stretch_y: float
-    columns: Floats
-    rows: Floats
-    first: float
-    per_width: float
-    width_px: float
-
-
-class ImagingModel(NamedTuple):
-    """The imaging model: sigma, the width of the PSF, px; the PSF's shape; the targets' priors."""
-
-    sigma: float
-    shape: PsfShape
-    priors: Priors
-
-
-class Formation(NamedTuple):
-    """The F choices of seats that targets of a known formation may take; F is 0 where no formation is known.
-
-    seats (F, most, 2): x and y from any common point, px, of which each choice takes the first sizes (F,); precision:
-    1/sd^2 of a target about its seat; weights (F,): log prior probability of each choice; free: log prior probability
-    of each number of targets in any other arrangement.
-    """
-
-    seats: Floats
-    sizes: Ints
-    precision: float
-    weights: Floats
-    free: float
 
 
 def _erf_series() -> Floats:
@@ -184,31 +98,33 @@ def pixel_profiles(p, time, shift, model, row, row_slope, column, column_slope):
         if terms == 0:
             pixel_profile(x, model.sigma * shape.stretch_x, column[k], column_slope[k])
             pixel_profile(y, model.sigma * shape.stretch_y, row[k], row_slope[k])
-        for term in range(terms):
-            i = k * terms + term
-            _tabulated_profile(x, model.sigma, shape, shape.columns[term], column[i], column_slope[i])
-            _tabulated_profile(y, model.sigma, shape, shape.rows[term], row[i], row_slope[i])
+        else:
+            own = slice(k * terms, (k + 1) * terms)
+            _tabulated_profiles(x, model.sigma, shape, shape.columns, column[own], column_slope[own])
+            _tabulated_profiles(y, model.sigma, shape, shape.rows, row[own], row_slope[own])
 
 
 @compiled
-def _tabulated_profile(centre, sigma, shape, pieces, value, slope):  # type: ignore[no-untyped-def]
-    """Fill value and slope (N,): a term's profile of that width in each pixel, and its derivative by the centre.
+def _tabulated_profiles(centre, sigma, shape, pieces, value, slope):  # type: ignore[no-untyped-def]
+    """Fill value and slope (R, N): the terms' profiles of that width in each pixel, and their derivatives by the centre.
 
-    A wider PSF is the same profile, stretched, so that a pixel then stands for a little more than itself.
+    pieces (R, M, 4). A wider PSF is the same profile, stretched, so that a pixel then stands for a little more than itself.
     """
     per_pixel = shape.per_width / sigma
     start = -centre * per_pixel - shape.first * shape.per_width
-    height, last = shape.width_px / sigma, len(pieces)
-    for i in range(len(value)):
+    height, last = shape.width_px / sigma, pieces.shape[1]
+    steep = -height * per_pixel
+    for i in range(value.shape[1]):
         at = start + i * per_pixel
         if not 0.0 <= at < last:  # also NaN, of a diverged fit
-            value[i] = slope[i] = 0.0 * at if at != at else 0.0
+            value[:, i] = slope[:, i] = 0.0 * at if at != at else 0.0
             continue
         k = int(at)
         u = at - k
-        c = pieces[k]
-        value[i] = height * (c[0] + u * (c[1] + u * (c[2] + u * c[3])))
-        slope[i] = -height * per_pixel * (c[1] + u * (2.0 * c[2] + 3.0 * u * c[3]))
+        for term in range(len(pieces)):
+            c = pieces[term, k]
+            value[term, i] = height * (c[0] + u * (c[1] + u * (c[2] + u * c[3])))
+            slope[term, i] = steep * (c[1] + u * (2.0 * c[2] + 3.0 * u * c[3]))
 
 
 @compiled

@@ -11,8 +11,9 @@ from irst_stream.fit.compiled.evidence import evidence, fill_covariances, light_
 from irst_stream.fit.compiled.extended import extended_model, fit_extended
 from irst_stream.fit.compiled.formations import fit_formations, nearest_distance, target_probabilities
 from irst_stream.fit.compiled.levenberg_marquardt import fit
-from irst_stream.fit.compiled.likelihood import INFINITE, NO_PRIORS, PARAMETERS, ImagingModel, RegionImages
+from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS
 from irst_stream.fit.compiled.normal_equations import normal_equations
+from irst_stream.fit.compiled.records import NO_PRIORS, FitPriors, ImagingModel, PsfShape, RegionImages
 from irst_stream.fit.compiled.starts import append_start, ellipse_starts, light_moments, merge_nearest, split_brightest
 from irst_stream.fit.compiled.widths import width_step
 from irst_stream.fit.compiled.work_queue import take_next
@@ -44,14 +45,16 @@ def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[
     """Search the rows `which` of N regions and fill these rows of the results: see search.RegionBatch and FitResults.
 
     taken (1,): number of rows begun. Threads that share it share the work: each takes the next row when it is free.
-    fit_priors: see search.FitPriors.
+    fit_priors: see FitPriors.
     """
     sides = regions.images.shape[3], regions.images.shape[2]
+    everywhere = fit_priors
     while True:
         position = take_next(taken)
         if position >= len(which):
             break
         k = which[position]
+        fit_priors = _priors_at(everywhere, regions.psfs, regions.psf[k]) if len(regions.psfs.sigma) else everywhere
         limits = (regions.limits[k, 0], regions.limits[k, 1])
         region = RegionImages(
             regions.images[k], regions.times, regions.shifts[k], regions.noise[k], limits, regions.shot[k]
@@ -59,9 +62,10 @@ def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[
         hint = regions.hints[k, : regions.hint_count[k]].copy()
         warm = regions.warm_solutions[k], regions.first_number[k], regions.odds[k]
         if regions.extent[k].max() > 0.0:
-            found = _follow_extended(region, fit_priors, *warm, regions.sigma[k], regions.extent[k])
-        elif regions.sigma[k] > 0.0:
-            found = _search_with_width(region, fit_priors, hint, *warm, regions.sigma[k])
+            found = _follow_extended(region, fit_priors, *warm, regions.extent[k])
+        elif regions.width_ratio[k] > 0.0:
+            width = regions.width_ratio[k] * fit_priors.sigma
+            found = _search_with_width(region, fit_priors, hint, *warm, width)
         else:
             found = search(region, fit_priors, hint, *warm)
             if fit_priors.extended > -INFINITE and len(found.p):
@@ -69,13 +73,31 @@ def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[
         n = len(found.p)
         model = extended_model(found.width, fit_priors.shape, fit_priors.priors, *found.extent)
         results.number[k], results.targets[k, :n], results.probability[k, :n] = n, found.p, found.probability
-        results.solutions[k], results.sigma[k] = found.solutions, found.width if n > 0 else 0.0
+        results.solutions[k], results.width_ratio[k] = found.solutions, found.width / fit_priors.sigma if n > 0 else 0.0
         results.extent[k, 0], results.extent[k, 1] = found.extent
         fill_covariances(found.matrix, sides, results.cov[k, :n, :n], results.amplitude_sd[k, :n])
         if n > 0:
             results.reduced_chi_square[k, 0], results.reduced_chi_square[k, 1] = reduced_chi_square(found.p, region, model)
             results.odds[k] = regions.odds[k]
             _carry_evidence_forward(region, model, found.logs, found.solutions, n, results.odds[k])
+
+
+@compiled
+def _priors_at(everywhere, psfs, i):  # type: ignore[no-untyped-def]
+    """The FitPriors with PSF i of a PsfBank."""
+    sigma = psfs.sigma[i]
+    stretch_x, stretch_y = psfs.stretches[i, 0], psfs.stretches[i, 1]
+    columns, rows = psfs.columns[i], psfs.rows[i]
+    return FitPriors(
+        sigma,
+        PsfShape(stretch_x, stretch_y, columns, rows, psfs.first[i], psfs.per_width[i], sigma),
+        everywhere.priors,
+        everywhere.formation,
+        everywhere.start_count,
+        everywhere.max_targets,
+        everywhere.sigma_doubt,
+        everywhere.extended,
+    )
 
 
 class RegionSolution(NamedTuple):
@@ -209,9 +231,9 @@ def _extended_solution(p, matrix, log, fit_priors, logs, solutions, extent):  # 
 
 
 @compiled
-def _follow_extended(region, fit_priors, warm_solutions, guess, odds, width, extent):  # type: ignore[no-untyped-def]
-    """Fit the extended target that an earlier window found; guess and width are those of its solution."""
-    model = extended_model(width, fit_priors.shape, fit_priors.priors, extent[0], extent[1])
+def _follow_extended(region, fit_priors, warm_solutions, guess, odds, extent):  # type: ignore[no-untyped-def]
+    """Fit the extended target that an earlier window found; guess is that of its solution."""
+    model = extended_model(fit_priors.sigma, fit_priors.shape, fit_priors.priors, extent[0], extent[1])
     start = warm_solutions[guess, :guess].copy()
     p, misfit, matrix, _ = fit(start, region, model, np.empty((0, 3)), STEPS)
     log = evidence(p, misfit, matrix, region, model, 0, 0.0)

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from irst_stream.fit.compiled.likelihood import INFINITE, is_uncensored, pixel_profiles, psf_terms, residuals, sum_light
+from irst_stream.fit.compiled.frame_equations import MIN_EXCESS, add_frame
+from irst_stream.fit.compiled.image_equations import add_image_equations
+from irst_stream.fit.compiled.likelihood import INFINITE, is_uncensored, pixel_profiles, residuals, sum_light
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["normal_equations"]
@@ -14,7 +16,6 @@ __all__ = ["normal_equations"]
 LOG_2PI = math.log(2.0 * math.pi)
 SPACING_SD_PX = 0.03  # standard deviation by which targets may fall short of the smallest distance
 SPREAD_STEPS = 6  # grid over the spread of a group, by which the prior is integrated
-MIN_EXCESS = 1e-2  # of a pixel's curvature: smaller excesses are not corrected
 
 
 @compiled
@@ -27,9 +28,12 @@ def normal_equations(p, region, model, seats, matrix, vector):  # type: ignore[n
     images, noise, limits, shot = region.images, region.noise, region.limits, region.shot
     frames, height, width = images.shape
     targets = len(p)
-    parts = targets * psf_terms(model.shape)
-    row, row_slope = np.empty((frames, parts, height)), np.empty((frames, parts, height))
-    column, column_slope = np.empty((frames, parts, width)), np.empty((frames, parts, width))
+    if len(model.shape.columns):
+        matrix[:], vector[:] = 0.0, 0.0
+        misfit = _add_priors(p, model.priors, seats, matrix, vector)
+        return misfit + add_image_equations(p, region, model, matrix, vector)
+    row, row_slope = np.empty((frames, targets, height)), np.empty((frames, targets, height))
+    column, column_slope = np.empty((frames, targets, width)), np.empty((frames, targets, width))
     lights, residual, excess = np.empty(images.shape), np.empty(images.shape), np.empty(images.shape)
     frame_matrix, frame_vector = np.empty((3 * targets, 3 * targets)), np.empty(3 * targets)
     within = np.empty(frames, np.bool_)
@@ -44,7 +48,7 @@ def normal_equations(p, region, model, seats, matrix, vector):  # type: ignore[n
     for t in range(frames):
         uniform, profiles = within[t] and shot == 0.0, (row[t], row_slope[t], column[t], column_slope[t])
         _frame_equations(p, uniform, noise, *profiles, residual[t], excess[t], frame_matrix, frame_vector)
-        _add_frame(region.times[t], frame_matrix, frame_vector, matrix, vector)
+        add_frame(region.times[t], frame_matrix, frame_vector, matrix, vector)
     return misfit
 
 
@@ -54,25 +58,18 @@ def _frame_equations(p, uniform, noise, row, row_slope, column, column_slope, re
 
     uniform: whether all pixels have curvature 1 / noise^2, so that excess is not filled.
     """
-    terms = len(row) // max(len(p), 1)
     for i in range(len(p)):
-        by_x = by_y = by_a = 0.0
-        for k in range(terms * i, terms * (i + 1)):
-            gradient = _profile_gradient(residual, row[k], row_slope[k], column[k], column_slope[k])
-            by_x, by_y, by_a = by_x + gradient[0], by_y + gradient[1], by_a + gradient[2]
+        by_x, by_y, by_a = _profile_gradient(residual, row[i], row_slope[i], column[i], column_slope[i])
         a = p[i, 4] / noise
         vector[3 * i], vector[3 * i + 1], vector[3 * i + 2] = a * by_x, a * by_y, by_a / noise
         for j in range(i + 1):
             b = p[j, 4] / noise
             m = matrix[3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
-            m[:] = 0.0
-            for k in range(terms * i, terms * (i + 1)):
-                for q in range(terms * j, terms * (j + 1)):
-                    rr, rs, sr, ss = _profile_products(row[k], row_slope[k], row[q], row_slope[q])
-                    cc, cs, sc, tt = _profile_products(column[k], column_slope[k], column[q], column_slope[q])
-                    m[0, 0], m[0, 1], m[0, 2] = m[0, 0] + rr * tt, m[0, 1] + rs * sc, m[0, 2] + rr * sc
-                    m[1, 0], m[1, 1], m[1, 2] = m[1, 0] + sr * cs, m[1, 1] + ss * cc, m[1, 2] + sr * cc
-                    m[2, 0], m[2, 1], m[2, 2] = m[2, 0] + rr * cs, m[2, 1] + rs * cc, m[2, 2] + rr * cc
+            rr, rs, sr, ss = _profile_products(row[i], row_slope[i], row[j], row_slope[j])
+            cc, cs, sc, tt = _profile_products(column[i], column_slope[i], column[j], column_slope[j])
+            m[0, 0], m[0, 1], m[0, 2] = rr * tt, rs * sc, rr * sc
+            m[1, 0], m[1, 1], m[1, 2] = sr * cs, ss * cc, sr * cc
+            m[2, 0], m[2, 1], m[2, 2] = rr * cs, rs * cc, rr * cc
             for u in range(3):
                 for v in range(3):
                     m[u, v] *= (a if u < 2 else 1.0 / noise) * (b if v < 2 else 1.0 / noise)
@@ -116,7 +113,7 @@ def _profile_products(a, a_slope, b, b_slope):  # type: ignore[no-untyped-def]
 @compiled
 def _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slope, excess, matrix):  # type: ignore[no-untyped-def]
     """Subtract from the matrix's lower half the curvature that censored, unknown or shot-noisy pixels lack."""
-    n, pixels, terms = 3 * len(p), 0, len(row) // max(len(p), 1)
+    n, pixels = 3 * len(p), 0
     slopes, weighted = np.empty((n, excess.size)), np.empty((n, excess.size))  # a column a pixel
     for r in range(excess.shape[0]):
         for c in range(excess.shape[1]):
@@ -124,14 +121,10 @@ def _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slop
             if abs(weight) < MIN_EXCESS:
                 continue
             for i in range(len(p)):
-                by_x = by_y = by_a = 0.0
-                for k in range(terms * i, terms * (i + 1)):
-                    by_x += row[k, r] * column_slope[k, c]
-                    by_y += row_slope[k, r] * column[k, c]
-                    by_a += row[k, r] * column[k, c]
                 a = p[i, 4] / noise
-                slopes[3 * i, pixels], slopes[3 * i + 1, pixels] = a * by_x, a * by_y
-                slopes[3 * i + 2, pixels] = by_a / noise
+                slopes[3 * i, pixels] = a * (row[i, r] * column_slope[i, c])
+                slopes[3 * i + 1, pixels] = a * (row_slope[i, r] * column[i, c])
+                slopes[3 * i + 2, pixels] = row[i, r] * column[i, c] / noise
             for i in range(n):
                 weighted[i, pixels] = weight * slopes[i, pixels]
             pixels += 1
@@ -141,29 +134,6 @@ def _subtract_uninformative_pixels(p, noise, row, row_slope, column, column_slop
             for k in range(pixels):
                 total += weighted[i, k] * slopes[j, k]
             matrix[i, j] -= total
-
-
-@compiled
-def _add_frame(time, frame_matrix, frame_vector, matrix, vector):  # type: ignore[no-untyped-def]
-    """Add one frame's equations by (x, y, a) to those by (x, y, vx, vy, a), where d/dv = time d/dx."""
-    targets = len(frame_vector) // 3
-    for i in range(targets):
-        for u in range(3):
-            p = 5 * i + (u if u < 2 else 4)
-            vector[p] += frame_vector[3 * i + u]
-            if u < 2:
-                vector[p + 2] += time * frame_vector[3 * i + u]
-            for j in range(targets):
-                for v in range(3):
-                    q = 5 * j + (v if v < 2 else 4)
-                    share = frame_matrix[3 * i + u, 3 * j + v]
-                    matrix[p, q] += share
-                    if u < 2:
-                        matrix[p + 2, q] += time * share
-                    if v < 2:
-                        matrix[p, q + 2] += time * share
-                    if u < 2 and v < 2:
-                        matrix[p + 2, q + 2] += time * time * share
 
 
 @compiled

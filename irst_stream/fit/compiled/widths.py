@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from irst_stream.fit.compiled.levenberg_marquardt import cholesky, solve
-from irst_stream.fit.compiled.likelihood import NO_PRIORS, ImagingModel
 from irst_stream.fit.compiled.normal_equations import normal_equations
+from irst_stream.fit.compiled.records import NO_PRIORS, ImagingModel
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["width_step"]

@@ -12,6 +12,7 @@ __all__ = [
     "FILTER_RADIUS",
     "SD_PER_MEAN_ABS",
     "apply_filter",
+    "apply_kernel",
     "clamp_index",
     "is_dark_rim",
     "local_maxima",
@@ -26,11 +27,12 @@ RIM_RATIO = np.float32(1.5)  # a dip near a peak this many times its depth may b
 
 
 @compiled
-def apply_filter(light, weights, taps, response):  # type: ignore[no-untyped-def]
+def apply_filter(light, weights, row_taps, column_taps, response):  # type: ignore[no-untyped-def]
     """Fill response (H, W) with light (H, W), mirrored at its borders, filtered by a sum of separable kernels.
 
-    Kernel k is weights[k] times the outer product of taps[k] with itself. weights (K,): K is even, since two kernels share
-    each read of the frame; taps (K, FILTER_RADIUS + 1): one half of a symmetric filter, from its centre outwards.
+    Kernel k is weights[k] times the outer product of row_taps[k] and column_taps[k]. weights (K,): K is even, since two
+    kernels share each read of the frame; taps (K, FILTER_RADIUS + 1): one half of a symmetric filter, from its centre
+    outwards.
     """
     width = light.shape[1]
     one, other = np.empty(width + 2 * FILTER_RADIUS, np.float32), np.empty(width + 2 * FILTER_RADIUS, np.float32)
@@ -38,10 +40,41 @@ def apply_filter(light, weights, taps, response):  # type: ignore[no-untyped-def
     for r in range(len(light)):
         response[r] = ZERO
         for k in range(0, len(weights), 2):
-            _filter_columns(light, r, taps[k], taps[k + 1], one[FILTER_RADIUS:end], other[FILTER_RADIUS:end])
+            _filter_columns(light, r, row_taps[k], row_taps[k + 1], one[FILTER_RADIUS:end], other[FILTER_RADIUS:end])
             _mirror_ends(one)
             _mirror_ends(other)
-            _add_filtered_rows(one, weights[k], taps[k], other, weights[k + 1], taps[k + 1], response[r])
+            _add_filtered_rows(one, weights[k], column_taps[k], other, weights[k + 1], column_taps[k + 1], response[r])
+
+
+@compiled
+def apply_kernel(light, kernel, response):  # type: ignore[no-untyped-def]
+    """Fill response (H, W) with light (H, W), mirrored at its borders, filtered by a kernel (S, S).
+
+    S = 2 FILTER_RADIUS + 1. A pixel's response is the sum of its surroundings, each times the kernel's value at its place.
+    """
+    height, width = light.shape
+    side = 2 * FILTER_RADIUS + 1
+    padded = np.empty((side, width + 2 * FILTER_RADIUS), np.float32)  # row s of the frame is in row s % side
+    for r in range(-FILTER_RADIUS, height):
+        source = r + FILTER_RADIUS
+        if source < height:
+            padded[source % side, FILTER_RADIUS : FILTER_RADIUS + width] = light[source]
+            _mirror_ends(padded[source % side])
+        if r < 0:
+            continue
+        response[r] = ZERO
+        for i in range(side):
+            seen = _mirror_row(abs(r + i - FILTER_RADIUS), height)
+            _add_kernel_row(padded[seen % side], kernel[i], response[r])
+
+
+@compiled
+def _add_kernel_row(padded, k, row):  # type: ignore[no-untyped-def]
+    """Add to row (W,) the padded row (W + 2 FILTER_RADIUS,) filtered by a kernel's row k (2 FILTER_RADIUS + 1,)."""
+    k0, k1, k2, k3, k4, k5, k6 = k[0], k[1], k[2], k[3], k[4], k[5], k[6]
+    for c in range(len(row)):
+        left = k0 * padded[c] + k1 * padded[c + 1] + k2 * padded[c + 2] + k3 * padded[c + 3]
+        row[c] += left + k4 * padded[c + 4] + k5 * padded[c + 5] + k6 * padded[c + 6]
 
 
 @compiled
