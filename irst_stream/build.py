@@ -13,7 +13,7 @@ from pathlib import Path
 from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.chain.platform import PoseHistory
-from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
+from irst_stream.chain.sensor import Network, NoNetwork, SensorChain, SensorTracker
 from irst_stream.chain.window import Events, WindowBuilder
 from irst_stream.conditioning.nonuniformity import read_correction
 from irst_stream.conditioning.registration import COMPILED as REGISTRATION
@@ -36,7 +36,6 @@ from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
 from irst_stream.system.numba_cache import compile_in_children
 from irst_stream.system.shipped import find_config, find_engine
-from irst_stream.track.settings import TrackSettings
 from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
@@ -46,7 +45,15 @@ from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.told import UNKNOWN_SENSOR, SensorFacts
 
-__all__ = ["build_pipeline", "build_runner", "compile_everything", "open_pipeline", "resolver_maker", "told_of"]
+__all__ = [
+    "build_pipeline",
+    "build_runner",
+    "compile_everything",
+    "make_tracker",
+    "open_pipeline",
+    "resolver_maker",
+    "told_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +108,18 @@ def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipel
     return build_pipeline(known, tracks=tracks)
 
 
-def build_pipeline(config: Config, *, tracks: bool = False, memory: MemoryFile | None = None) -> Pipeline:
-    """All that stands between frames and detections, or tracks where these are asked for; memory: of an earlier run."""
+def build_pipeline(
+    config: Config,
+    *,
+    tracks: bool = False,
+    memory: MemoryFile | None = None,
+    new_tracker: Callable[[int], SensorTracker] | None = None,
+) -> Pipeline:
+    """All that stands between frames and detections, or tracks where these are asked for.
+
+    memory: of an earlier run; new_tracker: makes a sensor's tracker, given its first track's id, None for make_tracker.
+    """
+    new_tracker = new_tracker or partial(make_tracker, config)
     network: Network = NoNetwork()
     compile_in_children(SEARCH, REGISTRATION, FIT, *([TRACKER] if tracks else ()))  # all at once, before each is loaded
     if config.readout == "fit":
@@ -122,7 +139,7 @@ def build_pipeline(config: Config, *, tracks: bool = False, memory: MemoryFile |
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events)
-        tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
+        tracker = new_tracker(first_id) if tracks else None
         front_end = FrontEnd(config.correct, table, config.register, mask, windows.count)
         parts = (front_end, windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
@@ -161,9 +178,10 @@ def told_of(config: Config) -> SensorFacts:
     return noise, fit.sigma_px, fit.amplitude_dn, fit.amplitude_sd_dn
 
 
-def _tracking(config: Config) -> TrackSettings:
-    """Neighbouring windows share all their frames but one, and come in order."""
-    return replace(config.track, shared_frames=config.track.shared_frames or config.window, late_s=0.0)
+def make_tracker(config: Config, first_id: int = 1) -> Tracker:
+    """A sensor's tracker: neighbouring windows share all their frames but one, and come in order."""
+    settings = replace(config.track, shared_frames=config.track.shared_frames or config.window, late_s=0.0)
+    return Tracker(settings, first_id=first_id)
 
 
 def resolver_maker(config: Config, manifest: EngineManifest | None) -> Callable[[], Resolver]:
