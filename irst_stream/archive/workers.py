@@ -183,9 +183,14 @@ class RayWorkers:
         return len(self._idle)
 
     @property
+    def busy(self) -> int:
+        """How many have a step."""
+        return len(self._busy)
+
+    @property
     def count(self) -> int:
         """How many have a place in the cluster."""
-        return len(self._idle) + len(self._busy)
+        return self.free + self.busy
 
     def submit(self, step: Step) -> None:
         """Give a step to an idle actor."""

@@ -47,8 +47,9 @@ EPILOG = """\
 SOURCES are folders and files of frames, recordings (.mcap), folders that hold any of these, globs, @LIST.txt with one of
 them a line, and addresses in object storage, for example s3://bucket/*.mcap (extra storage, and the store's own).
 
-A long recording is split into pieces, each begun a lead-in before its first frame, so that all cores work on it; one tracker
-then follows the targets over all of them. Results are those of irst-stream replay: see irst-stream docs many-recordings.
+A long recording is split into pieces, each begun a lead-in before its first frame, so that all cores work on it; one
+tracker then follows the targets over all of them. Results are those of irst-stream replay; irst-stream docs
+many-recordings says how nearly.
 
 OUT/recordings/NAME/ gets detections.jsonl, tracks.jsonl, result.json and, with --parquet, both as Parquet; OUT itself
 archive.json and report.html. A run that was stopped goes on where it was: give the same command again. A recording, or a

@@ -60,10 +60,10 @@ def is_source(path: Path) -> bool:
     if path.suffix == ".mcap":
         return path.is_file()
     try:
-        _reader(path, read_sidecar(path))
+        sidecar = read_sidecar(path)
+        return any(reader.recognises(path, sidecar) for reader in media.READERS)
     except (IrstError, OSError):
         return False
-    return True
 
 
 def _reader(path: Path, sidecar: Sidecar) -> Reader:

@@ -177,3 +177,15 @@ def test_a_width_that_was_found_is_kept_until_the_next_fit_from_scratch():
         assert len(away) == 2
         assert away.max() < 0.08
         assert found.score.min() > 0.8
+
+
+def test_a_run_that_begins_later_comes_to_the_same_answers():
+    """Which windows are fitted from scratch depends on the frame's number, not on the run's beginning."""
+    early, _ = fits(8)
+    late, _ = fits(8)
+    for k, window in enumerate(windows(130)):
+        here = early(window)
+        there = late(window) if k >= 20 else here
+        if k >= 110:
+            assert [len(found.xy) for found in here] == [len(found.xy) for found in there]
+            assert all(np.abs(a.xy - b.xy).max() < 1e-3 for a, b in zip(here, there, strict=True))
