@@ -19,7 +19,7 @@ __all__ = ["Job", "Outcome", "Step", "Summary", "config_digest", "lead_in_frames
 
 SEARCH_LEAD = 200  # frames until the search of full frames knows its bad pixels, and the tracker its targets
 WARM_FITS = 8  # fits from scratch until warm starts say the same whatever they began with
-MEMORIES = 3  # lengths of the longest memory, until nothing is left of how it began
+MEMORIES = 4  # lengths of the longest memory, until nothing is left of how it began
 PIECE_FRAMES, PIECE_LEADS = 2000, 8  # frames of a piece, at least so many times its lead-in
 
 
