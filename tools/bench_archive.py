@@ -1,9 +1,9 @@
 """How a run over many recordings scales; run it with .venv/bin/python tools/bench_archive.py.
 
-Recordings are generated once. Every arrangement of workers computes all of them into a new folder, in turns, so that a busy
-machine slows all alike; figures are medians of frames/s and of the ratio to one worker in the same turn. Workers have computed
-two recordings before the clock runs. "ms per piece" is what a piece costs beyond its computing: its step's way to the worker
-and back, reading, writing and its share of the joins. Prints a table and writes out/bench_archive.json.
+Recordings are generated once. Every arrangement of workers computes all of them into a new folder, in turns, so that a
+busy machine slows all alike; figures are medians of frames/s and of the ratio to one worker in the same turn. Workers have
+computed two recordings before the clock runs. "ms per piece" is what a piece costs beyond its computing: its step's way to
+the worker and back, reading, writing and its share of the joins. Prints a table and writes out/bench_archive.json.
 """
 
 import argparse

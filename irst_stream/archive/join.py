@@ -15,7 +15,7 @@ from irst_stream.io.jsonl import JsonLines
 from irst_stream.track.tracker import Tracker
 from irst_stream.types import Detections, Pose, Tracks
 
-__all__ = ["Joined", "Seams", "join_pieces", "write_joined"]
+__all__ = ["Joined", "Seams", "write_joined"]
 
 SEAM_FRAMES = 16  # results of the piece before that are kept, to find the next one's first pose in them
 
@@ -89,7 +89,7 @@ class Seams:
         return result._replace(pose=moved)
 
 
-def join_pieces(
+def _join_pieces(
     pieces: Iterable[Piece], new_tracker: Callable[[], Tracker] | None, events: Counter[str], *, patches: bool
 ) -> Iterator[tuple[Detections | None, list[Tracks]]]:
     """Yield each frame's detections and the tracks that they settle, for all pieces of a recording in order.
@@ -148,7 +148,7 @@ def write_joined(
     try:
         with ExitStack() as opened:
             lines = [opened.enter_context(closing(JsonLines(part))) for part in parts.values()]
-            for found, tracks in join_pieces(pieces, new_tracker, joined.events, patches=patches):
+            for found, tracks in _join_pieces(pieces, new_tracker, joined.events, patches=patches):
                 if found is not None:
                     joined.answered += 1
                     joined.detections += len(found)

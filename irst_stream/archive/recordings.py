@@ -17,7 +17,7 @@ from irst_stream.io.files import is_source
 from irst_stream.io.media import images
 from irst_stream.io.media.medium import natural_key
 
-__all__ = ["Fetched", "find_recordings", "folder_name", "is_remote"]
+__all__ = ["Fetched", "find_recordings", "folder_name"]
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 MAX_DEPTH = 8  # of folders within a folder
@@ -34,7 +34,7 @@ def find_recordings(words: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for word in words:
         for one in _lines(Path(word[1:])) if word.startswith("@") else [word]:
-            named = list(_remote(one)) if is_remote(one) else [str(path) for path in _local(one)]
+            named = list(_remote(one)) if _is_remote(one) else [str(path) for path in _local(one)]
             if not named:
                 what = "no such file" if has_magic(one) else "holds no recording"
                 raise SourceError(
@@ -46,14 +46,14 @@ def find_recordings(words: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def is_remote(name: str) -> bool:
+def _is_remote(name: str) -> bool:
     """Whether a name is an address in object storage."""
     return SCHEME.match(name) is not None
 
 
 def folder_name(source: str) -> str:
     """Return the name of a recording's folder: its own name, and a mark that no other source has."""
-    path = source if is_remote(source) else str(Path(source).resolve())
+    path = source if _is_remote(source) else str(Path(source).resolve())
     stem = PurePosixPath(path.rstrip("/")).stem or "recording"
     mark = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:10]
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', stem)[:80].lstrip('.')}-{mark}"
@@ -67,7 +67,7 @@ class Fetched:
 
     def __init__(self, source: str) -> None:
         self._source, self._folder = source, ""
-        if not is_remote(source):
+        if not _is_remote(source):
             self.path = Path(source)
             return
         with _storage_errors(source):
@@ -89,7 +89,7 @@ class Fetched:
 
     def identity(self) -> str:
         """Return a mark that changes whenever the recording may have changed: of its files' names, sizes and times."""
-        if is_remote(self._source):
+        if _is_remote(self._source):
             with _storage_errors(self._source):
                 files, place = _file_system(self._source)
                 names = sorted(files.find(place)) if files.isdir(place) else [place]
@@ -128,7 +128,7 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise SourceError(f"@{path}: not a list of recordings, one a line ({error.reason})") from error
     lines = [line.strip() for line in text.splitlines()]
-    return [line if is_remote(line) else str(path.parent / line) for line in lines if line and not line.startswith("#")]
+    return [line if _is_remote(line) else str(path.parent / line) for line in lines if line and not line.startswith("#")]
 
 
 def _local(word: str) -> Iterator[Path]:
@@ -181,7 +181,7 @@ def _is_recording_name(name: str) -> bool:
 
 
 def _with_scheme(scheme: str, place: str) -> str:
-    return place if is_remote(place) else f"{scheme}://{place}"
+    return place if _is_remote(place) else f"{scheme}://{place}"
 
 
 def _file_system(address: str) -> tuple[Any, str]:

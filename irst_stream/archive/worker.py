@@ -32,17 +32,17 @@ from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 from irst_stream.types import Detections, Tracks
 from irst_stream.version import __version__
 
-__all__ = ["Worker", "read_struct", "recording_folder"]
+__all__ = ["Worker"]
 
 MAX_PIPELINES = 4  # configurations whose network and fit are held
 
 
-def recording_folder(job: Job, name: str) -> Path:
+def _recording_folder(job: Job, name: str) -> Path:
     """Return the folder of a recording's results."""
     return job.out / "recordings" / name
 
 
-def read_struct(path: Path, kind: type[msgspec.Struct]) -> msgspec.Struct | None:
+def _read_struct(path: Path, kind: type[msgspec.Struct]) -> msgspec.Struct | None:
     """Return what a JSON file of an archive holds; None where it is missing, damaged or of another version."""
     try:
         return msgspec.json.decode(read_bounded(path, MAX_DATA_BYTES), type=kind)
@@ -95,14 +95,16 @@ class Worker:
     def _survey(self, step: Step) -> Outcome:
         """Survey a recording, and find out what is left to do."""
         self.close()  # what was open may have changed
-        folder = recording_folder(self._job, step.name)
-        known = read_struct(folder / "survey.json", Survey)
+        folder = _recording_folder(self._job, step.name)
+        for part in folder.rglob("*.part"):  # of a run that was killed
+            part.unlink(missing_ok=True)
+        known = _read_struct(folder / "survey.json", Survey)
         before = known if isinstance(known, Survey) else None
         survey = self._open(step.source).survey(self._job, step.source, before)
         if survey != before:
             write_whole(folder / "survey.json", msgspec.json.format(msgspec.json.encode(survey), indent=1) + b"\n")
         notes = (f"{step.source}: {change}; it starts again",) if before and (change := _change(before, survey)) else ()
-        summary = read_struct(folder / "result.json", Summary)
+        summary = _read_struct(folder / "result.json", Summary)
         if isinstance(summary, Summary) and summary.key == survey_key(survey) and self._has_results(folder):
             return Outcome(step, frames=0, summary=summary, notes=notes)
         numbers = range(len(survey.pieces))
@@ -116,7 +118,7 @@ class Worker:
 
     def _piece(self, step: Step) -> Outcome:
         """Compute one piece and write its file."""
-        folder = recording_folder(self._job, step.name)
+        folder = _recording_folder(self._job, step.name)
         survey, recording = self._known_survey(folder), self._open(step.source)
         digest = config_digest(self._job, recording.config)
         pipelines = self._pipelines_of(digest, recording.config)
@@ -140,7 +142,7 @@ class Worker:
 
     def _join(self, step: Step) -> Outcome:
         """Join the pieces of a recording up to its first fault: one tracker over all, results, scores, result.json."""
-        folder, job = recording_folder(self._job, step.name), self._job
+        folder, job = _recording_folder(self._job, step.name), self._job
         survey, recording = self._known_survey(folder), self._open(step.source)
         manifests = _whole_part(folder, survey)
         pieces = (read_piece(_piece_path(folder, k))[1] for k in range(len(manifests)))
@@ -169,7 +171,7 @@ class Worker:
         return Outcome(step, summary=summary, notes=(note,) if note else ())
 
     def _known_survey(self, folder: Path) -> Survey:
-        survey = read_struct(folder / "survey.json", Survey)
+        survey = _read_struct(folder / "survey.json", Survey)
         if not isinstance(survey, Survey):
             raise OutputError(f"{folder / 'survey.json'}: missing or damaged; expected an --out that all workers see")
         return survey

@@ -108,7 +108,9 @@ class TestGoingOn:
         lost = sorted(before)[1]
         lost.unlink()
         (lost.parents[1] / "result.json").unlink()
+        lost.with_name("000001.piece.host-1.part").write_bytes(b"of a run that was killed")
         assert archive(*self.WORDS) == 0
+        assert not list(here.rglob("*.part"))
         after = pieces(here / "out")
         assert [path for path in after if after[path] != before[path]] == [lost]
         assert results(here / "out") == done
