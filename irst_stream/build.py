@@ -39,7 +39,7 @@ from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
-from irst_stream.types import Detections, Tracks
+from irst_stream.types import Detections, Frame, Tracks
 from irst_stream.unmix.backends import build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
@@ -49,6 +49,7 @@ __all__ = [
     "build_pipeline",
     "build_runner",
     "compile_everything",
+    "front_end_maker",
     "make_tracker",
     "open_pipeline",
     "resolver_maker",
@@ -132,19 +133,31 @@ def build_pipeline(
         network = _network(config, engine)
     warm_up_search()
     warm_up_conditioning()
-    table = read_correction(Path(config.correct.table)) if config.correct.table else None
-    mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None
+    new_front_end = front_end_maker(config)
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events)
         tracker = new_tracker(first_id) if tracks else None
-        front_end = FrontEnd(config.correct, table, config.register, mask, windows.count)
-        parts = (front_end, windows, PoseHistory(config.window), network.new_maps(), new_resolver(), tracker)
+        parts = (
+            new_front_end(windows.count),
+            windows,
+            PoseHistory(config.window),
+            network.new_maps(),
+            new_resolver(),
+            tracker,
+        )
         return SensorChain(*parts, most_targets=_most_targets(config))
 
     return Pipeline(network, new_sensor, memory.memories, memory.first_id) if memory else Pipeline(network, new_sensor)
+
+
+def front_end_maker(config: Config) -> Callable[[Callable[[Frame, str], None]], FrontEnd]:
+    """What makes a sensor's front end, given what counts an event of a frame."""
+    table = read_correction(Path(config.correct.table)) if config.correct.table else None
+    mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None
+    return partial(FrontEnd, config.correct, table, config.register, mask)
 
 
 def _most_targets(config: Config) -> int:

@@ -50,12 +50,16 @@ class Progress:
 
 @dataclass
 class _UnderWay:
-    """A recording whose pieces are computed: how many are not done, frames a piece, and whether one of them failed."""
+    """A recording whose pieces are computed: how many are not done, which were missing, and whether one of them failed."""
 
     left: int
-    frames: float
+    missing: tuple[int, ...]
     fault: str = ""
     lost: bool = False
+
+    def steps(self, step: Step) -> Iterator[Step]:
+        """Yield the steps of its missing pieces, given another step of the recording."""
+        return (Step("piece", step.name, step.source, number) for number in self.missing)
 
 
 def run_archive(
@@ -109,6 +113,8 @@ class _Driver:
             yield from self._failed(step, outcome.fault, lost=outcome.lost or outcome.bug)
         elif step.what == "survey":
             yield from self._surveyed(outcome)
+        elif step.what == "poses":
+            self._pieces.extend(self._under_way[step.name].steps(step))
         elif step.what == "piece":
             self._computed(outcome)
             yield from self._end_of_pieces(step)
@@ -136,7 +142,7 @@ class _Driver:
             return False
         where = step.source if step.piece < 0 else f"{step.source}, piece {step.piece}"
         log.warning("%s: %s; another worker takes it", where, outcome.fault)
-        {"survey": self._surveys, "piece": self._pieces, "join": self._joins}[step.what].appendleft(step)
+        {"survey": self._surveys, "join": self._joins}.get(step.what, self._pieces).appendleft(step)
         return True
 
     def _surveyed(self, outcome: Outcome) -> Iterator[Summary]:
@@ -150,10 +156,12 @@ class _Driver:
         if not missing:
             self._joins.append(Step("join", step.name, step.source))
             return
-        share = outcome.frames / missing
         self.progress.frames += outcome.frames
-        self._under_way[step.name] = _UnderWay(missing, share)
-        self._pieces.extend(Step("piece", step.name, step.source, number) for number in outcome.missing)
+        self._under_way[step.name] = recording = _UnderWay(missing, outcome.missing)
+        if outcome.poses:
+            self._pieces.append(Step("poses", step.name, step.source))
+        else:
+            self._pieces.extend(recording.steps(step))
 
     def _computed(self, outcome: Outcome) -> None:
         self.progress.pieces_done += 1
@@ -179,6 +187,7 @@ class _Driver:
             recording.fault, recording.lost = recording.fault or fault, recording.lost or lost
             yield from self._end_of_pieces(step)
             return
+        self._under_way.pop(step.name, None)
         self.progress.surveyed += step.what == "survey"
         yield self._done(Summary(step.source, step.name, "", fault=fault, lost=lost))
 

@@ -47,12 +47,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that a worker does: survey a recording, compute one of its pieces, or join them.
+    """One thing that a worker does: survey a recording, measure its poses, compute one of its pieces, or join them.
 
     name: of the recording's folder; source: its path or address; piece: its number.
     """
 
-    what: Literal["survey", "piece", "join"]
+    what: Literal["survey", "poses", "piece", "join"]
     name: str
     source: str
     piece: int = -1
@@ -85,13 +85,15 @@ class Summary(msgspec.Struct, frozen=True):
 class Outcome:
     """What a step came to.
 
-    missing: a survey's pieces that are still to compute; frames: computed, or to compute; summary: of a recording that is
-    joined; notes: lines for the user; fault: why a step failed, "" if it did not; lost: the worker ended before it
-    answered; bug: the fault is this program's; stop: the fault concerns all steps, as a full disk does.
+    missing: a survey's pieces that are still to compute; poses: its poses are to be measured before them; frames:
+    computed, or to compute; summary: of a recording that is joined; notes: lines for the user; fault: why a step failed, ""
+    if it did not; lost: the worker ended before it answered; bug: the fault is this program's; stop: the fault concerns all
+    steps, as a full disk does.
     """
 
     step: Step
     missing: tuple[int, ...] = ()
+    poses: bool = False
     frames: int = 0
     summary: Summary | None = None
     notes: tuple[str, ...] = ()

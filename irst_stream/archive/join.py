@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -13,11 +12,9 @@ from irst_stream.archive.atomic import part_path, publish
 from irst_stream.archive.piece_file import FrameResult
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.track.tracker import Tracker
-from irst_stream.types import Detections, Pose, Tracks
+from irst_stream.types import Detections, Tracks
 
-__all__ = ["Joined", "Seams", "write_joined"]
-
-SEAM_FRAMES = 16  # results of the piece before that are kept, to find the next one's first pose in them
+__all__ = ["Joined", "RegionNumbers", "write_joined"]
 
 Piece = Iterable[FrameResult]
 
@@ -32,61 +29,25 @@ class Joined:
     events: Counter[str] = field(default_factory=Counter)
 
 
-class Seams:
-    """Makes one stream of one sensor's pieces: regions keep one line of numbers, and poses one stabilised frame.
-
-    Each piece numbers its regions from 0, and a pose that was measured counts from the piece's first frame. Where two
-    pieces know the pose of the same frame, the later ones are put into the earlier's stabilised frame. `broken`: no such
-    frame was found, so that what is followed cannot go on.
-    """
+class RegionNumbers:
+    """One line of numbers for the regions of one sensor: each piece numbers its own from 0."""
 
     def __init__(self) -> None:
-        self.broken = False
-        self._next_region, self._offset = 0, 0
-        self._recent: deque[FrameResult] = deque(maxlen=SEAM_FRAMES)
-        self._link: tuple[Pose, Pose] | None = None  # a frame's pose in the piece, and in the stream
+        self._next, self._offset = 0, 0
 
     def begin(self) -> None:
         """Begin the sensor's next piece."""
-        self.broken, self._link, self._offset = False, None, self._next_region
+        self._offset = self._next
 
-    def lead(self, result: FrameResult) -> None:
-        """Look at a frame of the lead-in, which the piece before holds too."""
-        if result.pose is None:
-            return
-        stamp = result.found.stamp
-        known = (r.pose for r in self._recent if (r.found.stamp.epoch, r.found.stamp.index) == (stamp.epoch, stamp.index))
-        pose = next((pose for pose in known if pose is not None), None)
-        self._link = (result.pose, pose) if pose is not None else self._link
-
-    def place(self, result: FrameResult) -> FrameResult:
-        """Return a frame's results with the numbers and the pose of the stream."""
-        result = self._with_pose(self._with_numbers(result))
-        self._recent.append(result)
-        return result
-
-    def _with_numbers(self, result: FrameResult) -> FrameResult:
+    def number(self, result: FrameResult) -> FrameResult:
+        """Return a frame's results with the numbers of all pieces."""
         found, tracked = result.found, result.tracked
         if self._offset and len(found):
             moved = replace(found, region=found.region + self._offset)
             tracked = moved if tracked is found else None if tracked is None else replace(tracked, region=moved.region)
             result = result._replace(found=moved, tracked=tracked)
-        self._next_region = max(self._next_region, int(result.found.region.max(initial=-1)) + 1)
+        self._next = max(self._next, int(result.found.region.max(initial=-1)) + 1)
         return result
-
-    def _with_pose(self, result: FrameResult) -> FrameResult:
-        if result.pose is None:
-            return result
-        if self._link is None:
-            self.broken = bool(self._recent) and any(known.pose is not None for known in self._recent)
-            self._link = result.pose, result.pose
-        here, there = self._link
-        if (here.x, here.y, here.roll_rad) == (there.x, there.y, there.roll_rad):
-            return result
-        turn, pose = result.pose.roll_rad - here.roll_rad, result.pose
-        dx, dy, c, s = there.x - here.x, there.y - here.y, math.cos(turn), math.sin(turn)
-        moved = replace(pose, x=pose.x + c * dx - s * dy, y=pose.y + s * dx + c * dy, roll_rad=turn + there.roll_rad)
-        return result._replace(pose=moved)
 
 
 def _join_pieces(
@@ -97,23 +58,19 @@ def _join_pieces(
     At the end of a sequence come its tracks that waited for later frames, without detections. new_tracker: makes the
     tracker of a sensor, None for no tracks; events: counts what its tracker counts; patches: each frame is one region.
     """
-    sensor, tracker, seams = "", None, Seams()
+    sensor, tracker, numbers = "", None, RegionNumbers()
     for piece in pieces:
         begun = False
         for result in piece:
             if result.found.stamp.sensor != sensor:
                 yield from _ended(tracker)
-                sensor, seams, begun = result.found.stamp.sensor, Seams(), True
+                sensor, numbers, begun = result.found.stamp.sensor, RegionNumbers(), True
                 tracker = new_tracker() if new_tracker else None
             elif not begun:
-                seams.begin()
+                numbers.begin()
                 begun = True
-            if result.lead:
-                seams.lead(result)
-                continue
-            result = result if patches else seams.place(result)
-            yield result.found, _settle(tracker, result, events, restarts=seams.broken)
-            seams.broken = False
+            result = result if patches else numbers.number(result)
+            yield result.found, _settle(tracker, result, events)
     yield from _ended(tracker)
 
 
@@ -123,11 +80,11 @@ def _ended(tracker: Tracker | None) -> Iterator[tuple[None, list[Tracks]]]:
         yield None, tracks
 
 
-def _settle(tracker: Tracker | None, result: FrameResult, events: Counter[str], *, restarts: bool) -> list[Tracks]:
-    """Return the tracks that a frame's detections settle; restarts: the tracker forgets all targets first."""
+def _settle(tracker: Tracker | None, result: FrameResult, events: Counter[str]) -> list[Tracks]:
+    """Return the tracks that a frame's detections settle."""
     if tracker is None or result.tracked is None:
         return []
-    ended = tracker.finish() if result.restarted or restarts else []
+    ended = tracker.finish() if result.restarted else []
     tracker.repeats = result.repeats
     before = tracker.exhausted, tracker.refused
     settled = tracker.settle(result.tracked, result.pose, result.shape)

@@ -17,8 +17,6 @@ from irst_stream.types import Detections, Frame, Pose, Stamp, Tracks
 
 __all__ = ["PieceResults", "TrackerTap", "compute_piece"]
 
-SEAM_FRAMES = 8  # of the lead-in whose results are kept, to find the piece's first pose in the piece before
-
 
 class _Given(NamedTuple):
     """What a tracker was given of a frame."""
@@ -129,19 +127,18 @@ class _SpanRun:
         return counted
 
     def _take(self, result: Result) -> None:
-        """Keep a frame's detections where they belong to the span, or to the end of its lead-in."""
+        """Keep a frame's detections where they belong to the span."""
         if not isinstance(result, Detections):
             return
         span = self._span
         place = next(place for stamp, place in self._places if stamp is result.stamp)
-        if place < span.first - SEAM_FRAMES or (span.stop is not None and place >= span.stop):
+        if place < span.first or (span.stop is not None and place >= span.stop):
             return
         tap = self._tap()
         given = tap.last if tap else None
-        lead = place < span.first
         if given is None:
-            self.results.append(FrameResult(result, lead=lead))
+            self.results.append(FrameResult(result))
             return
         same = given.detections is result
         tracked = result if same else given.detections
-        self.results.append(FrameResult(result, tracked, given.pose, given.shape, given.repeats, given.restarted, lead))
+        self.results.append(FrameResult(result, tracked, given.pose, given.shape, given.repeats, given.restarted))

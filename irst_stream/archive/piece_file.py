@@ -50,7 +50,7 @@ class FrameResult(NamedTuple):
 
     found: as they are published; tracked: without the errors of poses, None where a tracker is not asked for; pose, shape
     (H, W): of the frame, None where poses are unknown; repeats: see chain.sensor.SensorTracker; restarted: the sensor
-    restarted before this frame; lead: of the lead-in, which the piece before holds as well.
+    restarted before this frame.
     """
 
     found: Detections
@@ -59,7 +59,6 @@ class FrameResult(NamedTuple):
     shape: tuple[int, int] | None = None
     repeats: int = 0
     restarted: bool = False
-    lead: bool = False
 
 
 class _Arrays(msgspec.Struct, frozen=True, array_like=True):
@@ -82,7 +81,6 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     shape: tuple[int, int] | None
     repeats: int
     restarted: bool
-    lead: bool
 
 
 def write_piece(path: Path, manifest: PieceManifest, results: Sequence[FrameResult]) -> None:
@@ -143,7 +141,6 @@ def _to_row(result: FrameResult) -> _Row:
         result.shape,
         result.repeats,
         result.restarted,
-        result.lead,
     )
 
 
@@ -153,7 +150,7 @@ def _from_row(row: _Row) -> FrameResult:
     found = _from_arrays(stamp, row.found)
     tracked = found if row.same else None if row.tracked is None else _from_arrays(stamp, row.tracked)
     pose = None if row.pose is None else Pose(stamp, *row.pose)
-    return FrameResult(found, tracked, pose, row.shape, row.repeats, row.restarted, row.lead)
+    return FrameResult(found, tracked, pose, row.shape, row.repeats, row.restarted)
 
 
 def _to_arrays(found: Detections) -> _Arrays:

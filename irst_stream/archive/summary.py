@@ -56,8 +56,8 @@ def write_summaries(out: Path, summaries: Sequence[Summary]) -> None:
 
 def _page(name: str, summaries: Sequence[Summary]) -> str:
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    rows = [[*row, f"{s.seconds:,.0f}", s.fault] for row, s in zip(summary_rows(summaries), summaries, strict=True)]
-    seconds = f"{sum(s.seconds for s in summaries):,.0f}"
+    rows = [[*row, f"{s.seconds:,.1f}", s.fault] for row, s in zip(summary_rows(summaries), summaries, strict=True)]
+    seconds = f"{sum(s.seconds for s in summaries):,.1f}"
     broken = sum(bool(s.fault) for s in summaries)
     body = element(
         "body",

@@ -19,6 +19,7 @@ from irst_stream.archive.job import Job, Outcome, Step, Summary, config_digest
 from irst_stream.archive.join import write_joined
 from irst_stream.archive.piece import TrackerTap, compute_piece
 from irst_stream.archive.piece_file import PieceManifest, read_manifest, read_piece, write_piece
+from irst_stream.archive.poses import measure_poses, read_poses, with_poses
 from irst_stream.archive.scores import score_results
 from irst_stream.archive.survey import OpenRecording, Survey, piece_key, survey_key
 from irst_stream.build import build_pipeline, make_tracker
@@ -29,7 +30,7 @@ from irst_stream.io import jsonl
 from irst_stream.io.parquet_results import write_parquet
 from irst_stream.source_config import unpack_files
 from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
-from irst_stream.types import Detections, Tracks
+from irst_stream.types import Detections, Frame, Tracks
 from irst_stream.version import __version__
 
 __all__ = ["Worker"]
@@ -63,7 +64,7 @@ class Worker:
     def __call__(self, step: Step) -> Outcome:
         """Take a step; whatever goes wrong is in the outcome, in one line."""
         notes: list[str] = []
-        work = {"survey": self._survey, "piece": self._piece, "join": self._join}[step.what]
+        work = {"survey": self._survey, "poses": self._poses, "piece": self._piece, "join": self._join}[step.what]
         try:
             with _noted(notes):
                 outcome = work(step)
@@ -106,25 +107,49 @@ class Worker:
         notes = (f"{step.source}: {change}; it starts again",) if before and (change := _change(before, survey)) else ()
         summary = _read_struct(folder / "result.json", Summary)
         if isinstance(summary, Summary) and summary.key == survey_key(survey) and self._has_results(folder):
-            return Outcome(step, frames=0, summary=summary, notes=notes)
+            return Outcome(step, summary=summary, notes=notes)
         numbers = range(len(survey.pieces))
         missing = tuple(k for k in numbers if read_manifest(_piece_path(folder, k), piece_key(survey, k)) is None)
-        return Outcome(step, missing, survey.frames * len(missing) // len(numbers), notes=notes)
+        poses = bool(missing) and self._registers(survey) and not _poses_path(folder, survey).is_file()
+        frames = survey.frames * len(missing) // max(len(numbers), 1)
+        return Outcome(step, missing, poses, frames, notes=notes)
 
     def _has_results(self, folder: Path) -> bool:
         suffixes = (".jsonl", ".parquet") if self._job.parquet else (".jsonl",)
         kinds = ("detections", "tracks") if self._job.tracks else ("detections",)
         return all((folder / f"{kind}{suffix}").is_file() for kind in kinds for suffix in suffixes)
 
+    def _registers(self, survey: Survey) -> bool:
+        """Whether a sequence is split whose poses are measured on its frames."""
+        config = self._open(survey.source).config
+        split = any(span.lead for spans in survey.pieces for span in spans)
+        return split and not survey.patches and config.register.when != "off"
+
+    def _poses(self, step: Step) -> Outcome:
+        """Measure the poses of a recording."""
+        folder = _recording_folder(self._job, step.name)
+        survey, recording = self._known_survey(folder), self._open(step.source)
+        names = dict.fromkeys(span.sequence for spans in survey.pieces for span in spans)
+        sequences = [partial(recording.frames_from, name, 0) for name in names]
+        unknown = measure_poses(_poses_path(folder, survey), sequences, recording.config)
+        notes = (f"{step.source}: {unknown} frames show too little to measure the platform's motion",) if unknown else ()
+        return Outcome(step, notes=notes)
+
     def _piece(self, step: Step) -> Outcome:
         """Compute one piece and write its file."""
         folder = _recording_folder(self._job, step.name)
         survey, recording = self._known_survey(folder), self._open(step.source)
         digest = config_digest(self._job, recording.config)
-        pipelines = self._pipelines_of(digest, recording.config)
-        reach = recording.config.window // 2
-        piece = compute_piece(survey.pieces[step.piece], recording.frames_from, pipelines.new, reach)
-        answered = sum(not result.lead for result in piece.results)
+        config, frames_from = recording.config, recording.frames_from
+        if self._registers(survey):
+            poses = read_poses(_poses_path(folder, survey))
+            config = replace(config, register=replace(config.register, when="off"))
+
+            def frames_from(sequence: str, first: int) -> Iterator[Frame]:
+                return with_poses(recording.frames_from(sequence, first), poses)
+
+        pipelines = self._pipelines_of(f"{digest} {config.register.when}", config)
+        piece = compute_piece(survey.pieces[step.piece], frames_from, pipelines.new, config.window // 2)
         manifest = PieceManifest(
             piece_key(survey, step.piece),
             step.source,
@@ -132,7 +157,7 @@ class Worker:
             digest,
             "" if recording.config.readout == "fit" else f"{recording.config.engine} ({recording.config.backend})",
             piece.frames,
-            answered,
+            len(piece.results),
             round(piece.seconds, 3),
             piece.fault,
             dict(piece.events),
@@ -227,6 +252,10 @@ class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != "irst_stream.chain.window" or record.levelno >= logging.ERROR:
             self._notes.append(record.getMessage())
+
+
+def _poses_path(folder: Path, survey: Survey) -> Path:
+    return folder / f"poses-{survey_key(survey)[:16]}.jsonl"
 
 
 def _piece_path(folder: Path, number: int) -> Path:

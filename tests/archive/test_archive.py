@@ -16,7 +16,8 @@ from irst_stream.cli import main
 from irst_stream.config import read_config
 from irst_stream.errors import OutputError
 from irst_stream.io import jsonl
-from irst_stream.sim import Groups, Scene, SceneSettings, Sensor
+from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
+from irst_stream.sim.background import BACKGROUNDS
 from irst_stream.sim.on_disk import scene_set
 from irst_stream.types import Detections
 
@@ -65,6 +66,25 @@ class TestSameAsReplay:
                 assert [line for line in found if sensor in line] == [
                     line for line in single[name].splitlines() if sensor in line
                 ]
+
+    def test_a_registered_scene_in_pieces_has_the_same_detections(self, here):
+        """The platform drifts by a fraction of a pixel a frame, over clouds, and says nothing of it."""
+        background = BACKGROUNDS["broken-cloud"]
+        settings = SceneSettings(Sensor(96, 80), background, Groups(groups=0, singles=2), Platform(20.0, 7.0))
+        scene = Scene(settings, 90, 4)
+        np.save(here / "pan.npy", np.stack([scene.frame(k).pixels for k in range(90)]))
+        (here / "pan.toml").write_text(f'{PLAIN}[register]\nwhen = "auto"\n')
+        words = ("--config", "pan.toml")
+        assert archive("pan.npy", *words, "--out", "out", "--workers", 1, "--piece", 45, "--lead-in", 40) == 0
+        (folder,) = (here / "out" / "recordings").iterdir()
+        (poses,) = folder.glob("poses-*.jsonl")
+        assert len(poses.read_bytes().splitlines()) > 60
+        single = replay(here / "pan.npy", here / "single", *words)
+        ours = list(jsonl.read(folder / "detections.jsonl", Detections))
+        theirs = list(jsonl.read(here / "single" / "detections.jsonl", Detections))
+        same = [len(a) == len(b) and np.allclose(a.xy, b.xy, rtol=0, atol=0.01) for a, b in zip(ours, theirs, strict=True)]
+        assert np.mean(same) > 0.97
+        assert results(here / "out")["pan"].keys() == single.keys()
 
     def test_a_scene_in_pieces_has_the_same_detections_and_ids(self, here):
         """Regions, warm starts, bad pixels and tracks that lower the search's threshold are remembered."""

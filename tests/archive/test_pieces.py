@@ -1,7 +1,5 @@
 """Where pieces begin and end, what their files keep, and how their streams become one."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from strategies import detections, same
 
 from irst_stream import Detections, Pose, Stamp
 from irst_stream.archive.job import lead_in_frames
-from irst_stream.archive.join import Seams
+from irst_stream.archive.join import RegionNumbers
 from irst_stream.archive.piece_file import FrameResult, PieceManifest, read_manifest, read_piece, write_piece
 from irst_stream.archive.survey import plan_pieces
 from irst_stream.build import Config
@@ -65,7 +63,7 @@ def test_the_lead_in_follows_from_what_is_remembered(config, patches, frames):
 def test_a_piece_comes_back_as_it_was_written(found, tmp_path_factory):
     path = tmp_path_factory.mktemp("p") / "pieces" / "0.piece"
     results = [
-        FrameResult(one, one if k else None, Pose(one.stamp, 1.5, -2.0, 0.01, 0.1) if k else None, (5, 7), k, k > 1, k > 0)
+        FrameResult(one, one if k else None, Pose(one.stamp, 1.5, -2.0, 0.01, 0.1) if k else None, (5, 7), k, k > 1)
         for k, one in enumerate(found)
     ]
     write_piece(path, MANIFEST, results)
@@ -92,45 +90,14 @@ def test_a_damaged_piece_counts_as_missing(tmp_path):
             read_piece(path)
 
 
-def moved(pose, stamp, shift):
-    """The same pose counted from another first frame: the world is turned and shifted before."""
-    turn, x, y = shift
-    c, s = math.cos(pose[2]), math.sin(pose[2])
-    return Pose(stamp, pose[0] + c * x - s * y, pose[1] + s * x + c * y, pose[2] + turn)
-
-
-def test_poses_of_later_pieces_are_put_into_the_first_ones_frame():
-    rng = np.random.default_rng(2)
-    poses = [(*rng.normal(0, 5, 2), rng.normal(0, 0.02)) for _ in range(12)]
-    seams = Seams()
-
-    def result(k, shift, lead=False):
-        stamp = Stamp("a", 0, k, k)
-        one = Detections.bare(stamp, np.zeros((1, 2)), np.ones(1), np.ones(1))
-        return FrameResult(one, one, moved(poses[k], stamp, shift), (64, 80), lead=lead)
-
-    seams.begin()
-    ours = [seams.place(result(k, (0.0, 0.0, 0.0))) for k in range(6)]
-    seams.begin()
-    for k in (4, 5):
-        seams.lead(result(k, (0.03, -7.0, 2.5), lead=True))
-    ours += [seams.place(result(k, (0.03, -7.0, 2.5))) for k in range(6, 12)]
-    assert not seams.broken
-    for pose, one in zip(poses, ours, strict=True):
-        assert (one.pose.x, one.pose.y, one.pose.roll_rad) == pytest.approx(pose, abs=1e-9)
-    seams.begin()
-    seams.place(result(11, (0.1, 1.0, 1.0)))
-    assert seams.broken  # no frame whose pose both pieces know
-
-
 def test_regions_count_on_from_piece_to_piece():
-    seams, numbers = Seams(), []
+    lines, numbers = RegionNumbers(), []
     for _ in range(2):
-        seams.begin()
+        lines.begin()
         for region in ([0, 2], [1, 1]):
             one = Detections.bare(Stamp("a", 0, 1, 1), np.zeros((2, 2)), np.ones(2), np.ones(2))
             one = Detections(one.stamp, one.xy, one.cov, one.amplitude, one.amplitude_sd, one.score, np.array(region))
-            placed = seams.place(FrameResult(one, one))
+            placed = lines.number(FrameResult(one, one))
             assert placed.tracked is placed.found
             numbers.append(placed.found.region.tolist())
     assert numbers == [[0, 2], [1, 1], [3, 5], [4, 4]]
