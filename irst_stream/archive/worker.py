@@ -97,11 +97,10 @@ class Worker:
         """Survey a recording, and find out what is left to do."""
         self.close()  # what was open may have changed
         folder = _recording_folder(self._job, step.name)
-        for part in folder.rglob("*.part"):  # of a run that was killed
-            part.unlink(missing_ok=True)
         known = _read_struct(folder / "survey.json", Survey)
         before = known if isinstance(known, Survey) else None
         survey = self._open(step.source).survey(self._job, step.source, before)
+        _clean(folder, survey)
         if survey != before:
             write_whole(folder / "survey.json", msgspec.json.format(msgspec.json.encode(survey), indent=1) + b"\n")
         notes = (f"{step.source}: {change}; it starts again",) if before and (change := _change(before, survey)) else ()
@@ -252,6 +251,15 @@ class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != "irst_stream.chain.window" or record.levelno >= logging.ERROR:
             self._notes.append(record.getMessage())
+
+
+def _clean(folder: Path, survey: Survey) -> None:
+    """Remove what a run that was killed, or one with other pieces, left behind."""
+    kept = {_piece_path(folder, number) for number in range(len(survey.pieces))} | {_poses_path(folder, survey)}
+    for pattern in ("**/*.part", "pieces/*.piece", "poses-*.jsonl"):
+        for path in folder.glob(pattern):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
 
 def _poses_path(folder: Path, survey: Survey) -> Path:

@@ -165,6 +165,8 @@ class TestGoingOn:
         caplog.clear()
         assert archive(*self.WORDS) == 0
         assert len([r for r in caplog.records if "the configuration has changed" in r.getMessage()]) == 3
+        assert archive(*self.WORDS[:-1], 40) == 0
+        assert len(pieces(here / "out")) == 3  # none of the earlier, shorter ones is left
 
     def test_two_runs_do_not_fill_one_folder(self, here, capsys):
         assert archive(*self.WORDS) == 0

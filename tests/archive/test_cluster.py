@@ -15,12 +15,6 @@ pytest.importorskip("ray", reason="needs the extra ray")
 STORE = 80 << 20  # bytes; the least that Ray takes is 75 MiB
 NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": STORE, "node_ip_address": "127.0.0.1"}
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200, "health_check_failure_threshold": 5}
-# Ray leaves the pipes to the processes that it starts to the garbage collector, and asks for an API that Python gives up
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 @pytest.fixture(scope="module")
