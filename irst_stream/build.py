@@ -15,7 +15,7 @@ from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pace import FramePace
 from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.chain.platform import PoseHistory
-from irst_stream.chain.sensor import Network, NoNetwork, SensorChain
+from irst_stream.chain.sensor import Network, NoNetwork, SensorChain, SensorTracker
 from irst_stream.chain.window import Events, WindowBuilder
 from irst_stream.conditioning.nonuniformity import read_correction
 from irst_stream.conditioning.registration import COMPILED as REGISTRATION
@@ -38,17 +38,25 @@ from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
 from irst_stream.system.numba_cache import compile_in_children
 from irst_stream.system.shipped import find_config, find_engine
-from irst_stream.track.settings import TrackSettings
 from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
-from irst_stream.types import Detections, Tracks
+from irst_stream.types import Detections, Frame, Tracks
 from irst_stream.unmix.backends import build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.told import UNKNOWN_SENSOR, SensorFacts
 
-__all__ = ["build_pipeline", "build_runner", "compile_everything", "open_pipeline", "resolver_maker", "told_of"]
+__all__ = [
+    "build_pipeline",
+    "build_runner",
+    "compile_everything",
+    "front_end_maker",
+    "make_tracker",
+    "open_pipeline",
+    "resolver_maker",
+    "told_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +113,19 @@ def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipel
 
 
 def build_pipeline(
-    config: Config, *, tracks: bool = False, memory: MemoryFile | None = None, pace: FramePace | None = None
+    config: Config,
+    *,
+    tracks: bool = False,
+    memory: MemoryFile | None = None,
+    pace: FramePace | None = None,
+    new_tracker: Callable[[int], SensorTracker] | None = None,
 ) -> Pipeline:
     """All that stands between frames and detections, or tracks where these are asked for.
 
-    memory: of an earlier run; pace: that of live sensors, with which the fits keep up.
+    memory: of an earlier run; pace: that of live sensors, with which the fits keep up; new_tracker: makes a sensor's
+    tracker, given its first track's id, None for make_tracker.
     """
+    new_tracker = new_tracker or partial(make_tracker, config)
     network: Network = NoNetwork()
     compile_in_children(SEARCH, REGISTRATION, FIT, *([TRACKER] if tracks else ()))  # all at once, before each is loaded
     if config.readout == "fit":
@@ -123,21 +138,27 @@ def build_pipeline(
         network = _network(config, engine)
     warm_up_search()
     warm_up_conditioning()
-    table = read_correction(Path(config.correct.table)) if config.correct.table else None
     psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px)
-    mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None
+    new_front_end = front_end_maker(config)
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events, psf, config.lag)
-        tracker = Tracker(_tracking(config), first_id=first_id) if tracks else None
-        front_end = FrontEnd(config.correct, table, config.register, mask, windows.count)
-        parts = (front_end, windows, PoseHistory(config.window, config.lag), network.new_maps(), new_resolver(), tracker)
+        tracker = new_tracker(first_id) if tracks else None
+        poses = PoseHistory(config.window, config.lag)
+        parts = (new_front_end(windows.count), windows, poses, network.new_maps(), new_resolver(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
 
     memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
     return Pipeline(network, new_sensor, memories, first_id, pace)
+
+
+def front_end_maker(config: Config) -> Callable[[Callable[[Frame, str], None]], FrontEnd]:
+    """What makes a sensor's front end, given what counts an event of a frame."""
+    table = read_correction(Path(config.correct.table)) if config.correct.table else None
+    mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None
+    return partial(FrontEnd, config.correct, table, config.register, mask)
 
 
 def _most_targets(config: Config) -> int:
@@ -171,11 +192,11 @@ def told_of(config: Config) -> SensorFacts:
     return noise, fit.sigma_px, fit.amplitude_dn, fit.amplitude_sd_dn
 
 
-def _tracking(config: Config) -> TrackSettings:
-    """Neighbouring windows share all their frames but one, and come in order."""
+def make_tracker(config: Config, first_id: int = 1) -> Tracker:
+    """A sensor's tracker: neighbouring windows share all their frames but one, and come in order."""
     given = config.track
-    lag = config.lag if given.shared_lag is None else given.shared_lag
-    return replace(given, shared_frames=given.shared_frames or config.window, shared_lag=lag, late_s=0.0)
+    frames, lag = given.shared_frames or config.window, config.lag if given.shared_lag is None else given.shared_lag
+    return Tracker(replace(given, shared_frames=frames, shared_lag=lag, late_s=0.0), first_id=first_id)
 
 
 def resolver_maker(config: Config, manifest: EngineManifest | None) -> Callable[[], Resolver]:

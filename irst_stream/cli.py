@@ -36,6 +36,7 @@ GROUPS = {
         "correct": "measure gain and offset of each pixel of a sensor, on frames of uniform scenes",
         "run": "run a live pipeline, from sensor feeds to published detections and tracks",
         "replay": "turn recorded frames into sub-pixel detections and tracks",
+        "archive": "the same of many recordings, on all cores or on a cluster",
         "feed": "send recorded frames as a live sensor would",
         "record": "record a feed",
         "warm-up": "compile ahead what the first run on a machine would compile",

@@ -47,6 +47,10 @@ class Pipeline:
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
 
+    def another(self) -> Pipeline:
+        """Return a pipeline with the same network and fit that knows no sensor."""
+        return Pipeline(self._network, self._new_sensor)
+
     @property
     def alarm(self) -> str:
         """The failures so far and their fallbacks, in one line; "" while everything works."""

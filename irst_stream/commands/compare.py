@@ -12,10 +12,10 @@ from irst_stream.commands.comparison import Pairs, Result, compare, shown_column
 from irst_stream.commands.console import positive_int, print_line, print_table, progress
 from irst_stream.commands.contenders import Scene, find_contender, known_contenders
 from irst_stream.commands.outputs import check_outputs, write_bytes
-from irst_stream.commands.sources import choose_config
 from irst_stream.errors import SourceError, UsageError
 from irst_stream.io.files import open_source
 from irst_stream.score.report import plain_values
+from irst_stream.source_config import choose_config
 from irst_stream.types import Detections, Stamp
 from irst_stream.version import __version__
 

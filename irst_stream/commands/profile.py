@@ -18,7 +18,7 @@ from irst_stream.build import build_pipeline
 from irst_stream.commands.console import positive_float, positive_int, print_line, print_table, show_log
 from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.report import add_report_option, check_report, write_own_report
-from irst_stream.commands.sources import add_image_options, choose_config, single_frames
+from irst_stream.commands.sources import add_image_options, single_frames
 from irst_stream.commands.view import latency_rows
 from irst_stream.config import Config, read_config
 from irst_stream.errors import UsageError
@@ -26,6 +26,7 @@ from irst_stream.io.files import open_source
 from irst_stream.io.media.raw import write_raw
 from irst_stream.live.load_test import LoadStep, feed_command, find_max_rate, measure_rate
 from irst_stream.settings import to_toml
+from irst_stream.source_config import choose_config
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_config
 from irst_stream.types import frames_after_centre

@@ -20,12 +20,13 @@ from irst_stream.commands.calibrate import MOST_FRAMES, calibrate_footage, save,
 from irst_stream.commands.console import pluralise, print_line, progress, show_log
 from irst_stream.commands.footage import read_footage
 from irst_stream.commands.outputs import LinesOutput, check_outputs, config_inputs
-from irst_stream.commands.sources import add_source_options, check_mask, choose_config, open_input, single_frames
+from irst_stream.commands.sources import add_source_options, check_mask, open_input, single_frames
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, LossError, UsageError
 from irst_stream.io.files import FileSource
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.resolve.settings import Readout
+from irst_stream.source_config import choose_config
 from irst_stream.types import Detections, Frame, Tracks
 
 __all__ = ["set_up"]

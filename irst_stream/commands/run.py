@@ -12,7 +12,6 @@ from pathlib import Path
 from irst_stream.build import build_runner
 from irst_stream.commands.console import positive_float, show_log, tcp_port
 from irst_stream.commands.links import add_link_options, link_fields, validated_link
-from irst_stream.commands.sources import GUESSED_CONFIG
 from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
 from irst_stream.config import Config, ViewSettings, read_config
 from irst_stream.errors import IrstError, UsageError
@@ -23,6 +22,7 @@ from irst_stream.live.http_server import HttpServer
 from irst_stream.live.log_lines import LogLines
 from irst_stream.live.prometheus import metrics_handler
 from irst_stream.live.runner import Runner
+from irst_stream.source_config import GUESSED_CONFIG
 from irst_stream.system.shipped import find_config
 from irst_stream.web.history import History
 from irst_stream.web.live_feed import LiveFeed

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import atexit
-import logging
 from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -16,32 +12,21 @@ from numpy.typing import NDArray
 
 from irst_stream.chain.window import PATCH_LIMIT
 from irst_stream.commands.console import positive_float
-from irst_stream.config import FILE_SETTINGS, Config, parse_config, read_config, with_files
+from irst_stream.config import Config
 from irst_stream.errors import SourceError
 from irst_stream.io.files import FileSource, open_source
 from irst_stream.io.media.csist import KINDS
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.propose.mask import excluded_pixels
-from irst_stream.system.shipped import find_config
 
 __all__ = [
-    "GUESSED_CONFIG",
     "add_image_options",
     "add_source_options",
     "check_mask",
-    "choose_config",
     "load_array",
     "open_input",
     "single_frames",
 ]
-
-
-GUESSED_CONFIG = "camera"
-CALIBRATE_FIRST = (
-    "irst-stream calibrate {source} --output C.toml measures the sensor, then --config C.toml; or --calibrate does both"
-)
-log = logging.getLogger(__name__)
-DATASET_CONFIGS = {name: name for name in KINDS} | {"scene": "scene"}  # bundled configuration by data set
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
@@ -77,36 +62,6 @@ def open_input(args: argparse.Namespace) -> FileSource | Recording:
 def single_frames(config: Config) -> Config:
     """The same configuration for single images: windows of one frame, which the search averages with no other."""
     return replace(config, window=1, lag=None, propose=replace(config.propose, average=1))
-
-
-def choose_config(name: str | None, source: FileSource | Recording) -> Config:
-    """Read the named configuration, or if name is None that of the recording or data set.
-
-    A source that has none gets a bundled one, and a warning that this is a guess.
-    """
-    if name is None and isinstance(source, Recording) and source.config:
-        return with_files(parse_config(source.config, f"{source.path}: its configuration"), _unpacked(source))
-    name = name or DATASET_CONFIGS.get(source.dataset)
-    if name is not None:
-        return read_config(find_config(name))
-    first = next(iter(source), None)
-    patches = first is not None and max(first.pixels.shape) <= PATCH_LIMIT
-    name = "general" if patches else GUESSED_CONFIG
-    how = "--config names another" if patches else CALIBRATE_FIRST.format(source=source.path)
-    log.warning("%s: no configuration; guessing, by %s, which was not made for this sensor. %s", source.path, name, how)
-    return read_config(find_config(name))
-
-
-def _unpacked(recording: Recording) -> dict[str, Path]:
-    """Write the files that a recording holds to a folder that lasts as long as the process; return them by setting."""
-    files = {setting: data for setting, data in recording.files.items() if setting in FILE_SETTINGS}
-    if not files:
-        return {}
-    folder = Path(mkdtemp(prefix="irst-stream-"))
-    atexit.register(rmtree, folder, ignore_errors=True)
-    for setting, data in files.items():
-        (folder / setting).write_bytes(data)
-    return {setting: folder / setting for setting in files}
 
 
 def check_mask(config: Config, source: FileSource | Recording) -> None:

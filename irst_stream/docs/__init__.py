@@ -18,7 +18,7 @@ PLACES = {
 }
 ORDER = (
     *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended"),
-    *("troubleshooting", "operations", "gpu", "benchmarks", "methods"),
+    *("troubleshooting", "operations", "many-recordings", "gpu", "benchmarks", "methods"),
     *("protocol", "interchange", "truth"),
 )
 SECTIONS = {  # in the order of a configuration file

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irst_stream.fit.fitter import Fitter
-from irst_stream.fit.groups import WarmGroups, assign_regions, merge_groups, overlapping
+from irst_stream.fit.groups import STALE_AGE, WarmGroups, assign_regions, merge_groups, overlapping
 from irst_stream.fit.overlap import fit_alternately
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
@@ -17,6 +17,7 @@ from irst_stream.types import Floats, Ints, Stamp, Window
 
 __all__ = ["RegionFits"]
 
+TURN_PX = 24.0  # groups farther apart are fitted from scratch in different windows
 MAX_GAP = 8  # frames: an older fit gives no warm start
 
 
@@ -55,8 +56,7 @@ class RegionFits:
     def _groups_of(self, window: Window) -> WarmGroups:
         """The groups in a window's regions, predicted to its time, ordered by region.
 
-        A region without a known group gets a new one. The ages of new groups are staggered, so that not all are fitted from
-        scratch in the same window.
+        A region without a known group gets a new one.
         """
         last = self._last
         rows = np.arange(len(window.region))
@@ -72,13 +72,23 @@ class RegionFits:
             groups._replace(warm_start=groups.warm_start.predicted(passed, shift)), window.corners, sides
         )
         known = merge_groups(known, self._fitter.settings.own_speed_px, sides)
+        known = known._replace(warm_start=known.warm_start._replace(age=self._ages(window, known)))
         unoccupied = np.bincount(known.region, minlength=len(rows)) == 0
         return known.joined(self._new_groups(window, rows[unoccupied])) if unoccupied.any() else known
 
     def _new_groups(self, window: Window, rows: Ints) -> WarmGroups:
         """New groups without a warm start, one in each of these regions."""
-        age = window.region[rows] % self._fitter.settings.refit_every
-        return WarmGroups(rows, window.corners[rows], self._fitter.cold_start(age))
+        return WarmGroups(rows, window.corners[rows], self._fitter.cold_start(np.full(len(rows), STALE_AGE)))
+
+    def _ages(self, window: Window, groups: WarmGroups) -> Ints:
+        """Return STALE_AGE (G,) for each group that this window fits from scratch, 0 for the others.
+
+        Groups take turns, by the frame's number and their place: a count of windows would depend on where a run began, and
+        so would all detections until its end.
+        """
+        turn = np.floor(groups.corner / TURN_PX).astype(np.int64) @ np.array([1, 3])
+        due = (window.stamp.index + turn) % self._fitter.settings.refit_every == 0
+        return np.where(due | (groups.warm_start.age >= STALE_AGE), STALE_AGE, 0)
 
     def _fit(
         self, window: Window, hints: Sequence[RegionTargets], groups: WarmGroups

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from irst_stream.errors import SourceError, UsageError
+from irst_stream.errors import IrstError, SourceError, UsageError
 from irst_stream.io import jsonl, media
 from irst_stream.io.faults import named_errors
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader, gray_pixels, type_ceiling
@@ -20,7 +20,7 @@ from irst_stream.types import Frame, Pixels, Pose, Stamp, Truth
 if TYPE_CHECKING:
     from irst_stream.io.recording.recorder import Recording
 
-__all__ = ["DEFAULT_RATE_HZ", "FileSource", "open_source"]
+__all__ = ["DEFAULT_RATE_HZ", "FileSource", "is_source", "open_source"]
 
 DEFAULT_RATE_HZ = 50.0  # where neither the file, nor a sidecar, nor the caller states a rate
 POSES = "poses.jsonl"
@@ -53,6 +53,17 @@ def open_source(
         sidecar = read_sidecar(path)
         choice = Choice(kind, variable, gray, single)
         return FileSource(path, _reader(path, sidecar).open(path, sidecar, choice), sidecar, choice, rate_hz)
+
+
+def is_source(path: Path) -> bool:
+    """Whether a path is of a kind that open_source reads, as far as its name and its first bytes tell."""
+    if path.suffix == ".mcap":
+        return path.is_file()
+    try:
+        sidecar = read_sidecar(path)
+        return any(reader.recognises(path, sidecar) for reader in media.READERS)
+    except (IrstError, OSError):
+        return False
 
 
 def _reader(path: Path, sidecar: Sidecar) -> Reader:
@@ -102,15 +113,28 @@ class FileSource:
         if empty:
             raise SourceError(f"{self.path}: {self.kind} without a single frame")
 
+    def clips(self) -> list[tuple[str, int | None]]:
+        """Return each sequence's name and number of frames, None where only reading tells it."""
+        clips = [(clip.name, clip.frames) for clip in self._medium.clips()]
+        return [(clips[0][0], self.frames)] if len(clips) == 1 and clips[0][1] is None else clips
+
+    def frames_from(self, name: str, first: int = 0) -> Iterator[Frame]:
+        """Yield the frames of a sequence from number `first` on; none of an unknown sequence."""
+        poses = self._poses()
+        for clip in self._medium.clips():
+            if clip.name == name:
+                yield from self._frames(clip, poses, first)
+                return
+
     def sequences(self) -> Iterator[tuple[str, Callable[[], Iterator[Frame]]]]:
         """Each sequence's name, and what reads its frames from its first one."""
         for clip in self._medium.clips():
             yield clip.name, partial(self._frames, clip, {})
 
-    def _frames(self, clip: Clip, poses: dict[tuple[str, int], Pose]) -> Iterator[Frame]:
-        """Yield the frames of a clip until stop() is called."""
+    def _frames(self, clip: Clip, poses: dict[tuple[str, int], Pose], start: int = 0) -> Iterator[Frame]:
+        """Yield the frames of a clip from number `start` on until stop() is called."""
         first: tuple[Pixels, Page] | None = None
-        for index, page in enumerate(_read(clip)):
+        for index, page in enumerate(_read(clip, start), start):
             pixels = gray_pixels(page.pixels, self._within(page), convert=self._choice.gray)
             first = first or (pixels, page)
             if not self._choice.single:
@@ -172,10 +196,10 @@ class FileSource:
         return page.source if self.path.name == page.source else f"{self.path}: {page.source}"
 
 
-def _read(clip: Clip) -> Iterator[Page]:
-    """A clip's pages, all that goes wrong as a SourceError."""
+def _read(clip: Clip, first: int) -> Iterator[Page]:
+    """A clip's pages from number `first` on, all that goes wrong as a SourceError."""
     with named_errors(clip.name):
-        yield from clip.pages()
+        yield from clip.read(first)
 
 
 def _same_kind(pixels: Pixels, page: Page, where: str, first: Pixels, first_page: Page) -> None:

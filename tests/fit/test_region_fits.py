@@ -201,3 +201,15 @@ def test_a_region_that_was_left_out_goes_on_from_where_it_was():
     assert np.median(errors) < 0.05
     assert fits.budget.put_off["unserved"] == 36
     assert fits.budget.put_off["postponed"] > 0
+
+
+def test_a_run_that_begins_later_comes_to_the_same_answers():
+    """Which windows are fitted from scratch depends on the frame's number, not on the run's beginning."""
+    early, _ = fits(8)
+    late, _ = fits(8)
+    for k, window in enumerate(windows(130)):
+        here = early(window)
+        there = late(window) if k >= 20 else here
+        if k >= 110:
+            assert [len(found.xy) for found in here] == [len(found.xy) for found in there]
+            assert all(np.abs(a.xy - b.xy).max() < 1e-3 for a, b in zip(here, there, strict=True))

@@ -440,3 +440,28 @@ def test_each_stamp_names_the_file_of_its_frame(tmp_path):
         Stamp("a", 0, 0, 0, "frame_8.png"),
         Stamp("a", 0, 1, 100_000_000, "frame_9.png"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["png_folder", "npy", "tiff", "raw"])
+def test_a_sequence_is_read_from_any_frame_on_without_the_frames_before(kind, tmp_path):
+    frames = make_frames(np.uint16)
+    if kind == "raw":
+        write_raw(tmp_path / "a.raw", frames, rate_hz=100.0, bits=14)
+        source = open_source(tmp_path / "a.raw")
+    elif kind == "npy":
+        np.save(tmp_path / "a.npy", np.stack(frames))
+        source = open_source(tmp_path / "a.npy")
+    elif kind == "tiff":
+        tifffile.imwrite(tmp_path / "a.tif", np.stack(frames))
+        source = open_source(tmp_path / "a.tif")
+    else:
+        source = open_source(media.png_folder(tmp_path / "a", frames))
+        (tmp_path / "a" / "frame_8.png").write_bytes(b"damaged")  # is never read
+    ((name, count),) = source.clips()
+    assert count == len(frames)
+    got = list(source.frames_from(name, 5))
+    assert [frame.stamp.index for frame in got] == list(range(5, 12))
+    assert all(np.array_equal(frame.pixels, frames[frame.stamp.index]) for frame in got)
+    assert [frame.stamp for frame in got] == [frame.stamp for frame in source.frames_from(name, 3)][2:]
+    assert not list(source.frames_from(name, 12))
+    assert not list(source.frames_from("other"))

@@ -42,7 +42,8 @@ def open_npy(path: Path) -> Medium:
     if shape[-1] in (3, 4) and min(shape[:2]) > 4:
         raise SourceError(f"{path}: shape {shape} is one colour image, or frames {shape[-1]} px wide; expected gray frames")
     shape = shape if len(shape) == 3 else (1, *shape)
-    return _medium("NumPy array", path, shape[0], partial(_npy_pages, path, start, shape, column_order, dtype))
+    pages = partial(_npy_pages, path, start, shape, column_order, dtype)
+    return _medium("NumPy array", path, shape[0], pages, pages)
 
 
 def open_npz(path: Path, variable: str | None) -> Medium:
@@ -77,11 +78,13 @@ def open_mat(path: Path, variable: str | None) -> Medium:
     return _medium("MATLAB file", path, frames, lambda: _mat5_pages(path, name))
 
 
-def _medium(kind: str, path: Path, frames: int, pages: Any) -> Medium:
-    return Medium(kind, lambda: iter([Clip(path.stem, pages)]), frames)
+def _medium(kind: str, path: Path, frames: int, pages: Any, pages_from: Any = None) -> Medium:
+    return Medium(kind, lambda: iter([Clip(path.stem, pages, frames, pages_from)]), frames)
 
 
-def _npy_pages(path: Path, start: int, shape: tuple[int, ...], column_order: bool, dtype: np.dtype[Any]) -> Iterator[Page]:
+def _npy_pages(
+    path: Path, start: int, shape: tuple[int, ...], column_order: bool, dtype: np.dtype[Any], first: int = 0
+) -> Iterator[Page]:
     """Memory-map the complete frames; an array in column order can be read only if the file is complete."""
     available = path.stat().st_size - start
     expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -89,7 +92,7 @@ def _npy_pages(path: Path, start: int, shape: tuple[int, ...], column_order: boo
     if frames and expected:
         order: Literal["F", "C"] = "F" if column_order else "C"
         stack: Array = np.memmap(path, dtype, "r", start, (frames, *shape[1:]), order)
-        yield from (Page(np.array(image), path.name) for image in stack)
+        yield from (Page(np.array(image), path.name) for image in stack[first:])
     if frames < shape[0]:
         raise SourceError(f"{path}: truncated: {frames} of {shape[0]} frames can be read")
 

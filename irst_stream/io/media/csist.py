@@ -131,7 +131,7 @@ class _Split:
 
     def clips(self) -> Iterator[Clip]:
         for name, numbers in self._sequences():
-            yield Clip(name, partial(self._pages, numbers))
+            yield Clip(name, partial(self._pages, numbers), len(numbers))
 
     def truths(self) -> Iterator[Truth]:
         for name, numbers in self._sequences():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -57,8 +57,8 @@ def image_files(folder: Path) -> list[Path]:
 def open_folder(folder: Path) -> Medium:
     """Open a folder of images as one sequence, named after the folder."""
     files = image_files(folder)
-    pages = partial(read_pages, files, _image_names(files))
-    return Medium(_kind(files), lambda: iter([Clip(folder.name, pages)]), len(files))
+    clip = image_clip(folder.name, files, _image_names(files))
+    return Medium(_kind(files), lambda: iter([clip]), len(files))
 
 
 def open_folders(parent: Path, folders: list[Path]) -> Medium:
@@ -67,9 +67,18 @@ def open_folders(parent: Path, folders: list[Path]) -> Medium:
     clips = []
     for folder, found in files.items():
         name = folder.relative_to(parent).as_posix()
-        clips.append(Clip(name, partial(read_pages, found, [f"{name}/{image}" for image in _image_names(found)])))
+        clips.append(image_clip(name, found, [f"{name}/{image}" for image in _image_names(found)]))
     kind = f"{len(files)} folders, each a {_kind(next(iter(files.values())))}"
     return Medium(kind, lambda: iter(clips), sum(map(len, files.values())))
+
+
+def image_clip(name: str, files: Sequence[Path], names: Sequence[str] | None = None) -> Clip:
+    """One sequence of images; names: see read_pages."""
+
+    def pages_from(first: int) -> Iterator[Page]:
+        return read_pages(files[first:], None if names is None else names[first:])
+
+    return Clip(name, partial(pages_from, 0), len(files), pages_from)
 
 
 def read_pages(files: Iterable[Path], names: Iterable[str] | None = None) -> Iterator[Page]:

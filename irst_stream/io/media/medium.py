@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,10 +49,22 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One sequence: its name and its pages in order. Iterating over pages() may raise a SourceError after any page."""
+    """One sequence: its name and its pages in order. Iterating over pages() may raise a SourceError after any page.
+
+    frames: the number of pages, None where the medium alone says it, or nobody before they are read; pages_from(n): the
+    pages from number n on, where these can be reached without reading those before them, else None.
+    """
 
     name: str
     pages: Callable[[], Iterator[Page]]
+    frames: int | None = None
+    pages_from: Callable[[int], Iterator[Page]] | None = None
+
+    def read(self, first: int = 0) -> Iterator[Page]:
+        """Yield the pages from number `first` on."""
+        if first and self.pages_from is not None:
+            return self.pages_from(first)
+        return islice(self.pages(), first, None)
 
 
 @dataclass(frozen=True, slots=True)

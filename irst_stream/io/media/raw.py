@@ -31,7 +31,8 @@ def open_raw(path: Path, layout: Sidecar) -> Medium:
     frames = sum(max(file.stat().st_size - layout.header_bytes, 0) // stride for file in files)
     kind = "folder of raw files" if path.is_dir() else "raw recording"
     pages = partial(_all_pages, files, layout)
-    return Medium(kind, lambda: iter([Clip(path.resolve().stem, pages)]), frames)
+    pages_from = partial(_pages, path, layout) if path.is_file() else None
+    return Medium(kind, lambda: iter([Clip(path.resolve().stem, pages, frames, pages_from)]), frames)
 
 
 def raw_files(folder: Path) -> list[Path]:
@@ -69,15 +70,15 @@ def _all_pages(files: list[Path], layout: Sidecar) -> Iterator[Page]:
     return (page for path in files for page in _pages(path, layout))
 
 
-def _pages(path: Path, layout: Sidecar) -> Iterator[Page]:
+def _pages(path: Path, layout: Sidecar, first: int = 0) -> Iterator[Page]:
     dtype, shape = _dtype(layout), (layout.height or 0, layout.width or 0)
     size = layout.frame_header_bytes + shape[0] * shape[1] * dtype.itemsize
     pixel_bytes = path.stat().st_size - layout.header_bytes
     if pixel_bytes < 0:
         raise SourceError(f"{path}: shorter than its header of {layout.header_bytes} bytes")
     with path.open("rb") as file:
-        file.seek(layout.header_bytes)
-        count = 0
+        count = min(first, pixel_bytes // size)
+        file.seek(layout.header_bytes + count * size)
         while remaining := pixel_bytes - count * size:
             if remaining < size:
                 raise SourceError(

@@ -10,8 +10,8 @@ import msgspec
 from irst_stream.errors import FormatError, SourceError
 from irst_stream.io import jsonl
 from irst_stream.io.manifest import Manifest, manifest_path, read_manifest, scene_frame_name
-from irst_stream.io.media.images import read_pages
-from irst_stream.io.media.medium import Choice, Clip, Medium, Reader
+from irst_stream.io.media.images import image_clip
+from irst_stream.io.media.medium import Choice, Medium, Reader
 from irst_stream.io.media.sidecar import Sidecar
 from irst_stream.types import Truth
 
@@ -49,7 +49,7 @@ def _open(path: Path, _: Sidecar, __: Choice) -> Medium:
     files = [path / scene_frame_name(index) for index in range(manifest.frames)]
     return Medium(
         "generated scene",
-        lambda: iter([Clip(facts.name, lambda: read_pages(files))]),
+        lambda: iter([image_clip(facts.name, files)]),
         manifest.frames,
         facts.sensor.rate_hz,
         2**facts.sensor.bits - 1,

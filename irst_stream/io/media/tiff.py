@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def open_stack(path: Path) -> Medium:
         return Medium(
             "TIFF of one directory", lambda: iter([Clip(path.stem, lambda: _contiguous_pages(path, images))]), images, rate
         )
-    return Medium("multi-page TIFF", lambda: iter([Clip(path.stem, lambda: _pages(path))]), pages, rate)
+    return Medium(
+        "multi-page TIFF", lambda: iter([Clip(path.stem, partial(_pages, path), pages, partial(_pages, path))]), pages, rate
+    )
 
 
 def read_single(path: Path) -> NDArray[Any]:
@@ -51,11 +54,11 @@ def read_single(path: Path) -> NDArray[Any]:
         return _read_page(tif, 0, path)
 
 
-def _pages(path: Path) -> Iterator[Page]:
+def _pages(path: Path, first: int = 0) -> Iterator[Page]:
     with _open_tiff(path) as tif:
         with _tifffile_messages() as messages:
             pages = len(tif.pages)
-        for number in range(pages):
+        for number in range(first, pages):
             yield Page(_read_page(tif, number, path), path.name)
     if messages:
         raise SourceError(f"{path}: truncated or damaged after page {pages - 1} ({messages[0]})")

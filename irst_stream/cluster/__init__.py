@@ -1,0 +1,1 @@
+"""What runs on several machines: the connection to a Ray cluster."""
