@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.commands import engine_build
+from irst_stream.commands import engine_build, engine_rtx
 from irst_stream.commands.console import positive_int, print_line, print_table
 from irst_stream.commands.outputs import atomic_folder, atomic_output, check_outputs
 from irst_stream.commands.sources import load_array
@@ -76,11 +76,21 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     summary = "build TensorRT plans for this machine's GPU"
     builds = actions.add_parser("build", help=summary, description=engine_build.DESCRIPTION)
     engine_build.set_up(builds)
-    summary = "compare every backend with NumPy"
-    checks = actions.add_parser("check", help=summary, description=f"{summary.capitalize()}, on noise and on images.")
+    summary = "compare every backend with NumPy, or build the graphs for GPUs without one"
+    checks = actions.add_parser(
+        "check",
+        help=summary,
+        description="Compare every backend with NumPy, on noise and on images; or, with --tensorrt-rtx, build by TensorRT"
+        " for RTX, which needs no GPU for that, every graph that TensorRT is given.",
+    )
     checks.add_argument("engine", metavar="ENGINE", type=Path, help="engine folder")
     checks.add_argument(
         "--patches", metavar="FILE.npy", type=Path, help="images to use, (frames, h, w) DN (default: a generated sequence)"
+    )
+    checks.add_argument(
+        "--tensorrt-rtx",
+        action="store_true",
+        help="build the graphs in fp32, fp16 and int8 by TensorRT for RTX, on the CPU, instead (needs the extra rtx)",
     )
     checks.set_defaults(run=_check)
 
@@ -150,6 +160,10 @@ def _graphs(engine: Engine) -> Mapping[tuple[Any, Any, int], bytes]:
 
 def _check(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
+    if args.tensorrt_rtx:
+        if args.patches:
+            raise UsageError("engine check: --tensorrt-rtx builds graphs and runs none; expected no --patches beside it")
+        return engine_rtx.check(engine)
     if args.patches:
         real = _read_patches(args.patches, engine)[:CHECK_FRAMES]
     else:
