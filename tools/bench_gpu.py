@@ -143,7 +143,8 @@ def matrix_rate() -> float:
     import tensorrt as trt
 
     from irst_stream.system.cuda import Device, Memory, Stream
-    from irst_stream.unmix.tensorrt import PlanLanes, scratch_bytes
+    from irst_stream.unmix.gpu_lanes import Lanes
+    from irst_stream.unmix.tensorrt import Plan, scratch_bytes
 
     rng = np.random.default_rng(0)
     weight = numpy_helper.from_array((rng.standard_normal((SIDE, SIDE)) / SIDE**0.5).astype(np.float16), "w")
@@ -166,7 +167,9 @@ def matrix_rate() -> float:
     loaded = call_tensorrt(
         trt, "does not load its own plan", trt.Runtime(tensorrt_logger(trt)).deserialize_cuda_engine, plan
     )
-    lanes = PlanLanes(loaded, (ROWS,), [(Stream(), Memory(scratch_bytes(loaded)))], frozenset())
+    stream = Stream()
+    plan = Plan(loaded, (ROWS,), {stream: Memory(scratch_bytes(loaded))})
+    lanes = Lanes(plan, (ROWS,), [stream], frozenset())
     lanes.make_lanes({})
     rate = CHAIN * 2.0 * ROWS * SIDE * SIDE / (lanes.costs[ROWS] / 1e3)
     print(f"large products in fp16 by TensorRT without cuBLAS: {rate / 1e12:.0f} TFLOP/s")

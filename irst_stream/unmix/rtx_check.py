@@ -24,11 +24,11 @@ from irst_stream.system.gpu_probe import run_child
 from irst_stream.system.machine import usable_cores
 from irst_stream.unmix import rtx_build
 from irst_stream.unmix.engine import WINDOW, EngineManifest
+from irst_stream.unmix.rtx_here import PACKAGE
 from irst_stream.unmix.tensorrt_build import GraphToBuild, profile_shapes
 
 __all__ = ["CAPABILITIES", "HARMLESS", "Built", "build_by_rtx", "check_tensors", "expected_tensors", "find_libraries"]
 
-PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 LIBRARIES = {"runtime": "libtensorrt_rtx.so.*", "parser": "libtensorrt_onnxparser_rtx.so.*"}
 CAPABILITIES = (86, 89, 120)  # GPUs that a plan is built for: RTX 30, RTX 40, RTX 50
 TIMEOUT_S = 300.0

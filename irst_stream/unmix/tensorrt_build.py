@@ -26,6 +26,7 @@ from irst_stream.unmix.plans import Precision
 __all__ = [
     "INITIAL_STORE_MAPS",
     "MAX_STORE_MAPS",
+    "STRONGLY_TYPED",
     "GraphToBuild",
     "Recipe",
     "build_plan",
