@@ -63,3 +63,6 @@ if __name__ == "__main__":
     except IrstError as error:
         print(f"bench_gpu: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("bench_gpu: interrupted; the same command measures what is missing", file=sys.stderr)
+        sys.exit(130)

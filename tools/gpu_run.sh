@@ -63,17 +63,16 @@ run() {  # a command within the time limit; 124 is no fault, since the next run 
 }
 
 train() {
-  local config=${CONFIG:-$root/configs/train-general.toml} work=$root/.gpu/work/train
+  local config=${CONFIG:-$root/configs/train-general.toml} work=$root/.gpu/work/train${1:+-dry-run}
   [ -f "$config" ] || { say "CONFIG: $config: no such file"; exit 2; }
   imports "$python" torch msgspec numpy scipy cv2 h5py tifffile safetensors onnx rich matplotlib
   mkdir -p "$work"
   if compgen -G "$root/.gpu/resume/train.tgz.*" >/dev/null; then
     cat "$root"/.gpu/resume/train.tgz.* | tar -C "$work" -xzf - || { say ".gpu/resume: not all pieces of train.tgz"; exit 2; }
   fi
-  local seconds=$((limit > 180 ? limit - 90 : limit / 2)) code=0
-  [ -z "${1:-}" ] || seconds=2
-  run "$python" "$root/tools/train.py" "$config" --seconds "$seconds" --workers "${WORKERS:-8}" --out "$work" || code=$?
-  leave train "$work"
+  local time="--seconds $((limit > 180 ? limit - 90 : limit / 2))" code=0
+  run "$python" "$root/tools/train.py" "$config" ${1:-$time} --workers "${WORKERS:-8}" --out "$work" || code=$?
+  leave "train${1:+-dry-run}" "$work"
   return "$code"
 }
 

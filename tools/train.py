@@ -25,6 +25,7 @@ from train_settings import STAGES, Loss, Stage, Training, drawn_ahead, within
 
 from irst_stream.commands.console import positive_float, progress
 from irst_stream.errors import IrstError, UsageError
+from irst_stream.learn import validation
 from irst_stream.learn.data import (
     BatchSource,
     Clips,
@@ -74,7 +75,13 @@ def main() -> int:
     )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that draw batches ahead (default 0)")
     parser.add_argument("--out", type=Path, default=ROOT, help="(default out/train)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="a step of each stage, and a small validation: nothing is learnt"
+    )
     args = parser.parse_args()
+    if args.dry_run:
+        validation.TRAJECTORIES = 1
+        args.seconds = 1e-3
     torch.set_num_threads(args.threads)
     try:
         config = read_settings(args.config, Training)
@@ -83,6 +90,9 @@ def main() -> int:
     except IrstError as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"train: interrupted; the same command goes on from {args.out / config.name}", file=sys.stderr)
+        return 130
     return 0
 
 

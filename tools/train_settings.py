@@ -1,5 +1,6 @@
 """The settings of tools/train.py, and the batches that its worker processes draw ahead."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -77,7 +78,7 @@ def drawn_ahead(draw: Draw, workers: int) -> Iterator[Callable[[range, int, int]
         yield lambda numbers, *shape: (draw(number, *shape) for number in numbers)
         return
     _drawn_by[:] = [draw]
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), _ignore_interrupts) as pool:
         pool.submit(int).result()  # forks all of them now, before the caller starts CUDA
 
         def ahead(numbers: range, *shape: int) -> Iterator[Clips]:
@@ -91,6 +92,10 @@ def drawn_ahead(draw: Draw, workers: int) -> Iterator[Callable[[range, int, int]
 
         yield ahead
         pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
 
 
 def _draw(number: int, size: int, frames: int) -> Clips:
