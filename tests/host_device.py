@@ -10,7 +10,7 @@ from irst_stream.unmix.onnx import cpu_session
 from irst_stream.unmix.rtx import OnnxProgram
 from irst_stream.unmix.tensorrt_build import STRONGLY_TYPED, graphs_to_build, recipe_for
 
-BATCHES = (1, 2, 8)
+BATCHES = (1, 4)
 
 
 class Device:
