@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ __all__ = ["PACKAGE", "RtxPlatform", "RtxReport", "look_for_rtx", "runs_on"]
 
 PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 WHEELS = ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnxruntime-ep-nv-tensorrt-rtx-cu12")
+MACHINES = ("x86_64", "AMD64")
 OLDEST_ONNX_RUNTIME = (1, 24)  # the first that takes plug-ins of this kind
 CAPABILITIES = ((8, 6), (8, 9))  # that it runs on, besides all from 12.0 on: RTX 30, RTX 40; not 8.7 or 9.0
 ALL_FROM = (12, 0)  # RTX 50
@@ -65,13 +67,16 @@ def look_for_rtx() -> RtxReport:
         return RtxReport(None, reason, suited=False)
     extra = pip_extra(cuda.cuda, "rtx")
     plugin = next(filter(None, map(_version, WHEELS)), "")
+    if find_spec(PACKAGE) is None and platform.machine() not in MACHINES:
+        reason = f"ONNX Runtime's plug-in for RTX is made for {MACHINES[0]} alone; this machine is {platform.machine()}"
+        return RtxReport(None, reason, suited=True)
     for package, name in ((PACKAGE, "ONNX Runtime's plug-in for RTX"), ("cuda", "cuda-bindings"), ("onnx", "onnx")):
         if find_spec(package) is None:
             return RtxReport(None, f"{name} is not installed: pip install 'irst-stream[{extra}]'", suited=True)
     installed = _version("onnxruntime") or _version("onnxruntime-gpu")
     if tuple(int(part) for part in installed.split(".")[:2] if part.isdecimal()) < OLDEST_ONNX_RUNTIME:
         oldest = ".".join(map(str, OLDEST_ONNX_RUNTIME))
-        reason = f"ONNX Runtime {installed} takes no plug-ins; expected {oldest} or newer: pip install -U onnxruntime"
+        reason = f"ONNX Runtime {installed} takes no plug-ins; expected {oldest} or newer, on Python 3.11 or newer"
         return RtxReport(None, reason, suited=True)
     _, fault = try_library(PROBE, "ONNX Runtime's plug-in for RTX", TIMEOUT_S)
     if fault:

@@ -157,7 +157,7 @@ def asked(monkeypatch):
     look_for_rtx.cache_clear()
 
 
-def test_a_machine_says_what_it_lacks(asked):
+def test_a_machine_says_what_it_lacks(asked, monkeypatch):
     crash = "raise SystemExit('no plug-in may be asked')"
     assert asked(CudaReport((), "", "no NVIDIA driver is installed"), crash) == (
         None,
@@ -170,9 +170,12 @@ def test_a_machine_says_what_it_lacks(asked):
     assert asked(RTX, crash, packages=False) == (None, MISSING, True)
     assert asked(replace(RTX, cuda="12.8"), crash, packages=False).missing.endswith("pip install 'irst-stream[rtx12]'")
     assert asked(RTX, crash, version="1.23.2").missing == (
-        "ONNX Runtime 1.23.2 takes no plug-ins; expected 1.24 or newer: pip install -U onnxruntime"
+        "ONNX Runtime 1.23.2 takes no plug-ins; expected 1.24 or newer, on Python 3.11 or newer"
     )
     assert asked(RTX) == HERE
+    monkeypatch.setattr(rtx_here.platform, "machine", lambda: "aarch64")
+    words = "ONNX Runtime's plug-in for RTX is made for x86_64 alone; this machine is aarch64"
+    assert asked(RTX, crash, packages=False) == (None, words, True)
 
 
 def test_a_plugin_that_crashes_or_hangs_is_reported(asked, monkeypatch):
