@@ -102,3 +102,15 @@ def test_batches_that_workers_draw_are_the_same_in_the_same_order(workers):
         np.testing.assert_array_equal(batch, np.random.default_rng(number).random((3, 2)))
     assert [batch.shape for batch in other] == [(1, 1)] * 2
     assert len(rest) == 15
+
+
+def test_of_the_packages_that_are_rare_elsewhere_only_msgspec_is_needed():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['isal', 'mcap', 'zmq', 'imagecodecs', 'tomli', 'openvino'])); "
+        "import train, bench_gpu, bench_gpu_fit, bench_gpu_torch, bench_gpu_tensorrt, irst_stream.draw"
+    )
+    path = os.pathsep.join((str(SCRIPT.parent), str(SCRIPT.parent.parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
