@@ -21,7 +21,7 @@ from irst_stream.conditioning.nonuniformity import read_correction
 from irst_stream.conditioning.registration import COMPILED as REGISTRATION
 from irst_stream.conditioning.registration import warm_up as warm_up_conditioning
 from irst_stream.config import Config, engine_faults, field_faults, files_of, gpu_faults, read_config
-from irst_stream.errors import FormatError, UsageError
+from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.fit.fitter import COMPILED as FIT
 from irst_stream.fit.fitter import Fitter, priors_of, psf_of
 from irst_stream.io.recording.recorder import Recorder
@@ -174,7 +174,14 @@ def _network(config: Config, engine: Engine) -> WindowUnmixer:
     log.info("network: %s", choice.description)
     with_map = config.readout in ("cells", "peaks")
     fallbacks = fallback_unmixers(engine, choice, config.threads, with_map=with_map)
-    unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
+    try:
+        unmixer = build_unmixer(engine, choice, config.threads, with_map=with_map)
+    except DeviceError as error:
+        if config.backend != "auto":
+            raise
+        *_, (description, build) = fallbacks
+        log.error("network: %s does not start (%s); %s", choice.description, error, description)
+        unmixer = build()
     return WindowUnmixer(unmixer, engine.manifest, fallbacks, told_of(config))
 
 

@@ -116,7 +116,10 @@ class Config:
     engine: Annotated[str, about("A folder, or the name of a bundled engine.")] = ""
     backend: Annotated[
         Backend,
-        about('What runs the engine. "auto": TensorRT where plans of it work, else ONNX Runtime, else NumPy.'),
+        about(
+            'What runs the engine. "auto": TensorRT where plans of it work, else "rtx" (TensorRT for RTX, without plans)'
+            " where it runs, else ONNX Runtime, else NumPy."
+        ),
     ] = "auto"
     fit_on: Annotated[
         Literal["cpu", "gpu"], about('Where regions are fitted; "gpu" pays where a frame has dozens of them.')

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from irst_stream.errors import MissingPackageError
-from irst_stream.live.load_test import LoadStep
 from irst_stream.score import DetectionReport, TrackReport
 from irst_stream.system.latency import PERCENTILES
 from irst_stream.types import Detections, Floats, Frame, Ints, Pixels, Stamp, Tracks, Truth
@@ -23,6 +22,9 @@ try:
     from matplotlib.patches import Ellipse, Rectangle
 except ImportError as error:
     raise MissingPackageError("matplotlib", "plot", "a picture") from error
+
+if TYPE_CHECKING:  # whoever draws the curves of a training needs no sockets
+    from irst_stream.live.load_test import LoadStep
 
 __all__ = ["comparison", "detection_curves", "latency_curves", "preview", "tracking", "training_curves"]
 

@@ -1,17 +1,17 @@
 """By how much a network's answers change with the precision that it is computed in, as far as that needs no GPU."""
 
-from irst_stream.commands.engine_build import BuildRequest, graphs_to_build
+from irst_stream.commands.engine_build import quantisation_ranges
 from irst_stream.unmix.onnx import GpuGraphsOnCpu
-from irst_stream.unmix.plans import GpuPlatform
-from irst_stream.unmix.tensorrt_build import parse_version, recipe_for
+from irst_stream.unmix.tensorrt_build import graphs_to_build, recipe_for
 
-NOWHERE = GpuPlatform("10.13.3", "none", "0.0", "none")
+TENSORRT = (10, 13, 3)
 
 
 def rounded(engine, precision):
     """The very graphs that TensorRT is given, by ONNX Runtime on the CPU, which rounds as a GPU does."""
-    order = BuildRequest(engine, NOWHERE, precision, (1,), recipe_for(parse_version(NOWHERE.tensorrt), precision))
-    return GpuGraphsOnCpu({build.part: build.graph for build in graphs_to_build(order)}, threads=1)
+    recipe = recipe_for(TENSORRT, precision)
+    builds = graphs_to_build(engine, recipe, (1,), quantisation_ranges(engine, recipe))
+    return GpuGraphsOnCpu({build.part: build.graph for build in builds}, threads=1)
 
 
 def bounds(half):

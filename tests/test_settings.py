@@ -1,6 +1,6 @@
 import pytest
 from random_networks import random_engine
-from train import Training
+from train_settings import Training
 
 from irst_stream import FormatError, UsageError
 from irst_stream.build import build_pipeline
@@ -51,7 +51,8 @@ def test_an_invalid_value_does_not_hide_other_faults(tmp_path):
         'endpoint = "udp://x"\n[[write]]\n[fit]\nrefit_every = 0\n'
     )
     assert sorted(faults_of(path)) == [
-        "backend: expected auto, tensorrt, tensorrt-fp32, tensorrt-int8, onnx, openvino, openvino-bf16 or numpy, got 3",
+        "backend: expected auto, tensorrt, tensorrt-fp32, tensorrt-int8, rtx, onnx, openvino, openvino-bf16 or numpy,"
+        " got 3",
         "fit.refit_every: expected 1 to 1,000,000 windows, got 0",
         "policy: expected live or lossless, got 'lively'",
         "receive[0].endpoint: missing",

@@ -15,18 +15,18 @@ from typing import get_args
 import onnxruntime
 from bench_data import describe_machine
 
-from irst_stream.commands.engine_build import BuildRequest, graphs_to_build
+from irst_stream.commands.engine_build import quantisation_ranges
 from irst_stream.commands.trials import accuracy, evaluation_windows, run_network
 from irst_stream.errors import IrstError
 from irst_stream.system.shipped import find_engine
 from irst_stream.unmix.engine import Engine, read_engine
 from irst_stream.unmix.onnx import GpuGraphsOnCpu
 from irst_stream.unmix.parity import largest_differences
-from irst_stream.unmix.plans import GpuPlatform, Precision
-from irst_stream.unmix.tensorrt_build import parse_version, recipe_for
+from irst_stream.unmix.plans import Precision
+from irst_stream.unmix.tensorrt_build import graphs_to_build, recipe_for
 
 OUT = Path("out/bench_precision.json")
-NOWHERE = GpuPlatform("10.13.3", "none", "0.0", "none")
+TENSORRT = (10, 13, 3)  # the version that is given them
 
 
 def main() -> int:
@@ -45,8 +45,9 @@ def main() -> int:
 def measure(engine: Engine, count: int) -> dict[str, dict[str, float]]:
     trial, found, exact = evaluation_windows(engine.manifest, count), {}, None
     for precision in get_args(Precision):
-        order = BuildRequest(engine, NOWHERE, precision, (1,), recipe_for(parse_version(NOWHERE.tensorrt), precision))
-        seen = run_network(GpuGraphsOnCpu({build.part: build.graph for build in graphs_to_build(order)}), trial.windows)
+        recipe = recipe_for(TENSORRT, precision)
+        builds = graphs_to_build(engine, recipe, (1,), quantisation_ranges(engine, recipe))
+        seen = run_network(GpuGraphsOnCpu({build.part: build.graph for build in builds}), trial.windows)
         exact = exact or seen
         row = {
             "CSO-mAP": accuracy(seen, trial.truths, engine.manifest),

@@ -14,15 +14,18 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from bench_data import commit, describe_machine
+from train_settings import STAGES, Loss, Stage, Training, drawn_ahead, within
 
-from irst_stream.commands.console import progress
+from irst_stream.commands.console import positive_float, progress
 from irst_stream.errors import IrstError, UsageError
+from irst_stream.learn import validation
 from irst_stream.learn.data import (
     BatchSource,
     Clips,
@@ -47,47 +50,7 @@ AVERAGE = 0.999  # of the weights: what is kept each step; the average is what i
 GUESSED = 20_000  # images that the first guess of Qinit is made from
 LONGEST_GRADIENT = 1.0
 WEIGHT_DECAY = 1e-5
-STAGES = ("head", "unfold", "whole")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """windows it is shown (frames, for unfold); of how many a step learns; the highest learning rate; seconds at most."""
-
-    windows: int = 0
-    batch: int = 128
-    rate: float = 1e-3
-    seconds: float = 1e9
-    precision: Literal["bf16", "fp32"] = "bf16"
-
-
-@dataclass(frozen=True)
-class Loss:
-    """How the head is judged, and the weights of all parts beside it."""
-
-    head: Literal["cells", "mixture"] = "cells"
-    map: float = 1.0
-    symmetry: float = 0.1
-    alignment: float = 0.1
-
-
-@dataclass(frozen=True)
-class Training:
-    name: str = "trained"
-    data: str = "benchmark"  # or "anything", or a folder of the published layout
-    seed: int = 0
-    noise_dn: tuple[float, float] = (0.0, 5.0)
-    still: float = 0.15  # of the benchmark's images are CSIST-100K's
-    by_peak: bool = False  # light in shares of the brightest pixel
-    patch: int = 11  # px a side of what the network sees, cut out around the light
-    start: str = ""  # an engine to begin from, a folder or a name
-    frames: int = 8  # of a clip, whose windows share their frames' maps
-    validate: int = 200_000  # windows between two validations
-    compile: bool = False  # by torch.compile
-    loss: Loss = field(default_factory=Loss)
-    unfold: Stage = field(default_factory=Stage)
-    head: Stage = field(default_factory=Stage)
-    whole: Stage = field(default_factory=Stage)
+SAVE_EVERY_S = 30.0
 
 
 @dataclass
@@ -107,21 +70,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a TOML file such as configs/train-seqcsist.toml")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of the CPU (default all)")
+    parser.add_argument(
+        "--seconds", type=positive_float, metavar="S", help="of all stages together (default: as configured)"
+    )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that draw batches ahead (default 0)")
+    parser.add_argument("--out", type=Path, default=ROOT, help="(default out/train)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="a step of each stage, and a small validation: nothing is learnt"
+    )
     args = parser.parse_args()
+    if args.dry_run:
+        validation.TRAJECTORIES = 1
+        args.seconds = 1e-3
     torch.set_num_threads(args.threads)
     try:
         config = read_settings(args.config, Training)
-        train(config, ROOT / config.name)
+        config = within(config, args.seconds) if args.seconds else config
+        train(config, args.out / config.name, args.workers)
     except IrstError as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"train: interrupted; the same command goes on from {args.out / config.name}", file=sys.stderr)
+        return 130
     return 0
 
 
-def train(config: Training, folder: Path) -> None:
+def train(config: Training, folder: Path, workers: int = 0) -> None:
+    draw = choose_data(config)
+    with drawn_ahead(partial(shown, draw, config), workers) as batches:  # before CUDA starts, which no fork may inherit
+        run = learn(config, folder, draw, batches)
+    ship(run, config, folder)
+
+
+def learn(config: Training, folder: Path, draw: BatchSource, batches: Any) -> Run:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
-    draw = choose_data(config)
     run = resume(config, folder, draw, device)
     centres = torch.tensor(grid_of(config).centres, dtype=torch.float32, device=device)
     if config.compile:
@@ -137,13 +121,14 @@ def train(config: Training, folder: Path) -> None:
         seen, losses, saved = 0, [], time.monotonic()
         with progress(f"train {config.name}: {name}", steps, "steps") as done:
             done(run.step)
+            first = STAGES.index(name) * 10**6
+            drawn = batches(range(first + run.step, first + steps), *clip_shape(config, name, stage))
             while run.step < steps and run.spent < stage.seconds:
                 began = time.monotonic()
                 share = max(run.step / steps, run.spent / stage.seconds)
                 for group in run.optimizer.param_groups:
                     group["lr"] = stage.rate * group["share"] * rate_at(run.step, share)
-                number = STAGES.index(name) * 10**6 + run.step
-                clips = shown(draw, config, number, *clip_shape(config, name, stage))
+                clips = next(drawn)
                 half = torch.autocast(device.type, torch.bfloat16) if stage.precision == "bf16" else nullcontext()
                 with half:
                     loss, parts = loss_of(run.network.train(), clips, config.loss, centres)
@@ -167,10 +152,10 @@ def train(config: Training, folder: Path) -> None:
                     print(json.dumps(point), flush=True)
                     seen, losses = 0, []
                     draw_curves(run.curves, folder)
-                if last or time.monotonic() - saved > 60:
+                if last or time.monotonic() - saved > SAVE_EVERY_S:
                     save(run, config, folder)
                     saved = time.monotonic()
-    ship(run, config, folder, device)
+    return run
 
 
 def choose_data(config: Training) -> BatchSource:
@@ -371,7 +356,8 @@ def draw_curves(curves: list[dict[str, Any]], folder: Path) -> None:
     training_curves(folder / "curves.png", curves)
 
 
-def ship(run: Run, config: Training, folder: Path, device: torch.device) -> None:
+def ship(run: Run, config: Training, folder: Path) -> None:
+    device = next(run.average.parameters()).device
     sets = validation_sets(config.data, config.patch)
     stretch = calibrate(run.average, sets)
     result = validate(run.average, sets, "whole")

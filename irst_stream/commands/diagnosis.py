@@ -16,6 +16,7 @@ from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import engines_folder
 from irst_stream.unmix.backends import choose_backend
 from irst_stream.unmix.engine import read_engine
+from irst_stream.unmix.rtx_here import look_for_rtx
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 from irst_stream.version import __version__
 
@@ -45,6 +46,8 @@ PACKAGES = (
     "openvino",
     "tensorrt",
     "tensorrt-cu12",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu12",
     "cuda-bindings",
     "nvidia-cuda-nvrtc",
     "nvidia-cuda-nvrtc-cu12",
@@ -105,6 +108,7 @@ def _abilities(packages: dict[str, str], tensorrt: str) -> list[Ability]:
         Ability("export engines", need("onnx", "onnx")),
         Ability("run engines with OpenVINO, also in half precision", need("openvino", "openvino")),
         Ability("fit many regions on an NVIDIA GPU", _fit_on_gpu()),
+        Ability("run engines on an RTX GPU, without plans", _rtx()),
         Ability("build and run TensorRT plans", tensorrt and f"a GPU that TensorRT works on: {tensorrt}"),
     ]
 
@@ -179,6 +183,12 @@ def _fit_on_gpu() -> str:
         return f"cuda-bindings and NVRTC: pip install 'irst-stream[{pip_extra(cuda.cuda, 'cuda')}]'"
     fault = nvrtc_mismatch([int(part) for part in version], cuda.cuda)
     return fault and f"a matching NVIDIA driver and NVRTC: {fault}"
+
+
+def _rtx() -> str:
+    """What TensorRT for RTX lacks, "" if it runs here."""
+    here = look_for_rtx()
+    return here.missing and f"{'TensorRT for RTX' if here.suited else 'an RTX GPU'}: {here.missing}"
 
 
 def _providers() -> str:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.commands import engine_build
+from irst_stream.commands import engine_build, engine_rtx
 from irst_stream.commands.console import positive_int, print_line, print_table
 from irst_stream.commands.outputs import atomic_folder, atomic_output, check_outputs
 from irst_stream.commands.sources import load_array
@@ -21,18 +21,19 @@ from irst_stream.protocols import Unmixer
 from irst_stream.sim import seqcsist
 from irst_stream.system.machine import usable_cores
 from irst_stream.system.shipped import find_engine
-from irst_stream.unmix.backends import TENSORRT_PRECISIONS, build_unmixer, choose_backend
+from irst_stream.unmix.backends import GPU_BACKENDS, TENSORRT_PRECISIONS, build_unmixer, choose_backend
 from irst_stream.unmix.engine import DEREFNET, Engine, read_engine, write_engine, write_graphs
 from irst_stream.unmix.onnx import supported_forms
 from irst_stream.unmix.parity import largest_differences
 from irst_stream.unmix.plans import find_plans
+from irst_stream.unmix.rtx_here import look_for_rtx
 from irst_stream.unmix.settings import Backend
 from irst_stream.unmix.stream import run_sequence
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
 __all__ = ["set_up"]
 
-BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16", *TENSORRT_PRECISIONS)
+BACKENDS = ("numpy", "torch", "onnx", "openvino", "openvino-bf16", *GPU_BACKENDS)
 CHECK_FRAMES = 8
 DEFAULT_TOLERANCE = 1e-4  # largest difference from NumPy, as a fraction of the range
 # OpenVINO sums in another order; bfloat16 differences are reported but never fail the check.
@@ -76,11 +77,21 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     summary = "build TensorRT plans for this machine's GPU"
     builds = actions.add_parser("build", help=summary, description=engine_build.DESCRIPTION)
     engine_build.set_up(builds)
-    summary = "compare every backend with NumPy"
-    checks = actions.add_parser("check", help=summary, description=f"{summary.capitalize()}, on noise and on images.")
+    summary = "compare every backend with NumPy, or build the graphs for GPUs without one"
+    checks = actions.add_parser(
+        "check",
+        help=summary,
+        description="Compare every backend with NumPy, on noise and on images; or, with --tensorrt-rtx, build by TensorRT"
+        " for RTX, which needs no GPU for that, every graph that TensorRT is given.",
+    )
     checks.add_argument("engine", metavar="ENGINE", type=Path, help="engine folder")
     checks.add_argument(
         "--patches", metavar="FILE.npy", type=Path, help="images to use, (frames, h, w) DN (default: a generated sequence)"
+    )
+    checks.add_argument(
+        "--tensorrt-rtx",
+        action="store_true",
+        help="build the graphs in fp32, fp16 and int8 by TensorRT for RTX, on the CPU, instead (needs the extra rtx)",
     )
     checks.set_defaults(run=_check)
 
@@ -111,7 +122,7 @@ def _run(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
     patches = _read_patches(args.patches, engine)
     backend = args.backend or ("onnx" if engine.manifest.graphs else "numpy")
-    threads = 1 if backend in TENSORRT_PRECISIONS else args.threads or usable_cores()
+    threads = 1 if backend in GPU_BACKENDS else args.threads or usable_cores()
     unmixers = [_unmixer(engine, backend) for _ in range(threads)]
     found = run_sequence(unmixers, engine.manifest, patches)
     with atomic_output(args.out) as part, part.open("wb") as file:
@@ -150,6 +161,10 @@ def _graphs(engine: Engine) -> Mapping[tuple[Any, Any, int], bytes]:
 
 def _check(args: argparse.Namespace) -> int:
     engine = read_engine(find_engine(str(args.engine)))
+    if args.tensorrt_rtx:
+        if args.patches:
+            raise UsageError("engine check: --tensorrt-rtx builds graphs and runs none; expected no --patches beside it")
+        return engine_rtx.check(engine)
     if args.patches:
         real = _read_patches(args.patches, engine)[:CHECK_FRAMES]
     else:
@@ -178,24 +193,29 @@ def _checkable(engine: Engine) -> list[tuple[str, str]]:
     exported = {graph.form for graph in engine.manifest.graphs}
     torch = [("torch", "")] if find_spec("torch") else []
     openvino = [("openvino", ""), ("openvino-bf16", "")] if find_spec("openvino") and "portable" in exported else []
-    found = [*torch, *(("onnx", form) for form in supported_forms() if form in exported), *openvino, *_tensorrt(engine)]
+    found = [*torch, *(("onnx", form) for form in supported_forms() if form in exported), *openvino, *_on_gpu(engine)]
     if not found:
         raise UsageError("nothing to compare: PyTorch is not installed, and the engine has no ONNX graphs")
     return found
 
 
-def _tensorrt(engine: Engine) -> list[tuple[str, str]]:
-    """List the TensorRT backends with plans for this GPU; their form is ""."""
+def _on_gpu(engine: Engine) -> list[tuple[str, str]]:
+    """List the TensorRT backends with plans for this GPU, and TensorRT for RTX where it runs; their form is ""."""
+    if engine.manifest.network != DEREFNET:
+        return []
+    rtx = [("rtx", "")] if look_for_rtx().platform else []
     place = look_for_tensorrt().platform
     if place is None:
-        return []
-    return [(name, "") for name, kind in TENSORRT_PRECISIONS.items() if find_plans(engine.manifest.sha256, place, kind)]
+        return rtx
+    return rtx + [
+        (name, "") for name, kind in TENSORRT_PRECISIONS.items() if find_plans(engine.manifest.sha256, place, kind)
+    ]
 
 
 def _tolerance(engine: Engine, backend: str) -> float:
     """The largest accepted difference from NumPy, as a fraction of the range."""
-    if backend in TENSORRT_PRECISIONS:
-        return engine.manifest.limits[TENSORRT_PRECISIONS[backend]]
+    if backend in GPU_BACKENDS:
+        return engine.manifest.limits[GPU_BACKENDS[backend]]
     return TOLERANCES.get(backend, DEFAULT_TOLERANCE)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -28,8 +27,6 @@ from irst_stream.types import Unmixed
 from irst_stream.unmix.backends import TENSORRT_PRECISIONS, BackendChoice, build_unmixer
 from irst_stream.unmix.calibration import activation_ranges
 from irst_stream.unmix.engine import DEREFNET, Engine, read_engine
-from irst_stream.unmix.graph import build_for_gpu
-from irst_stream.unmix.onnx_writer import GraphOptions
 from irst_stream.unmix.parity import largest_differences
 from irst_stream.unmix.plans import (
     MANIFEST,
@@ -47,12 +44,13 @@ from irst_stream.unmix.tensorrt_build import (
     build_plan,
     check_precisions,
     convolution_precisions,
+    graphs_to_build,
     parse_version,
     recipe_for,
 )
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
-__all__ = ["DESCRIPTION", "BuildRequest", "graphs_to_build", "set_up"]
+__all__ = ["BATCHES", "DESCRIPTION", "quantisation_ranges", "set_up"]
 
 DESCRIPTION = (
     "Build TensorRT plans of an engine on the GPU that will run them, check that they run in the requested precision and"
@@ -119,7 +117,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(f"engine build: {here.missing}; plans must be built on the GPU that runs them")
     recipe = recipe_for(parse_version(here.platform.tensorrt), args.precision)
     request = BuildRequest(engine, here.platform, args.precision, args.batch, recipe)
-    builds = graphs_to_build(request)
+    builds = graphs_to_build(engine, recipe, args.batch, quantisation_ranges(engine, recipe))
     graphs = {build.part: hashlib.sha256(build.graph).hexdigest() for build in builds}
     folder = plans_folder(engine.manifest.sha256, *request[1:4], graphs)
     if (folder / MANIFEST).exists() and not args.again:
@@ -140,22 +138,12 @@ def _engine_folder(name: str) -> Path:
     return path.parent if path.name == "manifest.toml" and path.is_file() else find_engine(name)
 
 
-def graphs_to_build(request: BuildRequest) -> list[GraphToBuild]:
-    """Prepare both graphs as the recipe asks; if it quantises, ranges come from generated calibration windows."""
-    engine, recipe = request.engine, request.recipe
-    ranges = None
-    if recipe.quantised:
-        windows = calibration_windows(engine.manifest, CALIBRATION_WINDOWS)
-        ranges = activation_ranges(engine, windows, frame_places(len(windows)))
-    options = GraphOptions(self_contained=True, half=recipe.half, ranges=ranges, opset=recipe.opset)
-    writers = build_for_gpu(engine.manifest, engine.data, options)
-    half_options = replace(options, half=True)  # only to learn the names of the nodes that must stay in single precision
-    half_graphs = build_for_gpu(engine.manifest, engine.data, half_options) if recipe.pin_precisions else {}
-    singles = {part: frozenset(writer.single_precision_nodes) for part, writer in half_graphs.items()}
-    return [
-        GraphToBuild(part, writer.serialise(part), singles.get(part, frozenset()), request.batches)
-        for part, writer in writers.items()
-    ]
+def quantisation_ranges(engine: Engine, recipe: Recipe, count: int = CALIBRATION_WINDOWS) -> dict[str, float] | None:
+    """Measure activation ranges on `count` generated windows; None for a recipe that does not quantise."""
+    if not recipe.quantised:
+        return None
+    windows = calibration_windows(engine.manifest, count)
+    return activation_ranges(engine, windows, frame_places(count))
 
 
 def _build(request: BuildRequest, builds: list[GraphToBuild], graphs: dict[str, str]) -> Plans:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ChildResult", "CudaReport", "Gpu", "ask_cuda_driver", "nvrtc_mismatch", "pip_extra", "run_child"]
+__all__ = ["ChildResult", "CudaReport", "Gpu", "ask_cuda_driver", "nvrtc_mismatch", "pip_extra", "run_child", "try_library"]
 
 LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76  # attributes of cuDeviceGetAttribute
@@ -76,6 +76,22 @@ def run_child(command: Sequence[str], timeout_s: float) -> ChildResult:
             stream.close()
         raise
     return ChildResult(child.returncode, stdout, stderr)
+
+
+def try_library(code: str, name: str, timeout_s: float) -> tuple[str, str]:
+    """Run Python code that uses a GPU's library in a child process: the last line that it prints, and why it failed.
+
+    The first is "" where it failed, the second where it did not. name: the library's, for the reason.
+    """
+    try:
+        child = run_child([sys.executable, "-c", code], timeout_s)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return "", f"{name} did not answer ({error})"
+    output = (child.stderr if child.exit_code else child.stdout).split("\n")
+    last_line = next((line.strip() for line in reversed(output) if line.strip()), "")
+    if child.exit_code:
+        return "", f"{name} does not start ({last_line or 'no error message'}; exit code {child.exit_code})"
+    return last_line, ""
 
 
 def pip_extra(cuda: str, name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from irst_stream.errors import OutputError, SourceError
 from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 
-__all__ = ["cache_folder", "read_private", "write_private"]
+__all__ = ["cache_folder", "private_folder", "read_private", "write_private"]
 
 
 def cache_folder() -> Path:
@@ -27,17 +27,27 @@ def read_private(path: Path) -> bytes:
         raise SourceError(f"{path}: {error.strerror or error}") from error
 
 
+def private_folder(path: Path) -> Path:
+    """Return a folder, made where it is missing, after checking that no other user but root can write to it or its files.
+
+    Raises an OutputError if it cannot be made, a SourceError if others can write there.
+    """
+    try:
+        _make(path)
+        for one in (path, *path.iterdir()):
+            _check_private(one)
+    except OSError as error:
+        raise OutputError(f"{error.filename or path}: {error.strerror or error}") from error
+    return path
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write a file atomically, writable by this user only; missing folders are created, private too.
 
     Raises an OutputError if it cannot be written, a SourceError if another user can write to the folder.
     """
     try:
-        for folder in reversed(
-            (path.parent, *path.parent.parents)
-        ):  # one by one, since mkdir applies its mode only to the last folder
-            if not folder.exists():
-                folder.mkdir(mode=0o700, exist_ok=True)
+        _make(path.parent)
         _check_private(path.parent)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -45,6 +55,13 @@ def write_private(path: Path, data: bytes) -> None:
         part.replace(path)
     except OSError as error:
         raise OutputError(f"{error.filename or path}: {error.strerror or error}") from error
+
+
+def _make(path: Path) -> None:
+    """Make missing folders, private to the user, one by one: mkdir applies its mode only to the last one."""
+    for folder in reversed((path, *path.parents)):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _check_private(path: Path) -> None:

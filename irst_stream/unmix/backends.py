@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from irst_stream.errors import UsageError
+from irst_stream.errors import DeviceError, UsageError
 from irst_stream.protocols import Unmixer
 from irst_stream.unmix.engine import DEREFNET, Engine
 from irst_stream.unmix.numpy import NumpyUnmixer
+from irst_stream.unmix.parity import difference_on_noise
 from irst_stream.unmix.plans import GpuPlatform, Plans, Precision, find_plans, read_plans
+from irst_stream.unmix.rtx_here import RtxPlatform, look_for_rtx
 from irst_stream.unmix.settings import Backend
 from irst_stream.unmix.single_frame import GraphUnmixer
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 
-__all__ = ["TENSORRT_PRECISIONS", "BackendChoice", "build_unmixer", "choose_backend", "fallback_unmixers"]
+__all__ = ["GPU_BACKENDS", "TENSORRT_PRECISIONS", "BackendChoice", "build_unmixer", "choose_backend", "fallback_unmixers"]
 
 
 TENSORRT_PRECISIONS: Mapping[str, Precision] = {  # the precision of each TensorRT backend
@@ -23,6 +25,8 @@ TENSORRT_PRECISIONS: Mapping[str, Precision] = {  # the precision of each Tensor
     "tensorrt-fp32": "fp32",
     "tensorrt-int8": "int8",
 }
+RTX_PRECISION: Precision = "fp16"
+GPU_BACKENDS: Mapping[str, Precision] = {**TENSORRT_PRECISIONS, "rtx": RTX_PRECISION}
 
 
 def _onnx(engine: Engine, threads: int, form: str) -> Unmixer:
@@ -75,32 +79,36 @@ class BackendChoice(NamedTuple):
 
 
 def choose_backend(engine: Engine, backend: Backend) -> BackendChoice:
-    """Resolve a backend name; "auto" picks TensorRT if it works here and has plans, else ONNX Runtime, else NumPy.
+    """Resolve a backend name.
 
-    Raises a UsageError where a TensorRT backend is named but TensorRT does not work here or has no plans for this GPU.
+    "auto" picks TensorRT if it works here and has plans, TensorRT for RTX if it runs here, else ONNX Runtime, else NumPy.
+    Raises a UsageError where a backend is named that does not work here, or has no plans for this GPU.
     """
     if backend in TENSORRT_PRECISIONS:
         return _require_tensorrt(engine, backend)
+    if backend == "rtx":
+        return _require_rtx(engine)
     if backend != "auto":
         return BackendChoice(backend, CPU_BACKENDS[backend].description)
     if not engine.manifest.graphs:
         return BackendChoice("numpy", "NumPy, since the engine has no ONNX graphs; irst-stream engine export makes them")
     if engine.manifest.network != DEREFNET:
         return BackendChoice("onnx", CPU_BACKENDS["onnx"].description)
-    here = look_for_tensorrt()
-    if here.platform is None:
-        return BackendChoice("onnx", f"ONNX Runtime on the CPU, since {here.missing}")
-    folder = _find_plans(engine, "tensorrt", here.platform)
-    if folder is None:
-        reason = f"there are no plans for this GPU; {_build_hint(engine, 'tensorrt')}"
-        return BackendChoice("onnx", f"ONNX Runtime on the CPU, since {reason}")
-    return _tensorrt_choice("tensorrt", here.platform, folder)
+    here, rtx = look_for_tensorrt(), look_for_rtx()
+    folder = here.platform and _find_plans(engine, "tensorrt", here.platform)
+    if here.platform and folder:
+        return _tensorrt_choice("tensorrt", here.platform, folder)
+    if rtx.platform:
+        return _rtx_choice(rtx.platform)
+    no_plans = f"there are no plans for this GPU; {_build_hint(engine, 'tensorrt')}"
+    reason = no_plans if here.platform else rtx.missing if rtx.suited else here.missing
+    return BackendChoice("onnx", f"ONNX Runtime on the CPU, since {reason}")
 
 
 def build_unmixer(
     engine: Engine, choice: BackendChoice, threads: int = 0, form: str = "", *, with_map: bool = True
 ) -> Unmixer:
-    """Build the Unmixer of a chosen backend.
+    """Build the Unmixer of a chosen backend; a DeviceError if it fails on its GPU.
 
     threads: CPU threads, 0 for all cores. form: the form of graphs that ONNX Runtime must take, "" for the fastest one.
     with_map: whether a continuous head also returns its map, which takes time to download from a GPU.
@@ -110,6 +118,8 @@ def build_unmixer(
 
         plans = read_plans(choice.plans) if isinstance(choice.plans, Path) else choice.plans
         return TensorRtUnmixer(plans, engine.manifest, with_map=with_map)
+    if choice.backend == "rtx":
+        return _build_rtx(engine, with_map=with_map)
     return CPU_BACKENDS[choice.backend].build(engine, threads, form)
 
 
@@ -120,7 +130,7 @@ def fallback_unmixers(
 
     Each is a description for the alarm and a function that builds the Unmixer. CPU backends yield none.
     """
-    if choice.plans is None:
+    if choice.backend not in GPU_BACKENDS:
         return
     yield "rebuilt on the same GPU", lambda: build_unmixer(engine, choice, threads, with_map=with_map)
     cpu = choose_backend(engine, "onnx" if engine.manifest.graphs else "numpy")
@@ -138,6 +148,38 @@ def _require_tensorrt(engine: Engine, backend: Backend) -> BackendChoice:
     if folder is None:
         raise UsageError(f"backend {backend!r}: no plans for this GPU; {_build_hint(engine, backend)}")
     return _tensorrt_choice(backend, here.platform, folder)
+
+
+def _require_rtx(engine: Engine) -> BackendChoice:
+    """Choose TensorRT for RTX, or raise a UsageError that says what is missing."""
+    if engine.manifest.network != DEREFNET:
+        raise UsageError(f"backend 'rtx': runs DeRefNet alone; {engine.manifest.network} runs by onnx or openvino")
+    here = look_for_rtx()
+    if here.platform is None:
+        raise UsageError(f"backend 'rtx': {here.missing}")
+    return _rtx_choice(here.platform)
+
+
+def _rtx_choice(platform: RtxPlatform) -> BackendChoice:
+    words = f"TensorRT for RTX in {RTX_PRECISION} on {platform.gpu}, by ONNX Runtime's plug-in {platform.plugin}"
+    return BackendChoice("rtx", words)
+
+
+def _build_rtx(engine: Engine, *, with_map: bool) -> Unmixer:
+    """Build the Unmixer and compare it with the CPU: no earlier build has proved what the plug-in makes of the graphs."""
+    from irst_stream.unmix.rtx import RtxUnmixer
+
+    here = look_for_rtx()
+    if here.platform is None:
+        raise DeviceError(f"backend 'rtx': {here.missing}")
+    unmixer = RtxUnmixer(engine, here.platform, RTX_PRECISION, with_map=with_map)
+    oracle = CPU_BACKENDS["onnx" if engine.manifest.graphs else "numpy"].build(engine, 0, "")
+    difference, limit = difference_on_noise(unmixer, oracle, engine.manifest), engine.manifest.limits[RTX_PRECISION]
+    if not difference <= limit:
+        raise DeviceError(
+            f"TensorRT for RTX differs from the CPU by {difference:.2g} of the range, expected at most {limit:g}"
+        )
+    return unmixer
 
 
 def _find_plans(engine: Engine, backend: Backend, platform: GpuPlatform) -> Path | None:

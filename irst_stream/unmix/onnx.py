@@ -15,7 +15,7 @@ from irst_stream.types import Ints, Unmixed
 from irst_stream.unmix.engine import Engine, refers_to
 from irst_stream.unmix.single_frame import middle_maps
 
-__all__ = ["GpuGraphsOnCpu", "OnnxUnmixer", "supported_forms"]
+__all__ = ["GpuGraphsOnCpu", "OnnxUnmixer", "cpu_session", "first_line", "supported_forms"]
 
 
 def supported_forms() -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class OnnxUnmixer:
             return
         if fault is None:
             raise FormatError(f"{engine.folder}: no {form or 'ONNX'} graphs; make them with irst-stream engine export")
-        raise IrstError(f"{engine.folder}: ONNX Runtime {ort.__version__} cannot run its graphs: {_first_line(fault)}")
+        raise IrstError(f"{engine.folder}: ONNX Runtime {ort.__version__} cannot run its graphs: {first_line(fault)}")
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn patches (B, h, w) DN of single frames into maps (B, H, W) DN."""
@@ -79,14 +79,7 @@ class GpuGraphsOnCpu:
 
     def __init__(self, graphs: Mapping[str, bytes], threads: int = 0) -> None:
         """graphs: serialised, by part; threads: CPU threads, 0 for all cores."""
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 3
-        self._unfold, self._fuse = (
-            ort.InferenceSession(graphs[part], options, providers=["CPUExecutionProvider"]) for part in ("unfold", "fuse")
-        )
+        self._unfold, self._fuse = (cpu_session(graphs[part], threads) for part in ("unfold", "fuse"))
         self._inputs = {node.name for node in self._fuse.get_inputs()}
 
     def unfold(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,6 +94,16 @@ class GpuGraphsOnCpu:
         inputs = {"store": stack.reshape(-1, *stack.shape[2:]), "rows": rows}
         inputs |= {"patches": patches, "places": places.astype(np.float32)}
         return _unmixed(self._fuse.run(None, {name: inputs[name] for name in self._inputs}))
+
+
+def cpu_session(graph: bytes, threads: int) -> Any:
+    """Open a session of a graph that contains its weights, on the CPU; threads: 0 for all cores."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = 3
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _unmixed(outputs: list[NDArray[np.float32]]) -> Unmixed:
@@ -120,5 +123,6 @@ def _session(ort: Any, engine: Engine, graph: bytes, threads: int) -> Any:
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
     return str(error).partition("\n")[0]

@@ -6,4 +6,4 @@ from typing import Literal
 
 __all__ = ["Backend"]
 
-Backend = Literal["auto", "tensorrt", "tensorrt-fp32", "tensorrt-int8", "onnx", "openvino", "openvino-bf16", "numpy"]
+Backend = Literal["auto", "tensorrt", "tensorrt-fp32", "tensorrt-int8", "rtx", "onnx", "openvino", "openvino-bf16", "numpy"]

@@ -12,17 +12,21 @@ import json
 import logging
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from irst_stream.errors import DeviceError, IrstError, UsageError
+from irst_stream.unmix.engine import Engine
+from irst_stream.unmix.graph import build_for_gpu
+from irst_stream.unmix.onnx_writer import GraphOptions
 from irst_stream.unmix.plans import Precision
 
 __all__ = [
     "INITIAL_STORE_MAPS",
     "MAX_STORE_MAPS",
+    "STRONGLY_TYPED",
     "GraphToBuild",
     "Recipe",
     "build_plan",
@@ -30,7 +34,9 @@ __all__ = [
     "check_precisions",
     "convolution_precisions",
     "count_precisions",
+    "graphs_to_build",
     "parse_version",
+    "profile_shapes",
     "recipe_for",
     "tensorrt_logger",
 ]
@@ -118,6 +124,24 @@ def recipe_for(version: tuple[int, ...], precision: Precision) -> Recipe:
     builder_flags = flags.get(precision, ("INT8", "FP16", "OBEY_PRECISION_CONSTRAINTS"))
     pin = precision != "fp32"
     return Recipe(17, False, quantised, ("EXPLICIT_BATCH",), builder_flags, PROFILE_SHARING, pin_precisions=pin)
+
+
+def graphs_to_build(
+    engine: Engine, recipe: Recipe, batches: tuple[int, ...], ranges: Mapping[str, float] | None = None
+) -> list[GraphToBuild]:
+    """Write both graphs as the recipe asks.
+
+    ranges: by the name of a convolution's weight, the largest input magnitude; needed if the recipe quantises.
+    """
+    options = GraphOptions(self_contained=True, half=recipe.half, ranges=ranges, opset=recipe.opset)
+    writers = build_for_gpu(engine.manifest, engine.data, options)
+    half_options = replace(options, half=True)  # only to learn the names of the nodes that must stay in single precision
+    half_graphs = build_for_gpu(engine.manifest, engine.data, half_options) if recipe.pin_precisions else {}
+    singles = {part: frozenset(writer.single_precision_nodes) for part, writer in half_graphs.items()}
+    return [
+        GraphToBuild(part, writer.serialise(part), singles.get(part, frozenset()), batches)
+        for part, writer in writers.items()
+    ]
 
 
 @cache
@@ -234,14 +258,25 @@ def _mask(kind: Any, names: Iterable[str]) -> int:
     return sum(1 << int(getattr(kind, name)) for name in names)
 
 
+def profile_shapes(inputs: Mapping[str, tuple[int, ...]], batch: int) -> dict[str, tuple[list[int], list[int], list[int]]]:
+    """Return the smallest, typical and largest shape of each input for one batch size and a store of any capacity.
+
+    inputs: shapes without the first dimension, by name.
+    """
+    shapes = {}
+    for name, rest in inputs.items():
+        firsts = (1, INITIAL_STORE_MAPS, MAX_STORE_MAPS) if name == "store" else (batch,) * 3
+        smallest, typical, largest = ([first, *rest] for first in firsts)
+        shapes[name] = smallest, typical, largest
+    return shapes
+
+
 def _profile(builder: Any, network: Any, batch: int) -> Any:
-    """Return an optimisation profile for one batch size and a store of any capacity."""
+    """Return an optimisation profile for one batch size."""
     profile = builder.create_optimization_profile()
-    for k in range(network.num_inputs):
-        tensor = network.get_input(k)
-        shape = tuple(tensor.shape)[1:]
-        smallest, typical, largest = (1, INITIAL_STORE_MAPS, MAX_STORE_MAPS) if tensor.name == "store" else (batch,) * 3
-        profile.set_shape(tensor.name, (smallest, *shape), (typical, *shape), (largest, *shape))
+    inputs = (network.get_input(k) for k in range(network.num_inputs))
+    for name, shapes in profile_shapes({one.name: tuple(one.shape)[1:] for one in inputs}, batch).items():
+        profile.set_shape(name, *map(tuple, shapes))
     return profile
 
 

@@ -5,13 +5,11 @@ Without a GPU or a driver, TensorRT's objects exist but crash the process that u
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from irst_stream.system.gpu_probe import ask_cuda_driver, pip_extra, run_child
+from irst_stream.system.gpu_probe import ask_cuda_driver, pip_extra, try_library
 from irst_stream.unmix.plans import GpuPlatform
 
 __all__ = ["TensorRtReport", "look_for_tensorrt"]
@@ -44,7 +42,7 @@ def look_for_tensorrt() -> TensorRtReport:
         if not _is_installed(package):
             extra = pip_extra(cuda.cuda, "tensorrt")
             return TensorRtReport(None, f"{wheel} is not installed: pip install 'irst-stream[{extra}]'")
-    version, fault = _probe_tensorrt()
+    version, fault = try_library(PROBE, "TensorRT", TIMEOUT_S)
     if fault:
         return TensorRtReport(None, fault)
     driver = ", ".join(filter(None, (cuda.version, f"CUDA {cuda.cuda}")))
@@ -56,16 +54,3 @@ def _is_installed(package: str) -> bool:
         return find_spec(package) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _probe_tensorrt() -> tuple[str, str]:
-    """Return TensorRT's version and "", or "" and why it does not work."""
-    try:
-        child = run_child([sys.executable, "-c", PROBE], TIMEOUT_S)
-    except (subprocess.TimeoutExpired, OSError) as error:
-        return "", f"TensorRT did not answer ({error})"
-    output = (child.stderr if child.exit_code else child.stdout).split("\n")
-    last_line = next((line.strip() for line in reversed(output) if line.strip()), "")
-    if child.exit_code:
-        return "", f"TensorRT does not start ({last_line or 'no error message'}; exit code {child.exit_code})"
-    return last_line, ""

@@ -8,7 +8,8 @@ import pytest
 from irst_stream.commands import diagnosis
 from irst_stream.system import gpu_probe
 from irst_stream.system.gpu_probe import CudaReport, Gpu, ask_cuda_driver, nvrtc_mismatch, pip_extra, run_child
-from irst_stream.unmix import backends, tensorrt_here
+from irst_stream.unmix import backends
+from irst_stream.unmix.rtx_here import RtxReport
 from irst_stream.unmix.tensorrt_here import TensorRtReport, look_for_tensorrt
 
 ON_12 = CudaReport((Gpu("NVIDIA L40S", 48 * 2**30, "8.9"),), "12.8", "")
@@ -64,7 +65,7 @@ def test_one_child_process_asks_the_driver_for_all_callers(monkeypatch):
         children.append(command)
         return real(command, timeout_s)
 
-    for module in (gpu_probe, diagnosis, tensorrt_here):
+    for module in (gpu_probe, diagnosis):
         monkeypatch.setattr(module, "run_child", ask)
     look_for_tensorrt.cache_clear()
     diagnosis.diagnose()
@@ -166,3 +167,17 @@ def test_a_gpu_is_described(monkeypatch):
     )
     facts = dict(diagnosis.diagnose().facts)
     assert facts["GPU"] == "NVIDIA H200, 150 GiB, compute 9.0; CUDA 12.8"
+
+
+@pytest.mark.parametrize(
+    ("report", "needed"),
+    [
+        (RtxReport(None, "NVIDIA H200 has compute capability 9.0", suited=False), "an RTX GPU: NVIDIA H200 has compute"),
+        (RtxReport(None, "its plug-in is not installed", suited=True), "TensorRT for RTX: its plug-in is not installed"),
+        (RtxReport(None, "", suited=True), ""),
+    ],
+)
+def test_it_says_whether_the_gpu_or_a_package_is_what_tensorrt_for_rtx_lacks(monkeypatch, report, needed):
+    monkeypatch.setattr(diagnosis, "look_for_rtx", lambda: report)
+    assert diagnosis._rtx().startswith(needed)
+    assert bool(diagnosis._rtx()) == bool(needed)

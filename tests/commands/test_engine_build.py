@@ -5,9 +5,8 @@ from random_networks import random_engine
 
 from irst_stream.cli import main
 from irst_stream.commands import engine_build
-from irst_stream.commands.engine_build import BuildRequest, graphs_to_build
-from irst_stream.unmix.plans import GpuPlatform
-from irst_stream.unmix.tensorrt_build import parse_version, recipe_for
+from irst_stream.commands.engine_build import quantisation_ranges
+from irst_stream.unmix.tensorrt_build import graphs_to_build, parse_version, recipe_for
 from irst_stream.unmix.tensorrt_here import TensorRtReport
 
 
@@ -51,9 +50,7 @@ def test_batch_sizes_are_different_whole_numbers(engine, text, capsys):
 def test_half_precision_is_in_the_graph_or_single_precision_nodes_are_named(engine, version, kinds):
     import onnx
 
-    place = GpuPlatform(version, "GPU", "9.0", "CUDA 13.0")
-    request = BuildRequest(engine, place, "fp16", (1, 8), recipe_for(parse_version(version), "fp16"))
-    for build in graphs_to_build(request):
+    for build in graphs_to_build(engine, recipe_for(parse_version(version), "fp16"), (1, 8)):
         model = onnx.load_from_string(build.graph)
         types = {one.name: one.data_type for one in model.graph.initializer}
         convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -66,14 +63,11 @@ def test_half_precision_is_in_the_graph_or_single_precision_nodes_are_named(engi
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_single_precision_nodes_for_an_old_tensorrt_are_in_its_graph(engine, precision, monkeypatch):
+def test_single_precision_nodes_for_an_old_tensorrt_are_in_its_graph(engine, precision):
     import onnx
 
-    monkeypatch.setattr(engine_build, "CALIBRATION_WINDOWS", 16)
-    request = BuildRequest(
-        engine, GpuPlatform("8.6.1", "GPU", "9.0", "CUDA 12.2"), precision, (1,), recipe_for((8, 6, 1), precision)
-    )
-    for build in graphs_to_build(request):
+    recipe = recipe_for((8, 6, 1), precision)
+    for build in graphs_to_build(engine, recipe, (1,), quantisation_ranges(engine, recipe, 16)):
         nodes = onnx.load_from_string(build.graph).graph.node
         assert build.single_precision_nodes
         assert build.single_precision_nodes <= {node.name for node in nodes}

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from host_device import host_lanes, on_the_host
 from random_networks import ENGINES, random_engine
 
 from irst_stream.cli import main
@@ -15,6 +16,8 @@ from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.onnx import OnnxUnmixer, supported_forms
 from irst_stream.unmix.openvino import OpenVinoUnmixer
+from irst_stream.unmix.rtx import RtxUnmixer
+from irst_stream.unmix.rtx_here import look_for_rtx
 from irst_stream.unmix.stream import crop_corner, light_centre
 from irst_stream.unmix.tensorrt_here import look_for_tensorrt
 from irst_stream.unmix.told import UNKNOWN_SENSOR, with_sensor_planes
@@ -29,6 +32,14 @@ def by_tensorrt(engine):
     return build_unmixer(engine, choose_backend(engine, "tensorrt-fp32"))
 
 
+def by_rtx(engine):
+    """TensorRT for RTX in single precision, on this machine's GPU."""
+    here = look_for_rtx()
+    if here.missing:
+        pytest.skip(here.missing)
+    return RtxUnmixer(engine, here.platform, "fp32")
+
+
 ELSEWHERE = ("onnx", "openvino-bf16")  # the first in each form, the second in a test of its own
 BACKENDS = {
     "torch": TorchUnmixer,
@@ -36,9 +47,11 @@ BACKENDS = {
     # DeformConv from ONNX Runtime 1.31 on
     **{f"onnx, {form}": partial(OnnxUnmixer, threads=1, form=form) for form in supported_forms()},
     "tensorrt": by_tensorrt,
+    "rtx": by_rtx,
+    "rtx on the host": host_lanes,  # what of it needs no GPU
 }
 BACKENDS = {name: make for name, make in BACKENDS.items() if name not in ELSEWHERE}
-ON_A_GPU = ("tensorrt",)  # its maps are not arrays
+ON_A_GPU = ("tensorrt", "rtx")
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -52,6 +65,8 @@ def engine(request, tmp_path_factory):
 def unmixer(request, engine, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        if BACKENDS[request.param] is host_lanes:
+            on_the_host(patch)
         yield BACKENDS[request.param](engine)
 
 
