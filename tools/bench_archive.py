@@ -33,6 +33,7 @@ from irst_stream.system.shipped import find_config
 
 OUT = Path("out/bench_archive.json")
 Open = Callable[[Job], AbstractContextManager[Workers]]
+Way = tuple[Open, int]  # and how many workers there are
 
 
 def main() -> int:
@@ -49,14 +50,14 @@ def main() -> int:
         here = Path(folder)
         sources = write_recordings(here / "films", args.recordings)
         job = Job(here / "out", read_config(find_config("scene")), piece_frames=args.piece, lead_in=0, tracks=True)
-        ways: dict[str, Open] = {
-            "1 worker, this process": lambda job: closing(OneWorker(job)),
-            "1 process": lambda job: closing(LocalWorkers(job, 1)),
-            "2 processes": lambda job: closing(LocalWorkers(job, 2)),
+        ways: dict[str, Way] = {
+            "1 worker, this process": (lambda job: closing(OneWorker(job)), 1),
+            "1 process": (lambda job: closing(LocalWorkers(job, 1)), 1),
+            "2 processes": (lambda job: closing(LocalWorkers(job, 2)), 2),
         }
         if args.nodes:
             with cluster(args.nodes) as address:
-                ways |= {f"Ray, {n} x 1 CPU": on_ray(address, n) for n in range(1, args.nodes + 1)}
+                ways |= {f"Ray, {n} x 1 CPU": (on_ray(address, n), n) for n in range(1, args.nodes + 1)}
                 rows = measure(ways, job, sources, args.runs)
         else:
             rows = measure(ways, job, sources, args.runs)
@@ -99,29 +100,31 @@ def on_ray(address: str, count: int) -> Open:
     return lambda job: ray_workers(address, job, count)
 
 
-def measure(ways: dict[str, Open], job: Job, sources: list[str], runs: int) -> list[dict[str, Any]]:
+def measure(ways: dict[str, Way], job: Job, sources: list[str], runs: int) -> list[dict[str, Any]]:
     """Take turns; return a row for each way."""
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for turn in range(runs):
-        for number, (name, open_workers) in enumerate(ways.items()):
-            seen[name].append(one_run(open_workers, replace(job, out=job.out / f"{turn}-{number}"), sources))
+        for number, (name, way) in enumerate(ways.items()):
+            seen[name].append(one_run(way, replace(job, out=job.out / f"{turn}-{number}"), sources))
     first = [run["frames_s"] for run in seen[next(iter(ways))]]
     rows = []
     for name, found in seen.items():
         ratio = statistics.median(run["frames_s"] / base for run, base in zip(found, first, strict=True))
         rates, costs = ([run[key] for run in found] for key in ("frames_s", "overhead_ms"))
-        workers = found[0]["workers"]
+        workers = ways[name][1]
         row = {"workers": name, "frames_s": statistics.median(rates), "all_frames_s": rates, "ratio": ratio}
         rows.append(row | {"efficiency": ratio / workers, "overhead_ms": statistics.median(costs)})
     return rows
 
 
-def one_run(open_workers: Open, job: Job, sources: list[str]) -> dict[str, float]:
-    """Compute all recordings with workers that are warm."""
+def one_run(way: Way, job: Job, sources: list[str]) -> dict[str, float]:
+    """Compute all recordings with workers that are there and warm."""
+    open_workers, count = way
     with open_workers(job) as workers:
+        while workers.count < count:
+            workers.outcomes()
         warm, rest = sources[:2], sources[2:]
         list(run_archive(warm, len(warm), workers, lambda _: None))
-        count = workers.count
         began = time.perf_counter()
         done = list(run_archive(rest, len(rest), workers, lambda _: None))
         wall = time.perf_counter() - began
@@ -129,7 +132,7 @@ def one_run(open_workers: Open, job: Job, sources: list[str]) -> dict[str, float
         raise SystemExit(faults[0])
     pieces, computing = sum(s.pieces for s in done), sum(s.seconds for s in done)
     frames = sum(s.frames for s in done)
-    return {"frames_s": frames / wall, "workers": count, "overhead_ms": 1e3 * (count * wall - computing) / pieces}
+    return {"frames_s": frames / wall, "overhead_ms": 1e3 * (count * wall - computing) / pieces}
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ __all__ = ["ClusterResources", "check_address", "cluster_resources", "connected"
 
 SCHEME = "ray://"
 CONNECT_S = 5.0  # until an address counts as one where nobody listens
-QUIET = {  # Ray reports its use to its makers, and warns of what a later version will do, unless it is told not to
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+ENVIRONMENT = {  # read by Ray when it is imported
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would report its use to its makers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of what a later version will do
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # where something else listens at the address: a minute, and not ten
 }
 
 
@@ -35,7 +36,7 @@ class ClusterResources(NamedTuple):
 
 def import_ray(purpose: str) -> Any:
     """Import Ray; raise a MissingPackageError where it is not installed. purpose: what needs it, for example "--on"."""
-    for name, value in QUIET.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         import ray
