@@ -8,6 +8,7 @@ import msgspec
 
 from irst_stream.commands.console import print_line, print_text
 from irst_stream.config import config_schema, read_config
+from irst_stream.fleet.settings import is_fleet, read_fleet
 from irst_stream.system.shipped import find_config
 
 __all__ = ["set_up"]
@@ -31,6 +32,9 @@ def _schema(_: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     path = find_config(args.config)
-    read_config(path, here=True)
+    if is_fleet(path):
+        read_fleet(path, here=True)
+    else:
+        read_config(path, here=True)
     print_line(f"{path}: valid")
     return 0

@@ -28,12 +28,12 @@ def alarms(status: Status) -> tuple[str, ...]:
         f"sensor {name}: silent for {s.silent_s:.0f} s" for name, s in status.sensors.items() if s.silent_s > SILENT_S
     )
     sinks = (f"{name}: {sink.alarm}" for name, sink in status.sinks.items() if sink.alarm)
-    return (*([status.alarm] if status.alarm else []), *sinks, *silent)
+    return (*([status.alarm] if status.alarm else []), *status.faults, *sinks, *silent)
 
 
 def health_of(status: Status, *, is_running: bool) -> Health:
     """Judge a status. is_running: the computing thread has not ended."""
-    heard = any(sensor.silent_s <= SILENT_S for sensor in status.sensors.values())
+    heard = any(sensor.frames and sensor.silent_s <= SILENT_S for sensor in status.sensors.values())
     works = not any(sink.alarm for sink in status.sinks.values())
     return Health(is_running, is_running and heard and works, alarms(status))
 

@@ -59,6 +59,7 @@ class Status:
     stages: dict[str, Summary]
     waiting: int
     alarm: str = ""  # what failed in the computation and what replaces it, "" if nothing failed
+    faults: tuple[str, ...] = ()  # what else is wrong at present, one line each
 
     @property
     def frames(self) -> int:
