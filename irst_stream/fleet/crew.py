@@ -29,14 +29,15 @@ class Member:
     """A worker and its last report.
 
     only_for: the one sensor that it serves, "" for any; report: the last one, with received_s, of the steady clock; load:
-    processor time it takes, in cores, NaN while unknown; lost: why it is gone, "" while it is there.
+    processor time it takes, in cores, NaN while unknown; lost: why it is gone, "" while it is there; crashed: it ended by
+    itself, so that one of its sensors may be the cause.
     """
 
     def __init__(self, worker: Worker, lease_s: float, only_for: str = "") -> None:
         self.worker, self.name, self.only_for = worker, worker.name, only_for
         self.report: WorkerReport | None = None
         self.began_s = self.received_s = time.monotonic()
-        self.load, self.lost = math.nan, ""
+        self.load, self.lost, self.crashed = math.nan, "", False
         self.lease_s, self._after = lease_s, 0
         self._closed = threading.Event()
         self._jobs = ThreadPoolExecutor(8, thread_name_prefix=worker.name)
@@ -80,6 +81,7 @@ class Member:
         due_s = 0.0
         while not self._closed.wait(CHECK_S):
             if ended := self.worker.end():
+                self.crashed = "node" not in ended  # Ray says so of a lost node, which is no sensor's fault
                 self.lost = ended
                 return
             now = time.monotonic()

@@ -72,6 +72,6 @@ class Journal:
         self._handle = -1
 
     def discard(self) -> None:
-        """Delete the file, after an end that was meant: what comes until the next start is no loss."""
+        """Delete the file."""
         with suppress(FileNotFoundError):
             self._path.unlink()

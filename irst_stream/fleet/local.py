@@ -127,7 +127,7 @@ def _serve(address: str, lease_s: float) -> int:
         threading.Thread(target=work, daemon=True).start()
     while not told.wait(0.5):  # bounded, so that signals are handled
         pass
-    service.stop(STOP_S)
+    service.stop(STOP_S, meant=False)
     return 0
 
 

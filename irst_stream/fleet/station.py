@@ -74,6 +74,11 @@ class Station:
             runner.abandon(ABANDON_S)
             self._thread.join(ABANDON_S)
 
+    def forget(self) -> None:
+        """Forget how far the results have come, after an end that was meant: what comes until the next start is no loss."""
+        if self._journal is not None:
+            self._journal.discard()
+
     def abandon(self, seconds: float) -> None:
         """End the sensor within `seconds`: close its sockets and files, and leave the frames that wait."""
         self._stopping.set()
@@ -94,8 +99,6 @@ class Station:
                 if self._stopping.is_set():
                     runner.stop()
             self._state = "ended"
-            if self._journal is not None:
-                self._journal.discard()
         except IrstError as error:
             self._detail, self._state = str(error), "failed"
         except Exception as error:

@@ -32,6 +32,7 @@ RELEASE_S = 5.0  # the same, for one sensor that is removed or moves
 ANSWER_S = 10.0  # beyond these, for the answer
 REBALANCE_S, SETTLED_S = 10.0, 60.0  # between two moves, and since a sensor was placed
 EARLY_S, HIRE_S, LONGEST_HIRE_S = 10.0, 1.0, 30.0  # a worker that ends so early is started again later and later
+SPREAD_S = 10.0  # after the start, wait for workers that are coming up
 OWN_WORKER_S = 30.0  # wait for a worker of one's own, then share
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,8 @@ class Supervisor:
             log.error("%s: lost (%s); moving %s", member.name, member.lost, ", ".join(sensors) or "no sensor")
             for name in sensors:
                 self.posts[name].leave()
-                self.posts[name].strike()
+                if member.crashed:
+                    self.posts[name].strike()
                 self._drop_if_removed(name)
             early = time.monotonic() - member.began_s < EARLY_S
             self._hire_at_s = time.monotonic() + (self._hire_s if early else 0.0)
@@ -209,6 +211,8 @@ class Supervisor:
             if post.member is not None or now < post.retry_at_s:
                 continue
             placed = self._placed(name)
+            if not post.starts and now - self._began_s < SPREAD_S:
+                placed = self._with_room(placed)
             if not placed:
                 continue
             loads = {other: one.load for other, one in self.posts.items() if one.load == one.load}
@@ -253,6 +257,13 @@ class Supervisor:
         else:
             ready = [m for m in self.members if m.is_ready and not m.only_for]
         return {m.name: {name: post.load for name, post in self.posts.items() if post.member is m} for m in ready}
+
+    def _with_room(self, placed: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        """While workers come up, only those with less than an even share: the first must not get all sensors."""
+        if all(member.is_ready for member in self.members):
+            return placed
+        share = -(-len(self.posts) // self.wanted)
+        return {name: sensors for name, sensors in placed.items() if len(sensors) < share}
 
     def _release(self, post: Post) -> None:
         """Stop a sensor at its worker; it is placed again once that is done, if it is still wanted."""

@@ -64,6 +64,7 @@ class WorkerService:
         if station is None:
             return None
         station.stop(seconds)
+        station.forget()
         with self._lock:
             self._stations.pop(sensor, None)
         return station.report()
@@ -84,12 +85,17 @@ class WorkerService:
             station = self._stations.get(sensor)
         return station.ask(request) if station else Answer(f"sensor {sensor}: not here\n".encode(), status=503)
 
-    def stop(self, seconds: float) -> dict[str, StationReport]:
-        """Stop all sensors at once, after at most `seconds` for the frames received, and forget them; what they did."""
+    def stop(self, seconds: float, *, meant: bool = True) -> dict[str, StationReport]:
+        """Stop all sensors at once, after at most `seconds` for the frames received, and forget them; what they did.
+
+        meant: False if this is nobody's wish, so that the next start counts what has no result meanwhile as lost.
+        """
         with self._lock:
             stations = dict(self._stations)
             self._stations.clear()
         _in_threads([partial(station.stop, seconds) for station in stations.values()])
+        for station in stations.values() if meant else ():
+            station.forget()
         return {name: station.report() for name, station in stations.items()}
 
     def _watch_lease(self) -> None:
