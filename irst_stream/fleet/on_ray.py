@@ -19,7 +19,7 @@ from irst_stream.fleet.places import WorkerLostError
 __all__ = ["RayPlace"]
 
 CALLS_AT_ONCE = 64  # of one actor: reports, orders, and what pages ask
-HOW_ACTORS_END = "The actor died"
+KILL_S = 1.0  # until an actor that was killed has ended
 
 
 class RayPlace:
@@ -84,6 +84,8 @@ class _RayWorker:
 
     def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
         """See places.Worker."""
+        if self._killed:
+            raise WorkerLostError(f"{self.name}: killed")
         try:
             good, value = self._ray.get(self._actor.call.remote(method, arguments), timeout=timeout_s)
         except self._ray.exceptions.GetTimeoutError as error:
@@ -111,6 +113,7 @@ class _RayWorker:
         """See places.Worker."""
         if not self._killed and self._ray.is_initialized():
             self._ray.kill(self._actor, no_restart=True)
+            self._ray.wait([self._holding], timeout=KILL_S)  # of a node that is not reached the lease is the only end
         self._killed = True
 
 
