@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 import zmq
 from bench_data import describe_machine
+from bench_many import bench_many
 from bench_viewer import watched
 
 from irst_stream import Detections, Frame, Stamp
@@ -216,6 +217,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[Row]]]] = {
     "viewer": bench_viewer,
     "camera": bench_camera,
     "memory": bench_memory,
+    "many": bench_many,
 }
 
 

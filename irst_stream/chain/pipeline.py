@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from irst_stream.chain.platform import PlatformView, correct_for_roll, with_pose_errors
@@ -25,7 +27,7 @@ class Pipeline:
     """One chain per sensor, and one network that processes the windows of all sensors together.
 
     Track ids of a sensor are never reused. `clocks` holds the durations of each stage; `events` counts what happened to
-    frames, by sensor and event name: see chain.window.
+    frames, by sensor and event name: see chain.window. `spent_ns`: the computing time of the last step by sensor, ns.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Pipeline:
     ) -> None:
         """memories: of an earlier run, by sensor; first_id: of the first track of a sensor without one."""
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()
+        self.spent_ns: Counter[str] = Counter()
         self._network, self._new_sensor, self._first_id = network, new_sensor, first_id
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
@@ -61,27 +64,30 @@ class Pipeline:
         """
         results: list[Result] = []
         completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
+        self.spent_ns = Counter()
         with self.clocks("window"):
             for frame in frames:
-                sensor, ended = self._sensor(frame)
-                results += ended
-                pushed = sensor.push(frame)
-                if sensor.windows.restarted:
-                    results += self._restart(sensor)
-                if pushed is not None:
-                    completed.append((sensor, *pushed))
+                with self._spending(frame.stamp.sensor):
+                    sensor, ended = self._sensor(frame)
+                    results += ended
+                    pushed = sensor.push(frame)
+                    if sensor.windows.restarted:
+                        results += self._restart(sensor)
+                    if pushed is not None:
+                        completed.append((sensor, *pushed))
         if not completed:
             return results
-        with self.clocks("unmix"):
+        with self._spending(*(window.stamp.sensor for _, window, _ in completed)), self.clocks("unmix"):
             outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
+        found: list[Detections] = []
         with self.clocks("resolve"):
-            found = [
-                correct_for_roll(sensor.resolve(window, output), window, views)
-                for (sensor, window, views), output in zip(completed, outputs, strict=True)
-            ]
+            for (sensor, window, views), output in zip(completed, outputs, strict=True):
+                with self._spending(window.stamp.sensor):
+                    found.append(correct_for_roll(sensor.resolve(window, output), window, views))
         with self.clocks("track"):
-            for detections, (sensor, _, views) in zip(found, completed, strict=True):
-                results += (with_pose_errors(detections, views), *sensor.track(detections, views))
+            for detections, (sensor, window, views) in zip(found, completed, strict=True):
+                with self._spending(window.stamp.sensor):
+                    results += (with_pose_errors(detections, views), *sensor.track(detections, views))
         return results
 
     def finish(self) -> list[Result]:
@@ -102,6 +108,15 @@ class Pipeline:
     def memories(self) -> dict[str, SensorMemory]:
         """Return what is worth keeping of each sensor when the run ends, forgotten ones included."""
         return {**self._memories, **{name: sensor.memory() for name, sensor in self._sensors.items()}}
+
+    @contextmanager
+    def _spending(self, *sensors: str) -> Iterator[None]:
+        """Share the time that a block takes between sensors."""
+        began = time.perf_counter_ns()
+        yield
+        share = (time.perf_counter_ns() - began) // len(sensors)
+        for sensor in sensors:
+            self.spent_ns[sensor] += share
 
     def _sensor(self, frame: Frame) -> tuple[SensorChain, list[Result]]:
         """Return the chain of a frame's sensor, and the last tracks of a sensor forgotten to make room for it."""
