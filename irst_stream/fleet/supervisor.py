@@ -56,6 +56,7 @@ class Supervisor:
         self._gone = Tally()  # of removed sensors
         self._began_s = self._balanced_s = time.monotonic()
         self._stopping, self._ended = threading.Event(), threading.Event()
+        self._failure: BaseException | None = None
         self._kept = set(self.posts)  # others are dropped once they have ended
         self._summed: tuple[float, Status, Clocks] | None = None
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -70,8 +71,11 @@ class Supervisor:
         self._stopping.set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until everything has ended, at most `seconds`; return whether it has."""
-        return self._ended.wait(seconds)
+        """Wait until everything has ended, at most `seconds`; return whether it has. Raises the failure that ended it."""
+        ended = self._ended.wait(seconds)
+        if self._failure is not None:
+            raise self._failure
+        return ended
 
     def abandon(self, seconds: float) -> list[str]:  # noqa: ARG002 - as live.runner.Runner
         """End all workers at once; return nothing, since no file of theirs is known here."""
@@ -151,6 +155,8 @@ class Supervisor:
                     self._place_sensors()
                     self._rebalance()
             self._stop_workers()
+        except BaseException as error:
+            self._failure = error
         finally:
             self._ended.set()
             self._place.close()
@@ -182,21 +188,33 @@ class Supervisor:
                 self.posts[name].leave()
                 if member.crashed:
                     self.posts[name].strike()
+                if member.only_for:
+                    self.posts[name].put_off(f"{member.name}: {member.lost}")
                 self._drop_if_removed(name)
-            early = time.monotonic() - member.began_s < EARLY_S
-            self._hire_at_s = time.monotonic() + (self._hire_s if early else 0.0)
-            self._hire_s = min(2 * self._hire_s, LONGEST_HIRE_S) if early else HIRE_S
+            if not member.only_for:
+                self._put_hiring_off(early=time.monotonic() - member.began_s < EARLY_S)
+
+    def _put_hiring_off(self, *, early: bool) -> None:
+        """Wait before the next worker is started if the last one ended early, each time longer."""
+        self._hire_at_s = time.monotonic() + (self._hire_s if early else 0.0)
+        self._hire_s = min(2 * self._hire_s, LONGEST_HIRE_S) if early else HIRE_S
 
     def _hire(self) -> None:
         """Start the workers that are missing: the common ones, and one for each sensor that wants its own."""
-        if time.monotonic() < self._hire_at_s:
+        now = time.monotonic()
+        if now < self._hire_at_s:
             return
         missing = [""] * (self.wanted - sum(not m.only_for for m in self.members))
-        owned = {m.only_for for m in self.members}
-        missing += [name for name, post in self.posts.items() if post.wants_own_worker and name not in owned]
+        owned, alone = {m.only_for for m in self.members}, [p for p in self.posts.values() if p.wants_own_worker]
+        missing += [p.plan.name for p in alone if p.plan.name not in owned and now >= p.retry_at_s]
         for only_for in missing:
             self._hired += 1
-            worker = self._place.start(f"worker {self._hired}")
+            try:
+                worker = self._place.start(f"worker {self._hired}")
+            except (OSError, IrstError) as error:
+                log.error("worker %d: not started: %s", self._hired, error)
+                self._put_hiring_off(early=True)
+                break
             if only_for:
                 log.warning("%s: for sensor %s alone, whose workers end too often", worker.name, only_for)
             self.members.append(Member(worker, self._settings.lease_s, only_for))
@@ -254,6 +272,8 @@ class Supervisor:
         own = next((m for m in self.members if m.only_for == sensor), None)
         if own is not None and (own.is_ready or time.monotonic() - own.began_s < OWN_WORKER_S):
             ready = [own] if own.is_ready else []
+        elif own is None and sensor in self.posts and self.posts[sensor].wants_own_worker:
+            ready = []  # it is about to be started
         else:
             ready = [m for m in self.members if m.is_ready and not m.only_for]
         return {m.name: {name: post.load for name, post in self.posts.items() if post.member is m} for m in ready}
