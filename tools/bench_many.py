@@ -9,6 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -19,6 +21,7 @@ import zmq
 
 from irst_stream import Frame, Stamp
 from irst_stream.build import build_pipeline
+from irst_stream.chain.pipeline import Pipeline, Result
 from irst_stream.config import read_config
 from irst_stream.io.zeromq import wire
 from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSettings
@@ -34,6 +37,7 @@ FLOOD_HZ = 2000.0
 PERIODS = 100  # frames of a sensor before they are sent again
 WARM_S, MEASURED_S = 4.0, 10.0
 SHARES = (0.25, 0.5, 1.0)  # of the rates above
+RATES = {"patch": PATCH_HZ, "camera": CAMERA_HZ}
 GUESTS = ("nobody", "flood", "faulty")  # what sends beside them
 Row = tuple[str, str, str]
 
@@ -47,37 +51,29 @@ def main() -> int:
 
 
 def bench_many(_: argparse.Namespace) -> tuple[Any, list[Row]]:
-    """Frames answered of those sent, of the sensor that fares worst and of the middle one."""
+    """Frames answered of those received, of the sensor that fares worst and of the middle one."""
     figures: dict[str, Any] = {}
     rows: list[Row] = []
     for share in SHARES:
         for guest in GUESTS:
             measured = figures[f"{share:g} {guest}"] = measure(share, guest)
-            rates = f"{PATCHES} patch feeds at {PATCH_HZ * share:g}/s, {CAMERAS} cameras at {CAMERA_HZ * share:g}/s"
-            worst = " / ".join(
-                f"{measured[kind]['worst']:.0%}, {measured[kind]['middle']:.0%}" for kind in ("patch", "camera")
-            )
-            rows.append((f"{rates}, beside {guest}: answered, worst and middle patch / camera", worst, ""))
-            rows.append(
-                (f"{rates}, beside {guest}: cores; compute p99, ms", f"{measured['cores']:.2f}; {measured['p99']:.0f}", "")
-            )
+            rates = f"64 patches at {PATCH_HZ * share:g}/s, 4 cameras at {CAMERA_HZ * share:g}/s, beside {guest}: "
+            pairs = [(measured[kind]["worst"], measured[kind]["middle"]) for kind in RATES]
+            answered = "; ".join(f"{worst:.0%} / {middle:.0%}" for worst, middle in pairs)
+            cost = " / ".join(f"{measured[kind]['ms']:.2f}" for kind in RATES)
+            rows.append((f"{rates}answered, worst / middle", answered, ""))
+            rows.append((f"{rates}ms a frame; cores", f"{cost}; {measured['cores']:.2f}", ""))
     return figures, rows
 
 
 def measure(share: float, guest: str) -> dict[str, Any]:
     """All feeds at a share of their rates, beside a guest, through one pipeline."""
     config = replace(read_config(find_config("camera")), most_sensors=128)
-    pipeline = build_pipeline(config, tracks=True)
+    pipeline = CostedPipeline(build_pipeline(config, tracks=True))
     kinds = ["patch", "camera", *([guest] if guest != "nobody" else [])]
     sources = {kind: ZmqSource(ReceiveSettings(LOCAL, bind=True), "live") for kind in kinds}
-    runner = Runner(
-        pipeline,
-        sources,
-        {"published": ZmqSink(PublishSettings(LOCAL), "live")},
-        "live",
-        depth=config.queue,
-        most_sensors=128,
-    )
+    sinks = {"published": ZmqSink(PublishSettings(LOCAL), "live")}
+    runner = Runner(pipeline, sources, sinks, "live", depth=config.queue, most_sensors=config.most_sensors)
     runner.start()
     with ExitStack() as opened:
         for kind, source in sources.items():
@@ -86,7 +82,7 @@ def measure(share: float, guest: str) -> dict[str, Any]:
         while len(runner.status().sensors) < PATCHES + CAMERAS:
             time.sleep(0.05)
         time.sleep(WARM_S)
-        pipeline.clocks.clear()
+        pipeline.clear()
         before, process = runner.status(), psutil.Process()
         cpu, began = sum(process.cpu_times()[:2]), time.monotonic()
         time.sleep(MEASURED_S)
@@ -94,17 +90,41 @@ def measure(share: float, guest: str) -> dict[str, Any]:
         cpu = sum(process.cpu_times()[:2]) - cpu
     runner.stop()
     runner.wait()
-    measured = {kind: shares(before, after, kind, rate * share * elapsed) for kind, rate in RATES.items()}
+    measured = {kind: answered_shares(before, after, kind) | {"ms": pipeline.ms_a_frame(kind)} for kind in RATES}
     return {**measured, "cores": cpu / elapsed, "p99": after.stages["compute"].percentiles[2], "unused": after.unused}
 
 
-RATES = {"patch": PATCH_HZ, "camera": CAMERA_HZ}
+class CostedPipeline:
+    """A pipeline that adds up the computing time of each kind of sensor."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+    def clear(self) -> None:
+        self._spent_ns, self._frames = Counter[str](), Counter[str]()
+        self._pipeline.clocks.clear()
+
+    def step(self, frames: Sequence[Frame]) -> list[Result]:
+        results = self._pipeline.step(frames)
+        for sensor, spent_ns in self._pipeline.spent_ns.items():
+            kind = sensor.partition("-")[0]
+            self._spent_ns[kind] += spent_ns
+            self._frames[kind] += 1
+        return results
+
+    def ms_a_frame(self, kind: str) -> float:
+        """The mean computing time of a frame of a kind of sensors."""
+        return self._spent_ns[kind] / 1e6 / max(self._frames[kind], 1)
 
 
-def shares(before: Status, after: Status, kind: str, sent: float) -> dict[str, float]:
-    """Of the frames sent by each sensor of a kind, how many were answered: the worst, and the middle one."""
-    names = [name for name in after.sensors if name.startswith(kind)]
-    answered = [(after.sensors[name].answered - before.sensors[name].answered) / sent for name in names]
+def answered_shares(before: Status, after: Status, kind: str) -> dict[str, float]:
+    """Of the frames received of each sensor of a kind, how many were answered: the worst, and the middle one."""
+    pairs = [(before.sensors[name], now) for name, now in after.sensors.items() if name.startswith(kind)]
+    answered = [(now.answered - old.answered) / max(now.frames - old.frames, 1) for old, now in pairs]
     return {"worst": min(answered), "middle": statistics.median(answered)}
 
 

@@ -1,8 +1,9 @@
 """Bounded queues between the threads of a running pipeline.
 
 Under "live", a full sensor queue is emptied at once in favour of the newest frame: a single missing frame already costs a
-whole window. Sensors share the computing time fairly, however many frames they send and however long one takes: next comes
-the one that has had the least. Under "lossless", the thread that puts into a full queue waits, and frames keep their order.
+whole window. Where time is short each sensor gets as many frames computed as any other, however many it sends; one whose
+frames take far longer than is usual gets fewer. Under "lossless", the thread that puts into a full queue waits, and frames
+keep their order.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ STUCK_AFTER_S = 5.0  # under "lossless", a sink that blocks the pipeline this lo
 OTHERS = "(others)"  # stands for sensors that were forgotten or exceed the limit
 BATCH_NS = 20_000_000  # computing time of the frames that are taken together, as far as it is known
 MEMORY = 0.8  # of the last frames' computing time, in the expected one of the next
+TOLERATED = 8.0  # computing time of a frame over the middle sensor's, beyond which it counts as several
 MAX_WAITING_BYTES = 256 * 2**20  # in the queue of one sink
 
 
@@ -72,8 +74,8 @@ class Intake:
     reason: "overrun", "sensors" (the sensor exceeds most_sensors), "unanswered" (waiting or received when the queue was
     cleared or closed). `seen` is the monotonic time of each sensor's last frame, ns.
 
-    Fairness is start-time fair queueing (Goyal, Vin and Cheng 1996): a sensor's virtual time is the computing time that it
-    has had, and who was silent has saved up nothing.
+    Fairness is start-time fair queueing (Goyal, Vin and Cheng 1996): a sensor's virtual time is the number of frames that
+    it has had computed, and who was silent has saved up nothing.
     """
 
     def __init__(self, policy: Policy, depth: int, most_sensors: int) -> None:
@@ -83,8 +85,8 @@ class Intake:
         self._policy, self._depth, self._most_sensors = policy, depth, most_sensors
         self._queues: dict[str, deque[Arrival]] = {}
         self._order: deque[str] = deque()  # sensors in order of arrival, under "lossless"
-        self._had_ns: dict[str, int] = {}  # virtual times
-        self._now_ns = 0  # virtual time of the sensor that was taken first at last
+        self._had: dict[str, float] = {}  # virtual times
+        self._now = 0.0  # virtual time of the sensor that was taken first at last
         self._expected_ns: dict[str, float] = {}  # computing time of a frame
         self._changed, self._closed = Condition(), False
 
@@ -111,7 +113,7 @@ class Intake:
                 return
             queue = self._queues.setdefault(sensor, deque())
             if not queue:
-                self._had_ns[sensor] = max(self._had_ns.get(sensor, 0), self._now_ns)
+                self._had[sensor] = max(self._had.get(sensor, 0.0), self._now)
             if self._policy == "live" and len(queue) >= self._depth:
                 self.dropped[sensor, "overrun"] += len(queue)
                 self.waiting -= len(queue)
@@ -124,7 +126,7 @@ class Intake:
 
     def take(self) -> list[Arrival]:
         """Wait for frames: under "lossless" the oldest of all; under "live" the oldest of each sensor that has any, those
-        first that have had the least computing time, and no more of them than BATCH_NS are expected to do for.
+        first that have had the fewest, and no more of them than BATCH_NS are expected to do for.
 
         Returns an empty list once the queue is closed and empty.
         """
@@ -143,14 +145,18 @@ class Intake:
             for sensor, spent in spent_ns.items():
                 expected = self._expected_ns.get(sensor, spent)
                 self._expected_ns[sensor] = MEMORY * expected + (1 - MEMORY) * spent
-                self._had_ns[sensor] = self._had_ns.get(sensor, self._now_ns) + spent
+            usual = sorted(self._expected_ns.values())
+            limit = TOLERATED * usual[(len(usual) - 1) // 2] if usual else 0.0
+            for sensor in spent_ns:
+                frames = max(self._expected_ns[sensor] / limit, 1.0) if limit else 1.0
+                self._had[sensor] = self._had.get(sensor, self._now) + frames
 
     def _next_sensors(self) -> list[str]:
         """The sensors whose frames are taken next; the caller holds the lock."""
-        waiting = sorted((s for s, queue in self._queues.items() if queue), key=lambda s: self._had_ns[s])
+        waiting = sorted((s for s, queue in self._queues.items() if queue), key=lambda s: self._had[s])
         if not waiting:
             return []
-        self._now_ns = max(self._now_ns, self._had_ns[waiting[0]])
+        self._now = max(self._now, self._had[waiting[0]])
         taken, expected = waiting[:1], self._expected_ns.get(waiting[0], 0.0)
         for sensor in waiting[1:]:
             expected += self._expected_ns.get(sensor, 0.0)
@@ -166,7 +172,7 @@ class Intake:
             silent = [s for s, seen in self.seen.items() if now - seen > silent_ns and not self._queues.get(s)]
             for sensor in silent:
                 del self.seen[sensor]
-                for known in (self._queues, self._had_ns, self._expected_ns):
+                for known in (self._queues, self._had, self._expected_ns):
                     known.pop(sensor, None)
                 merge_into_others(self.dropped, sensor)
         return silent

@@ -1,5 +1,7 @@
 """The file of a fleet: what it gives each sensor, and every mistake by name."""
 
+import json
+
 import pytest
 
 from irst_stream import FormatError
@@ -116,6 +118,11 @@ def test_damaged_and_truncated_files_are_one_line(folder):
         with pytest.raises(FormatError) as caught:
             read_fleet(folder / "fleet.toml")
         assert "\n" not in str(caught.value)
+
+
+def test_the_schema_of_a_fleets_file(capsys):
+    assert main(["config", "schema", "--fleet"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["$defs"]) > {"FleetConfig", "FleetSettings", "SensorSettings"}
 
 
 def test_check_and_a_missing_file(folder, capsys):
