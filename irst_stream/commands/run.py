@@ -16,6 +16,7 @@ from irst_stream.commands.sources import GUESSED_CONFIG
 from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
 from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
+from irst_stream.fleet.settings import is_fleet
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
 from irst_stream.live.health import health_handlers
@@ -78,6 +79,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     path = find_config(args.config or GUESSED_CONFIG)
+    if is_fleet(path):
+        raise UsageError(f"{path}: holds [fleet] or [[sensor]]; irst-stream fleet runs it")
     config, text = read_config(path, here=True), path.read_text("utf-8")
     if args.origin:
         link = validated_link(ReceiveSettings(**link_fields(args, args.origin)), "--from")

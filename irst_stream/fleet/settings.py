@@ -122,6 +122,8 @@ def read_fleet(path: Path, *, here: bool = False) -> Fleet:
     here: the sensors are to run on this machine, see config.read_config.
     """
     table = parse_toml(read_text(path), str(path))
+    if not {"fleet", "sensor"} & set(table):
+        raise FormatError(f"{path}: expected [fleet] and [[sensor]]; irst-stream run runs a single configuration")
     config = settings_of(table, str(path), FleetConfig, _faults)
     plans: dict[str, SensorPlan] = {}
     faults: list[str] = []

@@ -132,4 +132,6 @@ def test_check_and_a_missing_file(folder, capsys):
     assert main(["fleet", "none.toml"]) == 2
     assert capsys.readouterr().err == "irst-stream: none.toml: No such file or directory\n"
     assert main(["fleet", "base.toml"]) == 2
-    assert "no such key" in capsys.readouterr().err
+    assert "base.toml: expected [fleet] and [[sensor]]; irst-stream run" in capsys.readouterr().err
+    assert main(["run", "fleet.toml"]) == 2
+    assert capsys.readouterr().err == "irst-stream: fleet.toml: holds [fleet] or [[sensor]]; irst-stream fleet runs it\n"

@@ -7,6 +7,7 @@ from fleet_feeds import new_endpoints, write_fleet
 from local_feeds import until
 
 from irst_stream.errors import OutputError, UsageError
+from irst_stream.fleet import supervisor as supervising
 from irst_stream.fleet.journal import Position
 from irst_stream.fleet.ledger import IDS_A_START
 from irst_stream.fleet.orders import StationReport, WorkerReport
@@ -16,6 +17,7 @@ from irst_stream.fleet.settings import read_fleet
 from irst_stream.fleet.supervisor import Supervisor
 from irst_stream.live.http_server import Answer, Request
 from irst_stream.live.log_lines import LogLines
+from irst_stream.system.latency import Durations
 
 
 class FakeWorker:
@@ -55,7 +57,7 @@ class FakeWorker:
         stations = {
             name: StationReport(order.start, "failed", "no such table")
             if name in self.place.unfit
-            else StationReport(order.start, "running", last=Position(1, 7))
+            else StationReport(order.start, "running", stages=self.place.computed(name), last=Position(1, 7))
             for name, order in self.orders.items()
         }
         return WorkerReport("host", 1, 0.0, time.monotonic(), stations, [])
@@ -70,10 +72,18 @@ class FakePlace:
     def __init__(self):
         self.workers, self.orders = [], []
         self.poison, self.unfit, self.refused = set(), set(), set()
+        self.loads, self.totals = {}, {}
 
     def start(self, name):
         self.workers.append(FakeWorker(name, self))
         return self.workers[-1]
+
+    def computed(self, sensor):
+        """The computing time of a sensor so far, as its load says."""
+        now = time.monotonic()
+        total, last = self.totals.get(sensor, (0.0, now))
+        self.totals[sensor] = total + self.loads.get(sensor, 0.1) * (now - last), now
+        return {"compute": Durations({}, 0, int(self.totals[sensor][0] * 1e9))}
 
     def starts_of(self, sensor):
         return [(worker, order) for worker, order in self.orders if order.sensor == sensor]
@@ -156,6 +166,42 @@ def test_a_sensor_that_fails_is_tried_again_and_the_others_go_on(supervisor, pla
     assert supervisor.lost_workers == 0
     getattr(place, kind).clear()
     until(lambda: settled(supervisor) and not supervisor.posts["c"].fault, "it runs")
+
+
+def test_a_sensor_leaves_a_busy_worker(supervisor, place, monkeypatch):
+    monkeypatch.setattr(supervising, "REBALANCE_S", 0.1)
+    monkeypatch.setattr(supervising, "SETTLED_S", 0.1)
+    until(lambda: settled(supervisor), "all placed")
+    pair = next(one["sensors"] for one in supervisor.crew() if len(one["sensors"]) == 2)
+    place.loads = {pair[0]: 0.9, pair[1]: 0.3}
+    single = next(name for name in "abc" if name not in pair)
+    until(lambda: supervisor.placements()[pair[1]] is supervisor.placements()[single], "the lighter one moves to the other")
+    until(lambda: settled(supervisor), "it runs there")
+    assert sum(supervisor.starts().values()) == 4
+    assert place.starts_of(pair[1])[-1][1].before == Position(1, 40), "after an end that was meant"
+
+
+def test_a_place_that_starts_no_worker_is_tried_again(fleet, place):
+    begin, place.start = place.start, None
+    place.start = lambda name: begin(name) if place.workers or name == "worker 2" else fail(name)
+
+    def fail(name):
+        raise OSError(f"{name}: no memory")
+
+    running = Supervisor(fleet, place)
+    running.start()
+    until(lambda: settled(running), "all placed")
+    running.stop()
+    assert running.wait(20)
+
+
+def test_a_failure_of_the_supervisor_is_raised_and_leaves_no_worker(fleet, place):
+    running = Supervisor(fleet, place)
+    place.start = None  # nothing that can be called
+    running.start()
+    with pytest.raises(TypeError):
+        running.wait(20)
+    Supervisor(fleet, place)._ledger.close()  # the state was let go of
 
 
 def test_a_changed_sensor_alone_starts_again(supervisor, place, fleet, tmp_path):
