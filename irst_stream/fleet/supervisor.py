@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ class Supervisor:
         for name, post in self.posts.items():
             if post.member is not None or now < post.retry_at_s:
                 continue
-            placed = self._placed(name)
+            placed = self._loads(self._workers_for(name))
             if not post.starts and now - self._began_s < SPREAD_S:
                 placed = self._with_room(placed)
             if not placed:
@@ -267,16 +267,22 @@ class Supervisor:
 
         return done
 
-    def _placed(self, sensor: str) -> dict[str, dict[str, float]]:
-        """The loads of the sensors of each worker that may run a sensor, by worker."""
+    def _workers_for(self, sensor: str) -> list[Member]:
+        """The workers that may run a sensor."""
         own = next((m for m in self.members if m.only_for == sensor), None)
         if own is not None and (own.is_ready or time.monotonic() - own.began_s < OWN_WORKER_S):
-            ready = [own] if own.is_ready else []
-        elif own is None and sensor in self.posts and self.posts[sensor].wants_own_worker:
-            ready = []  # it is about to be started
-        else:
-            ready = [m for m in self.members if m.is_ready and not m.only_for]
-        return {m.name: {name: post.load for name, post in self.posts.items() if post.member is m} for m in ready}
+            return [own] if own.is_ready else []
+        if own is None and self.posts[sensor].wants_own_worker:
+            return []  # it is about to be started
+        return self._common()
+
+    def _common(self) -> list[Member]:
+        """The workers that may run any sensor."""
+        return [m for m in self.members if m.is_ready and not m.only_for]
+
+    def _loads(self, workers: Sequence[Member]) -> dict[str, dict[str, float]]:
+        """The loads of the sensors of each worker, by worker."""
+        return {m.name: {name: post.load for name, post in self.posts.items() if post.member is m} for m in workers}
 
     def _with_room(self, placed: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
         """While workers come up, only those with less than an even share: the first must not get all sensors."""
@@ -319,7 +325,7 @@ class Supervisor:
         self._balanced_s = now
         if any(post.member is None or post.leaving for post in self.posts.values()):
             return
-        move = choose_move(self._placed(""))
+        move = choose_move(self._loads(self._common()))
         if move is not None and now - self.posts[move.sensor].moved_s > SETTLED_S:
             log.info("sensor %s: moves from %s, the busiest, to %s", *move)
             self._release(self.posts[move.sensor])

@@ -7,6 +7,7 @@ from fleet_feeds import new_endpoints, write_fleet
 from local_feeds import until
 
 from irst_stream.errors import OutputError, UsageError
+from irst_stream.fleet import post as posts
 from irst_stream.fleet import supervisor as supervising
 from irst_stream.fleet.journal import Position
 from irst_stream.fleet.ledger import IDS_A_START
@@ -105,7 +106,9 @@ def fleet(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def supervisor(fleet, place):
+def supervisor(fleet, place, monkeypatch):
+    monkeypatch.setattr(posts, "RETRY_S", 0.05)
+    monkeypatch.setattr(supervising, "HIRE_S", 0.05)
     running = Supervisor(fleet, place)
     running.start()
     yield running
