@@ -2,13 +2,13 @@
 
 Each call is a connection of its own to the worker's socket, in a folder that only this user can enter. A worker holds the
 reading end of a pipe of its supervisor; when that closes, because the supervisor has ended, in whatever way, the worker
-stops as if it were told to: it processes what it has received and closes its files.
+stops as if it were told to: it processes what it has received and closes its files. It ignores SIGTERM and SIGINT, so
+that a service manager that signals all processes lets the supervisor stop them in order.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -107,9 +107,9 @@ def _serve(address: str, lease_s: float) -> int:
     from irst_stream.fleet.worker import WorkerService
 
     service = WorkerService(lease_s)
-    told = threading.Event()  # to end, by a signal or by the end of the pipe
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orphaned = threading.Event()
+    for ignored in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ignored, signal.SIG_IGN)
     listener = Listener(address, "AF_UNIX", backlog=128)
 
     def accept() -> None:
@@ -119,14 +119,13 @@ def _serve(address: str, lease_s: float) -> int:
                 threading.Thread(target=_answer, args=(service, connection), daemon=True).start()
 
     def watch_supervisor() -> None:
-        while not told.is_set():
-            if select.select([0], [], [], 1.0)[0] and not os.read(0, 1):
-                told.set()
+        while os.read(0, 1):  # waits until the pipe closes: nothing is ever written to it
+            pass
+        orphaned.set()
 
     for work in (accept, watch_supervisor):
         threading.Thread(target=work, daemon=True).start()
-    while not told.wait(0.5):  # bounded, so that signals are handled
-        pass
+    orphaned.wait()
     service.stop(STOP_S, meant=False)
     return 0
 

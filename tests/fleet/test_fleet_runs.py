@@ -123,7 +123,7 @@ def test_sensors_outlive_their_workers_and_the_supervisor(folder):
             running.terminate()
             wait_for_exit(running)
         assert total(folder, "south") == at_death["south"]
-        second = int((re.search(r"(\d+) worker\b", running.output) or ["", "0"])[1])
+        second = int(["0", *re.findall(r"(\d+) worker\b", running.output)][-1])  # of the summary, at the end
         assert first + second == sum(holes(folder, name) for name in endpoints), "the loss is counted"
     for name in endpoints:
         indices = [index for start in answered(folder, name) for index in start]
