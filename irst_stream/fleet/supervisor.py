@@ -78,14 +78,15 @@ class Supervisor:
         return ended
 
     def abandon(self, seconds: float) -> list[str]:  # noqa: ARG002 - as live.runner.Runner
-        """End all workers at once; return nothing, since no file of theirs is known here."""
+        """End all workers at once; return the names of the sinks, which are not closed."""
         self._stopping.set()
+        unclosed = list(self.status().sinks)
         with self.lock:
             members = list(self.members)
         for member in members:
             member.close()
         self._ended.set()
-        return []
+        return unclosed
 
     @property
     def is_running(self) -> bool:

@@ -93,6 +93,9 @@ def test_sensors_outlive_their_workers_and_the_supervisor(folder):
             assert all(len(series(folder, name)) == 1 for name in others), "the others were not touched"
             until(lambda: len(ready(port)) == 2, "a worker in its place")
 
+            path.write_text(path.read_text() + "wrong = 1\n")
+            running.send_signal(signal.SIGHUP)
+            until(lambda: "not reloaded: " in running.output, "a faulty file is refused")
             write_fleet(folder, {name: endpoints[name] for name in ("north", "east", "west")}, HEAD, view)
             running.send_signal(signal.SIGHUP)
             grows(folder, ["west"])
