@@ -49,8 +49,8 @@ class Post:
 
     @property
     def wants_own_worker(self) -> bool:
-        """Whether its workers die so often that it may be the cause."""
-        return sum(time.monotonic() - at < STRIKES_S for at in self._strikes) >= STRIKES
+        """Whether it is to run alone, or its workers die so often that it may be the cause."""
+        return self.plan.alone or sum(time.monotonic() - at < STRIKES_S for at in self._strikes) >= STRIKES
 
     def place(self, member: Member, start: int) -> None:
         """Note that a worker is told to run it."""

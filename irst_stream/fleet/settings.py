@@ -75,6 +75,10 @@ class SensorSettings:
     publish: Annotated[
         tuple[PublishSettings, ...], about("Where its results are sent to, in place of its configuration's [[publish]].")
     ] = ()
+    alone: Annotated[
+        bool,
+        about("Run it in a worker of its own, besides those of [fleet]: one that may flood, or crash, disturbs no other."),
+    ] = False
     set: Annotated[
         dict[str, Any], about("Settings of its own, laid over its configuration: [sensor.set.fit] sigma_px = 0.6.")
     ] = field(default_factory=dict)
@@ -91,11 +95,15 @@ class FleetConfig:
 
 
 class SensorPlan(NamedTuple):
-    """A sensor that is to run: its name, its whole configuration, and that as TOML, for its recordings."""
+    """A sensor that is to run: its name, its whole configuration, and that as TOML, for its recordings.
+
+    alone: in a worker of its own.
+    """
 
     name: str
     config: Config
     text: str
+    alone: bool = False
 
 
 class Fleet(NamedTuple):
@@ -173,7 +181,7 @@ def _plan(fleet: FleetSettings, sensor: SensorSettings, path: Path, here: bool) 
             if isinstance(row, dict) and isinstance(row.get(place), str):
                 row[place] = row[place].replace(PLACEHOLDER, sensor.name)
     config = config_of(table, str(source), source, here=here)
-    return SensorPlan(sensor.name, config, to_toml(table))
+    return SensorPlan(sensor.name, config, to_toml(table), sensor.alone)
 
 
 def _overlaid(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

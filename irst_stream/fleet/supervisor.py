@@ -216,7 +216,7 @@ class Supervisor:
                 log.error("worker %d: not started: %s", self._hired, error)
                 self._put_hiring_off(early=True)
                 break
-            if only_for:
+            if only_for and not self.posts[only_for].plan.alone:
                 log.warning("%s: for sensor %s alone, whose workers end too often", worker.name, only_for)
             self.members.append(Member(worker, self._settings.lease_s, only_for))
         for member in [m for m in self.members if m.only_for and m.only_for not in self.posts]:

@@ -44,7 +44,8 @@ def faults_of(folder, text):
 
 
 def test_each_sensor_has_its_name_its_own_settings_and_its_own_files(folder):
-    fleet = fleet_of(folder, TWO + "set.fit.sigma_px = 0.7\nset.queue = 4\n")
+    fleet = fleet_of(folder, TWO + "set.fit.sigma_px = 0.7\nset.queue = 4\nalone = true\n")
+    assert [plan.alone for plan in fleet.sensors.values()] == [False, True]
     north, south = (fleet.sensors[name].config for name in ("north", "south"))
     assert (north.fit.sigma_px, south.fit.sigma_px, south.fit.starts) == (0.5, 0.7, 2)
     assert (north.queue, south.queue) == (16, 4)

@@ -184,6 +184,17 @@ def test_a_sensor_leaves_a_busy_worker(supervisor, place, monkeypatch):
     assert place.starts_of(pair[1])[-1][1].before == Position(1, 40), "after an end that was meant"
 
 
+def test_a_sensor_that_is_to_be_alone_is(fleet, place):
+    plans = {name: plan._replace(alone=name == "b") for name, plan in fleet.sensors.items()}
+    running = Supervisor(fleet._replace(sensors=plans), place)
+    running.start()
+    until(lambda: settled(running), "all placed")
+    assert [one["sensors"] for one in running.crew() if "b" in one["sensors"]] == [["b"]]
+    assert len(running.crew()) == 3, "besides the others"
+    running.stop()
+    assert running.wait(20)
+
+
 def test_a_place_that_starts_no_worker_is_tried_again(fleet, place):
     begin, place.start = place.start, None
     place.start = lambda name: begin(name) if place.workers or name == "worker 2" else fail(name)
