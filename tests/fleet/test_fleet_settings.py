@@ -1,11 +1,13 @@
 """The file of a fleet: what it gives each sensor, and every mistake by name."""
 
 import json
+import re
 
 import pytest
 
 from irst_stream import FormatError
 from irst_stream.cli import main
+from irst_stream.docs import read_topic
 from irst_stream.fleet.settings import read_fleet
 from irst_stream.settings import parse_settings
 
@@ -119,6 +121,12 @@ def test_damaged_and_truncated_files_are_one_line(folder):
         with pytest.raises(FormatError) as caught:
             read_fleet(folder / "fleet.toml")
         assert "\n" not in str(caught.value)
+
+
+def test_the_example_of_the_documentation_is_valid(folder):
+    (example,) = re.findall(r"^```toml\n(.*?)^```", read_topic("many-sensors"), re.MULTILINE | re.DOTALL)
+    (folder / "south.toml").write_text(BASE)
+    assert fleet_of(folder, example).sensors["south"].config.fit.sigma_px == 0.6
 
 
 def test_the_schema_of_a_fleets_file(capsys):
