@@ -12,7 +12,7 @@ from pathlib import Path
 from irst_stream.commands.console import pluralise, positive_float, show_log
 from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
 from irst_stream.config import MetricsSettings, ViewSettings
-from irst_stream.errors import IrstError
+from irst_stream.errors import IrstError, LossError
 from irst_stream.fleet.page import fleet_handlers, observer_handlers
 from irst_stream.fleet.places import Place
 from irst_stream.fleet.settings import Fleet, read_fleet
@@ -33,7 +33,8 @@ start). A worker that dies is started again, and its sensors go on at others at 
 sensors, and serves /metrics and /health.
 
 SIGHUP reads CONFIG again: sensors that were added, removed or changed start and stop, all others go on untouched.
-Ctrl-C or SIGTERM stops all sensors as irst-stream run does. Exit code 3: output that was promised is lost."""
+Ctrl-C or SIGTERM stops all sensors as irst-stream run does. Exit code 3: output that was promised is lost,
+or a sensor did not run at the end."""
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def _run(args: argparse.Namespace) -> int:
             log.info("fleet: %s, %s", pluralise(len(fleet.sensors), "sensor"), pluralise(supervisor.wanted, "worker"))
             run_with_view(supervisor, args.seconds, _reloader(supervisor, args.config, fleet, not args.on), stop_s=STOP_S)
         raise_losses(supervisor.status())
+        if failed := supervisor.failed():
+            raise LossError("; ".join(f"sensor {name}: did not run at the end: {why}" for name, why in failed.items()))
     return 0
 
 

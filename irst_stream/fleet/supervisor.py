@@ -116,6 +116,11 @@ class Supervisor:
         with self.lock:
             return {name: post.starts for name, post in self.posts.items()}
 
+    def failed(self) -> dict[str, str]:
+        """Why sensors do not run, by sensor; empty if all do."""
+        with self.lock:
+            return {name: post.fault for name, post in self.posts.items() if post.fault}
+
     def reload(self, sensors: Mapping[str, SensorPlan]) -> None:
         """Run these sensors: start new ones, stop those that are not listed, start changed ones again; touch no other."""
         with self.lock:

@@ -6,6 +6,8 @@ import pytest
 from fleet_feeds import new_endpoints, write_fleet
 from local_feeds import until
 
+from irst_stream.cli import main
+from irst_stream.commands import fleet as command
 from irst_stream.errors import OutputError, UsageError
 from irst_stream.fleet import post as posts
 from irst_stream.fleet import supervisor as supervising
@@ -216,6 +218,18 @@ def test_a_failure_of_the_supervisor_is_raised_and_leaves_no_worker(fleet, place
     with pytest.raises(TypeError):
         running.wait(20)
     Supervisor(fleet, place)._ledger.close()  # the state was let go of
+
+
+def test_a_sensor_that_never_ran_is_told_at_the_end(fleet, place, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_open_place", lambda *_: place)
+    assert fleet.sensors
+    place.unfit.add("c")
+    assert main(["fleet", "fleet.toml", "--seconds", "1"]) == 3
+    assert capsys.readouterr().err.endswith("irst-stream: sensor c: did not run at the end: no such table\n")
+    place.unfit.clear()
+    place.workers.clear()
+    assert main(["fleet", "fleet.toml", "--seconds", "1"]) == 0
+    assert "0 frames of 3 sensors" in capsys.readouterr().out
 
 
 def test_a_changed_sensor_alone_starts_again(supervisor, place, fleet, tmp_path):
