@@ -63,15 +63,18 @@ log = logging.getLogger(__name__)
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
-def build_runner(config: Config, config_toml: str = "", more_sinks: Mapping[str, Sink] | None = None) -> Runner:
+def build_runner(
+    config: Config, config_toml: str = "", more_sinks: Mapping[str, Sink] | None = None, *, least_id: int = 1
+) -> Runner:
     """A pipeline with its sources and sinks, sockets open.
 
-    config_toml: the configuration's text, for recordings; more_sinks: further sinks by name, besides the configuration's.
+    config_toml: the configuration's text, for recordings; more_sinks: further sinks by name, besides the configuration's;
+    least_id: of the first track, at least, where there is a memory.
     """
     makers, more = _sink_makers(config, config_toml), dict(more_sinks or {})
     tracks = _wants_tracks(config) or any(Tracks in sink.takes for sink in more.values())
     with ExitStack() as opened:  # closed again where a later one fails
-        memory = opened.enter_context(closing(MemoryFile(Path(config.memory)))) if config.memory else None
+        memory = opened.enter_context(closing(MemoryFile(Path(config.memory), least_id))) if config.memory else None
         pace = FramePace() if config.keep_pace and config.policy == "live" else None
         pipeline = build_pipeline(config, tracks=tracks, memory=memory, pace=pace)
         sources: dict[str, Source] = {}

@@ -35,6 +35,7 @@ GROUPS = {
         "calibrate": "measure a sensor on its frames, and write the settings that follow",
         "correct": "measure gain and offset of each pixel of a sensor, on frames of uniform scenes",
         "run": "run a live pipeline, from sensor feeds to published detections and tracks",
+        "fleet": "run many sensors, on all cores of this machine or on a Ray cluster",
         "replay": "turn recorded frames into sub-pixel detections and tracks",
         "archive": "the same of many recordings, on all cores or on a cluster",
         "feed": "send recorded frames as a live sensor would",

@@ -26,7 +26,7 @@ from irst_stream.io.zeromq.wire import SENSOR_NAME
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.psf_field import read_psf
 from irst_stream.resolve.settings import ClaimSettings, Readout
-from irst_stream.settings import about, parse_settings, read_settings
+from irst_stream.settings import about, parse_settings, parse_toml, read_text, settings_of
 from irst_stream.system.machine import is_loopback
 from irst_stream.track.settings import TrackSettings, check_tracking
 from irst_stream.types import Policy
@@ -40,6 +40,8 @@ __all__ = [
     "Config",
     "MetricsSettings",
     "ViewSettings",
+    "address_faults",
+    "config_of",
     "config_schema",
     "engine_faults",
     "files_of",
@@ -173,12 +175,17 @@ def read_config(path: Path, *, here: bool = False) -> Config:
 
     here: it is to run on this machine, so that the engine and the keys that it names must be there, and the engine must do.
     """
+    return config_of(parse_toml(read_text(path), str(path)), str(path), path, here=here)
+
+
+def config_of(table: dict[str, Any], where: str, path: Path, *, here: bool = False) -> Config:
+    """The configuration of a TOML table; see read_config. where: what an error names; path: the file that it is from."""
 
     def faults(config: Config) -> Iterator[str]:
         found = with_paths_from(config, path.parent)
         return chain(_faults(found), _clashes(found, path), _lacks(found) if here else ())
 
-    return with_paths_from(read_settings(path, Config, faults), path.parent)
+    return with_paths_from(settings_of(table, where, Config, faults), path.parent)
 
 
 def with_paths_from(config: Config, folder: Path) -> Config:
@@ -236,8 +243,13 @@ def field_faults(config: Config) -> Iterator[str]:
         yield 'fit_on: a PSF that changes over the field, fit.psf_table, is known to the CPU alone; expected "cpu"'
 
 
-def _view_faults(view: ViewSettings) -> Iterator[str]:
-    """Why the page would be open to whom it is not meant for."""
+def address_faults(view: ViewSettings, metrics: MetricsSettings) -> Iterator[str]:
+    """Why the page or the metrics would be open to whom they are not meant for, or in each other's way."""
+    if metrics.port and not is_loopback(metrics.host) and not metrics.unencrypted_on_the_network:
+        yield (
+            f"metrics.host: {metrics.host or 'every address'} can be reached from other machines without encryption; "
+            "expected 127.0.0.1, or unencrypted_on_the_network = true"
+        )
     if not is_loopback(view.host) and not view.token_file:
         yield f"view.token_file: missing; {view.host} can be reached from other machines"
     if not is_loopback(view.host) and not view.unencrypted_on_the_network:
@@ -245,6 +257,8 @@ def _view_faults(view: ViewSettings) -> Iterator[str]:
             f"view.host: {view.host} can be reached from other machines without encryption; listen on 127.0.0.1 and come "
             "through a tunnel (ssh -L), or set unencrypted_on_the_network"
         )
+    if view.port and view.port == metrics.port:
+        yield f"metrics.port: {metrics.port} is the page's (view.port), which serves /metrics too"
 
 
 def _faults(config: Config) -> Iterator[str]:
@@ -255,15 +269,7 @@ def _faults(config: Config) -> Iterator[str]:
     if config.readout != "fit" and not config.engine:
         yield f"engine: missing; readout {config.readout!r} needs one"
     yield from gpu_faults(config)
-    metrics = config.metrics
-    if metrics.port and not is_loopback(metrics.host) and not metrics.unencrypted_on_the_network:
-        yield (
-            f"metrics.host: {metrics.host or 'every address'} can be reached from other machines without encryption; "
-            "expected 127.0.0.1, or unencrypted_on_the_network = true"
-        )
-    yield from _view_faults(config.view)
-    if config.view.port and config.view.port == metrics.port:
-        yield f"metrics.port: {metrics.port} is the page's (view.port), which serves /metrics too"
+    yield from address_faults(config.view, config.metrics)
     yield from _link_faults(config)
     checks = (
         partial(check_conditioning, config.correct, config.register),

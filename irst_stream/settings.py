@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["about", "parse_settings", "read_settings", "refuse", "to_toml"]
+__all__ = ["about", "parse_settings", "parse_toml", "read_settings", "read_text", "refuse", "settings_of", "to_toml"]
 
 Settings = TypeVar("Settings")
 MAX_BYTES = 1 << 20  # of a file of settings
@@ -35,6 +35,11 @@ def about(text: str, **limits: Any) -> msgspec.Meta:
 
 def read_settings(path: Path, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()) -> Settings:
     """Read a TOML file into a dataclass; see parse_settings."""
+    return parse_settings(read_text(path), str(path), kind, check)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of settings; a FormatError if it cannot be read, is no UTF-8 or is larger than MAX_BYTES."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -45,7 +50,7 @@ def read_settings(path: Path, kind: type[Settings], check: Callable[[Settings], 
         raise FormatError(f"{path}: {error}") from error
     if len(data) > MAX_BYTES:
         raise FormatError(f"{path}: too large; expected settings of at most {MAX_BYTES:,} bytes")
-    return parse_settings(text, str(path), kind, check)
+    return text
 
 
 def parse_settings(
@@ -56,10 +61,21 @@ def parse_settings(
     where: the file's name, for errors. Raises one FormatError that lists every unknown or missing key, every invalid value,
     and the faults that `check` yields for keys without another fault.
     """
+    return settings_of(parse_toml(text, where), where, kind, check)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The tables of a text; where: the file's name, for the FormatError of a text that is no TOML."""
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise FormatError(f"{where}: {error}") from error
+
+
+def settings_of(
+    table: dict[str, Any], where: str, kind: type[Settings], check: Callable[[Settings], Iterable[str]] = lambda _: ()
+) -> Settings:
+    """Turn the table of a TOML file into a dataclass; see parse_settings."""
     faults = list(_faults(table, kind, ""))
     named = [_fault_path(fault) for fault in faults]
     try:

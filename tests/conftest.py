@@ -11,7 +11,7 @@ settings.load_profile("fixed")
 
 
 # Folders whose tests wait for answers for a limited time.
-HURRIED = ("chain", "commands", "faults", "live", "operations", "web")
+HURRIED = ("chain", "commands", "faults", "fleet", "live", "operations", "web")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from irst_stream.live.log_lines import LogLines
 from irst_stream.live.runner import Runner, SequenceMonitor
 from irst_stream.web.history import History
 from irst_stream.web.live_feed import LiveFeed
+from irst_stream.web.routes import feed_handlers
 from irst_stream.web.serve import serve_page
 
 WIDTH, HEIGHT = 64, 48
@@ -65,8 +66,8 @@ class LiveScene:
         self.began_ns = time.time_ns()
         self.runner = Runner(SequenceMonitor(), {}, sinks or {})
         self.feed = LiveFeed(self.runner, self.history, self.lines, "test")
-        view = ViewSettings(port=port, token_file=token_file, frames_per_s=60.0)
-        self.server = serve_page(self.feed, view)
+        view = ViewSettings(port=port, token_file=token_file)
+        self.server = serve_page(feed_handlers(self.feed, 60.0), view)
 
     def push(self, indices, sensor="cam"):
         """Add frames with their results."""

@@ -23,6 +23,7 @@ import psutil
 import zmq
 from bench_cameras import CAMERA, Camera, camera_frames
 from bench_data import describe_machine
+from bench_many import bench_many
 from bench_viewer import watched
 
 from irst_stream import Detections, Frame, Stamp
@@ -216,6 +217,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[Row]]]] = {
     "fast": lambda args: bench_camera(args, Camera(rate=200.0, late="<= 10 ms")),
     "large": lambda args: bench_camera(args, Camera(1280, 1024, 60.0, 10, frames=100)),
     "memory": bench_memory,
+    "many": bench_many,
 }
 
 

@@ -16,6 +16,7 @@ from irst_stream.live.log_lines import LogLines
 from irst_stream.live.runner import Runner
 from irst_stream.web.history import History
 from irst_stream.web.live_feed import LiveFeed
+from irst_stream.web.routes import feed_handlers
 from irst_stream.web.serve import serve_page
 
 
@@ -30,7 +31,7 @@ class Watched:
     def serve(self, runner: Runner) -> None:
         """Start the server, and the client if somebody looks."""
         feed = LiveFeed(runner, self._history, LogLines(), "bench")
-        self._server = serve_page(feed, ViewSettings(frames_per_s=10.0))
+        self._server = serve_page(feed_handlers(feed, 10.0), ViewSettings())
         if self._looking:
             command = [sys.executable, __file__, str(self._server.port)]
             self._client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from irst_stream.chain.pace import FramePace
@@ -28,7 +29,7 @@ class Pipeline:
     """One chain per sensor, and one network that processes the windows of all sensors together.
 
     Track ids of a sensor are never reused. `clocks` holds the durations of each stage; `events` counts what happened to
-    frames, by sensor and event name: see chain.window.
+    frames, by sensor and event name: see chain.window. `spent_ns`: the computing time of the last step by sensor, ns.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Pipeline:
         sensors, with which the fits keep up; None: each frame takes the time it needs.
         """
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()
+        self.spent_ns: Counter[str] = Counter()
         self._network, self._new_sensor, self._first_id, self._pace = network, new_sensor, first_id, pace
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
@@ -75,32 +77,35 @@ class Pipeline:
         """
         began, results = time.perf_counter(), list[Result]()
         completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
+        self.spent_ns = Counter()
         with self.clocks("window"):
             for frame in frames:
                 if self._pace is not None:
                     self._pace.arrived(frame)
-                sensor, ended = self._sensor(frame)
-                results += ended
-                pushed = sensor.push(frame)
-                if sensor.windows.restarted:
-                    results += self._restart(sensor)
-                if pushed is not None:
-                    completed.append((sensor, *pushed))
+                with self._spending(frame.stamp.sensor):
+                    sensor, ended = self._sensor(frame)
+                    results += ended
+                    pushed = sensor.push(frame)
+                    if sensor.windows.restarted:
+                        results += self._restart(sensor)
+                    if pushed is not None:
+                        completed.append((sensor, *pushed))
         if not completed:
             return results
-        with self.clocks("unmix"):
+        with self._spending(*(window.stamp.sensor for _, window, _ in completed)), self.clocks("unmix"):
             outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
+        found: list[Detections] = []
         with self.clocks("resolve"):
             elapsed_s, windows = time.perf_counter() - began, len(completed)
             allowed_s = math.inf if self._pace is None else self._pace.allowed_s(windows, elapsed_s)
-            found = [
-                correct_for_roll(sensor.resolve(window, output, allowed_s), window, views)
-                for (sensor, window, views), output in zip(completed, outputs, strict=True)
-            ]
+            for (sensor, window, views), output in zip(completed, outputs, strict=True):
+                with self._spending(window.stamp.sensor):
+                    found.append(correct_for_roll(sensor.resolve(window, output, allowed_s), window, views))
         began = time.perf_counter()
         with self.clocks("track"):
             for detections, (sensor, window, views) in zip(found, completed, strict=True):
-                results += (with_pose_errors(detections, window, views), *sensor.track(detections, window, views))
+                with self._spending(window.stamp.sensor):
+                    results += (with_pose_errors(detections, window, views), *sensor.track(detections, window, views))
         if self._pace is not None:
             self._pace.tracked(len(completed), time.perf_counter() - began)
         return results
@@ -125,6 +130,15 @@ class Pipeline:
     def memories(self) -> dict[str, SensorMemory]:
         """Return what is worth keeping of each sensor when the run ends, forgotten ones included."""
         return {**self._memories, **{name: sensor.memory() for name, sensor in self._sensors.items()}}
+
+    @contextmanager
+    def _spending(self, *sensors: str) -> Iterator[None]:
+        """Share the time that a block takes between sensors."""
+        began = time.perf_counter_ns()
+        yield
+        share = (time.perf_counter_ns() - began) // len(sensors)
+        for sensor in sensors:
+            self.spent_ns[sensor] += share
 
     def _sensor(self, frame: Frame) -> tuple[SensorChain, list[Result]]:
         """Return the chain of a frame's sensor, and the last tracks of a sensor forgotten to make room for it."""

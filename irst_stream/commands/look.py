@@ -22,6 +22,7 @@ from irst_stream.io.truth import open_truth
 from irst_stream.io.truth.pairing import align_truth
 from irst_stream.types import Detections, Tracks
 from irst_stream.web.playback import FileFrames, Playback, RecordedFrames, Results
+from irst_stream.web.routes import feed_handlers
 from irst_stream.web.serve import serve_page
 
 __all__ = ["set_up"]
@@ -70,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         results = _read_results(args, source, set() if args.single else names)
         feed = Playback(store, results, str(args.path))
         view = ViewSettings(port=args.port, frames_per_s=ENCODED_PER_S)
-        page = opened.enter_context(serve_page(feed, view))
+        page = opened.enter_context(serve_page(feed_handlers(feed, view.frames_per_s), view))
         print_line(f"{args.path}: {pluralise(len(names), 'sequence')}; {_described(results, source)}")
         print_line(f"page: {page.url}")
         with suppress(KeyboardInterrupt):  # how it ends

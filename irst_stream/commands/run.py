@@ -13,8 +13,9 @@ from irst_stream.build import build_runner
 from irst_stream.commands.console import positive_float, show_log, tcp_port
 from irst_stream.commands.links import add_link_options, link_fields, validated_link
 from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
-from irst_stream.config import Config, ViewSettings, read_config
+from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, UsageError
+from irst_stream.fleet.settings import is_fleet
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
 from irst_stream.live.health import health_handlers
@@ -26,7 +27,8 @@ from irst_stream.source_config import GUESSED_CONFIG
 from irst_stream.system.shipped import find_config
 from irst_stream.web.history import History
 from irst_stream.web.live_feed import LiveFeed
-from irst_stream.web.serve import serve_page
+from irst_stream.web.routes import feed_handlers
+from irst_stream.web.serve import how_to_enter, serve_page
 
 __all__ = ["set_up"]
 
@@ -77,6 +79,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     path = find_config(args.config or GUESSED_CONFIG)
+    if is_fleet(path):
+        raise UsageError(f"{path}: holds [fleet] or [[sensor]]; irst-stream fleet runs it")
     config, text = read_config(path, here=True), path.read_text("utf-8")
     if args.origin:
         link = validated_link(ReceiveSettings(**link_fields(args, args.origin)), "--from")
@@ -126,13 +130,10 @@ def _endpoints(runner: Runner, config: Config, history: History | None, title: s
             lines = LogLines()
             logging.getLogger().addHandler(lines)
             opened.callback(logging.getLogger().removeHandler, lines)
-            page = opened.enter_context(serve_page(LiveFeed(runner, history, lines, title), config.view, handlers))
-            log.info("page: %s%s", page.url, _how_to_enter(config.view))
+            handlers |= feed_handlers(LiveFeed(runner, history, lines, title), config.view.frames_per_s)
+            page = opened.enter_context(serve_page(handlers, config.view))
+            log.info("page: %s%s", page.url, how_to_enter(config.view))
         yield
-
-
-def _how_to_enter(view: ViewSettings) -> str:
-    return f", which asks for the token in {view.token_file}" if view.token_file else ""
 
 
 def _refuse_reload() -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.live import Live
 from rich.table import Table
@@ -16,7 +17,6 @@ from rich.text import Text
 from irst_stream.commands.console import error_console, pluralise, print_line, print_note, print_table
 from irst_stream.errors import LossError
 from irst_stream.live.log_lines import STATUS_LOGGER
-from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.system.latency import PERCENTILES, Summary
 from irst_stream.system.printable import printable
@@ -33,8 +33,27 @@ RESULTS = ("answered", "detections", "tracks")
 UNRECORDED = ("sensors",)  # reasons why a received frame is not in a recording
 
 
+class Runs(Protocol):
+    """What run_with_view runs: a live.runner.Runner, or a fleet of them; see there."""
+
+    def start(self) -> None:
+        """Start, and return."""
+
+    def stop(self) -> None:
+        """Stop receiving; returns immediately."""
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end; return whether it has come."""
+
+    def abandon(self, seconds: float) -> list[str]:
+        """End at once; return the names of sinks that are not closed."""
+
+    def status(self) -> Status:
+        """Count everything done so far."""
+
+
 def run_with_view(
-    runner: Runner,
+    runner: Runs,
     seconds: float | None = None,
     reload: Callable[[], None] | None = None,
     *,
@@ -91,7 +110,7 @@ def raise_losses(status: Status) -> None:
         raise LossError("; ".join(faults))
 
 
-def _abandon(runner: Runner) -> None:
+def _abandon(runner: Runs) -> None:
     """Drop the queued frames and close all sinks; print the names of sinks that are not closed."""
     unclosed = list(runner.status().sinks)
     try:

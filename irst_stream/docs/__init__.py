@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from irst_stream.config import config_schema
+from irst_stream.fleet.settings import fleet_schema
 
 __all__ = ["read_topic", "settings_page", "topics"]
 
@@ -17,7 +18,7 @@ PLACES = {
     "truth": FOLDER.parent / "io/truth/FORMATS.md",
 }
 ORDER = (
-    *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended"),
+    *("tutorial", "your-own-sensor", "architecture", "extending", "settings", "unattended", "many-sensors"),
     *("troubleshooting", "operations", "many-recordings", "gpu", "benchmarks", "methods"),
     *("protocol", "interchange", "truth"),
 )
@@ -37,6 +38,7 @@ SECTIONS = {  # in the order of a configuration file
     "MetricsSettings": "[metrics]",
     "ViewSettings": "[view]",
 }
+FLEET_SECTIONS = {"FleetSettings": "[fleet]", "SensorSettings": "[[sensor]]"}  # further ones of a fleet's file
 
 
 def topics() -> dict[str, str]:
@@ -51,19 +53,25 @@ def read_topic(name: str) -> str:
 
 def settings_page() -> str:
     """settings.md: every setting, with its unit, default and effect, from the schema of configurations."""
-    types = config_schema()["$defs"]
     lines = [
         "# Settings",
         "",
         "A configuration is one TOML file. What it leaves out keeps its default; a wrong key or value is named when the",
         "file is read (`irst-stream config check FILE`). This page is generated from the code.",
     ]
-    for kind, title in SECTIONS.items():
-        described = types[kind]
+    lines += _sections(SECTIONS, config_schema())
+    lines += ["", "A fleet's file (`irst-stream docs many-sensors`) holds `[view]`, `[metrics]` and the following."]
+    return "\n".join([*lines, *_sections(FLEET_SECTIONS, fleet_schema())]) + "\n"
+
+
+def _sections(sections: dict[str, str], schema: dict[str, Any]) -> list[str]:
+    """The lines of the tables of settings. sections: title by type, in order; schema: that describes the types."""
+    lines = []
+    for kind, title in sections.items():
+        described = schema["$defs"][kind]
         text = described.get("description", "")
-        lines += ["", f"## {title}", "", text, "", "| setting | default | |", "|---|---|---|"]
-        lines += list(_rows(described))
-    return "\n".join(lines) + "\n"
+        lines += ["", f"## {title}", "", text, "", "| setting | default | |", "|---|---|---|", *_rows(described)]
+    return lines
 
 
 def _rows(described: dict[str, Any]) -> Iterator[str]:

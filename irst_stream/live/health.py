@@ -7,8 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from irst_stream.live.http_server import Answer, Handler, Request
-from irst_stream.live.runner import Runner
-from irst_stream.live.status import Status
+from irst_stream.live.status import Observed, Status
 
 __all__ = ["Health", "alarms", "health_handlers", "health_of"]
 
@@ -29,17 +28,17 @@ def alarms(status: Status) -> tuple[str, ...]:
         f"sensor {name}: silent for {s.silent_s:.0f} s" for name, s in status.sensors.items() if s.silent_s > SILENT_S
     )
     sinks = (f"{name}: {sink.alarm}" for name, sink in status.sinks.items() if sink.alarm)
-    return (*([status.alarm] if status.alarm else []), *sinks, *silent)
+    return (*([status.alarm] if status.alarm else []), *status.faults, *sinks, *silent)
 
 
 def health_of(status: Status, *, is_running: bool) -> Health:
     """Judge a status. is_running: the computing thread has not ended."""
-    heard = any(sensor.silent_s <= SILENT_S for sensor in status.sensors.values())
+    heard = any(sensor.frames and sensor.silent_s <= SILENT_S for sensor in status.sensors.values())
     works = not any(sink.alarm for sink in status.sinks.values())
     return Health(is_running, is_running and heard and works, alarms(status))
 
 
-def health_handlers(runner: Runner) -> dict[str, Handler]:
+def health_handlers(observed: Observed) -> dict[str, Handler]:
     """The health endpoints, by path.
 
     /health and /health/alive answer 200 unless the pipeline is dead, /health/ready answers 200 if frames come and every
@@ -48,7 +47,7 @@ def health_handlers(runner: Runner) -> dict[str, Handler]:
 
     def handler(passes: Callable[[Health], bool]) -> Handler:
         def answer(_: Request) -> Answer:
-            health = health_of(runner.status(), is_running=runner.is_running)
+            health = health_of(observed.status(), is_running=observed.is_running)
             return Answer(msgspec.json.encode(health) + b"\n", "application/json", 200 if passes(health) else 503)
 
         return answer

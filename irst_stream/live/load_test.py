@@ -166,6 +166,11 @@ class _AnswerableCounter:
         return self._pipeline.alarm
 
     @property
+    def spent_ns(self) -> Mapping[str, int]:
+        """The computing time of the last step by sensor."""
+        return self._pipeline.spent_ns
+
+    @property
     def psf_watches(self) -> Mapping[str, PsfWatch]:
         """What each sensor's targets say of its PSF."""
         return self._pipeline.psf_watches

@@ -48,11 +48,12 @@ class MemoryFile:
 
     `memories`: what it held of each sensor; `first_id`: of the first track of any other sensor, 1 unless the file could not
     be read. Such a file is kept under another name, and ids then go on from the time in s, which no run has reached.
+    least_id: of the first track of every sensor, at least.
     Raise an OutputError if the file cannot be written, or another run keeps it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._saved_s = path, time.monotonic()
+    def __init__(self, path: Path, least_id: int = 1) -> None:
+        self._path, self._least_id, self._saved_s = path, least_id, time.monotonic()
         self._lock = _lock(path)
         self._reserved: dict[str, int] = {}
         self._latest: dict[str, SensorMemory] = {}
@@ -69,10 +70,13 @@ class MemoryFile:
         self._lock = -1
 
     def _begin(self, content: _Content) -> None:
-        self.first_id = content.first_id
+        self.first_id = max(content.first_id, self._least_id)
         self.memories = {
             name: SensorMemory(
-                one.next_id, one.shape, np.array(one.bad_pixels, np.int64).reshape(-1, 2), self._read_clutter(name)
+                max(one.next_id, self._least_id),
+                one.shape,
+                np.array(one.bad_pixels, np.int64).reshape(-1, 2),
+                self._read_clutter(name),
             )
             for name, one in content.sensors.items()
         }

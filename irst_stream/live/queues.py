@@ -1,13 +1,16 @@
 """Bounded queues between the threads of a running pipeline.
 
 Under "live", a full sensor queue is emptied at once in favour of the newest frame: a single missing frame already costs a
-whole window. Under "lossless", the thread that puts into a full queue waits.
+whole window. Where time is short each sensor gets as many frames computed as any other, however many it sends; one whose
+frames take far longer than is usual gets fewer. Under "lossless", the thread that puts into a full queue waits, and frames
+keep their order.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from threading import Condition, Lock
 from typing import NamedTuple
 
@@ -18,6 +21,9 @@ __all__ = ["OTHERS", "Arrival", "Intake", "Outbox", "QueuedRecord", "SensorCount
 
 STUCK_AFTER_S = 5.0  # under "lossless", a sink that blocks the pipeline this long counts as stuck
 OTHERS = "(others)"  # stands for sensors that were forgotten or exceed the limit
+BATCH_NS = 20_000_000  # computing time of the frames that are taken together, as far as it is known
+MEMORY = 0.8  # of the last frames' computing time, in the expected one of the next
+TOLERATED = 8.0  # computing time of a frame over the middle sensor's, beyond which it counts as several
 MAX_WAITING_BYTES = 256 * 2**20  # in the queue of one sink
 
 
@@ -67,6 +73,9 @@ class Intake:
     depth: most waiting frames, per sensor under "live", in total under "lossless". `dropped` counts frames by sensor and
     reason: "overrun", "sensors" (the sensor exceeds most_sensors), "unanswered" (waiting or received when the queue was
     cleared or closed). `seen` is the monotonic time of each sensor's last frame, ns.
+
+    Fairness is start-time fair queueing (Goyal, Vin and Cheng 1996): a sensor's virtual time is the number of frames that
+    it has had computed, and who was silent has saved up nothing.
     """
 
     def __init__(self, policy: Policy, depth: int, most_sensors: int) -> None:
@@ -76,6 +85,9 @@ class Intake:
         self._policy, self._depth, self._most_sensors = policy, depth, most_sensors
         self._queues: dict[str, deque[Arrival]] = {}
         self._order: deque[str] = deque()  # sensors in order of arrival, under "lossless"
+        self._had: dict[str, float] = {}  # virtual times
+        self._now = 0.0  # virtual time of the sensor that was taken first at last
+        self._expected_ns: dict[str, float] = {}  # computing time of a frame
         self._changed, self._closed = Condition(), False
 
     def admits(self, arrival: Arrival) -> bool:
@@ -100,6 +112,8 @@ class Intake:
                 self.dropped[sensor, "unanswered"] += 1
                 return
             queue = self._queues.setdefault(sensor, deque())
+            if not queue:
+                self._had[sensor] = max(self._had.get(sensor, 0.0), self._now)
             if self._policy == "live" and len(queue) >= self._depth:
                 self.dropped[sensor, "overrun"] += len(queue)
                 self.waiting -= len(queue)
@@ -111,17 +125,44 @@ class Intake:
             self._changed.notify_all()
 
     def take(self) -> list[Arrival]:
-        """Wait for frames: under "live" the oldest of each sensor that has any, under "lossless" the oldest of all.
+        """Wait for frames: under "lossless" the oldest of all; under "live" the oldest of each sensor that has any, those
+        first that have had the fewest, and no more of them than BATCH_NS are expected to do for.
 
         Returns an empty list once the queue is closed and empty.
         """
         with self._changed:
             while not self.waiting and not self._closed:
                 self._changed.wait()
-            sensors = [self._order.popleft()] if self._order else [s for s, queue in self._queues.items() if queue]
+            sensors = [self._order.popleft()] if self._order else self._next_sensors()
             taken = [self._queues[sensor].popleft() for sensor in sensors]
             self.waiting -= len(taken)
             self._changed.notify_all()
+        return taken
+
+    def charge(self, spent_ns: Mapping[str, int]) -> None:
+        """Note the computing time that the last frame of each sensor took."""
+        with self._changed:
+            for sensor, spent in spent_ns.items():
+                expected = self._expected_ns.get(sensor, spent)
+                self._expected_ns[sensor] = MEMORY * expected + (1 - MEMORY) * spent
+            usual = sorted(self._expected_ns.values())
+            limit = TOLERATED * usual[(len(usual) - 1) // 2] if usual else 0.0
+            for sensor in spent_ns:
+                frames = max(self._expected_ns[sensor] / limit, 1.0) if limit else 1.0
+                self._had[sensor] = self._had.get(sensor, self._now) + frames
+
+    def _next_sensors(self) -> list[str]:
+        """The sensors whose frames are taken next; the caller holds the lock."""
+        waiting = sorted((s for s, queue in self._queues.items() if queue), key=lambda s: self._had[s])
+        if not waiting:
+            return []
+        self._now = max(self._now, self._had[waiting[0]])
+        taken, expected = waiting[:1], self._expected_ns.get(waiting[0], 0.0)
+        for sensor in waiting[1:]:
+            expected += self._expected_ns.get(sensor, 0.0)
+            if expected > BATCH_NS:
+                break
+            taken.append(sensor)
         return taken
 
     def forget(self, silent_ns: int) -> list[str]:
@@ -131,7 +172,8 @@ class Intake:
             silent = [s for s, seen in self.seen.items() if now - seen > silent_ns and not self._queues.get(s)]
             for sensor in silent:
                 del self.seen[sensor]
-                self._queues.pop(sensor, None)
+                for known in (self._queues, self._had, self._expected_ns):
+                    known.pop(sensor, None)
                 merge_into_others(self.dropped, sensor)
         return silent
 

@@ -43,6 +43,10 @@ class Processor(Protocol):
     events: Counter[tuple[str, str]]  # frame events by (sensor, name)
 
     @property
+    def spent_ns(self) -> Mapping[str, int]:
+        """The computing time that the last step took for each sensor, ns."""
+
+    @property
     def alarm(self) -> str:
         """What has failed and what replaces it, "" if nothing has failed."""
 
@@ -68,6 +72,7 @@ class SequenceMonitor:
 
     alarm = ""
     psf_watches: Mapping[str, PsfWatch] = {}
+    spent_ns: Mapping[str, int] = {}
 
     def __init__(self) -> None:
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
@@ -323,6 +328,7 @@ class Runner:
                 for result in self._pipeline.step([arrival.frame for arrival in arrivals]):
                     self._publish(result)
                 self.clocks.add("compute", time.monotonic_ns() - now)
+                self._intake.charge(self._pipeline.spent_ns)
                 if time.monotonic() - last_forget > FORGET_EVERY_S:
                     self._forget_silent_sensors()
                     last_forget = time.monotonic()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from irst_stream.system.latency import Summary
+from irst_stream.system.latency import Clocks, Summary
 
-__all__ = ["SensorStatus", "SinkStatus", "Status"]
+__all__ = ["Observed", "SensorStatus", "SinkStatus", "Status"]
 
 # Reasons why a frame has no result; all other reasons in Status.dropped are mere events.
-UNUSED_REASONS = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small", "mask")
+UNUSED_REASONS = ("missing", "overrun", "sensors", "unanswered", "late", "duplicate", "small", "mask", "worker")
 
 
 class SensorStatus(NamedTuple):
@@ -59,6 +59,7 @@ class Status:
     stages: dict[str, Summary]
     waiting: int
     alarm: str = ""  # what failed in the computation and what replaces it, "" if nothing failed
+    faults: tuple[str, ...] = ()  # what else is wrong at present, one line each
 
     @property
     def frames(self) -> int:
@@ -74,3 +75,18 @@ class Status:
     def events(self) -> dict[str, int]:
         """Other frame events, by name."""
         return {reason: count for reason, count in self.dropped.items() if reason not in UNUSED_REASONS}
+
+
+class Observed(Protocol):
+    """What metrics, health and the page are asked of: a live.runner.Runner, or a fleet of them."""
+
+    @property
+    def clocks(self) -> Clocks:
+        """Latencies by stage."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the computation has started and has not ended."""
+
+    def status(self) -> Status:
+        """Count everything done so far; thread-safe."""

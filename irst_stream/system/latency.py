@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["PERCENTILES", "Clocks", "Histogram", "Summary"]
+__all__ = ["PERCENTILES", "Clocks", "Durations", "Histogram", "Summary"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 SHORTEST_NS, LONGEST_NS = 1e3, 1e12  # 1 us, about 17 minutes
@@ -28,6 +28,14 @@ class Summary(NamedTuple):
     total: float
 
 
+class Durations(NamedTuple):
+    """A histogram as it travels: its counts by bucket without the empty ones, its longest duration and its sum, ns."""
+
+    counts: dict[int, int]
+    longest_ns: int
+    total_ns: int
+
+
 class Histogram:
     """A histogram of durations. One thread adds to it; any thread may read it."""
 
@@ -41,6 +49,19 @@ class Histogram:
         self.buckets[min(bucket, BUCKETS - 1)] += 1
         self.longest_ns = max(self.longest_ns, duration_ns)
         self.total_ns += max(duration_ns, 0)
+
+    def durations(self) -> Durations:
+        """Return what `merge` takes."""
+        buckets = np.array(self.buckets)
+        filled = np.flatnonzero(buckets)
+        return Durations(dict(zip(filled.tolist(), buckets[filled].tolist(), strict=True)), self.longest_ns, self.total_ns)
+
+    def merge(self, other: Durations) -> None:
+        """Add all durations of another histogram."""
+        for bucket, count in other.counts.items():
+            self.buckets[bucket] += count
+        self.longest_ns = max(self.longest_ns, other.longest_ns)
+        self.total_ns += other.total_ns
 
     def summary(self) -> Summary:
         """Return the statistics of all durations; all 0 for no durations."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, get_args
@@ -13,9 +14,9 @@ from irst_stream.errors import UsageError
 from irst_stream.live.http_server import Answer, Handler, Request
 from irst_stream.version import __version__
 from irst_stream.web.background import LowPriority
-from irst_stream.web.views import Feed, Picture, encode_view
+from irst_stream.web.views import Feed, Picture, Sensor, encode_view
 
-__all__ = ["PAGE_FILES", "page_handlers"]
+__all__ = ["PAGE_FILES", "about_answer", "feed_handlers", "file_handlers", "json_answer"]
 
 FOLDER = Path(__file__).parent / "page"
 KINDS = {
@@ -34,28 +35,36 @@ PAGE_FILES["/"] = PAGE_FILES.pop("/index.html")
 """The page's own files by their path. They hold nothing of the pipeline and are served without the token."""
 
 
-def page_handlers(feed: Feed, frames_per_s: float) -> dict[str, Handler]:
-    """All handlers of the page. frames_per_s: most frames a second encoded of a sensor, for all pages together."""
+def file_handlers() -> dict[str, Handler]:
+    """What serves the page's own files."""
+    return {where: _file(path) for where, path in PAGE_FILES.items()}
+
+
+def about_answer(kind: str, title: str, frames_per_s: float, sensors: Sequence[Sensor]) -> Answer:
+    """What the page asks first."""
+    facts = {"kind": kind, "title": title, "version": __version__, "frames_per_s": frames_per_s}
+    return json_answer(facts | {"sensors": [sensor._asdict() for sensor in sensors]})
+
+
+def feed_handlers(feed: Feed, frames_per_s: float) -> dict[str, Handler]:
+    """What answers the page's requests. frames_per_s: most frames a second encoded of a sensor, for all pages together."""
     frames = _FrameAnswers(feed, 1 / frames_per_s)
 
     def about(_: Request) -> Answer:
-        sensors = [sensor._asdict() for sensor in feed.sensors()]
-        facts = {"kind": feed.kind, "title": feed.title, "version": __version__, "frames_per_s": frames_per_s}
-        return _json(facts | {"sensors": sensors})
+        return about_answer(feed.kind, feed.title, frames_per_s, feed.sensors())
 
     def status(request: Request) -> Answer:
         query = request.query
         numbers = _whole(query, "series_after", -1), _whole(query, "log_after", 0)
         sensors = [sensor._asdict() for sensor in feed.sensors()]
-        return _json(feed.status(query.get("sensor", ""), *numbers) | {"sensors": sensors})
+        return json_answer(feed.status(query.get("sensor", ""), *numbers) | {"sensors": sensors})
 
-    api: dict[str, Handler] = {
+    return {
         "/api/about": about,
         "/api/status": status,
         "/api/next": lambda request: frames.next(request.query),
         "/api/frame": lambda request: frames.at(request.query),
     }
-    return api | {where: _file(path) for where, path in PAGE_FILES.items()}
 
 
 def _file(path: Path) -> Handler:
@@ -142,5 +151,6 @@ def _whole(query: dict[str, str], name: str, default: int) -> int:
     raise UsageError(f"{name}: expected a whole number, got {text[:40]!r}")
 
 
-def _json(value: Any) -> Answer:
+def json_answer(value: Any) -> Answer:
+    """A value as JSON."""
     return Answer(msgspec.json.encode(value) + b"\n", "application/json")

@@ -10,20 +10,23 @@ from pathlib import Path
 from irst_stream.config import ViewSettings
 from irst_stream.errors import UsageError
 from irst_stream.live.http_server import Handler, HttpServer
-from irst_stream.web.routes import PAGE_FILES, page_handlers
-from irst_stream.web.views import Feed
+from irst_stream.web.routes import PAGE_FILES, file_handlers
 
-__all__ = ["read_token", "serve_page"]
+__all__ = ["how_to_enter", "read_token", "serve_page"]
 
 MIN_TOKEN = 16  # characters
 MAX_TOKEN = 512
 
 
-def serve_page(feed: Feed, view: ViewSettings, more: Mapping[str, Handler] | None = None) -> HttpServer:
-    """Serve the page of a feed, and more handlers by their path, until closed."""
-    handlers = page_handlers(feed, view.frames_per_s) | dict(more or {})
+def serve_page(handlers: Mapping[str, Handler], view: ViewSettings) -> HttpServer:
+    """Serve the page until closed. handlers: of its requests by path, see routes.feed_handlers, and any others."""
     token = read_token(view.token_file)
-    return HttpServer("view", handlers, view.host, view.port, token=token, open_paths=PAGE_FILES)
+    return HttpServer("view", file_handlers() | dict(handlers), view.host, view.port, token=token, open_paths=PAGE_FILES)
+
+
+def how_to_enter(view: ViewSettings) -> str:
+    """What a line that names the page's address adds where a token is asked for."""
+    return f", which asks for the token in {view.token_file}" if view.token_file else ""
 
 
 def read_token(path: str) -> str:

@@ -25,7 +25,7 @@ class EchoPipeline:
         self.clocks, self.events, self.gate = Clocks(), Counter(), threading.Event()
         self.seen, self.forgotten, self.fails_at, self.steps = [], [], fails_at, []
         self.gate.set()
-        self.alarm, self.psf_watches = "", {}
+        self.alarm, self.psf_watches, self.spent_ns = "", {}, {}
 
     def step(self, frames):
         assert self.gate.wait(20)
@@ -438,3 +438,66 @@ def test_frames_over_a_socket_reach_a_sink():
     sink = ListSink()
     Runner(EchoPipeline(), {"again": ListSource(taken.frames)}, {"out": sink}, "lossless").run()
     assert indices(sink) == list(range(5))
+
+
+def served(costs_ms, rates_hz, seconds, depth=16):
+    """The share of each sensor's frames that is taken in simulated time, where one thread computes all.
+
+    costs_ms: computing time of a frame; rates_hz: frames/s; both by sensor.
+    """
+    intake, now_ns, taken = Intake("live", depth, most_sensors=len(rates_hz)), 0, Counter()
+    due = sorted((round(k * 1e9 / rate), name) for name, rate in rates_hz.items() for k in range(int(rate * seconds)))
+    while due:
+        while due and due[0][0] <= now_ns:
+            intake.put(Arrival(small_frame(0, due.pop(0)[1]), 0, 0))
+        if not intake.waiting:
+            now_ns = due[0][0]
+            continue
+        names = [arrival.frame.stamp.sensor for arrival in intake.take()]
+        taken.update(names)
+        now_ns += sum(costs_ms[name] * 1_000_000 for name in names)
+        intake.charge({name: costs_ms[name] * 1_000_000 for name in names})
+    return {name: taken[name] / int(rate * seconds) for name, rate in rates_hz.items()}
+
+
+PATCH_FEEDS = {f"patch-{k}": 20 for k in range(20)}
+
+
+def test_a_slow_sensor_takes_no_time_that_others_need():
+    costs = dict.fromkeys(PATCH_FEEDS, 1) | {"slow": 200}
+    shares = served(costs, PATCH_FEEDS | {"slow": 25}, 10)
+    assert min(shares[name] for name in PATCH_FEEDS) > 0.97, "but for those that wait at the end"
+    assert 0.08 < shares["slow"] < 0.13, "what is left: 0.6 of a core for 5 cores' worth"
+
+
+def test_a_flooding_sensor_takes_no_time_that_others_need():
+    costs = dict.fromkeys(PATCH_FEEDS, 1) | {"flood": 1}
+    shares = served(costs, PATCH_FEEDS | {"flood": 2000}, 5)
+    assert min(shares[name] for name in PATCH_FEEDS) > 0.97, "but for those that wait at the end"
+    assert shares["flood"] == pytest.approx(0.6 / 2.0, abs=0.02)
+
+
+def test_sensors_that_all_want_too_much_get_as_many_frames_each():
+    rates = {"a": 100, "b": 100, "c": 50}
+    shares = served({"a": 10, "b": 10, "c": 40}, rates, 10)
+    assert [shares[name] * rate for name, rate in rates.items()] == pytest.approx([1000 / 60] * 3, rel=0.1)
+    shares = served({"a": 10, "b": 10, "c": 160}, rates, 10)
+    a, b, c = (shares[name] * rate for name, rate in rates.items())
+    assert (a, b) == (pytest.approx(2 * c, rel=0.15), pytest.approx(2 * c, rel=0.15)), "16 times as slow, tolerated 8"
+
+
+def test_who_was_silent_has_saved_nothing_up():
+    intake = Intake("live", 16, most_sensors=2)
+    for k in range(10):
+        intake.put(Arrival(small_frame(k, "busy"), 0, 0))
+        intake.take()
+        intake.charge({"busy": 10**8})
+    for k in range(10):
+        for name in ("busy", "late"):
+            intake.put(Arrival(small_frame(k, name), 0, 0))
+    order = []
+    while intake.waiting:
+        names = [arrival.frame.stamp.sensor for arrival in intake.take()]
+        order += names
+        intake.charge(dict.fromkeys(names, 10**8))
+    assert max(abs(order[:k].count("busy") - order[:k].count("late")) for k in range(1, 21)) <= 2

@@ -27,7 +27,7 @@ from irst_stream.live.http_server import Request
 from irst_stream.web.background import NICENESS, LowPriority
 from irst_stream.web.history import RECORD_BYTES, History
 from irst_stream.web.playback import FileFrames, Playback, RecordedFrames, Results
-from irst_stream.web.routes import page_handlers
+from irst_stream.web.routes import feed_handlers
 from irst_stream.web.serve import read_token
 from irst_stream.web.views import View, encode_view
 
@@ -161,7 +161,7 @@ def test_encoding_is_shared_and_paced():
     scene = LiveScene()
     scene.server.close()
     scene.history, scene.feed._history = history, history
-    handler = page_handlers(scene.feed, 20.0)["/api/next"]
+    handler = feed_handlers(scene.feed, 20.0)["/api/next"]
     filled(history, range(2))
     stop, seen = threading.Event(), [set() for _ in range(20)]
 
@@ -361,7 +361,7 @@ def test_frames_by_position_are_paced_too():
     """However many clients hammer: three for each new frame that may be shown."""
     with live_scene() as scene:
         scene.push(range(5))
-        handler = page_handlers(scene.feed, 10.0)["/api/frame"]
+        handler = feed_handlers(scene.feed, 10.0)["/api/frame"]
         answered, stop = [], threading.Event()
 
         def client():

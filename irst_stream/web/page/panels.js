@@ -198,6 +198,10 @@ export function showCounts(place, status, rates) {
       [...Object.entries(status.unused), ...Object.entries(status.events), ...Object.entries(status.rejected)]
         .filter(([, count]) => count)),
   ];
+  if (status.workers) {
+    tables.unshift(table(["worker", "where", "state", "cores", "sensors"],
+      status.workers.map((w) => [w.name, w.where, w.state, number(w.load, 2), w.sensors.join(" ")])));
+  }
   place.replaceChildren(...tables.filter(Boolean));
 }
 
