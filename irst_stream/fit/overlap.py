@@ -23,7 +23,7 @@ from irst_stream.types import Floats, Ints
 __all__ = ["FitGroups", "Patches", "fit_alternately"]
 
 Flags = NDArray[np.bool_]
-REFIT_CHANGE = 1.0  # of the noise: a larger change of the others' light has a group fitted again
+REFIT_CHANGE = 1.0  # of a pixel's error, by noise and PSF: a larger change of the others' light has a group fitted again
 MAX_PASSES = 3  # fits of a group in one window
 
 # Fits the groups of these rows, each by itself.
@@ -31,14 +31,14 @@ FitGroups: TypeAlias = Callable[[Ints, Patches, WarmStart], tuple[list[RegionTar
 
 
 def fit_alternately(
-    fit: FitGroups, patches: Patches, groups: WarmGroups, overlaps: Flags, field: PsfField
+    fit: FitGroups, patches: Patches, groups: WarmGroups, overlaps: Flags, field: PsfField, model_error: float
 ) -> tuple[list[RegionTargets], WarmStart]:
     """Fit N groups of which some overlap; return their targets and warm start.
 
     fit: fits groups that do not overlap; overlaps (N, N): which groups' patches share pixels; field: the
-    sensor's PSF.
+    sensor's PSF; model_error: what it leaves unexplained, a share of the peak.
     """
-    alternating = _AlternatingFit(patches, groups, overlaps, field)
+    alternating = _AlternatingFit(patches, groups, overlaps, field, model_error)
     batches = list(_batches(overlaps, np.argsort(groups.warm_start.best > 0, kind="stable")))
     for _ in range(MAX_PASSES):
         fitted = [alternating.fit_stale(fit, rows) for rows in batches]
@@ -59,12 +59,12 @@ def _batches(overlaps: Flags, order: Ints) -> Iterator[Ints]:
 class _AlternatingFit:
     """The state of an alternating fit: targets, warm starts, and the light subtracted in each group's last fit."""
 
-    def __init__(self, patches: Patches, groups: WarmGroups, overlaps: Flags, field: PsfField) -> None:
+    def __init__(self, patches: Patches, groups: WarmGroups, overlaps: Flags, field: PsfField, model_error: float) -> None:
         self.found, self.warm_start = [NO_TARGETS] * len(overlaps), groups.warm_start.of(np.arange(len(overlaps)))
         self._patches, self._corners = patches, groups.corner
         self._overlaps, self._field, self._shape = overlaps, field, (patches.images.shape[2], patches.images.shape[3])
         self._subtracted = np.full(patches.images.shape, np.inf)  # the others' light in each group's last fit
-        self._fitted = np.zeros(len(overlaps), np.bool_)
+        self._fitted, self._model_error = np.zeros(len(overlaps), np.bool_), model_error
         self._odds = groups.warm_start.odds  # every fit starts from these, so that a window counts once
         self._without_start: Flags = np.asarray(groups.warm_start.best == 0)
 
@@ -72,7 +72,9 @@ class _AlternatingFit:
         """Fit the groups among rows that are new or whose neighbours' light has changed; return whether any was."""
         light = np.stack([self._others_light(k) for k in rows])
         changed = np.abs(light - self._subtracted[rows]).max(axis=(1, 2, 3))
-        stale = np.flatnonzero(changed > REFIT_CHANGE * np.nan_to_num(self._patches.noise[rows], nan=0.0))
+        noise = np.nan_to_num(self._patches.noise[rows], nan=0.0)
+        error = np.hypot(noise, self._model_error * light.max(axis=(1, 2, 3)))
+        stale = np.flatnonzero(changed > REFIT_CHANGE * error)
         rows, light = rows[stale], light[stale]
         if not len(rows):
             return False

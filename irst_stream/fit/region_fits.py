@@ -109,7 +109,7 @@ class RegionFits:
         overlaps = overlapping(groups.corner, window.patches.shape[:1:-1])
         if not overlaps.any():
             return fit(np.arange(len(overlaps)), patches, groups.warm_start)
-        return fit_alternately(fit, patches, groups, overlaps, self._fitter.field)
+        return fit_alternately(fit, patches, groups, overlaps, self._fitter.field, self._fitter.settings.model_error)
 
 
 def _shift(window: Window, corners: Floats, passed: int) -> Floats:

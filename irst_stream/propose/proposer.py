@@ -385,11 +385,12 @@ def warm_up() -> None:
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
         Proposer(ProposeSettings(min_contrast=20.0, average=1), pixels.shape).prepare(pixels)
-        proposer = Proposer(ProposeSettings(), pixels.shape)
-        prepared = proposer.prepare(pixels)
+        for clutter_frames in (8, 0):
+            proposer = Proposer(ProposeSettings(clutter_frames=clutter_frames), pixels.shape)
+            prepared = proposer.prepare(pixels)
+            for neighbours in (0, 2, 4):
+                found = proposer.propose(prepared, neighbours * [prepared])
         background_free_matched_filter(gaussian(0.5, 2.0, 45.0), 7, 0).fill(pixels.astype(np.float32), proposer._response)
-        for neighbours in (0, 2, 4):
-            found = proposer.propose(prepared, neighbours * [prepared])
         corners = region_corners(found.centres, pixels.shape)
         cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners, found.background)
 
