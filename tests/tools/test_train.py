@@ -65,10 +65,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not(here, monkeypa
         return step(*arguments)
 
     monkeypatch.setattr(train, "whole_loss", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(monkeypatch, "tiny.toml")
+    assert run(monkeypatch, "tiny.toml") == 130
     monkeypatch.setattr(train, "whole_loss", step)
-    capsys.readouterr()
+    expected = "train: interrupted; the same command goes on from out/train/stopped"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
     assert run(monkeypatch, "tiny.toml") == 0
     assert "going on with unfold after step 2" in capsys.readouterr().out
     stopped = read_engine(here / "out/train/stopped/engine")
