@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, cast
 
+import cv2
+
 from irst_stream.archive.job import Job, Outcome, Step
 from irst_stream.archive.worker import Worker
 from irst_stream.cluster.ray_cluster import cluster_resources, connected
@@ -147,6 +149,7 @@ def _serve(pipe: Connection, job: Job) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    cv2.setNumThreads(1)  # a core for each worker
     worker = Worker(job)
     while True:
         try:
@@ -267,6 +270,7 @@ class _RayWorker:
     """The worker in an actor."""
 
     def __init__(self, job: Job) -> None:
+        cv2.setNumThreads(1)  # a CPU of the cluster for each worker
         self._worker = Worker(job)
 
     def greet(self) -> str:
