@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from irst_stream import Detections, Frame, Stamp, Tracks
-from irst_stream.config import ViewSettings
+from irst_stream.http_settings import ViewSettings
 from irst_stream.live.log_lines import LogLines
 from irst_stream.live.runner import Runner, SequenceMonitor
 from irst_stream.web.history import History

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from irst_stream.config import ViewSettings
+from irst_stream.http_settings import ViewSettings
 from irst_stream.live.http_server import HttpServer
 from irst_stream.live.log_lines import LogLines
 from irst_stream.live.runner import Runner

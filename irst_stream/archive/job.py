@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from irst_stream.config import Config, MetricsSettings, ViewSettings, files_of
+from irst_stream.config import Config, files_of
 from irst_stream.errors import FormatError
+from irst_stream.http_settings import MetricsSettings, ViewSettings
 from irst_stream.system.shipped import find_engine
 from irst_stream.version import __version__
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from irst_stream.commands.console import pluralise, positive_float, show_log
 from irst_stream.commands.view import STOP_S, raise_losses, run_with_view
-from irst_stream.config import MetricsSettings, ViewSettings
 from irst_stream.errors import IrstError, LossError
 from irst_stream.fleet.page import fleet_handlers, observer_handlers
 from irst_stream.fleet.places import Place
 from irst_stream.fleet.settings import Fleet, read_fleet
 from irst_stream.fleet.supervisor import Supervisor
+from irst_stream.http_settings import MetricsSettings, ViewSettings
 from irst_stream.live.http_server import HttpServer
 from irst_stream.live.log_lines import LogLines
 from irst_stream.web.serve import how_to_enter, serve_page

@@ -11,8 +11,8 @@ from typing import Any
 
 from irst_stream.commands.console import pluralise, print_line, show_log, tcp_port
 from irst_stream.commands.sources import add_source_options, open_input
-from irst_stream.config import ViewSettings
 from irst_stream.errors import UsageError
+from irst_stream.http_settings import ViewSettings
 from irst_stream.io import jsonl
 from irst_stream.io.csv_results import csv_kind, read_csv
 from irst_stream.io.files import FileSource

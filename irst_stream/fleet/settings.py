@@ -10,8 +10,9 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from irst_stream.config import Config, MetricsSettings, ViewSettings, address_faults, config_of
+from irst_stream.config import Config, config_of
 from irst_stream.errors import FormatError, IrstError
+from irst_stream.http_settings import MetricsSettings, ViewSettings, address_faults
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings
 from irst_stream.io.zeromq.wire import SENSOR_NAME
 from irst_stream.settings import about, parse_toml, read_text, settings_of, to_toml

@@ -18,11 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from irst_stream.point_spread import PointSpread, gaussian
@@ -37,15 +36,16 @@ from irst_stream.propose.compiled import (
     find_outliers,
     is_dark_rim,
     light_centroids,
-    local_contrast,
     local_maxima,
     mean_light,
     peak_strengths,
     select_regions,
     subtract_background,
 )
+from irst_stream.propose.contrast import contrast_map
 from irst_stream.propose.filters import background_free_matched_filter
 from irst_stream.propose.mask import Excluded, either, excluded_pixels
+from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raised_threshold
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
@@ -61,11 +61,7 @@ NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre g
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
 PEAKS_PER_REGION, MIN_PEAKS = 4, 300  # of each filter and frame, where the settings leave their number open
-TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
 CONTRAST_PEAK_PX = 7  # side of the square in which a peak of contrast is the highest
-DARK_PERCENT, BRIGHT_PERCENT = 1.0, 99.9  # of the pixels: levels that are taken for the darkest and the brightest
-LEAST_LEVEL = 0.02  # of the range between: added to all levels, so that dark pixels' noise is no contrast
-TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,27 +80,6 @@ class Proposals:
     background: Floats
     left_out: int
     left_peaks: int
-
-
-class _FilterPeaks(NamedTuple):
-    """One filter's peaks, xy (K, 2) px and strength (K,), and the strengths (M,) of the dips beyond the threshold.
-
-    left_out: the number of peaks and dips that were not examined.
-    """
-
-    xy: Floats
-    strength: Floats
-    dips: Floats
-    left_out: int
-
-    def above(self, threshold: float, tracked_threshold: float, tracked: Floats) -> tuple[Floats, Floats]:
-        """Return the peaks above a threshold, and their strength in units of it.
-
-        tracked (M, 2) px: places of tracks, about which the lower tracked_threshold counts.
-        """
-        keep = self.strength > threshold
-        keep |= _is_near(self.xy, tracked) & (self.strength > tracked_threshold)
-        return self.xy[keep], self.strength[keep] / threshold
 
 
 class _NoiseMap(NamedTuple):
@@ -208,7 +183,7 @@ class Proposer:
         known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
         outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
         light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
-        contrast = self._contrast(pixels, light) if self.settings.min_contrast else None
+        contrast = contrast_map(pixels, light) if self.settings.min_contrast else None
         return PreparedFrame(light, background, noise, min_noise, self._place, contrast)
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
@@ -231,7 +206,7 @@ class Proposer:
             column, row = np.clip(np.rint(centres.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
             searched = ~self._excluded[row, column]
             centres, strength = centres[searched], strength[searched]
-        first = np.argsort(~_is_near(centres, self._tracked), kind="stable")
+        first = np.argsort(~is_near(centres, self._tracked), kind="stable")
         centres, strength, most = centres[first], strength[first], self.settings.most_regions
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
@@ -241,17 +216,17 @@ class Proposer:
 
     def _search_filtered(
         self, light: Float32Image, min_noise: float, share: Float32Image | None
-    ) -> tuple[list[_FilterPeaks], list[float]]:
+    ) -> tuple[list[FilterPeaks], list[float]]:
         """Search light (H, W) DN by the wide filter, and where there are clouds by the tight one too; with thresholds."""
         wide = self._search(light, 0, min_noise, share)
-        has_clouds = not self._knows_clutter and len(wide.dips) > _max_by_chance(self.settings.false_alarms)
+        has_clouds = not self._knows_clutter and len(wide.dips) > max_by_chance(self.settings.false_alarms)
         searches = [wide, self._search(light, 1, min_noise, share)] if has_clouds else [wide]
         allowed = self.settings.false_alarms / len(searches)
         return searches, [self._raised_threshold(found.dips, allowed) for found in searches]
 
     def _raised_threshold(self, dips: Floats, allowed: float) -> float:
         """Return the threshold for peaks; with static clutter learnt, the local noise says all that dips would."""
-        return self._threshold if self._knows_clutter else _raised_threshold(self._threshold, dips, allowed)
+        return self._threshold if self._knows_clutter else raised_threshold(self._threshold, dips, allowed)
 
     @property
     def _knows_clutter(self) -> bool:
@@ -293,19 +268,6 @@ class Proposer:
         """Return the flat indices, ascending, of the pixels that exceed limit times the noise, up or down."""
         return self._indices[: find_outliers(image, *noise, np.float32(limit), self._indices)].copy()
 
-    def _contrast(self, pixels: Pixels, light: Float32Image) -> Float32Image:
-        """Return the local contrast (H, W) of a frame in standard deviations, all 0 for one without contrast.
-
-        light (H, W) DN: of its pixels, NaN at bad ones, which count as dark.
-        """
-        levels = np.where(np.isnan(light), np.nan, pixels).astype(np.float32)
-        dark, bright = np.nan_to_num(np.nanpercentile(levels, (DARK_PERCENT, BRIGHT_PERCENT)))
-        least = max(LEAST_LEVEL * (bright - dark), MIN_NOISE)
-        image = np.nan_to_num(np.maximum(levels - np.float32(dark), 0)) + np.float32(least)
-        contrast = np.empty(self._shape, np.float32)
-        local_contrast(image, contrast)
-        return contrast / np.float32(max(float(contrast.std()), MIN_NOISE))
-
     def filter(self, light: Float32Image, number: int, response: Float32Image) -> None:
         """Fill response (H, W) with light (H, W) DN, filtered by the wide filter, number 0, or the tight one, 1."""
         self._filters[number].fill(light, response)
@@ -321,7 +283,7 @@ class Proposer:
         if self.clutter is not None:
             self.clutter = Clutter(self.settings.clutter_frames, self._shape)
 
-    def _search(self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None) -> _FilterPeaks:
+    def _search(self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None) -> FilterPeaks:
         """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
         response = self._response
         self.filter(light, number, response)
@@ -340,7 +302,7 @@ class Proposer:
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
         dips = strength[~rises & ~is_dark_rim(response, at)]
         xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
-        return _FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
+        return FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
 
     def _most_important(self, at: Ints, snrs: Float32Image) -> Ints:
         """Return the rows of at most most_peaks peaks, in their order: those near tracks first, then the largest.
@@ -350,10 +312,10 @@ class Proposer:
         most = self.settings.most_peaks or max(PEAKS_PER_REGION * self.settings.most_regions, MIN_PEAKS)
         if len(snrs) <= most:
             return np.arange(len(snrs))
-        important = np.where(_is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
+        important = np.where(is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
         return np.sort(np.argpartition(-important, most)[:most])
 
-    def _search_contrast(self, contrast: Float32Image) -> _FilterPeaks:
+    def _search_contrast(self, contrast: Float32Image) -> FilterPeaks:
         """Return the peaks of a frame's local contrast (H, W), their strength in units of the threshold."""
         contrast = contrast.copy()
         contrast.ravel()[self._excluded_at] = 0
@@ -362,7 +324,7 @@ class Proposer:
         used = self._most_important(at, contrast.ravel()[at])
         strength = contrast.ravel()[at[used]].astype(np.float64) / self.settings.min_contrast
         xy = _to_xy(at[used], self._shape[1]).astype(np.float64)
-        return _FilterPeaks(xy, strength, np.zeros(0), len(at) - len(used))
+        return FilterPeaks(xy, strength, np.zeros(0), len(at) - len(used))
 
     def _average(
         self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame]
@@ -396,28 +358,6 @@ def warm_up() -> None:
 
 
 COMPILED = CompiledPart("the search", cut_patches, warm_up)
-
-
-def _is_near(xy: NDArray[Any], tracked: Floats) -> NDArray[np.bool_]:
-    """Tell which places (K, 2) px are near those (M, 2) px of tracks."""
-    if not len(tracked) or not len(xy):
-        return np.zeros(len(xy), np.bool_)
-    return np.asarray(np.abs(xy[:, None] - tracked).max(axis=2).min(axis=1) < TRACKED_RADIUS_PX)
-
-
-def _raised_threshold(base: float, dips: Floats, allowed: float) -> float:
-    """Return the threshold for peaks: base, or a higher one where there are more dips than noise explains.
-
-    dips (M,): their strengths, taken to fall off exponentially above base; the higher threshold leaves `allowed` of them.
-    """
-    if len(dips) <= _max_by_chance(allowed):
-        return base
-    return float(base + TAIL_MARGIN * (dips - base).mean() * np.log(len(dips) / allowed))
-
-
-def _max_by_chance(expected: float) -> float:
-    """Return the largest count that chance explains where that many are expected: about two standard deviations above."""
-    return float(1 + expected + 2 * np.sqrt(expected))
 
 
 def _to_regions(light: Float32Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from irst_stream.config import ViewSettings
 from irst_stream.errors import UsageError
+from irst_stream.http_settings import ViewSettings
 from irst_stream.live.http_server import Handler, HttpServer
 from irst_stream.web.routes import PAGE_FILES, file_handlers
 

@@ -72,10 +72,11 @@ def test_a_straight_edge_has_no_contrast():
     assert contrast_of(image).max() == 0
 
 
-@pytest.mark.parametrize("value", [0, 7, 255])
+@pytest.mark.parametrize("value", [0, 7, 255, np.nan])
 def test_a_blank_image_gives_nothing(value):
     proposer = Proposer(SETTINGS, SHAPE)
-    assert len(proposer.propose(proposer.prepare(np.full(SHAPE, value, np.uint8))).centres) == 0
+    blank = np.full(SHAPE, value, np.float32 if np.isnan(value) else np.uint8)
+    assert len(proposer.propose(proposer.prepare(blank)).centres) == 0
 
 
 def test_bad_pixels_and_excluded_ones_are_no_targets():

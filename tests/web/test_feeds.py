@@ -16,8 +16,9 @@ from local_feeds import small_frame, until
 from page_scene import PERIOD_NS, LiveScene, live_scene, places, scene_frame, scene_results
 
 from irst_stream import Detections, Frame, Stamp, Truth, UsageError
-from irst_stream.config import ViewSettings, read_config
+from irst_stream.config import read_config
 from irst_stream.errors import FormatError
+from irst_stream.http_settings import ViewSettings
 from irst_stream.io.files import open_source
 from irst_stream.io.media.raw import write_raw
 from irst_stream.io.recording.random_access import RandomAccess
