@@ -80,7 +80,7 @@ class Clutter:
         self._frames = np.full(shape, self.map.frames, np.float32)  # seen of each place
         self._rates = np.empty(shape, np.float32)
         self._held: list[tuple[slice, slice]] = []
-        self._place = 0, 0
+        self._place: tuple[int, int] | None = None  # of the last frame
 
     @property
     def is_learnt(self) -> bool:
@@ -100,12 +100,15 @@ class Clutter:
         ]
 
     def follow(self, place: tuple[int, int]) -> None:
-        """Move the maps to where the scene is in the next frame: x, y px, of any still object."""
-        x, y = place[0] - self._place[0], place[1] - self._place[1]
+        """Move the maps to where the scene is in the next frame: x, y px, of any still object.
+
+        The first frame sees what a map that was given shows, wherever its pose counts from.
+        """
+        x, y = (0, 0) if self._place is None else (place[0] - self._place[0], place[1] - self._place[1])
+        self._place = place
         if x or y:
             self.map.move(x, y)
             move_image(self._frames, x, y, edge=False)
-            self._place = place
 
     def subtract(self, light: Float32Image) -> None:
         """Subtract the clutter from a frame's light (H, W) DN, in place."""

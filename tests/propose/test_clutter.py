@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from irst_stream.optics import render
+from irst_stream.propose.clutter import Clutter, ClutterMap
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 
@@ -87,3 +88,17 @@ def test_clutter_is_not_learnt_while_nobody_knows_where_the_platform_looks():
     for _ in range(3):
         proposer.prepare(counted(sky(np.random.default_rng(17)) + 3), None)
     assert not proposer.clutter.map.mean.any()
+
+
+def test_a_known_map_holds_at_the_first_frame_wherever_its_pose_counts_from():
+    rng = np.random.default_rng(3)
+    known = ClutterMap.empty((40, 50))
+    known.mean[:] = rng.normal(0, 20, (40, 50))
+    for place in ((0, 0), (400, -30)):
+        clutter = Clutter(8, (40, 50), known)
+        clutter.follow(place)
+        light = known.mean.copy()
+        clutter.subtract(light)
+        assert np.abs(light).max() < 1e-3
+        clutter.follow((place[0] + 2, place[1] + 1))
+        np.testing.assert_allclose(clutter.map.mean[1:, 2:], known.mean[:-1, :-2])
