@@ -1,9 +1,6 @@
 """The fit of the imaging model: derivatives, recovered targets, consistency of covariances, unusual inputs."""
 
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -310,23 +307,6 @@ def test_a_hint_helps_where_the_fits_own_starts_miss():
     assert far[0] < 0.1
     assert far[0] <= far[1] + 1e-3
     assert far[2] <= far[1] + 1e-3, "a wrong hint does no harm"
-
-
-def test_compiling_and_loading_processes_give_the_same_bytes(tmp_path):
-    code = (
-        "import numpy as np; from irst_stream.optics import render;"
-        "from irst_stream.fit.fitter import Fitter, FitSettings;"
-        "xy = np.random.default_rng(1).uniform(4, 6, (20, 1, 3, 2)) + np.zeros((1, 5, 1, 1));"
-        "images = render(xy, np.full((20, 5, 3), 235.0));"
-        "images += np.random.default_rng(2).standard_normal(images.shape);"
-        "fit, times = Fitter(FitSettings()), np.arange(5.0) - 2;"
-        "print([fit(i, times).cov.tobytes().hex() for i in images])"
-    )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    run = [sys.executable, "-c", code]
-    first, second = (subprocess.run(run, capture_output=True, env=environment, check=True).stdout for _ in range(2))
-    assert first == second
-    assert len(first) > 1000
 
 
 @pytest.mark.parametrize("light", [0.0, 40.0])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import detections, same, tracks
 
@@ -35,6 +35,7 @@ def symmetric(record):
 def test_records_round_trip_without_loss(kind, tmp_path):
     path = tmp_path / "a.csv"
 
+    @settings(max_examples=30)  # each writes and reads a file
     @given(st.lists(STRATEGIES[kind].filter(stored).map(symmetric), max_size=3, unique_by=key))
     def check(records):
         assert write_csv(path, records, kind) == sum(max(len(record), 1) for record in records)

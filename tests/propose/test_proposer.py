@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -341,3 +344,19 @@ def test_settings_out_of_range_are_refused(name, value):
 def _propose(frame, settings=QUIET):
     proposer = Proposer(settings, frame.shape)
     return proposer.propose(proposer.prepare(frame))
+
+
+def test_compiling_and_loading_processes_give_the_same_bytes(tmp_path):
+    code = (
+        "import numpy as np; from irst_stream.propose.proposer import Proposer;"
+        "from irst_stream.propose.settings import ProposeSettings;"
+        "pixels = np.random.default_rng(1).normal(1000, 9, (200, 240)).astype(np.float32);"
+        "proposer = Proposer(ProposeSettings(false_alarms=50.0), pixels.shape);"
+        "found = proposer.propose(proposer.prepare(pixels));"
+        "print(found.centres.tobytes().hex(), found.noise.tobytes().hex())"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = [sys.executable, "-c", code]
+    first, second = (subprocess.run(run, capture_output=True, env=environment, check=True).stdout for _ in range(2))
+    assert first == second
+    assert len(first) > 1000
