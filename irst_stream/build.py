@@ -141,7 +141,7 @@ def build_pipeline(
         network = _network(config, engine)
     warm_up_search()
     warm_up_conditioning()
-    psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px)
+    psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px) if config.propose.psf_shaped else None
     new_front_end = front_end_maker(config)
     if tracks:
         warm_up_tracker()

@@ -73,7 +73,8 @@ def _title(name: str, row: Row | None = None) -> str:
 
 
 def _barely_trained(row: Row) -> bool:
-    return bool(row.get("frames", FEWEST_FRAMES) < FEWEST_FRAMES)
+    """Tell whether a row saw too few frames; one that goes on from another row is judged by that one."""
+    return bool(row.get("frames", FEWEST_FRAMES) < FEWEST_FRAMES and not row["settings"]["start"])
 
 
 def _at_cells(name: str, row: Row) -> list[str]:

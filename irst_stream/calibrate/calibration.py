@@ -20,7 +20,7 @@ from irst_stream.calibrate.scene import (
     search_frames,
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
-from irst_stream.point_spread import PointSpread
+from irst_stream.point_spread import PointSpread, gaussian
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
@@ -126,9 +126,9 @@ def calibrate(
     spots = find_spots(search_frames(stack, settings, clutter, excluded, path), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
-    shaped = None if psf is None else filter_psf(psf)
+    shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
-        settings = replace(settings, sigma_px=round(shaped.sigma, 3))
+        settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
     clutter = learn_clutter_map(stack[chosen], settings, excluded, shaped) if staring else None
     bright = search_frames(stack, settings, clutter, excluded, path, shaped)
     dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped)
@@ -153,8 +153,13 @@ def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:
     return stack[first : first + count]
 
 
-def filter_psf(psf: PsfFigures) -> PointSpread:
-    """Return the PSF of the matched filter: the sensor's, of a width that the filter has room for."""
+def filter_psf(psf: PsfFigures, *, smeared: bool) -> PointSpread:
+    """Return the PSF of the matched filter: the sensor's, of a width that the filter has room for.
+
+    smeared: by a codec, which draws spots out along their motion: then round, as wide as the spots are across.
+    """
+    if smeared:
+        return gaussian(round(float(np.clip(psf.psf.sigma_y, MIN_FILTER_PX, MAX_FILTER_PX)), 3))
     return psf.psf.with_width(float(np.clip(psf.psf.sigma, MIN_FILTER_PX, MAX_FILTER_PX)))
 
 

@@ -57,9 +57,9 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step 
     shapes = np.array([image.shape for image in images])
     shape = int(np.median(shapes[:, 0])), int(np.median(shapes[:, 1]))
     psf = measure_psf(spots, shape, one_field=bool((shapes == shapes[0]).all()))
-    shaped = None if psf is None else filter_psf(psf)
+    shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
-        settings = replace(settings, sigma_px=round(shaped.sigma, 3))
+        settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
     step("false alarms")
     dark = _search([inverted(image) for image in images], settings, shaped)
     bright = _search(images, settings, shaped)

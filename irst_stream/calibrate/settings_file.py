@@ -224,6 +224,8 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
         yield f'mask = "{tables.mask}"  # black is not searched: {c.graphics.share:.1%} of the frame'
         yield from (f"#   {graphic}" for graphic in c.graphics.found)
     yield f"sigma_px = {p.sigma_px}  # of the matched filter"
+    if not p.psf_shaped:
+        yield "psf_shaped = false  # a round filter: a codec has drawn the spots out"
     yield f"min_snr = {p.min_snr:g}  # {_threshold_words(c)}"
     yield f"false_alarms = {p.false_alarms:g}"
     if p.min_contrast:

@@ -22,6 +22,10 @@ class ProposeSettings:
         float,
         about("Width of the matched filter: standard deviation of the PSF, px. Its shape is that of the PSF in [fit]."),
     ] = SIGMA
+    psf_shaped: Annotated[
+        bool,
+        about("Filters have the shape of the PSF in [fit]; false: they are round, for frames that a codec has smeared."),
+    ] = True
     false_alarms: Annotated[
         float, about("False regions per frame that noise alone may raise. Smaller values miss fainter targets.")
     ] = 0.5
