@@ -4,6 +4,7 @@ import json
 
 import leaderboard
 import leaderboard_page
+import numpy as np
 import pytest
 
 from irst_stream.commands.comparison import Figures
@@ -13,7 +14,7 @@ from irst_stream.learn.published import published
 
 KEPT = json.loads(leaderboard_page.DATA.read_text("utf-8"))
 TRAINED = {name: row for name, row in KEPT["rows"].items() if row["trained"]}
-ABOVE_CEILING = 5.0  # %: maps of real amplitudes rank a little better than labels; a method far above would be an error
+MARGIN = 0.5  # %: of the draws
 
 
 def test_every_method_has_a_row():
@@ -39,12 +40,21 @@ def test_a_row_is_what_its_weights_give(name):
     assert figures.count == pytest.approx(kept["count"], abs=0.3)
 
 
-def test_no_method_is_far_above_the_ceiling_of_its_readout():
-    for world in ("seqcsist", "csist100k"):
-        ceiling = KEPT["rows"]["labels"]["worlds"][world]["cells"]["cso_map"]
-        for name, row in TRAINED.items():
+def ceiling():
+    """CSO-mAP, %, of targets anywhere in their cells, read at cell centres, if scores ranked them by how near they are."""
+    half = 0.5 / 3  # px, of a cell's side
+    places = np.linspace(-half, half, 401)
+    away = np.hypot(*np.meshgrid(places, places))
+    return 100 * np.mean([(away < limit).mean() for limit in (0.05, 0.10, 0.15, 0.20, 0.25)])
+
+
+def test_no_method_is_above_the_ceiling_of_its_readout():
+    """Perfect labels all have the same score, so maps that rank targets by nearness lie above them."""
+    assert ceiling() == pytest.approx(58.7, abs=0.1)
+    for row in TRAINED.values():
+        for world in ("seqcsist", "csist100k"):
             if cells := row["worlds"][world]["cells"]:
-                assert cells["cso_map"] < ceiling + ABOVE_CEILING, name
+                assert cells["cso_map"] < ceiling() + MARGIN
 
 
 def test_every_trained_row_says_how_it_came_about():
