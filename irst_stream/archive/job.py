@@ -21,16 +21,18 @@ __all__ = ["Job", "Outcome", "Step", "Summary", "config_digest", "lead_in_frames
 SEARCH_LEAD = 200  # frames until the search of full frames knows its bad pixels, and the tracker its targets
 WARM_FITS = 8  # fits from scratch until warm starts say the same whatever they began with
 MEMORIES = 4  # lengths of the longest memory, until nothing is left of how it began
-PIECE_FRAMES, PIECE_LEADS = 2000, 8  # frames of a piece, at least so many times its lead-in
+PIECE_FRAMES = 2000  # of a piece
+PIECE_LEADS = 8  # a piece is at least this many times as long as its lead-in
 
 
 @dataclass(frozen=True)
 class Job:
     """What is done with every recording; the same for all workers.
 
-    out: folder of the results, absolute, that all workers see; config: None for each recording's own; files: those that
-    the configuration rests on, by setting, so that nodes need not have them; kind, variable, rate_hz, gray: of sources;
-    piece_frames, lead_in: frames, None for what the configuration needs; tracks, parquet: whether they are written.
+    out: folder of the results, absolute, that all workers see; config: None for each recording's own; files: contents of
+    the files that the configuration names, by setting, so that nodes need not have them; kind, variable, rate_hz, gray: of
+    sources; piece_frames, lead_in: frames, None for what the configuration needs; tracks, parquet: whether these are
+    written.
     """
 
     out: Path

@@ -59,7 +59,7 @@ def read_poses(path: Path) -> Poses:
 
 
 def with_poses(frames: Iterator[Frame], poses: Poses) -> Iterator[Frame]:
-    """Yield frames with their poses, those that have none as they are."""
+    """Yield frames with their poses; frames without a pose are unchanged."""
     for frame in frames:
         s = frame.stamp
         pose = poses.get((s.sensor, s.epoch, s.index))

@@ -21,7 +21,7 @@ __all__ = ["Fetched", "find_recordings", "folder_name"]
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 MAX_DEPTH = 8  # of folders within a folder
-SIDE_FILES = (".toml", ".truth.jsonl")  # what may stand beside a recording: x.mcap.toml, x.truth.jsonl
+SIDE_FILES = (".toml", ".truth.jsonl")  # files that accompany a recording: x.mcap.toml, x.truth.jsonl
 
 
 def find_recordings(words: Sequence[str]) -> list[str]:
@@ -76,15 +76,17 @@ class Fetched:
             self.path = Path(self._folder) / PurePosixPath(place.rstrip("/")).name
             files.get(place, str(self.path), recursive=files.isdir(place))
             for suffix in SIDE_FILES:
-                for beside in {f"{place}{suffix}", f"{place.removesuffix(PurePosixPath(place).suffix)}{suffix}"}:
-                    if files.isfile(beside):
-                        files.get(beside, str(Path(self._folder) / PurePosixPath(beside).name))
+                for companion in {f"{place}{suffix}", f"{place.removesuffix(PurePosixPath(place).suffix)}{suffix}"}:
+                    if files.isfile(companion):
+                        files.get(companion, str(Path(self._folder) / PurePosixPath(companion).name))
 
     def files(self) -> list[Path]:
         """Return all files that the recording consists of, in order; itself and its sidecars."""
         if not self.path.is_dir():
-            beside = [self.path.with_name(self.path.name + s) for s in SIDE_FILES] + [self.path.with_suffix(SIDE_FILES[1])]
-            return [path for path in (self.path, *beside) if path.is_file()]
+            companions = [self.path.with_name(self.path.name + s) for s in SIDE_FILES] + [
+                self.path.with_suffix(SIDE_FILES[1])
+            ]
+            return [path for path in (self.path, *companions) if path.is_file()]
         return sorted(path for path in self.path.rglob("*") if path.is_file())
 
     def identity(self) -> str:

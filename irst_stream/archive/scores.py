@@ -1,4 +1,4 @@
-"""Scores of a recording's results, where there is truth beside it."""
+"""Scores of a recording's results, where its truth is known."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TRUTH_SUFFIX = ".truth.jsonl"
 def score_results(source: FileSource | Recording, folder: Path, *, tracks: bool) -> tuple[dict[str, Any], str]:
     """Return the scores by "detections" and "tracks", and a note; none where there is no truth, or it does not fit.
 
-    Truth is the source's own, or NAME.truth.jsonl beside NAME.mcap.
+    Truth is the source's own, or NAME.truth.jsonl in the folder of NAME.mcap.
     """
-    beside = source.path.with_suffix(TRUTH_SUFFIX)
-    path = source.path if source.has_truth else beside if beside.is_file() else None
+    separate = source.path.with_suffix(TRUTH_SUFFIX)
+    path = source.path if source.has_truth else separate if separate.is_file() else None
     if path is None:
         return {}, ""
     try:

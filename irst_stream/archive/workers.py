@@ -284,7 +284,7 @@ class _RayWorker:
 
 @contextmanager
 def ray_workers(address: str, job: Job, most: int | None) -> Iterator[RayWorkers]:
-    """Yield the workers of a cluster, at most so many, and end them."""
+    """Yield at most this many workers of a cluster, and end them."""
     with connected(address, "--on") as ray:
         workers = RayWorkers(ray, job, most)
         try:

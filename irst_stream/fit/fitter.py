@@ -30,6 +30,7 @@ from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.fit.search import CpuSearch, Fallback, FitResults, RegionBatch, Search, empty_results
 from irst_stream.fit.settings import FLAT_ERROR, FitSettings, check_fit
 from irst_stream.fit.warm_start import WarmStart
+from irst_stream.fit.work_budget import SCRATCH_UNITS
 from irst_stream.optics import PATCH
 from irst_stream.point_spread import PointSpread
 from irst_stream.psf_field import PsfField, sensor_psf
@@ -43,7 +44,6 @@ MIN_DARK_PIXELS = 20
 FOREIGN_CHI_SQUARE = 2.5  # reduced chi-square of a fit beyond which its light is more likely not of point targets
 NOISE_CHI_SQUARE = 1.7  # largest reduced chi-square that noise alone explains
 MAX_CHI_SQUARE = 1e6  # bounds the inflation of covariances, far beyond any useful one
-SCRATCH_EFFORT = 3  # work of a fit from scratch, relative to a warm-started one
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 ROUNDING_SD_DN = 1 / math.sqrt(12)  # noise of rounding to whole numbers
 
@@ -175,7 +175,7 @@ class Fitter:
         width_ratio = np.where(from_scratch, 0.0, warm_start.width_ratio)
         extent = np.where(from_scratch[:, None] | (warm_start.best != 1)[:, None], 0.0, warm_start.extent)
         results = empty_results(len(images), self.settings.most_targets)
-        effort = np.where(first_number == 0, SCRATCH_EFFORT * np.maximum(hint_count, 1), hint_count + first_number)
+        effort = np.where(first_number == 0, SCRATCH_UNITS * np.maximum(hint_count, 1), hint_count + first_number)
         hardest_first = lit[np.argsort(-effort[lit], kind="stable")]
         times, shifts = np.array(patches.times, np.float64), np.array(patches.shifts, np.float64)
         regions = RegionBatch(

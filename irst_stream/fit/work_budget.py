@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from irst_stream.fit.groups import WarmGroups
 from irst_stream.types import Floats, Ints
 
-__all__ = ["FitBudget", "Served"]
+__all__ = ["SCRATCH_UNITS", "FitBudget", "Served"]
 
 SCRATCH_UNITS = 3.0  # work of a fit from scratch; a warm-started one is 1
 MEMORY = 0.9  # of the time a unit takes, from window to window
@@ -25,8 +25,8 @@ Flags = NDArray[np.bool_]
 class Served(NamedTuple):
     """The groups of a window that are fitted.
 
-    rows (G,): which they are; postponed (G,): those that are due for a fit from scratch and warm-started once more; units:
-    their work, where a warm-started fit is 1.
+    rows (G,): which they are; postponed (G,): whether each is due for a fit from scratch but is warm-started once more;
+    units: their work, where a warm-started fit is 1.
     """
 
     rows: Ints
@@ -76,7 +76,7 @@ class FitBudget:
             self._unit_s = MEMORY * self._unit_s + (1 - MEMORY) * unit_s if self._unit_s > 0 else unit_s
 
     def _first(self, work: Floats, regions: Ints, affordable: float) -> Flags:
-        """Tell which regions (N,) are served with so many units, at least one; work (N,): units that each takes."""
+        """Tell which regions (N,) the affordable units serve, at least one; work (N,): units that each takes."""
         waited = np.array([self._waited.get(number, 0) for number in regions.tolist()])
         order = np.lexsort([np.arange(len(regions)), waited < MAX_WAIT])
         served = np.zeros(len(regions), np.bool_)

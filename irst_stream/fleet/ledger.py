@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from irst_stream.errors import OutputError
+from irst_stream.live.kept_file import read_kept
 
 __all__ = ["IDS_A_START", "Ledger"]
 
@@ -64,23 +65,13 @@ class Ledger:
         self._lock = -1
 
     def _read(self) -> _Content:
+        least = int(time.time()) // 60
         try:
-            with self._path.open("rb") as file:
-                content = msgspec.json.decode(file.read(MAX_BYTES), type=_Content)
-            if content.version != VERSION:
-                raise ValueError(f"expected version {VERSION}, got {content.version}")
-            return content
-        except FileNotFoundError:
-            return _Content(VERSION, {})
-        except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
-            aside, least = self._path.with_name(f"{self._path.name}.damaged"), int(time.time()) // 60
-            log.error("%s: cannot be read (%s); kept as %s, starts count from %d", self._path, error, aside, least)
-            try:
-                self._path.replace(aside)
-            except OSError as failed:
-                self.close()
-                raise OutputError(f"{self._path}: cannot be set aside: {failed.strerror or failed}") from failed
-            return _Content(VERSION, {}, least)
+            content, damaged = read_kept(self._path, _Content, VERSION, MAX_BYTES, f"starts count from {least}")
+        except OutputError:
+            self.close()
+            raise
+        return content or _Content(VERSION, {}, least if damaged else 0)
 
 
 def _locked(folder: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +12,12 @@ from prometheus_client.core import Metric
 from irst_stream.errors import UsageError
 from irst_stream.fleet.places import WorkerLostError
 from irst_stream.fleet.supervisor import Supervisor
-from irst_stream.live.health import alarms, health_handlers
+from irst_stream.live.health import health_handlers
 from irst_stream.live.http_server import Answer, Handler, Request
 from irst_stream.live.log_lines import LogLines
 from irst_stream.live.prometheus import counter, gauge, metrics_handler
 from irst_stream.web.routes import about_answer, json_answer
+from irst_stream.web.status_figures import status_figures
 from irst_stream.web.views import Sensor
 
 __all__ = ["fleet_handlers", "observer_handlers"]
@@ -83,23 +83,13 @@ def _shown(supervisor: Supervisor) -> list[Sensor]:
 
 
 def _status(supervisor: Supervisor, lines: LogLines, request: Request, own: dict[str, Any]) -> dict[str, Any]:
-    """What the page shows besides frames. own: of the worker that has the sensor which is looked at."""
+    """Return what the page shows in addition to frames. own: the status of the worker that has the sensor on view."""
     status = supervisor.status()
     after = request.query.get("log_after", "0")
     known = {sensor["name"]: sensor for sensor in own.get("sensors", [])}
     return {
         "run": own["run"],
-        "now_s": time.time(),
-        "seconds": status.seconds,
-        "counts": {name: s._asdict() for name, s in status.sensors.items()},
-        "sinks": {name: s._asdict() for name, s in status.sinks.items()},
-        "unused": status.unused,
-        "events": status.events,
-        "rejected": status.rejected,
-        "links": status.links,
-        "stages": {name: [*s.percentiles, s.longest, s.samples] for name, s in status.stages.items()},
-        "waiting": status.waiting,
-        "alarms": alarms(status),
+        **status_figures(status),
         "log": [line._asdict() for line in lines.after(int(after) if after.isdecimal() and len(after) < 19 else 0)],
         "series": own["series"],
         "sensors": [known.get(sensor.name, sensor._asdict()) for sensor in _shown(supervisor)],

@@ -168,8 +168,8 @@ def _faults(config: FleetConfig) -> Iterator[str]:
 def _plan(fleet: FleetSettings, sensor: SensorSettings, path: Path, here: bool) -> SensorPlan:
     """A sensor's configuration: its file, its own settings laid over it, and its ends of the connections."""
     named = sensor.config or fleet.config
-    beside = path.parent / named
-    source = beside if beside.is_file() else find_config(named)
+    local = path.parent / named
+    source = local if local.is_file() else find_config(named)
     table = _overlaid(parse_toml(read_text(source), str(source)), sensor.set)
     for key in REPLACED:
         table.pop(key, None)

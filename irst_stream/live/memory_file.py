@@ -19,6 +19,7 @@ import numpy as np
 from irst_stream.chain.pipeline import Result
 from irst_stream.chain.sensor import SensorMemory
 from irst_stream.errors import FormatError, OutputError
+from irst_stream.live.kept_file import read_kept
 from irst_stream.propose.clutter import ClutterMap, read_clutter_map, write_clutter_map
 from irst_stream.types import Tracks
 
@@ -159,23 +160,9 @@ class MemoryFile:
 
     def _read(self) -> _Content:
         """Read the file; set it aside if that fails."""
-        try:
-            with self._path.open("rb") as file:
-                content = msgspec.json.decode(file.read(MAX_BYTES), type=_Content)
-            if content.version != VERSION:
-                raise ValueError(f"expected version {VERSION}, got {content.version}")
-            return content
-        except FileNotFoundError:
-            return _Content(VERSION, {})
-        except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
-            aside = self._path.with_name(f"{self._path.name}.damaged")
-            first_id = int(time.time())
-            log.error("%s: cannot be read (%s); kept as %s, track ids begin at %d", self._path, error, aside, first_id)
-            try:
-                self._path.replace(aside)
-            except OSError as failed:
-                raise OutputError(f"{self._path}: cannot be set aside: {failed.strerror or failed}") from failed
-            return _Content(VERSION, {}, first_id)
+        first_id = int(time.time())
+        content, damaged = read_kept(self._path, _Content, VERSION, MAX_BYTES, f"track ids begin at {first_id}")
+        return content or _Content(VERSION, {}, first_id if damaged else 1)
 
 
 def _lock(path: Path) -> int:

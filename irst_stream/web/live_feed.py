@@ -6,11 +6,11 @@ import time
 from threading import Lock
 from typing import Any, Literal
 
-from irst_stream.live.health import alarms
 from irst_stream.live.log_lines import LogLines
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
 from irst_stream.web.history import History
+from irst_stream.web.status_figures import status_figures
 from irst_stream.web.views import Sensor, View
 
 __all__ = ["LiveFeed"]
@@ -46,20 +46,9 @@ class LiveFeed:
     def status(self, sensor: str, series_after: int, log_after: int) -> dict[str, Any]:
         """Counts, latencies, alarms, the log's new lines, and the numbers of the sensor's answered frames."""
         status = self._recent_status()
-        stages = {name: [*s.percentiles, s.longest, s.samples] for name, s in status.stages.items()}
         return {
             "run": self._run,
-            "now_s": time.time(),  # the page's own clock may be wrong
-            "seconds": status.seconds,
-            "counts": {name: s._asdict() for name, s in status.sensors.items()},
-            "sinks": {name: s._asdict() for name, s in status.sinks.items()},
-            "unused": status.unused,
-            "events": status.events,
-            "rejected": status.rejected,
-            "links": status.links,
-            "stages": stages,
-            "waiting": status.waiting,
-            "alarms": alarms(status),
+            **status_figures(status),
             "log": [line._asdict() for line in self._lines.after(log_after)],
             "series": self._history.series(sensor, series_after),
         }
