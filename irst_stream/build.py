@@ -41,7 +41,7 @@ from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
-from irst_stream.types import Detections, Frame, Tracks
+from irst_stream.types import Detections, Stamp, Tracks
 from irst_stream.unmix.backends import build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
@@ -157,7 +157,7 @@ def build_pipeline(
     return Pipeline(network, new_sensor, memories, first_id, pace)
 
 
-def front_end_maker(config: Config) -> Callable[[Callable[[Frame, str], None]], FrontEnd]:
+def front_end_maker(config: Config) -> Callable[[Callable[[Stamp, str], None]], FrontEnd]:
     """What makes a sensor's front end, given what counts an event of a frame."""
     table = read_correction(Path(config.correct.table)) if config.correct.table else None
     mask = ~read_mask(Path(config.propose.mask)) if config.propose.mask and config.register.when != "off" else None

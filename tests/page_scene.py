@@ -9,7 +9,8 @@ import numpy as np
 from irst_stream import Detections, Frame, Stamp, Tracks
 from irst_stream.http_settings import ViewSettings
 from irst_stream.live.log_lines import LogLines
-from irst_stream.live.runner import Runner, SequenceMonitor
+from irst_stream.live.runner import Runner
+from irst_stream.live.sequence_monitor import SequenceMonitor
 from irst_stream.web.history import History
 from irst_stream.web.live_feed import LiveFeed
 from irst_stream.web.routes import feed_handlers

@@ -149,7 +149,7 @@ def error_and_right_number(settings, corners, images, xy):
     fitter, count = Fitter(settings), len(images)
     times, shifts = at_rest(count, 5)
     patches = Patches(images, times, shifts, np.full(count, 2.0), np.full(count, np.inf), corners)
-    found, warm = fitter.fit_regions(patches, [NO_TARGETS] * count, fitter.cold_start(np.zeros(count, np.int64)))
+    found, warm = fitter.fit_regions(patches, [NO_TARGETS] * count, fitter.cold_start(count))
     assert warm.solutions.shape[-1] == PARAMETERS
     right = [k for k in range(count) if len(found[k].xy) == 2]
     away = [np.linalg.norm(found[k].xy[:, None] - xy[k], axis=-1).min(axis=1).mean() for k in right]
@@ -174,7 +174,7 @@ def test_a_warm_start_goes_on_with_the_psf_of_its_place(tmp_path):
     write_psf(tmp_path / "field.npz", field)
     corners, images, _ = pairs_over_the_field(field, 12, seed=4)
     fitter = Fitter(FitSettings(psf_table=str(tmp_path / "field.npz"), refit_every=8, **UNKNOWN_LIGHT))
-    warm = fitter.cold_start(np.full(12, 8))
+    warm = fitter.cold_start(12)
     patches = Patches(images, *at_rest(12, 5), np.full(12, 2.0), np.full(12, np.inf), corners)
     for _ in range(2):
         found, warm = fitter.fit_regions(patches, [NO_TARGETS] * 12, warm)

@@ -109,12 +109,14 @@ class CostedPipeline:
         self._pipeline.clocks.clear()
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
-        results = self._pipeline.step(frames)
+        return self._pipeline.step(frames)
+
+    def get_ahead(self) -> None:
+        self._pipeline.get_ahead()
         for sensor, spent_ns in self._pipeline.spent_ns.items():
             kind = sensor.partition("-")[0]
             self._spent_ns[kind] += spent_ns
             self._frames[kind] += 1
-        return results
 
     def ms_a_frame(self, kind: str) -> float:
         """The mean computing time of a frame of a kind of sensors."""

@@ -10,11 +10,11 @@ from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.conditioning.registration import Registration
 from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.propose.mask import Excluded
-from irst_stream.types import Frame
+from irst_stream.types import Frame, Stamp
 
 __all__ = ["FrontEnd"]
 
-Count = Callable[[Frame, str], None]  # counts an event of a frame
+Count = Callable[[Stamp, str], None]  # counts an event of a frame
 
 
 class FrontEnd:
@@ -64,7 +64,7 @@ class FrontEnd:
             self._registration = Registration(self._register, shape, self._mask if fits else None)
         pose = self._registration.locate(frame.pixels, frame.stamp)
         if pose is None:
-            self._count(frame, "unregistered")
+            self._count(frame.stamp, "unregistered")
         return frame if pose is None else replace(frame, pose=pose)
 
 

@@ -15,7 +15,7 @@ from irst_stream.chain.sensor import Network, SensorChain, SensorMemory
 from irst_stream.chain.window import Events
 from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import Clocks
-from irst_stream.types import Detections, Frame, Tracks, Window
+from irst_stream.types import Detections, Frame, Stamp, Tracks, Window
 
 __all__ = ["Pipeline", "Result"]
 
@@ -29,7 +29,8 @@ class Pipeline:
     """One chain per sensor, and one network that processes the windows of all sensors together.
 
     Track ids of a sensor are never reused. `clocks` holds the durations of each stage; `events` counts what happened to
-    frames, by sensor and event name: see chain.window. `spent_ns`: the computing time of the last step by sensor, ns.
+    frames, by sensor and event name: see chain.window. `spent_ns`: the computing time of the last step, and of what was
+    done ahead after it, by sensor, ns.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Pipeline:
         self._network, self._new_sensor, self._first_id, self._pace = network, new_sensor, first_id, pace
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
+        self._ahead: list[tuple[SensorChain, Stamp]] = []  # whose windows were completed, and the windows' stamps
+        self._began = self._tracking_s = 0.0  # when the last step began, s, and how long its tracks took
 
     def another(self) -> Pipeline:
         """Return a pipeline with the same network and fit that knows no sensor."""
@@ -75,7 +78,8 @@ class Pipeline:
 
         Returns the detections of the windows that the frames complete, each followed by the tracks that it settles.
         """
-        began, results = time.perf_counter(), list[Result]()
+        self.get_ahead()
+        self._began, results = time.perf_counter(), list[Result]()
         completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
         self.spent_ns = Counter()
         with self.clocks("window"):
@@ -96,19 +100,42 @@ class Pipeline:
             outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
         found: list[Detections] = []
         with self.clocks("resolve"):
-            elapsed_s, windows = time.perf_counter() - began, len(completed)
+            elapsed_s, windows = time.perf_counter() - self._began, len(completed)
             allowed_s = math.inf if self._pace is None else self._pace.allowed_s(windows, elapsed_s)
             for (sensor, window, views), output in zip(completed, outputs, strict=True):
                 with self._spending(window.stamp.sensor):
                     found.append(correct_for_roll(sensor.resolve(window, output, allowed_s), window, views))
-        began = time.perf_counter()
+        tracking = time.perf_counter()
         with self.clocks("track"):
             for detections, (sensor, window, views) in zip(found, completed, strict=True):
                 with self._spending(window.stamp.sensor):
                     results += (with_pose_errors(detections, window, views), *sensor.track(detections, window, views))
-        if self._pace is not None:
-            self._pace.tracked(len(completed), time.perf_counter() - began)
+        self._ahead = [(sensor, window.stamp) for sensor, window, _ in completed]
+        self._tracking_s = time.perf_counter() - tracking
         return results
+
+    def get_ahead(self) -> None:
+        """Do what the next frames need not wait for: search the next windows, and fit groups from scratch in their turn.
+
+        The results are the same whether this is called between two steps, when the first one's results are out, or is left
+        to the second one.
+        """
+        completed, self._ahead = self._ahead, []
+        if not completed:
+            return
+        with self.clocks("ahead"):
+            began = time.perf_counter()
+            for sensor, stamp in completed:
+                with self._spending(stamp.sensor):
+                    sensor.search_ahead()
+            left_s = math.inf
+            if self._pace is not None:
+                now = time.perf_counter()
+                self._pace.followed(len(completed), self._tracking_s + now - began)
+                left_s = self._pace.left_s(len(completed), now - self._began)
+            for sensor, stamp in completed:
+                with self._spending(stamp.sensor):
+                    sensor.fit_owed(stamp, left_s)
 
     def finish(self) -> list[Result]:
         """End all streams; return the tracks that were waiting for later frames."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -15,7 +15,7 @@ from irst_stream.chain.platform import PlatformView, PoseHistory, window_pose, w
 from irst_stream.chain.window import WindowBuilder
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.resolve.readouts import Resolver
-from irst_stream.types import Detections, Frame, Ints, Pose, RegionOutput, Tracks, Window
+from irst_stream.types import Detections, Frame, Ints, Pose, RegionOutput, Stamp, Tracks, Window
 
 __all__ = ["Network", "NoNetwork", "SensorChain", "SensorMemory", "SensorTracker"]
 
@@ -102,7 +102,7 @@ class SensorChain:
     def push(self, frame: Frame) -> tuple[Window, list[PlatformView]] | None:
         """Add the next frame; return the window that it completes, with platform shifts, and the views of its frames."""
         if frame.pose is not None and frame.pose.x != frame.pose.x:  # NaN: the sensor sent a pose that cannot be used
-            self.windows.count(frame, "pose")
+            self.windows.count(frame.stamp, "pose")
         window = self.windows.push(frame, self._condition)
         if window is None:
             return None
@@ -120,17 +120,37 @@ class SensorChain:
 
         allowed_s: time that the fits may take.
         """
-        budget = self.resolver.budget
-        before = Counter[str]() if budget is None else budget.put_off.copy()
-        if budget is not None:
-            budget.allowed_s = allowed_s
-        found = self.resolver(window, output)
-        for event, times in ({} if budget is None else budget.put_off - before).items():
-            self.windows.count(found, event, times)
+        with self._budgeted(window.stamp, allowed_s):
+            found = self.resolver(window, output)
         if self.most_targets > 1:
             _, targets = np.unique(found.region, return_counts=True)
-            self.windows.count(found, "targets", int((targets >= self.most_targets).sum()))
+            self.windows.count(found.stamp, "targets", int((targets >= self.most_targets).sum()))
         return found
+
+    def search_ahead(self) -> None:
+        """Search the next window's centre frame, as far as its frames are there."""
+        self.windows.search_ahead()
+
+    def fit_owed(self, stamp: Stamp, allowed_s: float = math.inf) -> None:
+        """Fit from scratch the groups whose turn it was in the last window, for the next one to start from.
+
+        stamp: of that window; allowed_s: time that the fits may take.
+        """
+        if self.resolver.budget is not None:  # there is a fit
+            with self._budgeted(stamp, allowed_s):
+                self.resolver.fit_owed()
+
+    @contextmanager
+    def _budgeted(self, stamp: Stamp, allowed_s: float) -> Iterator[None]:
+        """Allow a block's fits some time, and count the fits that it was too short for."""
+        budget = self.resolver.budget
+        if budget is None:
+            yield
+            return
+        before, budget.allowed_s = budget.put_off.copy(), allowed_s
+        yield
+        for event, times in (budget.put_off - before).items():
+            self.windows.count(stamp, event, times)
 
     def track(self, detections: Detections, window: Window, views: Sequence[PlatformView]) -> list[Tracks]:
         """Return the tracks that a window's detections settle; views: of its frames, empty where poses are unknown.
@@ -143,8 +163,8 @@ class SensorChain:
         self.tracker.repeats = self.windows.repeats
         before = self.tracker.exhausted, self.tracker.refused
         settled = self.tracker.settle(detections, pose, shape)
-        self.windows.count(detections, "exhausted", self.tracker.exhausted - before[0])
-        self.windows.count(detections, "refused", self.tracker.refused - before[1])
+        self.windows.count(detections.stamp, "exhausted", self.tracker.exhausted - before[0])
+        self.windows.count(detections.stamp, "refused", self.tracker.refused - before[1])
         for tracks in settled[-1:]:
             self.windows.hold(tracks.state[tracks.confirmed, :2])
         return settled

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -43,9 +43,9 @@ from irst_stream.point_spread import PointSpread
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.mask import excluded_pixels
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
-from irst_stream.propose.proposer import Proposer
+from irst_stream.propose.proposer import Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Detections, Floats, Frame, Ints, Stamp, Window, at_rest, frames_after_centre
+from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest, frames_after_centre
 
 __all__ = ["Events", "RegionPlaces", "SequenceCheck", "WindowBuilder"]
 
@@ -85,25 +85,25 @@ class SequenceCheck:
         if verdict == "late":
             verdict = self._judge_late(frame)
         if verdict not in ("first", "next"):
-            self.count(frame, verdict)
+            self.count(frame.stamp, verdict)
         if verdict not in DROPPED:
             self._accept(frame, verdict)
         return verdict
 
-    def count(self, frame: Frame | Detections, event: str, times: int = 1) -> None:
-        """Count an event of this frame's sensor; the first one of some kinds is logged."""
+    def count(self, stamp: Stamp, event: str, times: int = 1) -> None:
+        """Count an event of a frame's sensor; the first one of some kinds is logged."""
         if not times:
             return
         if event in SAID_ONCE and not any(known == event for _, known in self.events):
-            where = (frame.stamp.sensor, frame.stamp.index, times)
+            where = (stamp.sensor, stamp.index, times)
             log.warning(SAID_ONCE[event], *where[: SAID_ONCE[event].count("%")])
-        self.events[frame.stamp.sensor, event] += times
+        self.events[stamp.sensor, event] += times
 
     def _judge_late(self, frame: Frame) -> str:
         """Return "late" for a smaller index, unless the last one was a stray or the sensor restarted in its epoch."""
         index, before = frame.stamp.index, self._before_jump
         if before is not None and before.index < index <= before.index + MAX_JUMP:
-            self.count(frame, "missing", index - before.index - 1)
+            self.count(frame.stamp, "missing", index - before.index - 1)
             return "stray"
         last, run = self._late_run
         run = run + 1 if run and index == last + 1 else 1
@@ -116,7 +116,7 @@ class SequenceCheck:
         if last is not None and verdict == "gap" and frame.stamp.index - last.stamp.index > MAX_JUMP:
             self._before_jump = before or last.stamp
         elif before is not None and last is not None and verdict in ("next", "gap", "pause", "size"):
-            self.count(frame, "missing", min(last.stamp.index - before.index - 1, MAX_MISSING))
+            self.count(frame.stamp, "missing", min(last.stamp.index - before.index - 1, MAX_MISSING))
         self._late_run = (-1, 0)
         self._last = frame
 
@@ -135,12 +135,12 @@ class SequenceCheck:
             return "size"
         if now.index != before.index + 1:
             if now.index - before.index <= MAX_JUMP:
-                self.count(frame, "missing", now.index - before.index - 1)
+                self.count(frame.stamp, "missing", now.index - before.index - 1)
             return "gap"
         if now.time_ns - before.time_ns > LONGEST_PAUSE_S * 1e9:
             return "pause"
         if now.time_ns <= before.time_ns and now.clock != "sensor":
-            self.count(frame, "clock")
+            self.count(frame.stamp, "clock")
         return "next"
 
 
@@ -201,10 +201,11 @@ class WindowBuilder:
             if self._cutter is not None:
                 self._cutter.clear()
         if self._misfit:
-            self._check.count(frame, "mask")
+            self._check.count(frame.stamp, "mask")
             return None
         self._frames.append(frame)
         if self._cutter is not None:
+            self._cutter.search_ahead()  # before this frame changes what is known of the clutter, whoever asked for it
             self._cutter.prepare(frame)
         if len(self._frames) < self.length:
             return None
@@ -212,17 +213,22 @@ class WindowBuilder:
             return _patch_window(self._frames, self._lag)
         window, left_out = self._cutter.cut(self._frames)
         for event, times in left_out.items():
-            self._check.count(frame, event, times)
+            self._check.count(frame.stamp, event, times)
         return window
+
+    def search_ahead(self) -> None:
+        """Search the next window's centre frame, as far as its frames are there, so that the window has not to wait."""
+        if self._cutter is not None:
+            self._cutter.search_ahead()
 
     def hold(self, xy: Floats) -> None:
         """Learn static clutter slowly about these places (N, 2) px, where confirmed tracks are."""
         if self._cutter is not None:
             self._cutter.proposer.hold(xy)
 
-    def count(self, frame: Frame | Detections, event: str, times: int = 1) -> None:
+    def count(self, stamp: Stamp, event: str, times: int = 1) -> None:
         """Count an event that is not about the frame's place in the sequence."""
-        self._check.count(frame, event, times)
+        self._check.count(stamp, event, times)
 
     @property
     def repeats(self) -> int:
@@ -287,8 +293,13 @@ class _Cutter:
     """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
 
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int, lag: int) -> None:
-        self.proposer, self.regions, self.shape, self._lag = proposer, RegionPlaces(shape), shape, lag
+        self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
+        self._length, self._lag, self._centre = length, lag, length - 1 - lag
+        averaged = min(proposer.settings.average, length)
+        first = min(max(self._centre - averaged // 2, 0), length - averaged)
+        self._averaged = range(first, first + averaged)  # frames of a window that the search averages
         self._prepared: deque[PreparedFrame] = deque(maxlen=length)
+        self._ahead: Proposals | None = None  # of the next window
         self._has_poses = False
 
     def prepare(self, frame: Frame) -> None:
@@ -305,17 +316,25 @@ class _Cutter:
     def clear(self) -> None:
         """Drop the prepared frames; keep the regions and the bad pixels."""
         self._prepared.clear()
+        self._ahead = None
+
+    def search_ahead(self) -> None:
+        """Search the next window's centre frame, if no frame that is yet to come is averaged with it."""
+        if self._ahead is None and self._averaged[-1] < self._length - 1 == len(self._prepared) - 1:
+            self._ahead = self._search([*self._prepared][1:])
+
+    def _search(self, prepared: Sequence[PreparedFrame]) -> Proposals:
+        """Find the regions of a window's centre frame; prepared: its frames, from the first on."""
+        neighbours = [prepared[k] for k in self._averaged if k != self._centre]
+        return self.proposer.propose(prepared[self._centre], neighbours)
 
     def cut(self, frames: deque[Frame]) -> tuple[Window, dict[str, int]]:
         """Return the window of these frames, and how many regions and peaks were left out.
 
         Saturated pixels get their region's ceiling.
         """
-        centre = len(frames) - 1 - self._lag
-        averaged = min(self.proposer.settings.average, len(frames))
-        first = min(max(centre - averaged // 2, 0), len(frames) - averaged)
-        neighbours = [self._prepared[k] for k in range(first, first + averaged) if k != centre]
-        found = self.proposer.propose(self._prepared[centre], neighbours)
+        found, self._ahead = self._ahead or self._search(self._prepared), None
+        centre = self._centre
         corners, numbers = self.regions.follow(found.centres)
         ceiling = frames[centre].full_scale - found.background
         patches = cut_regions(frames, self._prepared, corners, ceiling)

@@ -15,7 +15,8 @@ from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
-from irst_stream.live.runner import Runner, SequenceMonitor
+from irst_stream.live.runner import Runner
+from irst_stream.live.sequence_monitor import SequenceMonitor
 from irst_stream.live.status import Status
 
 __all__ = ["set_up"]

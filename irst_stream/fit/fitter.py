@@ -29,7 +29,7 @@ from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
 from irst_stream.fit.search import CpuSearch, Fallback, FitResults, RegionBatch, Search, empty_results
 from irst_stream.fit.settings import FLAT_ERROR, FitSettings, check_fit
-from irst_stream.fit.warm_start import WarmStart
+from irst_stream.fit.warm_start import AT_ONCE, WarmStart
 from irst_stream.fit.work_budget import SCRATCH_UNITS
 from irst_stream.optics import PATCH
 from irst_stream.point_spread import PointSpread
@@ -130,23 +130,23 @@ class Fitter:
         """
         still = np.zeros((1, len(times), 2))
         patch = Patches(patches[None], times, still, np.array([noise_dn]), np.array([ceiling]), np.zeros((1, 2)))
-        return self.fit_regions(patch, [hint], self.cold_start(np.zeros(1, np.int64)))[0][0]
+        return self.fit_regions(patch, [hint], self.cold_start(1))[0][0]
 
     def noise_levels(self, patches: Images, measured: Floats) -> Floats:
         """(N,) DN: the noise the fit assumes in N regions (N, T, H, W); measured (N,): of each, DN, NaN where unknown."""
         known = np.isfinite(patches)
         return self._noise_levels(np.where(known, patches, 10 * UNKNOWN).astype(np.float64), known, measured)
 
-    def cold_start(self, age: Ints) -> WarmStart:
-        """An empty warm start of N regions; age (N,): windows since the last fit from scratch."""
+    def cold_start(self, regions: int) -> WarmStart:
+        """An empty warm start of some regions."""
         most = self.settings.most_targets
         return WarmStart(
-            np.zeros((len(age), most + 1, most, PARAMETERS)),
-            np.zeros(len(age), np.int64),
-            age,
-            np.zeros((len(age), most + 1)),
-            np.zeros(len(age)),
-            np.zeros((len(age), 2)),
+            np.zeros((regions, most + 1, most, PARAMETERS)),
+            np.zeros(regions, np.int64),
+            np.full(regions, AT_ONCE),
+            np.zeros((regions, most + 1)),
+            np.zeros(regions),
+            np.zeros((regions, 2)),
         )
 
     def fit_regions(
@@ -154,8 +154,7 @@ class Fitter:
     ) -> tuple[list[RegionTargets], WarmStart]:
         """Fit N regions, warm-started from their last window; return the targets and the next window's warm start.
 
-        hints: one a region, NO_TARGETS for none. A region whose age reaches settings.refit_every is fitted from scratch,
-        with its last solution as an additional start.
+        hints: one a region, NO_TARGETS for none. Where the fit is to be from scratch, the last solution is one more start.
         """
         known = np.isfinite(patches.images)
         images = np.where(known, patches.images, 10 * UNKNOWN).astype(np.float64)  # float32 overflows
@@ -163,11 +162,11 @@ class Fitter:
         lit = np.flatnonzero((images > 3 * noise[:, None, None, None]).any(axis=(1, 2, 3)))
         dark = np.where(known, patches.images, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
         limits = np.stack([np.where(dark, 0.0, -INFINITE), np.minimum(patches.ceiling, INFINITE)], axis=1)
-        starts, age = self._starts(hints, warm_start), warm_start.age + 1
+        starts = self._starts(hints, warm_start)
         hint_count = np.array([len(hint.xy) for hint in hints], np.int64)
         peak = np.where(known, np.minimum(images, patches.ceiling[:, None, None, None]), 0).mean(axis=1).max(axis=(1, 2))
         noise, shot = self._over_window(noise, np.maximum(peak, 0), images.shape[1])
-        from_scratch = age >= self.settings.refit_every
+        from_scratch = warm_start.owed >= AT_ONCE
         hint_from_last = from_scratch & (hint_count == 0)
         hint_count[hint_from_last] = warm_start.best[hint_from_last]
         first_number = np.where(from_scratch, 0, warm_start.best)
@@ -195,8 +194,8 @@ class Fitter:
             *self._psfs(patches.middles),
         )
         self._search(hardest_first, regions, results)
-        age = np.where(from_scratch, 0, age)
-        next_start = WarmStart(results.solutions, results.number, age, results.odds, results.width_ratio, results.extent)
+        owed = np.where(from_scratch, 0, warm_start.owed)
+        next_start = WarmStart(results.solutions, results.number, owed, results.odds, results.width_ratio, results.extent)
         least = self.settings.min_snr * noise / (self._sharpness * math.sqrt(images.shape[1]))
         return _region_targets(results, images.shape[:1:-1], least, self.settings), next_start
 

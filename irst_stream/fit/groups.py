@@ -11,12 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.fit.warm_start import WarmStart
+from irst_stream.fit.warm_start import AT_ONCE, WarmStart
 from irst_stream.types import Floats, Ints
 
-__all__ = ["WarmGroups", "assign_regions", "merge_groups", "overlapping"]
+__all__ = ["WarmGroups", "assign_regions", "linked", "merge_groups", "overlapping"]
 
-STALE_AGE = 1_000_000  # windows: at least settings.refit_every, so the next fit is from scratch
 MERGE_SPEEDS = 4.0  # standard deviations of velocity within a group: groups closer in velocity may merge
 DUPLICATE_PX = 1.0
 MERGE_MARGIN_PX = 1.0  # groups are merged only if all their targets are at least this far inside the patch
@@ -50,6 +49,15 @@ def overlapping(corners: Floats, sides: tuple[int, int]) -> NDArray[np.bool_]:
     return overlaps
 
 
+def linked(rows: Ints, overlaps: NDArray[np.bool_]) -> Ints:
+    """These rows and all that overlap them, directly or through others, ascending; overlaps (N, N)."""
+    reached = np.zeros(len(overlaps), np.bool_)
+    reached[rows] = True
+    while (more := reached | overlaps[reached].any(0)).sum() > reached.sum():
+        reached = more
+    return np.flatnonzero(reached)
+
+
 def assign_regions(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -> WarmGroups:
     """Reassign each group to its nearest region; drop groups outside every region, and empty groups that share one.
 
@@ -74,7 +82,7 @@ def assign_regions(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) 
     shared = overlapping(corners, sides)[region].any(1) | (np.bincount(region, minlength=1)[region] > 1)
     moved = offset.any(1)
     warm_start = groups.warm_start.of(kept, offset)
-    return WarmGroups(region, corners[region], warm_start._replace(age=np.where(moved & shared, STALE_AGE, warm_start.age)))
+    return WarmGroups(region, corners[region], warm_start._replace(owed=np.where(moved & shared, AT_ONCE, warm_start.owed)))
 
 
 def _is_unchanged(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -> bool:

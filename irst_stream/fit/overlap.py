@@ -20,7 +20,7 @@ from irst_stream.fit.warm_start import WarmStart
 from irst_stream.psf_field import PsfField
 from irst_stream.types import Floats, Ints
 
-__all__ = ["FitGroups", "Patches", "fit_alternately"]
+__all__ = ["MAX_PASSES", "FitGroups", "Patches", "fit_alternately"]
 
 Flags = NDArray[np.bool_]
 REFIT_CHANGE = 1.0  # of a pixel's error, by noise and PSF: a larger change of the others' light has a group fitted again
@@ -31,20 +31,29 @@ FitGroups: TypeAlias = Callable[[Ints, Patches, WarmStart], tuple[list[RegionTar
 
 
 def fit_alternately(
-    fit: FitGroups, patches: Patches, groups: WarmGroups, overlaps: Flags, field: PsfField, model_error: float
-) -> tuple[list[RegionTargets], WarmStart]:
-    """Fit N groups of which some overlap; return their targets and warm start.
+    fit: FitGroups,
+    patches: Patches,
+    groups: WarmGroups,
+    overlaps: Flags,
+    field: PsfField,
+    model_error: float,
+    passes: int = MAX_PASSES,
+) -> tuple[list[RegionTargets], WarmStart, Flags]:
+    """Fit N groups of which some overlap; return their targets, their warm start, and which are to be fitted again (N,).
 
-    fit: fits groups that do not overlap; overlaps (N, N): which groups' patches share pixels; field: the
-    sensor's PSF; model_error: what it leaves unexplained, a share of the peak.
+    fit: fits groups that do not overlap; overlaps (N, N): which groups' patches share pixels; field: the sensor's PSF;
+    model_error: what it leaves unexplained, a share of the peak; passes: fits of a group at most, 1 to MAX_PASSES.
     """
     alternating = _AlternatingFit(patches, groups, overlaps, field, model_error)
     batches = list(_batches(overlaps, np.argsort(groups.warm_start.best > 0, kind="stable")))
-    for _ in range(MAX_PASSES):
-        fitted = [alternating.fit_stale(fit, rows) for rows in batches]
-        if not any(fitted):
+    stale: Flags = np.ones(len(overlaps), np.bool_)
+    for _ in range(passes):
+        for rows in batches:
+            alternating.fit_stale(fit, rows)
+        stale = alternating.stale()
+        if not stale.any():
             break
-    return alternating.found, alternating.warm_start
+    return alternating.found, alternating.warm_start, stale
 
 
 def _batches(overlaps: Flags, order: Ints) -> Iterator[Ints]:
@@ -64,36 +73,41 @@ class _AlternatingFit:
         self._patches, self._corners = patches, groups.corner
         self._overlaps, self._field, self._shape = overlaps, field, (patches.images.shape[2], patches.images.shape[3])
         self._subtracted = np.full(patches.images.shape, np.inf)  # the others' light in each group's last fit
-        self._fitted, self._model_error = np.zeros(len(overlaps), np.bool_), model_error
+        self._model_error = model_error
         self._odds = groups.warm_start.odds  # every fit starts from these, so that a window counts once
         self._without_start: Flags = np.asarray(groups.warm_start.best == 0)
 
-    def fit_stale(self, fit: FitGroups, rows: Ints) -> bool:
-        """Fit the groups among rows that are new or whose neighbours' light has changed; return whether any was."""
-        light = np.stack([self._others_light(k) for k in rows])
+    def stale(self) -> Flags:
+        """Return which groups (N,) are new, or have neighbours whose light has changed."""
+        light = np.stack([self._others_light(k) for k in range(len(self._overlaps))])
+        return self._is_stale(np.arange(len(light)), light)
+
+    def _is_stale(self, rows: Ints, light: Floats) -> Flags:
+        """Tell which groups of these rows are to be fitted, under others' light (R, T, H, W) DN."""
         changed = np.abs(light - self._subtracted[rows]).max(axis=(1, 2, 3))
         noise = np.nan_to_num(self._patches.noise[rows], nan=0.0)
         error = np.hypot(noise, self._model_error * light.max(axis=(1, 2, 3)))
-        stale = np.flatnonzero(changed > REFIT_CHANGE * error)
+        return np.asarray(changed > REFIT_CHANGE * error)
+
+    def fit_stale(self, fit: FitGroups, rows: Ints) -> None:
+        """Fit the groups among rows that are new or whose neighbours' light has changed."""
+        light = np.stack([self._others_light(k) for k in rows])
+        stale = self._is_stale(rows, light)
         rows, light = rows[stale], light[stale]
         if not len(rows):
-            return False
+            return
         patches = self._patches.of(rows).without(light)
         ceded = np.stack([self._pixels_of_others(k) for k in rows])
         patches.images[np.broadcast_to(ceded[:, None], patches.images.shape)] = np.nan
         self._subtracted[rows] = light
         self._subtracted[rows[ceded.any(axis=(1, 2))]] = np.inf
         warm_start = self.warm_start.of(rows)
-        found, warm_start = fit(
-            rows, patches, warm_start._replace(age=warm_start.age - self._fitted[rows], odds=self._odds[rows])
-        )
+        found, warm_start = fit(rows, patches, warm_start._replace(odds=self._odds[rows]))
         for k, targets in zip(rows.tolist(), found, strict=True):
             self.found[k] = targets
         for column, new in zip(self.warm_start, warm_start, strict=True):
             column[rows] = new
-        self._fitted[rows] = True
         self._without_start[rows] = False
-        return True
 
     def _others_light(self, k: int) -> Floats:
         """(T, H, W) DN: light of the overlapping groups in the patch of group k."""

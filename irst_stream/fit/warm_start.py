@@ -8,14 +8,17 @@ import numpy as np
 
 from irst_stream.types import Floats, Ints
 
-__all__ = ["WarmStart"]
+__all__ = ["AT_ONCE", "WarmStart"]
+
+AT_ONCE = 1_000_000  # windows
 
 
 class WarmStart(NamedTuple):
     """The last solutions of N fits, from which those of the next window start.
 
     solutions (N, most + 1, most, 5): of each number of targets, see compiled.model_selection, 0 where there is no target;
-    best (N,): likeliest number of targets, 0 where there is no solution; age (N,): windows since the last fit from scratch;
+    best (N,): likeliest number of targets, 0 where there is no solution; owed (N,): windows since the turn of a fit from
+    scratch came, 0 where none is owed, AT_ONCE where the next fit is to be from scratch;
     odds (N, most + 1): log evidence of each number of targets from the frames that have left the window; width_ratio (N,):
     PSF width that was found over the expected one, 0 where there is no solution; extent (N, 2): of an extended target, px,
     0 for point targets.
@@ -23,7 +26,7 @@ class WarmStart(NamedTuple):
 
     solutions: Floats
     best: Ints
-    age: Ints
+    owed: Ints
     odds: Floats
     width_ratio: Floats
     extent: Floats

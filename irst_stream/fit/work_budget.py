@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.fit.groups import WarmGroups
+from irst_stream.fit.warm_start import AT_ONCE
 from irst_stream.types import Floats, Ints
 
 __all__ = ["SCRATCH_UNITS", "FitBudget", "Served"]
@@ -23,24 +24,19 @@ Flags = NDArray[np.bool_]
 
 
 class Served(NamedTuple):
-    """The groups of a window that are fitted.
-
-    rows (G,): which they are; postponed (G,): whether each is due for a fit from scratch but is warm-started once more;
-    units: their work, where a warm-started fit is 1.
-    """
+    """The groups of a window that are fitted: their rows (G,), and their work in units, where a warm-started fit is 1."""
 
     rows: Ints
-    postponed: Flags
     units: float
 
 
 class FitBudget:
-    """Decides which regions of one sensor's windows are fitted, and which of them from scratch.
+    """Decides which regions of one sensor's windows are fitted, and which groups from scratch once the results are out.
 
-    `allowed_s`: time for the next window's fits, infinite where they may take what they need. Where it is too short, fits
-    from scratch are postponed; then the last regions are left out, in the window's order: regions of confirmed tracks
-    stand first, then the strongest. A region left out MAX_WAIT times in a row comes first. `put_off` counts the fits
-    "postponed" and the regions "unserved".
+    `allowed_s`: time for the next fits, infinite where they may take what they need. Where it is too short, fits from
+    scratch that are owed are postponed, and the last regions of a window are left out, in the window's order: regions of
+    confirmed tracks stand first, then the strongest. A region left out MAX_WAIT times in a row comes first. `put_off`
+    counts the fits "postponed" and the regions "unserved".
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -49,25 +45,36 @@ class FitBudget:
         self._clock, self._began, self._unit_s = clock, 0.0, math.nan
         self._waited: dict[int, int] = {}  # frames, by region number
 
-    def serve(self, groups: WarmGroups, regions: Ints, refit_every: int) -> Served:
+    def serve(self, groups: WarmGroups, regions: Ints) -> Served:
         """Choose the groups to fit now; regions (N,): the numbers of the window's regions, in its order."""
-        self._began = self._clock()
-        age, is_new = groups.warm_start.age, groups.warm_start.best == 0
-        units = np.where(is_new | (refit_every == 1), SCRATCH_UNITS, 1.0)
-        extra = np.where(age + 1 >= refit_every, SCRATCH_UNITS - units, 0.0)
-        affordable = self.allowed_s / self._unit_s if self._unit_s > 0 else math.inf
-        if units.sum() + extra.sum() <= affordable:
+        self._began, start = self._clock(), groups.warm_start
+        units = np.where((start.owed >= AT_ONCE) | (start.best == 0), SCRATCH_UNITS, 1.0)
+        if self.allows(float(units.sum())):
             self._waited.clear()
-            return Served(np.arange(len(units)), np.zeros(len(units), np.bool_), float(units.sum() + extra.sum()))
+            return Served(np.arange(len(units)), float(units.sum()))
         work_of = np.asarray(np.bincount(groups.region, units, minlength=len(regions)), np.float64)
-        served = self._first(work_of, regions, affordable)
+        served = self._first(work_of, regions, self._affordable)
         rows = np.flatnonzero(served[groups.region])
-        work = float(units[rows].sum())
-        oldest_first = np.argsort(-age[rows], kind="stable")
-        postponed = extra[rows] > 0
-        postponed[oldest_first] &= extra[rows][oldest_first].cumsum() > affordable - work
-        self.put_off.update({"unserved": int((~served).sum()), "postponed": int(postponed.sum())})
-        return Served(rows, postponed, work + float(extra[rows][~postponed].sum()))
+        self.put_off["unserved"] += int((~served).sum())
+        return Served(rows, float(units[rows].sum()))
+
+    def pay(self, owed: Ints) -> Ints:
+        """Choose the groups to fit from scratch now, those first that have waited longest; owed (G,): see WarmStart."""
+        self._began = self._clock()
+        waiting = np.flatnonzero(owed)
+        longest_first = waiting[np.argsort(-owed[waiting], kind="stable")]
+        paid = longest_first[: int(np.clip(self._affordable / SCRATCH_UNITS, 0, len(waiting)))]
+        self.put_off["postponed"] += len(waiting) - len(paid)
+        return np.sort(paid)
+
+    def allows(self, units: float) -> bool:
+        """Whether there is time for this work."""
+        return units <= self._affordable
+
+    @property
+    def _affordable(self) -> float:
+        """Units that the time allows, infinite as long as nothing is known of how long one takes."""
+        return self.allowed_s / self._unit_s if self._unit_s > 0 else math.inf
 
     def served(self, units: float) -> None:
         """Learn what the fits just done took, since they were chosen."""

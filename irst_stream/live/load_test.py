@@ -180,6 +180,10 @@ class _AnswerableCounter:
         self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)
         return self._pipeline.step(frames)
 
+    def get_ahead(self) -> None:
+        """Let the pipeline do what the next step need not wait for."""
+        self._pipeline.get_ahead()
+
     def finish(self) -> list[Result]:
         """Return the results that the pipeline still held."""
         return self._pipeline.finish()

@@ -6,6 +6,7 @@ sink fails, and the pipeline continues.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -18,7 +19,6 @@ import cv2
 
 from irst_stream.chain.pipeline import Result
 from irst_stream.chain.sensor import SensorMemory
-from irst_stream.chain.window import SequenceCheck
 from irst_stream.live.memory_file import MemoryFile
 from irst_stream.live.outlets import SinkWriter
 from irst_stream.live.queues import OTHERS, Arrival, Intake, QueuedRecord, SensorCounts, merge_into_others
@@ -28,7 +28,7 @@ from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import LONGEST_NS, Clocks
 from irst_stream.types import Detections, Frame, Policy, Stamp
 
-__all__ = ["Processor", "Runner", "SequenceMonitor"]
+__all__ = ["Processor", "Runner"]
 
 ARRIVALS_KEPT = 64  # per sensor, to look up when the frame of a result arrived
 SWITCH_INTERVAL_S = 5e-4  # between Python threads; the default 5 ms is half a frame period at 100 Hz
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Processor(Protocol):
-    """What the computing thread runs: a pipeline, or a SequenceMonitor."""
+    """What the computing thread runs: a pipeline, or a sequence monitor."""
 
     clocks: Clocks
     events: Counter[tuple[str, str]]  # frame events by (sensor, name)
@@ -57,6 +57,9 @@ class Processor(Protocol):
     def step(self, frames: Sequence[Frame]) -> list[Result]:
         """Process frames, at most one per sensor; return detections and tracks that are ready."""
 
+    def get_ahead(self) -> None:
+        """Do what the next step need not wait for, now that the last one's results are out."""
+
     def finish(self) -> list[Result]:
         """Return the results that waited for further frames, at the end of all input."""
 
@@ -65,40 +68,6 @@ class Processor(Protocol):
 
     def memories(self) -> dict[str, SensorMemory]:
         """What is worth keeping of each sensor when the run ends."""
-
-
-class SequenceMonitor:
-    """A Processor that only counts gaps, restarts and other sequence events, for a run that only records."""
-
-    alarm = ""
-    psf_watches: Mapping[str, PsfWatch] = {}
-    spent_ns: Mapping[str, int] = {}
-
-    def __init__(self) -> None:
-        self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
-        self._checks: dict[str, SequenceCheck] = {}
-
-    def step(self, frames: Sequence[Frame]) -> list[Result]:
-        """Check the frames' order; no results."""
-        for frame in frames:
-            sensor = frame.stamp.sensor
-            if sensor not in self._checks:
-                self._checks[sensor] = SequenceCheck(self.events)
-            self._checks[sensor].judge(frame)
-        return []
-
-    def finish(self) -> list[Result]:
-        """No results."""
-        return []
-
-    def forget(self, sensor: str) -> list[Result]:
-        """Drop a silent sensor's state; no results."""
-        self._checks.pop(sensor, None)
-        return []
-
-    def memories(self) -> dict[str, SensorMemory]:
-        """Nothing is worth keeping."""
-        return {}
 
 
 class Runner:
@@ -142,6 +111,8 @@ class Runner:
         """Start all threads."""
         self._began = time.monotonic()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
+        gc.collect()
+        gc.freeze()  # what is there by now stays: looking through it again would halt all threads, for some 60 ms each time
         cv2.setNumThreads(1)  # these threads already occupy the cores; OpenCV's would only contend with them
         for writer in self._writers.values():
             writer.start(self.status)
@@ -328,6 +299,7 @@ class Runner:
                 for result in self._pipeline.step([arrival.frame for arrival in arrivals]):
                     self._publish(result)
                 self.clocks.add("compute", time.monotonic_ns() - now)
+                self._pipeline.get_ahead()
                 self._intake.charge(self._pipeline.spent_ns)
                 if time.monotonic() - last_forget > FORGET_EVERY_S:
                     self._forget_silent_sensors()

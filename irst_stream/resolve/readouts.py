@@ -39,6 +39,9 @@ class Resolver(Protocol):
     def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:
         """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
 
+    def fit_owed(self) -> None:
+        """Fit the groups of the last window whose turn it was from scratch; the next window starts from what is found."""
+
 
 class FitResolver:
     """Fits the imaging model, without a network."""
@@ -64,6 +67,10 @@ class FitResolver:
         detections = without_residuals(detections, self._settings.model_error)
         self.watch.add(window, detections)
         return detections
+
+    def fit_owed(self) -> None:
+        """Fit the groups of the last window whose turn it was from scratch; the next window starts from what is found."""
+        self._fits.fit_owed()
 
 
 class NetworkResolver:
@@ -103,6 +110,11 @@ class NetworkResolver:
         if self.watch is not None:
             self.watch.add(window, detections)
         return detections
+
+    def fit_owed(self) -> None:
+        """Fit the groups of the last window whose turn it was from scratch; the next window starts from what is found."""
+        if self._fits is not None:
+            self._fits.fit_owed()
 
     def _read(self, output: RegionOutput) -> RegionTargets:
         """Return the targets of one region's output, in px of the region's patch."""

@@ -110,7 +110,7 @@ def test_pairs_drawn_with_the_same_optics_are_found(trip, tmp_path):
     known = {"amplitude_dn": 1000.0, "amplitude_sd_dn": 800.0, "speed_px": 0.5, "fixed_dn": 1.5, "most_targets": 3}
     fitter = Fitter(FitSettings(psf_table=str(tmp_path / "cam.psf.npz"), model_error=found.psf.error, **known))
     patches = Patches(images, *at_rest(count, 5), np.full(count, 3.0), np.full(count, np.inf), corner.astype(float))
-    targets, _ = fitter.fit_regions(patches, [NO_TARGETS] * count, fitter.cold_start(np.zeros(count, np.int64)))
+    targets, _ = fitter.fit_regions(patches, [NO_TARGETS] * count, fitter.cold_start(count))
     right = [k for k in range(count) if len(targets[k].xy) == 2]
     assert len(right) == count
     away = [np.linalg.norm(targets[k].xy[:, None] + corner[k] - pairs[k], axis=-1).min(axis=1).max() for k in right]

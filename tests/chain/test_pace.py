@@ -30,8 +30,16 @@ def test_a_frames_fits_may_take_what_is_left_of_its_time():
     assert pace.allowed_s(1, 0.002) == pytest.approx(SHARE * 0.01 - 0.002)
     assert pace.allowed_s(1, 1.0) == pytest.approx(LEAST_SHARE * SHARE * 0.01)
     for _ in range(200):
-        pace.tracked(1, 0.001)
+        pace.followed(1, 0.001)
     assert pace.allowed_s(1, 0.002) == pytest.approx(SHARE * 0.01 - 0.003, rel=1e-3)
+
+
+def test_what_a_frame_leaves_of_its_time_is_for_what_can_be_done_ahead():
+    pace = fed("a")
+    assert pace.left_s(1, 0.002) == pytest.approx(SHARE * 0.01 - 0.002)
+    assert pace.left_s(2, 0.002) == pytest.approx(SHARE * 0.01 - 0.001)
+    assert pace.left_s(1, 1.0) == 0
+    assert FramePace().left_s(1, 1.0) == math.inf
 
 
 def test_sensors_share_the_time_and_one_that_is_gone_leaves_its_own():
@@ -53,6 +61,9 @@ def test_stamps_that_no_real_sensor_sends_set_no_pace():
 class Hurried(FramePace):
     def allowed_s(self, windows, elapsed_s):  # no time after the first second
         return 1e-9 * (windows + elapsed_s) if self._last["scene"][1] > 1e9 else math.inf
+
+    def left_s(self, windows, elapsed_s):
+        return self.allowed_s(windows, elapsed_s)
 
 
 def test_a_pipeline_without_time_answers_each_frame_and_counts_what_it_left_out(caplog):

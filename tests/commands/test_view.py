@@ -11,7 +11,8 @@ from irst_stream.commands.view import _table, raise_losses, run_with_view
 from irst_stream.errors import LossError
 from irst_stream.io.recording.recorder import Recorder, open_recording
 from irst_stream.io.recording.settings import RecordSettings
-from irst_stream.live.runner import Runner, SequenceMonitor
+from irst_stream.live.runner import Runner
+from irst_stream.live.sequence_monitor import SequenceMonitor
 from irst_stream.live.status import SinkStatus, Status
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from irst_stream.fit.groups import WarmGroups, assign_regions, merge_groups, overlapping
+from irst_stream.fit.groups import WarmGroups, assign_regions, linked, merge_groups, overlapping
 from irst_stream.fit.warm_start import WarmStart
 
 SIDES = (11, 11)
@@ -39,8 +39,8 @@ def test_a_group_is_assigned_to_the_region_with_the_nearest_centre():
     np.testing.assert_allclose(moved.warm_start.targets(0)[:, :2], [(1, 6), (3, 6)])
     np.testing.assert_allclose(moved.warm_start.targets(1)[:, :2], [(4, 5)])
     np.testing.assert_allclose(known.warm_start.targets(0)[:, :2], [(3, 4), (5, 4)])
-    assert assign_regions(known, np.array([[20.0, 20.0], [0.0, 0.0]]), SIDES).warm_start.age[0] == known.warm_start.age[0]
-    assert (moved.warm_start.age > 1000).all(), "moved patches are fitted from scratch"
+    assert assign_regions(known, np.array([[20.0, 20.0], [0.0, 0.0]]), SIDES).warm_start.owed[0] == known.warm_start.owed[0]
+    assert (moved.warm_start.owed > 1000).all(), "moved patches are fitted from scratch"
 
 
 def test_groups_that_meet_share_a_region_and_empty_ones_are_dropped():
@@ -77,3 +77,10 @@ def test_of_two_groups_that_follow_the_same_light_the_fainter_goes():
     left = merge_groups(given, SPREAD, SIDES)
     np.testing.assert_array_equal(left.warm_start.targets(0), given.warm_start.targets(0))
     assert len(left.region) == 1
+
+
+def test_groups_are_linked_through_others_whose_pixels_they_share():
+    shared = overlapping(np.array([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [60.0, 0.0]]), SIDES)
+    assert linked(np.array([0]), shared).tolist() == [0, 1, 2]
+    assert linked(np.array([3]), shared).tolist() == [3]
+    assert linked(np.array([], np.int64), shared).tolist() == []

@@ -21,7 +21,8 @@ from irst_stream.io.zeromq import wire
 from irst_stream.live.health import SILENT_S, health_handlers, health_of
 from irst_stream.live.http_server import Request
 from irst_stream.live.prometheus import metrics_handler
-from irst_stream.live.runner import Runner, SequenceMonitor
+from irst_stream.live.runner import Runner
+from irst_stream.live.sequence_monitor import SequenceMonitor
 from irst_stream.live.status import SensorStatus, SinkStatus, Status
 from irst_stream.system.shipped import configs_folder
 

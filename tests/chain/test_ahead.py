@@ -1,0 +1,68 @@
+"""What a pipeline does once a frame's results are out: the results are as if it were left to the next frame, but sooner."""
+
+import numpy as np
+import pytest
+
+from irst_stream.build import build_pipeline
+from irst_stream.config import Config
+from irst_stream.fit.fitter import Fitter
+from irst_stream.fit.settings import FitSettings
+from irst_stream.fit.warm_start import AT_ONCE
+from irst_stream.propose.proposer import Proposer
+from irst_stream.propose.settings import ProposeSettings
+from irst_stream.sim import Groups, Scene, SceneSettings, Sensor
+from irst_stream.types import Detections
+
+FIT = FitSettings(amplitude_dn=900, amplitude_sd_dn=500, speed_px=0.3, own_speed_px=0.005, starts=1, refit_every=8)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    groups = Groups(groups=2, singles=2, snr=(20, 60), speed_px_s=(1.0, 8.0))
+    return [frame for frame, _, _ in Scene(SceneSettings(Sensor(160, 128, rate_hz=25.0), groups=groups), 50, 3)]
+
+
+def run(frames, ahead, **search):
+    pipeline = build_pipeline(Config(fit=FIT, propose=ProposeSettings(**search)), tracks=True)
+    results = []
+    for frame in frames:
+        results += pipeline.step([frame])
+        if ahead:
+            pipeline.get_ahead()
+    return results
+
+
+@pytest.mark.parametrize("search", [{}, {"clutter_frames": 10}, {"average": 5}])
+def test_the_results_do_not_depend_on_when_it_is_done(frames, search):
+    left, done = (run(frames, ahead, **search) for ahead in (False, True))
+    assert sum(len(result) for result in left if isinstance(result, Detections)) > 4 * len(frames)
+    for one, other in zip(left, done, strict=True):
+        names = ("xy", "cov", "score") if isinstance(one, Detections) else ("state", "cov", "id")
+        for name in names:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_no_known_group_is_fitted_from_scratch_and_no_frame_searched_while_a_result_is_waited_for(frames, monkeypatch):
+    searched, fitted, waiting = [], [], False
+    propose, fit_regions = Proposer.propose, Fitter.fit_regions
+
+    def counted_search(self, prepared, neighbours=()):
+        searched.append(waiting)
+        return propose(self, prepared, neighbours)
+
+    def counted_fit(self, patches, hints, warm_start):
+        fitted.extend((waiting, best > 0) for best in warm_start.best[warm_start.owed >= AT_ONCE])
+        return fit_regions(self, patches, hints, warm_start)
+
+    monkeypatch.setattr(Proposer, "propose", counted_search)
+    monkeypatch.setattr(Fitter, "fit_regions", counted_fit)
+    pipeline = build_pipeline(Config(fit=FIT))
+    for frame in frames:
+        waiting = True
+        pipeline.step([frame])
+        waiting = False
+        pipeline.get_ahead()
+    assert searched.count(True) == 1, "the first window's"
+    assert searched.count(False) == len(frames) - 4
+    assert (True, True) not in fitted
+    assert fitted.count((False, True)) > 3 * len(frames) // 8
