@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
-
-import numpy as np
 
 from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.platform import PlatformView, PoseHistory, window_pose, with_platform_shifts
@@ -123,8 +122,8 @@ class SensorChain:
         with self._budgeted(window.stamp, allowed_s):
             found = self.resolver(window, output)
         if self.most_targets > 1:
-            _, targets = np.unique(found.region, return_counts=True)
-            self.windows.count(found.stamp, "targets", int((targets >= self.most_targets).sum()))
+            targets = Counter(found.region.tolist()).values()  # faster than np.unique on so few
+            self.windows.count(found.stamp, "targets", sum(count >= self.most_targets for count in targets))
         return found
 
     def search_ahead(self) -> None:

@@ -269,13 +269,14 @@ def _region_targets(
     chi_square = results.reduced_chi_square.max(axis=1)
     inflation = np.where(chi_square > NOISE_CHI_SQUARE, np.minimum(chi_square, MAX_CHI_SQUARE), 1.0)
     stacked, tolerance = results.reduced_chi_square[:, 1:], FOREIGN_CHI_SQUARE - NOISE_CHI_SQUARE
-    unexplained = np.clip((stacked - NOISE_CHI_SQUARE) / tolerance, 0, MAX_CHI_SQUARE)
+    unexplained = np.minimum(np.maximum((stacked - NOISE_CHI_SQUARE) / tolerance, 0), MAX_CHI_SQUARE)
     cov = results.cov * inflation[:, None, None, None, None]
     inside &= p[..., 4] >= least[:, None]
     alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), covariance_factors(results.number, cov)
     deviation = results.amplitude_sd * np.sqrt(inflation)[:, None]
     explained = np.broadcast_to(1 / (1 + unexplained**4), inside.shape)
-    probability = np.nan_to_num(results.probability * (1.0 if settings.extended_odds else explained))
+    probability = results.probability * (1.0 if settings.extended_odds else explained)
+    probability = np.where(np.isnan(probability), 0.0, probability)
     padded = p[..., :2], alone, p[..., 4], deviation, probability, explained, factor
     columns = [column[inside] for column in padded]
     ends = inside.sum(axis=1).cumsum().tolist()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.fit.warm_start import AT_ONCE, WarmStart
+from irst_stream.fit.warm_start import WarmStart
 from irst_stream.types import Floats, Ints
 
 __all__ = ["WarmGroups", "assign_regions", "linked", "merge_groups", "overlapping"]
@@ -62,7 +62,7 @@ def assign_regions(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) 
     """Reassign each group to its nearest region; drop groups outside every region, and empty groups that share one.
 
     A group whose patch has moved keeps its warm start, in px of the new patch. Where it also shares pixels with another
-    group, it is to be fitted from scratch, with its last solution as an additional start.
+    group, it is owed a fit from scratch.
 
     corners (N, 2) px: of the regions' patches, N > 0; sides: x, y px of the patches.
     """
@@ -80,9 +80,9 @@ def assign_regions(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) 
     kept = order[first | (groups.warm_start.best[order] > 0)]
     region, offset = nearest[kept], groups.corner[kept] - corners[nearest[kept]]
     shared = overlapping(corners, sides)[region].any(1) | (np.bincount(region, minlength=1)[region] > 1)
-    moved = offset.any(1)
     warm_start = groups.warm_start.of(kept, offset)
-    return WarmGroups(region, corners[region], warm_start._replace(owed=np.where(moved & shared, AT_ONCE, warm_start.owed)))
+    owed = np.maximum(warm_start.owed, offset.any(1) & shared)
+    return WarmGroups(region, corners[region], warm_start._replace(owed=owed))
 
 
 def _is_unchanged(groups: WarmGroups, corners: Floats, sides: tuple[int, int]) -> bool:

@@ -42,10 +42,12 @@ def fit_alternately(
     """Fit N groups of which some overlap; return their targets, their warm start, and which are to be fitted again (N,).
 
     fit: fits groups that do not overlap; overlaps (N, N): which groups' patches share pixels; field: the sensor's PSF;
-    model_error: what it leaves unexplained, a share of the peak; passes: fits of a group at most, 1 to MAX_PASSES.
+    model_error: what it leaves unexplained, a share of the peak; passes: fits of a group at most, 1 to MAX_PASSES;
+    with 1, all are fitted at once, under the light of the others' last window.
     """
     alternating = _AlternatingFit(patches, groups, overlaps, field, model_error)
-    batches = list(_batches(overlaps, np.argsort(groups.warm_start.best > 0, kind="stable")))
+    in_turn = _batches(overlaps, np.argsort(groups.warm_start.best > 0, kind="stable"))
+    batches = list(in_turn) if passes > 1 else [np.arange(len(overlaps))]
     stale: Flags = np.ones(len(overlaps), np.bool_)
     for _ in range(passes):
         for rows in batches:

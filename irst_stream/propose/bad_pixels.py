@@ -48,7 +48,7 @@ class BadPixels:
         light (H, W) DN, NaN at bad pixels; noise (m, W): an expanded map, and the Interpolation of the frame's rows in it;
         outliers: the flat indices to test; known_light: the unmasked light of the known bad pixels.
         """
-        at = np.union1d(outliers, self._suspects)
+        at = np.union1d(outliers, self._suspects) if len(self._suspects) else outliers
         value = light.ravel()[at]
         value[np.searchsorted(at, self.known)] = known_light
         deficit, level = neighbour_deficits(light, at, value, noise, rows, self._share)
@@ -61,6 +61,9 @@ class BadPixels:
 
     def _update_known(self, suspects: Ints) -> None:
         """Add suspects with enough evidence; a known pixel stays known until no evidence is left."""
-        known = suspects[(self._evidence[suspects] >= KNOWN_EVIDENCE) | np.isin(suspects, self.known)]
+        is_known = self._evidence[suspects] >= KNOWN_EVIDENCE
+        if len(self.known):
+            is_known |= np.isin(suspects, self.known)
+        known = suspects[is_known]
         if not np.array_equal(known, self.known):
             self.known = known

@@ -179,12 +179,19 @@ class Proposer:
             if learns:
                 self.clutter.learn(light, *expanded)
             return PreparedFrame(light, background, noise, min_noise, self._place)
-        known_light = np.nan_to_num(pixels.ravel()[known].astype(np.float32), posinf=0, neginf=0)
-        known_light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
+        known_light = self._known_light(pixels, background, known)
         outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
         light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
         contrast = contrast_map(pixels, light) if self.settings.min_contrast else None
         return PreparedFrame(light, background, noise, min_noise, self._place, contrast)
+
+    def _known_light(self, pixels: Pixels, background: Float32Image, known: Ints) -> Float32Image:
+        """Return the light of the known bad pixels, flat indices (M,); 0 DN where a pixel holds no measurement."""
+        light = pixels.ravel()[known].astype(np.float32)
+        if len(known):
+            light = np.nan_to_num(light, posinf=0, neginf=0)
+            light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
+        return light
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +22,9 @@ def weigh_by_strength(found: RegionTargets, strength: float) -> RegionTargets:
 
     Half at the threshold; the odds of a false alarm fall exponentially above it.
     """
-    if np.isnan(strength):
+    if math.isnan(strength):
         return found
-    real = 1 / (1 + np.exp(-(min(strength, 10.0) - 1) / FALL_OFF))
+    real = 1 / (1 + math.exp(-(min(strength, 10.0) - 1) / FALL_OFF))
     return found._replace(probability=found.probability * real)
 
 
@@ -35,7 +36,7 @@ def without_residuals(detections: Detections, model_error: float) -> Detections:
     light = detections.amplitude
     brighter = light[None].T * RESIDUAL_FACTOR * model_error > light[None]
     residual = (apart < RESIDUAL_REACH_PX) & brighter
-    return select(detections, ~residual.any(axis=0))
+    return select(detections, ~residual.any(axis=0)) if residual.any() else detections
 
 
 def select(detections: Detections, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Detections:

@@ -70,7 +70,9 @@ def false_detections(before: Beliefs, after: Beliefs, xy: Floats) -> tuple[Float
     later frame's that no track has; and how many tracks these were. Only each group's likeliest hypothesis counts.
     """
     old = _likeliest_rows(before)
-    ended = old[(before.ints[old, CONFIRMED] == 0) & ~np.isin(before.ints[old, ID], after.ints[:, ID])]
+    ended = old[before.ints[old, CONFIRMED] == 0]
+    if len(ended):
+        ended = ended[~np.isin(before.ints[ended, ID], after.ints[:, ID])]
     alone = np.ones(len(xy), bool)
     taken = after.ints[:, DETECTION]
     alone[taken[taken >= 0]] = False
