@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import zmq
-from bench_cameras import CAMERA, camera_frames
+from bench_cameras import Camera, camera_frames
 from bench_data import describe_machine
 
 from irst_stream import Frame, Stamp, Tracks
@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=8.0, help="of the feed (default 8)")
     parser.add_argument("--rate", type=float, default=25.0, help="its frames/s (default 25)")
     parser.add_argument("--speed", type=float, default=4.0, help="how much faster it is sent (default 4)")
+    parser.add_argument("--size", type=int, nargs=2, default=[640, 512], metavar=("W", "H"), help="(default 640 512)")
     parser.add_argument("--send", nargs=2, metavar=("FILE", "ENDPOINT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.send:
@@ -81,7 +82,7 @@ def soak(args: argparse.Namespace) -> list[Part]:
     source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "live")
     parts: list[Part] = []
     with TemporaryDirectory() as folder:
-        scene = camera_frames(Path(folder), CAMERA)
+        scene = camera_frames(Path(folder), Camera(*args.size))
         sinks = {
             "published": ZmqSink(PublishSettings(LOCAL), "live"),
             "tracks": LinesSink(WriteSettings(f"{folder}/tracks-{{start}}.jsonl", rotate_mb=20.0, keep_mb=KEPT_MB), Tracks),
@@ -89,7 +90,16 @@ def soak(args: argparse.Namespace) -> list[Part]:
         }
         runner = Runner(pipeline, {"in": source}, sinks, "live")
         runner.start()
-        own = ["--hours", str(args.hours), "--rate", str(args.rate), "--speed", str(args.speed)]
+        own = [
+            "--hours",
+            str(args.hours),
+            "--rate",
+            str(args.rate),
+            "--speed",
+            str(args.speed),
+            "--size",
+            *map(str, args.size),
+        ]
         command = [sys.executable, __file__, "--send", str(scene), source.endpoint, *own]
         with subprocess.Popen(command) as child:
             while not runner.status().frames:
@@ -122,7 +132,7 @@ def measure(runner: Runner, args: argparse.Namespace, hours: float) -> Part:
 
 def send(path: Path, endpoint: str, args: argparse.Namespace) -> None:
     """Send a scene to and fro, each frame when it is due; body of a child process."""
-    images = np.fromfile(path, np.uint16).reshape(-1, CAMERA.height, CAMERA.width)
+    images = np.fromfile(path, np.uint16).reshape(-1, *args.size[::-1])
     context: zmq.Context = zmq.Context()
     socket = open_socket(context, zmq.PUB, Link(endpoint))
     there_and_back = 2 * len(images) - 2
