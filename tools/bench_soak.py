@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=25.0, help="its frames/s (default 25)")
     parser.add_argument("--speed", type=float, default=4.0, help="how much faster it is sent (default 4)")
     parser.add_argument("--size", type=int, nargs=2, default=[640, 512], metavar=("W", "H"), help="(default 640 512)")
+    parser.add_argument("--groups", type=int, default=5, help="of targets (default 5)")
     parser.add_argument("--send", nargs=2, metavar=("FILE", "ENDPOINT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.send:
@@ -82,7 +83,7 @@ def soak(args: argparse.Namespace) -> list[Part]:
     source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "live")
     parts: list[Part] = []
     with TemporaryDirectory() as folder:
-        scene = camera_frames(Path(folder), Camera(*args.size))
+        scene = camera_frames(Path(folder), Camera(*args.size, groups=args.groups))
         sinks = {
             "published": ZmqSink(PublishSettings(LOCAL), "live"),
             "tracks": LinesSink(WriteSettings(f"{folder}/tracks-{{start}}.jsonl", rotate_mb=20.0, keep_mb=KEPT_MB), Tracks),
