@@ -71,6 +71,11 @@ def gather(window: Window, found: Sequence[RegionTargets], score_radius: float =
 
     score_radius: px, see RegionTargets.score_within.
     """
+    if len(found) == 1:
+        only = found[0]
+        region, score = np.full(len(only.xy), window.region[0]), only.score_within(score_radius)
+        xy = only.xy + window.corners[0]
+        return Detections(window.stamp, xy, only.cov, only.amplitude, only.amplitude_sd, score, region, only.factor)
     found = found or [NO_TARGETS]
     row = np.repeat(np.arange(len(found)), [len(f.xy) for f in found])
     xy, cov, amplitude, amplitude_sd, probability = (np.concatenate([f[k] for f in found]) for k in range(5))

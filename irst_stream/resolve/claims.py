@@ -22,16 +22,19 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     mean, weighted by probability and precision; its covariance includes their scatter. Without claims there are no targets.
     """
     settings = settings or ClaimSettings()
-    row, column = np.nonzero(claims[0] > MIN_PROBABILITY)
-    order = np.argsort(-claims[0, row, column], kind="stable")
-    row, column = row[order], column[order]
-    p, x, y, x_sd, y_sd, amplitude, amplitude_sd = np.asarray(claims[:, row, column], np.float64)
-    xy = grid.centres[row, column] + np.stack([x, y], axis=1)
+    cells = claims.reshape(len(claims), -1)
+    at = np.flatnonzero(cells[0] > MIN_PROBABILITY)
+    at = at[np.argsort(-cells[0, at], kind="stable")]
+    columns = cells[:, at].astype(np.float64)
+    xy = grid.centres.reshape(-1, 2)[at] + columns[1:3].T
     # input unlike the training data can make a network claim places outside its patch
     inside = ((xy > -0.5) & (xy < np.array(grid.patch[::-1]) - 0.5)).all(axis=1)
-    p, xy, x_sd, y_sd, amplitude, amplitude_sd = (c[inside] for c in (p, xy, x_sd, y_sd, amplitude, amplitude_sd))
+    if not inside.all():
+        xy, columns = xy[inside], columns[:, inside]
+    p, _, _, x_sd, y_sd, amplitude, amplitude_sd = columns
     owner = merge(xy, p, settings.merge_px)
-    members = owner == np.unique(owner)[:, None]  # (targets, claims)
+    heads = np.flatnonzero(owner == np.arange(len(owner)))
+    members = owner == heads[:, None]  # (targets, claims)
     total = members @ p
     reported = np.argsort(-total, kind="stable")[: settings.most_targets]
     reported = reported[total[reported] >= settings.presence]
@@ -40,7 +43,7 @@ def read_claims(claims: NDArray[np.float32], grid: FineGrid, settings: ClaimSett
     weight /= weight.sum(1, keepdims=True)
     place, light = weight @ xy, weight @ amplitude
     offset = xy - place[:, None]
-    cov = np.einsum("tc,tci,tcj->tij", weight, offset, offset)
+    cov = (weight[..., None] * offset).swapaxes(1, 2) @ offset
     cov[:, 0, 0] += weight @ x_sd**2
     cov[:, 1, 1] += weight @ y_sd**2
     light_sd = np.sqrt(np.maximum(weight @ (amplitude_sd**2 + amplitude**2) - light**2, 0))

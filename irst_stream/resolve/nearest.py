@@ -41,7 +41,7 @@ def reassign_to_nearest(window: Window, found: Sequence[RegionTargets]) -> list[
 
 def _overlaps(window: Window) -> bool:
     """Tell whether any two regions of the window overlap."""
-    return bool(overlapping(window.corners, window.patches.shape[:1:-1]).any())
+    return len(window.corners) > 1 and bool(overlapping(window.corners, window.patches.shape[:1:-1]).any())
 
 
 def _nearest(window: Window, found: RegionTargets, region: int) -> Ints:
