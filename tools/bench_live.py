@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import psutil
 import zmq
-from bench_cameras import CAMERA, Camera, camera_frames
+from bench_cameras import CAMERA, Camera, camera_frames, run_live
 from bench_data import describe_machine
 from bench_many import bench_many
 from bench_viewer import watched
+from bench_waits import bench_waits
 
 from irst_stream import Detections, Frame, Stamp
 from irst_stream.build import build_pipeline
-from irst_stream.chain.pace import FramePace
 from irst_stream.config import Config, read_config
 from irst_stream.io.recording.recorder import Recorder
 from irst_stream.io.recording.settings import RecordSettings
@@ -37,7 +37,6 @@ from irst_stream.io.zeromq.settings import Link, PublishSettings, ReceiveSetting
 from irst_stream.io.zeromq.sockets import ZmqSink, ZmqSource, open_socket
 from irst_stream.live.runner import Runner
 from irst_stream.live.status import Status
-from irst_stream.protocols import Sink
 from irst_stream.sim import seqcsist
 from irst_stream.system.latency import Summary
 from irst_stream.system.shipped import find_config, find_engine
@@ -217,40 +216,9 @@ PARTS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[Row]]]] = {
     "fast": lambda args: bench_camera(args, Camera(rate=200.0, late="<= 10 ms")),
     "large": lambda args: bench_camera(args, Camera(1280, 1024, 60.0, 10, frames=100)),
     "memory": bench_memory,
+    "waits": bench_waits,
     "many": bench_many,
 }
-
-
-def run_live(
-    config: Config,
-    frames: Path,
-    rate: float,
-    seconds: float,
-    sinks: dict[str, Sink] | None = None,
-    started: Callable[[Runner], None] = lambda _: None,
-) -> Status:
-    """A camera's frames, sent by irst-stream feed, through a pipeline; the first two seconds do not count.
-
-    started: called with the runner once it runs.
-    """
-    pipeline = build_pipeline(config, tracks=True, pace=FramePace())
-    source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "live")
-    published = ZmqSink(PublishSettings(LOCAL), "live")
-    runner = Runner(pipeline, {"in": source}, {"published": published, **(sinks or {})}, "live", depth=config.queue)
-    runner.start()
-    started(runner)
-    command = ["feed", str(frames), "--to", source.endpoint, "--rate", f"{rate:g}", "--loop", "1000000"]
-    command += ["--limit", str(round(rate * (seconds + 2)))]
-    with subprocess.Popen([sys.executable, "-m", "irst_stream.cli", *command], stdout=subprocess.DEVNULL) as child:
-        while runner.status().frames < 2 * rate and child.poll() is None:
-            time.sleep(0.02)
-        pipeline.clocks.clear()
-        child.wait()
-    while runner.status().waiting:
-        time.sleep(0.02)
-    runner.stop()
-    runner.wait()
-    return runner.status()
 
 
 def run_fast(config: Config, how: str) -> tuple[float, Summary]:
