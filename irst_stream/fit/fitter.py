@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irst_stream.fit.compiled import (
     INFINITE,
@@ -21,13 +20,13 @@ from irst_stream.fit.compiled import (
     Priors,
     PsfBank,
     PsfShape,
-    covariance_factors,
-    search_regions,
+    found_targets,
+    region_light,
 )
 from irst_stream.fit.formation import seat_choices
 from irst_stream.fit.patches import Patches
 from irst_stream.fit.region_targets import NO_TARGETS, RegionTargets
-from irst_stream.fit.search import CpuSearch, Fallback, FitResults, RegionBatch, Search, empty_results
+from irst_stream.fit.search import CpuSearch, Fallback, RegionBatch, Search, empty_results
 from irst_stream.fit.settings import FLAT_ERROR, FitSettings, check_fit
 from irst_stream.fit.warm_start import AT_ONCE, WarmStart
 from irst_stream.fit.work_budget import SCRATCH_UNITS
@@ -39,13 +38,7 @@ from irst_stream.types import Floats, Ints
 
 __all__ = ["COMPILED", "Fitter", "priors_of", "psf_of", "psf_shape"]
 
-DARK_PX = 3.2  # distance from the light's centre beyond which pixels count as dark
-MIN_DARK_PIXELS = 20
-FOREIGN_CHI_SQUARE = 2.5  # reduced chi-square of a fit beyond which its light is more likely not of point targets
-NOISE_CHI_SQUARE = 1.7  # largest reduced chi-square that noise alone explains
-MAX_CHI_SQUARE = 1e6  # bounds the inflation of covariances, far beyond any useful one
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
-ROUNDING_SD_DN = 1 / math.sqrt(12)  # noise of rounding to whole numbers
 
 
 def psf_of(settings: FitSettings) -> PsfField:
@@ -134,8 +127,9 @@ class Fitter:
 
     def noise_levels(self, patches: Images, measured: Floats) -> Floats:
         """(N,) DN: the noise the fit assumes in N regions (N, T, H, W); measured (N,): of each, DN, NaN where unknown."""
-        known = np.isfinite(patches)
-        return self._noise_levels(np.where(known, patches, 10 * UNKNOWN).astype(np.float64), known, measured)
+        noise = self._given_noise(measured)
+        region_light(_with_unknown(patches), noise, np.full(len(noise), INFINITE), self.settings.least_noise_dn)
+        return noise
 
     def cold_start(self, regions: int) -> WarmStart:
         """An empty warm start of some regions."""
@@ -156,16 +150,13 @@ class Fitter:
 
         hints: one a region, NO_TARGETS for none. Where the fit is to be from scratch, the last solution is one more start.
         """
-        known = np.isfinite(patches.images)
-        images = np.where(known, patches.images, 10 * UNKNOWN).astype(np.float64)  # float32 overflows
-        noise = self._noise_levels(images, known, patches.noise)
-        lit = np.flatnonzero((images > 3 * noise[:, None, None, None]).any(axis=(1, 2, 3)))
-        dark = np.where(known, patches.images, np.inf).min(axis=(1, 2, 3), initial=np.inf) == 0
-        limits = np.stack([np.where(dark, 0.0, -INFINITE), np.minimum(patches.ceiling, INFINITE)], axis=1)
+        images = _with_unknown(patches.images)
+        noise, ceiling = self._given_noise(patches.noise), np.minimum(patches.ceiling, INFINITE)
+        limits, peak, is_lit = region_light(images, noise, ceiling, self.settings.least_noise_dn)
+        lit = np.flatnonzero(is_lit)
         starts = self._starts(hints, warm_start)
         hint_count = np.array([len(hint.xy) for hint in hints], np.int64)
-        peak = np.where(known, np.minimum(images, patches.ceiling[:, None, None, None]), 0).mean(axis=1).max(axis=(1, 2))
-        noise, shot = self._over_window(noise, np.maximum(peak, 0), images.shape[1])
+        noise, shot = self._over_window(noise, peak, images.shape[1])
         from_scratch = warm_start.owed >= AT_ONCE
         hint_from_last = from_scratch & (hint_count == 0)
         hint_count[hint_from_last] = warm_start.best[hint_from_last]
@@ -197,7 +188,9 @@ class Fitter:
         owed = np.where(from_scratch, 0, warm_start.owed)
         next_start = WarmStart(results.solutions, results.number, owed, results.odds, results.width_ratio, results.extent)
         least = self.settings.min_snr * noise / (self._sharpness * math.sqrt(images.shape[1]))
-        return _region_targets(results, images.shape[:1:-1], least, self.settings), next_start
+        *columns, ends = found_targets(results, images.shape[3], images.shape[2], least, self.settings.extended_odds > 0)
+        between = zip([0, *ends.tolist()], ends.tolist(), strict=False)
+        return [RegionTargets(*(column[a:b] for column in columns)) for a, b in between], next_start
 
     def _over_window(self, noise: Floats, peak: Floats, frames: int) -> tuple[Floats, Floats]:
         """(N,) DN: noise of a pixel, and growth of its variance with light, of each frame of a window.
@@ -233,54 +226,16 @@ class Fitter:
                 start[:count, :2], start[:count, 4] = hint.xy, hint.amplitude
         return starts
 
-    def _noise_levels(self, images: Floats, known: NDArray[np.bool_], measured: Floats) -> Floats:
-        """(N,) DN: the noise from the settings, or as measured, or else estimated from each region's images."""
-        given = measured.copy() if self.settings.noise_dn is None else np.full(len(images), self.settings.noise_dn)
-        for k in np.flatnonzero(np.isnan(given)):
-            given[k] = self._dark_noise(images[k], known[k])
-        return np.maximum(given, self.settings.least_noise_dn)
-
-    def _dark_noise(self, images: Floats, known: NDArray[np.bool_]) -> float:
-        """Noise, DN, of the pixels far from the light; twice the variance where the sky is clipped at 0."""
-        light = np.where(known, np.maximum(images, 0), 0).sum(axis=0)
-        rows, columns = np.indices(light.shape)
-        strength = np.maximum(light - np.median(light), 0) ** 2
-        total = max(float(strength.sum()), 1e-12)
-        middle = (float((strength * columns).sum()) / total, float((strength * rows).sum()) / total)
-        far = np.hypot(columns - middle[0], rows - middle[1]) > DARK_PX
-        dark = images[:, far][known[:, far]]
-        if len(dark) < MIN_DARK_PIXELS:
-            return self.settings.least_noise_dn
-        variance = 2 * np.mean(dark**2) if dark.min() >= 0 else np.var(dark)
-        return max(math.sqrt(float(variance)), ROUNDING_SD_DN)
+    def _given_noise(self, measured: Floats) -> Floats:
+        """(N,) DN: the noise from the settings, or as measured, NaN where neither knows it."""
+        if self.settings.noise_dn is None:
+            return np.array(measured, np.float64)
+        return np.full(len(measured), float(self.settings.noise_dn))
 
 
-def _region_targets(
-    results: FitResults, sides: tuple[int, ...], least: Floats, settings: FitSettings
-) -> list[RegionTargets]:
-    """The targets of each region that lie within its patch, of these sides, x, y px, and have the least amplitude (N,) DN.
-
-    A reduced chi-square that noise does not explain inflates their covariances. Where all targets are points, it lowers
-    their probability too, because the light may be of something else, as of a cloud's edge.
-    """
-    p, most = results.targets, results.targets.shape[1]
-    inside = ((p[..., :2] > -0.5) & (p[..., :2] < np.array(sides) - 0.5)).all(axis=2) & (p[..., 4] > 0)
-    inside &= np.arange(most) < results.number[:, None]
-    chi_square = results.reduced_chi_square.max(axis=1)
-    inflation = np.where(chi_square > NOISE_CHI_SQUARE, np.minimum(chi_square, MAX_CHI_SQUARE), 1.0)
-    stacked, tolerance = results.reduced_chi_square[:, 1:], FOREIGN_CHI_SQUARE - NOISE_CHI_SQUARE
-    unexplained = np.minimum(np.maximum((stacked - NOISE_CHI_SQUARE) / tolerance, 0), MAX_CHI_SQUARE)
-    cov = results.cov * inflation[:, None, None, None, None]
-    inside &= p[..., 4] >= least[:, None]
-    alone, factor = cov.diagonal(axis1=1, axis2=2).transpose(0, 3, 1, 2), covariance_factors(results.number, cov)
-    deviation = results.amplitude_sd * np.sqrt(inflation)[:, None]
-    explained = np.broadcast_to(1 / (1 + unexplained**4), inside.shape)
-    probability = results.probability * (1.0 if settings.extended_odds else explained)
-    probability = np.where(np.isnan(probability), 0.0, probability)
-    padded = p[..., :2], alone, p[..., 4], deviation, probability, explained, factor
-    columns = [column[inside] for column in padded]
-    ends = inside.sum(axis=1).cumsum().tolist()
-    return [RegionTargets(*(column[a:b] for column in columns)) for a, b in zip([0, *ends], ends, strict=False)]
+def _with_unknown(patches: Images) -> Floats:
+    """Images as compiled code takes them: pixels that hold no measurement lie below UNKNOWN. float32 overflows there."""
+    return np.where(np.isfinite(patches), patches, 10 * UNKNOWN).astype(np.float64)
 
 
 def warm_up() -> None:
@@ -288,4 +243,4 @@ def warm_up() -> None:
     Fitter(FitSettings())
 
 
-COMPILED = CompiledPart("the fit", search_regions, warm_up)
+COMPILED = CompiledPart("the fit", found_targets, warm_up)

@@ -18,7 +18,7 @@ The evidence, in Laplace's approximation, selects the number of targets: it weig
 misfit, the prior volume that the posterior leaves over, and the K! ways to number the targets.
 """
 
-from irst_stream.fit.compiled.evidence import covariance_factors
+from irst_stream.fit.compiled.found_targets import FoundTargets, found_targets
 from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS, UNKNOWN
 from irst_stream.fit.compiled.model_selection import search_regions
 from irst_stream.fit.compiled.normal_equations import normal_equations
@@ -33,6 +33,7 @@ from irst_stream.fit.compiled.records import (
     PsfShape,
     RegionImages,
 )
+from irst_stream.fit.compiled.region_light import region_light
 
 __all__ = [
     "INFINITE",
@@ -42,12 +43,14 @@ __all__ = [
     "UNKNOWN",
     "FitPriors",
     "Formation",
+    "FoundTargets",
     "ImagingModel",
     "Priors",
     "PsfBank",
     "PsfShape",
     "RegionImages",
-    "covariance_factors",
+    "found_targets",
     "normal_equations",
+    "region_light",
     "search_regions",
 ]

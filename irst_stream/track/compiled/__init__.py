@@ -49,6 +49,7 @@ from irst_stream.track.compiled.beliefs import (
     FrameDetections,
     Rules,
 )
+from irst_stream.track.compiled.columns import DetectionColumns, fill_columns
 from irst_stream.track.compiled.frame import advance
 from irst_stream.track.compiled.moving import predict
 from irst_stream.track.compiled.sight import clutter_brightness
@@ -70,11 +71,13 @@ __all__ = [
     "MEAN_Y",
     "PARENT_ROW",
     "Beliefs",
+    "DetectionColumns",
     "FrameDetections",
     "Rules",
     "advance",
     "best_tracks",
     "clutter_brightness",
+    "fill_columns",
     "predict",
     "smooth_back",
 ]
