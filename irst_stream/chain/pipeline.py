@@ -6,7 +6,6 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TypeAlias
 
 from irst_stream.chain.pace import FramePace
@@ -158,14 +157,9 @@ class Pipeline:
         """Return what is worth keeping of each sensor when the run ends, forgotten ones included."""
         return {**self._memories, **{name: sensor.memory() for name, sensor in self._sensors.items()}}
 
-    @contextmanager
-    def _spending(self, *sensors: str) -> Iterator[None]:
+    def _spending(self, *sensors: str) -> _Spending:
         """Share the time that a block takes between sensors."""
-        began = time.perf_counter_ns()
-        yield
-        share = (time.perf_counter_ns() - began) // len(sensors)
-        for sensor in sensors:
-            self.spent_ns[sensor] += share
+        return _Spending(self.spent_ns, sensors)
 
     def _sensor(self, frame: Frame) -> tuple[SensorChain, list[Result]]:
         """Return the chain of a frame's sensor, and the last tracks of a sensor forgotten to make room for it."""
@@ -185,3 +179,20 @@ class Pipeline:
         fresh = self._new_sensor(self.events, 1)
         sensor.maps, sensor.resolver = fresh.maps, fresh.resolver
         return sensor.finish()
+
+
+class _Spending:
+    """Context manager that adds the time of a block to sensors; a class, as a generator-based one takes twice as long."""
+
+    __slots__ = ("_began", "_sensors", "_spent_ns")
+
+    def __init__(self, spent_ns: Counter[str], sensors: tuple[str, ...]) -> None:
+        self._spent_ns, self._sensors, self._began = spent_ns, sensors, 0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        share = (time.perf_counter_ns() - self._began) // len(self._sensors)
+        for sensor in self._sensors:
+            self._spent_ns[sensor] += share

@@ -146,9 +146,9 @@ class SensorChain:
         if budget is None:
             yield
             return
-        before, budget.allowed_s = budget.put_off.copy(), allowed_s
+        budget.allowed_s = allowed_s
         yield
-        for event, times in (budget.put_off - before).items():
+        for event, times in budget.drain().items():
             self.windows.count(stamp, event, times)
 
     def track(self, detections: Detections, window: Window, views: Sequence[PlatformView]) -> list[Tracks]:

@@ -44,6 +44,8 @@ class WarmGroups(NamedTuple):
 
 def overlapping(corners: Floats, sides: tuple[int, int]) -> NDArray[np.bool_]:
     """(N, N): which patches share pixels; corners (N, 2) x, y of each patch's first pixel, sides x, y, px."""
+    if len(corners) < 2:
+        return np.zeros((len(corners), len(corners)), np.bool_)
     overlaps = np.asarray((np.abs(corners[:, None] - corners) < sides).all(-1))
     np.fill_diagonal(overlaps, val=False)
     return overlaps

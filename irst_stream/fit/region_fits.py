@@ -158,6 +158,8 @@ class RegionFits:
 
 def _shift(window: Window, corners: Floats, passed: int) -> Floats:
     """(G, 2) px: displacement of still objects at these corners (G, 2) over the last `passed` frames, by the platform."""
+    if not window.platform_shifts.any():
+        return np.zeros((len(corners), 2))
     nearest = np.abs(corners[:, None] - window.corners).max(-1).argmin(1)
     shifts: Floats = window.platform_shifts[nearest, window.centre - passed]
     return -shifts

@@ -36,7 +36,7 @@ class FitBudget:
     `allowed_s`: time for the next fits, infinite where they may take what they need. Where it is too short, fits from
     scratch that are owed are postponed, and the last regions of a window are left out, in the window's order: regions of
     confirmed tracks stand first, then the strongest. A region left out MAX_WAIT times in a row comes first. `put_off`
-    counts the fits "postponed" and the regions "unserved".
+    counts the fits "postponed" and the regions "unserved", since `drain` was called.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -62,10 +62,19 @@ class FitBudget:
         """Choose the groups to fit from scratch now, those first that have waited longest; owed (G,): see WarmStart."""
         self._began = self._clock()
         waiting = np.flatnonzero(owed)
+        if not len(waiting):
+            return waiting
         longest_first = waiting[np.argsort(-owed[waiting], kind="stable")]
         paid = longest_first[: int(np.clip(self._affordable / SCRATCH_UNITS, 0, len(waiting)))]
         self.put_off["postponed"] += len(waiting) - len(paid)
         return np.sort(paid)
+
+    def drain(self) -> Counter[str]:
+        """Return what was put off since the last call."""
+        drained = self.put_off
+        if drained:
+            self.put_off = Counter()
+        return drained
 
     def allows(self, units: float) -> bool:
         """Whether there is time for this work."""
