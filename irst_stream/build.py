@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,7 @@ from irst_stream.protocols import Sink, Source
 from irst_stream.resolve.readouts import FitResolver, NetworkResolver, Resolver
 from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
+from irst_stream.system.machine import usable_cores
 from irst_stream.system.numba_cache import compile_in_children
 from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.tracker import COMPILED as TRACKER
@@ -143,11 +145,12 @@ def build_pipeline(
     warm_up_conditioning()
     psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px) if config.propose.psf_shaped else None
     new_front_end = front_end_maker(config)
+    helper = ThreadPoolExecutor(1, "search") if (config.threads or usable_cores()) > 1 else None
     if tracks:
         warm_up_tracker()
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
-        windows = WindowBuilder(config.window, config.propose, min_shape, events, psf, config.lag)
+        windows = WindowBuilder(config.window, config.propose, min_shape, events, psf, config.lag, helper)
         tracker = new_tracker(first_id) if tracks else None
         poses = PoseHistory(config.window, config.lag)
         parts = (new_front_end(windows.count), windows, poses, network.new_maps(), new_resolver(), tracker)

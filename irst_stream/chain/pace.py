@@ -16,7 +16,7 @@ PERIODS_KEPT = 15  # of a sensor's last frames
 FEWEST_PERIODS = 5  # before these have come, a sensor's rate is unknown
 SHORTEST_S, LONGEST_S = 5e-4, 10.0  # a period beyond is none of a real sensor, or a pause
 LEAST_SHARE = 0.1  # of the frame's time, for fits, however late it is
-MEMORY = 0.9  # of the time that other work takes after the fits, from frame to frame
+MEMORY = 0.9  # of the time that the work after the fits takes, from frame to frame
 
 
 class FramePace:
@@ -25,7 +25,7 @@ class FramePace:
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, int]] = {}  # epoch, time in ns, by sensor
         self._periods: dict[str, deque[float]] = {}  # s
-        self._after_s = 0.0  # of one window: what follows the fits
+        self._after_s = {"tracking": 0.0, "searching": 0.0}  # of one window: the work after its fits
 
     def arrived(self, frame: Frame) -> None:
         """Learn the rate of a frame's sensor."""
@@ -47,15 +47,22 @@ class FramePace:
         elapsed_s: what has been spent on these windows already.
         """
         whole_s = self._whole_s()
-        return max(whole_s - elapsed_s / max(windows, 1) - self._after_s, LEAST_SHARE * whole_s)
+        return max(whole_s - elapsed_s / max(windows, 1) - sum(self._after_s.values()), LEAST_SHARE * whole_s)
 
     def left_s(self, windows: int, elapsed_s: float) -> float:
         """Return the time, s, that is left for each of some windows once all that they need is done; see allowed_s."""
         return max(self._whole_s() - elapsed_s / max(windows, 1), 0.0)
 
-    def followed(self, windows: int, seconds: float) -> None:
-        """Learn how long what follows the fits of some windows took: their tracks, and the search for the next ones."""
-        self._after_s = MEMORY * self._after_s + (1 - MEMORY) * seconds / max(windows, 1)
+    def tracked(self, windows: int, seconds: float) -> None:
+        """Learn how long tracking some windows took."""
+        self._learn("tracking", seconds / max(windows, 1))
+
+    def searched(self, windows: int, seconds: float) -> None:
+        """Learn how long searching the next frames of some windows took."""
+        self._learn("searching", seconds / max(windows, 1))
+
+    def _learn(self, work: str, seconds: float) -> None:
+        self._after_s[work] = MEMORY * self._after_s[work] + (1 - MEMORY) * seconds
 
     def _whole_s(self) -> float:
         """Return the time, s, that computing a frame may take."""

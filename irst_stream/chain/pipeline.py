@@ -49,7 +49,7 @@ class Pipeline:
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
         self._ahead: list[tuple[SensorChain, Stamp]] = []  # whose windows were completed, and the windows' stamps
-        self._began = self._tracking_s = 0.0  # when the last step began, s, and how long its tracks took
+        self._began = 0.0  # when the last step began, s
 
     def another(self) -> Pipeline:
         """Return a pipeline with the same network and fit that knows no sensor."""
@@ -77,7 +77,7 @@ class Pipeline:
 
         Returns the detections of the windows that the frames complete, each followed by the tracks that it settles.
         """
-        self.get_ahead()
+        self._fit_owed()
         self._began, results = time.perf_counter(), list[Result]()
         completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
         self.spent_ns = Counter()
@@ -110,31 +110,36 @@ class Pipeline:
                 with self._spending(window.stamp.sensor):
                     results += (with_pose_errors(detections, window, views), *sensor.track(detections, window, views))
         self._ahead = [(sensor, window.stamp) for sensor, window, _ in completed]
-        self._tracking_s = time.perf_counter() - tracking
+        if self._pace is not None:
+            self._pace.tracked(len(completed), time.perf_counter() - tracking)
         return results
 
     def get_ahead(self) -> None:
         """Do what the next frames need not wait for: search the next windows, and fit groups from scratch in their turn.
 
         The results are the same whether this is called between two steps, when the first one's results are out, or is left
-        to the second one.
+        to the second one, as is best where its frames are waiting already.
         """
-        completed, self._ahead = self._ahead, []
-        if not completed:
+        if not self._ahead:
             return
         with self.clocks("ahead"):
-            began = time.perf_counter()
-            for sensor, stamp in completed:
+            searching = time.perf_counter()
+            for sensor, stamp in self._ahead:
                 with self._spending(stamp.sensor):
                     sensor.search_ahead()
-            left_s = math.inf
             if self._pace is not None:
-                now = time.perf_counter()
-                self._pace.followed(len(completed), self._tracking_s + now - began)
-                left_s = self._pace.left_s(len(completed), now - self._began)
-            for sensor, stamp in completed:
-                with self._spending(stamp.sensor):
-                    sensor.fit_owed(stamp, left_s)
+                self._pace.searched(len(self._ahead), time.perf_counter() - searching)
+            self._fit_owed()
+
+    def _fit_owed(self) -> None:
+        """Do the fits that the last windows have left, as far as their time allows."""
+        completed, self._ahead = self._ahead, []
+        left_s = math.inf
+        if self._pace is not None and completed:
+            left_s = self._pace.left_s(len(completed), time.perf_counter() - self._began)
+        for sensor, stamp in completed:
+            with self._spending(stamp.sensor):
+                sensor.fit_owed(stamp, left_s)
 
     def finish(self) -> list[Result]:
         """End all streams; return the tracks that were waiting for later frames."""

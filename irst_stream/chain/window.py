@@ -24,33 +24,32 @@ counted by its name:
 3. RESTART_RUN consecutive late frames whose indices follow each other: the sensor counts from 0 again in its old epoch.
 
 Frames of up to PATCH_LIMIT px a side are one region, a patch. In larger frames the regions that may hold a group are
-found, cut out and followed: see RegionPlaces.
+found, cut out and followed: see chain.regions.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TypeAlias
 
 import numpy as np
 
-from irst_stream.chain.platform import is_known
+from irst_stream.chain.regions import Cutter
 from irst_stream.errors import IrstError, UsageError
 from irst_stream.optics import PATCH
 from irst_stream.point_spread import PointSpread
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.mask import excluded_pixels
-from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
-from irst_stream.propose.proposer import Proposals, Proposer
+from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Frame, Ints, Stamp, Window, at_rest, frames_after_centre
 
-__all__ = ["Events", "RegionPlaces", "SequenceCheck", "WindowBuilder"]
+__all__ = ["Events", "SequenceCheck", "WindowBuilder"]
 
 PATCH_LIMIT = 64  # px: a frame with no longer side is one region
-MAX_OFFSET_PX = 2.0  # along each axis: a group farther from its region's centre gets a new region
 LONGEST_PAUSE_S = 10.0
 MAX_JUMP = 100  # frames: a larger step of the index may be a mistake
 RESTART_RUN = 5  # consecutive late frames that prove a restart
@@ -162,19 +161,20 @@ class WindowBuilder:
         events: Events | None = None,
         psf: PointSpread | None = None,
         lag: int | None = None,
+        helper: Executor | None = None,
     ) -> None:
         """length: frames of a window, odd; 1 makes each frame its own window. search: settings for full frames; min_shape:
         rows, columns that a patch must have; events: the counter to use; psf: of the search's filters, see Proposer; lag:
-        frames of a window that follow its centre frame, None for half of them.
+        frames of a window that follow its centre frame, None for half of them; helper: see Cutter.
         """
         if length < 1 or length % 2 == 0:
             raise UsageError(f"window: expected an odd number of frames, got {length}")
         self.length, self.restarted = length, False
         self._lag = frames_after_centre(length, lag)
         self._check = SequenceCheck(events, min_shape)
-        self._search, self._psf = search or ProposeSettings(), psf
+        self._search, self._psf, self._helper = search or ProposeSettings(), psf, helper
         self._frames: deque[Frame] = deque(maxlen=length)
-        self._cutter: _Cutter | None = None
+        self._cutter: Cutter | None = None
         self._misfit = False  # whether the mask is for frames of another size
         self._recalled: tuple[tuple[int, int], Ints, ClutterMap | None] = (0, 0), np.zeros((0, 2), np.int64), None
 
@@ -205,8 +205,7 @@ class WindowBuilder:
             return None
         self._frames.append(frame)
         if self._cutter is not None:
-            self._cutter.search_ahead()  # before this frame changes what is known of the clutter, whoever asked for it
-            self._cutter.prepare(frame)
+            self._cutter.take(frame)
         if len(self._frames) < self.length:
             return None
         if self._cutter is None:
@@ -258,7 +257,7 @@ class WindowBuilder:
         """Begin full frames of this shape with what an earlier run knew: bad pixels (N, 2) x, y, and clutter."""
         self._recalled = shape, bad_pixels, clutter
 
-    def _new_cutter(self, frame: Frame) -> tuple[_Cutter | None, bool]:
+    def _new_cutter(self, frame: Frame) -> tuple[Cutter | None, bool]:
         """Return a cutter for full frames, None for patches; and whether the mask does not fit the frames.
 
         A mask that does not fit one sensor may fit the others, which go on.
@@ -274,11 +273,11 @@ class WindowBuilder:
         shape, bad_pixels, clutter = self._recalled
         if shape != (rows, columns):
             proposer = Proposer(self._search, (rows, columns), psf=self._psf)
-            return _Cutter(proposer, (rows, columns), self.length, self._lag), False
-        known = clutter if clutter is not None and clutter.mean.shape == shape else None
-        proposer = Proposer(self._search, shape, known, psf=self._psf)
-        proposer.recall(bad_pixels)
-        return _Cutter(proposer, (rows, columns), self.length, self._lag), False
+        else:
+            known = clutter if clutter is not None and clutter.mean.shape == shape else None
+            proposer = Proposer(self._search, shape, known, psf=self._psf)
+            proposer.recall(bad_pixels)
+        return Cutter(proposer, (rows, columns), self.length, self._lag, self._helper), False
 
 
 def _patch_window(frames: deque[Frame], lag: int) -> Window:
@@ -287,93 +286,3 @@ def _patch_window(frames: deque[Frame], lag: int) -> Window:
     centre = frames[-1 - lag]
     region, unknown, ceiling = np.zeros(1, np.int64), np.full(1, np.nan), np.full(1, centre.full_scale)
     return Window(centre.stamp, np.zeros((1, 2)), patches, *at_rest(1, len(frames), lag), region, unknown, ceiling)
-
-
-class _Cutter:
-    """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
-
-    def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int, lag: int) -> None:
-        self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
-        self._length, self._lag, self._centre = length, lag, length - 1 - lag
-        averaged = min(proposer.settings.average, length)
-        first = min(max(self._centre - averaged // 2, 0), length - averaged)
-        self._averaged = range(first, first + averaged)  # frames of a window that the search averages
-        self._prepared: deque[PreparedFrame] = deque(maxlen=length)
-        self._ahead: Proposals | None = None  # of the next window
-        self._has_poses = False
-
-    def prepare(self, frame: Frame) -> None:
-        """Prepare the next frame; the search follows the platform by whole pixels."""
-        self._prepared.append(self.proposer.prepare(frame.pixels, self._place(frame), frame.step_dn))
-
-    def _place(self, frame: Frame) -> tuple[int, int] | None:
-        """Return by how many px along x, y the scene has moved since the first pose; None where only others have a pose."""
-        if is_known(frame.pose):
-            self._has_poses = True
-            return round(frame.pose.x), round(frame.pose.y)
-        return None if self._has_poses else (0, 0)
-
-    def clear(self) -> None:
-        """Drop the prepared frames; keep the regions and the bad pixels."""
-        self._prepared.clear()
-        self._ahead = None
-
-    def search_ahead(self) -> None:
-        """Search the next window's centre frame, if no frame that is yet to come is averaged with it."""
-        if self._ahead is None and self._averaged[-1] < self._length - 1 == len(self._prepared) - 1:
-            self._ahead = self._search([*self._prepared][1:])
-
-    def _search(self, prepared: Sequence[PreparedFrame]) -> Proposals:
-        """Find the regions of a window's centre frame; prepared: its frames, from the first on."""
-        neighbours = [prepared[k] for k in self._averaged if k != self._centre]
-        return self.proposer.propose(prepared[self._centre], neighbours)
-
-    def cut(self, frames: deque[Frame]) -> tuple[Window, dict[str, int]]:
-        """Return the window of these frames, and how many regions and peaks were left out.
-
-        Saturated pixels get their region's ceiling.
-        """
-        found, self._ahead = self._ahead or self._search(self._prepared), None
-        centre = self._centre
-        corners, numbers = self.regions.follow(found.centres)
-        ceiling = frames[centre].full_scale - found.background
-        patches = cut_regions(frames, self._prepared, corners, ceiling)
-        still = at_rest(len(corners), len(frames), self._lag)
-        stamp = frames[centre].stamp
-        window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength)
-        return window, {"regions": found.left_out, "peaks": found.left_peaks}
-
-
-class RegionPlaces:
-    """Where a sensor's regions are: a region keeps its place and number while its group stays near the region's centre.
-
-    A group that leaves it gets a region with a new number, moved by whole pixels.
-    """
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        """shape: rows, columns of the frame."""
-        self._shape, self._next_number = shape, 0
-        self._corners, self._numbers = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
-
-    def follow(self, centres: Floats) -> tuple[Ints, Ints]:
-        """Return the corners (N, 2) x, y and numbers (N,) of the regions of the next frame's groups, at centres (N, 2)."""
-        fresh = region_corners(centres, self._shape)
-        offset = np.abs(centres[:, None] - self._corners[None] - (np.array(PATCH[::-1]) - 1) / 2).max(-1)  # N M
-        corners, numbers, taken = fresh.copy(), np.full(len(centres), -1), np.zeros(len(self._corners), bool)
-        for k in np.argsort(offset.min(1, initial=np.inf), kind="stable"):
-            held = int(np.where(taken, np.inf, offset[k]).argmin()) if len(taken) else -1
-            if held >= 0 and not taken[held] and self._stays(offset[k, held], fresh[k], self._corners[held]):
-                corners[k], numbers[k], taken[held] = self._corners[held], self._numbers[held], True
-        new = np.flatnonzero(numbers < 0)
-        numbers[new] = self._next_number + np.arange(len(new))
-        self._next_number += len(new)
-        self._corners, self._numbers = corners, numbers
-        return corners, numbers
-
-    @staticmethod
-    def _stays(offset: float, fresh: Ints, held: Ints) -> bool:
-        """Tell whether a group keeps its region: near its centre, or at the frame's border, where no region fits better.
-
-        offset: px from the region's centre; fresh and held (2,): corners of the region it would get, and of the old one.
-        """
-        return bool(offset <= MAX_OFFSET_PX or (fresh == held).all())

@@ -299,7 +299,8 @@ class Runner:
                 for result in self._pipeline.step([arrival.frame for arrival in arrivals]):
                     self._publish(result)
                 self.clocks.add("compute", time.monotonic_ns() - now)
-                self._pipeline.get_ahead()
+                if not self._intake.waiting:
+                    self._pipeline.get_ahead()
                 self._intake.charge(self._pipeline.spent_ns)
                 if time.monotonic() - last_forget > FORGET_EVERY_S:
                     self._forget_silent_sensors()

@@ -92,7 +92,8 @@ class _NoiseMap(NamedTuple):
 class Proposer:
     """Searches the frames of one sensor; keeps its bad pixels from frame to frame, and its static `clutter` or None.
 
-    The first instance compiles the kernels, or loads them from the cache.
+    The first instance compiles the kernels, or loads them from the cache. One thread may prepare a frame while another
+    searches one, where no clutter is learnt.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Proposer:
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._squares = np.empty(shape if self.clutter else (0, 0), np.float32)
-        self._indices = np.empty(shape[0] * shape[1], np.int64)
+        self._outlying, self._peaking = (np.empty(shape[0] * shape[1], np.int64) for _ in range(2))  # indices of pixels
 
     @property
     def bad_pixels(self) -> Ints:
@@ -180,7 +181,7 @@ class Proposer:
                 self.clutter.learn(light, *expanded)
             return PreparedFrame(light, background, noise, min_noise, self._place)
         known_light = self._known_light(pixels, background, known)
-        outliers = self._find_outliers(light, expanded, float(OUTLIER_SIGMAS))
+        outliers = _find_outliers(light, expanded, float(OUTLIER_SIGMAS), self._outlying)
         light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
         contrast = contrast_map(pixels, light) if self.settings.min_contrast else None
         return PreparedFrame(light, background, noise, min_noise, self._place, contrast)
@@ -271,10 +272,6 @@ class Proposer:
     def _expand(self, noise: Float32Image) -> _NoiseMap:
         return _NoiseMap(self._noise_cells.expand(noise), self._noise_cells.rows)
 
-    def _find_outliers(self, image: Float32Image, noise: _NoiseMap, limit: float) -> Ints:
-        """Return the flat indices, ascending, of the pixels that exceed limit times the noise, up or down."""
-        return self._indices[: find_outliers(image, *noise, np.float32(limit), self._indices)].copy()
-
     def filter(self, light: Float32Image, number: int, response: Float32Image) -> None:
         """Fill response (H, W) with light (H, W) DN, filtered by the wide filter, number 0, or the tight one, 1."""
         self._filters[number].fill(light, response)
@@ -303,7 +300,7 @@ class Proposer:
             )
             self.clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
-        at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, lowest))
+        at, snrs = local_maxima(response, *noise, _find_outliers(response, noise, lowest, self._peaking))
         used = self._most_important(at, snrs)
         left_out, at, snrs = len(at) - len(used), at[used], snrs[used]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
@@ -365,6 +362,14 @@ def warm_up() -> None:
 
 
 COMPILED = CompiledPart("the search", cut_patches, warm_up)
+
+
+def _find_outliers(image: Float32Image, noise: _NoiseMap, limit: float, indices: Ints) -> Ints:
+    """Return the flat indices, ascending, of the pixels that exceed limit times the noise, up or down.
+
+    indices (H W,): a buffer.
+    """
+    return indices[: find_outliers(image, *noise, np.float32(limit), indices)].copy()
 
 
 def _to_regions(light: Float32Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:

@@ -1,5 +1,7 @@
 """What a pipeline does once a frame's results are out: the results are as if it were left to the next frame, but sooner."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,8 @@ def frames():
     return [frame for frame, _, _ in Scene(SceneSettings(Sensor(160, 128, rate_hz=25.0), groups=groups), 50, 3)]
 
 
-def run(frames, ahead, **search):
-    pipeline = build_pipeline(Config(fit=FIT, propose=ProposeSettings(**search)), tracks=True)
+def run(frames, ahead, threads=1, **search):
+    pipeline = build_pipeline(Config(fit=FIT, threads=threads, propose=ProposeSettings(**search)), tracks=True)
     results = []
     for frame in frames:
         results += pipeline.step([frame])
@@ -35,10 +37,11 @@ def run(frames, ahead, **search):
 @pytest.mark.parametrize("search", [{}, {"clutter_frames": 10}, {"average": 5}])
 def test_the_results_do_not_depend_on_when_it_is_done(frames, search):
     left, done = (run(frames, ahead, **search) for ahead in (False, True))
+    meanwhile = run(frames, ahead=False, threads=2, **search)
     assert sum(len(result) for result in left if isinstance(result, Detections)) > 4 * len(frames)
-    for one, other in zip(left, done, strict=True):
+    for one, *others in zip(left, done, meanwhile, strict=True):
         names = ("xy", "cov", "score") if isinstance(one, Detections) else ("state", "cov", "id")
-        for name in names:
+        for other, name in product(others, names):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 

@@ -30,7 +30,8 @@ def test_a_frames_fits_may_take_what_is_left_of_its_time():
     assert pace.allowed_s(1, 0.002) == pytest.approx(SHARE * 0.01 - 0.002)
     assert pace.allowed_s(1, 1.0) == pytest.approx(LEAST_SHARE * SHARE * 0.01)
     for _ in range(200):
-        pace.followed(1, 0.001)
+        pace.tracked(1, 0.0006)
+        pace.searched(2, 0.0008)
     assert pace.allowed_s(1, 0.002) == pytest.approx(SHARE * 0.01 - 0.003, rel=1e-3)
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from irst_stream import Frame, Stamp, UsageError
 from irst_stream.build import build_pipeline
-from irst_stream.chain.window import RegionPlaces, WindowBuilder
+from irst_stream.chain.regions import RegionPlaces
+from irst_stream.chain.window import WindowBuilder
 from irst_stream.config import Config
 from irst_stream.optics import render
 from irst_stream.propose.settings import ProposeSettings
