@@ -97,7 +97,8 @@ def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> W
     """Merge groups that share a region and a velocity, as far as one fit can hold their targets.
 
     Where it cannot, a group all of whose targets are within DUPLICATE_PX of a brighter group's, or within an extended one's
-    light, is dropped: both follow the same light.
+    light, is dropped: both follow the same light. Where a fit holds one target, such groups are not told apart by their
+    velocities either.
 
     spread: standard deviation of the velocities within a group, px a frame; sides: x, y px of the patches.
     """
@@ -105,6 +106,8 @@ def merge_groups(groups: WarmGroups, spread: float, sides: tuple[int, int]) -> W
         return groups
     velocity = groups.warm_start.mean()[:, 2:4]
     same_velocity = np.linalg.norm(velocity[:, None] - velocity, axis=-1) < MERGE_SPEEDS * spread
+    if groups.warm_start.solutions.shape[2] == 1:
+        same_velocity[:] = True
     for one, other in np.argwhere(np.triu(same_velocity & (groups.region[:, None] == groups.region), 1)):
         targets = np.concatenate([groups.warm_start.targets(one), groups.warm_start.targets(other)])
         xy, most = targets[:, :2], groups.warm_start.solutions.shape[2]

@@ -79,6 +79,19 @@ def test_of_two_groups_that_follow_the_same_light_the_fainter_goes():
     assert len(left.region) == 1
 
 
+def test_of_two_groups_of_one_target_in_the_same_place_the_brighter_one_stays_however_they_move():
+    def pair(apart):
+        both = groups([(3, 4, 0.9, 0)], [(3 + apart, 4, -0.8, 0.3)])
+        start = both.warm_start
+        solutions = start.solutions[:, :2, :1].copy()
+        solutions[1, 1, 0, 4] = 900.0
+        return both._replace(region=np.zeros(2, int), warm_start=start._replace(solutions=solutions))
+
+    assert merge_groups(pair(0.6), 0.005, SIDES).warm_start.targets(0)[0, 4] == 900.0
+    assert len(merge_groups(pair(0.6), 0.005, SIDES).region) == 1
+    assert len(merge_groups(pair(1.6), 0.005, SIDES).region) == 2
+
+
 def test_groups_are_linked_through_others_whose_pixels_they_share():
     shared = overlapping(np.array([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [60.0, 0.0]]), SIDES)
     assert linked(np.array([0]), shared).tolist() == [0, 1, 2]
