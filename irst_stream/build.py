@@ -60,6 +60,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+PARTS = (FIT, TRACKER, SEARCH, REGISTRATION)  # all that is compiled, the longest first
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
@@ -130,7 +131,9 @@ def build_pipeline(
     """
     new_tracker = new_tracker or partial(make_tracker, config)
     network: Network = NoNetwork()
-    compile_in_children(SEARCH, REGISTRATION, FIT, *([TRACKER] if tracks else ()))  # all at once, before each is loaded
+    conditions = _conditions(config)
+    used = {FIT: True, TRACKER: tracks, SEARCH: True, REGISTRATION: conditions}
+    compile_in_children(*(part for part in PARTS if used[part]))  # all at once, before each is loaded
     if config.readout == "fit":
         new_resolver, min_shape = resolver_maker(config, None), (1, 1)
     else:
@@ -140,7 +143,8 @@ def build_pipeline(
         new_resolver, min_shape = resolver_maker(config, engine.manifest), engine.manifest.patch
         network = _network(config, engine)
     warm_up_search()
-    warm_up_conditioning()
+    if conditions:
+        warm_up_conditioning()
     psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px) if config.propose.psf_shaped else None
     new_front_end = front_end_maker(config)
     if tracks:
@@ -155,6 +159,13 @@ def build_pipeline(
 
     memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
     return Pipeline(network, new_sensor, memories, first_id, pace)
+
+
+def _conditions(config: Config) -> bool:
+    """Whether frames are corrected or registered."""
+    correct = config.correct
+    corrects = bool(correct.table) or correct.lines != "off" or correct.scene_frames > 0
+    return corrects or config.register.when != "off"
 
 
 def front_end_maker(config: Config) -> Callable[[Callable[[Frame, str], None]], FrontEnd]:
@@ -190,7 +201,7 @@ def _network(config: Config, engine: Engine) -> WindowUnmixer:
 
 def compile_everything() -> list[str]:
     """Compile what pipelines compile on their first use, if it is not yet; return the names of what was compiled."""
-    return compile_in_children(SEARCH, REGISTRATION, FIT, TRACKER)
+    return compile_in_children(*PARTS)
 
 
 def told_of(config: Config) -> SensorFacts:

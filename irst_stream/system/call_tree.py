@@ -23,6 +23,7 @@ from numba.core.dispatcher import _FunctionCompiler
 from numba.core.environment import lookup_environment
 from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys
+from numba.core.types import unliteral
 from numba.core.typing import make_concrete_template
 
 __all__ = ["TreeDispatcher"]
@@ -46,7 +47,9 @@ class TreeDispatcher(CPUDispatcher):
 
     def get_call_template(self, args, kws):
         """Lower the function for a call from compiled code with these types; return what numba asks of the call."""
-        pysig, types = self._compiler.fold_argument_types(args, kws)
+        pysig, types = self._compiler.fold_argument_types(
+            [unliteral(given) for given in args], kws
+        )  # once for all constants
         with _trees(self.targetctx.codegen()):
             if tuple(types) not in self.overloads:
                 lowered = self._callee.compile(tuple(types), None)._replace(entry_point=_NoEntryPoint())
