@@ -110,7 +110,7 @@ def _wants_tracks(config: Config) -> bool:
 def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipeline:
     """Make a pipeline of a bundled configuration's name, a TOML file, or a Config; tracks: follow targets too.
 
-    The first pipeline on a machine compiles the fit and the tracker, which takes up to two minutes.
+    The first pipeline on a machine compiles the fit and the tracker, which takes about half a minute on two cores.
     """
     known = config if isinstance(config, Config) else read_config(find_config(str(config)))
     return build_pipeline(known, tracks=tracks)

@@ -69,7 +69,7 @@ def compile_in_children(*parts: CompiledPart) -> list[str]:
     if not missing:
         return []
     names = [part.name for part in missing]
-    text = "compiling %s, once on this machine; this takes a minute or two (irst-stream warm-up does it ahead)"
+    text = "compiling %s, once on this machine; this takes about half a minute (irst-stream warm-up does it ahead)"
     log.info(text, ", ".join(names))
     options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     options["env"] = {**os.environ, COMPILING: "1"}
