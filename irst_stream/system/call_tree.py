@@ -32,10 +32,12 @@ __all__ = ["TreeDispatcher"]
 class TreeDispatcher(CPUDispatcher):
     """A compiled function into which all that it calls is compiled."""
 
-    def __init__(self, function, options):
-        super().__init__(function, targetoptions=options)
+    def __init__(self, py_func, locals=None, targetoptions=None):  # noqa: A002, numba rebuilds a pickled dispatcher so
+        super().__init__(py_func, locals, targetoptions)
         rtsys.initialize(self.targetctx)  # before any tree, because all of them link numba's own run-time functions
-        self._callee = _CalleeCompiler(function, self.targetdescr, options, self.locals, self._compiler.pipeline_class)
+        self._callee = _CalleeCompiler(
+            py_func, self.targetdescr, self.targetoptions, self.locals, self._compiler.pipeline_class
+        )
 
     def compile(self, sig):
         """Compile the function for a call from Python with these types; return its entry point."""

@@ -35,7 +35,7 @@ def compiled(function):  # type: ignore[no-untyped-def]
     # Not "contract", with which freshly compiled and cached code would round differently; nor "nnan" and "ninf", since NaN
     # and infinity occur. Division by 0 gives infinity as in NumPy, since checking every division would be slow.
     options = {"fastmath": {"reassoc", "arcp", "nsz"}, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
-    function = TreeDispatcher(function, {"nopython": True, **options})  # type: ignore[no-untyped-call]
+    function = TreeDispatcher(function, targetoptions={"nopython": True, **options})  # type: ignore[no-untyped-call]
     with suppress(RuntimeError):  # neither the package's nor the user's cache folder is writable
         function._cache = _FolderCache(function.py_func)
     return function

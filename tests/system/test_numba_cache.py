@@ -136,3 +136,8 @@ def test_only_what_python_calls_is_cached(part):
 def test_a_callee_raises_through_its_callers_from_the_cache_too(part):
     code = "try:\n    root(-1.0)\nexcept ValueError as error:\n    print(error)"
     assert in_a_process(part, code) == in_a_process(part, code) == ["negative"]
+
+
+def test_a_compiled_function_can_be_sent_to_another_process(part):
+    code = "import pickle\nkept = pickle.dumps(root)\nroot._memo.clear()\nprint(pickle.loads(kept)(1.0))"
+    assert in_a_process(part, code) == ["12.0"]
