@@ -62,6 +62,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+PARTS = (FIT, TRACKER, SEARCH, REGISTRATION)  # all that is compiled, the longest first
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
@@ -111,7 +112,7 @@ def _wants_tracks(config: Config) -> bool:
 def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipeline:
     """Make a pipeline of a bundled configuration's name, a TOML file, or a Config; tracks: follow targets too.
 
-    The first pipeline on a machine compiles the fit and the tracker, which takes up to two minutes.
+    The first pipeline on a machine compiles the fit and the tracker, which takes about half a minute on two cores.
     """
     known = config if isinstance(config, Config) else read_config(find_config(str(config)))
     return build_pipeline(known, tracks=tracks)
@@ -132,7 +133,9 @@ def build_pipeline(
     """
     new_tracker = new_tracker or partial(make_tracker, config)
     network: Network = NoNetwork()
-    compile_in_children(SEARCH, REGISTRATION, FIT, *([TRACKER] if tracks else ()))  # all at once, before each is loaded
+    conditions = _conditions(config)
+    used = {FIT: True, TRACKER: tracks, SEARCH: True, REGISTRATION: conditions}
+    compile_in_children(*(part for part in PARTS if used[part]))  # all at once, before each is loaded
     if config.readout == "fit":
         new_resolver, min_shape = resolver_maker(config, None), (1, 1)
     else:
@@ -142,7 +145,8 @@ def build_pipeline(
         new_resolver, min_shape = resolver_maker(config, engine.manifest), engine.manifest.patch
         network = _network(config, engine)
     warm_up_search()
-    warm_up_conditioning()
+    if conditions:
+        warm_up_conditioning()
     psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px) if config.propose.psf_shaped else None
     new_front_end = front_end_maker(config)
     helper = ThreadPoolExecutor(1, "search") if (config.threads or usable_cores()) > 1 else None
@@ -158,6 +162,13 @@ def build_pipeline(
 
     memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
     return Pipeline(network, new_sensor, memories, first_id, pace)
+
+
+def _conditions(config: Config) -> bool:
+    """Whether frames are corrected or registered."""
+    correct = config.correct
+    corrects = bool(correct.table) or correct.lines != "off" or correct.scene_frames > 0
+    return corrects or config.register.when != "off"
 
 
 def front_end_maker(config: Config) -> Callable[[Callable[[Stamp, str], None]], FrontEnd]:
@@ -193,7 +204,7 @@ def _network(config: Config, engine: Engine) -> WindowUnmixer:
 
 def compile_everything() -> list[str]:
     """Compile what pipelines compile on their first use, if it is not yet; return the names of what was compiled."""
-    return compile_in_children(SEARCH, REGISTRATION, FIT, TRACKER)
+    return compile_in_children(*PARTS)
 
 
 def told_of(config: Config) -> SensorFacts:

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, rfft2
 
 from irst_stream.conditioning.compiled import align_blocks, correct_pixels
 from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings, check_conditioning
@@ -163,11 +163,15 @@ class Registration:
         sizes = np.sort(np.abs(half[::2, ::2]), axis=None)  # those of excluded pixels are 0, and come first
         limit = COARSE_CLIP * float(sizes[int((1 - self._seen_share / 2) * len(sizes))])
         np.clip(half, -limit, limit, out=half)
+        from scipy.fft import rfft2  # slow to import, and few configurations register; warm_up does it ahead
+
         return np.asarray(rfft2(half * self._fade), np.complex64)
 
     def _coarse(self, key: _Key, spectrum: Spectrum) -> tuple[float, float]:
         """Return the shift x, y px from the key image at which both correlate best."""
         width, height = self._half
+        from scipy.fft import irfft2
+
         correlation = irfft2(spectrum * key.spectrum.conj(), (height, width))
         y, x = divmod(int(correlation.argmax()), width)
         return 2.0 * (x if x < width / 2 else x - width), 2.0 * (y if y < height / 2 else y - height)
@@ -228,6 +232,7 @@ def _compose(pose: Floats, motion: Floats) -> Floats:
 def warm_up() -> None:
     """Compile this room's functions, or load them from the cache, so that no frame waits for it."""
     compile_in_children(COMPILED)
+    import_module("scipy.fft")
     image = np.random.default_rng(0).standard_normal((80, 80)).astype(np.float32)
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((80, 80), dtype)

@@ -19,8 +19,10 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from irst_stream.system import call_tree
+from irst_stream.system.call_tree import TreeDispatcher
 
 __all__ = ["CompiledPart", "compile_in_children", "compiled"]
 
@@ -32,7 +34,8 @@ def compiled(function):  # type: ignore[no-untyped-def]
     """Compile a function on its first call and cache the result on disk, if a cache folder is writable."""
     # Not "contract", with which freshly compiled and cached code would round differently; nor "nnan" and "ninf", since NaN
     # and infinity occur. Division by 0 gives infinity as in NumPy, since checking every division would be slow.
-    function = njit(fastmath={"reassoc", "arcp", "nsz"}, error_model="numpy", nogil=True)(function)
+    options = {"fastmath": {"reassoc", "arcp", "nsz"}, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+    function = TreeDispatcher(function, targetoptions={"nopython": True, **options})  # type: ignore[no-untyped-call]
     with suppress(RuntimeError):  # neither the package's nor the user's cache folder is writable
         function._cache = _FolderCache(function.py_func)
     return function
@@ -66,7 +69,7 @@ def compile_in_children(*parts: CompiledPart) -> list[str]:
     if not missing:
         return []
     names = [part.name for part in missing]
-    text = "compiling %s, once on this machine; this takes a minute or two (irst-stream warm-up does it ahead)"
+    text = "compiling %s, once on this machine; this takes about half a minute (irst-stream warm-up does it ahead)"
     log.info(text, ", ".join(names))
     options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     options["env"] = {**os.environ, COMPILING: "1"}
@@ -113,8 +116,8 @@ class _FolderCache(FunctionCache):
 
 @cache
 def _folder_stamp(folder: Path) -> str:
-    """Hash all Python sources in a folder, and this file, which says how they are compiled."""
+    """Hash all Python sources in a folder, and the files that say how they are compiled."""
     stamp = sha256()
-    for file in (*sorted(folder.glob("*.py")), Path(__file__)):
+    for file in (*sorted(folder.glob("*.py")), Path(__file__), Path(call_tree.__file__)):
         stamp.update(file.name.encode() + sha256(file.read_bytes()).digest())
     return stamp.hexdigest()

@@ -92,3 +92,52 @@ def test_a_type_that_has_been_renamed_recompiles_its_callers(part):
     assert outcomes(part) == [(20, 0), (20, 1)]
     (part / "inner.py").write_text(named.format("Twin"))
     assert outcomes(part) == [(20, 0), (20, 1)]
+
+
+TREE = """
+import numpy as np
+from irst_stream.system.numba_cache import compiled
+@compiled
+def leaf(x):
+    if x < 0:
+        raise ValueError("negative")
+    return np.full(3, x).sum()
+@compiled
+def branch(x):
+    return leaf(x) + leaf(2 * x)
+@compiled
+def root(x):
+    return branch(x) + leaf(x)
+"""
+
+
+def in_a_process(part, code):
+    """What code prints that imports everything of the module part.tree, whose cache is kept between calls."""
+    (part / "tree.py").write_text(TREE)
+    paths = os.pathsep.join([str(part.parent), str(PACKAGE.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-c", "from part.tree import *\n" + code]
+    return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout.split()
+
+
+def test_callees_are_compiled_into_their_callers_and_can_be_called_alone_all_the_same(part):
+    print_all = "print(root(1.0), leaf(1.0), branch(1.0), root(2.0))"
+    for _ in range(2):  # compiled, then loaded from the cache
+        assert in_a_process(part, print_all) == ["12.0", "3.0", "9.0", "24.0"]
+    assert in_a_process(part, "print(leaf(1.0), branch(1.0), root(1.0))") == ["3.0", "9.0", "12.0"], "in any order"
+
+
+def test_only_what_python_calls_is_cached(part):
+    in_a_process(part, "root(1.0)")
+    assert [path.name.split("-")[0] for path in part.rglob("*.nbc")] == ["tree.root"]
+
+
+def test_a_callee_raises_through_its_callers_from_the_cache_too(part):
+    code = "try:\n    root(-1.0)\nexcept ValueError as error:\n    print(error)"
+    assert in_a_process(part, code) == in_a_process(part, code) == ["negative"]
+
+
+def test_a_compiled_function_can_be_sent_to_another_process(part):
+    code = "import pickle\nkept = pickle.dumps(root)\nroot._memo.clear()\nprint(pickle.loads(kept)(1.0))"
+    assert in_a_process(part, code) == ["12.0"]

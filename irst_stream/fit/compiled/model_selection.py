@@ -300,7 +300,9 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
     for n in range(1, most + 1 if len(formation.sizes) else 1):
         possible[n] = not light_rules_out(p, matrix, priors, n)
     points, formation_logs, best = fit_formations(region, model, formation, possible, moments)
-    logs[1:] = np.where(logs[1:] > -INFINITE, logs[1:] + formation.free, -INFINITE)
+    for n in range(1, len(logs)):
+        if logs[n] > -INFINITE:
+            logs[n] += formation.free
     own, highest = len(p), logs.max()
     if len(formation_logs) and formation_logs.max() > logs.max():
         way = int(formation_logs.argmax())

@@ -7,17 +7,18 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-import h5py
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from irst_stream.errors import SourceError
 from irst_stream.io.media.medium import Choice, Clip, Medium, Page, Reader
 from irst_stream.io.media.sidecar import Sidecar
 from irst_stream.system.bounded_files import MAX_DATA_BYTES
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["READER"]
 
@@ -66,8 +67,12 @@ def open_npz(path: Path, variable: str | None) -> Medium:
 
 def open_mat(path: Path, variable: str | None) -> Medium:
     """Open one variable of a MATLAB file: version 7.3 is read frame by frame, earlier versions load the whole variable."""
+    import h5py  # slow to import, and few files need it; scipy.io likewise
+
     if h5py.is_hdf5(path):
         return _open_hdf5(path, variable)
+    import scipy.io
+
     try:
         shapes = {name: shape for name, shape, kind in scipy.io.whosmat(path) if kind not in ("char", "cell", "struct")}
     except Exception as error:  # damaged bytes make scipy raise errors of any type
@@ -158,6 +163,8 @@ def _npz_column_pages(path: Path, name: str, shape: tuple[int, ...], dtype: np.d
 
 
 def _mat5_pages(path: Path, name: str) -> Iterator[Page]:
+    import scipy.io
+
     try:
         array = np.atleast_3d(scipy.io.loadmat(path, variable_names=[name])[name])
     except Exception as error:  # damaged bytes make scipy raise errors of any type
@@ -166,6 +173,8 @@ def _mat5_pages(path: Path, name: str) -> Iterator[Page]:
 
 
 def _open_hdf5(path: Path, variable: str | None) -> Medium:
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             shapes = {name: data.shape[::-1] for name, data in _own_datasets(file)}
@@ -178,6 +187,8 @@ def _open_hdf5(path: Path, variable: str | None) -> Medium:
 
 def _own_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
     """Yield the numeric arrays stored in the file itself; links and external storage are not followed."""
+    import h5py
+
     for name in file:
         if isinstance(file.get(name, getlink=True), h5py.HardLink):
             data = file[name]
@@ -187,6 +198,8 @@ def _own_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 def _hdf5_pages(path: Path, name: str, frames: int) -> Iterator[Page]:
     """Read frame by frame. HDF5 presents MATLAB's rows x columns x frames as (frames, columns, rows)."""
+    import h5py
+
     with h5py.File(path, "r") as file:
         data = file[name]
         for number in range(frames):

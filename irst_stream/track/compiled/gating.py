@@ -28,7 +28,7 @@ def regroup(beliefs, measurements, rules):  # type: ignore[no-untyped-def]
     boxes, targets = _bounding_boxes(beliefs, measurements, rules)
     groups = len(boxes)
     parent, owner = np.arange(groups), np.full(len(measurements), -1)
-    order = np.argsort(boxes[:, 0])
+    order = np.argsort(boxes[:, 0].copy(), kind="mergesort")
     for first in range(groups):
         g = order[first]
         if boxes[g, 5] < MIN_JOIN_EXISTENCE:
@@ -97,7 +97,7 @@ def _gate_detections(boxes, measurements, parent, targets, owner):  # type: igno
     left, widest = boxes[:, 0] - boxes[:, 4], 0.0
     for g in range(groups):
         widest = max(widest, boxes[g, 2] - boxes[g, 0] + 2 * boxes[g, 4])
-    order = np.argsort(left)
+    order = np.argsort(left, kind="mergesort")
     left = left[order]
     gating = np.empty(MAX_GATING_GROUPS, np.int64)
     for j in range(len(measurements)):

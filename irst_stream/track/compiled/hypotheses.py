@@ -21,7 +21,7 @@ def merge_and_prune(workspace, count, limit):  # type: ignore[no-untyped-def]
     Returns the indices of those to keep, at most `limit`, by falling weight before the merge.
     """
     weight = workspace.log_weight
-    order = np.argsort(-weight[:count])
+    order = np.argsort(-weight[:count], kind="mergesort")
     kept, found = np.empty(count, np.int64), 0
     for rank in range(count):
         k = order[rank]
@@ -66,7 +66,7 @@ def join_groups(workspace, count, other, others, into):  # type: ignore[no-untyp
     for k in range(count):
         for q in range(others):
             sums[k * others + q] = -(workspace.log_weight[k] + other.log_weight[q])
-    order = np.argsort(sums)[: len(into.target_count)]
+    order = np.argsort(sums, kind="mergesort")[: len(into.target_count)]
     size = workspace.x.shape[3]
     for rank in range(len(order)):
         k, q = order[rank] // others, order[rank] % others
