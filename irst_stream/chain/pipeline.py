@@ -77,10 +77,10 @@ class Pipeline:
 
         Returns the detections of the windows that the frames complete, each followed by the tracks that it settles.
         """
+        self.spent_ns = Counter()
         self._fit_owed()
         self._began, results = time.perf_counter(), list[Result]()
         completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
-        self.spent_ns = Counter()
         with self.clocks("window"):
             for frame in frames:
                 if self._pace is not None:
