@@ -122,12 +122,18 @@ class Clutter:
             learn_clutter(light, noise, rows, LIMIT, self._rates, self.map.mean, self.map.deviation)
         self._frames += 1
 
-    def squares(self, response: Float32Image, number: int, floor: float, out: Float32Image) -> Float32Image:
+    def squares(
+        self, response: Float32Image, number: int, floor: float, around: Float32Image | None, out: Float32Image
+    ) -> Float32Image:
         """Fill out (H, W) with the squares of filter number's response (H, W), without those of targets, and return it.
 
-        floor: least noise of the response, DN.
+        floor: least noise of the response, DN; around (H, W) DN: its noise about each pixel, from which levels begin that
+        are not known yet, None once they are.
         """
-        clipped_squares(response, self.map.levels[number], SQUARE_LIMIT, np.float32(floor), out)
+        levels = self.map.levels[number]
+        if around is not None:
+            levels = np.maximum(levels, around / SD_PER_MEAN_ABS)
+        clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out)
         return out
 
     def whiten(self, response: Float32Image, number: int, floor: float, noise: Float32Image, rows: Interpolation) -> None:

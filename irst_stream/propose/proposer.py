@@ -291,9 +291,9 @@ class Proposer:
         if self.clutter is None:
             noise = self._expand(self._noise_map(response, min_noise, share))
         else:
-            noise = self._expand(
-                self._local_noise(self.clutter.squares(response, number, min_noise, self._squares), min_noise, share)
-            )
+            around = None if self._knows_clutter else self._noise_cells.fill(self._noise_map(response, min_noise, share))
+            squares = self.clutter.squares(response, number, min_noise, around, self._squares)
+            noise = self._expand(self._local_noise(squares, min_noise, share))
             self.clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, self._find_outliers(response, noise, lowest))
