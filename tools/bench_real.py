@@ -7,7 +7,7 @@ replay with what that wrote, irst-stream score; nothing is set by hand. Every 16
 folder of single images, answered with --single. Prints one row a clip, their mean, the single images and the fields; writes
 out/bench_real.json.
 
---shake PX: clips are shaken first, each frame moved by as much along x and y, uniformly and by parts of a pixel, and rolled by
+--shake PX: clips are shaken first, each frame moved by as much along x and y, by parts of a pixel, and rolled by
 up to 0.2 degrees, by draws of --seed; what leaves the frame is cut off. --frames N and --clips WORD,... take less of them.
 """
 
@@ -71,7 +71,9 @@ def shaken(clip: Path, truth: Path, folder: Path, shake_px: float, seed: int, mo
         for row in rows:
             if (k := int(row["frame"])) < len(moved):
                 half = np.array([float(row["w"]), float(row["h"])]) / 2
-                x, y = moved[k][:, :2] @ (np.array([float(row["x"]), float(row["y"])]) + half) + moved[k][:, 2] - half - margin
+                x, y = (
+                    moved[k][:, :2] @ (np.array([float(row["x"]), float(row["y"])]) + half) + moved[k][:, 2] - half - margin
+                )
                 writer.writerow(row | {"x": f"{x:.2f}", "y": f"{y:.2f}"})
     return path, boxes
 

@@ -45,14 +45,14 @@ GROUP_PX = 6.0  # along each axis: regions this near may hold one group
 @dataclass(frozen=True, slots=True)
 class PlatformFigures:
     """How the platform moves, px: drift a frame along x and y, jitter about it, and the farthest place; known: whether the
-    frames' images tell at all; path: where each frame sees a still object, None where its images do not tell.
+    frames' images tell at all; path: each frame's pose, None where its images do not tell.
     """
 
     drift: tuple[float, float]
     jitter: float
     farthest: float
     known: bool
-    path: tuple[tuple[int, int] | None, ...] = ()
+    path: tuple[Pose | None, ...] = ()
 
     @property
     def still(self) -> bool:
@@ -113,23 +113,26 @@ def search_frames(
     settings: ProposeSettings,
     learnt: ClutterMap | None,
     excluded: Excluded | None = None,
-    path: Sequence[tuple[int, int] | None] = (),
+    path: Sequence[Pose | None] = (),
     psf: PointSpread | None = None,
     step_dn: float | None = None,
 ) -> list[tuple[int, Proposals, Float32Image]]:
     """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours.
 
-    learnt: their static clutter; excluded (H, W): pixels that are not searched, None for none; path: where each frame sees
-    a still object, px, empty for a platform at rest; psf: of the filters, see Proposer; step_dn: of the frames' pixels, see
+    learnt: their static clutter; excluded (H, W): pixels that are not searched, None for none; path: each frame's pose,
+    empty for a platform at rest; psf: of the filters, see Proposer; step_dn: of the frames' pixels, see
     Frame. Where clutter is learnt on the way, the frames until then are left out.
     """
-    proposer = Proposer(replace(settings, clutter_map=""), (stack.shape[1], stack.shape[2]), learnt, excluded, psf)
+    shape = (stack.shape[1], stack.shape[2])
+    proposer = Proposer(replace(settings, clutter_map=""), shape, learnt, excluded, psf)
     reach = settings.average // 2
     prepared: list[PreparedFrame] = []
     found = []
     first = min(LEARNING_FRAMES, len(stack) // 3) if settings.clutter_frames and learnt is None else 0
     for k, pixels in enumerate(stack):
-        ready = proposer.prepare(pixels, path[k] if path else (0, 0), step_dn)
+        pose = path[k] if path else None
+        place = (0, 0) if not path else None if pose is None else (round(pose.x), round(pose.y))
+        ready = proposer.prepare(pixels, place, step_dn, pose)
         prepared = [*prepared[-2 * reach :], ready] if reach else [ready]
         if len(prepared) == 2 * reach + 1:
             proposals = proposer.propose(prepared[reach], [*prepared[:reach], *prepared[reach + 1 :]])
@@ -165,5 +168,4 @@ def platform_of(poses: Sequence[Pose | None]) -> PlatformFigures:
     drift = np.array([np.polyfit(time, xy[:, axis], 1)[0] for axis in range(2)])
     jitter = float(np.median(np.abs(np.diff(xy, axis=0) - drift * np.diff(time)[:, None])) * 1.4826)
     farthest = float(np.quantile(np.abs(xy).max(axis=1), 0.95))
-    path = tuple(None if pose is None else (round(pose.x), round(pose.y)) for pose in poses)
-    return PlatformFigures((float(drift[0]), float(drift[1])), jitter, farthest, True, path)
+    return PlatformFigures((float(drift[0]), float(drift[1])), jitter, farthest, True, tuple(poses))

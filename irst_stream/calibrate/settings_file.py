@@ -18,7 +18,7 @@ __all__ = ["Origin", "Tables", "warnings_of", "write_settings"]
 
 COAST_S = 1.0  # of a track: long coasting holds identities in clutter
 CLUTTER_MEMORY_S = 60.0
-TRAVEL_PX = 1.0  # of a target in the scene before its track is confirmed
+TRAVEL_PX, MOVING_TRAVEL_PX = 1.0, 2.0  # of a target in the scene before its track is confirmed: platform at rest, moving
 JUMP_PX = 2.0  # of targets that are not points
 JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
@@ -257,7 +257,8 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
 def _track_lines(c: Calibration) -> Iterator[str]:
     rate = c.rate_hz or UNKNOWN_RATE_HZ
     yield "false_tracks_h = 1.0  # that clutter may raise in an hour"
-    yield f"confirm_travel_px = {TRAVEL_PX:g}  # what stays at its place is clutter"
+    travel, wanders = (TRAVEL_PX, "") if c.platform.still else (MOVING_TRAVEL_PX, ", and wanders until it is learnt")
+    yield f"confirm_travel_px = {travel:g}  # what stays at its place is clutter{wanders}"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"
     yield f"jitter_px = {JITTER_PX if c.noise.compressed else JITTER_PX / 5}  # assumed" + (

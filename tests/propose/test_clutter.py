@@ -7,8 +7,10 @@ import pytest
 
 from irst_stream.optics import render
 from irst_stream.propose.clutter import Clutter, ClutterMap
+from irst_stream.propose.coarse import CellAverager
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
+from irst_stream.types import Pose, Stamp
 
 SHAPE = (96, 128)
 QUIET = ProposeSettings(false_alarms=0.02)
@@ -138,3 +140,68 @@ def test_an_empty_map_finds_the_targets_and_nothing_else_from_the_first_frame_on
             hits.append(near.any(axis=0))
     assert np.mean(hits) > 0.95
     assert np.sum(found) <= 0.1 * len(found) + 3, "0.1 a frame are asked for"
+
+
+def shaken(frames, seed=4):
+    """Poses of a platform that shakes by 2 px and rolls by 3 mrad, from anywhere."""
+    rng = np.random.default_rng(seed)
+    return [
+        Pose(Stamp("s", 0, k, k), 40 + rng.uniform(-2, 2), -7 + rng.uniform(-2, 2), 0.2 + rng.uniform(-0.003, 0.003))
+        for k in range(frames)
+    ]
+
+
+def seen_from(pose, xy, shape):
+    """Where a frame of that pose and shape sees still points (N, 2) of the scene, px."""
+    c, s, middle = np.cos(pose.roll_rad), np.sin(pose.roll_rad), (np.array(shape[::-1]) - 1) / 2
+    return (xy - middle) @ np.array([[c, s], [-s, c]]) + middle + (pose.x, pose.y)
+
+
+def test_static_clutter_follows_parts_of_a_pixel_and_rolls():
+    shape, rng = (120, 160), np.random.default_rng(5)
+    poses = shaken(120)
+    scene = rng.uniform(-80, 240, (1200, 2))
+    left = {}
+    for exactly in (True, False):
+        clutter, noise = Clutter(200, shape), np.full((8, 160), 1.0, np.float32)
+        rows = CellAverager(shape, 16, row_step=2).rows
+        rest = []
+        for pose in poses:
+            light = render(seen_from(pose, scene, shape), np.full(len(scene), 30.0), shape, 0.8).astype(np.float32)
+            clutter.follow((round(pose.x), round(pose.y)), pose if exactly else None)
+            before = np.std(light[10:-10, 10:-10])
+            clutter.subtract(light)
+            rest.append(np.std(light[10:-10, 10:-10]) / before)
+            clutter.learn(light, noise, rows)
+        left[exactly] = np.mean(rest[-20:])
+    assert left[True] < 0.22
+    assert left[False] > 1.7 * left[True]
+
+
+def test_a_known_map_holds_at_the_first_frame_whatever_its_pose_says_of_the_roll():
+    rng = np.random.default_rng(3)
+    known = ClutterMap.empty((40, 50))
+    known.mean[:] = rng.normal(0, 20, (40, 50))
+    clutter = Clutter(8, (40, 50), known)
+    clutter.follow((40, -7), Pose(Stamp("s", 0, 0, 0), 40.4, -7.3, 0.2))
+    light = known.mean.copy()
+    clutter.subtract(light)
+    assert np.abs(light).max() < 1e-3
+
+
+def test_tracks_hold_only_what_is_learnt():
+    """A track may be of clutter that the map does not know yet; once it knows, a target that rests does not fade."""
+    noise, rows = np.full((3, 50), 1.0, np.float32), CellAverager((40, 50), 16, row_step=2).rows
+    learnt = {}
+    for seen in (0, 100):
+        clutter = Clutter(200, (40, 50), replace(ClutterMap.empty((40, 50)), frames=seen))
+        for _ in range(30):
+            clutter.hold(np.array([[25.0, 20.0]]))
+            clutter.follow((0, 0))
+            light = np.zeros((40, 50), np.float32)
+            light[20, 25] = 5.0
+            clutter.subtract(light)
+            clutter.learn(light, noise, rows)
+        learnt[seen] = clutter.map.mean[20, 25]
+    assert learnt[0] > 2.0
+    assert learnt[100] < 0.2
