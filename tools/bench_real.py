@@ -6,6 +6,9 @@ small images are answered by the calibration of the field beside them. For each 
 replay with what that wrote, irst-stream score; nothing is set by hand. Every 16th frame of all clips together is one
 folder of single images, answered with --single. Prints one row a clip, their mean, the single images and the fields; writes
 out/bench_real.json.
+
+--shake PX: clips are shaken first, each frame moved by as much along x and y, by parts of a pixel, and rolled by
+up to 0.2 degrees, by draws of --seed; what leaves the frame is cut off. --frames N and --clips WORD,... take less of them.
 """
 
 import argparse
@@ -34,6 +37,7 @@ RADIUS_PX = 3.0
 STILL_STRIDE = 16  # frames of a clip from one single image to the next
 COLUMNS = ("found", "false", "one", "auc", "tracked", "one_id", "false_tracks", "p50_ms", "p99_ms", "calibrate_s")
 ONE_CORE = os.environ | {"OMP_NUM_THREADS": "1"}
+SHAKE_ROLL_DEG = 0.2
 STAR_PX, ALONE_PX = 1.0, 2.0  # a star is found within the first, and is one star if nothing else is within the second
 
 
@@ -46,18 +50,46 @@ def irst_stream(*words: object) -> str:
     return done.stdout
 
 
-def calibrated(source: Path, folder: Path) -> tuple[Path, float]:
+def shaken(clip: Path, truth: Path, folder: Path, shake_px: float, seed: int, most: int | None) -> tuple[Path, Path]:
+    """Write a clip's first frames as seen from a platform that shakes, and its boxes there; return both paths."""
+    rng, margin = np.random.default_rng([seed, *clip.stem.encode()]), int(np.ceil(shake_px)) + 2
+    frames = [frame.pixels for frame in open_source(clip)][:most]
+    height, width = frames[0].shape
+    middle, out, moved = np.array([width - 1, height - 1]) / 2, [], []
+    for pixels in frames:
+        shift, roll = rng.uniform(-shake_px, shake_px, 2), np.radians(rng.uniform(-SHAKE_ROLL_DEG, SHAKE_ROLL_DEG))
+        turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+        moved.append(np.column_stack([turn, middle + shift - turn @ middle]))
+        seen = cv2.warpAffine(pixels, moved[-1], (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        out.append(seen[margin : height - margin, margin : width - margin])
+    path, boxes = folder / f"{clip.stem}.npy", folder / f"{clip.stem}.boxes.csv"
+    np.save(path, np.stack(out))
+    with truth.open() as given, boxes.open("w", newline="") as file:
+        rows = csv.DictReader(given)
+        writer = csv.DictWriter(file, rows.fieldnames or [])
+        writer.writeheader()
+        for row in rows:
+            if (k := int(row["frame"])) < len(moved):
+                half = np.array([float(row["w"]), float(row["h"])]) / 2
+                x, y = (
+                    moved[k][:, :2] @ (np.array([float(row["x"]), float(row["y"])]) + half) + moved[k][:, 2] - half - margin
+                )
+                writer.writerow(row | {"x": f"{x:.2f}", "y": f"{y:.2f}"})
+    return path, boxes
+
+
+def calibrated(source: Path, folder: Path, *words: object) -> tuple[Path, float]:
     """Calibrate on a source; return the configuration and how long it took, s."""
     config, began = folder / f"{source.stem}.toml", time.perf_counter()
-    irst_stream("calibrate", source, "--output", config)
+    irst_stream("calibrate", source, "--output", config, *words)
     return config, time.perf_counter() - began
 
 
-def bench_clip(clip: Path, truth: Path, folder: Path) -> dict[str, float]:
-    """Calibrate, replay and score one clip."""
-    config, seconds = calibrated(clip, folder)
+def bench_clip(clip: Path, truth: Path, folder: Path, *words: object) -> dict[str, float]:
+    """Calibrate, replay and score one clip; words: options of both commands."""
+    config, seconds = calibrated(clip, folder, *words)
     found, tracks, scores = (folder / f"{clip.stem}.{what}" for what in ("d.jsonl", "t.jsonl", "json"))
-    printed = irst_stream("replay", clip, "--config", config, "--detections", found, "--tracks", tracks)
+    printed = irst_stream("replay", clip, "--config", config, "--detections", found, "--tracks", tracks, *words)
     times = re.search(r"([\d.]+) ms per window \(p50\), ([\d.]+) ms \(p99\)", printed)
     row = {
         "calibrate_s": seconds,
@@ -155,14 +187,26 @@ def fields_of(folder: Path) -> Iterable[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=REAL)
-    folder = parser.parse_args().folder
+    parser.add_argument("--shake", type=float, default=0.0, metavar="PX")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--frames", type=int, metavar="N", help="of each shaken clip, at most")
+    parser.add_argument("--clips", default="", metavar="WORD,...", help="only clips whose names hold one of these")
+    args = parser.parse_args()
+    folder = args.folder
     clips = [clip for clip in sorted(folder.rglob("*.mp4")) if clip.with_suffix(".boxes.csv").is_file()]
-    fields = list(fields_of(folder))
+    clips = [clip for clip in clips if any(word in clip.stem for word in args.clips.split(","))]
+    fields = [] if args.shake or args.clips else list(fields_of(folder))
     if not clips and not fields:
         raise SystemExit(f"{folder}: expected clips NAME.mp4 with NAME.boxes.csv, or fields NAME.npy with NAME.truth.jsonl")
     with tempfile.TemporaryDirectory() as made:
-        rows = {clip.stem: bench_clip(clip, clip.with_suffix(".boxes.csv"), Path(made)) for clip in clips}
-        stills = bench_stills(clips, Path(made)) if clips else {}
+        if args.shake:
+            rows = {}
+            for clip in clips:
+                seen = shaken(clip, clip.with_suffix(".boxes.csv"), Path(made), args.shake, args.seed, args.frames)
+                rows[clip.stem] = bench_clip(*seen, Path(made), "--rate", 30)
+        else:
+            rows = {clip.stem: bench_clip(clip, clip.with_suffix(".boxes.csv"), Path(made)) for clip in clips}
+        stills = bench_stills(clips, Path(made)) if clips and not args.shake else {}
         stars = {field.stem: bench_field(field, Path(made)) for field in fields}
     if rows:
         print_clips(rows)

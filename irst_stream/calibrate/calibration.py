@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
@@ -16,6 +17,7 @@ from irst_stream.calibrate.scene import (
     companions,
     learn_clutter_map,
     measure_platform,
+    platform_of,
     sampled,
     search_frames,
 )
@@ -69,7 +71,7 @@ class Calibration:
     propose: settings of the search; spots: those the PSF rests on; counts: regions found in each frame; places (N, 2): x, y
     px of all of them; companions (N,): how many others of its frame are near each; strengths, dark_strengths: falling, of
     regions in the frames, and in inverted frames, where no target can be; speeds (K,): px a frame, from each region to the
-    nearest one in the next frame; example: one frame, for the report.
+    nearest one in the next frame; example: one frame, for the report; conditioned: what was done to the frames before.
     """
 
     shape: tuple[int, int]
@@ -91,14 +93,21 @@ class Calibration:
     dark_strengths: Floats
     speeds: Floats
     example: NDArray[np.generic]
+    conditioned: Conditioned = AS_RECEIVED
 
 
 def calibrate(
-    stack: NDArray[np.generic], *, rate_hz: float | None, full_scale: float, step: Step = lambda _: None
+    stack: NDArray[np.generic],
+    *,
+    rate_hz: float | None,
+    full_scale: float,
+    conditioned: Conditioned = AS_RECEIVED,
+    step: Step = lambda _: None,
 ) -> Calibration:
     """Calibrate from frames (T, H, W), in order; see images.py for images of different scenes.
 
-    full_scale: DN at which pixels saturate, infinite if unknown; step: called with the name of each step as it begins.
+    full_scale: DN at which pixels saturate, infinite if unknown; conditioned: what was done to the frames before; step:
+    called with the name of each step as it begins.
     """
     shape = (stack.shape[1], stack.shape[2])
     step("graphics")
@@ -108,34 +117,35 @@ def calibrate(
     chosen = sampled(len(stack), stack[0].size)
     noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
-    platform = measure_platform(stack, excluded)
+    platform = platform_of(conditioned.poses) if conditioned.poses else measure_platform(stack, excluded)
     enough = len(stack) >= MIN_CLUTTER_FRAMES
     staring, follows = enough and platform.still, enough and not platform.still
-    path = platform.path if follows else ()
+    path, step_dn = platform.path if follows else (), conditioned.step_dn
+    eight_bits = (conditioned.pixel_type or stack.dtype) == np.uint8
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
         false_alarms=FALSE_ALARMS,
         most_regions=MOST_REGIONS,
         average=3,
         min_snr=MIN_SNR,
-        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (follows and stack.dtype == np.uint8) else 0.0,
+        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (follows and eight_bits) else 0.0,
         clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
     )
     step("spots")
-    clutter = learn_clutter_map(stack[chosen], settings, excluded) if staring else None
-    spots = find_spots(search_frames(stack, settings, clutter, excluded, path), noise, full_scale)
+    clutter = learn_clutter_map(stack[chosen], settings, excluded, step_dn=step_dn) if staring else None
+    spots = find_spots(search_frames(stack, settings, clutter, excluded, path, step_dn=step_dn), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
-    clutter = learn_clutter_map(stack[chosen], settings, excluded, shaped) if staring else None
-    bright = search_frames(stack, settings, clutter, excluded, path, shaped)
-    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped)
+    clutter = learn_clutter_map(stack[chosen], settings, excluded, shaped, step_dn) if staring else None
+    bright = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
+    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped, step_dn)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter, excluded, path, shaped)
+    found = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
     neighbours = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
@@ -143,7 +153,7 @@ def calibrate(
     speeds = _speeds([p for _, p, _ in found])
     return Calibration(
         shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
-        counts, places, neighbours, strengths, dark_strengths, speeds, stack[len(stack) // 2],
+        counts, places, neighbours, strengths, dark_strengths, speeds, stack[len(stack) // 2], conditioned,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from irst_stream.calibrate.calibration import (
     threshold_for,
     without_rims,
 )
+from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics
 from irst_stream.calibrate.noise import measure_image_noise
 from irst_stream.calibrate.psf import measure_psf
@@ -37,12 +38,20 @@ POINT_SHARE = 0.7  # of what stands out: fewer points mean clutter
 MIN_CONTRAST = 20.0  # standard deviations; on real images of clutter 18 leave one false region an image, 22 a third
 
 
-def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step = lambda _: None) -> Calibration:
+def calibrate_images(
+    images: Sequence[Pixels],
+    *,
+    full_scale: float,
+    conditioned: Conditioned = AS_RECEIVED,
+    step: Step = lambda _: None,
+) -> Calibration:
     """Calibrate from images (H, W) of any sizes.
 
-    full_scale: DN at which pixels saturate, infinite if unknown; step: called with the name of each step as it begins.
+    full_scale: DN at which pixels saturate, infinite if unknown; conditioned: what was done to the images before; step:
+    called with the name of each step as it begins.
     """
     step("noise")
+    step_dn = conditioned.step_dn
     noise = measure_image_noise(images)
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
@@ -50,10 +59,10 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step 
         most_regions=MOST_REGIONS,
         average=1,
         min_snr=MIN_SNR,
-        min_noise_dn=COMPRESSED_NOISE_DN if images[0].dtype == np.uint8 else 0.0,
+        min_noise_dn=COMPRESSED_NOISE_DN if (conditioned.pixel_type or images[0].dtype) == np.uint8 else 0.0,
     )
     step("spots")
-    spots = find_spots(_search(images, settings), noise, full_scale)
+    spots = find_spots(_search(images, settings, None, step_dn), noise, full_scale)
     shapes = np.array([image.shape for image in images])
     shape = int(np.median(shapes[:, 0])), int(np.median(shapes[:, 1]))
     psf = measure_psf(spots, shape, one_field=bool((shapes == shapes[0]).all()))
@@ -61,15 +70,15 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step 
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
     step("false alarms")
-    dark = _search([inverted(image) for image in images], settings, shaped)
-    bright = _search(images, settings, shaped)
+    dark = _search([inverted(image) for image in images], settings, shaped, step_dn)
+    bright = _search(images, settings, shaped, step_dn)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     strengths = settings.min_snr * np.sort(np.concatenate([p.strength for _, p, _ in bright]))[::-1]
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
     if _is_cluttered(spots):
         settings = replace(settings, min_contrast=MIN_CONTRAST)
     step("targets")
-    found = [proposals for _, proposals, _ in _search(images, settings, shaped)]
+    found = [proposals for _, proposals, _ in _search(images, settings, shaped, step_dn)]
     return Calibration(
         shape=shape,
         frames=len(images),
@@ -90,6 +99,7 @@ def calibrate_images(images: Sequence[Pixels], *, full_scale: float, step: Step 
         dark_strengths=dark_strengths,
         speeds=np.zeros(0),
         example=images[len(images) // 2],
+        conditioned=conditioned,
     )
 
 
@@ -99,10 +109,10 @@ def _is_cluttered(spots: Spots) -> bool:
     return len(spots) < POINT_SHARE * seen
 
 
-def _search(images: Sequence[Pixels], settings: ProposeSettings, psf: PointSpread | None = None) -> Found:
-    """Search each image by itself; psf: of the filters, see Proposer."""
+def _search(images: Sequence[Pixels], settings: ProposeSettings, psf: PointSpread | None, step_dn: float | None) -> Found:
+    """Search each image by itself; psf: of the filters, see Proposer; step_dn: see Frame."""
     found: Found = []
     for number, image in enumerate(images):
-        each = search_frames(image[None], settings, None, psf=psf)
+        each = search_frames(image[None], settings, None, psf=psf, step_dn=step_dn)
         found += [(number, proposals, light) for _, proposals, light in each]
     return found

@@ -18,7 +18,7 @@ from irst_stream.propose.mask import Excluded
 from irst_stream.propose.prepared_frame import PreparedFrame
 from irst_stream.propose.proposer import Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Stamp
+from irst_stream.types import Floats, Pose, Stamp
 
 __all__ = [
     "GROUP_PX",
@@ -27,6 +27,7 @@ __all__ = [
     "companions",
     "learn_clutter_map",
     "measure_platform",
+    "platform_of",
     "sampled",
     "search_frames",
 ]
@@ -44,14 +45,14 @@ GROUP_PX = 6.0  # along each axis: regions this near may hold one group
 @dataclass(frozen=True, slots=True)
 class PlatformFigures:
     """How the platform moves, px: drift a frame along x and y, jitter about it, and the farthest place; known: whether the
-    frames' images tell at all; path: where each frame sees a still object, None where its images do not tell.
+    frames' images tell at all; path: each frame's pose, None where its images do not tell.
     """
 
     drift: tuple[float, float]
     jitter: float
     farthest: float
     known: bool
-    path: tuple[tuple[int, int] | None, ...] = ()
+    path: tuple[Pose | None, ...] = ()
 
     @property
     def still(self) -> bool:
@@ -62,14 +63,16 @@ class PlatformFigures:
 UNKNOWN_PLATFORM = PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
 
 
-def _light_of(stack: NDArray[np.generic], settings: ProposeSettings, excluded: Excluded | None) -> Float32Image:
+def _light_of(
+    stack: NDArray[np.generic], settings: ProposeSettings, excluded: Excluded | None, step_dn: float | None
+) -> Float32Image:
     """The light (T, H, W) DN of frames (T, H, W): without the background that is smooth over some pixels."""
     shape = (stack.shape[1], stack.shape[2])
     proposer = Proposer(replace(settings, clutter_frames=1, clutter_map=""), shape, excluded=excluded)
     light = np.empty(stack.shape, np.float32)
     for k, pixels in enumerate(stack):
         proposer.forget_clutter()
-        light[k] = np.nan_to_num(proposer.prepare(pixels).light)
+        light[k] = np.nan_to_num(proposer.prepare(pixels, step_dn=step_dn).light)
     return light
 
 
@@ -84,12 +87,14 @@ def learn_clutter_map(
     settings: ProposeSettings,
     excluded: Excluded | None = None,
     psf: PointSpread | None = None,
+    step_dn: float | None = None,
 ) -> ClutterMap:
     """Learn the static clutter of frames (T, H, W) whose platform is still: medians, which targets hardly touch.
 
-    excluded (H, W): pixels that are not searched, None for none; psf: of the search's filters, see Proposer.
+    excluded (H, W): pixels that are not searched, None for none; psf: of the search's filters, see Proposer; step_dn: of
+    the frames' pixels, see Frame.
     """
-    light = _light_of(stack, settings, excluded)
+    light = _light_of(stack, settings, excluded, step_dn)
     mean = np.median(light, axis=0)
     deviation = np.median(np.abs(light - mean), axis=0) * MEAN_PER_MEDIAN
     proposer = Proposer(replace(settings, clutter_frames=0, clutter_map=""), mean.shape, psf=psf)
@@ -108,22 +113,26 @@ def search_frames(
     settings: ProposeSettings,
     learnt: ClutterMap | None,
     excluded: Excluded | None = None,
-    path: Sequence[tuple[int, int] | None] = (),
+    path: Sequence[Pose | None] = (),
     psf: PointSpread | None = None,
+    step_dn: float | None = None,
 ) -> list[tuple[int, Proposals, Float32Image]]:
     """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours.
 
-    learnt: their static clutter; excluded (H, W): pixels that are not searched, None for none; path: where each frame sees
-    a still object, px, empty for a platform at rest; psf: of the filters, see Proposer. Where clutter is learnt on the way,
-    the frames until then are left out.
+    learnt: their static clutter; excluded (H, W): pixels that are not searched, None for none; path: each frame's pose,
+    empty for a platform at rest; psf: of the filters, see Proposer; step_dn: of the frames' pixels, see
+    Frame. Where clutter is learnt on the way, the frames until then are left out.
     """
-    proposer = Proposer(replace(settings, clutter_map=""), (stack.shape[1], stack.shape[2]), learnt, excluded, psf)
+    shape = (stack.shape[1], stack.shape[2])
+    proposer = Proposer(replace(settings, clutter_map=""), shape, learnt, excluded, psf)
     reach = settings.average // 2
     prepared: list[PreparedFrame] = []
     found = []
     first = min(LEARNING_FRAMES, len(stack) // 3) if settings.clutter_frames and learnt is None else 0
     for k, pixels in enumerate(stack):
-        ready = proposer.prepare(pixels, path[k] if path else (0, 0))
+        pose = path[k] if path else None
+        place = (0, 0) if not path else None if pose is None else (round(pose.x), round(pose.y))
+        ready = proposer.prepare(pixels, place, step_dn, pose)
         prepared = [*prepared[-2 * reach :], ready] if reach else [ready]
         if len(prepared) == 2 * reach + 1:
             proposals = proposer.propose(prepared[reach], [*prepared[:reach], *prepared[reach + 1 :]])
@@ -146,13 +155,17 @@ def measure_platform(stack: NDArray[np.generic], excluded: Excluded | None = Non
     """
     registration = Registration(RegisterSettings("auto"), (stack.shape[1], stack.shape[2]), excluded)
     scene = (cv2.medianBlur(np.asarray(image, np.float32), POINT_PX) for image in stack)
-    poses = [registration.locate(image, Stamp("", 0, k, k)) for k, image in enumerate(scene)]
+    return platform_of([registration.locate(image, Stamp("", 0, k, k)) for k, image in enumerate(scene)])
+
+
+def platform_of(poses: Sequence[Pose | None]) -> PlatformFigures:
+    """The platform's motion by the poses of frames, in order; None where a frame has none."""
     time = np.array([k for k, pose in enumerate(poses) if pose is not None])
-    if len(time) < max(MIN_REGISTERED * len(stack), 3):
+    if len(time) < max(MIN_REGISTERED * len(poses), 3):
         return UNKNOWN_PLATFORM
     xy = np.array([(pose.x, pose.y) for pose in poses if pose is not None])
+    xy -= xy[0]
     drift = np.array([np.polyfit(time, xy[:, axis], 1)[0] for axis in range(2)])
     jitter = float(np.median(np.abs(np.diff(xy, axis=0) - drift * np.diff(time)[:, None])) * 1.4826)
     farthest = float(np.quantile(np.abs(xy).max(axis=1), 0.95))
-    path = tuple(None if pose is None else (round(pose.x), round(pose.y)) for pose in poses)
-    return PlatformFigures((float(drift[0]), float(drift[1])), jitter, farthest, True, path)
+    return PlatformFigures((float(drift[0]), float(drift[1])), jitter, farthest, True, tuple(poses))

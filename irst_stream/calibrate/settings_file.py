@@ -18,7 +18,7 @@ __all__ = ["Origin", "Tables", "warnings_of", "write_settings"]
 
 COAST_S = 1.0  # of a track: long coasting holds identities in clutter
 CLUTTER_MEMORY_S = 60.0
-TRAVEL_PX = 1.0  # of a target in the scene before its track is confirmed
+TRAVEL_PX, MOVING_TRAVEL_PX = 1.0, 2.0  # of a target in the scene before its track is confirmed: platform at rest, moving
 JUMP_PX = 2.0  # of targets that are not points
 JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
@@ -51,11 +51,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Names of the files that a configuration uses, "" for none: the PSF's table, the clutter map, the mask."""
+    """Names of the files that a configuration uses, "" for none: tables of PSF and correction, clutter map, mask."""
 
     psf: str = ""
     clutter: str = ""
     mask: str = ""
+    correction: str = ""
 
 
 def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
@@ -77,7 +78,7 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
             f"PSF: its width changes by {c.psf.over_field:+.0%} from the frame's middle to its border; one PSF serves all, "
             "since too few spots, or too unevenly spread, tell it from place to place"
         )
-    if not c.unrelated and not c.platform.still:
+    if not c.unrelated and not c.platform.still and not c.conditioned.sent:
         yield (
             f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is "
             "learnt on the way; poses sent with the frames are better"
@@ -116,6 +117,7 @@ def write_settings(c: Calibration, origin: Origin, tables: Tables, version: str)
         f"window = {1 if c.unrelated else 5}",
         'readout = "fit"',
         "",
+        *c.conditioned.settings_lines(tables.correction),
         *_register_lines(c),
         "[fit]",
         *_fit_lines(c, tables.psf),
@@ -132,7 +134,7 @@ def write_settings(c: Calibration, origin: Origin, tables: Tables, version: str)
 
 
 def _register_lines(c: Calibration) -> Iterator[str]:
-    if not c.platform.still:
+    if not c.platform.still and not c.conditioned.sent and c.conditioned.register.when == "off":
         (x, y), jitter = c.platform.drift, c.platform.jitter
         yield "[register]"
         yield f'when = "auto"  # the platform drifts by {x:.2g}, {y:.2g} px a frame, with a jitter of {jitter:.2g} px'
@@ -145,10 +147,13 @@ def _one_line(text: str) -> str:
 
 
 def _sensor_lines(c: Calibration) -> Iterator[str]:
-    """What was measured and no setting holds: the platform, range, noise, bad pixels."""
+    """What was measured and no setting holds: the platform, the correction, range, noise, bad pixels."""
     if not c.unrelated:
-        yield f"Platform: {_platform_words(c.platform)}."
+        by = "the poses sent" if c.conditioned.sent else "registering the images"
+        yield f"Platform: {_platform_words(c.platform, by)}."
     n = c.noise
+    if c.conditioned.corrects:
+        yield f"Corrected before all else was measured: {c.conditioned.summary(n.fixed)}."
     over = "from pixel to pixel in single images" if c.unrelated else "over time"
     pattern = f"{_number(n.fixed)} DN, of its rows {_number(n.rows)} DN, of its columns {_number(n.columns)} DN"
     told = f"pattern that stays: {pattern}" if math.isfinite(n.fixed) else "they do not tell pattern from noise"
@@ -161,13 +166,13 @@ def _sensor_lines(c: Calibration) -> Iterator[str]:
         yield f"Bad pixels: {len(n.bad)}, x y: {listed}{more}; the search learns them by itself."
 
 
-def _platform_words(p: PlatformFigures) -> str:
-    """How the platform moves, and how that is known."""
+def _platform_words(p: PlatformFigures, by: str) -> str:
+    """How the platform moves, and by what that is known."""
     if not p.known:
         return "unknown, the images show too little"
     moves = "stands still" if p.still else "moves"
     drift = f"drift {p.drift[0]:+.3f}, {p.drift[1]:+.3f} px a frame"
-    return f"{moves}; farthest {p.farthest:.2f} px, jitter {p.jitter:.2f} px, {drift}; by registering the images"
+    return f"{moves}; farthest {p.farthest:.2f} px, jitter {p.jitter:.2f} px, {drift}; by {by}"
 
 
 def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
@@ -210,6 +215,8 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
         yield "score_radius_px = 1.0  # of targets that are not points"
     least = c.propose.min_noise_dn or 0.3
     yield f"least_noise_dn = {least:g}  # each region measures its own noise; this is the least it may find"
+    if c.conditioned.table_error > 0 and not c.propose.clutter_frames:
+        yield f"fixed_dn = {c.conditioned.table_error:.2g}  # pattern that noise in the correction's table leaves"
     if math.isfinite(c.noise.gain) and not c.noise.compressed and c.noise.gain > 0:
         levels = f"{len(c.noise.levels)} levels, {c.noise.levels[0]:.0f} to {c.noise.levels[-1]:.0f} DN"
         yield f"shot_dn = {c.noise.gain:.3g}  # slope of the variance over time over the level: {levels}"
@@ -250,7 +257,8 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
 def _track_lines(c: Calibration) -> Iterator[str]:
     rate = c.rate_hz or UNKNOWN_RATE_HZ
     yield "false_tracks_h = 1.0  # that clutter may raise in an hour"
-    yield f"confirm_travel_px = {TRAVEL_PX:g}  # what stays at its place is clutter"
+    travel, wanders = (TRAVEL_PX, "") if c.platform.still else (MOVING_TRAVEL_PX, ", and wanders until it is learnt")
+    yield f"confirm_travel_px = {travel:g}  # what stays at its place is clutter{wanders}"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"
     yield f"jitter_px = {JITTER_PX if c.noise.compressed else JITTER_PX / 5}  # assumed" + (

@@ -42,7 +42,8 @@ class Cutter:
 
     def prepare(self, frame: Frame) -> None:
         """Prepare the next frame; the search follows the platform by whole pixels."""
-        self._prepared.append(self.proposer.prepare(frame.pixels, self._place(frame), frame.step_dn))
+        pose = frame.pose if is_known(frame.pose) else None
+        self._prepared.append(self.proposer.prepare(frame.pixels, self._place(frame), frame.step_dn, pose))
 
     def _place(self, frame: Frame) -> tuple[int, int] | None:
         """Return by how many px along x, y the scene has moved since the first pose; None where only others have a pose."""

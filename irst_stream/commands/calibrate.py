@@ -12,11 +12,14 @@ from irst_stream.calibrate.calibration import Calibration, calibrate
 from irst_stream.calibrate.images import calibrate_images
 from irst_stream.calibrate.psf import places_of
 from irst_stream.calibrate.settings_file import Origin, Tables, warnings_of, write_settings
+from irst_stream.commands.conditioning import condition, conditioning_of
 from irst_stream.commands.console import pluralise, positive_float, positive_int, print_line, show_log, working
 from irst_stream.commands.footage import Footage, read_footage, receive_footage
 from irst_stream.commands.links import add_link_options, add_policy_option, link_fields, validated_link
 from irst_stream.commands.outputs import atomic_output, check_outputs, write_bytes
 from irst_stream.commands.sources import add_source_options, open_input
+from irst_stream.conditioning.nonuniformity import write_correction
+from irst_stream.config import Config, files_of
 from irst_stream.errors import UsageError
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.propose.clutter import write_clutter_map
@@ -34,8 +37,10 @@ From frames alone: the PSF, by point-like spots; noise, gain and bad pixels; sta
 which become a mask; the threshold of the search; amplitudes and speeds. A minute of frames with single, small, bright
 targets or stars in them tells most; a still camera's static clutter is learnt too. CONFIG.toml says what each figure rests
 on and how sure it is. Tables are written to the same folder: CONFIG.psf.npz, CONFIG.clutter.npz, CONFIG.mask.png.
+--correct measures on frames as a pipeline corrects them, and writes the correction too, its table to CONFIG.correct.npz.
 
   irst-stream calibrate CLIP --output C.toml --report C.html      then: irst-stream replay CLIP --config C.toml
+  irst-stream correct --cold COLD --hot HOT --output T.npz  then: irst-stream calibrate CLIP --correct T.npz --output C.toml
   irst-stream calibrate --from tcp://10.0.0.7:5555 --seconds 60 --output C.toml      then: irst-stream run C.toml
 
 Ctrl-C ends a feed, and calibrates by what has come. irst-stream docs your-own-sensor goes on from here."""
@@ -52,6 +57,12 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     add_link_options(parser)
     parser.add_argument(
         "--sensor", metavar="NAME", default="", help="of a feed or recording with several sensors: this one"
+    )
+    parser.add_argument(
+        "--correct",
+        metavar="TABLE.npz|CONFIG.toml",
+        type=Path,
+        help="correct the frames first: by this table, or by [correct] and [register] of this configuration",
     )
     parser.add_argument("--output", metavar="CONFIG.toml", type=Path, required=True, help="write the settings to this file")
     parser.add_argument(
@@ -70,17 +81,19 @@ def _run(args: argparse.Namespace) -> int:
     if args.path is not None and args.seconds is not None:
         raise UsageError("--seconds: is for --from ENDPOINT; of files, --frames N says how many")
     check_report(args.report)
-    args.psf, args.clutter, args.mask = table_paths(args.output)
-    check_outputs(args, output=".toml", report="", psf="", clutter="", mask="")
-    receive = ""
+    args.psf, args.clutter, args.mask, args.correction = table_paths(args.output)
+    known = conditioning_of(args.correct)
+    inputs = [Path(name) for name in files_of(known).values()]
+    check_outputs(args, *inputs, output=".toml", report="", psf="", clutter="", mask="", correction="")
+    receive, held = "", {"pixel_bytes": 4} if args.correct else {}  # corrected frames are float32
     if args.origin is None:
-        footage = read_footage(open_input(args), args.frames or MOST_FRAMES, sensor=args.sensor, single=args.single)
+        footage = read_footage(open_input(args), args.frames or MOST_FRAMES, sensor=args.sensor, single=args.single, **held)
     else:
         sensors = (args.sensor,) if args.sensor else ()
         link = validated_link(ReceiveSettings(**link_fields(args, args.origin), sensors=sensors), "--from")
-        footage = receive_footage(link, args.policy, args.seconds or 60.0, args.frames)
+        footage = receive_footage(link, args.policy, args.seconds or 60.0, args.frames, **held)
         receive = to_toml({"receive": [_stated(link)]}).strip()
-    result = calibrate_footage(footage, single=args.single)
+    result = calibrate_footage(footage, known, single=args.single)
     origin = Origin(args.origin or str(args.path), footage.rate, footage.notes, receive, args.policy)
     save(result, args.output, origin)
     for line in summary(result, origin):
@@ -106,18 +119,29 @@ def check_report(report: Path | None) -> None:
         raise UsageError(f"--report: {report}: expected a name that ends in .html or .png")
 
 
-def calibrate_footage(footage: Footage, *, single: bool = False) -> Calibration:
-    """Calibrate on footage, and show which step is under way; single: its frames are unrelated images."""
+def calibrate_footage(footage: Footage, known: Config | None = None, *, single: bool = False) -> Calibration:
+    """Calibrate on footage, and show which step is under way.
+
+    known: a configuration by which the frames are corrected and registered first; single: they are unrelated images.
+    """
+    single = single or len(footage.frames) == 1
+    footage, conditioned = condition(footage, known or Config(), single=single)
     with working("calibrate") as step:
-        if single or len(footage.frames) == 1:
+        full_scale = footage.full_scale
+        if single:
             images = [frame.pixels for frame in footage.frames]
-            return calibrate_images(images, full_scale=footage.full_scale, step=step)
-        return calibrate(footage.stack, rate_hz=footage.rate.hz, full_scale=footage.full_scale, step=step)
+            return calibrate_images(images, full_scale=full_scale, conditioned=conditioned, step=step)
+        rate_hz = footage.rate.hz
+        return calibrate(footage.stack, rate_hz=rate_hz, full_scale=full_scale, conditioned=conditioned, step=step)
 
 
 def save(result: Calibration, output: Path, origin: Origin) -> None:
-    """Write the settings, and, where there are any, the PSF's table, the clutter map and the mask in the same folder."""
-    tables, (psf_path, clutter_path, mask_path) = Tables(), table_paths(output)
+    """Write the settings, and, where there are any, the PSF's and correction's tables, clutter map and mask beside them."""
+    tables, (psf_path, clutter_path, mask_path, correction_path) = Tables(), table_paths(output)
+    if result.conditioned.table is not None:
+        tables = replace(tables, correction=correction_path.name)
+        with atomic_output(correction_path) as part:
+            write_correction(part, result.conditioned.table)
     if result.psf is not None and result.psf.needs_file:
         tables = replace(tables, psf=psf_path.name)
         with atomic_output(psf_path) as part:
@@ -142,17 +166,19 @@ def _write_report(path: Path, result: Calibration, origin: Origin) -> None:
     write_bytes(path, draw(result, f"Calibration on {origin.name}", lines))
 
 
-def table_paths(output: Path) -> tuple[Path, Path, Path]:
-    """Return the paths of the PSF's table, the clutter map and the mask of a file of settings."""
-    names = (f"{output.stem}{ending}" for ending in (".psf.npz", ".clutter.npz", ".mask.png"))
-    psf, clutter, mask = map(output.with_name, names)
-    return psf, clutter, mask
+def table_paths(output: Path) -> tuple[Path, Path, Path, Path]:
+    """Return the paths of the PSF's table, the clutter map, the mask and the correction's table of a file of settings."""
+    names = (f"{output.stem}{ending}" for ending in (".psf.npz", ".clutter.npz", ".mask.png", ".correct.npz"))
+    psf, clutter, mask, correction = map(output.with_name, names)
+    return psf, clutter, mask, correction
 
 
 def summary(c: Calibration, origin: Origin) -> list[str]:
     """The main figures, one a line."""
     rate = "unknown" if origin.rate.hz is None else f"{origin.rate.hz:.4g} frames/s, by {origin.rate.origin}"
     lines = [f"frames      {c.frames} of {c.shape[1]} x {c.shape[0]} px" + ("" if c.unrelated else f"; rate {rate}")]
+    if c.conditioned.corrects:
+        lines.append(f"corrected   {c.conditioned.summary(c.noise.fixed)}")
     if c.psf is not None:
         psf = c.psf.psf
         table = "" if np.isnan(c.psf.misfits[1]) else f", {c.psf.misfits[1]:.1%} (table)"

@@ -25,6 +25,7 @@ The table counts through a configuration:
   [correct]
   table = "TABLE.npz"
 
+which irst-stream calibrate RECORDING --correct TABLE.npz writes with all else that it measures on corrected frames,
 and travels in the recordings that irst-stream run makes. What noise in the frames leaves as a pattern is printed; it is
 the least that fit.fixed_dn should say. Rows and columns, and offsets learnt from the scene: irst-stream docs settings."""
 

@@ -61,26 +61,31 @@ def stack_of(frames: Sequence[Frame]) -> NDArray[np.generic]:
     return np.asarray(stack)
 
 
-def read_footage(source: FileSource | Recording, most: int, *, sensor: str = "", single: bool = False) -> Footage:
+def read_footage(
+    source: FileSource | Recording, most: int, *, sensor: str = "", single: bool = False, pixel_bytes: int = 1
+) -> Footage:
     """Read the first frames of a source: of its first sequence, or of the sensor named.
 
-    single: frames are unrelated images, each a sequence of its own. Raise a UsageError where no frame does.
+    single: frames are unrelated images, each a sequence of its own; pixel_bytes: least size of a pixel as it is going to be
+    held. Raise a UsageError where no frame does.
     """
     several = isinstance(source, Recording)
     if sensor and not several:
         raise UsageError(f"--sensor: {source.path} is a {source.kind}; expected a recording or --from ENDPOINT")
     with progress("read", min(most, source.frames or most)) as done:
-        taken, notes, fault = _take(source, str(source.path), most, sensor, several, single, done)
+        taken, notes, fault = _take(source, str(source.path), most, sensor, several, single, done, pixel_bytes)
     rate = rate_of_stamps([frame.stamp for frame in taken])
     if isinstance(source, FileSource):
         rate = FrameRate(None, float("nan"), "not stated") if source.rate_from == "default" else _stated(source)
     return Footage(taken, rate, notes, fault)
 
 
-def receive_footage(given: ReceiveSettings, policy: Policy, seconds: float, most: int | None) -> Footage:
+def receive_footage(
+    given: ReceiveSettings, policy: Policy, seconds: float, most: int | None, pixel_bytes: int = 1
+) -> Footage:
     """Receive the frames of one sensor for some seconds, or until Ctrl-C, which uses what has come by then.
 
-    given: where from; its one entry of `sensors` names the sensor where there are several.
+    given: where from; its one entry of `sensors` names the sensor where there are several; pixel_bytes: see read_footage.
     """
     with ZmqSource(given, policy) as source:
         timer = threading.Timer(seconds, source.stop)
@@ -88,7 +93,8 @@ def receive_footage(given: ReceiveSettings, policy: Policy, seconds: float, most
         timer.start()
         try:
             with _stopped_by_interrupt(source), progress("receive", most) as done:
-                taken, notes, fault = _take(source, given.endpoint, most, "".join(given.sensors), True, False, done)
+                sensor = "".join(given.sensors)
+                taken, notes, fault = _take(source, given.endpoint, most, sensor, True, False, done, pixel_bytes)
         finally:
             timer.cancel()
         rejected = [f"{count} messages rejected ({reason})" for reason, count in source.rejected.items()]
@@ -121,7 +127,14 @@ def _stated(source: FileSource) -> FrameRate:
 
 
 def _take(
-    frames: Iterable[Frame], where: str, most: int | None, sensor: str, several: bool, single: bool, done: Any
+    frames: Iterable[Frame],
+    where: str,
+    most: int | None,
+    sensor: str,
+    several: bool,
+    single: bool,
+    done: Any,
+    pixel_bytes: int,
 ) -> tuple[list[Frame], tuple[str, ...], IrstError | None]:
     """Take frames until they end, are `most`, or fill the memory; a fault of the source ends them."""
     taken: list[Frame] = []
@@ -144,7 +157,7 @@ def _take(
                 continue
             taken.append(frame)
             done(1)
-            held += frame.pixels.nbytes
+            held += frame.pixels.size * max(frame.pixels.itemsize, pixel_bytes)
             if len(taken) == most:
                 break
             if held > MAX_BYTES:

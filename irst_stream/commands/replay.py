@@ -132,7 +132,7 @@ def _calibrated(args: argparse.Namespace, source: FileSource | Recording, output
     if not outputs:
         raise UsageError("--calibrate: needs --detections or --tracks, beside which the configuration is kept")
     path = args.calibrated = next(iter(outputs.values())).with_suffix(".calibrated.toml")
-    args.psf, args.clutter, args.mask = table_paths(path)
+    args.psf, args.clutter, args.mask, _ = table_paths(path)
     check_outputs(args, detections="", tracks="", calibrated="", psf="", clutter="", mask="")
     footage = read_footage(source, MOST_FRAMES, single=args.single)
     result = calibrate_footage(footage, single=args.single)

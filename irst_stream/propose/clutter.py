@@ -1,17 +1,21 @@
 """Static clutter of a sensor's frames: what stays at its place, learnt over time, subtracted and whitened.
 
 Where the platform moves and its pose is known, the maps move with the scene, by whole pixels: interpolated maps blur with
-every step, and maps that stay, or none, lose the targets that maps that move find.
+every step, and maps that stay, or none, lose the targets that maps that move find. What remains, part of a pixel and a
+roll, is made up for frame by frame: the mean is drawn as this frame sees it, and what is left of the frame is learnt in the
+map's own pixels, so that nothing blurs.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from irst_stream.errors import FormatError
@@ -26,7 +30,7 @@ from irst_stream.propose.compiled import (
     whiten_response,
 )
 from irst_stream.system.array_files import read_arrays
-from irst_stream.types import Floats
+from irst_stream.types import Floats, Pose
 
 __all__ = ["Clutter", "ClutterMap", "named_clutter_map", "read_clutter_map", "write_clutter_map"]
 
@@ -40,6 +44,7 @@ LEARNT_FRAMES = 60
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
 HELD_RADIUS_PX = 4
 FILTERS = 2
+LEAST_MOTION_PX = 0.02  # at the frame's corners: less is not made up for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +86,8 @@ class Clutter:
         self._rates = np.empty(shape, np.float32)
         self._held: list[tuple[slice, slice]] = []
         self._place: tuple[int, int] | None = None  # of the last frame
+        self._first: tuple[Pose, tuple[int, int]] | None = None  # pose and place of the frame in whose pixels the maps are
+        self._rest: Floats | None = None  # of this frame's motion, see remaining_motion
 
     @property
     def is_learnt(self) -> bool:
@@ -92,42 +99,66 @@ class Clutter:
         return ClutterMap(self.map.mean, self.map.deviation, self.map.levels, int(np.median(self._frames)))
 
     def hold(self, xy: Floats) -> None:
-        """Learn slowly about these places (N, 2) px, where tracks are; until the next call."""
+        """Learn slowly about these places (N, 2) px, where tracks are; until the next call.
+
+        Not where the map is still being learnt: a track there may be of clutter that it does not know yet.
+        """
         low, high = np.rint(xy).astype(int) - HELD_RADIUS_PX, np.rint(xy).astype(int) + HELD_RADIUS_PX + 1
-        self._held = [
+        parts = [
             (slice(max(y, 0), max(bottom, 0)), slice(max(x, 0), max(right, 0)))
             for (x, y), (right, bottom) in zip(low.tolist(), high.tolist(), strict=True)
         ]
+        self._held = [part for part in parts if self._frames[part].max(initial=0) >= LEARNT_FRAMES]
 
-    def follow(self, place: tuple[int, int]) -> None:
+    def follow(self, place: tuple[int, int], pose: Pose | None = None) -> None:
         """Move the maps to where the scene is in the next frame: x, y px, of any still object.
 
-        The first frame sees what a map that was given shows, wherever its pose counts from.
+        pose: the frame's, None where it is unknown. The first frame sees what a map that was given shows, wherever its pose
+        counts from.
         """
         x, y = (0, 0) if self._place is None else (place[0] - self._place[0], place[1] - self._place[1])
         self._place = place
         if x or y:
             self.map.move(x, y)
             move_image(self._frames, x, y, edge=False)
+        self._rest = None
+        if pose is not None:
+            first, start = self._first = self._first or (pose, place)
+            moved = place[0] - start[0], place[1] - start[1]
+            self._rest = remaining_motion(first, pose, moved, self.map.mean.shape)
 
     def subtract(self, light: Float32Image) -> None:
         """Subtract the clutter from a frame's light (H, W) DN, in place."""
-        subtract_clutter(light, self.map.mean)
+        mean, sides = self.map.mean, light.shape[::-1]
+        if self._rest is not None:
+            drawn = cv2.warpAffine(mean, self._rest, sides, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            mean = np.asarray(drawn, np.float32)
+        subtract_clutter(light, mean)
 
     def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
+        if self._rest is not None:
+            flags, sides, unseen = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, light.shape[::-1], (math.nan,)
+            back = cv2.warpAffine(light, self._rest, sides, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=unseen)
+            light = np.asarray(back, np.float32)
         np.minimum(self._frames + np.float32(1 + MIN_FRAMES), np.float32(self._memory + 1), out=self._rates)
         np.divide(np.float32(1), self._rates, out=self._rates)
         with _Held(self._held, self.map.mean, self.map.deviation):
             learn_clutter(light, noise, rows, LIMIT, self._rates, self.map.mean, self.map.deviation)
         self._frames += 1
 
-    def squares(self, response: Float32Image, number: int, floor: float, out: Float32Image) -> Float32Image:
+    def squares(
+        self, response: Float32Image, number: int, floor: float, around: Float32Image | None, out: Float32Image
+    ) -> Float32Image:
         """Fill out (H, W) with the squares of filter number's response (H, W), without those of targets, and return it.
 
-        floor: least noise of the response, DN.
+        floor: least noise of the response, DN; around (H, W) DN: its noise about each pixel, from which levels begin that
+        are not known yet, None once they are.
         """
-        clipped_squares(response, self.map.levels[number], SQUARE_LIMIT, np.float32(floor), out)
+        levels = self.map.levels[number]
+        if around is not None:
+            levels = np.maximum(levels, around / SD_PER_MEAN_ABS)
+        clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out)
         return out
 
     def whiten(self, response: Float32Image, number: int, floor: float, noise: Float32Image, rows: Interpolation) -> None:
@@ -139,6 +170,24 @@ class Clutter:
         with _Held(self._held, level):
             learn_levels(response, LIMIT, np.float32(floor), noise, rows, self._rates, level)
         whiten_response(response, level, noise, rows, WHITENING_MARGIN)
+
+
+def remaining_motion(first: Pose, pose: Pose, moved: tuple[int, int], shape: tuple[int, int]) -> Floats | None:
+    """Return the map (2, 3) from the scene as a frame of pose `first` saw it, moved by whole px, to how another sees it.
+
+    pose: the other frame's; moved: x, y px; shape (H, W): of the frames. None where it is too little to matter.
+    """
+    away = np.array([[1.0, 0.0, -moved[0]], [0.0, 1.0, -moved[1]], [0.0, 0.0, 1.0]])
+    motion = _of_scene(pose, shape) @ np.linalg.inv(_of_scene(first, shape)) @ away
+    corners = np.array([(x, y, 1.0) for x in (0, shape[1] - 1) for y in (0, shape[0] - 1)])
+    return motion[:2] if np.abs(corners @ motion.T - corners).max() > LEAST_MOTION_PX else None
+
+
+def _of_scene(pose: Pose, shape: tuple[int, int]) -> Floats:
+    """The map (3, 3) from the scene to a frame of this pose and shape (H, W), homogeneous."""
+    c, s, middle = math.cos(pose.roll_rad), math.sin(pose.roll_rad), (np.array(shape[::-1]) - 1) / 2
+    turn = np.array([[c, -s], [s, c]])
+    return np.block([[turn, (middle + np.array([pose.x, pose.y]) - turn @ middle)[:, None]], [np.zeros(2), np.ones(1)]])
 
 
 def move_image(image: Float32Image, x: int, y: int, *, edge: bool) -> None:

@@ -67,6 +67,13 @@ class CellAverager:
         expanded = cv2.resize(coarse, (self._shape[1], len(coarse)), interpolation=cv2.INTER_LINEAR)
         return np.asarray(expanded, np.float32)
 
+    def fill(self, coarse: Float32Image) -> Float32Image:
+        """Interpolate a coarse map (m, n) to the whole frame: (H, W). Kernels take expanded maps, which costs less."""
+        expanded, lower = self.expand(coarse), self.rows.lower
+        upper = np.minimum(lower + 1, len(expanded) - 1)
+        fraction = self.rows.fraction[:, None]
+        return np.asarray((1 - fraction) * expanded[lower] + fraction * expanded[upper], np.float32)
+
 
 def kernel_input(image: Pixels) -> Pixels:
     """Return the image contiguous, aligned and read-only, so that kernels are compiled once for each pixel type."""

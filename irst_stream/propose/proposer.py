@@ -49,7 +49,7 @@ from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raise
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
-from irst_stream.types import Floats, Frame, Ints, Pixels, Stamp
+from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
 __all__ = ["COMPILED", "Proposals", "Proposer", "warm_up"]
 
@@ -150,13 +150,18 @@ class Proposer:
         self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, self._shape[1]])))
 
     def prepare(
-        self, pixels: Pixels, place: tuple[int, int] | None = (0, 0), step_dn: float | None = None
+        self,
+        pixels: Pixels,
+        place: tuple[int, int] | None = (0, 0),
+        step_dn: float | None = None,
+        pose: Pose | None = None,
     ) -> PreparedFrame:
         """Subtract the background of the sensor's next frame, mask its bad pixels and measure its noise.
 
         pixels (H, W): uint8, uint16 or float32, DN; NaN or infinite where a pixel holds no measurement. place: x, y px of
         any still object, from where the sensor saw it first; None where the platform has moved by nobody knows how much:
-        then no clutter is learnt. step_dn: see Frame.
+        then no clutter is learnt. step_dn: see Frame. pose: the frame's, None where it is unknown;
+        static clutter follows it by parts of a pixel.
         """
         learns, self._place = place is not None, place or self._place
         known = self._bad_pixels.known
@@ -169,7 +174,7 @@ class Proposer:
         light = np.empty(self._shape, np.float32)
         subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
         if self.clutter is not None:
-            self.clutter.follow(self._place)
+            self.clutter.follow(self._place, pose if learns else None)
             self.clutter.subtract(light)
         step_dn = float(pixels.dtype != np.float32) if step_dn is None else step_dn
         min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
@@ -295,9 +300,9 @@ class Proposer:
         if self.clutter is None:
             noise = self._expand(self._noise_map(response, min_noise, share))
         else:
-            noise = self._expand(
-                self._local_noise(self.clutter.squares(response, number, min_noise, self._squares), min_noise, share)
-            )
+            around = None if self._knows_clutter else self._noise_cells.fill(self._noise_map(response, min_noise, share))
+            squares = self.clutter.squares(response, number, min_noise, around, self._squares)
+            noise = self._expand(self._local_noise(squares, min_noise, share))
             self.clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, _find_outliers(response, noise, lowest, self._peaking))

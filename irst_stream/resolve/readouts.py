@@ -47,7 +47,8 @@ class FitResolver:
     """Fits the imaging model, without a network."""
 
     def __init__(self, fitter: Fitter) -> None:
-        self._fits, self._settings, self.watch = RegionFits(fitter), fitter.settings, PsfWatch(fitter.field)
+        self._fits, self._settings = RegionFits(fitter), fitter.settings
+        self.watch = PsfWatch(fitter.field, fitter.settings)
 
     @property
     def alarm(self) -> str:
@@ -87,7 +88,7 @@ class NetworkResolver:
         """amplitude: the known amplitude of one target, DN, for readout "peaks"; fitter: for readout "best"."""
         self._readout, self._grid, self._claims = readout, grid, claims
         self._amplitude, self._fits = amplitude, RegionFits(fitter) if fitter else None
-        self.watch = PsfWatch(fitter.field) if fitter else None
+        self.watch = PsfWatch(fitter.field, fitter.settings) if fitter else None
 
     @property
     def alarm(self) -> str:

@@ -1,0 +1,68 @@
+"""How frames were conditioned before a calibration measured them: corrected, and placed by their poses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from irst_stream.conditioning.nonuniformity import CorrectionTable
+from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
+from irst_stream.settings import to_toml
+from irst_stream.types import Pose
+
+__all__ = ["AS_RECEIVED", "Conditioned"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditioned:
+    """What was done to frames, in the order of the pipeline's front end.
+
+    correct, table, register: as in the pipeline, the default settings for nothing; poses: of each frame, as sent or by
+    registration, empty where none is to count; sent: whether the sensor sent them; pixel_type: of the frames as received,
+    None where it is that of the frames measured; step_dn: see Frame; raw_pattern: fixed-pattern noise of the frames as
+    received, DN, NaN if they were not corrected or are unrelated; table_error: DN, pattern that the table's own noise
+    leaves in these frames, NaN without a table.
+    """
+
+    correct: CorrectSettings = field(default_factory=CorrectSettings)
+    table: CorrectionTable | None = None
+    register: RegisterSettings = field(default_factory=RegisterSettings)
+    poses: Sequence[Pose | None] = ()
+    sent: bool = False
+    pixel_type: np.dtype[Any] | None = None
+    step_dn: float | None = None
+    raw_pattern: float = math.nan
+    table_error: float = math.nan
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the pixels were corrected."""
+        return self.correct != CorrectSettings()
+
+    def settings_lines(self, table: str) -> Iterator[str]:
+        """The TOML tables of what was done; table: the name of the correction table's file."""
+        stated = {"correct": asdict(self.correct) | {"table": table}, "register": asdict(self.register)}
+        for name, plain in (("correct", CorrectSettings()), ("register", RegisterSettings())):
+            changed = {key: value for key, value in stated[name].items() if value != asdict(plain)[key]}
+            if changed:
+                yield f"[{name}]"
+                yield to_toml(changed)
+
+    def summary(self, pattern: float) -> str:
+        """What the correction did, in a few words; pattern: that of the corrected frames, DN, NaN if unknown."""
+        words = (
+            [] if self.table is None else [f"by a table, {self.table.bad} bad pixel{'' if self.table.bad == 1 else 's'}"]
+        )
+        words += [f"lines: {self.correct.lines}"] if self.correct.lines != "off" else []
+        words += [f"offsets learnt over {self.correct.scene_frames} frames"] if self.correct.scene_frames else []
+        if math.isfinite(self.raw_pattern) and math.isfinite(pattern):
+            left = pattern / max(self.raw_pattern, 1e-12)
+            words.append(f"{self.raw_pattern:.3g} DN of pattern to {pattern:.3g} DN, {left:.0%} of it left")
+        return "; ".join(words)
+
+
+AS_RECEIVED = Conditioned()
