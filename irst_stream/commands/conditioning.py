@@ -21,7 +21,7 @@ from irst_stream.config import Config, read_config
 from irst_stream.errors import UsageError
 from irst_stream.types import Frame
 
-__all__ = ["condition", "conditioning_of", "poses_of"]
+__all__ = ["condition", "conditioning_of"]
 
 PATTERN_FRAMES = 100  # from which the pattern of frames as received is measured
 
@@ -47,7 +47,7 @@ def condition(footage: Footage, config: Config, *, single: bool = False) -> tupl
     """
     correct, register = config.correct, RegisterSettings() if single else config.register
     if correct == CorrectSettings() and register == RegisterSettings():
-        return footage, poses_of(footage.frames, single=single)
+        return footage, _poses_of(footage.frames, single=single)
     raw = footage.frames
     with working("correct"):
         front_end = front_end_maker(replace(config, register=register))(lambda *_: None)
@@ -59,7 +59,7 @@ def condition(footage: Footage, config: Config, *, single: bool = False) -> tupl
     table = read_correction(Path(correct.table)) if correct.table else None
     level = float(np.nanmedian([np.nanmedian(frame.pixels) for frame in frames[:PATTERN_FRAMES]]))
     done = replace(
-        poses_of(frames, single=single),
+        _poses_of(frames, single=single),
         correct=correct,
         table=table,
         register=register,
@@ -72,7 +72,7 @@ def condition(footage: Footage, config: Config, *, single: bool = False) -> tupl
     return replace(footage, frames=frames), done
 
 
-def poses_of(frames: Sequence[Frame], *, single: bool = False) -> Conditioned:
+def _poses_of(frames: Sequence[Frame], *, single: bool = False) -> Conditioned:
     """Say which poses frames have, and that nothing else was done to them."""
     poses = [frame.pose if is_known(frame.pose) else None for frame in frames]
     known = not single and any(pose is not None for pose in poses)
