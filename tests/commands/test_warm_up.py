@@ -54,7 +54,7 @@ def test_all_parts_are_compiled_at_once_and_it_is_said_before(monkeypatch, caplo
     assert compile_in_children(*parts(monkeypatch)) == ["one", "two"]
     assert children.events[:3] == ["begin test_nothing_is_done_twice()"] * 2 + ["wait"]
     assert caplog.messages == [
-        "compiling one, two, once on this machine; this takes a minute or two (irst-stream warm-up does it ahead)"
+        "compiling one, two, once on this machine; this takes about half a minute (irst-stream warm-up does it ahead)"
     ]
 
 
