@@ -256,6 +256,9 @@ class Timer:
         if self._seen == self._expected:
             self.done.set()
 
+    def idle(self) -> None:
+        """Has nothing to do."""
+
     def close(self) -> None:
         """Holds nothing."""
 
