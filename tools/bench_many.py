@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -109,14 +109,19 @@ class CostedPipeline:
         self._pipeline.clocks.clear()
 
     def step(self, frames: Sequence[Frame]) -> list[Result]:
-        return self._pipeline.step(frames)
+        results = self._pipeline.step(frames)
+        self._add({}, self._pipeline.spent_ns)
+        self._frames.update(sensor.partition("-")[0] for sensor in self._pipeline.spent_ns)
+        return results
 
     def get_ahead(self) -> None:
+        before = dict(self._pipeline.spent_ns)
         self._pipeline.get_ahead()
-        for sensor, spent_ns in self._pipeline.spent_ns.items():
-            kind = sensor.partition("-")[0]
-            self._spent_ns[kind] += spent_ns
-            self._frames[kind] += 1
+        self._add(before, self._pipeline.spent_ns)
+
+    def _add(self, before: Mapping[str, int], spent_ns: Mapping[str, int]) -> None:
+        for sensor, spent in spent_ns.items():
+            self._spent_ns[sensor.partition("-")[0]] += spent - before.get(sensor, 0)
 
     def ms_a_frame(self, kind: str) -> float:
         """The mean computing time of a frame of a kind of sensors."""
