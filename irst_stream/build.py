@@ -133,7 +133,7 @@ def build_pipeline(
     """
     new_tracker = new_tracker or partial(make_tracker, config)
     network: Network = NoNetwork()
-    conditions = _conditions(config)
+    conditions = config.correct.changes_pixels or config.register.when != "off"
     used = {FIT: True, TRACKER: tracks, SEARCH: True, REGISTRATION: conditions}
     compile_in_children(*(part for part in PARTS if used[part]))  # all at once, before each is loaded
     if config.readout == "fit":
@@ -162,13 +162,6 @@ def build_pipeline(
 
     memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
     return Pipeline(network, new_sensor, memories, first_id, pace)
-
-
-def _conditions(config: Config) -> bool:
-    """Whether frames are corrected or registered."""
-    correct = config.correct
-    corrects = bool(correct.table) or correct.lines != "off" or correct.scene_frames > 0
-    return corrects or config.register.when != "off"
 
 
 def front_end_maker(config: Config) -> Callable[[Callable[[Stamp, str], None]], FrontEnd]:

@@ -29,7 +29,7 @@ from irst_stream.calibrate.scene import UNKNOWN_PLATFORM, companions, search_fra
 from irst_stream.calibrate.spots import Spots
 from irst_stream.point_spread import PointSpread
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Pixels
+from irst_stream.types import Floats, Pixels
 
 __all__ = ["calibrate_images"]
 
@@ -70,10 +70,7 @@ def calibrate_images(
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
     step("false alarms")
-    dark = _search([inverted(image) for image in images], settings, shaped, step_dn)
-    bright = _search(images, settings, shaped, step_dn)
-    dark_strengths = settings.min_snr * without_rims(dark, bright)
-    strengths = settings.min_snr * np.sort(np.concatenate([p.strength for _, p, _ in bright]))[::-1]
+    strengths, dark_strengths = _strengths(images, settings, shaped, step_dn)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
     if _is_cluttered(spots):
         settings = replace(settings, min_contrast=MIN_CONTRAST)
@@ -101,6 +98,16 @@ def calibrate_images(
         example=images[len(images) // 2],
         conditioned=conditioned,
     )
+
+
+def _strengths(
+    images: Sequence[Pixels], settings: ProposeSettings, psf: PointSpread | None, step_dn: float | None
+) -> tuple[Floats, Floats]:
+    """Return the strengths (K,) of all regions of the images, the strongest first, and those of the inverted images."""
+    dark = _search([inverted(image) for image in images], settings, psf, step_dn)
+    bright = _search(images, settings, psf, step_dn)
+    strengths = np.sort(np.concatenate([proposals.strength for _, proposals, _ in bright]))[::-1]
+    return settings.min_snr * strengths, settings.min_snr * without_rims(dark, bright)
 
 
 def _is_cluttered(spots: Spots) -> bool:

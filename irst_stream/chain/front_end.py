@@ -36,7 +36,7 @@ class FrontEnd:
         """
         self._correct, self._table, self._register, self._count = correct, table, register, count
         self._mask = mask
-        self._corrects = table is not None or correct.lines != "off" or correct.scene_frames > 0
+        self._corrects = table is not None or correct.changes_pixels
         self._corrector: Corrector | None = None
         self._registration: Registration | None = None
         self._sends_poses = False

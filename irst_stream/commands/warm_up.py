@@ -12,9 +12,8 @@ __all__ = ["set_up"]
 
 EPILOG = """\
 The search, the fit and the tracker are compiled once on each machine and for each version, which takes about half a minute
-on two cores; the result is kept beside the package, or in the user's cache where that cannot be written. Run this while a
-container or an installation is made, so that the first irst-stream run answers at once. Exit code 0: everything is compiled
-and kept."""
+on two cores. The result is kept beside the package; where that cannot be written, in the user's cache. Run this once after
+the installation: then the first irst-stream run answers at once. Exit code 0: everything is compiled and kept."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:

@@ -41,6 +41,11 @@ class CorrectSettings:
         ),
     ] = "moving"
 
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether any correction is switched on."""
+        return bool(self.table) or self.lines != "off" or self.scene_frames > 0
+
 
 @dataclass(frozen=True)
 class RegisterSettings:

@@ -188,7 +188,7 @@ class Fitter:
         owed = np.where(from_scratch, 0, warm_start.owed)
         next_start = WarmStart(results.solutions, results.number, owed, results.odds, results.width_ratio, results.extent)
         least = self.settings.min_snr * noise / (self._sharpness * math.sqrt(images.shape[1]))
-        *columns, ends = found_targets(results, images.shape[3], images.shape[2], least, self.settings.extended_odds > 0)
+        columns, ends = found_targets(results, images.shape[3], images.shape[2], least, self.settings.extended_odds > 0)
         between = zip([0, *ends.tolist()], ends.tolist(), strict=False)
         return [RegionTargets(*(column[a:b] for column in columns)) for a, b in between], next_start
 

@@ -18,7 +18,7 @@ The evidence, in Laplace's approximation, selects the number of targets: it weig
 misfit, the prior volume that the posterior leaves over, and the K! ways to number the targets.
 """
 
-from irst_stream.fit.compiled.found_targets import FoundTargets, found_targets
+from irst_stream.fit.compiled.found_targets import found_targets
 from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS, UNKNOWN
 from irst_stream.fit.compiled.model_selection import search_regions
 from irst_stream.fit.compiled.normal_equations import normal_equations
@@ -43,7 +43,6 @@ __all__ = [
     "UNKNOWN",
     "FitPriors",
     "Formation",
-    "FoundTargets",
     "ImagingModel",
     "Priors",
     "PsfBank",

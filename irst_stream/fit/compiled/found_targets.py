@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from irst_stream.fit.compiled.evidence import covariance_factors
 from irst_stream.system.numba_cache import compiled
-from irst_stream.types import Floats, Ints
 
-__all__ = ["FoundTargets", "found_targets"]
+__all__ = ["found_targets"]
 
 FOREIGN_CHI_SQUARE = 2.5  # reduced chi-square of a fit beyond which its light is more likely not of point targets
 NOISE_CHI_SQUARE = 1.7  # largest reduced chi-square that noise alone explains
 MAX_CHI_SQUARE = 1e6  # bounds the inflation of covariances, far beyond any useful one
 
 
-class FoundTargets(NamedTuple):
-    """M targets, region after region: of each region ends (N,) says where its targets end.
-
-    xy (M, 2) px of the patch; cov (M, 2, 2) px^2; amplitude, amplitude_sd (M,) DN; probability and explained (M,); factor
-    (M, 2, R): see region_targets.RegionTargets.
-    """
-
-    xy: Floats
-    cov: Floats
-    amplitude: Floats
-    amplitude_sd: Floats
-    probability: Floats
-    explained: Floats
-    factor: Floats
-    ends: Ints
-
-
 @compiled
 def found_targets(results, width, height, least, knows_extended):  # type: ignore[no-untyped-def]
     """Gather the targets of N regions that lie within their patch and have the least amplitude (N,) DN.
+
+    Returns the columns of region_targets.RegionTargets, region after region, and the row (N,) at which each region ends.
 
     results: see search.FitResults; width, height: of the patch, px. A chi-square that noise does not explain inflates
     their covariances. Where all targets are points, it lowers their probability too, because the light may be of something
@@ -76,4 +59,4 @@ def found_targets(results, width, height, least, knows_extended):  # type: ignor
             explained[row] = share
             row += 1
         ends[k] = row
-    return FoundTargets(xy, cov, amplitudes, deviations, probability, explained, factor, ends)
+    return (xy, cov, amplitudes, deviations, probability, explained, factor), ends

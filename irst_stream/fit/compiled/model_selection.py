@@ -249,6 +249,14 @@ def _likely_number(light, priors, most):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _warm_or_ellipse(targets, warm_solutions, moments, priors, count):  # type: ignore[no-untyped-def]
+    """The last solution of a number of targets as the only start (1, K, 5); where there is none, starts on the ellipse."""
+    if warm_solutions[targets, 0, 4] == 0.0:
+        return ellipse_starts(targets, moments, priors.amplitude_dn, count)
+    return warm_solutions[targets : targets + 1, :targets].copy()
+
+
+@compiled
 def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds):  # type: ignore[no-untyped-def]
     """Fit the likely numbers of targets with a model's PSF; return the likeliest RegionSolution.
 
@@ -262,9 +270,7 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
     moments = light_moments(region, model.sigma)
     logs, solutions = np.full(most + 1, -INFINITE), np.zeros(warm_solutions.shape)
     guess = guess or _likely_number(moments[0], priors, most)
-    starts = warm_solutions[guess : guess + 1, :guess].copy()
-    if warm_solutions[guess, 0, 4] == 0.0:
-        starts = ellipse_starts(guess, moments, priors.amplitude_dn, start_count)
+    starts = _warm_or_ellipse(guess, warm_solutions, moments, priors, start_count)
     if len(hint) == guess:
         starts = append_start(starts, hint)
     p, misfit, matrix, agreed = _best_fit(starts, region, model, -INFINITE)
@@ -273,13 +279,11 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
     for direction in (1, -1):
         targets, q = guess + direction, first
         while 1 <= targets <= most and not light_rules_out(p, matrix, priors, targets):
-            starts = warm_solutions[targets : targets + 1, :targets].copy()
-            if warm_solutions[targets, 0, 4] == 0.0:
-                grown = len(hint) != targets
-                count = 0 if grown and start_count == 1 else start_count
-                starts = ellipse_starts(targets, moments, priors.amplitude_dn, count)
-                if grown:
-                    starts = append_start(starts, split_brightest(q, moments) if direction > 0 else merge_nearest(q))
+            grown = len(hint) != targets
+            count = 0 if grown and start_count == 1 else start_count
+            starts = _warm_or_ellipse(targets, warm_solutions, moments, priors, count)
+            if grown and warm_solutions[targets, 0, 4] == 0.0:
+                starts = append_start(starts, split_brightest(q, moments) if direction > 0 else merge_nearest(q))
             if len(hint) == targets:
                 starts = append_start(starts, hint)
             required = logs[targets - direction] - odds[targets]
