@@ -105,10 +105,12 @@ def _run(args: argparse.Namespace) -> int:
 def paced(frames: Iterable[Frame], rate_hz: float | None) -> Iterator[Frame]:
     """Yield each frame when it is due, stamped with its due time (clock unix); immediately if rate_hz is None.
 
-    The rate is that of the sensor with the most frames; another sensor's frame is due with its neighbour in the stream.
+    The rate is that of the sensor with the most frames; another sensor's frame is due with its neighbour in the stream. The
+    first frame is due once it has been read: what comes before takes none of the others' time.
     """
-    start_ns, newest, last = time.time_ns(), 0, dict[str, int]()
+    start_ns, newest, last = 0, 0, dict[str, int]()
     for frame in frames:
+        start_ns = start_ns or time.time_ns()
         newest = last[frame.stamp.sensor] = max(newest, last.get(frame.stamp.sensor, -1) + 1)
         due_ns = time.time_ns() if rate_hz is None else start_ns + round(newest * 1e9 / rate_hz)
         while (remaining_s := (due_ns - time.time_ns()) / 1e9) > 0:

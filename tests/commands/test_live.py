@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -205,6 +206,20 @@ def test_a_feed_keeps_the_sensors_of_a_recording_apart(here, capsys):
         capsys.readouterr()
         assert main([*words, "--sensor", "cam"]) == 2
         assert "--sensor: the recording holds left and right; leave it out to keep each name" in capsys.readouterr().err
+
+
+def test_the_time_to_read_the_first_frame_hurries_no_other(here):
+    write_recording(here / "one.mcap", 3, 100, ("left",))
+    read_ns = []
+
+    def read():
+        for frame in open_recording("one.mcap"):
+            read_ns.append(time.time_ns())
+            yield frame
+
+    due_ns = [frame.stamp.time_ns for frame in paced(read(), 1000.0)]
+    assert due_ns[0] >= read_ns[0]
+    assert np.diff(due_ns).tolist() == [10**6, 10**6]
 
 
 def test_inspect_reads_recordings(here, capsys):
