@@ -217,6 +217,7 @@ class Outbox:
         self._items: deque[QueuedRecord] = deque()
         self._bytes = 0
         self._changed, self._closed, self._stuck = Condition(), False, False
+        self._writing = False  # whether the sink has the last record taken still in hand
 
     def __len__(self) -> int:
         return len(self._items)
@@ -241,15 +242,27 @@ class Outbox:
             return self._closed and not self._items
 
     def take(self, seconds: float | None = None) -> QueuedRecord | None:
-        """Wait for a record, at most `seconds`; None if there is none, as once the queue has ended."""
+        """Wait for a record, at most `seconds`; None if there is none, as once the queue has ended.
+
+        Whoever takes another has written the last one.
+        """
         with self._changed:
+            if self._writing:
+                self._writing = False
+                self._changed.notify_all()
             self._changed.wait_for(lambda: self._items or self._closed, seconds)
             if not self._items:
                 return None
             item = self._items.popleft()
             self._bytes -= _byte_count(item)
+            self._writing = True
             self._changed.notify_all()
         return item
+
+    def settle(self, seconds: float) -> None:
+        """Wait until all records are written, at most `seconds`."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._items and not self._writing, seconds)
 
     def close(self) -> None:
         """End the queue; waiting records are still given out."""

@@ -33,6 +33,7 @@ __all__ = ["Processor", "Runner"]
 ARRIVALS_KEPT = 64  # per sensor, to look up when the frame of a result arrived
 SWITCH_INTERVAL_S = 5e-4  # between Python threads; the default 5 ms is half a frame period at 100 Hz
 FORGET_EVERY_S = 1.0
+SETTLE_S = 1e-3  # that what can wait leaves the sinks to send a step's results
 log = logging.getLogger(__name__)
 
 
@@ -299,8 +300,7 @@ class Runner:
                 for result in self._pipeline.step([arrival.frame for arrival in arrivals]):
                     self._publish(result)
                 self.clocks.add("compute", time.monotonic_ns() - now)
-                if not self._intake.waiting:
-                    self._pipeline.get_ahead()
+                self._get_ahead()
                 self._intake.charge(self._pipeline.spent_ns)
                 if time.monotonic() - last_forget > FORGET_EVERY_S:
                     self._forget_silent_sensors()
@@ -320,6 +320,19 @@ class Runner:
             for writer in self._writers.values():
                 writer.ended.wait()
             self._ended.set()
+
+    def _get_ahead(self) -> None:
+        """Do what the next step need not wait for, if it has not to begin at once, and when the results are sent.
+
+        The sinks' threads may be on this processor, where they would wait for as long as this one goes on.
+        """
+        deadline = time.monotonic() + SETTLE_S
+        for writer in self._writers.values():
+            if self._intake.waiting:
+                return
+            writer.queue.settle(max(deadline - time.monotonic(), 0))
+        if not self._intake.waiting:
+            self._pipeline.get_ahead()
 
     def _record_arrival(self, arrival: Arrival, now_ns: int) -> None:
         """Add the frame's transport and queue latencies to the clocks, and keep its arrival for _publish."""

@@ -434,6 +434,29 @@ def test_an_outbox_is_bounded_in_bytes_too():
     assert (len(box), box.lost) == (4, 6)
 
 
+def test_what_can_wait_begins_once_the_results_are_written(monkeypatch):
+    monkeypatch.setattr(runner_module, "SETTLE_S", 20.0)
+    pipeline, sink, written = EchoPipeline(), ListSink(), []
+    pipeline.get_ahead = lambda: written.append(len(sink.records))
+    source = ListSource(feed(3), endless=True)
+    runner = Runner(pipeline, {"in": source}, {"out": sink}, "lossless")
+    runner.start()
+    until(lambda: written and written[-1] == 3)
+    runner.stop()
+    assert runner.wait(20)
+
+
+def test_a_sink_that_hangs_puts_nothing_off():
+    box = Outbox("live")
+    box.settle(20.0)  # there is nothing to write
+    box.put(QueuedRecord(one_detection(), 0))
+    box.settle(0.0)  # nobody has taken it
+    assert box.take() is not None
+    box.settle(0.0)  # it is in hand
+    assert box.take(0.0) is None
+    box.settle(20.0)
+
+
 def test_frames_over_a_socket_reach_a_sink():
     with collecting("lossless") as taken, sender(taken.source.endpoint) as socket:
         send(socket, *feed(5))
