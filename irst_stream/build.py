@@ -44,7 +44,7 @@ from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
 from irst_stream.track.tracker import warm_up as warm_up_tracker
 from irst_stream.types import Detections, Stamp, Tracks
-from irst_stream.unmix.backends import build_unmixer, choose_backend, fallback_unmixers
+from irst_stream.unmix.backends import GPU_BACKENDS, build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
 from irst_stream.unmix.told import UNKNOWN_SENSOR, SensorFacts
@@ -192,7 +192,8 @@ def _network(config: Config, engine: Engine) -> WindowUnmixer:
         *_, (description, build) = fallbacks
         log.error("network: %s does not start (%s); %s", choice.description, error, description)
         unmixer = build()
-    return WindowUnmixer(unmixer, engine.manifest, fallbacks, told_of(config))
+    aside = choice.backend not in GPU_BACKENDS
+    return WindowUnmixer(unmixer, engine.manifest, fallbacks, told_of(config), runs_aside=aside)
 
 
 def compile_everything() -> list[str]:

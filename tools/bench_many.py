@@ -108,8 +108,8 @@ class CostedPipeline:
         self._spent_ns, self._frames = Counter[str](), Counter[str]()
         self._pipeline.clocks.clear()
 
-    def step(self, frames: Sequence[Frame]) -> list[Result]:
-        results = self._pipeline.step(frames)
+    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
+        results = self._pipeline.step(frames, more)
         self._add({}, self._pipeline.spent_ns)
         self._frames.update(sensor.partition("-")[0] for sensor in self._pipeline.spent_ns)
         return results

@@ -57,9 +57,9 @@ class TimedPipeline:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pipeline, name)
 
-    def step(self, frames: Sequence[Frame]) -> list[Result]:
+    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         began, computed = time.perf_counter_ns(), time.thread_time_ns()
-        results = self._pipeline.step(frames)
+        results = self._pipeline.step(frames, more)
         self.computed.append((time.thread_time_ns() - computed) / 1e6)
         self.passed.append((time.perf_counter_ns() - began) / 1e6)
         return results

@@ -6,7 +6,8 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeAlias
 
 from irst_stream.chain.pace import FramePace
 from irst_stream.chain.platform import PlatformView, correct_for_roll, with_pose_errors
@@ -14,7 +15,7 @@ from irst_stream.chain.sensor import Network, SensorChain, SensorMemory
 from irst_stream.chain.window import Events
 from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import Clocks
-from irst_stream.types import Detections, Frame, Stamp, Tracks, Window
+from irst_stream.types import Detections, Frame, RegionOutput, Stamp, Tracks, Window
 
 __all__ = ["Pipeline", "Result"]
 
@@ -22,6 +23,14 @@ Result: TypeAlias = Detections | Tracks
 NewSensor: TypeAlias = Callable[[Events, int], SensorChain]  # the counter of events, the id of the first track
 MAX_SENSORS = 256  # held at once; beyond, the one without frames for the longest time is forgotten and starts from scratch
 MAX_FORGOTTEN = 65_536  # forgotten sensors whose next track id and bad pixels are remembered
+Completed: TypeAlias = list[tuple[SensorChain, Window, list[PlatformView]]]  # windows of one step
+
+
+class _Unmixing(NamedTuple):
+    """Windows of one step, and what waits for the network's outputs for them, or has them computed."""
+
+    completed: Completed
+    outputs: Callable[[], list[list[RegionOutput]]]
 
 
 class Pipeline:
@@ -50,6 +59,8 @@ class Pipeline:
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
         self._ahead: list[tuple[SensorChain, Stamp]] = []  # whose windows were completed, and the windows' stamps
         self._began = 0.0  # when the last step began, s
+        self._aside: _Unmixing | None = None  # what the network has in its own thread
+        self._helper: ThreadPoolExecutor | None = None
 
     def another(self) -> Pipeline:
         """Return a pipeline with the same network and fit that knows no sensor."""
@@ -72,15 +83,29 @@ class Pipeline:
             yield from self.step([frame])
         yield from self.finish()
 
-    def step(self, frames: Sequence[Frame]) -> list[Result]:
+    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         """Process the next frames of any sensors, in order of arrival.
 
-        Returns the detections of the windows that the frames complete, each followed by the tracks that it settles.
+        Returns the detections of the windows that the frames complete, each followed by the tracks that it settles. more:
+        the next frames wait already: the network may work on these windows in a thread of its own, and what is found in
+        them comes with the next step. The results are the same.
         """
         self.spent_ns = Counter()
         self._fit_owed()
         self._began, results = time.perf_counter(), list[Result]()
-        completed: list[tuple[SensorChain, Window, list[PlatformView]]] = []
+        completed = self._push(frames, results)
+        aside = more and self._may_run_aside(completed)
+        unmixing = self._unmix(completed, aside)
+        results += self._finish_aside()
+        if aside:
+            self._aside = unmixing
+        elif completed:
+            results += self._resolve(unmixing)
+        return results
+
+    def _push(self, frames: Sequence[Frame], results: list[Result]) -> Completed:
+        """Add frames to their sensors' windows; return those completed. Adds the results of what ends to `results`."""
+        completed: Completed = []
         with self.clocks("window"):
             for frame in frames:
                 if self._pace is not None:
@@ -93,10 +118,40 @@ class Pipeline:
                         results += self._restart(sensor)
                     if pushed is not None:
                         completed.append((sensor, *pushed))
-        if not completed:
-            return results
-        with self._spending(*(window.stamp.sensor for _, window, _ in completed)), self.clocks("unmix"):
-            outputs = self._network([(window, sensor.maps) for sensor, window, _ in completed])
+        return completed
+
+    def _may_run_aside(self, completed: Completed) -> bool:
+        """Whether windows may wait for the network until the next step: no time is short, and they are patches.
+
+        A full frame is searched with what the last window's tracks tell of it.
+        """
+        are_frames = any(sensor.windows.shape != (0, 0) for sensor, *_ in completed)
+        return self._network.runs_aside and self._pace is None and bool(completed) and not are_frames
+
+    def _unmix(self, completed: Completed, aside: bool) -> _Unmixing:
+        """Have the network process windows: from now on in its own thread (aside), or when its outputs are asked for."""
+        windows = [(window, sensor.maps) for sensor, window, _ in completed]
+
+        def outputs() -> list[list[RegionOutput]]:
+            with self.clocks("unmix"):
+                return self._network(windows)
+
+        if not aside:
+            return _Unmixing(completed, outputs)
+        if self._helper is None:
+            self._helper = ThreadPoolExecutor(1, "network")
+        return _Unmixing(completed, self._helper.submit(outputs).result)
+
+    def _finish_aside(self) -> list[Result]:
+        """Return the results of the windows that the network has in its own thread; none if there are none."""
+        unmixing, self._aside = self._aside, None
+        return [] if unmixing is None else self._resolve(unmixing)
+
+    def _resolve(self, unmixing: _Unmixing) -> list[Result]:
+        """Return the detections in windows and the tracks that they settle, once the network has processed them."""
+        completed, results = unmixing.completed, list[Result]()
+        with self._spending(*(window.stamp.sensor for _, window, _ in completed)):
+            outputs = unmixing.outputs()
         found: list[Detections] = []
         with self.clocks("resolve"):
             elapsed_s, windows = time.perf_counter() - self._began, len(completed)
@@ -142,17 +197,20 @@ class Pipeline:
                 sensor.fit_owed(stamp, left_s)
 
     def finish(self) -> list[Result]:
-        """End all streams; return the tracks that were waiting for later frames."""
-        return [tracks for sensor in self._sensors.values() for tracks in sensor.finish()]
+        """End all streams; return the results of the last windows, and the tracks that were waiting for later frames."""
+        return [*self._finish_aside(), *(tracks for sensor in self._sensors.values() for tracks in sensor.finish())]
 
     def forget(self, name: str) -> list[Result]:
-        """Drop the state of a sensor; return its tracks that were waiting for later frames. Unknown names give none."""
-        sensor = self._sensors.pop(name, None)
-        if sensor is None:
+        """Drop the state of a sensor; return its results that were waiting: for later frames, or for the network.
+
+        Unknown names give none.
+        """
+        if name not in self._sensors:
             return []
+        ended, sensor = self._finish_aside(), self._sensors.pop(name)
         if self._pace is not None:
             self._pace.forget(name)
-        ended = list[Result](sensor.finish())
+        ended += sensor.finish()
         self._memories[name] = sensor.memory()
         if len(self._memories) > MAX_FORGOTTEN:
             self._memories.popitem(last=False)
@@ -179,11 +237,11 @@ class Pipeline:
         self._sensors.move_to_end(name)
         return self._sensors[name], ended
 
-    def _restart(self, sensor: SensorChain) -> list[Tracks]:
-        """Drop the state tied to a sensor's old stamps; return the tracks that were waiting. Its track ids continue."""
-        fresh = self._new_sensor(self.events, 1)
+    def _restart(self, sensor: SensorChain) -> list[Result]:
+        """Drop the state tied to a sensor's old stamps; return the results that were waiting. Its track ids continue."""
+        waiting, fresh = self._finish_aside(), self._new_sensor(self.events, 1)
         sensor.maps, sensor.resolver = fresh.maps, fresh.resolver
-        return sensor.finish()
+        return [*waiting, *sensor.finish()]
 
 
 class _Spending:

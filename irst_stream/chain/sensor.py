@@ -24,10 +24,12 @@ Maps: TypeAlias = Any  # a network's cache of one sensor's last frames
 class Network(Protocol):
     """Processes windows before they are resolved, those of all sensors in one call.
 
-    `alarm` describes a failure of the network, "" while there is none.
+    `alarm` describes a failure of the network, "" while there is none. `runs_aside`: whether it gains from a thread of its
+    own; any thread may call it then, one at a time.
     """
 
     alarm: str
+    runs_aside: bool
 
     def new_maps(self) -> Maps:
         """Return an empty cache for one more sensor."""
@@ -39,7 +41,7 @@ class Network(Protocol):
 class NoNetwork:
     """Gives no output: the windows are resolved by the fit alone."""
 
-    alarm = ""
+    alarm, runs_aside = "", False
 
     def new_maps(self) -> Maps:
         """Return None: nothing is cached."""

@@ -175,10 +175,10 @@ class _AnswerableCounter:
         """What each sensor's targets say of its PSF."""
         return self._pipeline.psf_watches
 
-    def step(self, frames: Sequence[Frame]) -> list[Result]:
+    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         """Count frames and pass them to the pipeline."""
         self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)
-        return self._pipeline.step(frames)
+        return self._pipeline.step(frames, more)
 
     def get_ahead(self) -> None:
         """Let the pipeline do what the next step need not wait for."""

@@ -31,7 +31,7 @@ from irst_stream.types import Detections, Frame, Policy, Stamp
 __all__ = ["Processor", "Runner"]
 
 ARRIVALS_KEPT = 64  # per sensor, to look up when the frame of a result arrived
-SWITCH_INTERVAL_S = 5e-4  # between Python threads; the default 5 ms is half a frame period at 100 Hz
+SWITCH_INTERVAL_S = 1e-4  # between Python threads: the default 5 ms is half a frame period at 100 Hz
 FORGET_EVERY_S = 1.0
 SETTLE_S = 1e-3  # that what can wait leaves the sinks to send a step's results
 log = logging.getLogger(__name__)
@@ -55,8 +55,11 @@ class Processor(Protocol):
     def psf_watches(self) -> Mapping[str, PsfWatch]:
         """What each sensor's targets say of its PSF."""
 
-    def step(self, frames: Sequence[Frame]) -> list[Result]:
-        """Process frames, at most one per sensor; return detections and tracks that are ready."""
+    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
+        """Process frames, at most one per sensor; return detections and tracks that are ready.
+
+        more: the next frames wait already, so that results may come with the next step.
+        """
 
     def get_ahead(self) -> None:
         """Do what the next step need not wait for, now that the last one's results are out."""
@@ -297,7 +300,8 @@ class Runner:
                 now = time.monotonic_ns()
                 for arrival in arrivals:
                     self._record_arrival(arrival, now)
-                for result in self._pipeline.step([arrival.frame for arrival in arrivals]):
+                frames = [arrival.frame for arrival in arrivals]
+                for result in self._pipeline.step(frames, more=self._intake.waiting > 0):
                     self._publish(result)
                 self.clocks.add("compute", time.monotonic_ns() - now)
                 self._get_ahead()

@@ -26,7 +26,7 @@ class SequenceMonitor:
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
         self._checks: dict[str, SequenceCheck] = {}
 
-    def step(self, frames: Sequence[Frame]) -> list[Result]:
+    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:  # noqa: ARG002 - there is nothing to put off
         """Check the frames' order; no results."""
         for frame in frames:
             sensor = frame.stamp.sensor

@@ -42,14 +42,16 @@ class WindowUnmixer:
         manifest: EngineManifest,
         fallbacks: Fallbacks = (),
         sensor: SensorFacts = UNKNOWN_SENSOR,
+        *,
+        runs_aside: bool = False,
     ) -> None:
         """fallbacks: replacements for an unmixer that fails on its GPU, used in order: a description and a function that
         builds the unmixer. sensor: the facts given to the network; an unknown noise is replaced by each window's measured
-        noise.
+        noise. runs_aside: whether the unmixer may be used in any thread, as on the CPU: a GPU's context belongs to one.
 
         `alarm` says what has failed and what replaced it; "" while nothing has failed.
         """
-        self.manifest, self.alarm, self._sensor = manifest, "", sensor
+        self.manifest, self.alarm, self.runs_aside, self._sensor = manifest, "", runs_aside, sensor
         self._unmixer, self._fallbacks = unmixer, iter(fallbacks)
         self._sensor_maps: WeakSet[SensorMaps] = WeakSet()
 

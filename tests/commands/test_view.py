@@ -23,7 +23,7 @@ class Stuck(SequenceMonitor):
         super().__init__()
         self.go = threading.Event()
 
-    def step(self, frames):
+    def step(self, frames, **_):
         assert self.go.wait(PATIENCE_S)
         return super().step(frames)
 
@@ -31,7 +31,7 @@ class Stuck(SequenceMonitor):
 class Failing(SequenceMonitor):
     """Fails at its third frame."""
 
-    def step(self, frames):
+    def step(self, frames, **_):
         if frames[0].stamp.index == 2:
             raise ZeroDivisionError("a bug")
         return super().step(frames)

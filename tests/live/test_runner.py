@@ -27,7 +27,7 @@ class EchoPipeline:
         self.gate.set()
         self.alarm, self.psf_watches, self.spent_ns = "", {}, {}
 
-    def step(self, frames):
+    def step(self, frames, **_):
         assert self.gate.wait(20)
         self.steps.append(len(frames))
         self.seen += [f.stamp for f in frames]
