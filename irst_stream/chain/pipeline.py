@@ -91,7 +91,7 @@ class Pipeline:
         them comes with the next step. The results are the same.
         """
         self.spent_ns = Counter()
-        self._fit_owed()
+        self._catch_up()
         self._began, results = time.perf_counter(), list[Result]()
         completed = self._push(frames, results)
         aside = more and self._may_run_aside(completed)
@@ -170,7 +170,8 @@ class Pipeline:
         return results
 
     def get_ahead(self) -> None:
-        """Do what the next frames need not wait for: search the next windows, and fit groups from scratch in their turn.
+        """Do what the next frames need not wait for: search the next windows, fit groups from scratch in their turn, and
+        measure how wide lights are.
 
         The results are the same whether this is called between two steps, when the first one's results are out, or is left
         to the second one, as is best where its frames are waiting already.
@@ -184,17 +185,17 @@ class Pipeline:
                     sensor.search_ahead()
             if self._pace is not None:
                 self._pace.searched(len(self._ahead), time.perf_counter() - searching)
-            self._fit_owed()
+            self._catch_up()
 
-    def _fit_owed(self) -> None:
-        """Do the fits that the last windows have left, as far as their time allows."""
+    def _catch_up(self) -> None:
+        """Do what the last windows have left, their fits as far as the time allows."""
         completed, self._ahead = self._ahead, []
         left_s = math.inf
         if self._pace is not None and completed:
             left_s = self._pace.left_s(len(completed), time.perf_counter() - self._began)
         for sensor, stamp in completed:
             with self._spending(stamp.sensor):
-                sensor.fit_owed(stamp, left_s)
+                sensor.catch_up(stamp, left_s)
 
     def finish(self) -> list[Result]:
         """End all streams; return the results of the last windows, and the tracks that were waiting for later frames."""

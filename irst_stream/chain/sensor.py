@@ -132,14 +132,14 @@ class SensorChain:
         """Search the next window's centre frame, as far as its frames are there."""
         self.windows.search_ahead()
 
-    def fit_owed(self, stamp: Stamp, allowed_s: float = math.inf) -> None:
-        """Fit from scratch the groups whose turn it was in the last window, for the next one to start from.
+    def catch_up(self, stamp: Stamp, allowed_s: float = math.inf) -> None:
+        """Do what the last window's detections have not waited for; see Resolver.
 
         stamp: of that window; allowed_s: time that the fits may take.
         """
         if self.resolver.budget is not None:  # there is a fit
             with self._budgeted(stamp, allowed_s):
-                self.resolver.fit_owed()
+                self.resolver.catch_up()
 
     @contextmanager
     def _budgeted(self, stamp: Stamp, allowed_s: float) -> Iterator[None]:

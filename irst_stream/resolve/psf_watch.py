@@ -76,6 +76,7 @@ class PsfWatch:
         self._samples: deque[_Sample] = deque(maxlen=KEPT)
         self._places: list[_Place] = []
         self._lights = self._windows = 0
+        self._kept: tuple[Window, Detections] | None = None  # until it is measured
         self._told = False
 
     @property
@@ -93,10 +94,17 @@ class PsfWatch:
         return f"the PSF looks {change:.0%} {sense} than configured: measure it with irst-stream calibrate"
 
     def add(self, window: Window, detections: Detections) -> None:
-        """Measure one light of a window's centre frame, if it is time and there is a bright, isolated one."""
+        """Count a window; if it is time, keep it for measure(), which the next window waits for otherwise."""
+        self.measure()
         self._windows += 1
-        if self._windows % EVERY or not len(detections):
+        if self._windows % EVERY == 0 and len(detections):
+            self._kept = window, detections
+
+    def measure(self) -> None:
+        """Measure one light of the centre frame of a window that is kept, if there is a bright, isolated one."""
+        if self._kept is None:
             return
+        (window, detections), self._kept = self._kept, None
         found = self._next_light(window, detections)
         if found is None:
             return

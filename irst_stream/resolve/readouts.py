@@ -39,8 +39,10 @@ class Resolver(Protocol):
     def __call__(self, window: Window, outputs: list[RegionOutput]) -> Detections:
         """Return the detections of the window's centre frame, in px of the sensor's frame, region after region."""
 
-    def fit_owed(self) -> None:
-        """Fit the groups of the last window whose turn it was from scratch; the next window starts from what is found."""
+    def catch_up(self) -> None:
+        """Do what the last window's detections have not waited for: fits from scratch of the groups whose turn it was, from
+        which the next window starts, and the measurement of a light's width.
+        """
 
 
 class FitResolver:
@@ -69,9 +71,10 @@ class FitResolver:
         self.watch.add(window, detections)
         return detections
 
-    def fit_owed(self) -> None:
-        """Fit the groups of the last window whose turn it was from scratch; the next window starts from what is found."""
+    def catch_up(self) -> None:
+        """Fit the groups of the last window whose turn it was from scratch, and measure a light's width."""
         self._fits.fit_owed()
+        self.watch.measure()
 
 
 class NetworkResolver:
@@ -112,10 +115,12 @@ class NetworkResolver:
             self.watch.add(window, detections)
         return detections
 
-    def fit_owed(self) -> None:
-        """Fit the groups of the last window whose turn it was from scratch; the next window starts from what is found."""
+    def catch_up(self) -> None:
+        """Fit the groups of the last window whose turn it was from scratch, and measure a light's width, if there is a fit."""
         if self._fits is not None:
             self._fits.fit_owed()
+        if self.watch is not None:
+            self.watch.measure()
 
     def _read(self, output: RegionOutput) -> RegionTargets:
         """Return the targets of one region's output, in px of the region's patch."""

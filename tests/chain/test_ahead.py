@@ -12,6 +12,7 @@ from irst_stream.fit.settings import FitSettings
 from irst_stream.fit.warm_start import AT_ONCE
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
+from irst_stream.resolve import psf_watch
 from irst_stream.sim import Groups, Scene, SceneSettings, Sensor
 from irst_stream.types import Detections
 
@@ -45,9 +46,9 @@ def test_the_results_do_not_depend_on_when_it_is_done(frames, search):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_no_known_group_is_fitted_from_scratch_and_no_frame_searched_while_a_result_is_waited_for(frames, monkeypatch):
-    searched, fitted, waiting = [], [], False
-    propose, fit_regions = Proposer.propose, Fitter.fit_regions
+def test_a_result_waits_for_no_search_no_fit_from_scratch_of_a_known_group_and_no_width(frames, monkeypatch):
+    searched, fitted, measured, waiting = [], [], [], False
+    propose, fit_regions, measure = Proposer.propose, Fitter.fit_regions, psf_watch.measure_width
 
     def counted_search(self, prepared, neighbours=()):
         searched.append(waiting)
@@ -57,6 +58,11 @@ def test_no_known_group_is_fitted_from_scratch_and_no_frame_searched_while_a_res
         fitted.extend((waiting, best > 0) for best in warm_start.best[warm_start.owed >= AT_ONCE])
         return fit_regions(self, patches, hints, warm_start)
 
+    def counted_measurement(*seen):
+        measured.append(waiting)
+        return measure(*seen)
+
+    monkeypatch.setattr(psf_watch, "measure_width", counted_measurement)
     monkeypatch.setattr(Proposer, "propose", counted_search)
     monkeypatch.setattr(Fitter, "fit_regions", counted_fit)
     pipeline = build_pipeline(Config(fit=FIT))
@@ -67,5 +73,6 @@ def test_no_known_group_is_fitted_from_scratch_and_no_frame_searched_while_a_res
         pipeline.get_ahead()
     assert searched.count(True) == 1, "the first window's"
     assert searched.count(False) == len(frames) - 4
+    assert measured == [False, False], "one light of every 20th window"
     assert (True, True) not in fitted
     assert fitted.count((False, True)) > 3 * len(frames) // 8
