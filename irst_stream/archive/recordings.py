@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 from irst_stream.errors import IrstError, MissingPackageError, SourceError, UsageError
@@ -17,10 +17,11 @@ from irst_stream.io.files import is_source
 from irst_stream.io.media import images
 from irst_stream.io.media.medium import natural_key
 
-__all__ = ["Fetched", "find_recordings", "folder_name"]
+__all__ = ["Fetched", "as_named", "find_recordings", "folder_name"]
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 MAX_DEPTH = 8  # of folders within a folder
+COPIES = "irst-stream-"  # how the names of folders with copies begin
 SIDE_FILES = (".toml", ".truth.jsonl")  # files that accompany a recording: x.mcap.toml, x.truth.jsonl
 
 
@@ -44,6 +45,14 @@ def find_recordings(words: Sequence[str]) -> list[str]:
     if not found:
         raise SourceError("nothing to do: the list names no recording")
     return list(found)
+
+
+def as_named(source: str, text: str) -> str:
+    """Return text that speaks of a recording as the user named it, and not of a copy of what is in object storage."""
+    if not _is_remote(source):
+        return text
+    name = PurePosixPath(source.rstrip("/")).name
+    return re.sub(rf"{re.escape(gettempdir())}/{COPIES}[^/]+/{re.escape(name)}", lambda _: source, text)
 
 
 def _is_remote(name: str) -> bool:
@@ -72,7 +81,7 @@ class Fetched:
             return
         with _storage_errors(source):
             files, place = _file_system(source)
-            self._folder = mkdtemp(prefix="irst-stream-")
+            self._folder = mkdtemp(prefix=COPIES)
             self.path = Path(self._folder) / PurePosixPath(place.rstrip("/")).name
             files.get(place, str(self.path), recursive=files.isdir(place))
             for suffix in SIDE_FILES:

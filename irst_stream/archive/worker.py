@@ -20,6 +20,7 @@ from irst_stream.archive.join import write_joined
 from irst_stream.archive.piece import TrackerTap, compute_piece
 from irst_stream.archive.piece_file import PieceManifest, read_manifest, read_piece, write_piece
 from irst_stream.archive.poses import measure_poses, read_poses, with_poses
+from irst_stream.archive.recordings import as_named
 from irst_stream.archive.scores import score_results
 from irst_stream.archive.survey import OpenRecording, Survey, piece_key, survey_key, window_reach
 from irst_stream.build import build_pipeline, make_tracker
@@ -71,9 +72,10 @@ class Worker:
         except OutputError as error:
             outcome = Outcome(step, fault=str(error), stop=True)
         except IrstError as error:
-            outcome = Outcome(step, fault=str(error))
+            outcome = Outcome(step, fault=as_named(step.source, str(error)))
         except OSError as error:
-            outcome = Outcome(step, fault=f"{error.filename or step.source}: {error.strerror or error}")
+            fault = f"{error.filename or step.source}: {error.strerror or error}"
+            outcome = Outcome(step, fault=as_named(step.source, fault))
         except Exception as error:
             where = " / ".join(line.strip() for line in traceback.format_exc().splitlines() if line.startswith("  File"))
             kind = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -186,7 +188,7 @@ class Worker:
             len(joined.ids),
             len(survey.pieces),
             round(sum(manifest.seconds for manifest in manifests), 3),
-            next((manifest.fault for manifest in manifests if manifest.fault), survey.fault),
+            as_named(step.source, next((manifest.fault for manifest in manifests if manifest.fault), survey.fault)),
             False,
             scores,
             {name: count for name, count in sorted(events.items()) if count},

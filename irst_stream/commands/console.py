@@ -142,8 +142,12 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def show_log(*, as_json: bool = False) -> None:
-    """Print the package's log messages of level INFO and above to standard error; as_json: one object each."""
-    logging.basicConfig(level=logging.INFO, handlers=[_JsonHandler() if as_json else _ConsoleHandler()])
+    """Print the package's log messages from level INFO on to standard error, those of others from WARNING on.
+
+    as_json: one object each.
+    """
+    logging.basicConfig(level=logging.WARNING, handlers=[_JsonHandler() if as_json else _ConsoleHandler()])
+    logging.getLogger("irst_stream").setLevel(logging.INFO)
 
 
 class _ConsoleHandler(logging.Handler):

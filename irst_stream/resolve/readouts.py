@@ -116,7 +116,7 @@ class NetworkResolver:
         return detections
 
     def catch_up(self) -> None:
-        """Fit the groups of the last window whose turn it was from scratch, and measure a light's width, if there is a fit."""
+        """If there is a fit: fit groups of the last window whose turn it was from scratch, and measure a light's width."""
         if self._fits is not None:
             self._fits.fit_owed()
         if self.watch is not None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import shutil
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -310,6 +311,16 @@ class TestStorageAndScores:
         before = pieces(here / "far")
         assert archive("memory://day", *words, "--out", "far") == 0
         assert pieces(here / "far") == before
+
+    @pytest.mark.usefixtures("here")
+    def test_a_broken_file_in_object_storage_is_named_by_its_address(self, capsys):
+        import fsspec
+
+        fsspec.filesystem("memory").pipe("/night/broken.mcap", b"no recording at all")
+        assert archive("memory://night/*.mcap", "--config", "plain.toml", "--workers", 1, "--out", "out") == 2
+        said = capsys.readouterr()
+        assert "\nmemory:///night/broken.mcap: not a recording: expected an MCAP file\n" in said.err
+        assert gettempdir() not in said.out + said.err
 
     def test_truth_beside_a_recording_gives_scores_a_table_and_a_report(self, here, capsys):
         settings = SceneSettings(Sensor(72, 72), groups=Groups(groups=0, singles=2))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import pty
 import signal
@@ -16,6 +17,7 @@ from matplotlib.image import imread
 
 from irst_stream import Detections, __version__
 from irst_stream.cli import main
+from irst_stream.commands.console import show_log
 from irst_stream.io import jsonl
 from irst_stream.optics import FineGrid
 
@@ -574,3 +576,12 @@ def test_replay_finds_the_groups_in_full_frames(run, tmp_path):
     assert "12 frames, 8 answered" in out
     assert run("score", "found.jsonl", "scene", "--frames", "2:-2", "--json", "s.json")[0] == 0
     assert json.loads((tmp_path / "s.json").read_text())["scores"]["errors"]["recall"] > 0.5
+
+
+def test_of_other_packages_only_warnings_are_told(monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    show_log()
+    for name in ("irst_stream.io", "a_store"):
+        logging.getLogger(name).info("found a key")
+        logging.getLogger(name).warning("found no key")
+    assert capsys.readouterr().err == "info: found a key\nwarning: found no key\nwarning: found no key\n"
