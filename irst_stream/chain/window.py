@@ -56,10 +56,10 @@ RESTART_RUN = 5  # consecutive late frames that prove a restart
 MAX_MISSING = 1_000_000  # frames counted for one gap
 DROPPED = ("duplicate", "late", "small")
 SAID_ONCE = {  # events of which the first one of a run is logged
-    "regions": "%s: frame %d has %d regions more than propose.most_regions; such regions are left out, and counted",
-    "peaks": "%s: frame %d has %d peaks more than propose.most_peaks; such peaks are left out, and counted",
-    "targets": "%s: frame %d has %d regions with as many targets as most_targets allows; such regions are counted",
-    "unserved": "%s: frame %d comes before %d regions could be fitted; such regions are left out, and counted",
+    "regions": "%s: frame %d has more regions than propose.most_regions (by %d); such regions are left out, and counted",
+    "peaks": "%s: frame %d has more peaks than propose.most_peaks (by %d); such peaks are left out, and counted",
+    "targets": "%s: frame %d has regions with as many targets as most_targets allows (%d); such regions are counted",
+    "unserved": "%s: frame %d comes before all regions could be fitted (%d left out); such regions are counted",
     "unregistered": "%s: frame %d shows too little to measure the platform's motion; such frames have no pose,"
     " and are counted",
 }
