@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from irst_stream.chain.front_end import FrontEnd
@@ -21,7 +20,7 @@ from irst_stream.chain.window import Events, WindowBuilder
 from irst_stream.conditioning.nonuniformity import read_correction
 from irst_stream.conditioning.registration import COMPILED as REGISTRATION
 from irst_stream.conditioning.registration import warm_up as warm_up_conditioning
-from irst_stream.config import Config, engine_faults, field_faults, files_of, gpu_faults, read_config
+from irst_stream.config import Config, engine_faults, files_of, gpu_faults, read_config
 from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.fit.fitter import COMPILED as FIT
 from irst_stream.fit.fitter import Fitter, priors_of, psf_of
@@ -231,7 +230,7 @@ def _fitter(config: Config) -> Fitter:
     """The fit, on the GPU where that is asked for, until it fails there."""
     if config.fit_on == "cpu":
         return Fitter(config.fit, config.threads)
-    refuse(chain(gpu_faults(config), field_faults(config)))
+    refuse(gpu_faults(config))
     missing = ask_cuda_driver().reason
     if missing:
         raise UsageError(f'fit_on: {missing}; expected an NVIDIA GPU, or "cpu"')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings, check_conditioning
-from irst_stream.errors import FormatError, IrstError, UsageError
+from irst_stream.errors import IrstError, UsageError
 from irst_stream.fit.settings import FitSettings, check_fit
 from irst_stream.http_settings import MetricsSettings, ViewSettings, address_faults
 from irst_stream.io.file_series import series_fault
@@ -203,12 +202,6 @@ def gpu_faults(config: Config) -> Iterator[str]:
             yield f"fit.extended_odds: a GPU fits point targets alone; expected 0, got {fit.extended_odds}"
 
 
-def field_faults(config: Config) -> Iterator[str]:
-    """Why a GPU cannot take the PSF that the configuration's file holds."""
-    if config.fit_on == "gpu" and config.fit.psf_table and not read_psf(Path(config.fit.psf_table)).is_uniform:
-        yield 'fit_on: a PSF that changes over the field, fit.psf_table, is known to the CPU alone; expected "cpu"'
-
-
 def _faults(config: Config) -> Iterator[str]:
     """What no single value shows."""
     if config.window < 1 or config.window % 2 == 0:
@@ -318,8 +311,6 @@ def _lacks(config: Config) -> Iterator[str]:
             check()
         except IrstError as error:
             yield f"{dotted}: {str(error).removeprefix(f'{dotted}: ')}"
-    with suppress(FormatError):  # said above
-        yield from field_faults(config)
 
 
 def _read_whole_engine(name: str) -> EngineManifest:

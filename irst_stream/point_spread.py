@@ -100,6 +100,12 @@ class PointSpread:
             ratio = math.sqrt((sigma_px**2 + PIXEL_VARIANCE) / (self.sigma**2 + PIXEL_VARIANCE))
         return self.scaled(ratio)
 
+    def drawn(self) -> PointSpread:
+        """Return the same PSF with a table, from which a fit takes it as a sum of products; itself if it has one."""
+        if self.table.size:
+            return self
+        return replace(self, table=_gaussian_table(self.sigma_x, self.sigma_y, self.angle), oversampling=OVERSAMPLING)
+
     def images(self, xy: Floats, shape: tuple[int, int] = PATCH) -> Floats:
         """Compute the images (..., H, W) of unit-amplitude targets at positions (..., 2) px."""
         xy = np.asarray(xy, np.float64)
@@ -131,8 +137,7 @@ def gaussian(sigma_px: float = SIGMA, axis_ratio: float = 1.0, angle_deg: float 
     if axis_ratio == 1.0 or angle < 1e-6 or math.pi - angle < 1e-6 or upright:
         along, across = (short, long) if upright and axis_ratio != 1.0 else (long, short)
         return PointSpread(along, across, 0.0, np.zeros((0, 0)), 1)
-    half = math.ceil((REACH_SIGMAS * long + REACH_PX) * OVERSAMPLING)
-    return PointSpread(long, short, angle, _rotated_gaussian(long, short, angle, half), OVERSAMPLING)
+    return PointSpread(long, short, angle, _gaussian_table(long, short, angle), OVERSAMPLING)
 
 
 def gaussian_of(moments: Floats) -> PointSpread:
@@ -158,15 +163,16 @@ def tabulated(table: Floats, oversampling: int) -> PointSpread:
     return PointSpread(*sides, angle, table, oversampling, measured=True)
 
 
-def _rotated_gaussian(long: float, short: float, angle: float, half: int) -> Floats:
-    """Integrate a Gaussian, its first axis at that angle, over a pixel at each node of a table of side 2 half + 1.
+def _gaussian_table(first: float, second: float, angle: float) -> Floats:
+    """Integrate a Gaussian of these standard deviations, px, its first axis at that angle, over a pixel at each node.
 
     Along x in closed form, as the Gaussian that remains at each y; along y by quadrature.
     """
     from scipy.special import ndtr  # slow to import
 
+    half = math.ceil((REACH_SIGMAS * max(first, second) + REACH_PX) * OVERSAMPLING)
     c, s = math.cos(angle), math.sin(angle)
-    xx, xy, yy = (c * long) ** 2 + (s * short) ** 2, c * s * (long**2 - short**2), (s * long) ** 2 + (c * short) ** 2
+    xx, xy, yy = (c * first) ** 2 + (s * second) ** 2, c * s * (first**2 - second**2), (s * first) ** 2 + (c * second) ** 2
     nodes, weights = np.polynomial.legendre.leggauss(GAUSS_NODES)
     y = np.arange(-half, half + 1)[:, None] / OVERSAMPLING + nodes / 2
     edges = (np.arange(-half, half + 1 + OVERSAMPLING) - OVERSAMPLING / 2) / OVERSAMPLING

@@ -1,12 +1,14 @@
 /* Runs the kernel's source on the CPU: each lane of a block is a thread, SYNC() is a barrier, blocks run one after another.
    It tests arithmetic and synchronisation, nothing of a GPU.
 
-   As a program: kernel_on_cpu IN OUT; IN holds one Priors and any number of Regions; OUT gets their Results. Where lanes
+   As a program: kernel_on_cpu IN OUT; IN holds the number of Priors, as 8 bytes, these, and any number of Regions; OUT gets
+   their Results. Where lanes
    wait at different barriers the program exits with 3. As a library: call launch. */
 
 #define _GNU_SOURCE
 #include <math.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +72,8 @@ static void *run(void *pointer) {
   lane = arguments->lane;
   plant_fault();
   for (int k = 0; k < arguments->count; k++) {
-    const Job job = {arguments->priors, arguments->regions + k, arguments->results + k, arguments->scratch};
+    const Region *region = arguments->regions + k;
+    const Job job = {arguments->priors + region->psf, region, arguments->results + k, arguments->scratch};
     search_region(job);
     SYNC();
   }
@@ -110,16 +113,19 @@ int main(int words, char **word) {
   if (words != 3) fail("usage: kernel_on_cpu IN OUT");
   alarm(TIMEOUT_S);
   FILE *in = fopen(word[1], "rb"), *out = fopen(word[2], "wb");
-  Priors priors;
-  if (!in || !out || fread(&priors, sizeof priors, 1, in) != 1) fail("cannot open IN or OUT, or IN is too short");
+  int64_t psfs;
+  if (!in || !out || fread(&psfs, sizeof psfs, 1, in) != 1) fail("cannot open IN or OUT, or IN is too short");
+  Priors *priors = allocate((size_t)psfs * sizeof *priors);
+  if (fread(priors, sizeof *priors, (size_t)psfs, in) != (size_t)psfs) fail("IN is too short");
+  const long header = ftell(in);
   fseek(in, 0, SEEK_END);
-  const size_t bytes = (size_t)ftell(in) - sizeof priors, count = bytes / sizeof(Region);
-  fseek(in, sizeof priors, SEEK_SET);
+  const size_t bytes = (size_t)(ftell(in) - header), count = bytes / sizeof(Region);
+  fseek(in, header, SEEK_SET);
   Region *regions = allocate(bytes);
   Result *results = allocate(count * sizeof(Result));
   if (fread(regions, 1, bytes, in) != bytes || count * sizeof(Region) != bytes)
-    fail("IN: expected one Priors and whole Regions");
-  run_blocks((int)count, &priors, regions, results);
+    fail("IN: expected whole Regions");
+  run_blocks((int)count, priors, regions, results);
   if (fwrite(results, sizeof(Result), count, out) != count || fclose(out)) fail("cannot write OUT");
   return 0;
 }

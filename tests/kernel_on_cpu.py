@@ -48,10 +48,11 @@ class ProgramSearch:
         self.program = compile_by_gcc(kernel, folder / "fit_on_cpu", *flags)
 
     def __call__(self, which, regions, results):
-        priors, packed = np.zeros(1, self.kernel.priors_dtype), np.zeros(len(which), self.kernel.region_dtype)
-        self.kernel.write_priors(priors)
+        priors = np.zeros(max(len(regions.psfs.sigma), 1), self.kernel.priors_dtype)
+        packed = np.zeros(len(which), self.kernel.region_dtype)
+        self.kernel.write_priors(regions.psfs, priors)
         self.kernel.write_regions(which, regions, packed)
-        (self.folder / "in").write_bytes(priors.tobytes() + packed.tobytes())
+        (self.folder / "in").write_bytes(np.int64(len(priors)).tobytes() + priors.tobytes() + packed.tobytes())
         command = [self.program, self.folder / "in", self.folder / "out"]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if "FATAL: ThreadSanitizer" in done.stderr:

@@ -180,3 +180,23 @@ def test_a_warm_start_goes_on_with_the_psf_of_its_place(tmp_path):
         found, warm = fitter.fit_regions(patches, [NO_TARGETS] * 12, warm)
     assert np.isin(warm.width_ratio, 1.0).mean() > 0.7, "most widths are as expected at their place"
     assert np.mean([len(targets.xy) == 2 for targets in found]) > 0.8
+
+
+def test_a_round_gaussian_among_rotated_ones_keeps_its_light(tmp_path):
+    field = FIELDS["Gaussians"]
+    write_psf(tmp_path / "field.npz", field)
+    corners, images, _ = pairs_over_the_field(field, 2, seed=6)
+    corners[0] = COLUMNS[1] - 6, ROWS[1] - 6
+    assert [field.at(corner + 6).table.size > 0 for corner in corners] == [False, True]
+    xy = np.array([[6.2, 5.9]])
+    images[0] = field.at(corners[0] + 6).render(xy, np.array([600.0]), (13, 13)) + np.random.default_rng(6).normal(
+        0, 2, (5, 13, 13)
+    )
+    fitter = Fitter(FitSettings(psf_table=str(tmp_path / "field.npz"), sigma_doubt=0.0, **UNKNOWN_LIGHT))
+    for rows in ([0], [0, 1]):
+        patches = Patches(
+            images[rows], *at_rest(len(rows), 5), np.full(len(rows), 2.0), np.full(len(rows), np.inf), corners[rows]
+        )
+        [found, *_], _ = fitter.fit_regions(patches, [NO_TARGETS] * len(rows), fitter.cold_start(len(rows)))
+        np.testing.assert_allclose(found.xy, xy, atol=0.02)
+        np.testing.assert_allclose(found.amplitude, 600.0, rtol=0.03)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.fit.compiled import PARAMETERS, FitPriors
+from irst_stream.fit.compiled import PARAMETERS, FitPriors, PsfBank
 from irst_stream.fit.search import FitResults, RegionBatch
 from irst_stream.types import Ints
 
@@ -62,7 +62,8 @@ def read_source() -> str:
 class Kernel:
     """A variant of the kernel: for images (T, H, W) of one shape, in one precision, with a number of lanes per region.
 
-    lanes: threads of a block; in_shared: whether a block's working memory is in its shared memory.
+    lanes: threads of a block; in_shared: whether a block's working memory is in its shared memory; psf_size: terms of each
+    PSF, 0 for Gaussians along the frame's axes, and pieces of each one's profiles, None for those of the priors' PSF.
     """
 
     fit_priors: FitPriors
@@ -70,6 +71,7 @@ class Kernel:
     precision: Precision
     lanes: int
     in_shared: bool = True
+    psf_size: tuple[int, int] | None = None
 
     @property
     def macros(self) -> list[str]:
@@ -102,15 +104,14 @@ class Kernel:
         fields = ("sigma",), *((name,) for name in PRIORS), stretch, *(chain(*psf) if self._terms[0] else ())
         return self._record(("start_count", "i4"), *fields)
 
-    @property
-    def header_bytes(self) -> int:
-        """Offset of the regions in an upload, after the priors."""
-        return -(-self.priors_dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    def header_bytes(self, psfs: int) -> int:
+        """Offset of the regions in an upload, after the priors with each of some PSFs."""
+        return -(-psfs * self.priors_dtype.itemsize // ALIGNMENT) * ALIGNMENT
 
     @property
     def _terms(self) -> tuple[int, int]:
-        """The terms of the PSF, 0 for a Gaussian along the frame's axes, and the pieces of each one's profiles."""
-        terms, pieces = self.fit_priors.shape.columns.shape[:2]
+        """See psf_size."""
+        terms, pieces = self.psf_size or self.fit_priors.shape.columns.shape[:2]
         return terms, pieces
 
     @cached_property
@@ -129,7 +130,7 @@ class Kernel:
             ("odds", most + 1),
             ("images", self.shape),
         )
-        return self._record(("hint_count", "i4"), ("first_number", "i4"), *fields)
+        return self._record(("psf", "i4"), ("hint_count", "i4"), ("first_number", "i4"), *fields)
 
     @cached_property
     def result_dtype(self) -> np.dtype[Any]:
@@ -150,16 +151,21 @@ class Kernel:
         typed = [f if f[1:] == ("i4",) else (f[0], self.precision, *f[1:]) for f in fields]
         return np.dtype(typed, align=True)
 
-    def write_priors(self, into: NDArray[Any]) -> None:
-        """Fill into (1,) of priors_dtype."""
-        for name in ("start_count", "sigma"):
-            into[name] = getattr(self.fit_priors, name)
+    def write_priors(self, psfs: PsfBank, into: NDArray[Any]) -> None:
+        """Fill into (P,) of priors_dtype: the priors with each PSF of a bank, (1,) with their own where it holds none."""
+        into["start_count"] = self.fit_priors.start_count
         for name in PRIORS:
             into[name] = getattr(self.fit_priors.priors, name)
-        shape = self.fit_priors.shape
-        into["stretch"] = shape.stretch_x, shape.stretch_y
+        own = self.fit_priors.shape
+        if len(psfs.sigma):
+            into["sigma"], into["stretch"] = psfs.sigma, psfs.stretches
+            profiles = {"first": psfs.first, "per_width": psfs.per_width, "width_px": psfs.sigma}
+            profiles |= {"columns": psfs.columns, "rows": psfs.rows}
+        else:
+            into["sigma"], into["stretch"] = self.fit_priors.sigma, (own.stretch_x, own.stretch_y)
+            profiles = {name: getattr(own, name) for name in (*PSF_NUMBERS, *PSF_PROFILES)}
         for name in (*PSF_NUMBERS, *PSF_PROFILES) if self._terms[0] else ():
-            into[name] = getattr(shape, name)
+            into[name] = profiles[name]
 
     def write_regions(self, which: Ints, regions: RegionBatch, into: NDArray[Any]) -> None:
         """Fill into (n,) of region_dtype from the regions `which` (n,)."""
@@ -168,7 +174,7 @@ class Kernel:
         into["hint_count"] = np.where(hint_count <= self.fit_priors.max_targets, hint_count, 0)
         into["hint"] = regions.hints[which, : self.fit_priors.max_targets]
         into["times"] = regions.times
-        for name in ("first_number", "shifts", "noise", "limits", "shot", "warm_solutions", "odds", "images"):
+        for name in ("psf", "first_number", "shifts", "noise", "limits", "shot", "warm_solutions", "odds", "images"):
             into[name] = getattr(regions, name)[which]
 
     def read_results(self, found: NDArray[Any], which: Ints, results: FitResults) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.errors import DeviceError, IrstError, MissingPackageError
-from irst_stream.fit.compiled import FitPriors
+from irst_stream.fit.compiled import UNIFORM, FitPriors, PsfBank
 from irst_stream.fit.cuda_layout import Kernel, Precision, read_source
 from irst_stream.fit.search import FitResults, RegionBatch
 from irst_stream.system.cuda import Device, Memory, Pinned, Stream, call, driver
@@ -129,12 +129,12 @@ class _GpuState:
         self.stream = Stream()
         self.sent, self.received = Pinned((MIN_BYTES,), np.uint8), Pinned((MIN_BYTES,), np.uint8)
         self.regions, self.results, self.scratch, self.global_work = (Memory(MIN_BYTES) for _ in range(4))
-        self.loaded: dict[tuple[int, ...], _Loaded] = {}
+        self.loaded: dict[tuple[tuple[int, ...], tuple[int, int]], _Loaded] = {}  # by the shape and the PSFs' size
 
-    def reserve(self, loaded: _Loaded, count: int) -> tuple[int, int]:
-        """Grow the buffers for `count` regions where they are smaller; return the bytes to send and to receive."""
+    def reserve(self, loaded: _Loaded, count: int, psfs: int = 1) -> tuple[int, int]:
+        """Grow the buffers for regions and PSFs where they are smaller; return the bytes to send and to receive."""
         sent, received = (
-            loaded.kernel.header_bytes + count * loaded.kernel.region_dtype.itemsize,
+            loaded.kernel.header_bytes(psfs) + count * loaded.kernel.region_dtype.itemsize,
             count * loaded.kernel.result_dtype.itemsize,
         )
         self.sent, self.received = _at_least(self.sent, sent, _pinned), _at_least(self.received, received, _pinned)
@@ -174,25 +174,27 @@ class CudaSearch:
         self._arguments = np.zeros(5, np.uint64)  # the kernel's arguments, and a pointer to each
         self._pointers = self._arguments.ctypes.data + self._arguments.itemsize * np.arange(5, dtype=np.uint64)
         if shape is not None:
-            self._gpu.reserve(self._load(shape), RESERVED_REGIONS)
+            self._gpu.reserve(self._load(shape, self._psf_size(UNIFORM)), RESERVED_REGIONS)
 
     def __call__(self, which: Ints, regions: RegionBatch, results: FitResults) -> None:
         """Fill the rows `which` (n,) of the results; where it raises DeviceError it fills none."""
         if not len(which):
             return
         self._gpu.device.use()
-        shape = regions.images.shape[1:]
-        loaded = self._gpu.loaded.get(shape) or self._load(shape)
+        shape, size = regions.images.shape[1:], self._psf_size(regions.psfs)
+        loaded = self._gpu.loaded.get((shape, size)) or self._load(shape, size)
         loaded.kernel.read_results(self._run(loaded, which, regions), which, results)
 
     def _run(self, loaded: _Loaded, which: Ints, regions: RegionBatch) -> NDArray[Any]:
         """Search the regions `which` (n,); return their results (n,) of result_dtype, in pinned memory."""
-        kernel, count, gpu = loaded.kernel, len(which), self._gpu
-        sent, received = gpu.reserve(loaded, count)
-        kernel.write_priors(gpu.sent.array[: kernel.priors_dtype.itemsize].view(kernel.priors_dtype))
-        kernel.write_regions(which, regions, gpu.sent.array[kernel.header_bytes : sent].view(kernel.region_dtype))
+        kernel, count, gpu, psfs = loaded.kernel, len(which), self._gpu, max(len(regions.psfs.sigma), 1)
+        sent, received = gpu.reserve(loaded, count, psfs)
+        header = kernel.header_bytes(psfs)
+        priors = gpu.sent.array[: psfs * kernel.priors_dtype.itemsize].view(kernel.priors_dtype)
+        kernel.write_priors(regions.psfs, priors)
+        kernel.write_regions(which, regions, gpu.sent.array[header:sent].view(kernel.region_dtype))
         memories = gpu.results.address, gpu.scratch.address, gpu.global_work.address
-        self._arguments[:] = gpu.regions.address, gpu.regions.address + kernel.header_bytes, *memories
+        self._arguments[:] = gpu.regions.address, gpu.regions.address + header, *memories
         gpu.stream.upload(gpu.sent, gpu.regions, sent)
         grid, block, where = (count, 1, 1), (self._lanes, 1, 1), (loaded.shared, gpu.stream.handle)
         call(driver.cuLaunchKernel, loaded.function, *grid, *block, *where, self._pointers.ctypes.data, 0)
@@ -200,12 +202,20 @@ class CudaSearch:
         gpu.stream.synchronize()
         return gpu.received.array[:received].view(kernel.result_dtype)
 
-    def _load(self, shape: tuple[int, ...]) -> _Loaded:
-        """Load the kernel for regions of this shape, its working memory in shared memory where that is large enough."""
+    def _psf_size(self, psfs: PsfBank) -> tuple[int, int]:
+        """The terms of each PSF of a bank, or of the priors' where it holds none, and the pieces of their profiles."""
+        terms, pieces = psfs.columns.shape[1:3] if len(psfs.sigma) else self._fit_priors.shape.columns.shape[:2]
+        return terms, pieces
+
+    def _load(self, shape: tuple[int, ...], psf_size: tuple[int, int]) -> _Loaded:
+        """Load the kernel for regions of this shape and PSFs of this size.
+
+        Its working memory is in shared memory where that is large enough.
+        """
         frames, height, width = shape
         room = self._gpu.device.attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN")
         for in_shared in (True, False):
-            kernel = Kernel(self._fit_priors, (frames, height, width), self._precision, self._lanes, in_shared)
+            kernel = Kernel(self._fit_priors, (frames, height, width), self._precision, self._lanes, in_shared, psf_size)
             module = _module(kernel, self._gpu.architecture)
             scratch, work = _sizes(module, kernel)
             if work <= room or not in_shared:
@@ -216,7 +226,7 @@ class CudaSearch:
             largest = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             call(driver.cuFuncSetAttribute, function, largest, work)
         shared, global_work = (work, 0) if kernel.in_shared else (0, work)
-        self._gpu.loaded[shape] = loaded = _Loaded(kernel, module, function, shared, scratch, global_work)
+        self._gpu.loaded[shape, psf_size] = loaded = _Loaded(kernel, module, function, shared, scratch, global_work)
         return loaded
 
 

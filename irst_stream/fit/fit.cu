@@ -2,9 +2,10 @@
    package `compiled`, by their names and in its order; its docstrings say what they compute and why.
 
    The compiler gets MOST (largest number of targets), FRAMES, HEIGHT, WIDTH (px), VARIANTS (largest number of starts of one
-   number of targets), TERMS (of the PSF, 0 for a Gaussian along the axes) and PIECES (of each term's profiles), LANES (threads of a block), REAL (double or float), SINGLE (1 where that is float) and IN_SHARED (1
-   where the block's Work is in its shared memory). The source is CUDA C++ as well as C11: outside CUDA the including file
-   defines LANE, SYNC(), DEVICE and NOINLINE, and sets `work`.
+   number of targets), TERMS (of a PSF, 0 for a Gaussian along the axes) and PIECES (of each term's profiles), LANES (threads
+   of a block), REAL (double or float), SINGLE (1 where that is float) and IN_SHARED (1 where the block's Work is in its
+   shared memory). The source is CUDA C++ as well as C11: outside CUDA the including file defines LANE, SYNC(), DEVICE and
+   NOINLINE, and sets `work`.
 
    All lanes of a block take the same branches: every condition is read from shared memory after a SYNC(), or computed alike
    by each lane. Loops over pixels, parameters or matrix entries are split over the lanes:
@@ -50,7 +51,7 @@
 #define TILE (WIDTH < MAX_TILE ? WIDTH : MAX_TILE)
 #define AT(i, j) ((i) * ((i) + 1) / 2 + (j)) /* of such a matrix, i >= j */
 
-/* The same for all regions: the imaging model, see PsfShape in compiled.records, and the priors. */
+/* The same for all regions of one PSF: the imaging model, see PsfShape in compiled.records, and the priors. */
 typedef struct {
   int start_count;
   REAL sigma, amplitude_dn, amplitude, common, own, min_spread, max_spread, extra_target, stretch[2];
@@ -59,10 +60,10 @@ typedef struct {
 #endif
 } Priors;
 
-/* The input of one region's search; times and shifts, along x and y, of its frames; hint, warm_solutions and odds as in
-   compiled.model_selection. */
+/* The input of one region's search; psf: which Priors are its own; times and shifts, along x and y, of its frames; hint,
+   warm_solutions and odds as in compiled.model_selection. */
 typedef struct {
-  int hint_count, first_number;
+  int psf, hint_count, first_number;
   REAL times[FRAMES], shifts[FRAMES][2], noise, limits[2], shot, hint[MOST][PARAMETERS];
   REAL warm_solutions[MOST + 1][MOST][PARAMETERS], odds[MOST + 1];
   REAL images[FRAMES][HEIGHT][WIDTH];
@@ -1053,7 +1054,7 @@ extern "C" __global__ void __launch_bounds__(LANES)
   if (LANE == 0) work = global_work + BLOCK;
   __syncthreads();
 #endif
-  const Job job = {priors, regions + BLOCK, results + BLOCK, scratch + BLOCK};
+  const Job job = {priors + regions[BLOCK].psf, regions + BLOCK, results + BLOCK, scratch + BLOCK};
   search_region(job);
 }
 #endif

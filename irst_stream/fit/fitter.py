@@ -36,7 +36,7 @@ from irst_stream.psf_field import PsfField, sensor_psf
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Ints
 
-__all__ = ["COMPILED", "Fitter", "priors_of", "psf_of", "psf_shape"]
+__all__ = ["COMPILED", "Fitter", "priors_of", "psf_bank", "psf_of", "psf_shape"]
 
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -53,10 +53,15 @@ def psf_shape(psf: PointSpread) -> PsfShape:
     return PsfShape(*stretch, terms.columns, terms.rows, -terms.reach / sigma, terms.oversampling * sigma, sigma)
 
 
-def _psf_bank(psfs: Sequence[PointSpread]) -> PsfBank:
-    """The bank of these PSFs, at least one, as compiled code takes it: fewer terms and shorter ones end in zeros."""
+def psf_bank(psfs: Sequence[PointSpread], least: tuple[int, ...] = (0, 1)) -> PsfBank:
+    """The bank of these PSFs, at least one, as compiled code takes it: fewer terms and shorter ones end in zeros.
+
+    All have terms, or none. least: the fewest terms, and pieces of each.
+    """
+    if least[0] or any(psf.table.size for psf in psfs):
+        psfs = [psf.drawn() for psf in psfs]
     shapes = [psf_shape(psf) for psf in psfs]
-    terms, pieces = max(len(s.columns) for s in shapes), max(s.columns.shape[1] for s in shapes)
+    terms, pieces = (max(size) for size in zip(least, *(s.columns.shape[:2] for s in shapes), strict=True))
     columns, rows = np.zeros((len(psfs), terms, pieces, 4)), np.zeros((len(psfs), terms, pieces, 4))
     for k, s in enumerate(shapes):
         columns[k, : len(s.columns), : s.columns.shape[1]], rows[k, : len(s.rows), : s.rows.shape[1]] = s.columns, s.rows
@@ -94,6 +99,8 @@ class Fitter:
         check_fit(settings)
         self.settings = settings
         self.field = psf_of(settings)
+        # of the same size everywhere, for which a GPU's kernel is compiled
+        self._bank_size = psf_bank([psf for row in self.field.psfs for psf in row]).columns.shape[1:3]
         middle = np.array(PATCH[::-1]) // 2
         self._sharpness = float(np.sqrt((self.field.middle.images(middle) ** 2).sum()))  # of a unit target's image
         compile_in_children(COMPILED)
@@ -213,7 +220,7 @@ class Fitter:
         groups = list(self.field.groups(middles))
         for k, (_, rows) in enumerate(groups):
             psf[rows] = k
-        return psf, _psf_bank([own for own, _ in groups])
+        return psf, psf_bank([own for own, _ in groups], self._bank_size)
 
     def _starts(self, hints: Sequence[RegionTargets], warm_start: WarmStart) -> Floats:
         """(N, L, 5): each region's hint, or its last solution where it has none."""

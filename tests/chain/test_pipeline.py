@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irst_stream import FormatError, Frame, Stamp, Truth, UsageError, build
+from irst_stream import Frame, Stamp, Truth, UsageError, build
 from irst_stream.build import build_pipeline
 from irst_stream.config import Config, read_config
 from irst_stream.fit.settings import FitSettings
-from irst_stream.point_spread import gaussian
-from irst_stream.psf_field import PsfField, write_psf
 from irst_stream.score import score_detections
 from irst_stream.sim import csist100k, mixed, seqcsist
 from irst_stream.system.gpu_probe import CudaReport
@@ -61,18 +59,6 @@ def test_settings_that_the_fit_on_a_gpu_lacks_are_refused():
         build_pipeline(config)
     assert "fit.sigma_doubt: a GPU takes the optics as they are said to be; expected 0" in str(refused.value)
     assert "fit.extended_odds: a GPU fits point targets alone; expected 0, got 0.1" in str(refused.value)
-
-
-def test_a_gpu_takes_a_psf_of_one_place_only(tmp_path):
-    places = np.array([10.0, 50.0])
-    field = PsfField(places, places, ((gaussian(0.6), gaussian(0.7)), (gaussian(0.7), gaussian(0.8))))
-    write_psf(tmp_path / "lens.psf.npz", field)
-    text = 'fit_on = "gpu"\n[fit]\npsf_table = "lens.psf.npz"\nsigma_doubt = 0.0\n'
-    (tmp_path / "cam.toml").write_text(text)
-    with pytest.raises(FormatError, match=r"a PSF that changes over the field, fit\.psf_table, is known"):
-        read_config(tmp_path / "cam.toml", here=True)
-    with pytest.raises(UsageError, match="is known to the CPU alone"):
-        build_pipeline(read_config(tmp_path / "cam.toml"))
 
 
 def test_the_default_may_not_fall_below_its_accuracy(found):

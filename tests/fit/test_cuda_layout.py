@@ -18,8 +18,8 @@ from random_regions import (
 )
 
 from irst_stream.fit.cuda_layout import Kernel
-from irst_stream.fit.fitter import priors_of, psf_shape
-from irst_stream.fit.search import CpuSearch
+from irst_stream.fit.fitter import priors_of, psf_bank, psf_shape
+from irst_stream.fit.search import CpuSearch, RegionBatch
 from irst_stream.fit.settings import FitSettings
 from irst_stream.point_spread import gaussian, tabulated
 
@@ -66,6 +66,22 @@ def test_it_agrees_with_the_cpu_under_every_kind_of_psf(kind, precision, tmp_pat
     agree = results_agree(expected, results_of(program, regions, known.max_targets), within)
     assert stable.mean() > 0.7
     assert agree[stable].mean() >= (0.98 if precision == "float64" else 0.9)
+
+
+def test_each_region_has_the_psf_of_its_place(tmp_path):
+    psfs = [*PSFS.values(), gaussian(0.5)]
+    known = priors_of(FitSettings(**WIDE, starts=1, sigma_doubt=0.0, most_targets=3))
+    each = [random_regions(known, 24, seed=k, psf=psf) for k, psf in enumerate(psfs)]
+    columns = zip(*(regions[:-2] for regions in each), strict=True)
+    joined = [column[0] if k == 1 else np.concatenate(column) for k, column in enumerate(columns)]  # times are the same
+    regions = RegionBatch(*joined, np.repeat(np.arange(len(psfs)), 24), psf_bank(psfs))
+    expected, stable = stable_results(CpuSearch(known), regions, known.max_targets, 1e-3)
+    size = regions.psfs.columns.shape[1:3]
+    program = ProgramSearch(Kernel(known, SHAPE, "float64", lanes=1, psf_size=size), tmp_path)
+    agree = results_agree(expected, results_of(program, regions, known.max_targets), 1e-3)
+    assert (expected.number > 0).mean() > 0.6
+    assert stable.mean() > 0.7
+    assert agree[stable].mean() >= 0.98
 
 
 @pytest.fixture(scope="module")
