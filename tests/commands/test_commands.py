@@ -1,14 +1,10 @@
 """The command line: what it prints, what it writes, how it fails."""
 
-import contextlib
 import json
 import logging
 import os
-import pty
-import signal
 import subprocess
 import sys
-import threading
 
 import media_files as media
 import numpy as np
@@ -16,49 +12,9 @@ import pytest
 from matplotlib.image import imread
 
 from irst_stream import Detections, __version__
-from irst_stream.cli import main
 from irst_stream.commands.console import show_log
 from irst_stream.io import jsonl
 from irst_stream.optics import FineGrid
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Runs a command in an empty folder; returns exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words):
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def refused(run):
-    """Runs a command that must fail with one line and no traceback; returns that line."""
-
-    def refused(*words):
-        code, _, err = run(*words)
-        lines = [line for line in err.splitlines() if not line.startswith(("inspect: ", "simulate: "))]
-        assert code == 2, err
-        assert len(lines) == 1, err
-        assert "Traceback" not in err
-        return lines[0]
-
-    return refused
-
-
-@pytest.fixture
-def small(run):
-    """A small SeqCSIST test split in data/test, and its cell-centre detections in cells.jsonl."""
-    assert run("simulate", "seqcsist", "data", "--trajectories", 5, "--split", "test", "--workers", 1)[0] == 0
-    assert run("baseline", "data/test", "cells.jsonl")[0] == 0
 
 
 def test_help_names_every_command_and_a_first_round(run):
@@ -313,100 +269,6 @@ def test_pictures_without_matplotlib_say_how_to_install_it(tmp_path):
     assert done.stderr == "irst-stream: a picture needs matplotlib: pip install 'irst-stream[plot]'\n"
 
 
-@pytest.fixture
-def working(tmp_path):
-    """A function that starts a long simulate in its own process group and returns it once its first frame is written."""
-    frames = tmp_path / "sky" / "frames"
-    command = [sys.executable, "-m", "irst_stream.cli", "simulate", "scene", "sky", "--frames", "3000", "--workers", "2"]
-
-    def start():
-        child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        while child.poll() is None and not (frames.is_dir() and any(p.suffix == ".png" for p in frames.iterdir())):
-            os.sched_yield()
-        return child
-
-    start.command, start.frames = command, frames
-    return start
-
-
-def ended(group):
-    """Wait until no process of a group is left; return whether that happened."""
-    for _ in range(10_000_000):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        os.sched_yield()
-    return False
-
-
-def test_an_interrupt_while_a_command_is_being_loaded_is_one_line():
-    code = "from irst_stream import cli; import signal; "
-    code += "cli.import_module = lambda _: signal.raise_signal(signal.SIGINT); cli.main(['doctor'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "irst-stream: interrupted\n")
-
-
-@pytest.mark.parametrize(("signum", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)])
-def test_an_interrupt_ends_with_130_and_the_next_run_continues(signum, to_group, working, tmp_path):
-    child = working()
-    (os.killpg if to_group else os.kill)(child.pid, signum)
-    _, err = child.communicate(timeout=60)
-    assert child.returncode == 130
-    assert err.splitlines()[-1] == "irst-stream: interrupted"
-    assert "Traceback" not in err
-    assert ended(child.pid), "no worker is left"
-    assert not list((tmp_path / "sky").rglob("*.part"))
-    there = len(list(working.frames.iterdir()))
-    assert 0 < there < 3000
-    again = working()
-    os.killpg(again.pid, signal.SIGINT)
-    again.communicate(timeout=60)
-    assert len(list(working.frames.iterdir())) >= there
-
-
-def test_workers_end_when_their_parent_is_killed(working):
-    child = working()
-    child.kill()
-    child.communicate(timeout=60)
-    assert ended(child.pid)
-
-
-def test_two_runs_do_not_fill_one_folder_at_once(working, tmp_path):
-    child = working()
-    second = subprocess.run(working.command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    os.killpg(child.pid, signal.SIGINT)
-    child.communicate(timeout=60)
-    assert second.returncode == 2
-    assert second.stderr == "irst-stream: sky: another run is filling this folder; wait for it, or choose another\n"
-
-
-def test_a_terminal_gets_a_bar(tmp_path):
-    shown, terminal = pty.openpty()
-    command = [sys.executable, "-m", "irst_stream.cli", "simulate", "csist100k", "a", "--images", "1500", "--split", "val"]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    said = []
-
-    def listen():
-        with contextlib.suppress(OSError):  # raised when the other end of the terminal is closed
-            while part := os.read(shown, 4096):
-                said.append(part)
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=terminal, env=environment, check=True)
-    os.close(terminal)
-    listener.join(timeout=60)
-    os.close(shown)
-    assert b"1500/1500" in b"".join(said)
-
-
-def test_a_closed_pipe_is_not_an_error():
-    command = f"{sys.executable} -m irst_stream.cli schema | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 @pytest.mark.usefixtures("small")
 def test_a_full_disk_is_one_clear_line(run, tmp_path):
     for expected, command in (
@@ -515,67 +377,11 @@ def test_the_doctor_works_where_other_commands_cannot_even_be_imported(tmp_path)
 
 
 @pytest.mark.usefixtures("small")
-def test_replay_beats_the_ceiling_of_cell_centres(run, tmp_path):
-    code, out, _ = run("replay", "data/test", "--detections", "found.jsonl")
-    assert code == 0
-    assert "100 frames, 80 answered" in out
-    found = list(jsonl.read(tmp_path / "found.jsonl", Detections))
-    assert [d.stamp.index for d in found] == list(range(2, 18)) * 5
-    assert found[0].stamp.source == "image_2.png"
-    assert np.isfinite(found[0].cov).all()
-    run("score", "found.jsonl", "data/test", "--json", "ours.json")
-    run("score", "cells.jsonl", "data/test", "--json", "cells.json")
-    ours, cells = (json.loads((tmp_path / f"{name}.json").read_text())["scores"]["cso_map"] for name in ("ours", "cells"))
-    assert ours > 0.9 > 0.6 > cells
-    assert run("inspect", "data/test", "--png", "ours.png", "--detections", "found.jsonl")[0] == 0
-
-
-@pytest.mark.usefixtures("small")
 def test_inspect_compares_methods_side_by_side(run):
     assert run("replay", "data/test", "--readout", "fit", "--detections", "found.jsonl")[0] == 0
     code, out, _ = run("inspect", "data/test", "--png", "compared.png", "--detections", "cells.jsonl", "found.jsonl")
     assert code == 0
     assert out.endswith("picture     compared.png\n")
-
-
-def test_replay_gives_detections_for_each_single_image(run):
-    run("simulate", "csist100k", "data", "--images", 30, "--split", "val")
-    assert "30 frames, 30 answered" in run("replay", "data/val", "--detections", "found.jsonl")[1]
-
-
-@pytest.mark.usefixtures("small")
-def test_replay_keeps_the_detections_before_an_unreadable_frame(run, tmp_path):
-    (tmp_path / "data" / "test" / "image" / "image_47.png").write_bytes(b"x")
-    code, out, err = run("replay", "data/test", "--detections", "found.jsonl")
-    assert code == 2
-    assert "47 frames, 35 answered" in out
-    assert "image_47.png" in err
-    assert len(list(jsonl.read(tmp_path / "found.jsonl.partial", Detections))) == 35
-
-
-def test_replay_says_that_it_guesses_where_there_is_no_configuration(run, tmp_path, caplog):
-    media.png_folder(tmp_path / "bare", np.zeros((6, 11, 11), np.uint8))
-    assert "6 frames, 2 answered" in run("replay", "bare")[1]
-    media.png_folder(tmp_path / "wide", np.full((6, 70, 90), 100, np.uint8))
-    assert "6 frames, 2 answered, 0 detections" in run("replay", "wide")[1]
-    for_patches, for_frames = (record.getMessage() for record in caplog.records if "guessing" in record.getMessage())
-    assert for_patches.startswith("bare: no configuration; guessing, by general, which was not made for this sensor.")
-    assert "wide: no configuration; guessing, by camera" in for_frames
-    assert "irst-stream calibrate wide --output C.toml" in for_frames
-    assert "\n" not in for_frames
-    assert "6 frames, 2 answered, 0 detections" in run("replay", "bare", "--config", "seqcsist")[1]
-    media.png_folder(tmp_path / "small", np.zeros((6, 5, 5), np.uint8))
-    assert "6 frames, 0 answered, 0 detections\nevents: 6 small" in run("replay", "small", "--config", "seqcsist")[1]
-
-
-def test_replay_finds_the_groups_in_full_frames(run, tmp_path):
-    scene = ("simulate", "scene", "scene", "--frames", 12, "--size", "160x120", "--groups", 2, "--singles", 0)
-    assert run(*scene, "--seed", 1, "--workers", 1)[0] == 0
-    code, out, _ = run("replay", "scene", "--detections", "found.jsonl")
-    assert code == 0
-    assert "12 frames, 8 answered" in out
-    assert run("score", "found.jsonl", "scene", "--frames", "2:-2", "--json", "s.json")[0] == 0
-    assert json.loads((tmp_path / "s.json").read_text())["scores"]["errors"]["recall"] > 0.5
 
 
 def test_of_other_packages_only_warnings_are_told(monkeypatch, capsys):
