@@ -41,6 +41,7 @@ BESIDE = 4.0  # px: targets that are nearer to one are fitted with it
 SIDE = 15  # px, of the patches that they are fitted in
 MARGIN = 8.0  # px from the frame's border
 BRIGHT = 8.0  # SNR
+CLUTTER_FRAMES = 100
 SPEED_APART = (15.0, 60.0)  # px/s: of one group past another that meets it
 APART = (1.0, 1.5)  # px between the members of groups that are well apart
 
@@ -49,16 +50,20 @@ APART = (1.0, 1.5)  # px between the members of groups that are well apart
 class Case:
     """A scene, what the configuration says of its targets' brightness, DN, and whether frames bear poses.
 
-    meeting: whether groups meet, two and two, in place of those that the scene's settings would have.
+    meeting: whether groups meet, two and two, in place of those that the scene's settings would have; learns: whether
+    clutter is learnt, on frames registered with each other, whatever their poses.
     """
 
     scene: SceneSettings
     amplitude_dn: tuple[float, float]
     poses: bool = False
     meeting: bool = False
+    learns: bool = False
 
 
 SWAYING = Platform(drift_x_px_s=15.0, drift_y_px_s=-4.0, jitter_px=0.1)
+CLOUD = read_settings(find_config("scene-cloud", "scene"), SceneSettings)
+CALM = replace(CLOUD.background, gradient_dn=0.0, cloud_dn=0.0, edge_dn=0.0)
 CASES = {
     "groups, known brightness": Case(SceneSettings(), (235.0, 12.0)),
     "groups 1 to 1.5 px apart": Case(SceneSettings(groups=Groups(spacing_px=APART)), (235.0, 12.0)),
@@ -72,9 +77,9 @@ CASES = {
     "on a moving platform, poses known": Case(
         SceneSettings(groups=Groups(spacing_px=APART), platform=SWAYING), (235.0, 12.0), poses=True
     ),
-    "under broken cloud on a moving platform, poses known, brightness unknown": Case(
-        read_settings(find_config("scene-cloud", "scene"), SceneSettings), (350.0, 150.0), poses=True
-    ),
+    "under broken cloud on a moving platform, poses known, brightness unknown": Case(CLOUD, (350.0, 150.0), poses=True),
+    "the same, clutter learnt on registered frames": Case(CLOUD, (350.0, 150.0), poses=True, learns=True),
+    "the same targets, sky without a cloud": Case(replace(CLOUD, background=CALM), (350.0, 150.0), poses=True),
     "groups of three that meet": Case(SceneSettings(), (235.0, 12.0), meeting=True),
 }
 
@@ -167,6 +172,9 @@ def straight(duration_s: float, origin: Floats, velocity: Floats, offsets: Float
 def configured(case: Case) -> Config:
     """The camera's configuration, with what is known of the targets' brightness."""
     config = read_config(find_config("scene"))
+    if case.learns:
+        register, propose = replace(config.register, when="always"), replace(config.propose, clutter_frames=CLUTTER_FRAMES)
+        config = replace(config, register=register, propose=propose)
     return replace(config, fit=replace(config.fit, amplitude_dn=case.amplitude_dn[0], amplitude_sd_dn=case.amplitude_dn[1]))
 
 

@@ -54,7 +54,9 @@ class FrontEnd:
         return frame
 
     def _registered(self, frame: Frame) -> Frame:
-        """Return a frame with a pose, if the sensor sends none and the images tell."""
+        """Return a frame with the pose that the images tell, if the sensor sends none or its own are not to be used."""
+        if self._register.when == "always":
+            frame = replace(frame, pose=None)
         self._sends_poses = self._sends_poses or frame.pose is not None
         if self._register.when == "off" or self._sends_poses:
             return frame

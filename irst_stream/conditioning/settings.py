@@ -49,14 +49,15 @@ class CorrectSettings:
 
 @dataclass(frozen=True)
 class RegisterSettings:
-    """How the platform's pose is measured on the frames of sensors that send none."""
+    """How the platform's pose is measured on a sensor's frames."""
 
     when: Annotated[
-        Literal["off", "auto"],
+        Literal["off", "auto", "always"],
         about(
             '"auto": the frames of a sensor that sends no poses are registered with each other, and the estimate serves as'
             " pose where it is sure; for platforms that drift, shake, pan or roll over land or cloud. A calm sky tells"
-            " nothing. Needs frames of more than 64 px a side."
+            ' nothing. "always": poses that a sensor sends are not used either; for clouds that drift against a platform,'
+            " whose clutter stays at its place only where the frames follow them. Needs frames of more than 64 px a side."
         ),
     ] = "off"
     max_sd_px: Annotated[

@@ -66,6 +66,36 @@ def test_a_sensor_that_sends_poses_is_not_registered():
     assert not pipeline.events["scene", "unregistered"]
 
 
+def test_poses_that_a_sensor_sends_can_be_left_unused():
+    made = list(shaken_scene(12))
+    always = replace(CONFIG, register=RegisterSettings("always"))
+    _, found, _ = followed(
+        made, always, lambda frame, pose: replace(frame, pose=replace(pose, x=pose.x + 3.0 * pose.stamp.index))
+    )
+    _, plain, _ = followed(made, CONFIG)
+    assert all((a.xy == b.xy).all() and (a.cov == b.cov).all() for a, b in zip(found, plain, strict=True))
+
+
+def false_detections(found, made):
+    """Detections a frame that are more than 2 px from any target."""
+    truth = {true.stamp.index: true.xy for _, true, _ in made}
+    nearest = [np.linalg.norm(d.xy[:, None] - truth[d.stamp.index], axis=-1).min(axis=1) for d in found]
+    return np.mean([(away > 2).sum() for away in nearest])
+
+
+def test_clutter_stays_with_clouds_that_drift_against_a_platform():
+    background = replace(BACKGROUNDS["broken-cloud"], wind_x_px_s=12.0, wind_y_px_s=3.0, edge_dn=250.0)
+    platform, groups = Platform(drift_x_px_s=15.0, drift_y_px_s=-4.0), Groups(groups=0, singles=6, snr=(15, 40))
+    made = list(Scene(SceneSettings(Sensor(256, 192), background, groups, platform), 130, 3))
+    config = replace(CONFIG, propose=replace(CONFIG.propose, clutter_frames=100, false_alarms=0.5, most_regions=12))
+    rates = []
+    for when in ("auto", "always"):
+        chosen = replace(config, register=RegisterSettings(when))
+        _, found, _ = followed(made, chosen, lambda frame, pose: replace(frame, pose=pose))
+        rates.append(false_detections(found[-50:], made))  # once clutter is known
+    assert rates[0] > max(15, 5 * rates[1])
+
+
 def test_frames_without_anything_to_see_are_counted_and_used_without_a_pose(caplog):
     rng = np.random.default_rng(1)
     pipeline = build_pipeline(CONFIG)
