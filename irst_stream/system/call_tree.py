@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+from llvmlite.binding.newpassmanagers import create_new_module_pass_manager
 from numba.core.codegen import CPUCodegen, JITCodeLibrary
+from numba.core.compiler import Flags
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler
 from numba.core.environment import lookup_environment
@@ -25,6 +28,8 @@ from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys
 from numba.core.types import unliteral
 from numba.core.typing import make_concrete_template
+from numba.extending import overload
+from numba.np import arrayobj
 
 __all__ = ["TreeDispatcher"]
 
@@ -70,7 +75,33 @@ class _CalleeCompiler(_FunctionCompiler):
 
     def _customize_flags(self, flags):
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-        return flags
+        return _settled(_SettledFlags(flags))
+
+
+class _SettledFlags(Flags):
+    """Flags that no longer change and are hashed once: numba looks up by them whatever a function calls."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, flags):
+        super().__init__(flags)
+        self._hash = super().__hash__()
+
+    def __hash__(self):
+        return self._hash
+
+    def __eq__(self, other):
+        return self is other or super().__eq__(other)
+
+    def copy(self):
+        """The flags themselves."""
+        return self
+
+
+@cache
+def _settled(flags):
+    """The same object for equal flags, so that comparing them is cheap."""
+    return flags
 
 
 class _TreeLibrary(JITCodeLibrary):
@@ -78,13 +109,28 @@ class _TreeLibrary(JITCodeLibrary):
 
     _generated = False
 
+    def _optimize_functions(self, module: Any) -> None:
+        """What numba would do here, function by function, `finalize` does with all of them at once, for half the time."""
+        module.data_layout = self._codegen._data_layout
+
     def finalize(self) -> None:
         """Simplify the function's own code, which callers then link."""
         self._raise_if_finalized()
-        # Without this pass, loops that call functions would be inlined before they are simple enough to be vectorised.
-        passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
-        passes.run(self._final_module, builder)
+        # Loops that call functions are simplified before these are inlined, or else they would not be vectorised.
+        passes = create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_loop_rotate_pass()
+        passes.add_jump_threading_pass()
+        passes.add_refprune_pass()
+        passes.run(self._final_module, self._codegen._pass_builder(opt=0, loop_vectorize=False, slp_vectorize=False))
         self._finalized = True
+
+    def _optimize_final_module(self) -> None:
+        """Optimise the linked module: in full, without the cheap passes before, which `finalize` has run on each function."""
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
 
     def get_pointer_to_function(self, name: str) -> int:
         """The address of a function, 0 where the library has none of that name; generates the code if that is needed."""
@@ -136,13 +182,26 @@ class _TreeLibrary(JITCodeLibrary):
         return list(found)
 
 
+def _refuse_shapes(_from, _into):
+    """Raise the error of a slice that is assigned an array of another shape."""
+
+
+@overload(_refuse_shapes)
+def _compile_refuse_shapes(_from, _into):
+    def refuse(_from, _into):
+        raise ValueError("cannot assign an array to a slice of another shape")
+
+    return refuse
+
+
 @contextmanager
 def _trees(codegen: CPUCodegen) -> Iterator[None]:
     """Let numba compile trees in this context; other functions of the program, in other threads too, are not affected."""
     with global_compiler_lock:
-        usual = codegen._library_class
+        usual = codegen._library_class, arrayobj.raise_with_shape_context
         codegen._library_class = _TreeLibrary
+        arrayobj.raise_with_shape_context = _refuse_shapes  # numba's own compiles for a second, to format the shapes
         try:
             yield
         finally:
-            codegen._library_class = usual
+            codegen._library_class, arrayobj.raise_with_shape_context = usual
