@@ -128,7 +128,7 @@ class _TreeLibrary(JITCodeLibrary):
         self._finalized = True
 
     def _optimize_final_module(self) -> None:
-        """Optimise the linked module: in full, without the cheap passes before, which `finalize` has run on each function."""
+        """Optimise the linked module in full; `finalize` has run the cheap passes on each function before."""
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
 

@@ -15,9 +15,9 @@ from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS
 from irst_stream.fit.compiled.normal_equations import normal_equations
 from irst_stream.fit.compiled.records import NO_PRIORS, FitPriors, ImagingModel, PsfShape, RegionImages
 from irst_stream.fit.compiled.starts import append_start, ellipse_starts, light_moments, merge_nearest, split_brightest
+from irst_stream.fit.compiled.sums import index_of_largest, index_of_least, total
 from irst_stream.fit.compiled.widths import width_step
 from irst_stream.fit.compiled.work_queue import take_next
-from irst_stream.fit.compiled.sums import index_of_largest, index_of_least, total
 from irst_stream.system.numba_cache import compiled
 from irst_stream.types import Floats
 

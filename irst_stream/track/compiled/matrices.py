@@ -11,7 +11,7 @@ __all__ = ["product", "product_transposed", "solve_right"]
 
 @compiled
 def product(a, b):  # type: ignore[no-untyped-def]
-    """a (N, K) times b (K, M): (N, M)."""
+    """The product (N, M) of a (N, K) and b (K, M)."""
     out = np.zeros((a.shape[0], b.shape[1]))
     for i in range(a.shape[0]):
         for k in range(a.shape[1]):
@@ -22,7 +22,7 @@ def product(a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def product_transposed(a, b):  # type: ignore[no-untyped-def]
-    """a (N, K) times the transpose of b (M, K): (N, M)."""
+    """The product (N, M) of a (N, K) and the transpose of b (M, K)."""
     out = np.zeros((a.shape[0], b.shape[0]))
     for i in range(a.shape[0]):
         for j in range(b.shape[0]):

@@ -20,7 +20,7 @@ def numbered(count):  # type: ignore[no-untyped-def]
 
 @compiled
 def rising_order(values):  # type: ignore[no-untyped-def]
-    """Indices (N,) of values (N,) from the least to the largest; equal ones keep their order, NaN come last (merge sort)."""
+    """Indices (N,) of values (N,) by rising value (merge sort); equal ones keep their order, NaN come last."""
     count = len(values)
     order, spare = numbered(count), np.empty(count, np.int64)
     length = 1
@@ -48,7 +48,7 @@ def _precedes(values, a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def falling_order(values):  # type: ignore[no-untyped-def]
-    """Indices (N,) of values (N,) from the largest to the least; equal ones keep their order, NaN come last."""
+    """Indices (N,) of values (N,) by falling value; equal ones keep their order, NaN come last."""
     negative = np.empty(len(values))
     for k in range(len(values)):
         negative[k] = -values[k]
