@@ -15,30 +15,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from llvmlite.binding.newpassmanagers import create_new_module_pass_manager
 from numba.core.codegen import CPUCodegen, JITCodeLibrary
-from numba.core.compiler import Flags
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import PassManager
 from numba.core.dispatcher import _FunctionCompiler
 from numba.core.environment import lookup_environment
 from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys
+from numba.core.typed_passes import DumpParforDiagnostics, InlineOverloads, NopythonRewrites
 from numba.core.types import unliteral
 from numba.core.typing import make_concrete_template
+from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables, WithLifting
 from numba.extending import overload
 from numba.np import arrayobj
 
 __all__ = ["TreeDispatcher"]
+
+FLAGS_HASH = hash(Flags())  # the same for all flags
+UNUSED_PASSES = {
+    DumpParforDiagnostics,
+    InlineClosureLikes,
+    InlineInlinables,
+    InlineOverloads,
+    NopythonRewrites,
+    WithLifting,
+}
 
 
 class TreeDispatcher(CPUDispatcher):
     """A compiled function into which all that it calls is compiled."""
 
     def __init__(self, py_func, locals=None, targetoptions=None):  # noqa: A002, numba rebuilds a pickled dispatcher so
-        super().__init__(py_func, locals, targetoptions)
+        super().__init__(py_func, locals, targetoptions, _TreeCompiler)
+        self._compiler.__class__ = _RootCompiler
         rtsys.initialize(self.targetctx)  # before any tree, because all of them link numba's own run-time functions
         self._callee = _CalleeCompiler(
             py_func, self.targetdescr, self.targetoptions, self.locals, self._compiler.pipeline_class
@@ -70,38 +83,45 @@ class _NoEntryPoint:
     """Identifies a function that has been lowered for compiled code and that Python cannot call yet."""
 
 
+class _TreeCompiler(CompilerBase):
+    """numba's passes, without those for what is not used here: closures, comprehensions, fused array expressions."""
+
+    def define_pipelines(self):
+        """Define the one pipeline."""
+        usual = DefaultPassBuilder.define_nopython_pipeline(self.state).passes
+        passes = PassManager("tree")
+        for each, description in usual:
+            if each not in UNUSED_PASSES:
+                passes.add_pass(each, description)
+        passes.finalize()
+        return [passes]
+
+
+class _RootCompiler(_FunctionCompiler):
+    """Types, lowers and generates a function that Python calls."""
+
+    def _customize_flags(self, flags):
+        return _QuickFlags(flags)
+
+
 class _CalleeCompiler(_FunctionCompiler):
     """Types and lowers a function, without the wrappers that Python and C call, and without machine code."""
 
     def _customize_flags(self, flags):
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-        return _settled(_SettledFlags(flags))
+        return _QuickFlags(flags)
 
 
-class _SettledFlags(Flags):
-    """Flags that no longer change and are hashed once: numba looks up by them whatever a function calls."""
+class _QuickFlags(Flags):
+    """Flags that are compared in one step: numba looks up by them whatever a function calls."""
 
-    __slots__ = ("_hash",)
-
-    def __init__(self, flags):
-        super().__init__(flags)
-        self._hash = super().__hash__()
+    __slots__ = ()
 
     def __hash__(self):
-        return self._hash
+        return FLAGS_HASH
 
     def __eq__(self, other):
-        return self is other or super().__eq__(other)
-
-    def copy(self):
-        """The flags themselves."""
-        return self
-
-
-@cache
-def _settled(flags):
-    """The same object for equal flags, so that comparing them is cheap."""
-    return flags
+        return isinstance(other, Flags) and (self._values == other._values or super().__eq__(other))
 
 
 class _TreeLibrary(JITCodeLibrary):
