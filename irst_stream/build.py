@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pace import FramePace
@@ -19,7 +21,6 @@ from irst_stream.chain.sensor import Network, NoNetwork, SensorChain, SensorTrac
 from irst_stream.chain.window import Events, WindowBuilder
 from irst_stream.conditioning.nonuniformity import read_correction
 from irst_stream.conditioning.registration import COMPILED as REGISTRATION
-from irst_stream.conditioning.registration import warm_up as warm_up_conditioning
 from irst_stream.config import Config, engine_faults, files_of, gpu_faults, read_config
 from irst_stream.errors import DeviceError, FormatError, UsageError
 from irst_stream.fit.fitter import COMPILED as FIT
@@ -31,18 +32,16 @@ from irst_stream.live.runner import Runner
 from irst_stream.optics import PATCH, FineGrid
 from irst_stream.propose.mask import read_mask
 from irst_stream.propose.proposer import COMPILED as SEARCH
-from irst_stream.propose.proposer import warm_up as warm_up_search
 from irst_stream.protocols import Sink, Source
 from irst_stream.resolve.readouts import FitResolver, NetworkResolver, Resolver
 from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
 from irst_stream.system.machine import usable_cores
-from irst_stream.system.numba_cache import compile_in_children
+from irst_stream.system.numba_cache import compile_in_children, is_compiled
 from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
-from irst_stream.track.tracker import warm_up as warm_up_tracker
-from irst_stream.types import Detections, Stamp, Tracks
+from irst_stream.types import Detections, Frame, Stamp, Tracks
 from irst_stream.unmix.backends import GPU_BACKENDS, build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
@@ -62,13 +61,14 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 PARTS = (FIT, TRACKER, SEARCH, REGISTRATION)  # all that is compiled, the longest first
+MEANWHILE = {"live": "; of the frames received meanwhile, the newest are kept", "lossless": "; meanwhile, senders wait"}
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
 def build_runner(
     config: Config, config_toml: str = "", more_sinks: Mapping[str, Sink] | None = None, *, least_id: int = 1
 ) -> Runner:
-    """A pipeline with its sources and sinks, sockets open.
+    """A pipeline with its sources and sinks, sockets open; it receives while code is compiled that is not yet.
 
     config_toml: the configuration's text, for recordings; more_sinks: further sinks by name, besides the configuration's;
     least_id: of the first track, at least, where there is a memory.
@@ -78,7 +78,7 @@ def build_runner(
     with ExitStack() as opened:  # closed again where a later one fails
         memory = opened.enter_context(closing(MemoryFile(Path(config.memory), least_id))) if config.memory else None
         pace = FramePace() if config.keep_pace and config.policy == "live" else None
-        pipeline = build_pipeline(config, tracks=tracks, memory=memory, pace=pace)
+        pipeline = build_pipeline(config, tracks=tracks, memory=memory, pace=pace, meanwhile=MEANWHILE[config.policy])
         sources: dict[str, Source] = {}
         for given in config.receive:
             sources[given.endpoint] = opened.enter_context(closing(open_live_source(given, config.policy)))
@@ -111,7 +111,7 @@ def _wants_tracks(config: Config) -> bool:
 def open_pipeline(config: str | Path | Config, *, tracks: bool = False) -> Pipeline:
     """Make a pipeline of a bundled configuration's name, a TOML file, or a Config; tracks: follow targets too.
 
-    The first pipeline on a machine compiles the fit and the tracker, which takes about half a minute on two cores.
+    The first pipeline on a machine compiles the fit and the tracker, which takes about 20 s on two cores.
     """
     known = config if isinstance(config, Config) else read_config(find_config(str(config)))
     return build_pipeline(known, tracks=tracks)
@@ -124,43 +124,83 @@ def build_pipeline(
     memory: MemoryFile | None = None,
     pace: FramePace | None = None,
     new_tracker: Callable[[int], SensorTracker] | None = None,
+    meanwhile: str = "",
 ) -> Pipeline:
     """All that stands between frames and detections, or tracks where these are asked for.
 
     memory: of an earlier run; pace: that of live sensors, with which the fits keep up; new_tracker: makes a sensor's
-    tracker, given its first track's id, None for make_tracker.
+    tracker, given its first track's id, None for make_tracker; meanwhile: what goes on while code is compiled, for the log:
+    the pipeline's first step then waits for that, rather than this call; "" where nothing does.
     """
     new_tracker = new_tracker or partial(make_tracker, config)
     network: Network = NoNetwork()
-    conditions = config.correct.changes_pixels or config.register.when != "off"
-    used = {FIT: True, TRACKER: tracks, SEARCH: True, REGISTRATION: conditions}
-    compile_in_children(*(part for part in PARTS if used[part]))  # all at once, before each is loaded
-    if config.readout == "fit":
-        new_resolver, min_shape = resolver_maker(config, None), (1, 1)
-    else:
-        if not config.engine:
-            raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or a bundled engine")
-        engine = read_engine(find_engine(config.engine))
-        new_resolver, min_shape = resolver_maker(config, engine.manifest), engine.manifest.patch
-        network = _network(config, engine)
-    warm_up_search()
-    if conditions:
-        warm_up_conditioning()
+    engine = None if config.readout == "fit" else _engine(config)
+    manifest = engine.manifest if engine else None
+    _refuse_faults(config, manifest)
     psf = psf_of(config.fit).middle.with_width(config.propose.sigma_px) if config.propose.psf_shaped else None
     new_front_end = front_end_maker(config)
+    compiling = _Compiling(config, manifest, tracks, meanwhile)
+    if engine:
+        network = _network(config, engine)
     helper = ThreadPoolExecutor(1, "search") if (config.threads or usable_cores()) > 1 else None
-    if tracks:
-        warm_up_tracker()
+    min_shape = manifest.patch if manifest else (1, 1)
 
     def new_sensor(events: Events, first_id: int) -> SensorChain:
         windows = WindowBuilder(config.window, config.propose, min_shape, events, psf, config.lag, helper)
         tracker = new_tracker(first_id) if tracks else None
         poses = PoseHistory(config.window, config.lag)
-        parts = (new_front_end(windows.count), windows, poses, network.new_maps(), new_resolver(), tracker)
+        parts = (new_front_end(windows.count), windows, poses, network.new_maps(), compiling.resolver()(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
 
     memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
-    return Pipeline(network, new_sensor, memories, first_id, pace)
+    given = network, new_sensor, memories, first_id, pace
+    return Pipeline(*given) if compiling.is_done() else _PatientPipeline(compiling.resolver, *given)
+
+
+class _Compiling:
+    """The compilation of what a pipeline uses; at once, or, where something goes on meanwhile, in a thread of its own."""
+
+    def __init__(self, config: Config, manifest: EngineManifest | None, tracks: bool, meanwhile: str) -> None:
+        conditions = config.correct.changes_pixels or config.register.when != "off"
+        used = {FIT: True, TRACKER: tracks, SEARCH: True, REGISTRATION: conditions}
+        parts = [part for part in PARTS if used[part]]
+        done = Future[Callable[[], Resolver]]()
+
+        def work() -> None:
+            try:
+                compile_in_children(*parts, meanwhile=meanwhile)  # all at once, before each is loaded
+                new_resolver = resolver_maker(config, manifest)
+                for part in parts:
+                    part.warm_up()
+                done.set_result(new_resolver)
+            except BaseException as error:
+                done.set_exception(error)
+
+        self.resolver, self.is_done = done.result, done.done  # what makes a sensor's reader, once all is compiled
+        if meanwhile and not is_compiled(*parts):
+            Thread(target=work, name="compile", daemon=True).start()
+        else:
+            work()
+            done.result()
+
+
+class _PatientPipeline(Pipeline):
+    """A pipeline whose first step waits until its code is compiled; no sensor is charged with that time."""
+
+    def __init__(self, wait: Callable[[], object], *given: Any) -> None:
+        super().__init__(*given)
+        self._wait = wait
+
+    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
+        """Process frames: see Pipeline."""
+        self._wait()
+        return super().step(frames, more)
+
+
+def _engine(config: Config) -> Engine:
+    if not config.engine:
+        raise UsageError(f"engine: readout {config.readout!r} needs one; name a folder, or a bundled engine")
+    return read_engine(find_engine(config.engine))
 
 
 def front_end_maker(config: Config) -> Callable[[Callable[[Stamp, str], None]], FrontEnd]:
@@ -218,22 +258,29 @@ def make_tracker(config: Config, first_id: int = 1) -> Tracker:
 
 def resolver_maker(config: Config, manifest: EngineManifest | None) -> Callable[[], Resolver]:
     """What makes a sensor's reader; all readers share one fit. manifest: of the engine, None where there is none."""
+    _refuse_faults(config, manifest)
     if config.readout == "fit" or manifest is None:
         return partial(FitResolver, _fitter(config))
-    refuse(engine_faults(config, manifest))
     fitter = _fitter(config) if config.readout == "best" else None
     grid = FineGrid(manifest.division, manifest.patch)
     return partial(NetworkResolver, config.readout, grid, config.claims, config.fit.amplitude_dn, fitter)
+
+
+def _refuse_faults(config: Config, manifest: EngineManifest | None) -> None:
+    """Raise a UsageError where the engine, or this machine's GPU, cannot do what the configuration asks of it."""
+    if config.readout != "fit" and manifest is not None:
+        refuse(engine_faults(config, manifest))
+    if config.readout in ("fit", "best") and config.fit_on != "cpu":
+        refuse(gpu_faults(config))
+        missing = ask_cuda_driver().reason
+        if missing:
+            raise UsageError(f'fit_on: {missing}; expected an NVIDIA GPU, or "cpu"')
 
 
 def _fitter(config: Config) -> Fitter:
     """The fit, on the GPU where that is asked for, until it fails there."""
     if config.fit_on == "cpu":
         return Fitter(config.fit, config.threads)
-    refuse(gpu_faults(config))
-    missing = ask_cuda_driver().reason
-    if missing:
-        raise UsageError(f'fit_on: {missing}; expected an NVIDIA GPU, or "cpu"')
     from irst_stream.fit.cuda_search import CudaSearch
 
     return Fitter(config.fit, config.threads, CudaSearch(priors_of(config.fit), (config.window, *PATCH)))

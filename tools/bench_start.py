@@ -19,7 +19,7 @@ from pathlib import Path
 
 from irst_stream.build import PARTS
 from irst_stream.system.machine import usable_cores
-from irst_stream.system.numba_cache import COMPILING, CompiledPart
+from irst_stream.system.numba_cache import COMPILING, CompiledPart, compiler_command
 
 POLL_S = 0.005
 PROGRAM = [sys.executable, "-m", "irst_stream.cli"]
@@ -50,8 +50,7 @@ def start(scene: Path, config: str, folder: Path, cache: Path) -> dict[str, floa
 
 def compile_alone(part: CompiledPart, cache: Path) -> float:
     """Processor seconds of the process that compiles a part."""
-    code = f"from {part.warm_up.__module__} import {part.warm_up.__name__} as f; f()"
-    child = subprocess.Popen([sys.executable, "-c", code], env=_environment(cache) | {COMPILING: "1"})
+    child = subprocess.Popen(compiler_command(part), env=_environment(cache) | {COMPILING: "1"})
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

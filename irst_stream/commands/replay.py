@@ -42,7 +42,7 @@ a target is within 0.15 px. Of the 20 frames of a SeqCSIST sequence, those with 
 A SeqCSIST or CSIST-100K folder, a generated scene and a recording made by irst-stream run have a configuration. For
 anything else name one with --config, or measure the sensor with --calibrate; without either, a bundled one is guessed. The
 configuration that --calibrate writes stands beside the outputs: found.calibrated.toml beside found.jsonl. The first run on
-a machine compiles the fit and the tracker, about half a minute (irst-stream warm-up does it ahead). Output stands in
+a machine compiles the fit and the tracker, for about 20 s (irst-stream warm-up does it ahead). Output stands in
 OUT.jsonl.partial until it is whole, and stays there if PATH cannot be read to its end (exit code 2) or the disk is full
 (exit code 3). A recording (.mcap) reproduces the output of a
 live run under policy lossless byte for byte.

@@ -138,6 +138,26 @@ def test_a_callee_raises_through_its_callers_from_the_cache_too(part):
     assert in_a_process(part, code) == in_a_process(part, code) == ["negative"]
 
 
+FILL = """
+import numpy as np
+from irst_stream.system.numba_cache import compiled
+@compiled
+def fill(into, given):
+    into[1:3] = given
+    into[:1] = 7.0
+"""
+
+
+def test_an_array_of_another_shape_is_refused_in_one_line(part):
+    """In words that need no compiled formatting of numbers; slices of the same shape, or given one number, are filled."""
+    (part / "fill.py").write_text(FILL)
+    fills = "from part.fill import *\nout = np.zeros(4)\nfill(out, np.ones(2))\nprint(*out.astype(int))\n"
+    refuses = "try:\n    fill(out, np.ones(3))\nexcept ValueError as error:\n    print(error)"
+    for _ in range(2):  # compiled, then loaded from the cache
+        words = " ".join(in_a_process(part, fills + refuses))
+        assert words == "7 1 1 0 cannot assign an array to a slice of another shape"
+
+
 def test_a_compiled_function_can_be_sent_to_another_process(part):
     code = "import pickle\nkept = pickle.dumps(root)\nroot._memo.clear()\nprint(pickle.loads(kept)(1.0))"
     assert in_a_process(part, code) == ["12.0"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from irst_stream.fit.compiled.levenberg_marquardt import cholesky, solve
 from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS, UNKNOWN, pixel_profiles, psf_terms, sum_light
+from irst_stream.fit.compiled.sums import total
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["covariance_factors", "evidence", "fill_covariances", "light_rules_out", "reduced_chi_square"]
@@ -34,7 +35,7 @@ def evidence(p, misfit, matrix, region, model, seated, precision):  # type: igno
     targets, priors = len(p), model.priors
     frames, height, width = region.images.shape
     factor, bounded = np.zeros(matrix.shape), matrix.copy()
-    amplitude = max(p[:, 4].sum() / targets, priors.amplitude_dn)
+    amplitude = max(total(p[:, 4]) / targets, priors.amplitude_dn)
     parting = _parting_variance(frames, model.sigma, region.noise, amplitude)
     for k in range(targets):
         close = 0.0
@@ -83,7 +84,7 @@ def light_rules_out(p, matrix, priors, targets):  # type: ignore[no-untyped-def]
     for k in range(len(p)):
         ones[PARAMETERS * k + 4] = 1.0
     solve(factor, ones, spread)
-    light, variance = p[:, 4].sum(), targets / precision
+    light, variance = total(p[:, 4]), targets / precision
     for k in range(len(p)):
         variance += spread[PARAMETERS * k + 4]
     return (light - targets * mean) ** 2 / variance > 2 * RULED_OUT_EVIDENCE
@@ -118,7 +119,7 @@ def fill_covariances(matrix, sides, cov, amplitude_sd):  # type: ignore[no-untyp
                     cov[k, j, u, v] = cov[j, k, v, u] = column[PARAMETERS * j + v]
         both = (cov[k, k, 0, 1] + cov[k, k, 1, 0]) / 2
         cov[k, k, 0, 1] = cov[k, k, 1, 0] = both
-        if not cov[k, k, 0, 0] * cov[k, k, 1, 1] > both**2 or not cov[k, k].max() < INFINITE:
+        if not cov[k, k, 0, 0] * cov[k, k, 1, 1] > both**2 or not max(cov[k, k, 0, 0], cov[k, k, 1, 1]) < INFINITE:
             cov[k, k] = np.nan
 
 
@@ -166,9 +167,13 @@ def covariance_factors(number, cov):  # type: ignore[no-untyped-def]
     regions, most = cov.shape[:2]
     out = np.zeros((regions, most, 2, 2 * most))
     joint, factor = np.zeros((2 * most, 2 * most)), np.zeros((2 * most, 2 * most))
+    known = np.empty(most, np.int64)
     for r in range(regions):
-        known = np.array([k for k in range(number[r]) if not math.isnan(cov[r, k, k, 0, 0])], np.int64)
-        n = 2 * len(known)
+        n = 0
+        for k in range(number[r]):
+            if not math.isnan(cov[r, k, k, 0, 0]):
+                known[n // 2] = k
+                n += 2
         for i in range(n):
             for j in range(n):
                 joint[i, j] = cov[r, known[i // 2], known[j // 2], i % 2, j % 2]

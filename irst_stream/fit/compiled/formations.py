@@ -9,6 +9,7 @@ import numpy as np
 from irst_stream.fit.compiled.evidence import evidence
 from irst_stream.fit.compiled.levenberg_marquardt import fit
 from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS
+from irst_stream.fit.compiled.sums import index_of_largest, total
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["fit_formations", "nearest_distance", "target_probabilities"]
@@ -32,7 +33,7 @@ def fit_formations(region, model, formation, possible, moments):  # type: ignore
     if not ways:
         return points, logs, best
     for steps in (FIRST_STEPS, STEPS):
-        required = logs.max() - HOPELESS_DEFICIT
+        required = logs[index_of_largest(logs)] - HOPELESS_DEFICIT
         best_log = -INFINITE
         for way in range(ways):
             n = formation.sizes[way]
@@ -56,7 +57,7 @@ def _start_on_seats(seats, moments, priors, p):  # type: ignore[no-untyped-def]
     """Fill p (K, 5) with targets on their seats, centred on the light."""
     for k in range(len(seats)):
         for axis in range(2):
-            p[k, axis] = moments[1 + axis] + seats[k, axis] - seats[:, axis].mean()
+            p[k, axis] = moments[1 + axis] + seats[k, axis] - total(seats[:, axis]) / len(seats)
             p[k, 2 + axis] = moments[3 + axis]
         p[k, 4] = priors.amplitude_dn
 
@@ -70,7 +71,9 @@ def target_probabilities(p, agreed, own, solutions, logs, points, formation_logs
     agreed (K,): by how much of its own starts' weight each of its targets is shared.
     """
     free = len(logs)
-    highest = max(logs.max(), formation_logs.max()) if len(formation_logs) else logs.max()
+    highest = logs[index_of_largest(logs)]
+    if len(formation_logs):
+        highest = max(highest, formation_logs[index_of_largest(formation_logs)])
     total, shared = 0.0, np.zeros(len(p))
     for h in range(free + len(formation_logs)):
         log = logs[h] if h < free else formation_logs[h - free]

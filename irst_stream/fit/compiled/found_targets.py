@@ -28,12 +28,12 @@ def found_targets(results, width, height, least, knows_extended):  # type: ignor
     """
     regions, most = results.targets.shape[:2]
     factors = covariance_factors(results.number, results.cov)
-    inside = np.zeros((regions, most), np.bool_)
+    inside, count = np.zeros((regions, most), np.bool_), 0
     for k in range(regions):
         for i in range(results.number[k]):
             x, y, amplitude = results.targets[k, i, 0], results.targets[k, i, 1], results.targets[k, i, 4]
             inside[k, i] = -0.5 < x < width - 0.5 and -0.5 < y < height - 0.5 and amplitude > 0.0 and least[k] <= amplitude
-    count = inside.sum()
+            count += inside[k, i]
     xy, cov, factor = np.empty((count, 2)), np.empty((count, 2, 2)), np.empty((count, 2, 2 * most))
     amplitudes, deviations = np.empty(count), np.empty(count)
     probability, explained, ends = np.empty(count), np.empty(count), np.empty(regions, np.int64)

@@ -15,6 +15,7 @@ from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS
 from irst_stream.fit.compiled.normal_equations import normal_equations
 from irst_stream.fit.compiled.records import NO_PRIORS, FitPriors, ImagingModel, PsfShape, RegionImages
 from irst_stream.fit.compiled.starts import append_start, ellipse_starts, light_moments, merge_nearest, split_brightest
+from irst_stream.fit.compiled.sums import index_of_largest, index_of_least, total
 from irst_stream.fit.compiled.widths import width_step
 from irst_stream.fit.compiled.work_queue import take_next
 from irst_stream.system.numba_cache import compiled
@@ -61,7 +62,7 @@ def search_regions(which, taken, regions, fit_priors, results):  # type: ignore[
         )
         hint = regions.hints[k, : regions.hint_count[k]].copy()
         warm = regions.warm_solutions[k], regions.first_number[k], regions.odds[k]
-        if regions.extent[k].max() > 0.0:
+        if max(regions.extent[k, 0], regions.extent[k, 1]) > 0.0:
             found = _follow_extended(region, fit_priors, *warm, regions.extent[k])
         elif regions.width_ratio[k] > 0.0:
             width = regions.width_ratio[k] * fit_priors.sigma
@@ -216,9 +217,9 @@ def _or_extended(region, fit_priors, found, odds):  # type: ignore[no-untyped-de
 @compiled
 def _merged(p):  # type: ignore[no-untyped-def]
     """One target (1, 5) with the light of p (K, 5), at the place of the brightest."""
-    brightest = int(p[:, 4].argmax())
+    brightest = index_of_largest(p[:, 4])
     one = p[brightest : brightest + 1].copy()
-    one[0, 4] = p[:, 4].sum()
+    one[0, 4] = total(p[:, 4])
     return one
 
 
@@ -227,7 +228,7 @@ def _extended_solution(p, matrix, log, fit_priors, logs, solutions, extent):  # 
     """The RegionSolution of one extended target p (1, 5); logs, solutions: of point targets, of which one is replaced."""
     logs, solutions = np.full(len(logs), -INFINITE), solutions.copy()
     logs[1], solutions[1, 0] = log, p[0]
-    return RegionSolution(p, matrix, np.ones(1), logs, solutions, log, fit_priors.sigma, extent)
+    return RegionSolution(p, matrix, np.full(1, 1.0), logs, solutions, log, fit_priors.sigma, extent)
 
 
 @compiled
@@ -292,13 +293,13 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
             logs[targets] = evidence(q, misfit, other, region, model, 0, 0.0) + odds[targets]
             if logs[targets] <= logs[targets - direction]:
                 break
-            if logs[targets] >= logs.max():
+            if logs[targets] >= logs[index_of_largest(logs)]:
                 p, matrix, agreed = q, other, agrees
             targets += direction
     none, free = np.empty((0, PARAMETERS)), np.empty((0, 3))
     empty, no_vector = np.empty((0, 0)), np.empty(0)
     logs[0] = -0.5 * normal_equations(none, region, model, free, empty, no_vector)
-    if logs[0] > logs[1:].max():
+    if logs[0] > logs[1 + index_of_largest(logs[1:])]:
         return RegionSolution(none, empty, no_vector, logs, solutions, logs[0], model.sigma, POINT)
     possible = np.zeros(most + 1, np.bool_)
     for n in range(1, most + 1 if len(formation.sizes) else 1):
@@ -307,11 +308,10 @@ def _search_with(region, model, fit_priors, hint, warm_solutions, guess, odds): 
     for n in range(1, len(logs)):
         if logs[n] > -INFINITE:
             logs[n] += formation.free
-    own, highest = len(p), logs.max()
-    if len(formation_logs) and formation_logs.max() > logs.max():
-        way = int(formation_logs.argmax())
+    own, highest, way = len(p), logs[index_of_largest(logs)], index_of_largest(formation_logs)
+    if len(formation_logs) and formation_logs[way] > highest:
         n, own, highest = formation.sizes[way], len(logs) + way, formation_logs[way]
-        p, matrix, agreed = points[way, :n].copy(), best, np.ones(n)
+        p, matrix, agreed = points[way, :n].copy(), best, np.full(n, 1.0)
         solutions[n, :n] = p
     probability = target_probabilities(p, agreed, own, solutions, logs, points, formation_logs)
     return RegionSolution(p, matrix, probability, logs, solutions, highest, model.sigma, POINT)
@@ -328,7 +328,7 @@ def _best_fit(points, region, model, required):  # type: ignore[no-untyped-def]
     misfits, done, matrices = np.empty(variants), np.empty(variants, np.bool_), np.empty((variants, n, n))
     for v in range(variants):
         points[v], misfits[v], matrices[v], done[v] = fit(points[v], region, model, free, FIRST_STEPS)
-    best = int(misfits.argmin())
+    best = index_of_least(misfits)
     log = evidence(points[best], misfits[best], matrices[best], region, model, 0, 0.0)
     if not done.all() and log >= required - HOPELESS_DEFICIT:
         first, limit = best, np.inf
@@ -336,8 +336,8 @@ def _best_fit(points, region, model, required):  # type: ignore[no-untyped-def]
             v = first if order < 0 else order
             if not done[v] and misfits[v] < limit:
                 points[v], misfits[v], matrices[v], done[v] = fit(points[v], region, model, free, STEPS)
-            limit = misfits.min() + FINISH_MISFIT
-        best = int(misfits.argmin())
+            limit = misfits[index_of_least(misfits)] + FINISH_MISFIT
+        best = index_of_least(misfits)
     return points[best], misfits[best], matrices[best], _agreement(points, misfits, best)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from irst_stream.fit.compiled.frame_equations import MIN_EXCESS, add_frame
 from irst_stream.fit.compiled.image_equations import add_image_equations
 from irst_stream.fit.compiled.likelihood import INFINITE, is_uncensored, pixel_profiles, residuals, sum_light
+from irst_stream.fit.compiled.sums import total
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["normal_equations"]
@@ -147,7 +148,7 @@ def _add_priors(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-de
         vector[5 * k + 4] += priors.amplitude * away
         matrix[5 * k + 4, 5 * k + 4] += priors.amplitude
     for axis in (2, 3):
-        middle = p[:, axis].sum() / max(targets, 1)
+        middle = total(p[:, axis]) / max(targets, 1)
         misfit += priors.common * middle * middle
         for k in range(targets):
             away = p[k, axis] - middle
@@ -155,7 +156,7 @@ def _add_priors(p, priors, seats, matrix, vector):  # type: ignore[no-untyped-de
             vector[5 * k + axis] += priors.own * away + priors.common * middle / targets
             for j in range(targets):
                 same = 1.0 if j == k else 0.0
-                share = priors.own * (same - 1.0 / targets) + priors.common / targets**2
+                share = priors.own * (same - 1.0 / targets) + priors.common / (targets * targets)
                 matrix[5 * k + axis, 5 * j + axis] += share
     return misfit + _add_position_prior(p, priors, seats, matrix, vector)
 
@@ -204,7 +205,8 @@ def _add_spacing_penalty(p, least, matrix, vector):  # type: ignore[no-untyped-d
                 continue
             near = (least - apart) / SPACING_SD_PX
             misfit += near * near
-            slope = np.array([x, y]) / (max(apart, 1e-6) * SPACING_SD_PX)  # minus the derivative of near by k's position
+            scale = max(apart, 1e-6) * SPACING_SD_PX
+            slope = (x / scale, y / scale)  # minus the derivative of near by k's position
             for u in range(2):
                 vector[5 * k + u] -= near * slope[u]
                 vector[5 * j + u] += near * slope[u]

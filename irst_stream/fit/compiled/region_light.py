@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from irst_stream.fit.compiled.likelihood import INFINITE, UNKNOWN
+from irst_stream.fit.compiled.sums import median
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["region_light"]
@@ -57,7 +58,7 @@ def _dark_noise(images, least_noise):  # type: ignore[no-untyped-def]
         for y in range(height):
             for x in range(width):
                 light[y, x] += max(images[t, y, x], 0.0)
-    middle = np.median(light)
+    middle = median(light.flatten())
     total, along, down = 1e-12, 0.0, 0.0
     for y in range(height):
         for x in range(width):

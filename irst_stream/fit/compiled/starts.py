@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from irst_stream.fit.compiled.likelihood import INFINITE, PARAMETERS
+from irst_stream.fit.compiled.sums import index_of_largest, total
 from irst_stream.system.numba_cache import compiled
 
 __all__ = ["append_start", "ellipse_starts", "light_moments", "merge_nearest", "split_brightest"]
@@ -23,7 +24,7 @@ def light_moments(region, sigma):  # type: ignore[no-untyped-def]
     light = sx = sy = 0.0
     steps = drift_x = drift_y = 0.0
     sxx = sxy = syy = 0.0
-    mean_time = times.mean()
+    mean_time = total(times) / len(times)
     for t in range(frames):
         time, dx, dy = times[t] - mean_time, region.shifts[t, 0], region.shifts[t, 1]
         flux = fx = fy = 0.0
@@ -104,7 +105,7 @@ def split_brightest(p, moments):  # type: ignore[no-untyped-def]
     """A solution (K + 1, 5): p (K, 5) with its brightest target split along the light's longer axis."""
     _, _, _, _, _, xx, xy, yy = moments
     angle = 0.5 * math.atan2(2 * xy, xx - yy)
-    brightest = int(p[:, 4].argmax())
+    brightest = index_of_largest(p[:, 4])
     parts = np.empty((len(p) + 1, PARAMETERS))
     parts[:-1] = p
     parts[-1] = p[brightest]

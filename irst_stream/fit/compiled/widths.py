@@ -32,12 +32,18 @@ def width_step(p, matrix, region, model, offset, sigma_doubt):  # type: ignore[n
     wide_misfit = normal_equations(p, region, ImagingModel(wider, model.shape, NO_PRIORS), free, spare, wide_vector)
     slope = (wide_misfit - narrow_misfit) / (4.0 * STEP) + offset / sigma_doubt**2
     curvature = (wide_misfit - 2.0 * misfit + narrow_misfit) / (2.0 * STEP * STEP) + 1.0 / sigma_doubt**2
-    mixed = (wide_vector - narrow_vector) / (2.0 * STEP)  # mixed derivatives by the width and each parameter
-    factor, solution = np.zeros((n, n)), np.empty(n)
+    factor, solution, mixed = np.zeros((n, n)), np.empty(n), np.empty(n)
+    for i in range(n):
+        mixed[i] = (wide_vector[i] - narrow_vector[i]) / (2.0 * STEP)  # derivatives by the width and each parameter
     if not cholesky(matrix, 0.0, factor) or not curvature > 0.0:
         return 0.0, 0.0, matrix
     solve(factor, mixed, solution)
-    precision = curvature - (mixed * solution).sum()
+    precision = curvature
+    for i in range(n):
+        precision -= mixed[i] * solution[i]
     if not precision > 0.0:
         return 0.0, 0.0, matrix
-    return -slope / precision, precision, matrix - np.outer(mixed, mixed) / curvature
+    for i in range(n):
+        for j in range(n):
+            spare[i, j] = matrix[i, j] - mixed[i] * mixed[j] / curvature
+    return -slope / precision, precision, spare

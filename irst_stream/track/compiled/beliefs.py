@@ -269,8 +269,13 @@ def keep_rows(workspace, c, kept):  # type: ignore[no-untyped-def]
                 x, floats, ints = workspace.x[c], workspace.floats[c], workspace.ints[c]
                 copy_row(x, floats, ints, i, x, floats, ints, count)
                 a, b = count * size, i * size
-                workspace.cov[c, :, a : a + size, : n * size] = workspace.cov[c, :, b : b + size, : n * size].copy()
-                workspace.cov[c, :, : n * size, a : a + size] = workspace.cov[c, :, : n * size, b : b + size].copy()
+                for cov in workspace.cov[c]:
+                    for p in range(size):
+                        for q in range(n * size):
+                            cov[a + p, q] = cov[b + p, q]
+                    for p in range(size):
+                        for q in range(n * size):
+                            cov[q, a + p] = cov[q, b + p]
             count += 1
     workspace.target_count[c] = count
 

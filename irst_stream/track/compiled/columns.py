@@ -73,10 +73,15 @@ def _add_error_parts(row, xx, cross, yy, factor, known):  # type: ignore[no-unty
     """
     parts, given = (len(row) - ERROR_PARTS) // 2, factor.shape[1]
     row[ERROR_PARTS:] = 0.0
-    shared = known and 0 < given <= parts and np.isfinite(factor).all() and (factor != 0.0).any()
+    size = 0.0
+    for axis in range(2):
+        for k in range(given):
+            size += abs(factor[axis, k])
+    shared = known and 0 < given <= parts and 0.0 < size < np.inf
     if shared:
-        row[ERROR_PARTS : ERROR_PARTS + given] = factor[0]
-        row[ERROR_PARTS + parts : ERROR_PARTS + parts + given] = factor[1]
+        for axis in range(2):
+            for k in range(given):
+                row[ERROR_PARTS + axis * parts + k] = factor[axis, k]
     else:
         along = math.sqrt(xx)
         aside = cross / along

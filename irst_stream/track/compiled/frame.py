@@ -20,6 +20,7 @@ from irst_stream.track.compiled.events import MAX_GROUP_DETECTIONS, BestEvents, 
 from irst_stream.track.compiled.gating import connected_parts, index_of, regroup, rows_by_label
 from irst_stream.track.compiled.hypotheses import join_groups, merge_and_prune
 from irst_stream.track.compiled.lives import add_births, has_ended
+from irst_stream.track.compiled.ordering import falling_order
 from irst_stream.track.compiled.sight import empty_prediction
 from irst_stream.track.compiled.updating import apply_event
 
@@ -64,16 +65,17 @@ def advance(beliefs, detections, rules, out):  # type: ignore[no-untyped-def]
         children = _branch_group(group, count, theirs, rules, prediction, search, best, output)
         if not _store_group(output, children, spare, out, used, rules):
             return -1, -1, -1, 0, 0
-    refused = 0
-    for j in np.argsort(-measurements[:, BIRTH_PROBABILITY], kind="mergesort"):
+    refused, row, no_mask = 0, np.empty(1, np.int64), np.zeros(1, np.int64)
+    for j in falling_order(measurements[:, BIRTH_PROBABILITY]):
         if owner[j] < 0 and measurements[j, BIRTH_PROBABILITY] >= rules.min_existence_probability:
             if used[3] >= rules.max_tracks:
                 refused += 1
                 continue
             group.target_count[0], group.log_weight[0] = 0, 0.0
             group.mode_probs[0] = 1.0 / beliefs.x.shape[1]
-            add_births(group, 0, np.zeros(1, np.int64), detections_of(detections, np.array([j])), rules)
-            if not append_group(group, np.zeros(1, np.int64), out, used):
+            row[0] = j
+            add_births(group, 0, no_mask, detections_of(detections, row), rules)
+            if not append_group(group, no_mask, out, used):
                 return -1, -1, -1, 0, 0
     return used[0], used[1], used[2], rules.max_steps - search.left[0], refused
 
@@ -110,9 +112,14 @@ def _store_group(workspace, count, spare, out, used, rules):  # type: ignore[no-
     ids, part = connected_parts(workspace, kept, rules)
     if not len(ids):
         return True
-    if (part == part[0]).all():
+    parts = 0
+    for k in range(len(part)):
+        parts += part[k] == k
+    if parts == 1:
         return append_group(workspace, kept, out, used)
-    for number in np.unique(part):
+    for number in range(len(part)):
+        if part[number] != number:
+            continue
         for c in range(len(kept)):
             copy_hypothesis(workspace, kept[c], spare, c)
             targets = 0

@@ -8,6 +8,7 @@ import numpy as np
 
 from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import CONFIRMED, EXISTENCE, ID, MAX_GROUP_TARGETS
+from irst_stream.track.compiled.ordering import first_at_least, numbered, rising_order
 from irst_stream.track.compiled.places import mean_position, position_cross_cov
 from irst_stream.track.compiled.sight import JUMP_GATE_CHI2
 
@@ -27,8 +28,9 @@ def regroup(beliefs, measurements, rules):  # type: ignore[no-untyped-def]
     """
     boxes, targets = _bounding_boxes(beliefs, measurements, rules)
     groups = len(boxes)
-    parent, owner = np.arange(groups), np.full(len(measurements), -1)
-    order = np.argsort(boxes[:, 0].copy(), kind="mergesort")
+    parent, owner = numbered(groups), np.empty(len(measurements), np.int64)
+    owner[:] = -1
+    order = rising_order(boxes[:, 0].copy())
     for first in range(groups):
         g = order[first]
         if boxes[g, 5] < MIN_JOIN_EXISTENCE:
@@ -94,30 +96,40 @@ def _box_distance(boxes, g, k):  # type: ignore[no-untyped-def]
 def _gate_detections(boxes, measurements, parent, targets, owner):  # type: ignore[no-untyped-def]
     """Assign each detection to the nearest group that gates it, and merge the other groups that gate it with that one."""
     groups = len(boxes)
-    left, widest = boxes[:, 0] - boxes[:, 4], 0.0
+    left, widest = np.empty(groups), 0.0
     for g in range(groups):
+        left[g] = boxes[g, 0] - boxes[g, 4]
         widest = max(widest, boxes[g, 2] - boxes[g, 0] + 2 * boxes[g, 4])
-    order = np.argsort(left, kind="mergesort")
+    order = rising_order(left)
     left = left[order]
     gating = np.empty(MAX_GATING_GROUPS, np.int64)
     for j in range(len(measurements)):
         x, y = measurements[j, 0], measurements[j, 1]
         count, nearest = 0, np.inf
-        for at in range(np.searchsorted(left, x - widest), groups):
+        for at in range(first_at_least(left, x - widest), groups):
             if left[at] > x:
                 break
             g = order[at]
             distance = max(boxes[g, 0] - x, x - boxes[g, 2], boxes[g, 1] - y, y - boxes[g, 3])
             if distance < boxes[g, 4]:
                 if count < MAX_GATING_GROUPS:
-                    gating[count] = g
+                    _insert(gating, count, g)
                     count += 1
                 if distance < nearest or (distance == nearest and g < owner[j]):
                     owner[j], nearest = g, distance
         if count > 1:
-            gating[:count].sort()
             for g in gating[:count]:
                 _merge_groups(parent, targets, owner[j], g)
+
+
+@compiled
+def _insert(rising, count, number):  # type: ignore[no-untyped-def]
+    """Insert a number into the first `count` of an array, which rise and go on rising."""
+    at = count
+    while at > 0 and rising[at - 1] > number:
+        rising[at] = rising[at - 1]
+        at -= 1
+    rising[at] = number
 
 
 @compiled
@@ -140,7 +152,10 @@ def _find_root(parent, k):  # type: ignore[no-untyped-def]
 
 @compiled
 def connected_parts(workspace, kept, rules):  # type: ignore[no-untyped-def]
-    """The parts into which a group splits: ids (T,) of the targets of its kept hypotheses, and the part (T,) of each."""
+    """The parts into which a group splits: ids (T,) of the targets of its kept hypotheses, and the part (T,) of each.
+
+    A part's number is the index of the first of its targets.
+    """
     ids = np.empty(len(kept) * MAX_GROUP_TARGETS, np.int64)
     count = 0
     for k in kept:
@@ -148,7 +163,7 @@ def connected_parts(workspace, kept, rules):  # type: ignore[no-untyped-def]
             ids[count] = workspace.ints[k, i, ID]
             if index_of(ids, count, ids[count]) == count:
                 count += 1
-    part = np.arange(count)
+    part = numbered(count)
     for k in kept:
         for i in range(workspace.target_count[k]):
             a = _find_root(part, index_of(ids, count, workspace.ints[k, i, ID]))
@@ -182,7 +197,8 @@ def rows_by_label(label, count):  # type: ignore[no-untyped-def]
     for k in label:
         if k >= 0:
             start[k + 1] += 1
-    start = np.cumsum(start)
+    for g in range(count):
+        start[g + 1] += start[g]
     rows, end = np.empty(start[count], np.int64), start.copy()
     for row in range(len(label)):
         if label[row] >= 0:

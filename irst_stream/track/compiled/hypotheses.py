@@ -8,6 +8,7 @@ import numpy as np
 
 from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import AMPLITUDE, AMPLITUDE_VAR, ID, MAX_LOG_WEIGHT_DROP, copy_hypothesis, copy_row
+from irst_stream.track.compiled.ordering import falling_order
 
 __all__ = ["join_groups", "merge_and_prune"]
 
@@ -21,7 +22,7 @@ def merge_and_prune(workspace, count, limit):  # type: ignore[no-untyped-def]
     Returns the indices of those to keep, at most `limit`, by falling weight before the merge.
     """
     weight = workspace.log_weight
-    order = np.argsort(-weight[:count], kind="mergesort")
+    order = falling_order(weight[:count])
     kept, found = np.empty(count, np.int64), 0
     for rank in range(count):
         k = order[rank]
@@ -65,8 +66,8 @@ def join_groups(workspace, count, other, others, into):  # type: ignore[no-untyp
     sums = np.empty(count * others)
     for k in range(count):
         for q in range(others):
-            sums[k * others + q] = -(workspace.log_weight[k] + other.log_weight[q])
-    order = np.argsort(sums, kind="mergesort")[: len(into.target_count)]
+            sums[k * others + q] = workspace.log_weight[k] + other.log_weight[q]
+    order = falling_order(sums)[: len(into.target_count)]
     size = workspace.x.shape[3]
     for rank in range(len(order)):
         k, q = order[rank] // others, order[rank] % others

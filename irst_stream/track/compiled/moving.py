@@ -68,16 +68,20 @@ def _add_error_noise(joint, size, floats, ints, fresh):  # type: ignore[no-untyp
 def _mix_modes(x, cov, mode_probs, mode_switching):  # type: ignore[no-untyped-def]
     """Mix the modes before prediction, as in IMM: x (n, M, D), cov (M, nD, nD) and mode_probs (M,), in place."""
     n, modes, size = x.shape
-    new_x, new_cov, predicted = np.zeros(x.shape), np.zeros(cov.shape), np.zeros(modes)
+    new_x, new_cov, predicted, offset = np.zeros(x.shape), np.zeros(cov.shape), np.zeros(modes), np.empty(n * size)
     for m in range(modes):
         for k in range(modes):
             predicted[m] += mode_switching[k, m] * mode_probs[k]
         for k in range(modes):
             weight = mode_switching[k, m] * mode_probs[k] / max(predicted[m], TINY)
-            new_x[:, m] += weight * x[:, k]
+            for i in range(n):
+                for a in range(size):
+                    new_x[i, m, a] += weight * x[i, k, a]
         for k in range(modes):
             weight = mode_switching[k, m] * mode_probs[k] / max(predicted[m], TINY)
-            offset = (x[:, k] - new_x[:, m]).copy().reshape(n * size)
+            for i in range(n):
+                for a in range(size):
+                    offset[size * i + a] = x[i, k, a] - new_x[i, m, a]
             for p in range(n * size):
                 for q in range(n * size):
                     new_cov[m, p, q] += weight * (cov[k, p, q] + offset[p] * offset[q])

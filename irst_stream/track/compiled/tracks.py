@@ -8,6 +8,7 @@ import numpy as np
 
 from irst_stream.system.numba_cache import compiled
 from irst_stream.track.compiled.beliefs import EXISTENCE, ID, LAST_ERROR_PARTS, error_covariance
+from irst_stream.track.compiled.matrices import product, product_transposed, solve_right
 
 __all__ = ["best_tracks", "smooth_back"]
 
@@ -64,18 +65,37 @@ def smooth_back(beliefs, rows, state, cov, transition, noise, error_correlation)
         filtered_state, filtered_cov = np.zeros(size), np.zeros((size, size))
         matrix = joint[first_cov[h] : first_cov[h + 1]].reshape((modes, n * size, n * size))
         _mode_moments(x[rows[t]], matrix, rows[t] - first, mode_probs[h], filtered_state, filtered_cov)
-        cross = filtered_cov @ transition.T
-        predicted_cov = transition @ cross + noise
+        cross = product_transposed(filtered_cov, transition)
+        predicted_cov = product(transition, cross)
+        for a in range(size):
+            for b in range(size):
+                predicted_cov[a, b] += noise[a, b]
         if error_correlation >= 0:
             row, fresh = floats[rows[t], LAST_ERROR_PARTS:], 1 - error_correlation * error_correlation
             for a in range(2):
                 for b in range(2):
                     predicted_cov[size - 2 + a, size - 2 + b] += fresh * error_covariance(row, row, a, b)
-        gain = np.linalg.solve(predicted_cov, cross.T).T
-        new_state[t] = filtered_state + gain @ (state[t] - transition @ filtered_state)
-        backward_cov = filtered_cov + gain @ (cov[t] - predicted_cov) @ gain.T
-        new_cov[t] = (backward_cov + backward_cov.T) / 2
+        gain = solve_right(cross, predicted_cov)
+        _smooth(new_state[t], new_cov[t], filtered_state, filtered_cov, transition, predicted_cov, gain)
     return new_state, new_cov
+
+
+@compiled
+def _smooth(state, cov, filtered_state, filtered_cov, transition, predicted_cov, gain):  # type: ignore[no-untyped-def]
+    """Take one track's state (D,) and cov (D, D), in place, from a frame back to the one before."""
+    size = len(state)
+    excess, excess_cov = np.empty(size), np.empty((size, size))  # smoothed, over predicted
+    for a in range(size):
+        excess[a] = state[a]
+        for b in range(size):
+            excess[a] -= transition[a, b] * filtered_state[b]
+            excess_cov[a, b] = cov[a, b] - predicted_cov[a, b]
+    change = product_transposed(product(gain, excess_cov), gain)
+    for a in range(size):
+        state[a] = filtered_state[a]
+        for b in range(size):
+            state[a] += gain[a, b] * excess[b]
+            cov[a, b] = (filtered_cov[a, b] + change[a, b] + filtered_cov[b, a] + change[b, a]) / 2
 
 
 @compiled
@@ -83,7 +103,8 @@ def _mode_moments(x, joint, i, mode_probs, state, cov):  # type: ignore[no-untyp
     """Fill the mean (D,) and covariance (D, D), given as zeros, of target i over its modes: x (M, D), joint (M, nD, nD)."""
     modes, size = x.shape
     for m in range(modes):
-        state += mode_probs[m] * x[m]
+        for a in range(size):
+            state[a] += mode_probs[m] * x[m, a]
     for m in range(modes):
         for p in range(size):
             for q in range(size):

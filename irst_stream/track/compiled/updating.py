@@ -156,11 +156,14 @@ def kalman_update(x, cov, mode_probs, mask, weights, measurement, inflation, err
         for p in range(n * size):
             for q in range(p):
                 cov[m, q, p] = cov[m, p, q]
-    highest, total = log_densities.max(), 0.0
+    highest, total = log_densities[0], 0.0
+    for m in range(1, modes):
+        highest = max(highest, log_densities[m])
     for m in range(modes):
         mode_probs[m] *= math.exp(log_densities[m] - highest)
         total += mode_probs[m]
-    mode_probs /= max(total, TINY)
+    for m in range(modes):
+        mode_probs[m] /= max(total, TINY)
     return highest + math.log(max(total, TINY))
 
 
