@@ -23,8 +23,9 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
 
     gx, gy (H, W): gradients of the reference; start (3,): x, y px and roll, where the search begins; noise_slope: variance
     of the gradient over that of the value, of the images' noise, px^-2; roll_sd: prior of the roll about its start, rad.
-    Returns the motion (3,), its covariance (3, 3), the blocks' mean correlation there, and the share of blocks that follow
-    it. The covariance is infinite where the images do not tell, or do not overlap.
+    Returns the motion (3,), its covariance (3, 3), the blocks' mean correlation there, the share of blocks that follow
+    it, and the correlation of all blocks together, in which strong patterns count for more than faint ones. The covariance
+    is infinite where the images do not tell, or do not overlap.
 
     Each block moves by its centre's motion. Noise in the gradients adds to the normal equations as light would; what the
     residual says of it is taken off, so that a calm sky, or one edge, does not pass for a pattern.
@@ -35,19 +36,20 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
     for _ in range(iterations):
         blocks = _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places)
         if blocks < 4:
-            return motion, np.full((3, 3), np.inf), 0.0, 0.0
+            return motion, np.full((3, 3), np.inf), 0.0, 0.0, 0.0
         weights[:blocks] = ONE
         step = _step(sums[:blocks], places[:blocks], weights[:blocks], motion[2] - start[2], roll_sd)
         motion += step
         if abs(step[0]) + abs(step[1]) < CONVERGED_PX:
             break
     covariance = _covariance(sums[:blocks], places[:blocks], weights[:blocks], noise_slope, roll_sd)
-    correlation, used = 0.0, 0.0
+    correlation, used, differ, light = 0.0, 0.0, 0.0, 1e-12
     for k in range(blocks):
         correlation += 1 - sums[k, 5] / max(sums[k, 6] + sums[k, 7], 1e-12)
         used += weights[k] > 0.1
-    correlation, share = correlation / blocks, used / blocks
-    return motion, covariance, correlation, share
+        differ += sums[k, 5]
+        light += sums[k, 6] + sums[k, 7]
+    return motion, covariance, correlation / blocks, used / blocks, 1 - differ / light
 
 
 @compiled
