@@ -65,13 +65,13 @@ MIN_SEEN = 0.25  # of the frame that must see the scene
 class _Match(NamedTuple):
     """Motion (3,) from the key image, in px of the working image and rad; its covariance; and how the images correlate.
 
-    correlation: the blocks' mean; explained: of all blocks together, see align_blocks.
+    correlation: the mean over blocks; pattern: over those that hold one, see align_blocks.
     """
 
     motion: Floats
     covariance: Floats
     correlation: float
-    explained: float
+    pattern: float
 
 
 class _Key:
@@ -156,14 +156,14 @@ class Registration:
         """Return how an image has moved from the key image; None where that is not sure.
 
         Windows of a facade correlate as well one period on, and in a smooth sky the steps between whole DN move as soon as
-        the gain does: a start far from the last motion has to explain more of the light than that motion.
+        the gain does: a start far from the last motion has to fit the blocks that hold a pattern better than that motion.
         """
         x, y = self._coarse(key, spectrum)
         match = self._refine(key, image, np.array([x, y, key.last[2]]))
         weak = match is None or match.correlation < GOOD_CORRELATION * key.best
         if weak or np.hypot(x - key.last[0], y - key.last[1]) > CONTINUOUS_PX:
             near = self._refine(key, image, key.last)
-            if match is None or (near is not None and near.explained > match.explained):
+            if match is None or (near is not None and near.pattern > match.pattern):
                 match = near
         return match
 
@@ -188,14 +188,14 @@ class Registration:
 
     def _refine(self, key: _Key, image: Float32Image, start: Floats) -> _Match | None:
         """Return the match that a start (3,) leads to; None where that is not sure."""
-        motion, covariance, correlation, share, explained = align_blocks(
+        motion, covariance, correlation, share, pattern = align_blocks(
             key.image, key.gx, key.gy, image, start, NOISE_SLOPE, ROLL_SD, ITERATIONS
         )
         if not np.isfinite(covariance).all() or correlation < MIN_CORRELATION or share < MIN_SHARE:
             return None
         covariance += LEAST_VARIANCE
         sure = self._sd(covariance) * self._factor <= self._settings.max_sd_px
-        return _Match(motion, covariance, correlation, explained) if sure else None
+        return _Match(motion, covariance, correlation, pattern) if sure else None
 
     def _band(self, pixels: Pixels) -> Float32Image:
         """Return the working image (h, w) of a frame: what is neither noise nor smooth, its brightest parts clipped."""

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from irst_stream.optics import render
+from irst_stream.propose.proposer import Proposer
+from irst_stream.propose.settings import ProposeSettings
 from irst_stream.propose.transients import TransientClutter
 
 SHAPE, THRESHOLD, ALLOWED = (256, 320), 5.0, 0.1
@@ -65,3 +68,25 @@ def test_peaks_of_tracks_do_not_count_and_without_peaks_there_is_nothing_to_lear
         learnt.learn(NOWHERE, np.zeros(0), (0, 0), NOWHERE)
     assert (learnt.thresholds(np.array([[160.0, 210.0]])) == THRESHOLD).all()
     assert learnt.thresholds(NOWHERE).shape == (0,)
+
+
+def test_the_search_leaves_glint_out_once_it_has_seen_it_and_finds_the_target():
+    rng, shape = np.random.default_rng(8), (128, 160)
+    proposer = Proposer(ProposeSettings(0.9, false_alarms=0.1, average=1, min_snr=5, clutter_frames=1000), shape)
+    alive, regions, found = np.zeros((0, 4)), [], []
+    for k in range(260):
+        fresh = rng.poisson(1.5)
+        new = np.column_stack([rng.uniform(5, 155, fresh), rng.uniform(80, 124, fresh), rng.uniform(60, 150, fresh)])
+        alive = np.concatenate([alive, np.column_stack([new, rng.integers(1, 6, fresh)])])
+        target = np.array([[20 + 0.4 * k, 30.0]])
+        light = render(np.concatenate([target, alive[:, :2]]), np.concatenate([[120.0], alive[:, 2]]), shape, 0.9)
+        frame = np.rint(100 + light + 2 * rng.standard_normal(shape)).astype(np.uint16)
+        centres = proposer.propose(proposer.prepare(frame)).centres
+        on_target = np.abs(centres - target).max(axis=1) < 2
+        regions.append(int((~on_target).sum()))
+        found.append(on_target.any())
+        alive[:, 3] -= 1
+        alive = alive[alive[:, 3] > 0]
+    assert np.mean(regions[:12]) > 1, "nothing is known yet"
+    assert np.mean(regions[100:]) < 0.1
+    assert np.mean(found[30:]) > 0.97
