@@ -110,10 +110,11 @@ class TransientClutter:
 
 def _has_path(xy: Floats, before: Floats, after: Floats, lag: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Tell which places (N, 2) px have a place before (A, 2) and one after (B, 2), lag frames away, on opposite sides."""
-    mirrored = 2 * xy[:, None] - before[None]
-    reached = np.abs(before[None] - xy[:, None]).max(axis=2) <= REACH_PX * lag
-    apart = np.abs(mirrored[:, :, None] - after[None, None]).max(axis=3) <= 2 * PATH_PX
-    return np.asarray((reached[:, :, None] & apart).any(axis=(1, 2)))
+    at, earlier = np.nonzero(np.abs(before[None] - xy[:, None]).max(axis=2) <= REACH_PX * lag)
+    mirrored = 2 * xy[at] - before[earlier]
+    found = np.zeros(len(xy), np.bool_)
+    found[at[_near_any(mirrored, after, 2 * PATH_PX)]] = True
+    return found
 
 
 def _near_any(xy: Floats, others: Floats, distance: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
