@@ -76,8 +76,7 @@ class TransientClutter:
             transient = transient[
                 ~_has_path(judged.scene_xy[transient], self._at(-lag).scene_xy, self._at(lag).scene_xy, lag)
             ]
-        if len(transient) or self._limits is not None:
-            self._counts *= keep
+        self._counts *= keep
         if len(transient):
             fresh = ~_near_any(judged.scene_xy[transient], before.scene_xy, SAME_PX)
             cells = self._cells_of(judged.xy[transient])
@@ -93,7 +92,9 @@ class TransientClutter:
 
     def _risen(self) -> Float32Image | None:
         """Return the cells' thresholds (m, n); None where none has risen."""
-        events, peaks, excess = (cv2.blur(part, AROUND, borderType=cv2.BORDER_REFLECT) * 9 for part in self._counts)
+        events, peaks, excess = (
+            cv2.boxFilter(part, -1, AROUND, normalize=False, borderType=cv2.BORDER_REFLECT) for part in self._counts
+        )
         allowed = self._allowed * AROUND[0] * AROUND[1] / self._counts[0].size
         ratio = np.maximum(peaks / max(self._frames, 1.0) / allowed, 1.0)
         rise = TAIL_MARGIN * excess / np.maximum(peaks, 1e-6) * np.log(ratio)

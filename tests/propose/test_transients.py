@@ -90,3 +90,11 @@ def test_the_search_leaves_glint_out_once_it_has_seen_it_and_finds_the_target():
     assert np.mean(regions[:12]) > 1, "nothing is known yet"
     assert np.mean(regions[100:]) < 0.1
     assert np.mean(found[30:]) > 0.97
+
+
+def test_what_comes_and_goes_now_and_then_is_forgotten():
+    learnt = TransientClutter(SHAPE, THRESHOLD, ALLOWED)
+    for k in range(5000):
+        xy = np.array([[150.0, 100.0]]) if k % 100 == 50 else NOWHERE
+        learnt.learn(xy, np.full(len(xy), 20.0), (0, 0), NOWHERE)
+    assert learnt.thresholds(np.array([[150.0, 100.0]])) == THRESHOLD
