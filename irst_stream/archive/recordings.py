@@ -188,7 +188,7 @@ def _remote(address: str) -> Iterator[str]:
 def _is_recording_name(name: str) -> bool:
     """Whether a file's name is that of a recording of its own, and not of one image or a sidecar."""
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix in {".mcap", ".mp4", ".avi", ".mkv", ".mov", ".npy", ".npz", ".mat", ".seq", ".csq"}
+    return suffix in {".mcap", ".mp4", ".m4v", ".avi", ".mkv", ".mov", ".webm", ".npy", ".npz", ".mat", ".seq", ".csq"}
 
 
 def _with_scheme(scheme: str, place: str) -> str:

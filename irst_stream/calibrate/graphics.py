@@ -45,6 +45,8 @@ MARGIN_PX = 2  # masked about a graphic: blur and ringing
 MIN_RETICLE_PX, MAX_LINE_PX = 12, 3  # a cross-hair's sides, and its lines' thickness
 SYMMETRIC_SHARE = 0.85  # of a cross-hair's pixels
 BORDER_STEP_SHARE = 0.02  # of the range: by which a border is flat, in space and time
+EDGE_PX, BLOCK_PX = 2, 8  # within which a border's edge rises, and a codec's block, within which it rings
+RINGING_PX, MIN_TELLING = 16, 0.25  # about text, a codec's largest block; share of a row's pixels beyond it
 MAX_BORDER_SHARE = 0.45  # of the frame's side
 
 
@@ -103,11 +105,7 @@ def find_graphics(stack: NDArray[np.generic]) -> Graphics:
     if not values.size or values.min() == values.max():
         return Graphics(excluded, ())
     low, high = float(values.min()), float(values.max())
-    found = []
-    for border in _borders(frames, high - low):
-        x, y, width, height = border.box
-        excluded[y : y + height, x : x + width] = True
-        found.append(border)
+    found: list[Graphic] = []
     for ends, lit in _levels(frames, low, high):
         for text in _text_lines(ends, lit):
             x, y, width, height = text.box
@@ -119,26 +117,35 @@ def find_graphics(stack: NDArray[np.generic]) -> Graphics:
             lines[y : y + height, x : x + width] = lit[:, y : y + height, x : x + width].mean(axis=0) >= ALWAYS
             excluded |= cv2.dilate(lines, np.ones(2 * [2 * MARGIN_PX + 1], np.uint8)) > 0
             found.append(reticle)
+    borders = list(_borders(frames, high - low, excluded))
+    for border in borders:
+        x, y, width, height = border.box
+        excluded[y : y + height, x : x + width] = True
+    found = [*borders, *found]
     return Graphics(excluded, tuple(found))
 
 
-def _borders(frames: NDArray[np.generic], span: float) -> Iterator[Graphic]:
+def _borders(frames: NDArray[np.generic], span: float, drawn: NDArray[np.bool_]) -> Iterator[Graphic]:
     """Yield flat bands along the frame's sides: one value in all their pixels and frames, with a step at their inner edge.
 
-    A flat sky has no such step, and a frame that is flat altogether has no inside.
+    A flat sky has no such step, and a frame that is flat altogether has no inside. drawn (H, W): pixels of text, about
+    which a codec's ringing does not count.
     """
     rows, columns = frames.shape[1:]
     flat = BORDER_STEP_SHARE * span
     low, high = (np.asarray(part.reduce(frames, axis=0), np.float64) for part in (np.fmin, np.fmax))
+    counts = cv2.dilate(drawn.astype(np.uint8), np.ones(2 * [2 * RINGING_PX + 1], np.uint8)) == 0
     for what, turned in (("top", 0), ("bottom", 2), ("left", 3), ("right", 1)):
         least, most = np.rot90(low, turned), np.rot90(high, turned)
+        tells = np.asarray(np.rot90(counts, turned), np.bool_)
         level = float(np.median(least[0]))
-        is_flat = np.asarray((least >= level - flat).all(axis=1) & (most <= level + flat).all(axis=1))
+        as_level = (least >= level - flat) & (most <= level + flat)
+        is_flat = np.asarray((as_level | ~tells).all(axis=1) & (tells.mean(axis=1) >= MIN_TELLING))
         depth = int(np.argmin(is_flat)) if not is_flat.all() else 0
         if not 0 < depth <= MAX_BORDER_SHARE * len(is_flat):
             continue
-        inner = (least[depth] + most[depth]) / 2
-        if np.median(np.abs(inner - level)) < 2 * flat:
+        depth = _edge_of(np.abs((least + most) / 2 - level), tells, depth, flat)
+        if not depth:
             continue
         box = {
             "top": (0, 0, columns, depth),
@@ -147,6 +154,20 @@ def _borders(frames: NDArray[np.generic], span: float) -> Iterator[Graphic]:
             "right": (columns - depth, 0, depth, rows),
         }[what]
         yield Graphic(f"{what} border", box)
+
+
+def _edge_of(away: NDArray[np.floating], tells: NDArray[np.bool_], depth: int, flat: float) -> int:
+    """Return the depth at which a border ends that is flat for `depth` rows, 0 where it has no sharp edge.
+
+    away, tells (H, W): by how much each pixel differs from the border's level, DN, and which of them count. A codec rings
+    about an edge within its block.
+    """
+    rows = range(depth - EDGE_PX, min(depth + BLOCK_PX, len(away)))
+    typical = [float(np.median(away[k][tells[k]])) if k >= 0 and tells[k].any() else 0.0 for k in rows]
+    for k, (before, at) in enumerate(zip(typical, typical[EDGE_PX:], strict=False)):
+        if at >= 2 * flat:
+            return depth + k if before <= flat else 0
+    return 0
 
 
 def _levels(frames: NDArray[np.generic], low: float, high: float) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:

@@ -25,6 +25,7 @@ __all__ = [
     "UNKNOWN_PLATFORM",
     "PlatformFigures",
     "companions",
+    "hovering",
     "learn_clutter_map",
     "measure_platform",
     "platform_of",
@@ -36,6 +37,12 @@ STACK_BYTES = 200_000_000  # of the light from which clutter is learnt
 MAX_STACK, MIN_STACK = 200, 20  # frames
 MEAN_PER_MEDIAN = 1.183  # of a Gaussian's absolute values
 LEARNING_FRAMES = 80  # until clutter that nothing was known of is learnt
+HOVER_PARTS = 12  # of the frames, in whose means a target that hovers is seen at another place each
+HOVER_BLUR_PX, HOVER_SNR = 2.0, 6.0  # of the mean light in which such targets are looked for
+HOVER_PX = 0.5  # by which it moves, root mean square; still lamps do by 0.05 to 0.3
+MAX_CROWDING = 0.6  # of its light: what is about it is fainter; in trees and on horizons nothing is alone
+HOVER_REACH_PX, HOVER_EDGE_PX, HOVER_MARGIN_PX = 6, 15, 4
+MAD_TO_SD = 1.4826
 STILL_PX = 0.7  # a platform that moves by less in all frames is called still
 POINT_PX = 5  # side of the median that takes points of light out of a frame
 MIN_REGISTERED = 0.5  # share of the frames: with fewer the images do not tell
@@ -91,21 +98,73 @@ def learn_clutter_map(
 ) -> ClutterMap:
     """Learn the static clutter of frames (T, H, W) whose platform is still: medians, which targets hardly touch.
 
+    Nothing is learnt where a target hovers.
+
     excluded (H, W): pixels that are not searched, None for none; psf: of the search's filters, see Proposer; step_dn: of
     the frames' pixels, see Frame.
     """
     light = _light_of(stack, settings, excluded, step_dn)
     mean = np.median(light, axis=0)
     deviation = np.median(np.abs(light - mean), axis=0) * MEAN_PER_MEDIAN
+    targets = hovering(light)
+    mean[targets] = 0
+    deviation[targets] = np.median(deviation)
     proposer = Proposer(replace(settings, clutter_frames=0, clutter_map=""), mean.shape, psf=psf)
     response = np.empty_like(light)
     levels = []
     for number in range(2):
         for k, image in enumerate(light):
             proposer.filter(image - mean, number, response[k])
-        levels.append(np.median(np.abs(response), axis=0) * MEAN_PER_MEDIAN)
-    mean, deviation, level = (np.asarray(part, np.float32) for part in (mean, deviation, np.stack(levels)))
-    return ClutterMap(mean, deviation, level, len(stack))
+        level = np.median(np.abs(response), axis=0) * MEAN_PER_MEDIAN
+        level[cv2.dilate(targets.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0] = np.median(level)
+        levels.append(level)
+    still, spread, loud = (np.asarray(part, np.float32) for part in (mean, deviation, np.stack(levels)))
+    return ClutterMap(still, spread, loud, len(stack))
+
+
+def hovering(light: Float32Image) -> NDArray[np.bool_]:
+    """Return the pixels (H, W) about compact lights that move about in light (T, H, W) DN of a platform that is still.
+
+    A target that hovers moves by half a pixel and more within a minute; a lamp stays, and a tree's top that sways has
+    others beside it.
+    """
+    found = np.zeros(light.shape[1:], np.bool_)
+    if len(light) < 2 * HOVER_PARTS:
+        return found
+    blurred = np.stack([cv2.GaussianBlur(part.mean(axis=0), (0, 0), 1.0) for part in np.array_split(light, HOVER_PARTS)])
+    wide = cv2.GaussianBlur(light.mean(axis=0), (0, 0), HOVER_BLUR_PX)
+    bright = (wide == cv2.dilate(wide, np.ones(2 * [2 * HOVER_REACH_PX + 1]))) & (
+        wide > HOVER_SNR * MAD_TO_SD * np.median(np.abs(wide))
+    )
+    bright[:HOVER_EDGE_PX], bright[-HOVER_EDGE_PX:] = False, False
+    bright[:, :HOVER_EDGE_PX], bright[:, -HOVER_EDGE_PX:] = False, False
+    for y, x in np.argwhere(bright).tolist():
+        around = blurred[:, y - HOVER_EDGE_PX : y + HOVER_EDGE_PX + 1, x - HOVER_EDGE_PX : x + HOVER_EDGE_PX + 1]
+        places, crowding = _path_of(around)
+        if np.hypot(*places.std(axis=0)) > HOVER_PX and crowding < MAX_CROWDING:
+            for dx, dy in np.rint(places).astype(int).tolist():
+                reach = HOVER_MARGIN_PX
+                found[max(y + dy - reach, 0) : y + dy + reach + 1, max(x + dx - reach, 0) : x + dx + reach + 1] = True
+    return found
+
+
+def _path_of(around: Float32Image) -> tuple[Floats, float]:
+    """Return the places (T, 2) x, y px of the brightest light in images (T, S, S), from their middle; how crowded it is.
+
+    The latter is the brightest thing 4 px away or more over the light itself, the median over the images.
+    """
+    middle, places, crowding = len(around[0]) // 2, [], []
+    inner = slice(middle - HOVER_REACH_PX, middle + HOVER_REACH_PX + 1)
+    rows, columns = np.indices(around.shape[1:])
+    for image in around:
+        y, x = divmod(int(image[inner, inner].argmax()), 2 * HOVER_REACH_PX + 1)
+        y, x = y + inner.start, x + inner.start
+        near = np.hypot(rows - y, columns - x)
+        weight = np.maximum(image - 0.3 * image[y, x], 0) * (near < 4)
+        total = max(float(weight.sum()), 1e-12)
+        places.append([(weight * columns).sum() / total - middle, (weight * rows).sum() / total - middle])
+        crowding.append(float(np.abs(image[(near >= 4) & (near < 8)]).max()) / max(float(image[y, x]), 1e-12))
+    return np.array(places), float(np.median(crowding))
 
 
 def search_frames(

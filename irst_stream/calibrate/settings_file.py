@@ -18,8 +18,11 @@ __all__ = ["Origin", "Tables", "warnings_of", "write_settings"]
 
 COAST_S = 1.0  # of a track: long coasting holds identities in clutter
 CLUTTER_MEMORY_S = 60.0
-TRAVEL_PX, MOVING_TRAVEL_PX = 1.0, 2.0  # of a target in the scene before its track is confirmed: platform at rest, moving
 JUMP_PX = 2.0  # of targets that are not points
+# of a target in the scene before its track is confirmed: platform at rest; shaking, so that clutter wanders until it is
+# learnt; panning, where clutter that nothing is known of keeps coming in, and detections of it jump about
+TRAVEL_PX, MOVING_TRAVEL_PX, PANNING_TRAVEL_PX = 1.0, 3.0, 3 * JUMP_PX
+PANNING_PX = 10.0  # a platform that gets farther than that pans
 JITTER_PX = 0.25  # of compressed frames, whose codec moves spots about
 UNKNOWN_SIGMA_PX, UNKNOWN_DOUBT = 0.8, 0.25  # where no spot shows the PSF
 TABLE_DOUBT = 0.04  # a table's misfit is counted by model_error
@@ -257,7 +260,9 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
 def _track_lines(c: Calibration) -> Iterator[str]:
     rate = c.rate_hz or UNKNOWN_RATE_HZ
     yield "false_tracks_h = 1.0  # that clutter may raise in an hour"
-    travel, wanders = (TRAVEL_PX, "") if c.platform.still else (MOVING_TRAVEL_PX, ", and wanders until it is learnt")
+    pans = c.platform.farthest > PANNING_PX
+    moving = PANNING_TRAVEL_PX if pans else MOVING_TRAVEL_PX
+    travel, wanders = (TRAVEL_PX, "") if c.platform.still else (moving, ", and wanders until it is learnt")
     yield f"confirm_travel_px = {travel:g}  # what stays at its place is clutter{wanders}"
     yield f"max_coast_s = {COAST_S}"
     yield "detection_probability = 0.6  # targets fade for some frames, and come back"

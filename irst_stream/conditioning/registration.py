@@ -54,6 +54,7 @@ ITERATIONS = 8
 MIN_CORRELATION = 0.1  # of a block, on average: noise alone seldom has 0.05 at its best, nor have a dozen targets
 MIN_SHARE = 0.4  # of the blocks that must follow the estimate
 GOOD_CORRELATION = 0.75  # of its key's best: less is not accepted before the last motion was tried too
+CONTINUOUS_PX = 4.0  # of the working image: a start farther than that from the last motion is compared with it
 RENEW_CORRELATION = 0.8  # of its key's best: with less, the scene has changed
 MAX_SHIFT, MAX_ROLL = 0.25, 0.1  # of the frame's shorter side, and rad: beyond, too little of the key frame is left
 MAX_FAILURES = 2
@@ -62,11 +63,15 @@ MIN_SEEN = 0.25  # of the frame that must see the scene
 
 
 class _Match(NamedTuple):
-    """Motion (3,) from the key image, in px of the working image and rad; its covariance, and the images' correlation."""
+    """Motion (3,) from the key image, in px of the working image and rad; its covariance; and how the images correlate.
+
+    correlation: the mean over blocks; pattern: over those that hold one, see align_blocks.
+    """
 
     motion: Floats
     covariance: Floats
     correlation: float
+    pattern: float
 
 
 class _Key:
@@ -148,12 +153,17 @@ class Registration:
             self._key, self._failures = _Key(image, spectrum, _compose(self._key.pose, self._key.last)), 0
 
     def _match(self, key: _Key, image: Float32Image, spectrum: Spectrum) -> _Match | None:
-        """Return how an image has moved from the key image; None where that is not sure."""
+        """Return how an image has moved from the key image; None where that is not sure.
+
+        Windows of a facade correlate as well one period on, and in a smooth sky the steps between whole DN move as soon as
+        the gain does: a start far from the last motion has to fit the blocks that hold a pattern better than that motion.
+        """
         x, y = self._coarse(key, spectrum)
         match = self._refine(key, image, np.array([x, y, key.last[2]]))
-        if key.best and (match is None or match.correlation < GOOD_CORRELATION * key.best):
+        weak = match is None or match.correlation < GOOD_CORRELATION * key.best
+        if weak or np.hypot(x - key.last[0], y - key.last[1]) > CONTINUOUS_PX:
             near = self._refine(key, image, key.last)
-            if match is None or (near is not None and near.correlation > match.correlation):
+            if match is None or (near is not None and near.pattern > match.pattern):
                 match = near
         return match
 
@@ -178,14 +188,14 @@ class Registration:
 
     def _refine(self, key: _Key, image: Float32Image, start: Floats) -> _Match | None:
         """Return the match that a start (3,) leads to; None where that is not sure."""
-        motion, covariance, correlation, share = align_blocks(
+        motion, covariance, correlation, share, pattern = align_blocks(
             key.image, key.gx, key.gy, image, start, NOISE_SLOPE, ROLL_SD, ITERATIONS
         )
         if not np.isfinite(covariance).all() or correlation < MIN_CORRELATION or share < MIN_SHARE:
             return None
         covariance += LEAST_VARIANCE
         sure = self._sd(covariance) * self._factor <= self._settings.max_sd_px
-        return _Match(motion, covariance, correlation) if sure else None
+        return _Match(motion, covariance, correlation, pattern) if sure else None
 
     def _band(self, pixels: Pixels) -> Float32Image:
         """Return the working image (h, w) of a frame: what is neither noise nor smooth, its brightest parts clipped."""

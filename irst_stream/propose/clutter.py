@@ -44,6 +44,9 @@ LEARNT_FRAMES = 60
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
 HELD_RADIUS_PX = 4
 FILTERS = 2
+GAIN_ROWS = 2  # every other row tells enough
+GAIN_ERRORS = 5.0  # standard errors: a smaller change of gain is not made up for
+MAX_GAIN_CHANGE = 0.5
 LEAST_MOTION_PX = 0.02  # at the frame's corners: less is not made up for
 
 
@@ -133,7 +136,8 @@ class Clutter:
         if self._rest is not None:
             drawn = cv2.warpAffine(mean, self._rest, sides, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             mean = np.asarray(drawn, np.float32)
-        subtract_clutter(light, mean)
+        gain = gain_of(light, mean)
+        subtract_clutter(light, mean if gain == 1 else mean * gain)
 
     def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
@@ -170,6 +174,20 @@ class Clutter:
         with _Held(self._held, level):
             learn_levels(response, LIMIT, np.float32(floor), noise, rows, self._rates, level)
         whiten_response(response, level, noise, rows, WHITENING_MARGIN)
+
+
+def gain_of(light: Float32Image, mean: Float32Image) -> np.float32:
+    """Return by how much a frame's clutter is stronger than its mean (H, W): cameras adapt their gain to the scene.
+
+    light (H, W) DN: of the frame, NaN at bad pixels. 1 where the clutter is too faint to tell.
+    """
+    seen, known = np.nan_to_num(light[::GAIN_ROWS]), mean[::GAIN_ROWS]
+    square = float(np.vdot(known, known))
+    change = float(np.vdot(known, seen - known))
+    noise = float(np.mean(np.abs(seen - known))) * float(SD_PER_MEAN_ABS) * math.sqrt(square)
+    if abs(change) <= GAIN_ERRORS * noise:
+        return np.float32(1)
+    return np.float32(1 + min(max(change / square, -MAX_GAIN_CHANGE), MAX_GAIN_CHANGE))
 
 
 def remaining_motion(first: Pose, pose: Pose, moved: tuple[int, int], shape: tuple[int, int]) -> Floats | None:

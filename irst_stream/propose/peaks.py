@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from irst_stream.types import Floats
 
-__all__ = ["FilterPeaks", "is_near", "max_by_chance", "raised_threshold"]
+__all__ = ["TAIL_MARGIN", "FilterPeaks", "is_near", "max_by_chance", "raised_threshold"]
 
 TRACKED_RADIUS_PX = 4.0  # along each axis: a peak this near to a track counts from a lower threshold
 TAIL_MARGIN = 1.15  # the few strongest dips exceed what the dips' mean predicts
@@ -26,14 +26,14 @@ class FilterPeaks(NamedTuple):
     dips: Floats
     left_out: int
 
-    def above(self, threshold: float, tracked_threshold: float, tracked: Floats) -> tuple[Floats, Floats]:
-        """Return the peaks above a threshold, and their strength in units of it.
+    def above(self, threshold: Floats, tracked_threshold: float, tracked: Floats) -> tuple[Floats, Floats]:
+        """Return the peaks above the threshold (K,) of each, and their strength in units of it.
 
         tracked (M, 2) px: places of tracks, about which the lower tracked_threshold counts.
         """
         keep = self.strength > threshold
         keep |= is_near(self.xy, tracked) & (self.strength > tracked_threshold)
-        return self.xy[keep], self.strength[keep] / threshold
+        return self.xy[keep], self.strength[keep] / threshold[keep]
 
 
 def is_near(xy: NDArray[Any], tracked: Floats) -> NDArray[np.bool_]:

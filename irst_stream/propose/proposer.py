@@ -48,6 +48,7 @@ from irst_stream.propose.mask import Excluded, either, excluded_pixels
 from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raised_threshold
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
+from irst_stream.propose.transients import TransientClutter
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
@@ -127,6 +128,7 @@ class Proposer:
         )
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
+        self._transients = TransientClutter(shape, self._threshold, settings.false_alarms) if self.clutter else None
         self._tracked = np.zeros((0, 2))
         self._place = 0, 0
         # reused buffers: allocating them for each frame takes longer than filling them
@@ -212,7 +214,12 @@ class Proposer:
             min_noise = max(prepared.min_noise / float(np.sqrt(1 + len(neighbours))), self.settings.min_noise_dn)
             searches, thresholds = self._search_filtered(light, min_noise, share)
         held = self.settings.tracked_share
-        kept = [p.above(limit, held * limit, self._tracked) for p, limit in zip(searches, thresholds, strict=True)]
+        kept = [
+            p.above(self._local_thresholds(p.xy, limit), held * limit, self._tracked)
+            for p, limit in zip(searches, thresholds, strict=True)
+        ]
+        if self._transients is not None:
+            self._transients.learn(searches[0].xy, searches[0].strength, prepared.place, self._tracked)
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
         centres, strength = _to_regions(light, xy, strength)
         if self._excluded is not None:  # a region whose light lies beyond the mask's edge
@@ -226,6 +233,10 @@ class Proposer:
         noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
         strength = strength if self.settings.min_snr or self.settings.min_contrast else np.full(len(centres), np.nan)
         return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
+
+    def _local_thresholds(self, xy: Floats, limit: float) -> Floats:
+        """Return the threshold (K,) at the places (K, 2) px of peaks: limit, or more where lights come and go."""
+        return np.full(len(xy), limit) if self._transients is None else np.maximum(limit, self._transients.thresholds(xy))
 
     def _search_filtered(
         self, light: Float32Image, min_noise: float, share: Float32Image | None

@@ -13,7 +13,7 @@ from irst_stream.calibrate.calibration import calibrate
 from irst_stream.calibrate.frame_rate import FrameRate, rate_of_stamps
 from irst_stream.calibrate.images import calibrate_images
 from irst_stream.calibrate.noise import measure_noise
-from irst_stream.calibrate.scene import companions, measure_platform
+from irst_stream.calibrate.scene import PlatformFigures, companions, measure_platform
 from irst_stream.calibrate.settings_file import Origin, Tables, warnings_of, write_settings
 from irst_stream.config import parse_config
 
@@ -190,3 +190,10 @@ def test_rates_from_stamps():
 def test_regions_side_by_side_are_counted():
     np.testing.assert_array_equal(companions(np.array([[10.0, 10], [14, 12], [40, 40], [17, 10]])), [1, 2, 0, 1])
     assert companions(np.zeros((0, 2))).shape == (0,)
+
+
+@pytest.mark.parametrize(("farthest", "travel"), [(0.3, 1.0), (2.0, 3.0), (40.0, 6.0)])
+def test_tracks_of_a_platform_that_moves_more_have_to_go_farther(result, farthest, travel):
+    platform = PlatformFigures((0.0, 0.0), 0.1, farthest, True)
+    text = write_settings(replace(result, platform=platform), ORIGIN, Tables(), "1.2")
+    assert parse_config(text, "C.toml").track.confirm_travel_px == travel

@@ -80,6 +80,25 @@ def test_letterbox_borders_are_masked(value):
     assert {graphic.what for graphic in find_graphics(frames).found} == {"top border", "bottom border", "left border"}
 
 
+def test_a_letterbox_that_a_codec_has_blurred_is_masked_with_text_beside_it():
+    frames = sky()
+    frames[:, :20] = frames[:, -20:] = 16
+    for k, frame in enumerate(frames):
+        write(frame, f"AZ {100 + k:03d}", 6, 34)
+        frame[:] = cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_GRAYSCALE)
+    excluded = mask_of(frames)
+    assert excluded[:20].all()
+    assert excluded[-20:].all()
+    assert {graphic.what for graphic in find_graphics(frames).found} >= {"top border", "bottom border"}
+
+
+def test_a_flat_sky_that_grows_brighter_downwards_is_no_border():
+    frames = np.zeros((FRAMES, *SHAPE), np.uint8)
+    frames += (40 + np.arange(SHAPE[0]) * 0.8).astype(np.uint8)[:, None]
+    frames[:, -10:, ::2] = 255
+    assert not mask_of(frames).any()
+
+
 def test_a_cross_hair_is_masked_by_its_lines_and_what_it_encloses_is_searched():
     frames = sky()
     for frame in frames:

@@ -167,3 +167,20 @@ def test_a_real_staring_sensor_stands_still():
     found = located(frames)
     assert np.isfinite(found).mean() > 0.98
     assert np.nanmax(np.abs(found[:, :2])) < 0.3
+
+
+def test_a_still_scene_stays_where_windows_repeat_and_the_gain_wanders():
+    """A smooth sky of whole DN has steps that move with the gain, and one row of windows looks like the next."""
+    rng, frames = np.random.default_rng(4), []
+    rows, columns = np.indices(SMALL)
+    scene = 60 + 40 * rows / SMALL[0]
+    for left, right, top in ((20, 60, 120), (90, 150, 150), (190, 230, 100), (250, 300, 140)):
+        scene[top:, left:right] = 130
+        lit = (rows >= top + 4) & (columns >= left + 4) & (columns < right - 4) & (rows % 9 < 3) & (columns % 8 < 3)
+        scene[lit] = 165
+    for k in range(40):
+        gain, offset = 1 + 0.08 * np.sin(0.7 * k), 8 * np.sin(0.45 * k)
+        frames.append(np.rint((scene - 100) * gain + 100 + offset + 0.3 * rng.standard_normal(SMALL)).astype(np.uint8))
+    found = located(frames)
+    assert np.isfinite(found[:, 0]).mean() > 0.8
+    assert np.nanmax(np.abs(found[:, :2])) < 0.5

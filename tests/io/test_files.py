@@ -465,3 +465,18 @@ def test_a_sequence_is_read_from_any_frame_on_without_the_frames_before(kind, tm
     assert [frame.stamp for frame in got] == [frame.stamp for frame in source.frames_from(name, 3)][2:]
     assert not list(source.frames_from(name, 12))
     assert not list(source.frames_from("other"))
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "VP90"), (".m4v", "mp4v")])
+def test_videos_of_the_web_and_of_cameras_are_read(tmp_path, suffix, codec):
+    path, frames = tmp_path / f"clip{suffix}", np.full((6, 64, 96), 60, np.uint8)
+    frames[:, 20:40, 30:60] = 180
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 25, (96, 64), False)
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    source = open_source(path)
+    seen = np.stack([frame.pixels for frame in source])
+    assert seen.shape == frames.shape
+    assert source.rate_hz == 25
+    assert np.abs(seen.astype(int) - frames).mean() < 3

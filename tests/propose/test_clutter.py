@@ -205,3 +205,24 @@ def test_tracks_hold_only_what_is_learnt():
         learnt[seen] = clutter.map.mean[20, 25]
     assert learnt[0] > 2.0
     assert learnt[100] < 0.2
+
+
+@pytest.mark.parametrize("gain", [0.7, 1.0, 1.2])
+def test_clutter_of_a_camera_that_adapts_its_gain_is_subtracted_whole(gain):
+    rng = np.random.default_rng(5)
+    mean = (20 * rng.standard_normal((64, 80))).astype(np.float32)
+    light = (gain * mean + rng.standard_normal(mean.shape)).astype(np.float32)
+    light[30:33, 40:43] += 60  # a target
+    light[5, 5] = np.nan
+    clutter = Clutter(100, mean.shape, ClutterMap(mean, np.zeros_like(mean), np.zeros((2, *mean.shape), np.float32), 100))
+    clutter.subtract(light)
+    assert np.isnan(light[5, 5])
+    light[29:34, 39:44] = light[5, 5] = 0
+    assert 0.9 < light.std() < 1.1
+
+
+def test_noise_over_an_empty_map_changes_no_gain():
+    light = np.random.default_rng(6).standard_normal((64, 80)).astype(np.float32)
+    before = light.copy()
+    Clutter(100, light.shape).subtract(light)
+    np.testing.assert_array_equal(light, before)

@@ -13,6 +13,7 @@ RIM_PX = 4  # of the image: blurred by its mirrored border
 MAX_CHI_SQUARE = 9.0  # times the median: a block with more moves otherwise, see Tukey's biweight
 REWEIGHTS = 2
 CONVERGED_PX = 0.005
+FAINT, STRONG_QUANTILE = 0.05, 0.75  # share of a strong block's light below which a block tells little; which is strong
 SUMS = 8  # gxx, gxy, gyy; gx and gy times the difference; squares of the difference, the reference and the image
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -23,8 +24,9 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
 
     gx, gy (H, W): gradients of the reference; start (3,): x, y px and roll, where the search begins; noise_slope: variance
     of the gradient over that of the value, of the images' noise, px^-2; roll_sd: prior of the roll about its start, rad.
-    Returns the motion (3,), its covariance (3, 3), the blocks' mean correlation there, and the share of blocks that follow
-    it. The covariance is infinite where the images do not tell, or do not overlap.
+    Returns the motion (3,), its covariance (3, 3), the blocks' mean correlation there, the share of blocks that follow
+    it, and the mean correlation of the blocks that hold a pattern, without those of a sky. The covariance is infinite where
+    the images do not tell, or do not overlap.
 
     Each block moves by its centre's motion. Noise in the gradients adds to the normal equations as light would; what the
     residual says of it is taken off, so that a calm sky, or one edge, does not pass for a pattern.
@@ -35,19 +37,23 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
     for _ in range(iterations):
         blocks = _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places)
         if blocks < 4:
-            return motion, np.full((3, 3), np.inf), 0.0, 0.0
+            return motion, np.full((3, 3), np.inf), 0.0, 0.0, 0.0
         weights[:blocks] = ONE
         step = _step(sums[:blocks], places[:blocks], weights[:blocks], motion[2] - start[2], roll_sd)
         motion += step
         if abs(step[0]) + abs(step[1]) < CONVERGED_PX:
             break
     covariance = _covariance(sums[:blocks], places[:blocks], weights[:blocks], noise_slope, roll_sd)
-    correlation, used = 0.0, 0.0
+    light = sums[:blocks, 6] + sums[:blocks, 7]
+    faint = FAINT * np.quantile(light, STRONG_QUANTILE) + 1e-12
+    correlation, used, pattern, weight = 0.0, 0.0, 0.0, 0.0
     for k in range(blocks):
-        correlation += 1 - sums[k, 5] / max(sums[k, 6] + sums[k, 7], 1e-12)
+        alike, strong = 1 - sums[k, 5] / max(light[k], 1e-12), light[k] / (light[k] + faint)
+        correlation += alike
         used += weights[k] > 0.1
-    correlation, share = correlation / blocks, used / blocks
-    return motion, covariance, correlation, share
+        pattern += strong * alike
+        weight += strong
+    return motion, covariance, correlation / blocks, used / blocks, pattern / max(weight, 1e-12)
 
 
 @compiled

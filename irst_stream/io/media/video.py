@@ -12,7 +12,7 @@ from irst_stream.io.media.medium import Clip, Medium, Page, Reader
 
 __all__ = ["READER", "SUFFIXES", "check_depth"]
 
-SUFFIXES = {".avi", ".mkv", ".mov", ".mp4"}
+SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 GRAY_FORMATS = (b"Y800", b"Y1\x00\x10")  # FFmpeg's tags for gray and gray16le, which OpenCV returns unconverted
 DEEP_BITS = range(9, 17)  # bit depths in the tags of FFmpeg's other deep formats, which OpenCV truncates to 8 bits
 
@@ -66,7 +66,7 @@ def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
 
 
 READER = Reader(
-    "an .avi, .mkv, .mov or .mp4 video",
+    "an .avi, .m4v, .mkv, .mov, .mp4 or .webm video",
     lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES,
     lambda path, _, __: open_video(path),
 )

@@ -1,0 +1,100 @@
+"""The threshold rises where lights come and go, and nowhere else."""
+
+import numpy as np
+import pytest
+
+from irst_stream.optics import render
+from irst_stream.propose.proposer import Proposer
+from irst_stream.propose.settings import ProposeSettings
+from irst_stream.propose.transients import TransientClutter
+
+SHAPE, THRESHOLD, ALLOWED = (256, 320), 5.0, 0.1
+NOWHERE = np.zeros((0, 2))
+
+
+def glints(rng, rate, excess):
+    """Endless frames of places (N, 2) and strengths (N,) of lights in the lower third that live one to six frames each."""
+    alive = np.zeros((0, 4))
+    while True:
+        fresh = rng.poisson(rate)
+        new = np.column_stack(
+            [rng.uniform(0, 320, fresh), rng.uniform(170, 256, fresh), 5 + rng.exponential(excess, fresh)]
+        )
+        alive = np.concatenate([alive, np.column_stack([new, rng.integers(1, 7, fresh)])])
+        yield alive[:, :2].copy(), alive[:, 2].copy()
+        alive[:, 3] -= 1
+        alive = alive[alive[:, 3] > 0]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_glint_raises_the_threshold_of_its_place_until_few_pass(seed):
+    rng = np.random.default_rng(seed)
+    learnt, passed, source = TransientClutter(SHAPE, THRESHOLD, ALLOWED), [], glints(rng, 2.0, 4.0)
+    for k in range(600):
+        xy, strength = next(source)
+        if k >= 300:
+            passed.append(int((strength > learnt.thresholds(xy)).sum()))
+        learnt.learn(xy, strength, (0, 0), NOWHERE)
+    assert np.mean(passed) < 5 * ALLOWED, "of 7 a frame"
+    assert learnt.thresholds(np.array([[160.0, 30.0]])) == THRESHOLD, "in the sky above"
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.3, 1.0, 4.0])
+def test_targets_with_a_path_never_raise_it(speed):
+    learnt, rng = TransientClutter(SHAPE, THRESHOLD, ALLOWED), np.random.default_rng(3)
+    for k in range(500):
+        start = (speed * k) % 300 + 10
+        xy = np.array([[start, 60.0], [300 - start, 200.0]]) + 0.3 * rng.standard_normal((2, 2))
+        learnt.learn(xy, np.array([9.0, 30.0]), (0, 0), NOWHERE)
+    at = np.column_stack([np.arange(5.0, 320, 10), np.full(32, 60.0)])
+    assert (learnt.thresholds(at) == THRESHOLD).all()
+
+
+def test_still_lights_of_a_scene_that_pans_have_a_path():
+    learnt = TransientClutter(SHAPE, THRESHOLD, ALLOWED)
+    for k in range(400):
+        seen = np.array([[40.0 * j + 3 * k - 900, 100.0] for j in range(40)])
+        seen = seen[(seen[:, 0] >= 0) & (seen[:, 0] < 320)]
+        learnt.learn(seen, np.full(len(seen), 8.0), (3 * k, 0), NOWHERE)
+    assert (learnt.thresholds(np.array([[160.0, 100.0]])) == THRESHOLD).all()
+
+
+def test_peaks_of_tracks_do_not_count_and_without_peaks_there_is_nothing_to_learn():
+    rng = np.random.default_rng(4)
+    learnt, source = TransientClutter(SHAPE, THRESHOLD, ALLOWED), glints(rng, 2.0, 4.0)
+    for _ in range(200):
+        xy, strength = next(source)
+        learnt.learn(xy, strength, (0, 0), xy)
+        learnt.learn(NOWHERE, np.zeros(0), (0, 0), NOWHERE)
+    assert (learnt.thresholds(np.array([[160.0, 210.0]])) == THRESHOLD).all()
+    assert learnt.thresholds(NOWHERE).shape == (0,)
+
+
+def test_the_search_leaves_glint_out_once_it_has_seen_it_and_finds_the_target():
+    rng, shape = np.random.default_rng(8), (128, 160)
+    proposer = Proposer(ProposeSettings(0.9, false_alarms=0.1, average=1, min_snr=5, clutter_frames=1000), shape)
+    alive, regions, found = np.zeros((0, 4)), [], []
+    for k in range(260):
+        fresh = rng.poisson(1.5)
+        new = np.column_stack([rng.uniform(5, 155, fresh), rng.uniform(80, 124, fresh), rng.uniform(60, 150, fresh)])
+        alive = np.concatenate([alive, np.column_stack([new, rng.integers(1, 6, fresh)])])
+        target = np.array([[20 + 0.4 * k, 30.0]])
+        light = render(np.concatenate([target, alive[:, :2]]), np.concatenate([[120.0], alive[:, 2]]), shape, 0.9)
+        frame = np.rint(100 + light + 2 * rng.standard_normal(shape)).astype(np.uint16)
+        centres = proposer.propose(proposer.prepare(frame)).centres
+        on_target = np.abs(centres - target).max(axis=1) < 2
+        regions.append(int((~on_target).sum()))
+        found.append(on_target.any())
+        alive[:, 3] -= 1
+        alive = alive[alive[:, 3] > 0]
+    assert np.mean(regions[:12]) > 1, "nothing is known yet"
+    assert np.mean(regions[100:]) < 0.1
+    assert np.mean(found[30:]) > 0.97
+
+
+def test_what_comes_and_goes_now_and_then_is_forgotten():
+    learnt = TransientClutter(SHAPE, THRESHOLD, ALLOWED)
+    for k in range(5000):
+        xy = np.array([[150.0, 100.0]]) if k % 100 == 50 else NOWHERE
+        learnt.learn(xy, np.full(len(xy), 20.0), (0, 0), NOWHERE)
+    assert learnt.thresholds(np.array([[150.0, 100.0]])) == THRESHOLD
