@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from irst_stream.chain.front_end import FrontEnd
 from irst_stream.chain.pace import FramePace
@@ -41,7 +40,7 @@ from irst_stream.system.numba_cache import compile_in_children, is_compiled
 from irst_stream.system.shipped import find_config, find_engine
 from irst_stream.track.tracker import COMPILED as TRACKER
 from irst_stream.track.tracker import Tracker
-from irst_stream.types import Detections, Frame, Stamp, Tracks
+from irst_stream.types import Detections, Stamp, Tracks
 from irst_stream.unmix.backends import GPU_BACKENDS, build_unmixer, choose_backend, fallback_unmixers
 from irst_stream.unmix.engine import Engine, EngineManifest, read_engine
 from irst_stream.unmix.stream import WindowUnmixer
@@ -130,7 +129,7 @@ def build_pipeline(
 
     memory: of an earlier run; pace: that of live sensors, with which the fits keep up; new_tracker: makes a sensor's
     tracker, given its first track's id, None for make_tracker; meanwhile: what goes on while code is compiled, for the log:
-    the pipeline's first step then waits for that, rather than this call; "" where nothing does.
+    the pipeline's get_ready then waits for that, rather than this call; "" where nothing does.
     """
     new_tracker = new_tracker or partial(make_tracker, config)
     network: Network = NoNetwork()
@@ -153,8 +152,7 @@ def build_pipeline(
         return SensorChain(*parts, most_targets=_most_targets(config))
 
     memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
-    given = network, new_sensor, memories, first_id, pace
-    return Pipeline(*given) if compiling.is_done() else _PatientPipeline(compiling.resolver, *given)
+    return Pipeline(network, new_sensor, memories, first_id, pace, compiling.resolver)
 
 
 class _Compiling:
@@ -176,25 +174,12 @@ class _Compiling:
             except BaseException as error:
                 done.set_exception(error)
 
-        self.resolver, self.is_done = done.result, done.done  # what makes a sensor's reader, once all is compiled
+        self.resolver = done.result  # what makes a sensor's reader, once all is compiled
         if meanwhile and not is_compiled(*parts):
             Thread(target=work, name="compile", daemon=True).start()
         else:
             work()
             done.result()
-
-
-class _PatientPipeline(Pipeline):
-    """A pipeline whose first step waits until its code is compiled; no sensor is charged with that time."""
-
-    def __init__(self, wait: Callable[[], object], *given: Any) -> None:
-        super().__init__(*given)
-        self._wait = wait
-
-    def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
-        """Process frames: see Pipeline."""
-        self._wait()
-        return super().step(frames, more)
 
 
 def _engine(config: Config) -> Engine:

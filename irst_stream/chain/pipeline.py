@@ -48,13 +48,16 @@ class Pipeline:
         memories: Mapping[str, SensorMemory] | None = None,
         first_id: int = 1,
         pace: FramePace | None = None,
+        ready: Callable[[], object] = lambda: None,
     ) -> None:
         """memories: of an earlier run, by sensor; first_id: of the first track of a sensor without one; pace: that of the
-        sensors, with which the fits keep up; None: each frame takes the time it needs.
+        sensors, with which the fits keep up; None: each frame takes the time it needs; ready: returns once the first step
+        can be taken.
         """
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()
         self.spent_ns: Counter[str] = Counter()
         self._network, self._new_sensor, self._first_id, self._pace = network, new_sensor, first_id, pace
+        self.get_ready = ready  # whoever takes frames from a queue waits for it first, so that none gets old in his hands
         self._sensors: OrderedDict[str, SensorChain] = OrderedDict()
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
         self._ahead: list[tuple[SensorChain, Stamp]] = []  # whose windows were completed, and the windows' stamps

@@ -175,6 +175,10 @@ class _AnswerableCounter:
         """What each sensor's targets say of its PSF."""
         return self._pipeline.psf_watches
 
+    def get_ready(self) -> None:
+        """Wait until the pipeline is."""
+        self._pipeline.get_ready()
+
     def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         """Count frames and pass them to the pipeline."""
         self.answerable += sum(frame.stamp.index >= self._window - 1 for frame in frames)

@@ -55,6 +55,9 @@ class Processor(Protocol):
     def psf_watches(self) -> Mapping[str, PsfWatch]:
         """What each sensor's targets say of its PSF."""
 
+    def get_ready(self) -> object:
+        """Return once the first step can be taken."""
+
     def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         """Process frames, at most one per sensor; return detections and tracks that are ready.
 
@@ -294,8 +297,9 @@ class Runner:
 
     def _compute(self) -> None:
         """Process frames until the intake is closed and empty, then end the sinks; body of the computing thread."""
-        last_forget = time.monotonic()
         try:
+            self._pipeline.get_ready()  # frames wait in the queue meanwhile, where newer ones replace them
+            last_forget = time.monotonic()
             while arrivals := self._intake.take():
                 now = time.monotonic_ns()
                 for arrival in arrivals:

@@ -26,6 +26,9 @@ class SequenceMonitor:
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
         self._checks: dict[str, SequenceCheck] = {}
 
+    def get_ready(self) -> None:
+        """It always is."""
+
     def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:  # noqa: ARG002 - there is nothing to put off
         """Check the frames' order; no results."""
         for frame in frames:
