@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _sections(sections: dict[str, str], schema: dict[str, Any]) -> list[str]:
     lines = []
     for kind, title in sections.items():
         described = schema["$defs"][kind]
-        text = described.get("description", "")
+        text = cleandoc(described.get("description", ""))  # msgspec keeps a docstring's indentation since 0.23
         lines += ["", f"## {title}", "", text, "", "| setting | default | |", "|---|---|---|", *_rows(described)]
     return lines
 
