@@ -70,7 +70,7 @@ def _sections(sections: dict[str, str], schema: dict[str, Any]) -> list[str]:
     lines = []
     for kind, title in sections.items():
         described = schema["$defs"][kind]
-        text = cleandoc(described.get("description", ""))  # msgspec keeps a docstring's indentation since 0.23
+        text = cleandoc(described.get("description", ""))  # msgspec before 0.23 keeps a docstring's indentation
         lines += ["", f"## {title}", "", text, "", "| setting | default | |", "|---|---|---|", *_rows(described)]
     return lines
 
@@ -87,7 +87,7 @@ def _rows(described: dict[str, Any]) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    if value is None:
+    if value is None or value == {}:  # msgspec before 0.23 tells no default of a table
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
