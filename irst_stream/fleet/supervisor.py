@@ -72,10 +72,11 @@ class Supervisor:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until everything has ended, at most `seconds`; return whether it has. Raises the failure that ended it."""
-        ended = self._ended.wait(seconds)
+        if not self._ended.wait(seconds):
+            return False
         if self._failure is not None:
             raise self._failure
-        return ended
+        return True
 
     def abandon(self, seconds: float) -> list[str]:  # noqa: ARG002 - as live.runner.Runner
         """End all workers at once; return the names of the sinks, which are not closed."""
@@ -164,9 +165,11 @@ class Supervisor:
         except BaseException as error:
             self._failure = error
         finally:
-            self._ended.set()
-            self._place.close()
-            self._ledger.close()
+            try:
+                self._place.close()
+                self._ledger.close()
+            finally:
+                self._ended.set()  # only now: who waits may start another supervisor with the same state at once
 
     def _take_reports(self) -> None:
         """Take what the workers say of the sensors; put off those that failed."""
