@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -91,19 +92,27 @@ def compile_in_children(*parts: CompiledPart, meanwhile: str = "") -> list[str]:
     options["env"] = {**os.environ, COMPILING: "1"}
     children: list[subprocess.Popen[bytes]] = []
 
+    leaving = Event()
+
     def end() -> None:
         for child in children:
             child.kill()  # no effect on one that has ended
             child.wait()
 
-    atexit.register(end)  # where the program ends while another thread is here
+    def leave() -> None:
+        leaving.set()
+        end()
+
+    atexit.register(leave)  # where the program ends while another thread is here
     try:
         children.extend(subprocess.Popen(compiler_command(part), **options) for part in missing)
         for child in children:
             child.wait()
     finally:
         end()
-        atexit.unregister(end)
+        atexit.unregister(leave)
+    if leaving.is_set():
+        raise SystemExit  # that thread must not begin again with what was not compiled
     return names
 
 

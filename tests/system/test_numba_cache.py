@@ -4,11 +4,13 @@ import ast
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import irst_stream
+from irst_stream.system import numba_cache
 
 PACKAGE = Path(irst_stream.__file__).parent
 INNER = """
@@ -19,6 +21,7 @@ def inner(x):
 """
 OUTER = """
 import sys
+import threading
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children, compiled
 from part.inner import inner
 @compiled
@@ -161,3 +164,27 @@ def test_an_array_of_another_shape_is_refused_in_one_line(part):
 def test_a_compiled_function_can_be_sent_to_another_process(part):
     code = "import pickle\nkept = pickle.dumps(root)\nroot._memo.clear()\nprint(pickle.loads(kept)(1.0))"
     assert in_a_process(part, code) == ["12.0"]
+
+
+def test_a_thread_that_compiles_while_the_program_ends_begins_nothing_again(monkeypatch):
+    class Uncached:
+        name, is_cached = "a test", False
+
+    at_exit, begun, outcome = [], threading.Event(), []
+    monkeypatch.setattr(numba_cache, "is_compiled", lambda *_: False)
+    monkeypatch.setattr(numba_cache, "compiler_command", lambda _: [sys.executable, "-c", "import signal; signal.pause()"])
+    monkeypatch.setattr(numba_cache.atexit, "register", lambda leave: (at_exit.append(leave), begun.set()))
+
+    def compile_something():
+        try:
+            outcome.append(numba_cache.compile_in_children(Uncached()))
+        except SystemExit:
+            outcome.append("left")
+
+    thread = threading.Thread(target=compile_something)
+    thread.start()
+    assert begun.wait(20)
+    while thread.is_alive():
+        at_exit[0]()
+        thread.join(0.01)
+    assert outcome == ["left"]
