@@ -125,8 +125,8 @@ def learn_clutter_map(
 def hovering(light: Float32Image) -> NDArray[np.bool_]:
     """Return the pixels (H, W) about compact lights that move about in light (T, H, W) DN of a platform that is still.
 
-    A target that hovers moves by half a pixel and more within a minute; a lamp stays, and a tree's top that sways has
-    others beside it.
+    A target that hovers moves by half a pixel or more within a minute. A lamp stays. A swaying treetop moves too, but has
+    other lights near it.
     """
     found = np.zeros(light.shape[1:], np.bool_)
     if len(light) < 2 * HOVER_PARTS:

@@ -136,7 +136,7 @@ def calibrate_footage(footage: Footage, known: Config | None = None, *, single: 
 
 
 def save(result: Calibration, output: Path, origin: Origin) -> None:
-    """Write the settings; beside them the tables of PSF and correction, the clutter map and the mask, if there are any."""
+    """Write the settings, and in files of the same folder the PSF, the correction, the clutter map and the mask, if any."""
     tables, (psf_path, clutter_path, mask_path, correction_path) = Tables(), table_paths(output)
     if result.conditioned.table is not None:
         tables = replace(tables, correction=correction_path.name)

@@ -12,7 +12,7 @@ __all__ = ["set_up"]
 
 EPILOG = """\
 The search, the fit and the tracker are compiled once on each machine and for each version, which takes about 20 s
-on two cores. The result is kept beside the package; where that cannot be written, in the user's cache. Run this once after
+on two cores. The result is kept in the package's folder, or in the user's cache if that is read-only. Run this once after
 the installation: then the first irst-stream run answers at once. Exit code 0: everything is compiled and kept."""
 
 

@@ -65,7 +65,7 @@ MIN_SEEN = 0.25  # of the frame that must see the scene
 class _Match(NamedTuple):
     """Motion (3,) from the key image, in px of the working image and rad; its covariance; and how the images correlate.
 
-    correlation: the mean over blocks; pattern: over those that hold one, see align_blocks.
+    correlation: mean over all blocks; pattern: mean over the blocks that show a pattern. See align_blocks.
     """
 
     motion: Floats

@@ -14,7 +14,6 @@ from local_feeds import free_port, send, sender, started, until, wait_for_exit
 from synthetic_sensor import SHAPE, Sensor
 
 from irst_stream import Detections
-from irst_stream.cli import main
 from irst_stream.config import read_config
 from irst_stream.io import jsonl
 from irst_stream.io.recording.recorder import Recorder
@@ -31,19 +30,9 @@ def stack():
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path, stack):
+def run(run, stack):
     """Runs a command in a folder with cam.npy; returns exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
     np.save("cam.npy", stack)
-
-    def run(*words):
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
     return run
 
 
