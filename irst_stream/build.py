@@ -148,11 +148,11 @@ def build_pipeline(
         windows = WindowBuilder(config.window, config.propose, min_shape, events, psf, config.lag, helper)
         tracker = new_tracker(first_id) if tracks else None
         poses = PoseHistory(config.window, config.lag)
-        parts = (new_front_end(windows.count), windows, poses, network.new_maps(), compiling.resolver()(), tracker)
+        parts = (new_front_end(windows.count), windows, poses, network.new_maps(), compiling.new_resolver(), tracker)
         return SensorChain(*parts, most_targets=_most_targets(config))
 
     memories, first_id = (memory.memories, memory.first_id) if memory else (None, 1)
-    return Pipeline(network, new_sensor, memories, first_id, pace, compiling.resolver)
+    return Pipeline(network, new_sensor, memories, first_id, pace, compiling.wait)
 
 
 class _Compiling:
@@ -174,12 +174,20 @@ class _Compiling:
             except BaseException as error:
                 done.set_exception(error)
 
-        self.resolver = done.result  # what makes a sensor's reader, once all is compiled
+        self._done = done
         if meanwhile and not is_compiled(*parts):
             Thread(target=work, name="compile", daemon=True).start()
         else:
             work()
-            done.result()
+            self.wait()
+
+    def wait(self) -> None:
+        """Return once all is compiled; raise the error that prevented it."""
+        self._done.result()
+
+    def new_resolver(self) -> Resolver:
+        """Return one more sensor's reader, once all is compiled."""
+        return self._done.result()()
 
 
 def _engine(config: Config) -> Engine:

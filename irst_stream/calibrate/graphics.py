@@ -105,24 +105,23 @@ def find_graphics(stack: NDArray[np.generic]) -> Graphics:
     if not values.size or values.min() == values.max():
         return Graphics(excluded, ())
     low, high = float(values.min()), float(values.max())
-    found: list[Graphic] = []
+    drawn = list[Graphic]()
     for ends, lit in _levels(frames, low, high):
         for text in _text_lines(ends, lit):
             x, y, width, height = text.box
             excluded[max(y - MARGIN_PX, 0) : y + height + MARGIN_PX, max(x - MARGIN_PX, 0) : x + width + MARGIN_PX] = True
-            found.append(text)
+            drawn.append(text)
         for reticle in _reticles(lit.mean(axis=0)):
             x, y, width, height = reticle.box
             lines = np.zeros(shape, np.uint8)  # what a frame encloses is seen by the sensor
             lines[y : y + height, x : x + width] = lit[:, y : y + height, x : x + width].mean(axis=0) >= ALWAYS
             excluded |= cv2.dilate(lines, np.ones(2 * [2 * MARGIN_PX + 1], np.uint8)) > 0
-            found.append(reticle)
+            drawn.append(reticle)
     borders = list(_borders(frames, high - low, excluded))
     for border in borders:
         x, y, width, height = border.box
         excluded[y : y + height, x : x + width] = True
-    found = [*borders, *found]
-    return Graphics(excluded, tuple(found))
+    return Graphics(excluded, (*borders, *drawn))
 
 
 def _borders(frames: NDArray[np.generic], span: float, drawn: NDArray[np.bool_]) -> Iterator[Graphic]:

@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from irst_stream.propose.compiled import CellWeights, Interpolation, cell_means, interpolate_map
 from irst_stream.types import Floats, Ints, Pixels
 
-__all__ = ["MIN_GOOD_SHARE", "NO_PIXELS", "CellAverager", "Float32Image", "kernel_input", "sample_map"]
+__all__ = ["MIN_GOOD_SHARE", "NO_PIXELS", "CellAverager", "Float32Image", "kernel_input", "sample_map", "to_xy"]
 
 Float32Image = NDArray[np.float32]
 NO_PIXELS = np.zeros(0, np.int64)  # flat indices
@@ -103,3 +103,8 @@ def _interpolation(length: int, count: int) -> Interpolation:
 def sample_map(coarse: Float32Image, xy: NDArray[Any], shape: tuple[int, int]) -> Floats:
     """Interpolate a coarse map of frames of that shape (H, W) at xy (N, 2) px: (N,), linear between cell centres."""
     return np.asarray(interpolate_map(coarse, np.ascontiguousarray(xy, np.float64), *shape), np.float64)
+
+
+def to_xy(flat: Ints, width: int) -> Ints:
+    """Return the places (N, 2), x, y, of flat indices (N,) into images of that width."""
+    return np.stack([flat % width, flat // width], axis=-1)

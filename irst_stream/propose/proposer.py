@@ -18,35 +18,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from irst_stream.point_spread import PointSpread, gaussian
-from irst_stream.propose.bad_pixels import BadPixels
 from irst_stream.propose.clutter import Clutter, ClutterMap, named_clutter_map
-from irst_stream.propose.coarse import MIN_GOOD_SHARE, NO_PIXELS, CellAverager, Float32Image, kernel_input, sample_map
+from irst_stream.propose.coarse import NO_PIXELS, Float32Image, sample_map, to_xy
 from irst_stream.propose.compiled import (
-    OUTLIER_SIGMAS,
-    SD_PER_MEAN_ABS,
-    Interpolation,
     cut_patches,
-    find_outliers,
     is_dark_rim,
     light_centroids,
     local_maxima,
     mean_light,
     peak_strengths,
     select_regions,
-    subtract_background,
 )
-from irst_stream.propose.contrast import contrast_map
 from irst_stream.propose.filters import background_free_matched_filter
 from irst_stream.propose.mask import Excluded, either, excluded_pixels
+from irst_stream.propose.noise import NoiseMapper, pixels_beyond
 from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raised_threshold
-from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
+from irst_stream.propose.preparation import Preparation
+from irst_stream.propose.prepared_frame import (
+    FrameLight,
+    PreparedFrame,
+    cut_regions,
+    region_corners,
+    seen_from,
+    within_regions,
+)
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.propose.transients import TransientClutter
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
@@ -54,10 +56,6 @@ from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
 __all__ = ["COMPILED", "Proposals", "Proposer", "warm_up"]
 
-CELL_PX = 4  # side of a cell of the background map
-NOISE_CELL_PX = 16  # side of a cell of the noise map
-QUANTISATION_SD = 0.2887  # of a step: what rounding adds to the noise
-FLOAT32_ERROR, MIN_NOISE = 1e-6, 1e-12  # relative to the largest background, and DN: float32 arithmetic's own noise
 NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre gets no region of its own
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
@@ -81,13 +79,6 @@ class Proposals:
     background: Floats
     left_out: int
     left_peaks: int
-
-
-class _NoiseMap(NamedTuple):
-    """The standard deviation of a pixel, DN: an expanded map (m, W), and the frame's rows in it."""
-
-    expanded: Float32Image
-    rows: Interpolation
 
 
 class Proposer:
@@ -114,32 +105,35 @@ class Proposer:
         self.settings = settings
         self._shape = shape
         psf = psf or gaussian(settings.sigma_px)
-        self._bad_pixels = BadPixels(psf, shape)
         self._excluded = either(excluded, excluded_pixels(settings, shape))
         self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
-        self._cells, self._noise_cells = CellAverager(shape, CELL_PX), CellAverager(shape, NOISE_CELL_PX, row_step=2)
-        missing_share = self._cells.good_share(self._excluded_at)
-        self._missing = self._bad_pixels.known, self._excluded_at, missing_share  # see _missing_pixels
         self._filters = tuple(background_free_matched_filter(psf, *form) for form in ((7, 0), (5, 2)))
-        self.clutter = (
+        self._noise = NoiseMapper(shape)
+        clutter = (
             Clutter(settings.clutter_frames, shape, learnt or named_clutter_map(settings.clutter_map, shape))
             if settings.clutter_frames
             else None
         )
+        has_contrast = settings.min_contrast > 0
+        self._preparation = Preparation(shape, psf, clutter, self._noise, self._excluded_at, has_contrast)
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
-        self._transients = TransientClutter(shape, self._threshold, settings.false_alarms) if self.clutter else None
+        self._transients = TransientClutter(shape, self._threshold, settings.false_alarms) if clutter else None
         self._tracked = np.zeros((0, 2))
-        self._place = 0, 0
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._squares = np.empty(shape if self.clutter else (0, 0), np.float32)
-        self._outlying, self._peaking = (np.empty(shape[0] * shape[1], np.int64) for _ in range(2))  # indices of pixels
+        self._squares = np.empty(shape if clutter else (0, 0), np.float32)
+        self._peaking = np.empty(shape[0] * shape[1], np.int64)  # indices of pixels
 
     @property
     def bad_pixels(self) -> Ints:
         """(M, 2) x, y of the pixels known to be bad."""
-        return _to_xy(self._bad_pixels.known, self._shape[1])
+        return to_xy(self._preparation.bad_pixels.known, self._shape[1])
+
+    @property
+    def clutter(self) -> Clutter | None:
+        """The static clutter learnt so far, None where none is learnt."""
+        return self._preparation.clutter
 
     @property
     def excluded(self) -> Excluded | None:
@@ -149,7 +143,7 @@ class Proposer:
     def recall(self, bad_pixels: Ints) -> None:
         """Begin with pixels (N, 2) x, y that an earlier run knew to be bad; those outside the frame are ignored."""
         inside = ((bad_pixels >= 0) & (bad_pixels < self._shape[::-1])).all(axis=1)
-        self._bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, self._shape[1]])))
+        self._preparation.bad_pixels.recall(np.unique(bad_pixels[inside] @ np.array([1, self._shape[1]])))
 
     def prepare(
         self,
@@ -165,41 +159,29 @@ class Proposer:
         then no clutter is learnt. step_dn: see Frame. pose: the frame's, None where it is unknown;
         static clutter follows it by parts of a pixel.
         """
-        learns, self._place = place is not None, place or self._place
-        known = self._bad_pixels.known
-        bad, share = self._missing_pixels(known)
-        means, not_finite = self._cells.average(pixels, bad)
-        if not_finite:
-            bad = np.union1d(bad, np.flatnonzero(~np.isfinite(pixels)))
-            share = self._cells.good_share(bad)
-        background = self._cells.median(means, share)
-        light = np.empty(self._shape, np.float32)
-        subtract_background(kernel_input(pixels), self._cells.expand(background), self._cells.rows, bad, light)
-        if self.clutter is not None:
-            self.clutter.follow(self._place, pose if learns else None)
-            self.clutter.subtract(light)
-        step_dn = float(pixels.dtype != np.float32) if step_dn is None else step_dn
-        min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
-        many = not_finite or self._excluded is not None
-        noise = self._noise_map(light, min_noise, self._noise_cells.good_share(bad) if many else None)
-        expanded = self._expand(noise)
-        if self.clutter is not None:
-            if learns:
-                self.clutter.learn(light, *expanded)
-            return PreparedFrame(light, background, noise, min_noise, self._place)
-        known_light = self._known_light(pixels, background, known)
-        outliers = _find_outliers(light, expanded, float(OUTLIER_SIGMAS), self._outlying)
-        light.ravel()[self._bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
-        contrast = contrast_map(pixels, light) if self.settings.min_contrast else None
-        return PreparedFrame(light, background, noise, min_noise, self._place, contrast)
+        return self.measure(self.subtract(pixels, place, step_dn, pose))
 
-    def _known_light(self, pixels: Pixels, background: Float32Image, known: Ints) -> Float32Image:
-        """Return the light of the known bad pixels, flat indices (M,); 0 DN where a pixel holds no measurement."""
-        light = pixels.ravel()[known].astype(np.float32)
-        if len(known):
-            light = np.nan_to_num(light, posinf=0, neginf=0)
-            light -= sample_map(background, _to_xy(known, self._shape[1]), self._shape).astype(np.float32)
-        return light
+    def subtract(
+        self,
+        pixels: Pixels,
+        place: tuple[int, int] | None = (0, 0),
+        step_dn: float | None = None,
+        pose: Pose | None = None,
+    ) -> FrameLight:
+        """Do the first part of prepare(): subtract the background of the sensor's next frame."""
+        return self._preparation.subtract(pixels, place, step_dn, pose)
+
+    def measure(self, frame: FrameLight) -> PreparedFrame:
+        """Do the second part of prepare(), before the next frame's first: mask bad pixels, and measure the noise.
+
+        Any thread may do it, while others cut regions.
+        """
+        return self._preparation.measure(frame)
+
+    def bad_in_regions(self, frame: FrameLight, corners: Ints) -> NDArray[np.bool_]:
+        """Tell which pixels (N, 11, 11) of a frame's regions measure() will mask; corners (N, 2): x, y of their first."""
+        at = within_regions(corners, self._shape[1])
+        return self._preparation.bad_in_regions(frame, at.ravel()).reshape(at.shape)
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.
@@ -256,38 +238,6 @@ class Proposer:
     def _knows_clutter(self) -> bool:
         return self.clutter is not None and self.clutter.is_learnt
 
-    def _missing_pixels(self, known: Ints) -> tuple[Ints, Float32Image | None]:
-        """Return the flat indices of excluded and of known bad pixels, and the share of each cell's pixels without them.
-
-        The share is None where no pixel is missing.
-        """
-        if self._missing[0] is not known:
-            bad = np.union1d(known, self._excluded_at)
-            self._missing = known, bad, self._cells.good_share(bad)
-        return self._missing[1:]
-
-    def _noise_map(self, image: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
-        """Return a coarse map of an image's noise, at least min_noise; a group is too small to affect it.
-
-        share: of good pixels in each noise cell, None where all are good.
-        """
-        means, _ = self._noise_cells.average(image, rectify=True)
-        noise = self._noise_cells.median(means, share) * SD_PER_MEAN_ABS
-        return np.asarray(np.maximum(noise, min_noise), np.float32)
-
-    def _local_noise(self, squares: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
-        """Return a coarse map of the noise, at least min_noise, from squared responses (H, W): of some 40 px about.
-
-        share: of good pixels in each noise cell, None where all are good.
-        """
-        means = cv2.blur(self._noise_cells.average(squares)[0], (3, 3), borderType=cv2.BORDER_REFLECT)
-        if share is not None:
-            means = means / np.maximum(cv2.blur(share, (3, 3), borderType=cv2.BORDER_REFLECT), MIN_GOOD_SHARE)
-        return np.asarray(np.maximum(np.sqrt(means), min_noise), np.float32)
-
-    def _expand(self, noise: Float32Image) -> _NoiseMap:
-        return _NoiseMap(self._noise_cells.expand(noise), self._noise_cells.rows)
-
     def filter(self, light: Float32Image, number: int, response: Float32Image) -> None:
         """Fill response (H, W) with light (H, W) DN, filtered by the wide filter, number 0, or the tight one, 1."""
         self._filters[number].fill(light, response)
@@ -301,7 +251,7 @@ class Proposer:
     def forget_clutter(self) -> None:
         """Begin to learn the static clutter from nothing."""
         if self.clutter is not None:
-            self.clutter = Clutter(self.settings.clutter_frames, self._shape)
+            self._preparation.clutter = Clutter(self.settings.clutter_frames, self._shape)
 
     def _search(self, light: Float32Image, number: int, min_noise: float, share: Float32Image | None) -> FilterPeaks:
         """Return the peaks and dips of the response of filter `number`; share: of good pixels in each noise cell."""
@@ -309,19 +259,19 @@ class Proposer:
         self.filter(light, number, response)
         response.ravel()[self._excluded_at] = 0
         if self.clutter is None:
-            noise = self._expand(self._noise_map(response, min_noise, share))
+            noise = self._noise.expand(self._noise.measure(response, min_noise, share))
         else:
-            around = None if self._knows_clutter else self._noise_cells.fill(self._noise_map(response, min_noise, share))
+            around = None if self._knows_clutter else self._noise.fill(self._noise.measure(response, min_noise, share))
             squares = self.clutter.squares(response, number, min_noise, around, self._squares)
-            noise = self._expand(self._local_noise(squares, min_noise, share))
+            noise = self._noise.expand(self._noise.measure_near(squares, min_noise, share))
             self.clutter.whiten(response, number, min_noise, *noise)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
-        at, snrs = local_maxima(response, *noise, _find_outliers(response, noise, lowest, self._peaking))
+        at, snrs = local_maxima(response, *noise, pixels_beyond(lowest, response, noise, self._peaking))
         used = self._most_important(at, snrs)
         left_out, at, snrs = len(at) - len(used), at[used], snrs[used]
         strength, rises = peak_strengths(response, *noise, at, snrs), response.ravel()[at] > 0
         dips = strength[~rises & ~is_dark_rim(response, at)]
-        xy = _to_xy(at[rises], self._shape[1]).astype(np.float64)
+        xy = to_xy(at[rises], self._shape[1]).astype(np.float64)
         return FilterPeaks(xy, strength[rises], dips[dips > self._threshold], left_out)
 
     def _most_important(self, at: Ints, snrs: Float32Image) -> Ints:
@@ -332,7 +282,7 @@ class Proposer:
         most = self.settings.most_peaks or max(PEAKS_PER_REGION * self.settings.most_regions, MIN_PEAKS)
         if len(snrs) <= most:
             return np.arange(len(snrs))
-        important = np.where(is_near(_to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
+        important = np.where(is_near(to_xy(at, self._shape[1]), self._tracked), np.inf, snrs)
         return np.sort(np.argpartition(-important, most)[:most])
 
     def _search_contrast(self, contrast: Float32Image) -> FilterPeaks:
@@ -343,7 +293,7 @@ class Proposer:
         at = np.flatnonzero((contrast == highest) & (contrast > self.settings.tracked_share * self.settings.min_contrast))
         used = self._most_important(at, contrast.ravel()[at])
         strength = contrast.ravel()[at[used]].astype(np.float64) / self.settings.min_contrast
-        xy = _to_xy(at[used], self._shape[1]).astype(np.float64)
+        xy = to_xy(at[used], self._shape[1]).astype(np.float64)
         return FilterPeaks(xy, strength, np.zeros(0), len(at) - len(used))
 
     def _average(
@@ -357,7 +307,7 @@ class Proposer:
         if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size and self._excluded is None:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
-        return self._light, self._noise_cells.good_share(bad)
+        return self._light, self._noise.good_share(bad)
 
 
 @cache
@@ -374,18 +324,10 @@ def warm_up() -> None:
                 found = proposer.propose(prepared, neighbours * [prepared])
         background_free_matched_filter(gaussian(0.5, 2.0, 45.0), 7, 0).fill(pixels.astype(np.float32), proposer._response)
         corners = region_corners(found.centres, pixels.shape)
-        cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared], corners, found.background)
+        cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared.light], corners, found.background)
 
 
 COMPILED = CompiledPart("the search", cut_patches, warm_up)
-
-
-def _find_outliers(image: Float32Image, noise: _NoiseMap, limit: float, indices: Ints) -> Ints:
-    """Return the flat indices, ascending, of the pixels that exceed limit times the noise, up or down.
-
-    indices (H W,): a buffer.
-    """
-    return indices[: find_outliers(image, *noise, np.float32(limit), indices)].copy()
 
 
 def _to_regions(light: Float32Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:
@@ -393,7 +335,3 @@ def _to_regions(light: Float32Image, xy: Floats, strength: Floats) -> tuple[Floa
     centres = light_centroids(light, light_centroids(light, xy))
     kept = select_regions(xy, centres, np.argsort(-strength, kind="stable"), NEAR_CENTRE_PX)
     return centres[kept], strength[kept]
-
-
-def _to_xy(flat: Ints, width: int) -> Ints:
-    return np.stack([flat % width, flat // width], axis=-1)

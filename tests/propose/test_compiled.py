@@ -12,14 +12,10 @@ from irst_stream.optics import SIGMA, psf, render
 from irst_stream.point_spread import gaussian, tabulated
 from irst_stream.propose.compiled import OUTLIER_SIGMAS
 from irst_stream.propose.filters import background_free_matched_filter
+from irst_stream.propose.noise import NOISE_CELL_PX
+from irst_stream.propose.preparation import CELL_PX, MIN_NOISE, QUANTISATION_SD
 from irst_stream.propose.prepared_frame import cut_regions
-from irst_stream.propose.proposer import (
-    CELL_PX,
-    MIN_NOISE,
-    NOISE_CELL_PX,
-    QUANTISATION_SD,
-    Proposer,
-)
+from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Frame, Stamp
 
@@ -273,12 +269,12 @@ def test_regions_are_cut_out_with_saturated_pixels_at_the_ceiling(dtype):
     prepared = [Proposer(SETTINGS, pixels.shape).prepare(frame.pixels) for frame in frames]
     prepared[0].light[42, 52] = np.nan
     corners, ceiling = np.array([[0, 0], [45, 36], [117, 85]]), np.array([50.0, 60.0, 70.0])
-    patches = cut_regions(frames, prepared, corners, ceiling)
+    patches = cut_regions(frames, [ready.light for ready in prepared], corners, ceiling)
     for (x, y), high, patch in zip(corners, ceiling, patches, strict=True):
         for frame, ready, found in zip(frames, prepared, patch, strict=True):
             light, seen = (part[y : y + 11, x : x + 11] for part in (ready.light, frame.pixels))
             np.testing.assert_array_equal(found, np.where((seen >= 250) & ~np.isnan(light), np.float32(high), light))
-    assert cut_regions(frames, prepared, corners[:0], ceiling[:0]).shape == (0, 2, 11, 11)
+    assert cut_regions(frames, [ready.light for ready in prepared], corners[:0], ceiling[:0]).shape == (0, 2, 11, 11)
 
 
 def test_the_memory_layout_of_pixels_does_not_matter():

@@ -74,13 +74,13 @@ def target_probabilities(p, agreed, own, solutions, logs, points, formation_logs
     highest = logs[index_of_largest(logs)]
     if len(formation_logs):
         highest = max(highest, formation_logs[index_of_largest(formation_logs)])
-    total, shared = 0.0, np.zeros(len(p))
+    whole, shared = 0.0, np.zeros(len(p))
     for h in range(free + len(formation_logs)):
         log = logs[h] if h < free else formation_logs[h - free]
         if log <= -INFINITE:
             continue
         weight = math.exp(log - highest)
-        total += weight
+        whole += weight
         for k in range(len(p)):
             if h == own:
                 shared[k] += weight * agreed[k]
@@ -88,7 +88,7 @@ def target_probabilities(p, agreed, own, solutions, logs, points, formation_logs
             others = solutions[h] if h < free else points[h - free]
             if nearest_distance(p[k], others) < AGREEMENT_PX:
                 shared[k] += weight
-    return shared / total
+    return shared / whole
 
 
 @compiled
