@@ -24,7 +24,7 @@ from irst_stream.io.zeromq.sockets import LINGER_MS, Context, Socket, open_socke
 from irst_stream.protocols import Source
 from irst_stream.types import Frame, Policy
 
-__all__ = ["paced", "relabelled", "set_up"]
+__all__ = ["relabelled", "scheduled", "set_up"]
 
 EPILOG = """\
 Frame k is due k / HZ seconds after the first one and is stamped with that due time (clock unix), whether or not the
@@ -85,8 +85,10 @@ def _run(args: argparse.Namespace) -> int:
         total = None if source.frames is None else source.frames * args.loop
         with progress("feed", min(total or 10**12, args.limit or 10**12) if total or args.limit else None) as done:
             try:
-                for frame in paced(islice(relabelled(source, args.sensor, args.loop, args.epoch), args.limit), rate):
-                    sender.send(socket, frame)
+                for frame in scheduled(islice(relabelled(source, args.sensor, args.loop, args.epoch), args.limit), rate):
+                    message = wire.encode(frame)  # in the time until it is due, as far as that suffices
+                    _wait_until(frame.stamp.time_ns)
+                    sender.send(socket, message)
                     done(1)
             except KeyboardInterrupt:  # treated as a sensor that is switched off
                 interrupted = True
@@ -102,8 +104,8 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def paced(frames: Iterable[Frame], rate_hz: float | None) -> Iterator[Frame]:
-    """Yield each frame when it is due, stamped with its due time (clock unix); immediately if rate_hz is None.
+def scheduled(frames: Iterable[Frame], rate_hz: float | None) -> Iterator[Frame]:
+    """Yield each frame stamped with the time at which it is due (clock unix), ahead of it; now if rate_hz is None.
 
     The rate is that of the sensor with the most frames; another sensor's frame is due with its neighbour in the stream. The
     first frame is due once it has been read: what comes before takes none of the others' time.
@@ -113,9 +115,12 @@ def paced(frames: Iterable[Frame], rate_hz: float | None) -> Iterator[Frame]:
         start_ns = start_ns or time.time_ns()
         newest = last[frame.stamp.sensor] = max(newest, last.get(frame.stamp.sensor, -1) + 1)
         due_ns = time.time_ns() if rate_hz is None else start_ns + round(newest * 1e9 / rate_hz)
-        while (remaining_s := (due_ns - time.time_ns()) / 1e9) > 0:
-            time.sleep(min(remaining_s, MAX_SLEEP_S))
         yield replace(frame, stamp=replace(frame.stamp, time_ns=due_ns, clock="unix"))
+
+
+def _wait_until(due_ns: int) -> None:
+    while (remaining_s := (due_ns - time.time_ns()) / 1e9) > 0:
+        time.sleep(min(remaining_s, MAX_SLEEP_S))
 
 
 def relabelled(source: Source, sensor: str | None, rounds: int, first_epoch: int | None) -> Iterator[Frame]:
@@ -172,9 +177,9 @@ class _Sender:
         self.kind, self.sent = (zmq.XPUB if policy == "live" else zmq.PUSH), 0
         self._undelivered: deque[zmq.MessageTracker] = deque()
 
-    def send(self, socket: Socket, frame: Frame) -> None:
-        """Send one frame; under lossless, block while the receiver is busy."""
-        topic, header, payload = wire.encode(frame)
+    def send(self, socket: Socket, message: wire.Message) -> None:
+        """Send one frame's message; under lossless, block while the receiver is busy."""
+        topic, header, payload = message
         last = zmq.Frame(payload, track=self.kind == zmq.PUSH, copy=False)
         while True:
             try:

@@ -24,7 +24,7 @@ from local_feeds import (
 from irst_stream import Detections, Tracks
 from irst_stream.cli import main
 from irst_stream.commands import replay
-from irst_stream.commands.feed import paced, relabelled
+from irst_stream.commands.feed import relabelled, scheduled
 from irst_stream.commands.replay import at_speed
 from irst_stream.io.recording.recorder import open_recording
 from irst_stream.io.zeromq import wire
@@ -197,7 +197,7 @@ def test_a_feed_keeps_the_sensors_of_a_recording_apart(here, capsys):
         assert [(f.stamp.epoch, f.stamp.index) for f in given if f.stamp.sensor == sensor] == [
             (epoch, index) for epoch in (7, 8) for index in range(5)
         ]
-    began, *due = [f.stamp.time_ns for f in paced(given[:10], 1000.0)]
+    began, *due = [f.stamp.time_ns for f in scheduled(given[:10], 1000.0)]
     assert [when - began for when in due] == [0, *(k * 10**6 for k in (1, 2, 3, 4) for _ in range(2))]
     with collecting() as taken:
         words = ["feed", "two.mcap", "--to", taken.source.endpoint, "--policy", "lossless", "--max"]
@@ -217,7 +217,7 @@ def test_the_time_to_read_the_first_frame_hurries_no_other(here):
             read_ns.append(time.time_ns())
             yield frame
 
-    due_ns = [frame.stamp.time_ns for frame in paced(read(), 1000.0)]
+    due_ns = [frame.stamp.time_ns for frame in scheduled(read(), 1000.0)]
     assert due_ns[0] >= read_ns[0]
     assert np.diff(due_ns).tolist() == [10**6, 10**6]
 
