@@ -29,6 +29,7 @@ from irst_stream.io.registry import open_live_source, open_publisher, open_write
 from irst_stream.live.memory_file import MemoryFile
 from irst_stream.live.runner import Runner
 from irst_stream.optics import PATCH, FineGrid
+from irst_stream.propose.contrast import COMPILED as CONTRAST
 from irst_stream.propose.mask import read_mask
 from irst_stream.propose.proposer import COMPILED as SEARCH
 from irst_stream.protocols import Sink, Source
@@ -59,7 +60,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-PARTS = (FIT, TRACKER, SEARCH, REGISTRATION)  # all that is compiled, the longest first
+PARTS = (FIT, TRACKER, SEARCH, REGISTRATION, CONTRAST)  # all that is compiled, the longest first
 MEANWHILE = {"live": "; of the frames received meanwhile, the newest are kept", "lossless": "; meanwhile, senders wait"}
 KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
@@ -160,7 +161,13 @@ class _Compiling:
 
     def __init__(self, config: Config, manifest: EngineManifest | None, tracks: bool, meanwhile: str) -> None:
         conditions = config.correct.changes_pixels or config.register.when != "off"
-        used = {FIT: True, TRACKER: tracks, SEARCH: True, REGISTRATION: conditions}
+        used = {
+            FIT: True,
+            TRACKER: tracks,
+            SEARCH: True,
+            REGISTRATION: conditions,
+            CONTRAST: config.propose.min_contrast > 0,
+        }
         parts = [part for part in PARTS if used[part]]
         done = Future[Callable[[], Resolver]]()
 

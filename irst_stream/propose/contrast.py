@@ -6,9 +6,10 @@ import numpy as np
 
 from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.compiled import local_contrast
+from irst_stream.system.numba_cache import CompiledPart
 from irst_stream.types import Pixels
 
-__all__ = ["contrast_map"]
+__all__ = ["COMPILED", "contrast_map"]
 
 DARK_PERCENT, BRIGHT_PERCENT = 1.0, 99.9  # of the pixels: levels that are taken for the darkest and the brightest
 LEAST_LEVEL = 0.02  # of the range between: added to all levels, so that dark pixels' noise is no contrast
@@ -29,3 +30,11 @@ def contrast_map(pixels: Pixels, light: Float32Image) -> Float32Image:
     contrast = np.empty_like(light)
     local_contrast(image, contrast)
     return contrast / np.float32(max(float(contrast.std()), MIN_DEVIATION))
+
+
+def warm_up() -> None:
+    """Call the kernel once."""
+    local_contrast(np.ones((9, 9), np.float32), np.empty((9, 9), np.float32))
+
+
+COMPILED = CompiledPart("the contrast", local_contrast, warm_up)

@@ -36,6 +36,7 @@ from irst_stream.propose.compiled import (
     peak_strengths,
     select_regions,
 )
+from irst_stream.propose.contrast import COMPILED as CONTRAST
 from irst_stream.propose.filters import background_free_matched_filter
 from irst_stream.propose.mask import Excluded, either, excluded_pixels
 from irst_stream.propose.noise import NoiseMapper, pixels_beyond
@@ -60,6 +61,7 @@ NEAR_CENTRE_PX = 2.5  # along each axis: a peak this near to a region's centre g
 PEAKS_PER_EXCEEDANCE = 0.95  # noise peaks above a high threshold, over the count if all pixels were independent
 MAX_BAD_SHARE = 0.01  # of all pixels; with more, the noise is corrected for the bad ones
 PEAKS_PER_REGION, MIN_PEAKS = 4, 300  # of each filter and frame, where the settings leave their number open
+MOST_AVERAGED = 5  # frames
 CONTRAST_PEAK_PX = 7  # side of the square in which a peak of contrast is the highest
 
 
@@ -101,7 +103,7 @@ class Proposer:
         of the settings' width.
         """
         check_search(settings)
-        compile_in_children(COMPILED)
+        compile_in_children(COMPILED, *([CONTRAST] if settings.min_contrast else []))
         self.settings = settings
         self._shape = shape
         psf = psf or gaussian(settings.sigma_px)
@@ -304,7 +306,8 @@ class Proposer:
         The share is None where too few pixels are bad to matter.
         """
         lights = (prepared.light, *(seen_from(prepared, other) for other in neighbours))
-        if mean_light(lights, self._light) <= MAX_BAD_SHARE * self._light.size and self._excluded is None:
+        filled = lights + (MOST_AVERAGED - len(lights)) * (prepared.light,)  # kernels are compiled for each length
+        if mean_light(filled, len(lights), self._light) <= MAX_BAD_SHARE * self._light.size and self._excluded is None:
             return self._light, None
         bad = np.flatnonzero(np.logical_or.reduce([np.isnan(light) for light in lights]))
         return self._light, self._noise.good_share(bad)
@@ -312,16 +315,14 @@ class Proposer:
 
 @cache
 def warm_up() -> None:
-    """Call every kernel with each pixel type, once per process, so that no frame waits for the compiler."""
+    """Call every kernel of the search with each pixel type, once per process, so that no frame waits for the compiler."""
     for dtype in (np.uint8, np.uint16, np.float32):
         pixels = np.zeros((65, 65), dtype)
         pixels[30:34, 30:34] = 100
-        Proposer(ProposeSettings(min_contrast=20.0, average=1), pixels.shape).prepare(pixels)
         for clutter_frames in (8, 0):
             proposer = Proposer(ProposeSettings(clutter_frames=clutter_frames), pixels.shape)
             prepared = proposer.prepare(pixels)
-            for neighbours in (0, 2, 4):
-                found = proposer.propose(prepared, neighbours * [prepared])
+            found = proposer.propose(prepared)
         background_free_matched_filter(gaussian(0.5, 2.0, 45.0), 7, 0).fill(pixels.astype(np.float32), proposer._response)
         corners = region_corners(found.centres, pixels.shape)
         cut_regions([Frame(Stamp("", 0, 0, 0), pixels)], [prepared.light], corners, found.background)

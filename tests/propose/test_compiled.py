@@ -150,12 +150,13 @@ def test_no_frame_waits_for_a_compiler():
     """Runs in a child process: in this one, other tests may have compiled the kernels already."""
     code = """
 import numpy as np
+from irst_stream.build import PARTS
 from irst_stream.propose import compiled
-from irst_stream.propose.proposer import warm_up
 from irst_stream.types import Frame, Stamp
 from irst_stream.chain.window import WindowBuilder
 kernels = [getattr(compiled, name) for name in compiled.__all__ if hasattr(getattr(compiled, name), "signatures")]
-warm_up()
+for part in PARTS:
+    part.warm_up()
 known = [len(kernel.signatures) for kernel in kernels]
 rng = np.random.default_rng(0)
 for dtype in (np.uint8, np.uint16, np.float32):

@@ -27,17 +27,17 @@ def subtract_background(pixels, background, rows, bad, light):  # type: ignore[n
 
 
 @compiled
-def mean_light(lights, mean):  # type: ignore[no-untyped-def]
+def mean_light(lights, count, mean):  # type: ignore[no-untyped-def]
     """Fill mean (H, W) with the mean of several frames, 0 where a pixel is bad in any; return how many these are.
 
-    lights: a tuple of (H, W), NaN at bad pixels.
+    lights: a tuple of (H, W), NaN at bad pixels, always as many, of which the first `count` count.
     """
-    bad, weight = 0, np.float32(1 / len(lights))
+    bad, weight = 0, np.float32(1 / count)
     for r in range(len(mean)):
         row, first = mean[r], lights[0][r]
         for c in range(len(row)):
             row[c] = first[c]
-        for k in range(1, len(lights)):
+        for k in range(1, count):
             other = lights[k][r]
             for c in range(len(row)):
                 row[c] += other[c]
