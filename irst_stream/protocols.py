@@ -64,7 +64,8 @@ class Unmixer(Protocol):
     """A network in two parts, so that a stream computes each frame's map once. Intensities in and out are in DN.
 
     A map is the output of unfold for one frame and the input of fuse of the same unmixer: an array (H, W) on the fine grid,
-    or a handle to values that stay on a GPU for the lifetime of the handle.
+    or a handle to values that stay on a GPU for the lifetime of the handle. On the CPU, one thread may unfold while another
+    fuses.
     """
 
     def unfold(self, patches: NDArray[np.float32]) -> Iterable[Map]:

@@ -6,12 +6,13 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 from irst_stream.chain.pace import FramePace
 from irst_stream.chain.platform import PlatformView, correct_for_roll, with_pose_errors
-from irst_stream.chain.sensor import Network, SensorChain, SensorMemory
+from irst_stream.chain.sensor import Maps, Network, SensorChain, SensorMemory
 from irst_stream.chain.window import Events
 from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import Clocks
@@ -24,6 +25,7 @@ NewSensor: TypeAlias = Callable[[Events, int], SensorChain]  # the counter of ev
 MAX_SENSORS = 256  # held at once; beyond, the one without frames for the longest time is forgotten and starts from scratch
 MAX_FORGOTTEN = 65_536  # forgotten sensors whose next track id and bad pixels are remembered
 Completed: TypeAlias = list[tuple[SensorChain, Window, list[PlatformView]]]  # windows of one step
+Windows: TypeAlias = list[tuple[Window, Maps]]  # the same, as the network takes them
 
 
 class _Unmixing(NamedTuple):
@@ -62,8 +64,8 @@ class Pipeline:
         self._memories: OrderedDict[str, SensorMemory] = OrderedDict(memories or {})  # of sensors that are not held
         self._ahead: list[tuple[SensorChain, Stamp]] = []  # whose windows were completed, and the windows' stamps
         self._began = 0.0  # when the last step began, s
-        self._aside: _Unmixing | None = None  # what the network has in its own thread
-        self._helper: ThreadPoolExecutor | None = None
+        self._aside: _Unmixing | None = None  # what the network has in its own threads
+        self._helpers: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
 
     def another(self) -> Pipeline:
         """Return a pipeline with the same network and fit that knows no sensor."""
@@ -90,7 +92,7 @@ class Pipeline:
         """Process the next frames of any sensors, in order of arrival.
 
         Returns the detections of the windows that the frames complete, each followed by the tracks that it settles. more:
-        the next frames wait already: the network may work on these windows in a thread of its own, and what is found in
+        the next frames wait already: the network may work on these windows in threads of its own, and what is found in
         them comes with the next step. The results are the same.
         """
         self.spent_ns = Counter()
@@ -135,21 +137,32 @@ class Pipeline:
         return self._network.runs_aside and self._pace is None and bool(completed) and not are_frames
 
     def _unmix(self, completed: Completed, aside: bool) -> _Unmixing:
-        """Have the network process windows: from now on in its own thread (aside), or when its outputs are asked for."""
+        """Have the network process windows: from now on in its own threads (aside), or when its outputs are asked for."""
         windows = [(window, sensor.maps) for sensor, window, _ in completed]
-
-        def outputs() -> list[list[RegionOutput]]:
-            with self.clocks("unmix"):
-                return self._network(windows)
-
         if not aside:
-            return _Unmixing(completed, outputs)
-        if self._helper is None:
-            self._helper = ThreadPoolExecutor(1, "network")
-        return _Unmixing(completed, self._helper.submit(outputs).result)
+            return _Unmixing(completed, partial(self._unmix_now, windows))
+        if self._helpers is None:
+            self._helpers = ThreadPoolExecutor(1, "unfold"), ThreadPoolExecutor(1, "fuse")
+        first, second = self._helpers
+        return _Unmixing(completed, second.submit(self._fuse, first.submit(self._unfold, windows)).result)
+
+    def _unmix_now(self, windows: Windows) -> list[list[RegionOutput]]:
+        with self.clocks("unmix"):
+            return self._network(windows)
+
+    def _unfold(self, windows: Windows) -> tuple[float, Any]:
+        """Do the network's first part; return also when it began."""
+        return time.perf_counter(), self._network.unfold(windows)
+
+    def _fuse(self, unfolding: Future[tuple[float, Any]]) -> list[list[RegionOutput]]:
+        """Do the network's second part, once the first is done; the thread of that one begins with the next windows."""
+        began, unfolded = unfolding.result()
+        outputs = self._network.fuse(unfolded)
+        self.clocks.add("unmix", round(1e9 * (time.perf_counter() - began)))
+        return outputs
 
     def _finish_aside(self) -> list[Result]:
-        """Return the results of the windows that the network has in its own thread; none if there are none."""
+        """Return the results of the windows that the network has in its own threads; none if there are none."""
         unmixing, self._aside = self._aside, None
         return [] if unmixing is None else self._resolve(unmixing)
 

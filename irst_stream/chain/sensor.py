@@ -24,8 +24,8 @@ Maps: TypeAlias = Any  # a network's cache of one sensor's last frames
 class Network(Protocol):
     """Processes windows before they are resolved, those of all sensors in one call.
 
-    `alarm` describes a failure of the network, "" while there is none. `runs_aside`: whether it gains from a thread of its
-    own; any thread may call it then, one at a time.
+    `alarm` describes a failure of the network, "" while there is none. `runs_aside`: whether it gains from two threads of
+    its own, one for each part of a call; any threads may do them then, each part one call at a time.
     """
 
     alarm: str
@@ -36,6 +36,12 @@ class Network(Protocol):
 
     def __call__(self, windows: Sequence[tuple[Window, Maps]]) -> list[list[RegionOutput]]:
         """Return the output for each region of each window; every window comes with its sensor's cache."""
+
+    def unfold(self, windows: Sequence[tuple[Window, Maps]]) -> Any:
+        """Do the first part of a call."""
+
+    def fuse(self, unfolded: Any) -> list[list[RegionOutput]]:
+        """Do the second part of a call, given what the first one returned."""
 
 
 class NoNetwork:
@@ -49,7 +55,15 @@ class NoNetwork:
 
     def __call__(self, windows: Sequence[tuple[Window, Maps]]) -> list[list[RegionOutput]]:
         """Return an empty list for each window."""
-        return [[] for _ in windows]
+        return self.fuse(self.unfold(windows))
+
+    def unfold(self, windows: Sequence[tuple[Window, Maps]]) -> int:
+        """Return the number of windows."""
+        return len(windows)
+
+    def fuse(self, unfolded: int) -> list[list[RegionOutput]]:
+        """Return an empty list for each window."""
+        return [[] for _ in range(unfolded)]
 
 
 class SensorTracker(Protocol):

@@ -27,7 +27,7 @@ def supported_forms() -> tuple[str, ...]:
 
 
 class OnnxUnmixer:
-    """Runs the graphs of an engine; a protocols.Unmixer. One thread at a time may use it."""
+    """Runs the graphs of an engine; a protocols.Unmixer. One thread at a time may use each part."""
 
     def __init__(self, engine: Engine, threads: int = 0, form: str = "") -> None:
         """threads: CPU threads, 0 for all cores; form: "deform" or "portable", "" for the fastest one that runs here.

@@ -28,7 +28,10 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoUnmixer:
-    """Runs the graphs of an engine, compiled for a batch of one; a protocols.Unmixer. One thread at a time may use it."""
+    """Runs the graphs of an engine, compiled for a batch of one; a protocols.Unmixer.
+
+    One thread at a time may use each part.
+    """
 
     def __init__(self, engine: Engine, threads: int = 0, precision: Literal["fp32", "bf16"] = "fp32") -> None:
         """threads: CPU threads, 0 for all cores; precision: of the arithmetic, fp32 if the processor has no bf16.

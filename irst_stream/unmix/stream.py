@@ -47,7 +47,8 @@ class WindowUnmixer:
     ) -> None:
         """fallbacks: replacements for an unmixer that fails on its GPU, used in order: a description and a function that
         builds the unmixer. sensor: the facts given to the network; an unknown noise is replaced by each window's measured
-        noise. runs_aside: whether the unmixer may be used in any thread, as on the CPU: a GPU's context belongs to one.
+        noise. runs_aside: whether two threads may use the unmixer, one for each part, as on the CPU: a GPU's context
+        belongs to one.
 
         `alarm` says what has failed and what replaced it; "" while nothing has failed.
         """
@@ -68,13 +69,21 @@ class WindowUnmixer:
         static scene. If the unmixer fails on its GPU, the next fallback runs the same windows; without one left, the
         DeviceError is raised.
         """
-        inputs = [region for window, maps in windows for region in self._network_inputs(window, maps)]
         while True:
             try:
-                outputs = iter(run(self._unmixer, inputs))
-                return [list(islice(outputs, len(window.patches))) for window, _ in windows]
+                return self.fuse(self.unfold(windows))
             except DeviceError as error:
                 self._replace_unmixer(error.with_traceback(None))  # the traceback's frames would keep the unmixer alive
+
+    def unfold(self, windows: Sequence[tuple[Window, SensorMaps]]) -> UnfoldedWindows:
+        """Do the first part of a call: compute the new frames' maps."""
+        inputs = [region for window, maps in windows for region in self._network_inputs(window, maps)]
+        return UnfoldedWindows([len(window.patches) for window, _ in windows], unfold(self._unmixer, inputs))
+
+    def fuse(self, unfolded: UnfoldedWindows) -> list[list[RegionOutput]]:
+        """Do the second part of a call: combine the maps. Another thread may unfold the next windows meanwhile."""
+        outputs = iter(fuse(self._unmixer, unfolded.regions))
+        return [list(islice(outputs, count)) for count in unfolded.counts]
 
     def _replace_unmixer(self, error: IrstError) -> None:
         """Switch to the next fallback that can be built, dropping all maps; raise the last error if there is none."""
@@ -161,8 +170,13 @@ class MapStream:
 
 def run(unmixer: Unmixer, inputs: Sequence[NetworkInput]) -> list[RegionOutput]:
     """Run windows of any regions through the network in one batch; one output per window, none for no windows."""
+    return fuse(unmixer, unfold(unmixer, inputs))
+
+
+def unfold(unmixer: Unmixer, inputs: Sequence[NetworkInput]) -> UnfoldedRegions | None:
+    """Compute the maps of the frames that have none yet, in one batch; None for no windows."""
     if not inputs:
-        return []
+        return None
     cropped, new = zip(*(one.stream.crop_window(one.patches, one.numbers) for one in inputs), strict=True)
     new_frames = np.concatenate([window[rows] for window, rows in zip(cropped, new, strict=True)])
     unfolded = iter(unmixer.unfold(new_frames) if len(new_frames) else ())
@@ -173,11 +187,34 @@ def run(unmixer: Unmixer, inputs: Sequence[NetworkInput]) -> list[RegionOutput]:
     places = np.stack([one.stream.time_indices(one.numbers) for one in inputs])
     sensors = np.array([one.sensor for one in inputs])
     patches = with_sensor_planes(np.stack(cropped), sensors, inputs[0].stream.manifest)
-    unmixed = unmixer.fuse(maps, patches, places)
+    return UnfoldedRegions(maps, patches, places, [one.stream.corner.copy() for one in inputs])
+
+
+def fuse(unmixer: Unmixer, regions: UnfoldedRegions | None) -> list[RegionOutput]:
+    """Combine the maps of windows in one batch; one output per window."""
+    if regions is None:
+        return []
+    unmixed = unmixer.fuse(regions.maps, regions.patches, regions.places)
     return [
-        RegionOutput(Unmixed(unmixed.map[k : k + 1], unmixed.claims[k : k + 1]), one.stream.corner.copy())
-        for k, one in enumerate(inputs)
+        RegionOutput(Unmixed(unmixed.map[k : k + 1], unmixed.claims[k : k + 1]), corner)
+        for k, corner in enumerate(regions.corners)
     ]
+
+
+class UnfoldedRegions(NamedTuple):
+    """The input of protocols.Unmixer.fuse for N windows, and the corner (2,) x, y px of each one's crop."""
+
+    maps: list[list[Map]]
+    patches: NDArray[np.float32]
+    places: Ints
+    corners: list[Ints]
+
+
+class UnfoldedWindows(NamedTuple):
+    """Windows whose maps are computed: the number of regions of each, and all regions, None where there are none."""
+
+    counts: list[int]
+    regions: UnfoldedRegions | None
 
 
 class NetworkInput(NamedTuple):

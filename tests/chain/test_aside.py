@@ -1,4 +1,4 @@
-"""The network may work in a thread of its own while more frames wait: the same results, one step later."""
+"""The network may work in threads of its own while more frames wait: the same results, one step later."""
 
 import threading
 from dataclasses import replace
@@ -54,31 +54,39 @@ def test_the_results_do_not_depend_on_it(frames):
 
 
 def threads_of(monkeypatch, pipeline, frames):
-    seen, call = [], WindowUnmixer.__call__
+    """The names of the threads that do the network's parts."""
+    seen = set()
 
-    def noted(self, windows):
-        seen.append(threading.current_thread().name.partition("_")[0])
-        return call(self, windows)
+    def noting(part):
+        work = getattr(WindowUnmixer, part)
 
-    monkeypatch.setattr(WindowUnmixer, "__call__", noted)
+        def noted(self, given):
+            seen.add((part, threading.current_thread().name.partition("_")[0]))
+            return work(self, given)
+
+        return noted
+
+    for part in ("unfold", "fuse"):
+        monkeypatch.setattr(WindowUnmixer, part, noting(part))
     run(pipeline, frames, lambda _: True)
-    return {name for name in seen if seen}
+    return seen
 
 
 def test_it_is_for_patches_that_have_the_time(frames, monkeypatch):
     here = threading.current_thread().name.partition("_")[0]
-    assert threads_of(monkeypatch, build_pipeline(CONFIG), frames) == {"network"}
-    assert threads_of(monkeypatch, build_pipeline(CONFIG, pace=FramePace()), frames) == {here}
+    both_here = {("unfold", here), ("fuse", here)}
+    assert threads_of(monkeypatch, build_pipeline(CONFIG), frames) == {("unfold", "unfold"), ("fuse", "fuse")}
+    assert threads_of(monkeypatch, build_pipeline(CONFIG, pace=FramePace()), frames) == both_here
     groups = Groups(groups=1, singles=0, snr=(20, 60))
     searched = [frame for frame, _, _ in Scene(SceneSettings(Sensor(96, 80), groups=groups), 8, 3)]
-    assert threads_of(monkeypatch, build_pipeline(CONFIG), searched) == {here}
+    assert threads_of(monkeypatch, build_pipeline(CONFIG), searched) == both_here
 
 
 def test_a_failure_is_raised_by_the_next_step(frames, monkeypatch):
     def fail(*_):
         raise UsageError("the engine does not like it")
 
-    monkeypatch.setattr(WindowUnmixer, "__call__", fail)
+    monkeypatch.setattr(WindowUnmixer, "unfold", fail)
     pipeline = build_pipeline(CONFIG)
     for frame in frames[:9]:
         assert pipeline.step([frame], more=True) == []
