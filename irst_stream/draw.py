@@ -96,7 +96,7 @@ def _roc(figure: SubFigure, report: DetectionReport) -> None:
     """Draw the share of targets found over the false detections a frame."""
     axes = figure.add_subplot()
     for (criterion, hit), shade in zip(report.hits.items(), (0.2, 0.7), strict=False):
-        label = f"{criterion}, {report.radius:g} px: area {100 * hit.roc_area:.1f}"
+        label = f"{criterion}, {report.radius:g} px: AUC {hit.roc_area:.1%}"
         axes.step(hit.roc.false_per_frame, hit.roc.found, where="post", color=_viridis(shade), label=label, linewidth=1.8)
     axes.set(ylim=(0, 1.03), xlabel="false detections per frame", ylabel="targets found")
     if max((hit.roc.false_per_frame.max(initial=0) for hit in report.hits.values()), default=0) > 1:

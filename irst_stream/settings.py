@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -69,7 +70,9 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise FormatError(f"{where}: {error}") from error
+        place = re.search(r"at line (\d+)", str(error))
+        line = f": {text.splitlines()[int(place[1]) - 1].strip()[:80]}" if place else ""
+        raise FormatError(f"{where}: {error}{line}") from error
 
 
 def settings_of(

@@ -156,6 +156,9 @@ def test_broken_toml_names_the_file(tmp_path):
     path.write_text("[sensor\n")
     with pytest.raises(FormatError, match=r"a\.toml"):
         read_settings(path, SceneSettings)
+    path.write_text("[sensor]\nwidth = 9\nwidth = 10\n")
+    with pytest.raises(FormatError, match=r"a\.toml: .* \(at line 3, column \d+\): width = 10$"):
+        read_settings(path, SceneSettings)
 
 
 @pytest.mark.parametrize("path", sorted(configs_folder().glob("*.toml")), ids=lambda p: p.stem)
@@ -174,6 +177,11 @@ def test_an_unknown_configuration_lists_the_known_ones_of_its_kind(what, known, 
     with pytest.raises(UsageError, match=known) as caught:
         find_config("nonsense", what)
     assert other not in str(caught.value)
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(UsageError, match="a folder; expected a configuration file"):
+        find_config(str(tmp_path))
 
 
 def test_engines_are_found():

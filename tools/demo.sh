@@ -17,6 +17,7 @@ run() {
 
 rm -rf "$out"
 mkdir -p "$out"
+run warm-up
 echo 'Patches, each a group of targets that the sensor sees as one spot, at 5 DN of noise.'
 run simulate seqcsist "$out/data" --trajectories 60 --split test --seed 1 --noise 5
 echo 'As far as a perfect network gets when it is read at cell centres:'

@@ -29,8 +29,8 @@ def find_recordings(words: Sequence[str]) -> list[str]:
     """Return the recordings that words name, each once: paths, and addresses in object storage.
 
     A word is a folder or a file of frames, a recording, a folder that holds any of these, a glob, an address such as
-    s3://bucket/day/*.mcap, or @list.txt, a file with one of these a line. A path that does not exist is kept, so that it is
-    reported with the others' results; raise a SourceError where a word names nothing, or nothing at all is named.
+    s3://bucket/day/*.mcap, or @list.txt, a file with one of these a line. A path that does not exist is kept beside
+    others, so that it is reported with their results; raise a SourceError where a word names nothing, or nothing exists.
     """
     found: dict[str, None] = {}
     for word in words:
@@ -44,6 +44,8 @@ def find_recordings(words: Sequence[str]) -> list[str]:
             found |= dict.fromkeys(named)
     if not found:
         raise SourceError("nothing to do: the list names no recording")
+    if not any(_is_remote(name) or Path(name).exists() for name in found):
+        raise SourceError(f"{next(iter(found))}: no such file or folder")
     return list(found)
 
 

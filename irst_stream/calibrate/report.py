@@ -13,7 +13,7 @@ import numpy as np
 from irst_stream.calibrate.calibration import MIN_SNR, Calibration
 from irst_stream.calibrate.noise import NoiseFigures
 from irst_stream.calibrate.panels import Curve, Panel, chart, encode, grey, heat, image_panel, sheet, strip, text_panel
-from irst_stream.calibrate.psf import PsfFigures, places_of, refined
+from irst_stream.calibrate.psf import ERROR_QUANTILE, PsfFigures, places_of, refined
 from irst_stream.calibrate.spots import RADIUS_PX, SIDE, Spots
 from irst_stream.point_spread import PointSpread
 from irst_stream.types import Floats
@@ -93,7 +93,7 @@ def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
     """Return the spots with their fit and what it leaves, and the PSF with its residual over the radius."""
     refused = ", ".join(f"{count} {reason}" for reason, count in spots.rejected.items() if count) or "none"
     if not len(spots) or psf is None:
-        return [text_panel("Spots", [f"{len(spots)} point-like spots, too few for a PSF; refused: {refused}"])]
+        return [text_panel("Spots", [f"point-like spots: {len(spots)}, too few for a PSF; refused: {refused}"])]
     order = np.argsort(-spots.peak / spots.rim)
     chosen = spots.of(order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))])
     model = refined(chosen, psf.field)[1]
@@ -167,7 +167,7 @@ def _residual_chart(spots: Spots, psf: PsfFigures) -> Panel:
     table = "" if math.isnan(psf.misfits[1]) else f", of a table {psf.misfits[1]:.1%}"
     notes = [
         f"misfit of a Gaussian {psf.misfits[0]:.1%} of the peak{table}, on spots held out where there are enough",
-        f"model_error {psf.error:.1%} of the peak covers three spots in four",
+        f"model_error {psf.error:.1%} of the peak: {ERROR_QUANTILE:.0%} of the spots have less",
     ]
     curves = [Curve(middles[full], scatter, "root mean square"), Curve(middles[full], mean, "mean")]
     return chart("Residual of the PSF over the radius", curves, "radius, px", "% of the peak", notes)
@@ -228,7 +228,7 @@ def _region_map(c: Calibration) -> Panel:
     often = int((share > 0.5).sum())
     notes = [
         f"regions: {len(c.places)}, frames: {len(c.counts)}; dark red: once, white: in every frame",
-        f"{often} places of {MAP_CELL_PX} x {MAP_CELL_PX} px raise one in more than half of the frames",
+        f"places of {MAP_CELL_PX} x {MAP_CELL_PX} px that raise one in more than half of the frames: {often}",
     ]
     return image_panel("Where regions come and go", picture, notes)
 

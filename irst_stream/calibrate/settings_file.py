@@ -10,7 +10,7 @@ import numpy as np
 
 from irst_stream.calibrate.calibration import MIN_CLUTTER_FRAMES, MIN_SNR, Calibration
 from irst_stream.calibrate.frame_rate import FrameRate
-from irst_stream.calibrate.psf import places_of
+from irst_stream.calibrate.psf import ERROR_QUANTILE, places_of
 from irst_stream.calibrate.scene import GROUP_PX, PlatformFigures
 from irst_stream.point_spread import PointSpread
 
@@ -70,7 +70,7 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
         yield f"frames: {c.frames} only; {need}"
     if c.psf is None:
         yield (
-            f"PSF: {len(c.spots)} point-like spots, too few; a width of {UNKNOWN_SIGMA_PX} px is assumed. "
+            f"PSF: point-like spots: {len(c.spots)}, too few; a width of {UNKNOWN_SIGMA_PX} px is assumed. "
             "Frames with single, bright, small targets or stars would tell"
         )
     elif c.psf.used < MIN_SPOTS_FOR_GROUPS:
@@ -198,7 +198,7 @@ def _fit_lines(c: Calibration, psf_table: str) -> Iterator[str]:
             yield f"axis_angle_deg = {_angle(psf):.1f}"
         doubt = TABLE_DOUBT if psf_table else min(max(c.psf.spread, 0.02), 0.3)
         yield f"sigma_doubt = {doubt:.3f}  # single spots' widths spread by {c.psf.spread:.1%}"
-    rests = "assumed" if c.psf is None else f"85 % of {c.psf.used} spots have less"
+    rests = "assumed" if c.psf is None else f"{ERROR_QUANTILE:.0%} of {c.psf.used} spots have less"
     yield f"model_error = {error}  # of the peak: what the PSF leaves unexplained; {rests}"
     amplitude, deviation = _amplitudes(c)
     yield f"amplitude_dn = {amplitude:.4g}  # total light of a target; {_amplitude_words(c)}"

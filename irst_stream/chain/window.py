@@ -60,6 +60,7 @@ SAID_ONCE = {  # events of which the first one of a run is logged
     "peaks": "%s: frame %d has more peaks than propose.most_peaks (by %d); such peaks are left out, and counted",
     "targets": "%s: frame %d has regions with as many targets as most_targets allows (%d); such regions are counted",
     "unserved": "%s: frame %d comes before all regions could be fitted (%d left out); such regions are counted",
+    "blank": "%s: frame %d holds no measurement, no pixel being finite; such frames give no detections, and are counted",
     "unregistered": "%s: frame %d shows too little to measure the platform's motion; such frames have no pose,"
     " and are counted",
 }
@@ -147,9 +148,9 @@ class WindowBuilder:
     """Builds the windows of one sensor.
 
     `events` counts the events named above by sensor and name, and "regions" and "peaks" that were left out because there
-    were too many; of the fit "postponed", fits from scratch that had to wait, and "unserved", regions left out of a frame
-    for want of time; of the tracker "exhausted", frames whose association was cut short, and "refused", detections that
-    started no track.
+    were too many; "blank", frames without a finite pixel; of the fit "postponed", fits from scratch that had to wait, and
+    "unserved", regions left out of a frame for want of time; of the tracker "exhausted", frames whose association was cut
+    short, and "refused", detections that started no track.
     `restarted`: the last frame was a restart, so state tied to older stamps is invalid.
     """
 
@@ -192,6 +193,7 @@ class WindowBuilder:
         self.restarted = verdict == "restart"
         if verdict in DROPPED:
             return None
+        self._check.count(frame.stamp, "blank", int(_is_blank(frame)))
         frame = condition(frame, verdict)
         if verdict in ("size", "restart", "first"):
             self._frames.clear()
@@ -283,6 +285,12 @@ class WindowBuilder:
             proposer = Proposer(self._search, shape, known, psf=self._psf)
             proposer.recall(bad_pixels)
         return Cutter(proposer, (rows, columns), self.length, self._lag, self._helper), False
+
+
+def _is_blank(frame: Frame) -> bool:
+    """Whether no pixel of a frame is finite; the first one tells, as a rule."""
+    pixels = frame.pixels
+    return pixels.dtype.kind == "f" and not np.isfinite(pixels[0, 0]) and not np.isfinite(pixels).any()
 
 
 def _patch_window(frames: deque[Frame], lag: int) -> Window:

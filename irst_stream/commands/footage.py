@@ -26,6 +26,7 @@ __all__ = ["MIN_SIDE", "Footage", "read_footage", "receive_footage", "stack_of"]
 
 MIN_SIDE = 32  # px: smaller frames are patches
 MAX_BYTES = 600_000_000  # of frames held
+FEWEST_BEFORE_FAULT = 20  # frames: with fewer, a damaged source tells nothing of its sensor
 EVENTS = {"missing": "missing", "late": "came late", "duplicate": "came twice"}  # of frames, as a note says it
 
 
@@ -136,7 +137,10 @@ def _take(
     done: Any,
     pixel_bytes: int,
 ) -> tuple[list[Frame], tuple[str, ...], IrstError | None]:
-    """Take frames until they end, are `most`, or fill the memory; a fault of the source ends them."""
+    """Take frames until they end, are `most`, or fill the memory; a fault of the source ends them.
+
+    It is raised where too few have come by then.
+    """
     taken: list[Frame] = []
     notes: list[str] = []
     check, seen, held = SequenceCheck(), dict[str, None](), 0
@@ -166,7 +170,7 @@ def _take(
     except _SeveralSensorsError:
         raise
     except IrstError as error:
-        if not taken:
+        if len(taken) < FEWEST_BEFORE_FAULT:
             raise
         fault = error
     _check(taken, where, f" of sensor {sensor}; there are {', '.join(seen)}" if sensor and seen else "")
@@ -190,6 +194,9 @@ def _check(taken: Sequence[Frame], where: str, others: str) -> None:
             measured += np.isfinite(frame.pixels)
         if not (measured > 0.5 * len(taken)).any():
             raise UsageError(f"{where}: no pixel holds a measurement in most of the frames; expected finite values")
+    first = taken[0].pixels[np.isfinite(taken[0].pixels)].ravel()[:1]
+    if len(first) and all((frame.pixels[np.isfinite(frame.pixels)] == first).all() for frame in taken):
+        raise UsageError(f"{where}: all pixels of all frames hold {first[0]:g} DN; expected frames that show something")
     rows, columns = np.min([frame.pixels.shape for frame in taken], axis=0)
     if min(rows, columns) < MIN_SIDE:
         raise UsageError(

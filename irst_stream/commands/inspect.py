@@ -191,7 +191,7 @@ class _SourceSummary:
         source = self.source
         yield f"frames      {self.frames} in {pluralise(self.sequences, 'sequence')}"
         yield f"size, type  {'; '.join(sorted(self.kinds))}"
-        yield f"range       {self.low:g} to {self.high:g} DN"
+        yield f"range       {self.low:g} to {self.high:g} DN" if self.low <= self.high else "range       no pixel is finite"
         if self.not_finite:
             yield f"not finite  {self.not_finite} of {self.pixels} pixels are NaN or infinite"
         pixels, frames = self.saturated / self.pixels, self.saturated_frames / self.frames

@@ -56,7 +56,7 @@ def _print_hits(report: DetectionReport) -> None:
         ("false detections per pixel", lambda h: _format(h.false_per_pixel, ".3g")),
         ("detections on a found target, mean", lambda h: _format(h.per_target, ".3f")),
         ("found targets with exactly one", lambda h: f"{_percent(h.exactly_one)} %"),
-        ("area under the ROC", lambda h: f"{_percent(h.roc_area)} %"),
+        ("AUC: a hit has a higher score than a false one", lambda h: f"{_percent(h.roc_area)} %"),
         ("position error, p50 / p90", lambda h: f"{_format(h.error_p50, '.3f')} / {_format(h.error_p90, '.3f')} px"),
     ]
     print_table(

@@ -59,7 +59,10 @@ class Sight:
             yield f"noise       {n.temporal:.3g} DN from pixel to pixel; too few frames in order for noise over time"
         if n.compressed:
             yield f"codec       {n.frozen:.0%} of pixels repeat their last value: a codec has removed the noise"
-        yield f"clipped     {n.clipped[0]:.2%} of pixels at {n.pedestal:g} DN, {n.clipped[1]:.2%} at {n.brightest:g} DN"
+        if n.pedestal == n.brightest:
+            yield f"clipped     all pixels hold {n.pedestal:g} DN"
+        else:
+            yield f"clipped     {n.clipped[0]:.2%} of pixels at {n.pedestal:g} DN, {n.clipped[1]:.2%} at {n.brightest:g} DN"
         refused = ", ".join(f"{count} {reason}" for reason, count in self.spots.rejected.items() if count) or "none"
         found = f"{np.median(self.regions):g} in a frame" if self.regions else "none searched"
         searched = pluralise(len(self.regions), "frame")

@@ -34,6 +34,8 @@ def find_config(name: str, purpose: Literal["run", "scene", "train"] = "run") ->
     shipped = configs_folder() / f"{name.removesuffix('.toml')}.toml"
     if shipped.is_file():
         return shipped
+    if path.is_dir():
+        raise UsageError(f"{name}: a folder; expected a configuration file (TOML), or the name of a bundled one")
     names = sorted(p.stem for p in configs_folder().glob("*.toml"))
     known = ", ".join(n for n in names if (n.partition("-")[0] if n.startswith(NOT_RUN_PREFIXES) else "run") == purpose)
     raise UsageError(f"{name}: no such file, and no bundled configuration of that name; there are: {known}")

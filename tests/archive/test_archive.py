@@ -203,6 +203,11 @@ class TestWhatCannotBeRead:
         assert main(["replay", str(film), "--detections", "d.jsonl", "--tracks", "t.jsonl"]) == 2
         assert results(here / "out")["flight"]["detections.jsonl"] == (here / "d.jsonl.partial").read_bytes()
 
+    def test_names_of_nothing_start_nothing(self, here, capsys):
+        assert archive("nosuch", "neither", "--config", "plain.toml", "--out", "out") == 2
+        assert capsys.readouterr().err.endswith("irst-stream: nosuch: no such file or folder\n")
+        assert not (here / "out").exists()
+
     def test_a_missing_recording_costs_no_other(self, here, capsys):
         (here / "list.txt").write_text("# a day\nfilms/film0.npy\n\nfilms/gone.npy\n")
         assert archive("@list.txt", "--config", "plain.toml", "--out", "out", "--workers", 1) == 2

@@ -83,7 +83,7 @@ def test_the_report_as_png_and_without_spots(run):
     np.save("dark.npy", np.random.default_rng(0).normal(500, 5, (10, 70, 90)).astype(np.float32))
     code, out, err = run("calibrate", "dark.npy", "--output", "D.toml", "--report", "D.png")
     assert code == 0, err
-    assert "warning     PSF: 0 point-like spots" in out
+    assert "warning     PSF: point-like spots: 0, too few" in out
     assert "warning     frame rate: not stated" in out
     assert cv2.imread("D.png").std() > 5
     assert "sigma_px = 0.8  # assumed" in Path("D.toml").read_text()
@@ -122,7 +122,7 @@ def test_inspect_says_what_it_sees_and_draws_it(run, refused):
     assert "expected a name that ends in .html or .png" in refused("inspect", "cam.npy", "--report", "p.pdf")
 
 
-def test_pixels_without_a_measurement_are_left_out(run, refused, stack):
+def test_pixels_without_a_measurement_are_left_out(run, refused, stack, caplog):
     holes = stack[:24].astype(np.float32)
     holes[:, :, 150:], holes[:, 40, 30], holes[3:9, 80, 80], holes[5, 60, 60] = np.nan, np.nan, np.nan, np.inf
     np.save("holes.npy", holes)
@@ -132,7 +132,10 @@ def test_pixels_without_a_measurement_are_left_out(run, refused, stack):
     assert "PSF         0." in run("inspect", "holes.npy", "--report", "i.png")[1]
     np.save("empty.npy", np.full((20, 70, 90), np.nan, np.float32))
     assert "empty.npy: no pixel holds a measurement" in refused("calibrate", "empty.npy", "--output", "E.toml")
-    assert run("inspect", "empty.npy")[0] == 0
+    assert "range       no pixel is finite" in run("inspect", "empty.npy")[1]
+    code, out, _ = run("replay", "empty.npy", "--config", "camera", "--detections", "empty.jsonl")
+    assert (code, "events: 20 blank" in out) == (0, True)
+    assert "frame 0 holds no measurement" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_pixels_without_a_measurement_are_left_out(run, refused, stack):
     ],
 )
 def test_wrong_inputs_give_one_clear_line(words, told, refused):
-    np.save("small.npy", np.zeros((5, 20, 20), np.uint16))
+    np.save("small.npy", np.arange(2000, dtype=np.uint16).reshape(5, 20, 20))
     Path("cut.npy").write_bytes(Path("cam.npy").read_bytes()[:100])
     assert told in refused("calibrate", *words.split())
     assert not Path("C.toml").exists()
@@ -169,6 +172,22 @@ def test_a_damaged_source_is_calibrated_by_what_came_before_and_told(run, stack)
     assert re.search(r"frames      \d+ of 160 x 128 px", out)
     assert broken.name in err.splitlines()[-1]
     assert read_config(Path("C.toml")).fit.sigma_px > 0
+
+
+def test_too_few_frames_before_the_damage_tell_nothing(refused, stack):
+    media.png_folder(Path("cam"), stack[:30])
+    broken = sorted(Path("cam").iterdir())[5]
+    broken.write_bytes(broken.read_bytes()[:200])
+    assert broken.name in refused("calibrate", "cam", "--output", "C.toml")
+    assert not Path("C.toml").exists()
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_frames_that_show_nothing_are_refused(run, refused, value):
+    np.save("flat.npy", np.full((30, 70, 90), value, np.uint16))
+    told = f"flat.npy: all pixels of all frames hold {value} DN; expected frames that show something"
+    assert told in refused("calibrate", "flat.npy", "--output", "C.toml")
+    assert f"clipped     all pixels hold {value} DN" in run("inspect", "flat.npy")[1]
 
 
 def test_masks_that_do_not_fit_are_refused_before_anything_is_read(refused):

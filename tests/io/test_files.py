@@ -102,12 +102,13 @@ MORE = [".jpg", ".fits", ".fits.gz", ".fff", ".seq", ".csq"]
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".npy", ".npz", ".mat", ".mkv", ".avi", ".mp4", *MORE])
 @pytest.mark.parametrize("content", [b"", b"hello, world", bytes(range(256)) * 40], ids=["empty", "short", "noise"])
-def test_files_with_invalid_content_are_refused_by_name(suffix, content, tmp_path):
+def test_files_with_invalid_content_are_refused_by_name(suffix, content, tmp_path, capfd):
     path = tmp_path / f"flight{suffix}"
     path.write_bytes(content)
     with pytest.raises(SourceError, match=f"flight{suffix}") as caught:
         list(open_source(path))
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", ""), "no library says more"
 
 
 def test_a_damaged_png_is_distinguished_from_a_truncated_one(tmp_path):

@@ -327,6 +327,14 @@ class TestPairing:
         assert note == "paired by the names of images: 2 of 3"
         assert sorted(self.where(got)) == [("folder", 0, 1), ("folder", 5, 2), ("frame_1", 0, 0)]
 
+    def test_images_without_results_belong_to_the_sequence_of_the_others(self, tmp_path):
+        truth = open_truth(truth_files.masks(tmp_path, [*BOXES, *BOXES]))
+        got, note = align_truth(self.stamps(("film", 3, "frame_1.png"), ("film", 6, "frame_4.png")), truth)
+        assert note == "paired by the names of images: 2 of 6"
+        assert self.where(got) == [("film", k + 2, len(boxes)) for k, boxes in enumerate([*BOXES, *BOXES])]
+        singles, _ = align_truth(self.stamps(("frame_1", 0, "frame_1.png"), ("frame_4", 0, "frame_4.png")), truth)
+        assert {stamp for stamp, *_ in self.where(singles)} == {f"frame_{k}" for k in range(6)}
+
     def test_images_of_the_same_name_are_told_apart_by_their_folders(self, tmp_path):
         for name, frames in (("a", BOXES), ("b", BOXES[::-1])):
             (tmp_path / name).mkdir()

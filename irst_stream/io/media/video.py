@@ -41,7 +41,12 @@ def check_depth(path: Path, tag: bytes) -> None:
 
 
 def _capture(path: Path, *, convert: bool) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_CONVERT_RGB, int(convert)])
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the error below says more than OpenCV's warning
+    try:
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_CONVERT_RGB, int(convert)])
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if not capture.isOpened():
         raise SourceError(f"{path}: not a video that OpenCV can read (unknown codec, truncated, or not a video)")
     return capture

@@ -51,6 +51,7 @@ def _pair_images(found: Sequence[Stamp], truths: list[Truth]) -> tuple[list[Trut
             stamps.setdefault(number, stamp)
     if stamps:
         note = f"paired by the names of images: {len(stamps)} of {len(truths)}"
+        stamps |= _between(truths, stamps)
         return [replace(truth, stamp=stamps.get(k, truth.stamp)) for k, truth in enumerate(truths)], note
     counts: Counter[str] = Counter()
     numbered = []
@@ -59,6 +60,29 @@ def _pair_images(found: Sequence[Stamp], truths: list[Truth]) -> tuple[list[Trut
         numbered.append(replace(truth, stamp=replace(truth.stamp, sensor=folder, index=counts[folder])))
         counts[folder] += 1
     return numbered, ""
+
+
+def _between(truths: list[Truth], stamps: dict[int, Stamp]) -> dict[int, Stamp]:
+    """Return the stamps of images without results that belong to a sequence: those of its folder, by their natural order.
+
+    stamps: of the images that have results, by their rows in truths. Only where all of a folder are frames of one sequence,
+    numbered without gaps.
+    """
+    folders: dict[str, list[int]] = defaultdict(list)
+    for k in sorted(range(len(truths)), key=lambda k: natural_key(Path(truths[k].stamp.sensor))):
+        folders[PurePosixPath(truths[k].stamp.sensor).parent.as_posix()].append(k)
+    found: dict[int, Stamp] = {}
+    for rows in folders.values():
+        known = [(place, stamps[k]) for place, k in enumerate(rows) if k in stamps]
+        if len(known) > 1 and len({(stamp.sensor, stamp.epoch, stamp.index - place) for place, stamp in known}) == 1:
+            (place, first), *_ = known
+            shift = first.index - place
+            found |= {
+                k: replace(truths[k].stamp, sensor=first.sensor, epoch=first.epoch, index=place + shift)
+                for place, k in enumerate(rows)
+                if k not in stamps and place + shift >= 0
+            }
+    return found
 
 
 def _names(stamp: Stamp) -> list[str]:

@@ -67,7 +67,8 @@ def open_socket(context: Context, kind: int, link: Link, *, subscribe: tuple[str
             (socket.bind if link.bind else socket.connect)(link.endpoint)
         except zmq.ZMQError as error:
             verb = "bound" if link.bind else "connected to"
-            raise SourceError(f"{link.endpoint}: cannot be {verb}: {error.strerror}") from error
+            reason = str(error.strerror).partition(" (addr=")[0]  # where libzmq names the address again
+            raise SourceError(f"{link.endpoint}: cannot be {verb}: {reason}") from error
         opened.pop_all()
     return socket
 
