@@ -148,6 +148,11 @@ def _profiles(image: Floats) -> Panel:
         points = np.stack([x, y], axis=1).round().astype(np.int32).reshape(-1, 1, 2)
         cv2.polylines(canvas, [points], False, colour, 2, cv2.LINE_AA)
         cv2.putText(canvas, name, (36, 40 + 24 * k), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    grey_ink = (96, 96, 96)
+    for px in range(-4, 5, 2):
+        at = round(30 + (width - 40) * (px + PSF_PX) / (2 * PSF_PX))
+        cv2.line(canvas, (at, PSF_SIDE - 20), (at, PSF_SIDE - 16), grey_ink, 1)
+        cv2.putText(canvas, f"{px} px", (at - 14, PSF_SIDE - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.36, grey_ink, 1, cv2.LINE_AA)
     return np.asarray(canvas, np.uint8)
 
 

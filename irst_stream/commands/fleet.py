@@ -33,8 +33,8 @@ start). A worker that dies is started again, and its sensors go on at others at 
 sensors, and serves /metrics and /health.
 
 SIGHUP reads CONFIG again: sensors that were added, removed or changed start and stop, all others go on untouched.
-Ctrl-C or SIGTERM stops all sensors as irst-stream run does. Exit code 3: output that was promised is lost,
-or a sensor did not run at the end."""
+Ctrl-C or SIGTERM stops all sensors as irst-stream run does. Exit code 3: output that was promised is lost, or a
+sensor did not run at the end."""
 
 log = logging.getLogger(__name__)
 

@@ -44,8 +44,7 @@ anything else name one with --config, or measure the sensor with --calibrate; wi
 configuration that --calibrate writes stands beside the outputs: found.calibrated.toml beside found.jsonl. The first run on
 a machine compiles the fit and the tracker, for about 20 s (irst-stream warm-up does it ahead). Output stands in
 OUT.jsonl.partial until it is whole, and stays there if PATH cannot be read to its end (exit code 2) or the disk is full
-(exit code 3). A recording (.mcap) reproduces the output of a
-live run under policy lossless byte for byte.
+(exit code 3). A recording (.mcap) reproduces the output of a live run under policy lossless byte for byte.
 
 With --single, every image gets a window of its own (window = 1, propose.average = 1), and its detections bear its name as
 their sequence: for folders of unrelated images of any sizes, and for stacks of single images."""
