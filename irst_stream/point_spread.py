@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ TERM_TOLERANCE = 1e-3  # of the peak: terms that add less everywhere are left ou
 TERM_GROUP, MAX_TERMS = 4, 8  # compiled code adds terms by fours
 SPARE_TERMS, POWER_STEPS = 4, 2  # of the subspace iteration that finds the terms
 PIXEL_VARIANCE = 1 / 12  # px^2: by which integration over a pixel widens a PSF
+CORE_START_PX, LEAST_CORE_PX, CORE_STEPS = 1.0, 0.1, 40  # of the search for a table's width
 SAME_WIDTH = 1e-3  # relative: widths in settings have some three digits
 
 
@@ -149,18 +150,53 @@ def gaussian_of(moments: Floats) -> PointSpread:
 
 
 def tabulated(table: Floats, oversampling: int) -> PointSpread:
-    """Return the PSF of a table, see PointSpread, scaled so that its pixels add up to 1; its axes: from its moments."""
+    """Return the PSF of a table, see PointSpread, scaled so that its pixels add up to 1.
+
+    Its axes are those of the Gaussian that is most like its core: faint wings, or the noise of a measured table far from
+    its middle, would double plain second moments.
+    """
     total = table.sum() / oversampling**2
     table = np.asarray(table / total, np.float64)
     places = (np.arange(len(table)) - len(table) // 2) / oversampling
-    weight = np.maximum(table, 0) * (np.hypot(places[:, None], places) <= places[-1])
-    weight = weight / weight.sum()
-    xx, yy = (weight.sum(axis) @ places**2 - PIXEL_VARIANCE for axis in (0, 1))
-    xy = places @ weight @ places
+    xx, xy, yy = _core_moments(table, places)
     (short, long), vectors = np.linalg.eigh([[xx, xy], [xy, yy]])
     angle = math.atan2(vectors[1, 1], vectors[0, 1]) % math.pi
-    sides = math.sqrt(max(long, 1e-4)), math.sqrt(max(short, 1e-4))
+    sides = (float(np.interp(variance, *_pixel_widening())) for variance in (long, short))
     return PointSpread(*sides, angle, table, oversampling, measured=True)
+
+
+def _core_moments(table: Floats, places: Floats) -> tuple[float, float, float]:
+    """Return the variances xx, xy, yy, px^2, of the Gaussian most like a table (N, N), whose nodes are at places (N,) px.
+
+    Adaptive moments: a Gaussian of that shape weights the table, and is made twice as wide as what it sees, which is its
+    own shape again where the table is a Gaussian.
+    """
+    x, y = places, places[:, None]
+    xx, xy, yy = CORE_START_PX**2, 0.0, CORE_START_PX**2
+    for _ in range(CORE_STEPS):
+        determinant = xx * yy - xy * xy
+        light = table * np.exp(-0.5 * (yy * x * x - 2 * xy * x * y + xx * y * y) / determinant)
+        total = light.sum() / 2
+        found = (light * x * x).sum() / total, (light * x * y).sum() / total, (light * y * y).sum() / total
+        if not found[0] * found[2] - found[1] ** 2 > LEAST_CORE_PX**4 or min(found[0], found[2]) <= 0:
+            break
+        xx, xy, yy = found
+    return xx, xy, yy
+
+
+@cache
+def _pixel_widening() -> tuple[Floats, Floats]:
+    """Return core variances (N,), px^2, and the standard deviations (N,), px, of Gaussians that have them over a pixel."""
+    from scipy.special import ndtr  # slow to import
+
+    sigmas = np.geomspace(0.01, 8.0, 150)[:, None]
+    x = np.linspace(0.0, 6.0, 601) * (sigmas + 0.5)
+    light, variances = ndtr((0.5 - x) / sigmas) - ndtr((-0.5 - x) / sigmas), sigmas**2 + PIXEL_VARIANCE
+    light[:, 0] /= 2  # the middle is in both halves
+    for _ in range(CORE_STEPS):
+        weight = light * np.exp(-0.5 * x * x / variances)
+        variances = 2 * (weight * x * x).sum(axis=1, keepdims=True) / weight.sum(axis=1, keepdims=True)
+    return variances[:, 0], sigmas[:, 0]
 
 
 def _gaussian_table(first: float, second: float, angle: float) -> Floats:
