@@ -69,6 +69,19 @@ class PointSpread:
         """The width: the geometric mean of the standard deviations, px."""
         return math.sqrt(self.sigma_x * self.sigma_y)
 
+    @property
+    def whole_sigmas(self) -> tuple[float, float]:
+        """Standard deviations of all the light, px, the larger first; a table's wings count, unlike in its axes."""
+        if not self.table.size:
+            return max(self.sigma_x, self.sigma_y), min(self.sigma_x, self.sigma_y)
+        places = (np.arange(len(self.table)) - len(self.table) // 2) / self.oversampling
+        weight = np.maximum(self.table, 0) * (np.hypot(places[:, None], places) <= places[-1])
+        weight = weight / weight.sum()
+        xx, yy = (weight.sum(axis) @ places**2 - PIXEL_VARIANCE for axis in (0, 1))
+        xy = places @ weight @ places
+        short, long = np.linalg.eigvalsh([[xx, xy], [xy, yy]])
+        return math.sqrt(max(long, LEAST_CORE_PX**2)), math.sqrt(max(short, LEAST_CORE_PX**2))
+
     @cached_property
     def terms(self) -> SeparableTerms:
         """The table as a sum of products; no terms for a Gaussian along the axes."""

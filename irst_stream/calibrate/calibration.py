@@ -166,10 +166,11 @@ def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:
 def filter_psf(psf: PsfFigures, *, smeared: bool) -> PointSpread:
     """Return the PSF of the matched filter: the sensor's, of a width that the filter has room for.
 
-    smeared: by a codec, which draws spots out along their motion: then round, as wide as the spots are across.
+    smeared: by a codec, which draws spots out along their motion, and leaves traces about them: then round, and as wide as
+    all of a spot's light is across.
     """
     if smeared:
-        return gaussian(round(float(np.clip(psf.psf.sigma_y, MIN_FILTER_PX, MAX_FILTER_PX)), 3))
+        return gaussian(round(float(np.clip(psf.psf.whole_sigmas[1], MIN_FILTER_PX, MAX_FILTER_PX)), 3))
     return psf.psf.with_width(float(np.clip(psf.psf.sigma, MIN_FILTER_PX, MAX_FILTER_PX)))
 
 
