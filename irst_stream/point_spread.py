@@ -174,8 +174,8 @@ def tabulated(table: Floats, oversampling: int) -> PointSpread:
     xx, xy, yy = _core_moments(table, places)
     (short, long), vectors = np.linalg.eigh([[xx, xy], [xy, yy]])
     angle = math.atan2(vectors[1, 1], vectors[0, 1]) % math.pi
-    sides = (float(np.interp(variance, *_pixel_widening())) for variance in (long, short))
-    return PointSpread(*sides, angle, table, oversampling, measured=True)
+    sigma_x, sigma_y = (float(np.interp(variance, *_pixel_widening())) for variance in (long, short))
+    return PointSpread(sigma_x, sigma_y, angle, table, oversampling, measured=True)
 
 
 def _core_moments(table: Floats, places: Floats) -> tuple[float, float, float]:

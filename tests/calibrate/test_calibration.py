@@ -104,7 +104,7 @@ def test_too_little_falls_back_and_says_so():
     for words in (
         "3 frames missing",
         "frames: 12 only",
-        "PSF: 0 point-like spots",
+        "PSF: point-like spots: 0, too few",
         "frame rate: not stated",
         "speeds: no target",
     ):
