@@ -132,14 +132,14 @@ def calibrate(
         clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
     )
     step("spots")
-    clutter = learn_clutter_map(stack[chosen], settings, excluded, step_dn=step_dn) if staring else None
+    clutter = learn_clutter_map(stack, chosen, settings, excluded, step_dn=step_dn) if staring else None
     spots = find_spots(search_frames(stack, settings, clutter, excluded, path, step_dn=step_dn), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
-    clutter = learn_clutter_map(stack[chosen], settings, excluded, shaped, step_dn) if staring else None
+    clutter = learn_clutter_map(stack, chosen, settings, excluded, shaped, step_dn) if staring else None
     bright = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
     dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped, step_dn)
     dark_strengths = settings.min_snr * without_rims(dark, bright)

@@ -314,7 +314,7 @@ class Proposer:
             around = None if self._knows_clutter else self._noise_cells.fill(self._noise_map(response, min_noise, share))
             squares = self.clutter.squares(response, number, min_noise, around, self._squares)
             noise = self._expand(self._local_noise(squares, min_noise, share))
-            self.clutter.whiten(response, number, min_noise, *noise)
+            self.clutter.whiten(response, number, min_noise, *noise, bursts=self.settings.min_noise_dn > 0)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, _find_outliers(response, noise, lowest, self._peaking))
         used = self._most_important(at, snrs)
