@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
+from irst_stream.calibrate.pattern import learn_pattern, remove_pattern
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
@@ -22,8 +23,10 @@ from irst_stream.calibrate.scene import (
     search_frames,
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
+from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.point_spread import PointSpread, gaussian
 from irst_stream.propose.clutter import ClutterMap
+from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats
@@ -118,6 +121,11 @@ def calibrate(
     noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
     platform = platform_of(conditioned.poses) if conditioned.poses else measure_platform(stack, excluded)
+    if (table := _pattern_of(stack, conditioned, platform, excluded)) is not None:
+        conditioned = conditioned.by_pattern(table, stack.dtype, noise.fixed)
+        stack = remove_pattern(stack, table, full_scale)
+        noise = measure_noise(_in_order(stack, len(chosen)), excluded)
+        platform = platform if conditioned.poses else measure_platform(stack, excluded)
     enough = len(stack) >= MIN_CLUTTER_FRAMES
     staring, follows = enough and platform.still, enough and not platform.still
     path, step_dn = platform.path if follows else (), conditioned.step_dn
@@ -155,6 +163,15 @@ def calibrate(
         shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
         counts, places, neighbours, strengths, dark_strengths, speeds, stack[len(stack) // 2], conditioned,
     )  # fmt: skip
+
+
+def _pattern_of(
+    stack: NDArray[np.generic], conditioned: Conditioned, platform: PlatformFigures, excluded: Excluded | None
+) -> CorrectionTable | None:
+    """The pattern of frames (T, H, W) that nothing has corrected yet, told from a scene that moves; None without one."""
+    if conditioned.corrects or platform.still or len(stack) < MIN_CLUTTER_FRAMES:
+        return None
+    return learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), excluded, conditioned.step_dn)
 
 
 def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:
