@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
-from irst_stream.calibrate.pattern import learn_pattern, remove_pattern
+from irst_stream.calibrate.pattern import bad_pixels_alone, learn_pattern, remove_pattern
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
@@ -121,7 +121,7 @@ def calibrate(
     noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
     platform = platform_of(conditioned.poses) if conditioned.poses else measure_platform(stack, excluded)
-    if (table := _pattern_of(stack, conditioned, platform, excluded)) is not None:
+    if (table := _pattern_of(stack, conditioned, platform, noise, excluded)) is not None:
         conditioned = conditioned.by_pattern(table, stack.dtype, noise.fixed)
         stack = remove_pattern(stack, table, full_scale)
         noise = measure_noise(_in_order(stack, len(chosen)), excluded)
@@ -166,12 +166,18 @@ def calibrate(
 
 
 def _pattern_of(
-    stack: NDArray[np.generic], conditioned: Conditioned, platform: PlatformFigures, excluded: Excluded | None
+    stack: NDArray[np.generic],
+    conditioned: Conditioned,
+    platform: PlatformFigures,
+    noise: NoiseFigures,
+    excluded: Excluded | None,
 ) -> CorrectionTable | None:
     """The pattern of frames (T, H, W) that nothing has corrected yet, told from a scene that moves; None without one."""
     if conditioned.corrects or platform.still or len(stack) < MIN_CLUTTER_FRAMES:
         return None
-    return learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), excluded, conditioned.step_dn)
+    table = learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), excluded, conditioned.step_dn)
+    level = float(np.nanmean(stack[0]))
+    return bad_pixels_alone(noise.bad, (stack.shape[1], stack.shape[2]), level) if table is None else table
 
 
 def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:

@@ -16,7 +16,8 @@ from irst_stream.types import Pose
 
 __all__ = ["AS_RECEIVED", "Conditioned"]
 
-LEARNT = "learnt from the scene's motion"  # in place of a table's path
+# in place of a table's path, what the calibration itself has put into it
+LEARNT, BAD_ALONE = "offsets learnt from the scene's motion", "bad pixels left out"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,15 +48,15 @@ class Conditioned:
 
     def by_pattern(self, table: CorrectionTable, pixel_type: np.dtype[Any], raw_pattern: float) -> Conditioned:
         """Return this with offsets that the scene's motion told; pixel_type, raw_pattern (DN): of frames as received."""
-        correct, step_dn = CorrectSettings(table=LEARNT), self.step_dn
+        offsets, step_dn = bool(np.nanmax(np.abs(table.offset)) > 0), self.step_dn
         step_dn = float(pixel_type != np.float32) if step_dn is None else step_dn
         return replace(
             self,
-            correct=correct,
+            correct=CorrectSettings(table=LEARNT if offsets else BAD_ALONE),
             table=table,
             pixel_type=self.pixel_type or pixel_type,
             step_dn=step_dn,
-            raw_pattern=raw_pattern,
+            raw_pattern=raw_pattern if offsets else math.nan,
             table_error=table.errors[0],
         )
 
@@ -70,7 +71,7 @@ class Conditioned:
 
     def summary(self, pattern: float) -> str:
         """What the correction did, in a few words; pattern: that of the corrected frames, DN, NaN if unknown."""
-        by = f"offsets {LEARNT}" if self.correct.table == LEARNT else "by a table"
+        by = self.correct.table if self.correct.table in (LEARNT, BAD_ALONE) else "by a table"
         words = [] if self.table is None else [f"{by}, {self.table.bad} bad pixel{'' if self.table.bad == 1 else 's'}"]
         words += [f"lines: {self.correct.lines}"] if self.correct.lines != "off" else []
         words += [f"offsets learnt over {self.correct.scene_frames} frames"] if self.correct.scene_frames else []

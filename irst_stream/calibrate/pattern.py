@@ -28,9 +28,9 @@ from irst_stream.propose.coarse import Float32Image, kernel_input
 from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Pixels, Pose
+from irst_stream.types import Floats, Ints, Pixels, Pose
 
-__all__ = ["ClutterShares", "clutter_shares", "learn_pattern", "remove_pattern"]
+__all__ = ["ClutterShares", "bad_pixels_alone", "clutter_shares", "learn_pattern", "remove_pattern"]
 
 FRAMES, HALVES = 64, 2  # frames that are compared; those of one half are learnt from, the other tells whether it helped
 APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a pixel sees nothing of what it saw
@@ -93,6 +93,19 @@ def learn_pattern(
     pattern, unsteady, error = _separate(views)
     gain, offset = (np.where(unsteady, np.float32(np.nan), part) for part in (np.float32(1), -pattern))
     return CorrectionTable(gain, offset, (float(np.nanmean(stack[0])),), (error,))
+
+
+def bad_pixels_alone(bad: Ints, shape: tuple[int, int], level: float) -> CorrectionTable | None:
+    """Return the table of a sensor of which only the bad pixels (N, 2), x, y, are known; None where there are none.
+
+    shape (H, W): of its frames; level: their mean, DN. The search learns bad pixels by itself, but not where its clutter
+    moves with the scene: there they would pass for lights that fly.
+    """
+    if not len(bad):
+        return None
+    gain = np.ones(shape, np.float32)
+    gain[bad[:, 1], bad[:, 0]] = np.nan
+    return CorrectionTable(gain, 0 * gain, (level,), (0.0,))
 
 
 def remove_pattern(stack: Pixels, table: CorrectionTable, full_scale: float) -> Float32Image:

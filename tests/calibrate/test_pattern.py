@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from irst_stream import Stamp
 from irst_stream.calibrate.calibration import calibrate
-from irst_stream.calibrate.pattern import learn_pattern, remove_pattern
+from irst_stream.calibrate.pattern import bad_pixels_alone, learn_pattern, remove_pattern
 from irst_stream.optics import render
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pose
@@ -76,3 +76,16 @@ def test_a_calibration_corrects_what_drifting_clouds_tell():
     assert moving.conditioned.table is not None
     assert moving.noise.fixed < 0.5 * moving.conditioned.raw_pattern
     assert "offsets learnt from the scene's motion" in moving.conditioned.summary(moving.noise.fixed)
+
+
+def test_of_a_sensor_that_shakes_too_little_only_bad_pixels_are_known():
+    rng = np.random.default_rng(3)
+    steps = np.cumsum(rng.choice([-1, 0, 1], FRAMES))
+    path = [Pose(Stamp("", 0, k, k), float(np.clip(x, -2, 2)), 0.0, 0.0) for k, x in enumerate(steps)]
+    assert learn_pattern(stack_of()[0], path, SEARCH) is None
+    assert bad_pixels_alone(np.zeros((0, 2), np.int64), SHAPE, 100.0) is None
+    table = bad_pixels_alone(np.array([[60, 40], [30, 70]]), SHAPE, 100.0)
+    assert table.bad == 2
+    assert np.isnan(table.gain[HOT])
+    assert np.isnan(table.offset[BLINKING])
+    assert np.nanmax(np.abs(table.offset)) == 0
