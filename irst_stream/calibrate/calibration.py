@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
-from irst_stream.calibrate.pattern import bad_pixels_alone, learn_pattern, remove_pattern
+from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
@@ -176,8 +176,9 @@ def _pattern_of(
     if conditioned.corrects or platform.still or len(stack) < MIN_CLUTTER_FRAMES:
         return None
     table = learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), excluded, conditioned.step_dn)
-    level = float(np.nanmean(stack[0]))
-    return bad_pixels_alone(noise.bad, (stack.shape[1], stack.shape[2]), level) if table is None else table
+    if table is None and not len(noise.bad):
+        return None
+    return with_bad_pixels(table or no_pattern(stack), noise.bad)
 
 
 def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Ints, Pixels, Pose
 
-__all__ = ["ClutterShares", "bad_pixels_alone", "clutter_shares", "learn_pattern", "remove_pattern"]
+__all__ = ["ClutterShares", "clutter_shares", "learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
 
 FRAMES, HALVES = 64, 2  # frames that are compared; those of one half are learnt from, the other tells whether it helped
 APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a pixel sees nothing of what it saw
@@ -95,17 +95,21 @@ def learn_pattern(
     return CorrectionTable(gain, offset, (float(np.nanmean(stack[0])),), (error,))
 
 
-def bad_pixels_alone(bad: Ints, shape: tuple[int, int], level: float) -> CorrectionTable | None:
-    """Return the table of a sensor of which only the bad pixels (N, 2), x, y, are known; None where there are none.
+def with_bad_pixels(table: CorrectionTable, bad: Ints) -> CorrectionTable:
+    """Return a table in which pixels (N, 2), x, y, are bad too.
 
-    shape (H, W): of its frames; level: their mean, DN. The search learns bad pixels by itself, but not where its clutter
-    moves with the scene: there they would pass for lights that fly.
+    The search learns bad pixels by itself, but not where its clutter moves with the scene: there they would pass for lights
+    that fly. An offset makes no dead pixel see.
     """
-    if not len(bad):
-        return None
-    gain = np.ones(shape, np.float32)
-    gain[bad[:, 1], bad[:, 0]] = np.nan
-    return CorrectionTable(gain, 0 * gain, (level,), (0.0,))
+    gain, offset = table.gain.copy(), table.offset.copy()
+    gain[bad[:, 1], bad[:, 0]] = offset[bad[:, 1], bad[:, 0]] = np.nan
+    return replace(table, gain=gain, offset=offset)
+
+
+def no_pattern(stack: Pixels) -> CorrectionTable:
+    """Return the table that leaves frames (T, H, W) DN as they are."""
+    shape = stack.shape[1:]
+    return CorrectionTable(np.ones(shape, np.float32), np.zeros(shape, np.float32), (float(np.nanmean(stack[0])),), (0.0,))
 
 
 def remove_pattern(stack: Pixels, table: CorrectionTable, full_scale: float) -> Float32Image:

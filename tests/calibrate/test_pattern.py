@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from irst_stream import Stamp
 from irst_stream.calibrate.calibration import calibrate
-from irst_stream.calibrate.pattern import bad_pixels_alone, learn_pattern, remove_pattern
+from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
 from irst_stream.optics import render
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pose
@@ -78,14 +78,29 @@ def test_a_calibration_corrects_what_drifting_clouds_tell():
     assert "offsets learnt from the scene's motion" in moving.conditioned.summary(moving.noise.fixed)
 
 
-def test_of_a_sensor_that_shakes_too_little_only_bad_pixels_are_known():
+def test_a_scene_that_shakes_too_little_gives_no_table():
     rng = np.random.default_rng(3)
     steps = np.cumsum(rng.choice([-1, 0, 1], FRAMES))
     path = [Pose(Stamp("", 0, k, k), float(np.clip(x, -2, 2)), 0.0, 0.0) for k, x in enumerate(steps)]
     assert learn_pattern(stack_of()[0], path, SEARCH) is None
-    assert bad_pixels_alone(np.zeros((0, 2), np.int64), SHAPE, 100.0) is None
-    table = bad_pixels_alone(np.array([[60, 40], [30, 70]]), SHAPE, 100.0)
+
+
+def test_bad_pixels_are_marked_and_nothing_else_changes():
+    stack, _ = stack_of()
+    table = with_bad_pixels(no_pattern(stack), np.array([[60, 40], [30, 70]]))
     assert table.bad == 2
     assert np.isnan(table.gain[HOT])
     assert np.isnan(table.offset[BLINKING])
-    assert np.nanmax(np.abs(table.offset)) == 0
+    corrected = remove_pattern(stack, table, np.inf)
+    seen = np.isfinite(corrected)
+    assert np.array_equal(corrected[seen], stack[seen])
+    assert with_bad_pixels(table, np.zeros((0, 2), np.int64)).bad == 2
+
+
+def test_before_drifting_clouds_a_dead_row_does_not_raise_the_threshold():
+    stack, _ = stack_of(pattern=0.0)
+    stack[:, 31] = 0
+    c = calibrate(stack, rate_hz=30.0, full_scale=np.inf)
+    assert c.conditioned.table.bad >= SHAPE[1]
+    assert c.conditioned.summary(c.noise.fixed).startswith("bad pixels left out, 1")
+    assert c.propose.min_snr < 8
