@@ -175,7 +175,9 @@ def _pattern_of(
     """The pattern of frames (T, H, W) that nothing has corrected yet, told from a scene that moves; None without one."""
     if conditioned.corrects or platform.still or len(stack) < MIN_CLUTTER_FRAMES:
         return None
-    table = learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), excluded, conditioned.step_dn)
+    left_out = np.zeros(stack.shape[1:], np.bool_) if excluded is None else excluded.copy()
+    left_out[noise.bad[:, 1], noise.bad[:, 0]] = True
+    table = learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), left_out, conditioned.step_dn)
     if table is None and not len(noise.bad):
         return None
     return with_bad_pixels(table or no_pattern(stack), noise.bad)
