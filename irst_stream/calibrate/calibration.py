@@ -109,8 +109,7 @@ def calibrate(
 ) -> Calibration:
     """Calibrate from frames (T, H, W), in order; see images.py for images of different scenes.
 
-    full_scale: DN at which pixels saturate, infinite if unknown; conditioned: what was done to the frames before; step:
-    called with the name of each step as it begins.
+    full_scale: DN, infinite if unknown; conditioned: what was done before; step: called with the name of each that begins.
     """
     shape = (stack.shape[1], stack.shape[2])
     step("graphics")
@@ -121,7 +120,8 @@ def calibrate(
     noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
     platform = platform_of(conditioned.poses) if conditioned.poses else measure_platform(stack, excluded)
-    if (table := _pattern_of(stack, conditioned, platform, noise, excluded)) is not None:
+    table = _pattern_of(stack, conditioned, platform, noise, excluded)
+    if table is not None:
         conditioned = conditioned.by_pattern(table, stack.dtype, noise.fixed)
         stack = remove_pattern(stack, table, full_scale)
         noise = measure_noise(_in_order(stack, len(chosen)), excluded)
@@ -154,15 +154,19 @@ def calibrate(
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
     found = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
+    return Calibration(
+        shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
+        *_targets_of(found, bright), dark_strengths, _speeds([p for _, p, _ in found]), stack[len(stack) // 2], conditioned,
+    )  # fmt: skip
+
+
+def _targets_of(found: Found, bright: Found) -> tuple[Floats, Floats, Floats, Floats]:
+    """The counts, places, companions and strengths of a Calibration; bright: regions by the lowest threshold."""
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
     neighbours = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
     strengths = MIN_SNR * np.sort(np.concatenate([np.zeros(0), *(p.strength for _, p, _ in bright)]))[::-1]
-    speeds = _speeds([p for _, p, _ in found])
-    return Calibration(
-        shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
-        counts, places, neighbours, strengths, dark_strengths, speeds, stack[len(stack) // 2], conditioned,
-    )  # fmt: skip
+    return counts, places, neighbours, strengths
 
 
 def _pattern_of(

@@ -30,7 +30,7 @@ from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Ints, Pixels, Pose
 
-__all__ = ["ClutterShares", "clutter_shares", "learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
+__all__ = ["learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
 
 FRAMES, HALVES = 64, 2  # frames that are compared; those of one half are learnt from, the other tells whether it helped
 APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a pixel sees nothing of what it saw
@@ -47,7 +47,7 @@ FOLLOWED, FOLLOWED_PX = 5.0, 9  # deviations of the sum of 3 x 3 px without the 
 
 
 @dataclass(frozen=True, slots=True)
-class ClutterShares:
+class _ClutterShares:
     """Standard deviations of the filter's response, DN: of what stays at its pixels, of what moves with the scene, and of
     what changes from frame to frame.
     """
@@ -81,13 +81,13 @@ def learn_pattern(
     views = _views_of(stack, path, settings, excluded, step_dn)
     if len(views.pairs) < MIN_PAIRS:
         return None
-    before = clutter_shares(views.light, views.places, views.pairs, settings)
+    before = _clutter_shares(views.light, views.places, views.pairs, settings)
     if before.pixels <= MATTERS * before.noise:
         return None
     half = _views_of(stack, path, settings, excluded, step_dn, every=HALVES)
     pattern, _, _ = _separate(half)
     others = [pair for pair in views.pairs if pair[0] % HALVES and pair[1] % HALVES]
-    after = clutter_shares(views.light - pattern, views.places, others, settings)
+    after = _clutter_shares(views.light - pattern, views.places, others, settings)
     if len(others) < MIN_PAIRS // HALVES or not after.pixels < HELPS * before.pixels:
         return None
     pattern, unsteady, error = _separate(views)
@@ -121,9 +121,9 @@ def remove_pattern(stack: Pixels, table: CorrectionTable, full_scale: float) -> 
     return corrected
 
 
-def clutter_shares(
+def _clutter_shares(
     light: Float32Image, places: Floats, pairs: Sequence[tuple[int, int]], settings: ProposeSettings
-) -> ClutterShares:
+) -> _ClutterShares:
     """Measure which part of frames' clutter stays at its pixels, and which moves with the scene.
 
     light (T, H, W) DN; places (T, 2): x, y px of any still object of the scene; pairs: of frames apart, one or more.
@@ -141,7 +141,7 @@ def clutter_shares(
         moves.append(_product(responses[one], responses[other], x, y))
     pixels, scene = max(float(np.mean(stays)), 0.0), max(float(np.mean(moves)), 0.0)
     total = float(np.mean([np.mean(np.square(out)) for out in responses.values()]))
-    return ClutterShares(math.sqrt(pixels), math.sqrt(scene), math.sqrt(max(total - pixels - scene, 0.0)))
+    return _ClutterShares(math.sqrt(pixels), math.sqrt(scene), math.sqrt(max(total - pixels - scene, 0.0)))
 
 
 def _product(one: Float32Image, other: Float32Image, x: int, y: int) -> float:
