@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
+from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
@@ -22,8 +23,10 @@ from irst_stream.calibrate.scene import (
     search_frames,
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
+from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.point_spread import PointSpread, gaussian
 from irst_stream.propose.clutter import ClutterMap
+from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats
@@ -106,8 +109,7 @@ def calibrate(
 ) -> Calibration:
     """Calibrate from frames (T, H, W), in order; see images.py for images of different scenes.
 
-    full_scale: DN at which pixels saturate, infinite if unknown; conditioned: what was done to the frames before; step:
-    called with the name of each step as it begins.
+    full_scale: DN, infinite if unknown; conditioned: what was done before; step: called with the name of each that begins.
     """
     shape = (stack.shape[1], stack.shape[2])
     step("graphics")
@@ -118,6 +120,12 @@ def calibrate(
     noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
     platform = platform_of(conditioned.poses) if conditioned.poses else measure_platform(stack, excluded)
+    table = _pattern_of(stack, conditioned, platform, noise, excluded)
+    if table is not None:
+        conditioned = conditioned.by_pattern(table, stack.dtype, noise.fixed)
+        stack = remove_pattern(stack, table, full_scale)
+        noise = measure_noise(_in_order(stack, len(chosen)), excluded)
+        platform = platform if conditioned.poses else measure_platform(stack, excluded)
     enough = len(stack) >= MIN_CLUTTER_FRAMES
     staring, follows = enough and platform.still, enough and not platform.still
     path, step_dn = platform.path if follows else (), conditioned.step_dn
@@ -132,29 +140,51 @@ def calibrate(
         clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
     )
     step("spots")
-    clutter = learn_clutter_map(stack[chosen], settings, excluded, step_dn=step_dn) if staring else None
+    clutter = learn_clutter_map(stack, chosen, settings, excluded, step_dn=step_dn) if staring else None
     spots = find_spots(search_frames(stack, settings, clutter, excluded, path, step_dn=step_dn), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
-    clutter = learn_clutter_map(stack[chosen], settings, excluded, shaped, step_dn) if staring else None
+    clutter = learn_clutter_map(stack, chosen, settings, excluded, shaped, step_dn) if staring else None
     bright = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
     dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped, step_dn)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
     found = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
+    return Calibration(
+        shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
+        *_targets_of(found, bright), dark_strengths, _speeds([p for _, p, _ in found]), stack[len(stack) // 2], conditioned,
+    )  # fmt: skip
+
+
+def _targets_of(found: Found, bright: Found) -> tuple[Floats, Floats, Floats, Floats]:
+    """The counts, places, companions and strengths of a Calibration; bright: regions by the lowest threshold."""
     counts = np.array([len(p.centres) for _, p, _ in found], np.float64)
     places = np.concatenate([np.zeros((0, 2)), *(p.centres for _, p, _ in found)])
     neighbours = np.concatenate([np.zeros(0), *(companions(p.centres) for _, p, _ in found)])
     strengths = MIN_SNR * np.sort(np.concatenate([np.zeros(0), *(p.strength for _, p, _ in bright)]))[::-1]
-    speeds = _speeds([p for _, p, _ in found])
-    return Calibration(
-        shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
-        counts, places, neighbours, strengths, dark_strengths, speeds, stack[len(stack) // 2], conditioned,
-    )  # fmt: skip
+    return counts, places, neighbours, strengths
+
+
+def _pattern_of(
+    stack: NDArray[np.generic],
+    conditioned: Conditioned,
+    platform: PlatformFigures,
+    noise: NoiseFigures,
+    excluded: Excluded | None,
+) -> CorrectionTable | None:
+    """The pattern of frames (T, H, W) that nothing has corrected yet, told from a scene that moves; None without one."""
+    if conditioned.corrects or platform.still or len(stack) < MIN_CLUTTER_FRAMES:
+        return None
+    left_out = np.zeros(stack.shape[1:], np.bool_) if excluded is None else excluded.copy()
+    left_out[noise.bad[:, 1], noise.bad[:, 0]] = True
+    table = learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), left_out, conditioned.step_dn)
+    if table is None and not len(noise.bad):
+        return None
+    return with_bad_pixels(table or no_pattern(stack), noise.bad)
 
 
 def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:

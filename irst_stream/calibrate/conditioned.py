@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from irst_stream.settings import to_toml
 from irst_stream.types import Pose
 
 __all__ = ["AS_RECEIVED", "Conditioned"]
+
+# in place of a table's path, what the calibration itself has put into it
+LEARNT, BAD_ALONE = "offsets learnt from the scene's motion", "bad pixels left out"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +46,20 @@ class Conditioned:
         """Whether the pixels were corrected."""
         return self.correct != CorrectSettings()
 
+    def by_pattern(self, table: CorrectionTable, pixel_type: np.dtype[Any], raw_pattern: float) -> Conditioned:
+        """Return this with offsets that the scene's motion told; pixel_type, raw_pattern (DN): of frames as received."""
+        offsets, step_dn = bool(np.nanmax(np.abs(table.offset)) > 0), self.step_dn
+        step_dn = float(pixel_type != np.float32) if step_dn is None else step_dn
+        return replace(
+            self,
+            correct=CorrectSettings(table=LEARNT if offsets else BAD_ALONE),
+            table=table,
+            pixel_type=self.pixel_type or pixel_type,
+            step_dn=step_dn,
+            raw_pattern=raw_pattern if offsets else math.nan,
+            table_error=table.errors[0],
+        )
+
     def settings_lines(self, table: str) -> Iterator[str]:
         """The TOML tables of what was done; table: the name of the correction table's file."""
         stated = {"correct": asdict(self.correct) | {"table": table}, "register": asdict(self.register)}
@@ -54,9 +71,8 @@ class Conditioned:
 
     def summary(self, pattern: float) -> str:
         """What the correction did, in a few words; pattern: that of the corrected frames, DN, NaN if unknown."""
-        words = (
-            [] if self.table is None else [f"by a table, {self.table.bad} bad pixel{'' if self.table.bad == 1 else 's'}"]
-        )
+        by = self.correct.table if self.correct.table in (LEARNT, BAD_ALONE) else "by a table"
+        words = [] if self.table is None else [f"{by}, {self.table.bad} bad pixel{'' if self.table.bad == 1 else 's'}"]
         words += [f"lines: {self.correct.lines}"] if self.correct.lines != "off" else []
         words += [f"offsets learnt over {self.correct.scene_frames} frames"] if self.correct.scene_frames else []
         if math.isfinite(self.raw_pattern) and math.isfinite(pattern):

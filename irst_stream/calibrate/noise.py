@@ -20,6 +20,8 @@ MIN_FRAMES = 8  # fewer say nothing of noise over time
 BLINKING, HOT = 8.0, 12.0  # deviations from the frame's median noise, and from the neighbourhood, that make a pixel bad
 MAX_CLUSTER = 2  # bad pixels side by side
 COARSE_DN = 4.0
+CORRELATED = 0.3  # of the noise of neighbours: of frames enlarged twofold it is 0.6 and more, of sensors below 0.1
+CORRELATED_FRAMES, CORRELATED_BLOCK_PX, CORRELATED_LIMIT = 16, 16, 3.0
 COMPRESSED_SHARE = 0.3  # of pixels that repeat their last value exactly: more than noise of 1 DN leaves
 
 
@@ -30,8 +32,9 @@ class NoiseFigures:
     temporal: median standard deviation of a pixel over time; fixed: standard deviation of the pattern that stays, without
     what is smooth; rows, columns: that of the pattern's row and column means; levels and variances (K,): variance over time
     by brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share of pixels that repeat their last
-    value exactly; pedestal, brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y
-    of dead, hot and blinking pixels.
+    value exactly; alike: correlation of neighbours' noise along rows and along columns, the smaller one; pedestal,
+    brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y of dead, hot and blinking
+    pixels.
     """
 
     temporal: float
@@ -42,6 +45,7 @@ class NoiseFigures:
     variances: Floats
     gain: float
     frozen: float
+    alike: float
     pedestal: float
     brightest: float
     clipped: tuple[float, float]
@@ -52,6 +56,11 @@ class NoiseFigures:
         """Whether the frames look as if a lossy codec had removed their noise."""
         return self.frozen > COMPRESSED_SHARE
 
+    @property
+    def correlated(self) -> bool:
+        """Whether neighbouring pixels share their noise, as where frames were enlarged or smoothed."""
+        return self.alike > CORRELATED
+
 
 def measure_image_noise(images: Sequence[Pixels]) -> NoiseFigures:
     """Measure the noise of images (H, W) DN of any sizes that show different scenes: that within each, and the range."""
@@ -59,8 +68,8 @@ def measure_image_noise(images: Sequence[Pixels]) -> NoiseFigures:
     clipped = tuple(float(np.mean([np.mean(image == value) for image in images])) for value in (pedestal, brightest))
     spatial, nothing = float(np.median([_high_frequency_noise(image) for image in images])), np.zeros(0)
     return NoiseFigures(
-        spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, pedestal, brightest, (clipped[0], clipped[1]),
-        np.zeros((0, 2), np.int64),
+        spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, np.nan, pedestal, brightest,
+        (clipped[0], clipped[1]), np.zeros((0, 2), np.int64),
     )  # fmt: skip
 
 
@@ -99,6 +108,7 @@ def measure_noise(stack: NDArray[np.generic], excluded: NDArray[np.bool_] | None
         variances,
         gain,
         frozen,
+        _correlation(values[: CORRELATED_FRAMES + 2], good),
         pedestal,
         brightest,
         clipped,
@@ -116,6 +126,29 @@ def _temporal_noise(changes: NDArray[np.float32], deviations: NDArray[np.floatin
         return typical
     limit = np.nanquantile(np.abs(changes), 0.99)
     return float(np.sqrt(np.nanmean(np.clip(changes, -limit, limit) ** 2) / 2))
+
+
+def _correlation(values: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
+    """The correlation of neighbouring pixels' noise in frames (T, H, W) DN, the smaller of that along rows and columns.
+
+    A row's own noise is shared by all its pixels, but not by its neighbours'. The changes of changes leave out what moves
+    steadily, and only the calmer half of the frame counts, where little moves at all. NaN where there is too little of it.
+    """
+    changes = np.diff(np.nan_to_num(values), n=2, axis=0)
+    limit = CORRELATED_LIMIT * SD_PER_MAD * float(np.median(np.abs(changes[:, good])))
+    np.clip(changes, -limit, limit, out=changes)
+    changes[:, ~good] = 0
+    square, down, along = (
+        sum(cv2.blur(change * shifted, 2 * [CORRELATED_BLOCK_PX]) for change, shifted in zip(changes, others, strict=True))
+        for others in (changes, np.roll(changes, 1, axis=1), np.roll(changes, 1, axis=2))
+    )
+    step = slice(CORRELATED_BLOCK_PX // 2, None, CORRELATED_BLOCK_PX)
+    blocks = np.stack([np.asarray(part)[step, step].ravel() for part in (square, down, along)])
+    blocks = blocks[:, blocks[0] > 0]
+    if not blocks.shape[1]:
+        return float("nan")
+    calm = blocks[:, blocks[0] <= np.median(blocks[0])]
+    return float(np.median(calm[1:] / calm[0], axis=1).min())
 
 
 def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) -> tuple[Floats, Floats, float]:

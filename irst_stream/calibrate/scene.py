@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -18,13 +18,15 @@ from irst_stream.propose.mask import Excluded
 from irst_stream.propose.prepared_frame import PreparedFrame
 from irst_stream.propose.proposer import Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Pose, Stamp
+from irst_stream.types import Floats, Ints, Pose, Stamp
 
 __all__ = [
     "GROUP_PX",
+    "MAD_TO_SD",
     "UNKNOWN_PLATFORM",
     "PlatformFigures",
     "companions",
+    "fill_light",
     "hovering",
     "learn_clutter_map",
     "measure_platform",
@@ -70,17 +72,18 @@ class PlatformFigures:
 UNKNOWN_PLATFORM = PlatformFigures((0.0, 0.0), 0.0, 0.0, False)
 
 
-def _light_of(
-    stack: NDArray[np.generic], settings: ProposeSettings, excluded: Excluded | None, step_dn: float | None
-) -> Float32Image:
-    """The light (T, H, W) DN of frames (T, H, W): without the background that is smooth over some pixels."""
-    shape = (stack.shape[1], stack.shape[2])
-    proposer = Proposer(replace(settings, clutter_frames=1, clutter_map=""), shape, excluded=excluded)
-    light = np.empty(stack.shape, np.float32)
-    for k, pixels in enumerate(stack):
+def fill_light(
+    images: Iterable[NDArray[np.generic]],
+    settings: ProposeSettings,
+    excluded: Excluded | None,
+    step_dn: float | None,
+    light: Float32Image,
+) -> None:
+    """Fill light (T, H, W) DN with that of T images (H, W): without the background that is smooth over some pixels."""
+    proposer = Proposer(replace(settings, clutter_frames=1, clutter_map=""), light.shape[1:], excluded=excluded)
+    for pixels, out in zip(images, light, strict=True):
         proposer.forget_clutter()
-        light[k] = np.nan_to_num(proposer.prepare(pixels, step_dn=step_dn).light)
-    return light
+        out[:] = np.nan_to_num(proposer.prepare(pixels, step_dn=step_dn).light)
 
 
 def sampled(frames: int, size: int) -> NDArray[np.int64]:
@@ -91,6 +94,7 @@ def sampled(frames: int, size: int) -> NDArray[np.int64]:
 
 def learn_clutter_map(
     stack: NDArray[np.generic],
+    chosen: Ints,
     settings: ProposeSettings,
     excluded: Excluded | None = None,
     psf: PointSpread | None = None,
@@ -98,15 +102,19 @@ def learn_clutter_map(
 ) -> ClutterMap:
     """Learn the static clutter of frames (T, H, W) whose platform is still: medians, which targets hardly touch.
 
-    Nothing is learnt where a target hovers.
+    Nothing is learnt where a target hovers. The filters' levels are those of the frames that the search filters, each the
+    mean of `average` of the settings: of single frames, noise alone would make every pixel louder than its surroundings.
 
-    excluded (H, W): pixels that are not searched, None for none; psf: of the search's filters, see Proposer; step_dn: of
-    the frames' pixels, see Frame.
+    chosen (N,): numbers of the frames that it is learnt from; excluded (H, W): pixels that are not searched, None for
+    none; psf: of the search's filters, see Proposer; step_dn: of the frames' pixels, see Frame.
     """
-    light = _light_of(stack, settings, excluded, step_dn)
+    light = np.empty((len(chosen), *stack.shape[1:]), np.float32)
+    fill_light((stack[k] for k in chosen), settings, excluded, step_dn, light)
     mean = np.median(light, axis=0)
     deviation = np.median(np.abs(light - mean), axis=0) * MEAN_PER_MEDIAN
     targets = hovering(light)
+    if settings.average > 1:
+        fill_light(_averaged(stack, chosen, settings.average // 2), settings, excluded, step_dn, light)
     mean[targets] = 0
     deviation[targets] = np.median(deviation)
     proposer = Proposer(replace(settings, clutter_frames=0, clutter_map=""), mean.shape, psf=psf)
@@ -119,7 +127,13 @@ def learn_clutter_map(
         level[cv2.dilate(targets.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0] = np.median(level)
         levels.append(level)
     still, spread, loud = (np.asarray(part, np.float32) for part in (mean, deviation, np.stack(levels)))
-    return ClutterMap(still, spread, loud, len(stack))
+    return ClutterMap(still, spread, loud, len(chosen))
+
+
+def _averaged(stack: NDArray[np.generic], chosen: Ints, reach: int) -> Iterator[Float32Image]:
+    """Yield the mean (H, W) DN of each chosen frame and of up to `reach` before and after it."""
+    for k in chosen.tolist():
+        yield np.asarray(stack[max(k - reach, 0) : k + reach + 1].mean(axis=0, dtype=np.float32), np.float32)
 
 
 def hovering(light: Float32Image) -> NDArray[np.bool_]:

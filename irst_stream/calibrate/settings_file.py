@@ -92,6 +92,8 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
         yield f"frame rate: {origin.rate.origin}; set it with --rate, since tracks need it; {UNKNOWN_RATE_HZ:g} is assumed"
     if c.noise.compressed:
         yield f"noise: {c.noise.frozen:.0%} of pixels repeat their last value: a codec has removed the noise"
+    if c.noise.correlated and not c.noise.compressed:
+        yield f"noise: neighbouring pixels share {c.noise.alike:.0%} of it: the frames were enlarged or smoothed"
     if c.noise.clipped[1] > MUCH_CLIPPED:
         yield f"range: {c.noise.clipped[1]:.1%} of pixels are at {c.noise.brightest:g} DN, the largest value: clipped"
     if not len(c.speeds) and not c.unrelated:
@@ -285,8 +287,8 @@ def _track_lines(c: Calibration) -> Iterator[str]:
 
 
 def _tells_groups(c: Calibration) -> bool:
-    """Whether the PSF is known well enough to tell close targets from one, and no codec has smeared the frames."""
-    return c.psf is not None and c.psf.error <= MAX_GROUP_ERROR and not c.noise.compressed
+    """Whether the PSF is known well enough to tell close targets from one, and nothing has smeared the frames."""
+    return c.psf is not None and c.psf.error <= MAX_GROUP_ERROR and not c.noise.compressed and not c.noise.correlated
 
 
 def _angle(psf: PointSpread) -> float:
@@ -335,7 +337,9 @@ def _most_targets(c: Calibration) -> int:
 def _group_words(c: Calibration, error: float) -> str:
     """Why a group may have so many targets."""
     if not _tells_groups(c):
-        reason = "a codec has smeared the frames" if c.noise.compressed else f"the misfit is {error:.0%}"
+        reason = f"the misfit is {error:.0%}"
+        if c.noise.compressed or c.noise.correlated:
+            reason = "a codec has smeared the frames" if c.noise.compressed else "neighbouring pixels share their noise"
         return f"close targets cannot be told from one where {reason}"
     if not len(c.companions):
         return "assumed, as no target was seen"

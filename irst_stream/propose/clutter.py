@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviations, see learn_clutter
 MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
-WHITENING_MARGIN = np.float32(1.5 * SD_PER_MEAN_ABS)  # a pixel's noise is taken for 1.5 of its own deviation over time
+WHITENING_MARGIN = np.float32(1.5)  # of a pixel's deviation: what comes and goes has heavier tails than noise
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
 LEARNT_FRAMES = 60
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
@@ -165,15 +165,19 @@ class Clutter:
         clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out)
         return out
 
-    def whiten(self, response: Float32Image, number: int, floor: float, noise: Float32Image, rows: Interpolation) -> None:
+    def whiten(
+        self, response: Float32Image, number: int, floor: float, noise: Float32Image, rows: Interpolation, *, bursts: bool
+    ) -> None:
         """Divide filter number's response (H, W), in place, by how much louder each pixel is than its surroundings.
 
-        Each pixel's level is learnt too. floor: least noise, DN; noise: an expanded map of the response's local noise.
+        Each pixel's level is learnt too. floor: least noise, DN; noise: an expanded map of the response's local noise;
+        bursts: a codec has removed the noise, and what is left comes in bursts everywhere. Else a pixel as calm as its
+        surroundings has their noise: counted as louder, it would weaken every target.
         """
         level = self.map.levels[number]
         with _Held(self._held, level):
             learn_levels(response, LIMIT, np.float32(floor), noise, rows, self._rates, level)
-        whiten_response(response, level, noise, rows, WHITENING_MARGIN)
+        whiten_response(response, level, noise, rows, WHITENING_MARGIN, np.float32(not bursts))
 
 
 def gain_of(light: Float32Image, mean: Float32Image) -> np.float32:

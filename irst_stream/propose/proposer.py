@@ -266,7 +266,7 @@ class Proposer:
             around = None if self._knows_clutter else self._noise.fill(self._noise.measure(response, min_noise, share))
             squares = self.clutter.squares(response, number, min_noise, around, self._squares)
             noise = self._noise.expand(self._noise.measure_near(squares, min_noise, share))
-            self.clutter.whiten(response, number, min_noise, *noise)
+            self.clutter.whiten(response, number, min_noise, *noise, bursts=self.settings.min_noise_dn > 0)
         lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, pixels_beyond(lowest, response, noise, self._peaking))
         used = self._most_important(at, snrs)

@@ -197,3 +197,15 @@ def test_tracks_of_a_platform_that_moves_more_have_to_go_farther(result, farthes
     platform = PlatformFigures((0.0, 0.0), 0.1, farthest, True)
     text = write_settings(replace(result, platform=platform), ORIGIN, Tables(), "1.2")
     assert parse_config(text, "C.toml").track.confirm_travel_px == travel
+
+
+def test_neighbours_that_share_their_noise_are_told_from_rows_and_targets():
+    rng = np.random.default_rng(2)
+    white = 100 + 5 * rng.standard_normal((20, 96, 128))
+    rows = white + 3 * rng.standard_normal((20, 96, 1))
+    enlarged = np.stack([cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for frame in white])
+    moving = white + 60 * np.stack([np.sin((np.arange(128) + 0.4 * k) / 3)[None] * np.ones((96, 1)) for k in range(20)])
+    told = [measure_noise(stack.astype(np.float32)) for stack in (white, rows, moving, enlarged)]
+    assert [noise.correlated for noise in told] == [False, False, False, True]
+    assert told[0].alike == pytest.approx(0, abs=0.05)
+    assert told[3].alike > 0.5

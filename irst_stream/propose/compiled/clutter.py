@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from irst_stream.propose.compiled.cell_grid import ONE
+from irst_stream.propose.compiled.filters import SD_PER_MEAN_ABS
 from irst_stream.propose.compiled.frames import bracketing_rows
 from irst_stream.system.numba_cache import compiled
 
@@ -71,15 +72,17 @@ def clipped_squares(response, level, limit, floor, squares):  # type: ignore[no-
 
 
 @compiled
-def whiten_response(response, level, noise, rows, margin):  # type: ignore[no-untyped-def]
+def whiten_response(response, level, noise, rows, margin, calm):  # type: ignore[no-untyped-def]
     """Divide a response (H, W), in place, by how much louder each pixel is than its surroundings.
 
-    That is margin times its level (H, W) over the noise, an expanded map with the Interpolation of the frame's rows in it;
-    quieter pixels stay as they are.
+    level (H, W): a pixel's mean absolute response; noise: an expanded map, with the Interpolation of the frame's rows in
+    it. A pixel's deviation counts margin times, of it only what exceeds `calm` times the noise about it; pixels that are
+    quieter than their surroundings stay as they are.
     """
     for r in range(len(response)):
         upper, lower, fraction = bracketing_rows(noise, rows, r)
         row, levels = response[r], level[r]
         for c in range(len(row)):
             local = (ONE - fraction) * upper[c] + fraction * lower[c]
-            row[c] *= min(local / max(margin * levels[c], TINY), ONE)
+            own = margin * SD_PER_MEAN_ABS * levels[c] - (margin - ONE) * calm * local
+            row[c] *= min(local / max(own, TINY), ONE)
