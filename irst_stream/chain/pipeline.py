@@ -100,9 +100,6 @@ class Pipeline:
         self._began, results = time.perf_counter(), list[Result]()
         completed = self._push(frames, results)
         aside = more and self._may_run_aside(completed)
-        if more:
-            for sensor, *_ in completed:
-                sensor.windows.measure_aside()
         unmixing = self._unmix(completed, aside)
         results += self._finish_aside()
         if aside:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 
 import numpy as np
 
 from irst_stream.chain.platform import is_known
 from irst_stream.optics import PATCH
-from irst_stream.propose.coarse import Float32Image
-from irst_stream.propose.prepared_frame import FrameLight, PreparedFrame, cut_regions, region_corners
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
 from irst_stream.propose.proposer import Proposals, Proposer
 from irst_stream.types import Floats, Frame, Ints, Window, at_rest
 
@@ -25,15 +24,11 @@ MAX_OFFSET_PX = 2.0  # along each axis: a group farther from its region's centre
 
 
 class Cutter:
-    """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames.
-
-    A window waits for the light of its newest frame alone: what that frame's noise is, and what it tells of bad pixels and
-    of clutter, is measured later, before the next frame.
-    """
+    """Finds the regions in the centre frame of a window of full frames, and cuts them out of all its frames."""
 
     def __init__(self, proposer: Proposer, shape: tuple[int, int], length: int, lag: int, helper: Executor | None) -> None:
-        """shape: rows, columns of the frames; length, lag: of windows, see WindowBuilder; helper: its thread searches and
-        measures frames while others are prepared, None for one after the other.
+        """shape: rows, columns of the frames; length, lag: of windows, see WindowBuilder; helper: searches one frame in a
+        thread of its own while another is prepared, None for one after the other.
         """
         self._helper = helper if proposer.clutter is None else None
         self.proposer, self.regions, self.shape = proposer, RegionPlaces(shape), shape
@@ -42,35 +37,13 @@ class Cutter:
         first = min(max(self._centre - averaged // 2, 0), length - averaged)
         self._averaged = range(first, first + averaged)  # frames of a window that the search averages
         self._prepared: deque[PreparedFrame] = deque(maxlen=length)
-        self._newest: FrameLight | None = None  # until it is measured
-        self._measuring: Future[PreparedFrame] | None = None  # of the newest, in the helper's thread
         self._ahead: Proposals | None = None  # of the next window
         self._has_poses = False
 
-    def clear(self) -> None:
-        """Drop the prepared frames; keep the regions and the bad pixels."""
-        self._measure()
-        self._prepared.clear()
-        self._ahead = None
-
-    def take(self, frame: Frame) -> None:
-        """Take the next frame; if that was not done ahead, search the next window's centre frame before or meanwhile.
-
-        Not after it, because the frame changes what is known of the clutter: results do not depend on who looked ahead.
-        """
-        self._measure()
-        if self._helper is None or not self._can_search:
-            self.search_ahead()
-            self._subtract(frame)
-            return
-        searching = self._helper.submit(self._search, [*self._prepared][1:])
-        self._subtract(frame)
-        self._ahead = searching.result()
-
-    def _subtract(self, frame: Frame) -> None:
-        """Subtract a frame's background; the search follows the platform by whole pixels."""
+    def prepare(self, frame: Frame) -> None:
+        """Prepare the next frame; the search follows the platform by whole pixels."""
         pose = frame.pose if is_known(frame.pose) else None
-        self._newest = self.proposer.subtract(frame.pixels, self._place(frame), frame.step_dn, pose)
+        self._prepared.append(self.proposer.prepare(frame.pixels, self._place(frame), frame.step_dn, pose))
 
     def _place(self, frame: Frame) -> tuple[int, int] | None:
         """Return by how many px along x, y the scene has moved since the first pose; None where only others have a pose."""
@@ -79,21 +52,26 @@ class Cutter:
             return round(frame.pose.x), round(frame.pose.y)
         return None if self._has_poses else (0, 0)
 
-    def _measure(self) -> None:
-        """Measure the newest frame, if that is not done."""
-        if self._newest is not None:
-            measured = self._measuring.result() if self._measuring else self.proposer.measure(self._newest)
-            self._newest = self._measuring = None
-            self._prepared.append(measured)
+    def clear(self) -> None:
+        """Drop the prepared frames; keep the regions and the bad pixels."""
+        self._prepared.clear()
+        self._ahead = None
 
-    def measure_aside(self) -> None:
-        """Have the newest frame measured in the helper's thread, where there is one, while its window is resolved."""
-        if self._helper is not None and self._newest is not None:
-            self._measuring = self._helper.submit(self.proposer.measure, self._newest)
+    def take(self, frame: Frame) -> None:
+        """Prepare the next frame; if that was not done ahead, search the next window's centre frame before or meanwhile.
+
+        Not after it, because the frame changes what is known of the clutter: results do not depend on who looked ahead.
+        """
+        if self._helper is None or not self._can_search:
+            self.search_ahead()
+            self.prepare(frame)
+            return
+        searching = self._helper.submit(self._search, [*self._prepared][1:])
+        self.prepare(frame)
+        self._ahead = searching.result()
 
     def search_ahead(self) -> None:
-        """Measure the newest frame; search the next window's centre frame, if no frame yet to come is averaged with it."""
-        self._measure()
+        """Search the next window's centre frame, if no frame that is yet to come is averaged with it."""
         if self._can_search:
             self._ahead = self._search([*self._prepared][1:])
 
@@ -112,26 +90,15 @@ class Cutter:
 
         Saturated pixels get their region's ceiling.
         """
-        if self._ahead is None:  # the newest frame is averaged with the centre, or is the centre
-            self._measure()
         found, self._ahead = self._ahead or self._search(self._prepared), None
         centre = self._centre
         corners, numbers = self.regions.follow(found.centres)
         ceiling = frames[centre].full_scale - found.background
-        patches = self._patches(frames, corners, ceiling)
+        patches = cut_regions(frames, [ready.light for ready in self._prepared], corners, ceiling)
         still = at_rest(len(corners), len(frames), self._lag)
         stamp = frames[centre].stamp
         window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength)
         return window, {"regions": found.left_out, "peaks": found.left_peaks}
-
-    def _patches(self, frames: deque[Frame], corners: Ints, ceiling: Floats) -> Float32Image:
-        """Cut regions out of a window's frames; see cut_regions."""
-        if self._newest is None:
-            return cut_regions(frames, [ready.light for ready in self._prepared], corners, ceiling)
-        before = [*self._prepared][1 - self._length :]
-        patches = cut_regions(frames, [*(ready.light for ready in before), self._newest.light], corners, ceiling)
-        patches[:, -1][self.proposer.bad_in_regions(self._newest, corners)] = np.nan
-        return patches
 
 
 class RegionPlaces:

@@ -222,11 +222,6 @@ class WindowBuilder:
         if self._cutter is not None:
             self._cutter.search_ahead()
 
-    def measure_aside(self) -> None:
-        """Have the newest full frame measured in the helper's thread, while its window is resolved."""
-        if self._cutter is not None:
-            self._cutter.measure_aside()
-
     def hold(self, xy: Floats) -> None:
         """Learn static clutter slowly about these places (N, 2) px, where confirmed tracks are."""
         if self._cutter is not None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irst_stream.point_spread import PointSpread
 from irst_stream.propose.coarse import NO_PIXELS, Float32Image
-from irst_stream.propose.compiled import DEFICIT_ALLOWANCE, OUTLIER_SIGMAS, Interpolation, neighbour_deficits
+from irst_stream.propose.compiled import DEFICIT_ALLOWANCE, Interpolation, neighbour_deficits
 from irst_stream.types import Ints
 
 __all__ = ["BadPixels"]
@@ -58,17 +57,7 @@ class BadPixels:
         self._evidence[at] = np.clip(self._evidence[at] + change, 0, MAX_EVIDENCE)
         self._suspects = at[self._evidence[at] > 0]
         self._update_known(self._suspects)
-        return np.asarray(at[_is_masked(value, deficit)], np.int64)
-
-    def stand_out(self, light: Float32Image, noise: Float32Image, rows: Interpolation, at: Ints) -> NDArray[np.bool_]:
-        """Tell which pixels, flat indices (K,), learn() will mask in a frame, of those that are not known to be bad."""
-        value, masked = light.ravel()[at], np.zeros(len(at), np.bool_)
-        suspected = self._evidence[at] > 0
-        tested = np.flatnonzero((np.abs(value) > OUTLIER_SIGMAS * noise.min()) | suspected)
-        value = value[tested]
-        deficit, level = neighbour_deficits(light, at[tested], value, noise, rows, self._share)
-        masked[tested] = _is_masked(value, deficit) & ((np.abs(value) > OUTLIER_SIGMAS * level) | suspected[tested])
-        return masked
+        return np.asarray(at[deficit > np.where(value > 0, BRIGHT_DEFICIT, DARK_DEFICIT)], np.int64)
 
     def _update_known(self, suspects: Ints) -> None:
         """Add suspects with enough evidence; a known pixel stays known until no evidence is left."""
@@ -78,8 +67,3 @@ class BadPixels:
         known = suspects[is_known]
         if not np.array_equal(known, self.known):
             self.known = known
-
-
-def _is_masked(value: Float32Image, deficit: Float32Image) -> NDArray[np.bool_]:
-    """Tell which pixels a target cannot light so, by their light (K,) DN and their neighbours' deficit (K,)."""
-    return np.asarray(deficit > np.where(value > 0, BRIGHT_DEFICIT, DARK_DEFICIT))

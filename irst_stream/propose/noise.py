@@ -26,9 +26,9 @@ class NoiseMap(NamedTuple):
 class NoiseMapper:
     """Measures the noise of images of one size; its coarse maps (m, n) have one value for each cell of a grid."""
 
-    def __init__(self, shape: tuple[int, int], row_step: int = 2) -> None:
-        """shape: rows, columns of the images; row_step: 2 reads every other row, as many as the map gains from."""
-        self._cells = CellAverager(shape, NOISE_CELL_PX, row_step)
+    def __init__(self, shape: tuple[int, int]) -> None:
+        """shape: rows, columns of the images."""
+        self._cells = CellAverager(shape, NOISE_CELL_PX, row_step=2)
 
     def measure(self, image: Float32Image, min_noise: float, share: Float32Image | None) -> Float32Image:
         """Return a coarse map of an image's noise, at least min_noise; a group is too small to affect it.

@@ -1,13 +1,8 @@
-"""Prepares the frames of one sensor for the search: without background, bad pixels and static clutter, noise measured.
-
-This is done in two steps. The light of the newest frame is all that a window waits for; its noise, and what it tells of bad
-pixels and of clutter, is needed when the next frame comes.
-"""
+"""Prepares the frames of one sensor for the search: without background, bad pixels and static clutter, noise measured."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irst_stream.point_spread import PointSpread
 from irst_stream.propose.bad_pixels import BadPixels
@@ -16,15 +11,13 @@ from irst_stream.propose.coarse import NO_PIXELS, CellAverager, Float32Image, ke
 from irst_stream.propose.compiled import OUTLIER_SIGMAS, subtract_background
 from irst_stream.propose.contrast import contrast_map
 from irst_stream.propose.noise import NoiseMapper, pixels_beyond
-from irst_stream.propose.prepared_frame import FrameLight, PreparedFrame
+from irst_stream.propose.prepared_frame import PreparedFrame
 from irst_stream.types import Ints, Pixels, Pose
 
 __all__ = ["Preparation"]
 
 CELL_PX = 4  # side of a cell of the background map
 QUANTISATION_SD = 0.2887  # of a step: what rounding adds to the noise
-ROUGH_ROW_STEP = 8  # of the noise by which bad pixels are told, which stand out by far
-SMALL = 2**16  # px: of a frame with no more, so few rows would tell too little
 FLOAT32_ERROR, MIN_NOISE = 1e-6, 1e-12  # relative to the largest background, and DN: float32 arithmetic's own noise
 
 
@@ -45,17 +38,16 @@ class Preparation:
         """
         self.clutter, self.bad_pixels = clutter, BadPixels(psf, shape)
         self._shape, self._noise, self._has_contrast = shape, noise, has_contrast
-        self._rough_noise = NoiseMapper(shape, ROUGH_ROW_STEP) if shape[0] * shape[1] > SMALL else noise
         self._cells = CellAverager(shape, CELL_PX)
         self._excluded_at = excluded_at
         self._missing = self.bad_pixels.known, excluded_at, self._cells.good_share(excluded_at)  # see _missing_pixels
         self._place = 0, 0
         self._outlying = np.empty(shape[0] * shape[1], np.int64)  # a buffer: allocating it takes longer than filling it
 
-    def subtract(
+    def prepare(
         self, pixels: Pixels, place: tuple[int, int] | None, step_dn: float | None, pose: Pose | None
-    ) -> FrameLight:
-        """Subtract the background of the next frame; mask known bad pixels. See Proposer.prepare."""
+    ) -> PreparedFrame:
+        """Prepare the next frame; see Proposer.prepare."""
         learns, self._place = place is not None, place or self._place
         known = self.bad_pixels.known
         bad, share = self._missing_pixels(known)
@@ -71,41 +63,25 @@ class Preparation:
             self.clutter.subtract(light)
         step_dn = float(pixels.dtype != np.float32) if step_dn is None else step_dn
         min_noise = QUANTISATION_SD * step_dn or max(FLOAT32_ERROR * float(background.max()), MIN_NOISE)
-        missing = bad if not_finite or len(self._excluded_at) else NO_PIXELS
-        share = self._rough_noise.good_share(missing)
-        rough = self._rough_noise.expand(self._rough_noise.measure(light, min_noise, share))
-        return FrameLight(pixels, light, background, rough, min_noise, self._place, known, missing, learns)
-
-    def measure(self, frame: FrameLight) -> PreparedFrame:
-        """Measure the noise of the frame whose background was subtracted last, and learn from it.
-
-        Pixels that are found to be bad are masked: the same ones that bad_in_regions() tells of.
-        """
-        light, min_noise = frame.light, frame.min_noise
-        noise = self._noise.measure(light, min_noise, self._noise.good_share(frame.missing))
-        contrast = None
+        many = not_finite or len(self._excluded_at)
+        noise = self._noise.measure(light, min_noise, self._noise.good_share(bad) if many else None)
+        expanded = self._noise.expand(noise)
         if self.clutter is not None:
-            if frame.learns:
-                self.clutter.learn(light, *self._noise.expand(noise))
-        else:
-            outliers = pixels_beyond(float(OUTLIER_SIGMAS), light, frame.rough_noise, self._outlying)
-            masked = self.bad_pixels.learn(light, *frame.rough_noise, outliers, self._known_light(frame))
-            light.ravel()[masked] = np.nan
-            contrast = contrast_map(frame.pixels, light) if self._has_contrast else None
-        return PreparedFrame(light, frame.background, noise, min_noise, frame.place, contrast)
+            if learns:
+                self.clutter.learn(light, *expanded)
+            return PreparedFrame(light, background, noise, min_noise, self._place)
+        known_light = self._known_light(pixels, background, known)
+        outliers = pixels_beyond(float(OUTLIER_SIGMAS), light, expanded, self._outlying)
+        light.ravel()[self.bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
+        contrast = contrast_map(pixels, light) if self._has_contrast else None
+        return PreparedFrame(light, background, noise, min_noise, self._place, contrast)
 
-    def bad_in_regions(self, frame: FrameLight, at: Ints) -> NDArray[np.bool_]:
-        """Tell which pixels, flat indices (K,), measure() will mask in a frame."""
-        if self.clutter is not None:
-            return np.zeros(len(at), np.bool_)
-        return self.bad_pixels.stand_out(frame.light, *frame.rough_noise, at)
-
-    def _known_light(self, frame: FrameLight) -> Float32Image:
+    def _known_light(self, pixels: Pixels, background: Float32Image, known: Ints) -> Float32Image:
         """Return the light of the known bad pixels, flat indices (M,); 0 DN where a pixel holds no measurement."""
-        light = frame.pixels.ravel()[frame.known].astype(np.float32)
-        if len(frame.known):
+        light = pixels.ravel()[known].astype(np.float32)
+        if len(known):
             light = np.nan_to_num(light, posinf=0, neginf=0)
-            light -= sample_map(frame.background, to_xy(frame.known, self._shape[1]), self._shape).astype(np.float32)
+            light -= sample_map(background, to_xy(known, self._shape[1]), self._shape).astype(np.float32)
         return light
 
     def _missing_pixels(self, known: Ints) -> tuple[Ints, Float32Image | None]:

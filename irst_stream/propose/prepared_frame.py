@@ -10,42 +10,19 @@ import numpy as np
 from irst_stream.optics import PATCH
 from irst_stream.propose.coarse import Float32Image, kernel_input
 from irst_stream.propose.compiled import cut_patches
-from irst_stream.propose.noise import NoiseMap
-from irst_stream.types import Floats, Frame, Ints, Pixels
+from irst_stream.types import Floats, Frame, Ints
 
-__all__ = ["FrameLight", "PreparedFrame", "cut_regions", "region_corners", "seen_from", "within_regions"]
-
-ROWS, COLUMNS = np.indices(PATCH)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameLight:
-    """One frame without background, whose noise is not measured yet.
-
-    light (H, W) DN: NaN at the bad pixels that were known. background: coarse map, DN, for sample_map(). rough_noise: from
-    few rows. min_noise: DN, the noise of the numbers' own rounding. place: x, y px of any still object, whole, from where
-    the sensor saw it first. known: flat indices of the known bad pixels; missing: of all that are NaN, none where these are
-    too few to matter to the noise; learns: whether clutter is learnt from the frame.
-    """
-
-    pixels: Pixels
-    light: Float32Image
-    background: Float32Image
-    rough_noise: NoiseMap
-    min_noise: float
-    place: tuple[int, int]
-    known: Ints
-    missing: Ints
-    learns: bool
+__all__ = ["PreparedFrame", "cut_regions", "region_corners", "seen_from"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedFrame:
     """One frame without background; depends on the frame and on the bad pixels known when it came, and on nothing else.
 
-    light (H, W) DN: NaN at bad pixels. background, min_noise, place: see FrameLight. noise: coarse map, DN, of a pixel's
-    standard deviation about the background. contrast (H, W): see local_contrast, in standard deviations over the frame;
-    None where it is not searched.
+    light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
+    deviation about the background. min_noise: DN, the noise of the numbers' own rounding. place: x, y px of any still
+    object, whole, from where the sensor saw it first. contrast (H, W): see local_contrast, in standard deviations over the
+    frame; None where it is not searched.
     """
 
     light: Float32Image
@@ -79,11 +56,6 @@ def cut_regions(frames: Sequence[Frame], lights: Sequence[Float32Image], corners
         full_scale = np.float32(frame.full_scale)
         cut_patches(kernel_input(frame.pixels), light, corners, full_scale, ceiling.astype(np.float32), patches, t)
     return patches
-
-
-def within_regions(corners: Ints, width: int) -> Ints:
-    """Return the flat indices (N, 11, 11) of the pixels of regions, by their first pixels (N, 2), x, y."""
-    return (corners[:, 1, None, None] + ROWS) * width + corners[:, 0, None, None] + COLUMNS
 
 
 def region_corners(centres: Floats, shape: tuple[int, int]) -> Ints:

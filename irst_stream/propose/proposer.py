@@ -21,7 +21,6 @@ from functools import cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from irst_stream.point_spread import PointSpread, gaussian
@@ -42,14 +41,7 @@ from irst_stream.propose.mask import Excluded, either, excluded_pixels
 from irst_stream.propose.noise import NoiseMapper, pixels_beyond
 from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raised_threshold
 from irst_stream.propose.preparation import Preparation
-from irst_stream.propose.prepared_frame import (
-    FrameLight,
-    PreparedFrame,
-    cut_regions,
-    region_corners,
-    seen_from,
-    within_regions,
-)
+from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
 from irst_stream.propose.transients import TransientClutter
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
@@ -161,29 +153,7 @@ class Proposer:
         then no clutter is learnt. step_dn: see Frame. pose: the frame's, None where it is unknown;
         static clutter follows it by parts of a pixel.
         """
-        return self.measure(self.subtract(pixels, place, step_dn, pose))
-
-    def subtract(
-        self,
-        pixels: Pixels,
-        place: tuple[int, int] | None = (0, 0),
-        step_dn: float | None = None,
-        pose: Pose | None = None,
-    ) -> FrameLight:
-        """Do the first part of prepare(): subtract the background of the sensor's next frame."""
-        return self._preparation.subtract(pixels, place, step_dn, pose)
-
-    def measure(self, frame: FrameLight) -> PreparedFrame:
-        """Do the second part of prepare(), before the next frame's first: mask bad pixels, and measure the noise.
-
-        Any thread may do it, while others cut regions.
-        """
-        return self._preparation.measure(frame)
-
-    def bad_in_regions(self, frame: FrameLight, corners: Ints) -> NDArray[np.bool_]:
-        """Tell which pixels (N, 11, 11) of a frame's regions measure() will mask; corners (N, 2): x, y of their first."""
-        at = within_regions(corners, self._shape[1])
-        return self._preparation.bad_in_regions(frame, at.ravel()).reshape(at.shape)
+        return self._preparation.prepare(pixels, place, step_dn, pose)
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.

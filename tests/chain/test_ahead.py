@@ -47,18 +47,13 @@ def test_the_results_do_not_depend_on_when_it_is_done(frames, search):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_a_result_waits_for_no_search_no_noise_no_fit_from_scratch_of_a_known_group_and_no_width(frames, monkeypatch):
-    searched, noises, fitted, measured, waiting = [], [], [], [], False
+def test_a_result_waits_for_no_search_no_fit_from_scratch_of_a_known_group_and_no_width(frames, monkeypatch):
+    searched, fitted, measured, waiting = [], [], [], False
     propose, fit_regions, measure = Proposer.propose, Fitter.fit_regions, psf_watch.measure_width
-    measure_noise = Proposer.measure
 
     def counted_search(self, prepared, neighbours=()):
         searched.append(waiting)
         return propose(self, prepared, neighbours)
-
-    def counted_noise(self, frame):
-        noises.append(waiting)
-        return measure_noise(self, frame)
 
     def counted_fit(self, patches, hints, warm_start):
         fitted.extend((waiting, best > 0) for best in warm_start.best[warm_start.owed >= AT_ONCE])
@@ -70,7 +65,6 @@ def test_a_result_waits_for_no_search_no_noise_no_fit_from_scratch_of_a_known_gr
 
     monkeypatch.setattr(psf_watch, "measure_width", counted_measurement)
     monkeypatch.setattr(Proposer, "propose", counted_search)
-    monkeypatch.setattr(Proposer, "measure", counted_noise)
     monkeypatch.setattr(Fitter, "fit_regions", counted_fit)
     pipeline = build_pipeline(Config(fit=FIT))
     for frame in frames:
@@ -80,7 +74,6 @@ def test_a_result_waits_for_no_search_no_noise_no_fit_from_scratch_of_a_known_gr
         pipeline.get_ahead()
     assert searched.count(True) == 1, "the first window's"
     assert searched.count(False) == len(frames) - 4
-    assert noises == [True] * 5 + [False] * (len(frames) - 5), "the first window's frames"
     assert measured == [False, False], "one light of every 20th window"
     assert (True, True) not in fitted
     assert fitted.count((False, True)) > 3 * len(frames) // 8
