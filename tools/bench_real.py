@@ -211,7 +211,7 @@ def main() -> None:
     if rows:
         print_clips(rows)
     for name, row in {"single images": stills, **stars}.items():
-        print(name, ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
+        print(name, ", ".join(f"{key} {'-' if value is None else f'{value:.3f}'}" for key, value in row.items()))
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(
         json.dumps({"machine": describe_machine(), "clips": rows, "stills": stills, "stars": stars}, indent=1) + "\n"

@@ -123,7 +123,8 @@ def soak(args: argparse.Namespace) -> list[Part]:
 def measure(runner: Runner, args: argparse.Namespace, hours: float) -> Part:
     """What the last tenth of a run was like."""
     status = runner.status()
-    compute, whole = (status.stages[name].percentiles for name in ("compute", "end to end published"))
+    stages = ("compute", "end to end published")
+    compute, whole = (status.stages[name].percentiles if name in status.stages else 3 * [np.nan] for name in stages)
     lag = WINDOW // 2 / (args.rate * args.speed) * 1e3
     memory = psutil.Process().memory_info().rss / 1e6
     part = Part(hours, memory, sum(status.unused.values()), compute[0], compute[2], whole[2] - lag)
