@@ -35,7 +35,7 @@ __all__ = ["learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
 FRAMES, HALVES = 64, 2  # frames that are compared; those of one half are learnt from, the other tells whether it helped
 APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a pixel sees nothing of what it saw
 MAX_APART = 0.25  # of the frame's shorter side: more leaves too little that both frames see
-MIN_PAIRS = 8
+MIN_PAIRS, PAIRS_EACH = 8, 2  # of a frame: with later ones
 LIMIT = 3.0  # deviations: targets and bad pixels, which are far brighter, count for so much
 PARTNERS = 4  # frames whose mean shows the scene of another one
 ROUNDS = 2
@@ -161,7 +161,7 @@ def _views_of(
     *,
     every: int = 1,
 ) -> _Views:
-    """Return evenly spaced frames whose poses are known; every: only each so-manieth of them."""
+    """Return evenly spaced frames whose poses are known; every: 2 takes every other one of them."""
     spaced = np.linspace(0, len(stack) - 1, min(FRAMES, len(stack))).astype(int).tolist()
     posed = [(k, pose) for k, pose in ((k, path[k]) for k in spaced) if pose is not None][::every]
     places = np.array([(pose.x, pose.y) for _, pose in posed]).reshape(-1, 2)
@@ -177,7 +177,7 @@ def _pairs(places: Floats, farthest: float) -> tuple[tuple[int, int], ...]:
     pairs = []
     for k, place in enumerate(places):
         distance = np.hypot(*(places[k + 1 :] - place).T)
-        good = np.flatnonzero((distance >= APART_PX) & (distance <= farthest))[:HALVES]
+        good = np.flatnonzero((distance >= APART_PX) & (distance <= farthest))[:PAIRS_EACH]
         pairs += [(k, k + 1 + j) for j in good.tolist()]
     return tuple(pairs)
 
