@@ -299,7 +299,8 @@ def test_extreme_pixel_values_do_not_end_a_run():
             send(socket, Frame(small_frame(k, "odd").stamp, pixels))
             send(socket, small_frame(k))
         until(lambda: len(live.published.indices()) == 56 == len(live.published.indices("odd")), "all answers")
-    assert live.status().dropped == {}
+    assert live.status().dropped.keys() <= {"blank"}
+    assert live.status().unused == {}
 
 
 @pytest.mark.parametrize("policy", ["live", "lossless"])
