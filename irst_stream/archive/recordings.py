@@ -28,9 +28,13 @@ SIDE_FILES = (".toml", ".truth.jsonl")  # files that accompany a recording: x.mc
 def find_recordings(words: Sequence[str]) -> list[str]:
     """Return the recordings that words name, each once: paths, and addresses in object storage.
 
-    A word is a folder or a file of frames, a recording, a folder that holds any of these, a glob, an address such as
-    s3://bucket/day/*.mcap, or @list.txt, a file with one of these a line. A path that does not exist is kept beside
-    others, so that it is reported with their results; raise a SourceError where a word names nothing, or nothing exists.
+    A word is one of these:
+        a folder or a file of frames, a recording, or a folder that holds any of them;
+        a glob;
+        an address in object storage, such as s3://bucket/day/*.mcap;
+        @list.txt, a file that has one word on each line.
+    A missing path is returned with the others, and its error is reported with their results. Raise a SourceError if a word
+    matches nothing, or if all paths are missing.
     """
     found: dict[str, None] = {}
     for word in words:

@@ -145,7 +145,7 @@ def _clutter_shares(
 
 
 def _product(one: Float32Image, other: Float32Image, x: int, y: int) -> float:
-    """Return the mean product of images (H, W), of which the other shows the same scene x, y px further on."""
+    """Return the mean of one image (H, W) times the other, which is first moved back by the scene's motion x, y px."""
     height, width = one.shape
     here = one[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
     there = other[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]

@@ -30,7 +30,8 @@ def subtract_background(pixels, background, rows, bad, light):  # type: ignore[n
 def mean_light(lights, count, mean):  # type: ignore[no-untyped-def]
     """Fill mean (H, W) with the mean of several frames, 0 where a pixel is bad in any; return how many these are.
 
-    lights: a tuple of (H, W), NaN at bad pixels, always as many, of which the first `count` count.
+    lights: a tuple of images (H, W), NaN at bad pixels. Only the first `count` are used: every call passes a tuple of the
+    same length, since the function is compiled for each length.
     """
     bad, weight = 0, np.float32(1 / count)
     for r in range(len(mean)):
