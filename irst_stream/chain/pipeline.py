@@ -152,7 +152,7 @@ class Pipeline:
         return time.perf_counter(), self._network.unfold(windows)
 
     def _fuse(self, unfolding: Future[tuple[float, Any]]) -> list[list[RegionOutput]]:
-        """Do the network's second part, once the first is done; the thread of that one begins with the next windows."""
+        """Do the network's second part once the first is done, whose thread goes on with the next windows."""
         began, unfolded = unfolding.result()
         outputs = self._network.fuse(unfolded)
         self.clocks.add("unmix", round(1e9 * (time.perf_counter() - began)))

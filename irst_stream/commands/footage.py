@@ -139,7 +139,7 @@ def _take(
 ) -> tuple[list[Frame], tuple[str, ...], IrstError | None]:
     """Take frames until they end, are `most`, or fill the memory; a fault of the source ends them.
 
-    It is raised where too few have come by then.
+    The fault is raised if fewer than FEWEST_BEFORE_FAULT have come by then.
     """
     taken: list[Frame] = []
     notes: list[str] = []
