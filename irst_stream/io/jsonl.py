@@ -147,6 +147,8 @@ def _output_errors(path: Path) -> Iterator[None]:
 
 def _nonblank_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the non-blank lines of a file with their line numbers, counted from 1."""
+    if path.is_dir():
+        raise SourceError(f"{path}: a folder; expected a file of JSON lines")
     try:
         file = path.open("rb")
     except OSError as error:

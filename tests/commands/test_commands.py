@@ -241,6 +241,7 @@ def test_the_doctor_works_without_a_gpu(run):
         ("score cells.jsonl data/test --frames 5", "frames: expected FIRST:LAST, for example 2:-2, or all, got '5'"),
         ("score cells.jsonl data/test --frames 90:99", "no frame lies within --frames 90:99"),
         ("score data/test/manifest.json data/test", "manifest.json:1: "),
+        ("score . cells.jsonl", ".: a folder; expected a file of JSON lines"),
         ("score cells.jsonl cells.jsonl", "cells.jsonl:1: not a line of truth: Object contains unknown field `detections`"),
         ("score cells.jsonl data/test --maps cells.jsonl", "cells.jsonl: not a .npy array"),
         ("score cells.jsonl data/test --frames -99:-98", "no frame lies within"),
