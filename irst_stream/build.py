@@ -32,7 +32,7 @@ from irst_stream.optics import PATCH, FineGrid
 from irst_stream.propose.contrast import COMPILED as CONTRAST
 from irst_stream.propose.mask import read_mask
 from irst_stream.propose.proposer import COMPILED as SEARCH
-from irst_stream.protocols import Sink, Source
+from irst_stream.protocols import Record, Sink, Source
 from irst_stream.resolve.readouts import FitResolver, NetworkResolver, Resolver
 from irst_stream.settings import refuse
 from irst_stream.system.gpu_probe import ask_cuda_driver
@@ -66,12 +66,17 @@ KINDS: dict[str, type[Result]] = {"detections": Detections, "tracks": Tracks}
 
 
 def build_runner(
-    config: Config, config_toml: str = "", more_sinks: Mapping[str, Sink] | None = None, *, least_id: int = 1
+    config: Config,
+    config_toml: str = "",
+    more_sinks: Mapping[str, Sink] | None = None,
+    *,
+    least_id: int = 1,
+    done: Callable[[str, Record], None] | None = None,
 ) -> Runner:
     """A pipeline with its sources and sinks, sockets open; it receives while code is compiled that is not yet.
 
     config_toml: the configuration's text, for recordings; more_sinks: further sinks by name, besides the configuration's;
-    least_id: of the first track, at least, where there is a memory.
+    least_id: of the first track, at least, where there is a memory; done: see live.runner.Runner.
     """
     makers, more = _sink_makers(config, config_toml), dict(more_sinks or {})
     tracks = _wants_tracks(config) or any(Tracks in sink.takes for sink in more.values())
@@ -85,7 +90,8 @@ def build_runner(
         sinks = {name: opened.enter_context(closing(make())) for name, make in makers.items()}
         opened.pop_all()
     limits = {"depth": config.queue, "most_sensors": config.most_sensors}
-    return Runner(pipeline, sources, sinks | more, config.policy, **limits, forget_s=config.forget_s, memory=memory)
+    made = sinks | more
+    return Runner(pipeline, sources, made, config.policy, **limits, forget_s=config.forget_s, memory=memory, done=done)
 
 
 def _sink_makers(config: Config, config_toml: str) -> dict[str, Callable[[], Sink]]:

@@ -19,9 +19,9 @@ from irst_stream.web.history import History
 from irst_stream.web.live_feed import LiveFeed
 from irst_stream.web.routes import feed_handlers
 
-__all__ = ["JOURNAL", "PAGE", "Station"]
+__all__ = ["PAGE", "Station"]
 
-JOURNAL, PAGE = "(journal)", "(page)"  # sinks that are the fleet's own
+PAGE = "(page)"  # the sink that is the fleet's own
 ABANDON_S = 2.0  # to close the files of a pipeline that does not end in time
 POLL_S = 0.2
 building = threading.Lock()  # one pipeline at a time: each would wait for the others' compiled code anyway
@@ -104,6 +104,9 @@ class Station:
         except Exception as error:
             log.exception("sensor %s: failed", self.order.sensor)
             self._detail, self._state = f"{type(error).__name__}: {' '.join(str(error).split())}", "failed"
+        finally:
+            if self._journal is not None:
+                self._journal.close()
 
     def _build(self) -> Runner:
         order = self.order
@@ -111,10 +114,12 @@ class Station:
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         self._journal = Journal(folder / f"{order.sensor}.position", order.before)
-        sinks: dict[str, Sink] = {JOURNAL: self._journal}
+        sinks: dict[str, Sink] = {}
         if order.frames_per_s:
             self._history = sinks[PAGE] = History(int(order.history_mb * 1e6))
-        runner = build_runner(order.config, order.text, sinks, least_id=order.least_id)
+        note = self._journal.note
+        runner = build_runner(order.config, order.text, sinks, least_id=order.least_id, done=note)
+        self._journal.open()
         if self._history is not None:
             feed = LiveFeed(runner, self._history, self._lines, order.sensor)
             self._handlers = feed_handlers(feed, order.frames_per_s)

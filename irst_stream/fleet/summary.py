@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from irst_stream.fleet.crew import GRACE_S, Member
 from irst_stream.fleet.post import Post
-from irst_stream.fleet.tally import OWN_SINKS, Tally
+from irst_stream.fleet.station import PAGE
+from irst_stream.fleet.tally import Tally
 from irst_stream.live.status import Status
 from irst_stream.system.latency import Clocks
 
@@ -30,7 +31,7 @@ def summed(posts: Mapping[str, Post], gone: Tally, clocks: Clocks, seconds: floa
             for sink, now in status.sinks.items():
                 sinks[sink] = sinks.get(sink, (0, ""))[0] + now.waiting, sinks.get(sink, (0, ""))[1] or now.alarm
     clocks.stages = tally.stages
-    names = sorted({*tally.of("sink written"), *sinks} - set(OWN_SINKS))
+    names = sorted({*tally.of("sink written"), *sinks} - {PAGE})
     return Status(
         seconds=seconds,
         sensors={name: tally.sensor(name, *post.present()) for name, post in posts.items()},

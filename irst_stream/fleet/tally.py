@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from irst_stream.fleet.orders import StationReport
-from irst_stream.fleet.station import JOURNAL, PAGE
+from irst_stream.fleet.station import PAGE
 from irst_stream.live.status import SensorStatus, SinkStatus
 from irst_stream.system.latency import Durations, Histogram
 
 __all__ = ["Tally"]
 
 SINK_STAGES = ("publish", "end to end")  # stages that are named after a sink each; those of all sinks count as one here
-OWN_SINKS = (JOURNAL, PAGE)
 
 
 class Tally:
@@ -32,7 +31,7 @@ class Tally:
             for what in ("frames", "answered", "detections"):
                 self.counts[what, name] += getattr(sensor, what)
         for name, sink in status.sinks.items():
-            if name not in OWN_SINKS:
+            if name != PAGE:
                 for what in ("written", "lost", "overflows"):
                     self.counts[f"sink {what}", name] += getattr(sink, what)
         for what in ("dropped", "rejected", "links"):
@@ -63,7 +62,7 @@ class Tally:
 
     def _add_stage(self, stage: str, durations: Durations) -> None:
         kind = next((kind for kind in SINK_STAGES if stage.startswith(f"{kind} ")), "")
-        if kind and stage.removeprefix(f"{kind} ") in OWN_SINKS:
+        if kind and stage.removeprefix(f"{kind} ") == PAGE:
             return
         name = kind or stage
         if name not in self.stages:

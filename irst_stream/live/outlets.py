@@ -14,7 +14,7 @@ from collections.abc import Callable
 from irst_stream.errors import IrstError
 from irst_stream.live.queues import Outbox, QueuedRecord
 from irst_stream.live.status import SinkStatus, Status
-from irst_stream.protocols import Sink
+from irst_stream.protocols import Record, Sink
 from irst_stream.system.latency import Clocks
 from irst_stream.types import Policy
 
@@ -28,9 +28,11 @@ log = logging.getLogger(__name__)
 class SinkWriter:
     """A sink with its queue; run() is the body of its thread."""
 
-    def __init__(self, name: str, sink: Sink, policy: Policy, clocks: Clocks) -> None:
-        """clocks: receive the latencies "publish NAME" and "end to end NAME"."""
-        self.name, self.sink, self.clocks = name, sink, clocks
+    def __init__(
+        self, name: str, sink: Sink, policy: Policy, clocks: Clocks, done: Callable[[str, Record], None] | None = None
+    ) -> None:
+        """clocks: receive the latencies "publish NAME" and "end to end NAME"; done: see runner.Runner."""
+        self.name, self.sink, self.clocks, self._done = name, sink, clocks, done
         self.queue, self.ended = Outbox(policy), threading.Event()
         self._accepted, self._lost_by_sink, self._lost, self._error = 0, 0, 0, ""
         self._retry_s, self._retry_at_s, self._lost_since_error = RETRY_S, 0.0, 0
@@ -56,6 +58,8 @@ class SinkWriter:
             while not self.queue.ended:
                 if (item := self.queue.take(IDLE_S)) is not None:
                     self._write(item)
+                    if self._done is not None:
+                        self._done(self.name, item.record)
                 elif not self._error:
                     self._try(self.sink.idle)
         finally:

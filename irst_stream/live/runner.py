@@ -23,7 +23,7 @@ from irst_stream.live.memory_file import MemoryFile
 from irst_stream.live.outlets import SinkWriter
 from irst_stream.live.queues import OTHERS, Arrival, Intake, QueuedRecord, SensorCounts, merge_into_others
 from irst_stream.live.status import SensorStatus, Status
-from irst_stream.protocols import Sink, Source
+from irst_stream.protocols import Record, Sink, Source
 from irst_stream.resolve.psf_watch import PsfWatch
 from irst_stream.system.latency import LONGEST_NS, Clocks
 from irst_stream.types import Detections, Frame, Policy, Stamp
@@ -81,7 +81,8 @@ class Runner:
     """Moves frames from sources through a pipeline into sinks until the sources end or stop() is called.
 
     depth, most_sensors: see queues.Intake; forget_s: silence in s after which a sensor is forgotten; memory: the file that
-    keeps what the pipeline learns.
+    keeps what the pipeline learns; done: called with a sink's name and a record, in the sink's thread, once the sink has
+    written the record, or has lost it and counted that.
     """
 
     def __init__(
@@ -95,12 +96,13 @@ class Runner:
         most_sensors: int = 64,
         forget_s: float = 600.0,
         memory: MemoryFile | None = None,
+        done: Callable[[str, Record], None] | None = None,
     ) -> None:
         self.clocks: Clocks = pipeline.clocks
         self._pipeline, self._policy, self._forget_s, self._memory = pipeline, policy, forget_s, memory
         self._intake = Intake(policy, depth, most_sensors)
         self._sources = dict(sources)
-        self._writers = {name: SinkWriter(name, sink, policy, self.clocks) for name, sink in sinks.items()}
+        self._writers = {name: SinkWriter(name, sink, policy, self.clocks, done) for name, sink in sinks.items()}
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._receivers: dict[str, threading.Thread] = {}
         self._threads: list[threading.Thread] = []

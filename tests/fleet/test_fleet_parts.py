@@ -5,6 +5,7 @@ import socket
 
 import numpy as np
 import pytest
+from local_feeds import small_frame
 
 from irst_stream import Detections, OutputError, Stamp
 from irst_stream.cli import main
@@ -77,9 +78,9 @@ def found(index, epoch=1):
 
 def journal_after(path, indices, before=None, epoch=1):
     journal = Journal(path, before)
-    journal.start(lambda: None)
+    journal.open()
     for index in indices:
-        journal.write(found(index, epoch), 0)
+        journal.note("found.jsonl", found(index, epoch))
     journal.close()
     return journal
 
@@ -96,6 +97,27 @@ def test_frames_between_two_runs_are_counted(tmp_path):
     journal.discard()
     journal.discard()
     assert journal_after(path, [99], epoch=2).unanswered == 0, "after an end that was meant"
+
+
+def test_a_frame_has_its_results_once_every_sink_is_done_with_them(tmp_path):
+    path = tmp_path / "cam.position"
+    journal = Journal(path)
+    journal.open()
+    for index in range(9):
+        journal.note("quick.jsonl", found(index))
+    for index in range(4):
+        journal.note("slow.jsonl", found(index))
+    assert journal.last == Position(1, 3)
+    journal.note("slow.jsonl", frame := small_frame(8))
+    assert journal.last == Position(1, 3), f"{type(frame).__name__}s are no results"
+    assert journal_after(path, [9]).unanswered == 5, "a worker that dies takes along what the slow sink had to write"
+
+
+def test_a_journal_that_cannot_be_kept_costs_the_count_alone(tmp_path, caplog):
+    (tmp_path / "cam.position").mkdir()
+    journal = journal_after(tmp_path / "cam.position", range(5, 8), Position(1, 2))
+    assert (journal.last, journal.unanswered) == (Position(1, 7), 2), "the supervisor knows the last one too"
+    assert "cam.position: Is a directory; " in caplog.text
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", FORM.pack(1, 4)[:-1], FORM.pack(1, 4) + b"more"])
@@ -116,13 +138,13 @@ def test_ids_begin_at_the_least_that_is_asked_for(tmp_path):
 
 def status_of(frames=10, alarm="", missing=2):
     sensors = {"cam": SensorStatus(frames, frames - 4, 7, 1, 0.5)}
-    sinks = {"out": SinkStatus(frames, 0, 1, alarm), "(journal)": SinkStatus(3, 0, 0, "")}
+    sinks = {"out": SinkStatus(frames, 0, 1, alarm), "(page)": SinkStatus(3, 0, 0, "")}
     return Status(1.0, sensors, sinks, {"missing": missing}, {"format": 1}, {"connected": 1}, {}, 0)
 
 
 def test_what_ended_pipelines_did_is_counted_with_the_rest():
     clocks = Clocks()
-    for stage in ("resolve", "publish out", "publish (journal)", "end to end other"):
+    for stage in ("resolve", "publish out", "publish (page)", "end to end other"):
         clocks.add(stage, 2_000_000)
     stages = {name: histogram.durations() for name, histogram in clocks.stages.items()}
     first, both = Tally(), Tally()

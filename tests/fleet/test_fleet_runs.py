@@ -67,6 +67,14 @@ def holes(folder, sensor):
     return sum(after[0] - before[-1] - 1 for before, after in pairwise(starts))
 
 
+def is_counted(count, folder, sensors, dead):
+    """Whether all frames without a result are counted. dead: how many sensors' workers died.
+
+    One frame more for each may be counted: its line was written when the worker died, but that was not noted yet.
+    """
+    return 0 <= count - sum(holes(folder, name) for name in sensors) <= dead
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -103,7 +111,8 @@ def test_sensors_outlive_their_workers_and_the_supervisor(folder):
             assert all(len(series(folder, name)) == 1 for name in others if name != "south")
             assert len(series(folder, "north")) == 2
 
-            until(lambda: counted(port) == sum(holes(folder, name) for name in endpoints), "the loss is counted")
+            dead = len(victim["sensors"])
+            until(lambda: is_counted(counted(port), folder, endpoints, dead), "the loss is counted")
             frame = asked(port, "/api/next?sensor=west&after=-1&picture=full")
             assert json.loads(frame[4 : 4 + int.from_bytes(frame[:4], "little")])["sensor"] == "west"
             metrics = asked(port, "/metrics").decode()
@@ -113,7 +122,8 @@ def test_sensors_outlive_their_workers_and_the_supervisor(folder):
             hung = next(one for one in ready(port).values() if "north" in one["sensors"])
             os.kill(pid(hung), signal.SIGSTOP)
             grows(folder, hung["sensors"])
-            until(lambda: counted(port) == sum(holes(folder, name) for name in endpoints), "the loss is counted")
+            dead += len(hung["sensors"])
+            until(lambda: is_counted(counted(port), folder, endpoints, dead), "the loss is counted")
             first = counted(port)
 
             workers = [pid(one) for one in ready(port).values()]
@@ -127,7 +137,7 @@ def test_sensors_outlive_their_workers_and_the_supervisor(folder):
             wait_for_exit(running)
         assert total(folder, "south") == at_death["south"]
         second = int(["0", *re.findall(r"(\d+) worker\b", running.output)][-1])  # of the summary, at the end
-        assert first + second == sum(holes(folder, name) for name in endpoints), "the loss is counted"
+        assert is_counted(first + second, folder, endpoints, dead + 3), "the loss is counted"
     for name in endpoints:
         indices = [index for start in answered(folder, name) for index in start]
         assert indices == sorted(set(indices)), "each frame at most once, in order"

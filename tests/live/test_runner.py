@@ -224,6 +224,15 @@ def test_a_sink_that_fails_loses_its_records_and_the_others_continue(failure, ca
     assert bad.closed == 1
 
 
+def test_it_is_said_when_a_sink_is_done_with_a_record_lost_or_not():
+    done, sinks = [], {"good": ListSink(), "bad": ListSink(fails_after=3, failure=OSError(5, "no"))}
+    runner = Runner(EchoPipeline(), {"in": ListSource(feed(9))}, sinks, "lossless", done=lambda *said: done.append(said))
+    runner.run()
+    for name in sinks:
+        found = [record.stamp.index for sink, record in done if sink == name and isinstance(record, Detections)]
+        assert found == list(range(9))
+
+
 def test_a_sink_that_failed_is_tried_again_and_says_when_it_works(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr(outlets.time, "monotonic", lambda: now[0])
