@@ -257,3 +257,11 @@ MEDIA = {
 """Each writer with the pixel types that its format supports."""
 EXACT_IN_SQUARES = {jpeg_folder}
 """Writers of lossy formats that keep frames exactly only where squares of 8 x 8 px are uniform."""
+
+
+def make_frames(dtype, count=12, height=24, width=32, write=None):
+    """Random frames; of uniform squares for a writer that keeps no others exactly."""
+    rng = np.random.default_rng(0)
+    square = 8 if write in EXACT_IN_SQUARES else 1
+    frames = rng.integers(0, 255 if dtype == np.uint8 else 16383, (count, height // square, width // square))
+    return frames.astype(dtype).repeat(square, 1).repeat(square, 2)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mcap.reader import make_reader
+from recordings import frame, record
 from strategies import same
-from test_recording import frame, record
 
 from irst_stream import Detections, Frame, Stamp, Tracks
 from irst_stream.io.recording.recorder import open_recording

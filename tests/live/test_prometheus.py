@@ -3,9 +3,9 @@
 import urllib.request
 
 import pytest
+from echo_pipeline import EchoPipeline, ListSink, ListSource
 from local_feeds import small_frame
 from prometheus_client.parser import text_string_to_metric_families
-from test_runner import EchoPipeline, ListSink, ListSource
 
 from irst_stream.live.http_server import HttpServer
 from irst_stream.live.prometheus import metrics_handler

@@ -1,113 +1,18 @@
 """Threads and queues around a pipeline: every loss is counted, and the first failure is raised."""
 
-import threading
 import time
 from collections import Counter
 
-import numpy as np
 import pytest
+from echo_pipeline import EchoPipeline, ListSink, ListSource, feed, indices
 from local_feeds import LOCAL, collecting, send, sender, small_frame, until
 
-from irst_stream import Detections, Frame, OutputError, SourceError
+from irst_stream import Detections, Frame, SourceError
 from irst_stream.io.zeromq.settings import ReceiveSettings
 from irst_stream.io.zeromq.sockets import ZmqSource
-from irst_stream.live import outlets, queues
 from irst_stream.live import runner as runner_module
-from irst_stream.live.queues import OTHERS, Outbox, QueuedRecord
+from irst_stream.live.queues import OTHERS
 from irst_stream.live.runner import Runner
-from irst_stream.system.latency import Clocks
-
-
-class EchoPipeline:
-    """Returns one detection per frame; waits for `gate` before each step."""
-
-    def __init__(self, fails_at=None):
-        self.clocks, self.events, self.gate = Clocks(), Counter(), threading.Event()
-        self.seen, self.forgotten, self.fails_at, self.steps = [], [], fails_at, []
-        self.gate.set()
-        self.alarm, self.psf_watches, self.spent_ns = "", {}, {}
-
-    def get_ready(self):
-        pass
-
-    def step(self, frames, **_):
-        assert self.gate.wait(20)
-        self.steps.append(len(frames))
-        self.seen += [f.stamp for f in frames]
-        if self.fails_at is not None and self.fails_at in [f.stamp.index for f in frames]:
-            raise ZeroDivisionError("a bug")
-        return [Detections.bare(f.stamp, np.ones((1, 2)), np.ones(1), np.ones(1)) for f in frames]
-
-    def get_ahead(self):
-        pass
-
-    def finish(self):
-        return []
-
-    def forget(self, sensor):
-        self.forgotten.append(sensor)
-        return []
-
-
-class ListSource:
-    """Yields frames, then raises `failure`, ends, or (endless) waits until stopped."""
-
-    def __init__(self, frames, failure=None, endless=False):
-        self.frames, self.failure, self.endless = frames, failure, endless
-        self.rejected, self.closed, self.given, self.stopped = Counter(), False, 0, threading.Event()
-
-    def __iter__(self):
-        for frame in self.frames:
-            self.given += 1
-            yield frame
-        if self.failure:
-            raise self.failure
-        if self.endless:
-            assert self.stopped.wait(20)
-
-    def stop(self):
-        self.stopped.set()
-
-    def close(self):
-        self.closed = True
-
-
-class ListSink:
-    """Keeps records in a list; waits for `gate`; raises `failure` after `fails_after` records."""
-
-    alarm, lost = "", 0
-
-    def __init__(self, takes=(Detections,), fails_after=None, failure=None):
-        self.takes, self.records, self.closed, self.gate = takes, [], 0, threading.Event()
-        self.fails_after, self.failure = fails_after, failure
-        self.gate.set()
-
-    def start(self, status):
-        pass
-
-    def write(self, record, published_ns):
-        assert self.gate.wait(20)
-        if self.fails_after is not None and len(self.records) >= self.fails_after:
-            raise self.failure
-        self.records.append((record, published_ns))
-
-    def idle(self):
-        pass
-
-    def close(self):
-        self.closed += 1
-
-
-def feed(n, sensor="cam", **options):
-    return [small_frame(i, sensor, **options) for i in range(n)]
-
-
-def one_detection():
-    return Detections.bare(small_frame(0).stamp, np.ones((1, 2)), np.ones(1), np.ones(1))
-
-
-def indices(sink):
-    return [record.stamp.index for record, _ in sink.records]
 
 
 def test_every_frame_goes_through_and_is_timed():
@@ -211,89 +116,6 @@ def test_a_failure_of_the_computation_is_raised_as_itself_and_ends_everything():
     assert source.closed
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), OutputError("no more"), KeyError("x")])
-def test_a_sink_that_fails_loses_its_records_and_the_others_continue(failure, caplog):
-    good, bad = ListSink(), ListSink(fails_after=3, failure=failure)
-    runner = Runner(EchoPipeline(), {"in": ListSource(feed(20))}, {"good": good, "bad": bad}, "lossless")
-    runner.run()
-    assert indices(good) == list(range(20))
-    status = runner.status().sinks["bad"]
-    assert (status.written, status.lost) == (3, 17)
-    assert str(failure) in status.alarm
-    assert caplog.text.count("bad: failed: ") == 1
-    assert bad.closed == 1
-
-
-def test_it_is_said_when_a_sink_is_done_with_a_record_lost_or_not():
-    done, sinks = [], {"good": ListSink(), "bad": ListSink(fails_after=3, failure=OSError(5, "no"))}
-    runner = Runner(EchoPipeline(), {"in": ListSource(feed(9))}, sinks, "lossless", done=lambda *said: done.append(said))
-    runner.run()
-    for name in sinks:
-        found = [record.stamp.index for sink, record in done if sink == name and isinstance(record, Detections)]
-        assert found == list(range(9))
-
-
-def test_a_sink_that_failed_is_tried_again_and_says_when_it_works(monkeypatch, caplog):
-    now = [0.0]
-    monkeypatch.setattr(outlets.time, "monotonic", lambda: now[0])
-    sink = ListSink(fails_after=3, failure=OSError(28, "No space left on device"))
-    writer = outlets.SinkWriter("found", sink, "lossless", Clocks())
-
-    def write(count):
-        for _ in range(count):
-            writer._write(QueuedRecord(one_detection(), 1))
-
-    write(5)
-    assert writer.status()[:4] == (3, 0, 2, "[Errno 28] No space left on device")
-    sink.fails_after = None
-    now[0] = outlets.RETRY_S - 0.01
-    write(1)
-    assert writer.status().alarm, "not before its time"
-    now[0] = outlets.RETRY_S
-    write(2)
-    assert writer.status()[:4] == (5, 0, 3, "")
-    assert caplog.messages == [
-        "found: failed: [Errno 28] No space left on device; further records count as lost until it works again",
-        "found: works again; 3 records were lost",
-    ]
-
-
-def test_the_pauses_between_tries_grow_to_a_minute(monkeypatch):
-    now, tried = [0.0], []
-    monkeypatch.setattr(outlets.time, "monotonic", lambda: now[0])
-
-    sink = ListSink()
-
-    def fail(*_):
-        tried.append(now[0])
-        raise OSError(5, "Input/output error")
-
-    sink.write = fail
-    writer = outlets.SinkWriter("found", sink, "lossless", Clocks())
-    for second in range(400):
-        now[0] = float(second)
-        writer._write(QueuedRecord(one_detection(), 1))
-    assert tried == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]
-    assert writer.status().lost == 400
-
-
-@pytest.mark.parametrize("policy", ["live", "lossless"])
-def test_a_sink_that_hangs_does_not_stop_the_pipeline(policy, monkeypatch):
-    monkeypatch.setattr(queues, "STUCK_AFTER_S", 0.05)
-    monkeypatch.setattr(outlets, "Outbox", lambda policy: Outbox(policy, depth=8))
-    stuck, good, pipeline = ListSink(), ListSink(), EchoPipeline()
-    stuck.gate.clear()
-    runner = Runner(pipeline, {"in": ListSource(feed(60))}, {"stuck": stuck, "good": good}, policy, depth=100)
-    runner.start()
-    until(lambda: len(good.records) + runner.status().sinks["good"].lost == 60)
-    assert len(pipeline.seen) == 60
-    until(lambda: runner.status().sinks["stuck"].lost >= 60 - 9)
-    stuck.gate.set()
-    assert runner.wait(20)
-    status = runner.status().sinks["stuck"]
-    assert status.written + status.lost == 60
-
-
 def test_stopping_finishes_what_has_been_received():
     pipeline, sink = EchoPipeline(), ListSink()
     pipeline.gate.clear()
@@ -321,17 +143,6 @@ def test_abandon_drops_queued_frames_and_closes_sinks():
     pipeline.gate.set()
     assert runner.wait(20)
     assert len(pipeline.seen) == 1, "the one that was being computed"
-
-
-def test_a_sink_that_cannot_be_closed_in_time_is_named():
-    stuck = ListSink((Frame,))
-    stuck.gate.clear()
-    runner = Runner(EchoPipeline(), {"in": ListSource(feed(3), endless=True)}, {"stuck": stuck, "good": ListSink()}, "live")
-    runner.start()
-    until(lambda: runner.status().frames == 3)
-    assert runner.abandon(0.05) == ["stuck"]
-    stuck.gate.set()
-    assert runner.wait(20)
 
 
 def test_sources_are_added_and_removed_while_it_runs():
