@@ -9,6 +9,7 @@ from irst_stream.fleet.crew import GRACE_S, Member
 from irst_stream.fleet.post import Post
 from irst_stream.fleet.station import PAGE
 from irst_stream.fleet.tally import Tally
+from irst_stream.live.queues import OTHERS
 from irst_stream.live.status import Status
 from irst_stream.system.latency import Clocks
 
@@ -16,7 +17,10 @@ __all__ = ["faults_of", "summed"]
 
 
 def summed(posts: Mapping[str, Post], gone: Tally, clocks: Clocks, seconds: float, faults: Iterator[str]) -> Status:
-    """The status of all sensors together; fills `clocks`. gone: of removed sensors; seconds: since the start."""
+    """The status of all sensors together; fills `clocks`.
+
+    gone: of removed sensors, which count as OTHERS; seconds: since the start.
+    """
     tally, waiting, alarms = Tally(), 0, list[str]()
     sinks: dict[str, tuple[int, str]] = {}
     tally.merge(gone)
@@ -30,11 +34,14 @@ def summed(posts: Mapping[str, Post], gone: Tally, clocks: Clocks, seconds: floa
             alarms += [f"sensor {name}: {status.alarm}"] if status.alarm else []
             for sink, now in status.sinks.items():
                 sinks[sink] = sinks.get(sink, (0, ""))[0] + now.waiting, sinks.get(sink, (0, ""))[1] or now.alarm
+    sensors = {name: tally.sensor(name, *post.present()) for name, post in posts.items()}
+    if others := tally.others(posts):
+        sensors[OTHERS] = others
     clocks.stages = tally.stages
     names = sorted({*tally.of("sink written"), *sinks} - {PAGE})
     return Status(
         seconds=seconds,
-        sensors={name: tally.sensor(name, *post.present()) for name, post in posts.items()},
+        sensors=sensors,
         sinks={name: tally.sink(name, *sinks.get(name, (0, ""))) for name in names},
         dropped={reason: count for reason, count in tally.of("dropped").items() if count},
         rejected=tally.of("rejected"),

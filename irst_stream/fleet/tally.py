@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from irst_stream.fleet.orders import StationReport
 from irst_stream.fleet.station import PAGE
@@ -54,6 +55,13 @@ class Tally:
         """A sensor's sums, with what is so at present."""
         frames, answered, detections = (self.counts[what, name] for what in ("frames", "answered", "detections"))
         return SensorStatus(frames, answered, detections, tracks, silent_s, psf_ratio, advice)
+
+    def others(self, names: Collection[str]) -> SensorStatus | None:
+        """The sums of all sensors but these, None if there are no others."""
+        others = {name for kind, name in self.counts if kind == "frames"}.difference(names)
+        counts = ("frames", "answered", "detections")
+        frames, answered, detections = (sum(self.counts[what, name] for name in others) for what in counts)
+        return SensorStatus(frames, answered, detections, 0, 0.0) if others else None
 
     def sink(self, name: str, waiting: int, alarm: str) -> SinkStatus:
         """A sink's sums, with what is so at present."""

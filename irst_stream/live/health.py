@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from irst_stream.live.http_server import Answer, Handler, Request
+from irst_stream.live.queues import OTHERS
 from irst_stream.live.status import Observed, Status
 
 __all__ = ["Health", "alarms", "health_handlers", "health_of"]
@@ -33,7 +34,8 @@ def alarms(status: Status) -> tuple[str, ...]:
 
 def health_of(status: Status, *, is_running: bool) -> Health:
     """Judge a status. is_running: the computing thread has not ended."""
-    heard = any(sensor.frames and sensor.silent_s <= SILENT_S for sensor in status.sensors.values())
+    known = (sensor for name, sensor in status.sensors.items() if name != OTHERS)
+    heard = any(sensor.frames and sensor.silent_s <= SILENT_S for sensor in known)
     works = not any(sink.alarm for sink in status.sinks.values())
     return Health(is_running, is_running and heard and works, alarms(status))
 

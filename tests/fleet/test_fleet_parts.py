@@ -16,6 +16,7 @@ from irst_stream.fleet.orders import StationReport
 from irst_stream.fleet.tally import Tally
 from irst_stream.live.health import alarms, health_of
 from irst_stream.live.memory_file import MemoryFile
+from irst_stream.live.queues import OTHERS
 from irst_stream.live.status import SensorStatus, SinkStatus, Status
 from irst_stream.system.latency import Clocks, Histogram
 
@@ -157,6 +158,8 @@ def test_what_ended_pipelines_did_is_counted_with_the_rest():
     assert both.of("dropped") == {"missing": 2, "worker": 5}
     assert {name: sum(h.buckets) for name, h in both.stages.items()} == {"resolve": 2, "publish": 2, "end to end": 2}
     assert both.of("sink written") == {"out": 30}
+    assert both.others({"cam"}) is None
+    assert both.others({"new"})[:5] == (30, 22, 14, 0, 0.0), "a removed sensor"
 
 
 def test_merged_histograms_hold_all_durations():
@@ -175,6 +178,8 @@ def test_a_sensor_that_never_sent_makes_no_fleet_ready():
     silent = Status(1.0, {"cam": SensorStatus(0, 0, 0, 0, 1.0)}, {}, {}, {}, {}, {}, 0, faults=("fleet: 1 of 2 workers",))
     assert not health_of(silent, is_running=True).ready
     assert alarms(silent) == ("fleet: 1 of 2 workers",)
+    gone = Status(1.0, {OTHERS: SensorStatus(9, 9, 0, 0, 0.0)}, {}, {}, {}, {}, {}, 0)
+    assert not health_of(gone, is_running=True).ready, "nor does one that is there no more"
 
 
 def test_a_port_in_use_is_one_line(tmp_path, monkeypatch, capsys):

@@ -97,6 +97,7 @@ def test_sensors_leave_a_node_that_is_lost(cluster, tmp_path, monkeypatch):
     from irst_stream.fleet.on_ray import RayPlace
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("irst_stream.fleet.supervisor.SPREAD_S", 60.0)  # however long the second worker takes to come up
     names = ("north", "east")
     endpoints = new_endpoints(*names)
     fleet = read_fleet(write_fleet(tmp_path, endpoints, "workers = 2"))
