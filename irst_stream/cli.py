@@ -180,9 +180,11 @@ class _Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-\.?\d")  # so that --drift -4,2 and --frames -3: are values
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, and refuse unknown options where their command is known, so that the nearest one can be named."""
+        """Parse, and refuse what is unknown where its command is known, so that the error names the command."""
         found, unknown = super().parse_known_args(args, namespace)
         self.check_options([word for word in unknown if word.startswith("-") and len(word) > 1])
+        if unknown:
+            self.error(f"one argument too many: {unknown[0]}")
         return found, unknown
 
     def check_options(self, words: Sequence[str]) -> None:

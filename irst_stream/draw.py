@@ -68,7 +68,7 @@ def comparison(path: Path, frames: Sequence[Frame], truths: Truths, methods: Map
             if len(points):
                 (x, y), side = points.mean(axis=0), max(MIN_CLOSE_UP, 0.75 * float(np.ptp(points, axis=0).max()))
                 axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
-            _mark(axes, frame.stamp, truths, found, cross=16, dot=4)
+            _mark(axes, frame.stamp, truths, found, cross=14, dot=8)
     _add_legend(figure, bool(truths), True)
     _save(figure, path)
 

@@ -70,6 +70,7 @@ def test_what_is_lost_has_an_exit_code_of_its_own(failing, capsys):
     [
         (["--verison"], "irst-stream: no option --verison; did you mean --version. Try: irst-stream --help\n"),
         (["replay", "x", "--detectoins", "y"], "irst-stream replay: no option --detectoins; did you mean --detections. "),
+        (["keys", "make", "x", "y"], "irst-stream keys make: one argument too many: y. Try: irst-stream keys make --help"),
         (["keys", "make", "x", "--forse=1"], "irst-stream keys make: no option --forse. Try: irst-stream keys make --help"),
         (["in\x1bspect"], "invalid choice: 'in\\x1bspect'"),
         (["inspect", "a\nb\x1b[2J"], "a\\nb\\x1b[2J: no such file or folder"),
