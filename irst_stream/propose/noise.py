@@ -47,7 +47,8 @@ class NoiseMapper:
         means = cv2.blur(self._cells.average(squares)[0], (3, 3), borderType=cv2.BORDER_REFLECT)
         if share is not None:
             means = means / np.maximum(cv2.blur(share, (3, 3), borderType=cv2.BORDER_REFLECT), MIN_GOOD_SHARE)
-        return np.asarray(np.maximum(np.sqrt(means), min_noise), np.float32)
+        # The blur's running sums leave rounding of either sign where dark areas follow bright ones, hence the limit first.
+        return np.asarray(np.sqrt(np.maximum(means, np.float32(min_noise) ** 2)), np.float32)
 
     def good_share(self, bad: Ints) -> Float32Image | None:
         """Return the share of good pixels in each cell, None where all are good; bad: flat indices."""
