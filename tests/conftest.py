@@ -16,12 +16,11 @@ HURRIED = ("chain", "commands", "faults", "fleet", "live", "operations", "web")
 
 @pytest.fixture(scope="session")
 def compiled():
-    """Compile everything that is compiled on its first use, or load it, before anybody waits for an answer."""
-    from irst_stream.fit import fitter
-    from irst_stream.propose import proposer
-    from irst_stream.track import tracker
+    """Compile everything that is compiled on its first use, and load it, before anybody waits for an answer."""
+    from irst_stream.build import PARTS, compile_everything
 
-    for part in (proposer, fitter, tracker):
+    compile_everything()
+    for part in PARTS:
         part.warm_up()
 
 

@@ -5,5 +5,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up dev
 cd "$root"
+"$venv/bin/irst-stream" warm-up  # once here, rather than in every process of the tests
 echo "test: pytest $*"
 exec "$venv/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
