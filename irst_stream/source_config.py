@@ -19,17 +19,15 @@ from irst_stream.system.shipped import find_config
 __all__ = ["GUESSED_CONFIG", "choose_config", "unpack_files"]
 
 GUESSED_CONFIG = "camera"
-CALIBRATE_FIRST = (
-    "irst-stream calibrate {source} --output C.toml measures the sensor, then --config C.toml; or --calibrate does both"
-)
+CALIBRATE_FIRST = "irst-stream calibrate {source} --output C.toml measures the sensor, then --config C.toml"
 log = logging.getLogger(__name__)
 DATASET_CONFIGS = {name: name for name in KINDS} | {"scene": "scene"}  # bundled configuration by data set
 
 
-def choose_config(name: str | None, source: FileSource | Recording) -> Config:
+def choose_config(name: str | None, source: FileSource | Recording, *, calibrates: bool = False) -> Config:
     """Read the named configuration, or if name is None that of the recording or data set.
 
-    A source that has none gets a bundled one, and a warning that this is a guess.
+    A source that has none gets a bundled one, and a warning that this is a guess; calibrates: --calibrate avoids it.
     """
     if name is None and isinstance(source, Recording) and source.config:
         return unpack_files(parse_config(source.config, f"{source.path}: its configuration"), source.files)
@@ -40,6 +38,7 @@ def choose_config(name: str | None, source: FileSource | Recording) -> Config:
     patches = first is not None and max(first.pixels.shape) <= PATCH_LIMIT
     name = "general" if patches else GUESSED_CONFIG
     how = "--config names another" if patches else CALIBRATE_FIRST.format(source=source.path)
+    how += "; or --calibrate does both" if calibrates and not patches else ""
     log.warning("%s: no configuration; guessing, by %s, which was not made for this sensor. %s", source.path, name, how)
     return read_config(find_config(name))
 

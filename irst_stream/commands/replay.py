@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.tracks and args.single:
         raise UsageError("--tracks: a single image has no tracks; leave out --single, or ask for --detections")
     source = open_input(args)
-    config = _calibrated(args, source, outputs) if args.calibrate else choose_config(args.config, source)
+    config = _calibrated(args, source, outputs) if args.calibrate else choose_config(args.config, source, calibrates=True)
     check_mask(config, source)
     config = single_frames(config) if args.single else config
     overrides = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}

@@ -50,7 +50,12 @@ def test_replay_says_that_it_guesses_where_there_is_no_configuration(run, tmp_pa
     assert for_patches.startswith("bare: no configuration; guessing, by general, which was not made for this sensor.")
     assert "wide: no configuration; guessing, by camera" in for_frames
     assert "irst-stream calibrate wide --output C.toml" in for_frames
+    assert for_frames.endswith("; or --calibrate does both")
     assert "\n" not in for_frames
+    caplog.clear()
+    assert run("archive", "wide", "--out", "out", "--workers", 1)[0] == 0
+    assert "irst-stream calibrate wide --output C.toml" in caplog.text
+    assert "--calibrate does" not in caplog.text, "archive has no such option"
     assert "6 frames, 2 answered, 0 detections" in run("replay", "bare", "--config", "seqcsist")[1]
     media.png_folder(tmp_path / "small", np.zeros((6, 5, 5), np.uint8))
     assert "6 frames, 0 answered, 0 detections\nevents: 6 small" in run("replay", "small", "--config", "seqcsist")[1]
