@@ -2,9 +2,10 @@
 
 A process of its own sends a scene to and fro, open-loop, in one epoch, with stamps of the camera's rate but --speed times
 as fast. It goes through the configuration `camera` with tracks, to a socket, to a file of tracks and to the live page's
-history. Prints, for each tenth of the run, memory, frames that were not used and latencies, and writes
-out/bench_soak.json. Latencies end to end count from the newest frame's arrival, less the window's lag. On a busy machine,
-give the process priority.
+history. The queue of frames is --speed times as long as usual: as long in time as at the camera's own rate, since a machine
+that halts does so for no shorter than there. Prints, for each tenth of the run, memory, frames that were not used and
+latencies, and writes out/bench_soak.json. Latencies end to end count from the newest frame's arrival, less the window's
+lag. On a busy machine, give the process priority.
 """
 
 import argparse
@@ -79,7 +80,8 @@ def main() -> int:
 
 def soak(args: argparse.Namespace) -> list[Part]:
     """Run all hours; print each tenth as it ends."""
-    pipeline = build_pipeline(read_config(find_config("camera")), tracks=True)
+    config = read_config(find_config("camera"))
+    pipeline = build_pipeline(config, tracks=True)
     source = ZmqSource(ReceiveSettings(LOCAL, bind=True), "live")
     parts: list[Part] = []
     with TemporaryDirectory() as folder:
@@ -89,7 +91,7 @@ def soak(args: argparse.Namespace) -> list[Part]:
             "tracks": LinesSink(WriteSettings(f"{folder}/tracks-{{start}}.jsonl", rotate_mb=20.0, keep_mb=KEPT_MB), Tracks),
             "page": History(HISTORY_BYTES),
         }
-        runner = Runner(pipeline, {"in": source}, sinks, "live")
+        runner = Runner(pipeline, {"in": source}, sinks, "live", depth=round(config.queue * args.speed))
         runner.start()
         own = [
             "--hours",
