@@ -111,7 +111,7 @@ class CostedPipeline:
     def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         results = self._pipeline.step(frames, more)
         self._add({}, self._pipeline.spent_ns)
-        self._frames.update(sensor.partition("-")[0] for sensor in self._pipeline.spent_ns)
+        self._frames.update(frame.stamp.sensor.partition("-")[0] for frame in frames)
         return results
 
     def get_ahead(self) -> None:
