@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -194,9 +194,12 @@ class _Compiling:
             work()
             self.wait()
 
-    def wait(self) -> None:
-        """Return once all is compiled; raise the error that prevented it."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until all is compiled, at most `seconds`; return whether it is. Raises the error that prevented it."""
+        if not wait([self._done], seconds).done:
+            return False
         self._done.result()
+        return True
 
     def new_resolver(self) -> Resolver:
         """Return one more sensor's reader, once all is compiled."""

@@ -19,8 +19,8 @@ class EchoPipeline:
         self.gate.set()
         self.alarm, self.psf_watches, self.spent_ns = "", {}, {}
 
-    def get_ready(self):
-        pass
+    def get_ready(self, _seconds):
+        return True
 
     def step(self, frames, **_):
         assert self.gate.wait(20)

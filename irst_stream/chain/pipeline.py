@@ -50,11 +50,11 @@ class Pipeline:
         memories: Mapping[str, SensorMemory] | None = None,
         first_id: int = 1,
         pace: FramePace | None = None,
-        ready: Callable[[], object] = lambda: None,
+        ready: Callable[[float], bool] = lambda _: True,
     ) -> None:
         """memories: of an earlier run, by sensor; first_id: of the first track of a sensor without one; pace: that of the
-        sensors, with which the fits keep up; None: each frame takes the time it needs; ready: returns once the first step
-        can be taken.
+        sensors, with which the fits keep up; None: each frame takes the time it needs; ready: waits until the first step
+        can be taken, at most some seconds, and tells whether it can.
         """
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()
         self.spent_ns: Counter[str] = Counter()

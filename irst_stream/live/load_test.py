@@ -175,9 +175,9 @@ class _AnswerableCounter:
         """What each sensor's targets say of its PSF."""
         return self._pipeline.psf_watches
 
-    def get_ready(self) -> None:
-        """Wait until the pipeline is."""
-        self._pipeline.get_ready()
+    def get_ready(self, seconds: float) -> bool:
+        """Wait until the pipeline is, at most `seconds`; return whether it is."""
+        return self._pipeline.get_ready(seconds)
 
     def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         """Count frames and pass them to the pipeline."""

@@ -183,6 +183,12 @@ class Intake:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed and empty."""
+        with self._changed:
+            return self._closed and not self.waiting
+
     def clear(self) -> None:
         """Drop all waiting frames and close."""
         with self._changed:

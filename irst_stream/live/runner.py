@@ -33,6 +33,7 @@ __all__ = ["Processor", "Runner"]
 ARRIVALS_KEPT = 64  # per sensor, to look up when the frame of a result arrived
 SWITCH_INTERVAL_S = 1e-4  # between Python threads: the default 5 ms is half a frame period at 100 Hz
 FORGET_EVERY_S = 1.0
+READY_POLL_S = 0.2
 SETTLE_S = 1e-3  # that what can wait leaves the sinks to send a step's results
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class Processor(Protocol):
     def psf_watches(self) -> Mapping[str, PsfWatch]:
         """What each sensor's targets say of its PSF."""
 
-    def get_ready(self) -> object:
-        """Return once the first step can be taken."""
+    def get_ready(self, seconds: float) -> bool:
+        """Wait until the first step can be taken, at most `seconds`; return whether it can."""
 
     def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:
         """Process frames, at most one per sensor; return detections and tracks that are ready.
@@ -300,7 +301,9 @@ class Runner:
     def _compute(self) -> None:
         """Process frames until the intake is closed and empty, then end the sinks; body of the computing thread."""
         try:
-            self._pipeline.get_ready()  # frames wait in the queue meanwhile, where newer ones replace them
+            while not self._pipeline.get_ready(READY_POLL_S):  # frames wait in the queue, where newer ones replace them
+                if self._intake.ended:
+                    break  # it was stopped before any came
             last_forget = time.monotonic()
             while arrivals := self._intake.take():
                 now = time.monotonic_ns()

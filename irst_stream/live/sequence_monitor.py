@@ -26,8 +26,9 @@ class SequenceMonitor:
         self.clocks, self.events = Clocks(), Counter[tuple[str, str]]()  # see chain.window
         self._checks: dict[str, SequenceCheck] = {}
 
-    def get_ready(self) -> None:
+    def get_ready(self, seconds: float) -> bool:  # noqa: ARG002 - there is nothing to wait for
         """It always is."""
+        return True
 
     def step(self, frames: Sequence[Frame], more: bool = False) -> list[Result]:  # noqa: ARG002 - there is nothing to put off
         """Check the frames' order; no results."""

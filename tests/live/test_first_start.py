@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from echo_pipeline import ListSource
 
 from irst_stream import Detections, Frame, Stamp, UsageError, build
 from irst_stream.build import build_pipeline
@@ -92,6 +93,17 @@ def test_a_lossless_sender_waits_meanwhile_and_loses_nothing(monkeypatch):
     assert runner.wait(WAIT_S)
     found = [result.stamp.index for result in results if isinstance(result, Detections)]
     assert found == list(range(FRAMES))
+
+
+def test_a_run_that_is_stopped_before_a_frame_came_does_not_wait_for_the_compiler(monkeypatch):
+    compiler = Compiler(monkeypatch)
+    pipeline = build_pipeline(Config(readout="fit", fit=FitSettings(noise_dn=1.0)), meanwhile="; later")
+    runner = Runner(pipeline, {"quiet": ListSource([], endless=True)}, {}, "live")
+    runner.start()
+    assert compiler.begun.wait(WAIT_S)
+    runner.stop()
+    assert runner.wait(WAIT_S / 2)
+    compiler.done.set()
 
 
 def test_a_failure_of_what_follows_the_compiler_ends_the_run_as_any_other(monkeypatch):
