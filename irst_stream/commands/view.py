@@ -26,7 +26,7 @@ __all__ = ["STOP_S", "latency_rows", "raise_losses", "run_with_view"]
 REFRESH_S = 0.5
 STOP_S = 30.0  # for the frames received before a stop
 CLOSE_TIMEOUT_S = 5.0  # for the sinks, after a second interrupt
-LOG_EVERY = 10  # refreshes between two log lines if there is no terminal
+LOG_EVERY_S, LOG_LATER_S = 5.0, 60.0  # between lines of the log, in the first minute and later
 SENSORS_SHOWN = 12
 log = logging.getLogger(STATUS_LOGGER)
 RESULTS = ("answered", "detections", "tracks")
@@ -206,22 +206,22 @@ class _FrameRates:
 
 
 class _LogView:
-    """Logs a status as one line, on every LOG_EVERY-th call."""
+    """Logs a status as one line, every LOG_EVERY_S at first, and later every LOG_LATER_S: a service runs for months."""
 
     def __init__(self, with_results: bool) -> None:
-        self._calls = 0
+        self._due_s = LOG_EVERY_S
         self._rates, self._with_results = _FrameRates(), with_results
 
     def __call__(self, status: Status) -> None:
-        self._calls += 1
-        if self._calls % LOG_EVERY == 0:
+        if status.seconds >= self._due_s:
+            self._due_s = status.seconds + (LOG_EVERY_S if status.seconds < LOG_LATER_S else LOG_LATER_S)
             rate = sum(self._rates(status).values())
             text = f"{status.frames} frames, {rate:.1f}/s, {status.waiting} waiting, {_losses(status, self._with_results)}"
             if self._with_results:
-                stages = status.stages.items()
-                slowest = max((s.percentiles[2] for n, s in stages if n.startswith("end to end")), default=0.0)
+                latest = [s.percentiles[2] for name, s in status.stages.items() if name.startswith("end to end")]
                 tracks = pluralise(sum(s.tracks for s in status.sensors.values()), "track")
-                text = f"run: {text}, {tracks}, end to end p99 {slowest:.1f} ms"
+                late = f", end to end p99 {max(latest):.1f} ms" if latest else ""
+                text = f"run: {text}, {tracks}{late}"
             else:
                 written = sum(sink.written for sink in status.sinks.values())
                 text = f"record: {text}, {pluralise(written, 'record')} written"

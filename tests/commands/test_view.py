@@ -2,18 +2,19 @@
 
 import io
 import threading
+from dataclasses import replace
 
 import pytest
 from local_feeds import PATIENCE_S, until, write_recording
 from rich.console import Console
 
-from irst_stream.commands.view import _table, raise_losses, run_with_view
+from irst_stream.commands.view import _LogView, _table, raise_losses, run_with_view
 from irst_stream.errors import LossError
 from irst_stream.io.recording.recorder import Recorder, open_recording
 from irst_stream.io.recording.settings import RecordSettings
 from irst_stream.live.runner import Runner
 from irst_stream.live.sequence_monitor import SequenceMonitor
-from irst_stream.live.status import SinkStatus, Status
+from irst_stream.live.status import SensorStatus, SinkStatus, Status
 
 
 class Stuck(SequenceMonitor):
@@ -135,3 +136,16 @@ def test_a_stop_that_takes_too_long_is_cut_and_told(tmp_path, monkeypatch, capsy
     assert open_recording(tmp_path / "again.mcap").frames == 10
     assert "unanswered" in capsys.readouterr().out
     steps.go.set()
+
+
+def test_the_log_has_a_line_every_few_seconds_at_first_and_later_one_a_minute(caplog):
+    caplog.set_level("INFO")
+    show = _LogView(with_results=True)
+    status = Status(0.0, {"cam": SensorStatus(40, 36, 9, 2, 0.1)}, {}, {}, {}, {}, {}, 0)
+    told = []
+    for half in range(600):
+        before = len(caplog.messages)
+        show(replace(status, seconds=half / 2))
+        told += [half / 2] * (len(caplog.messages) - before)
+    assert told == [*range(5, 61, 5), 120, 180, 240]
+    assert caplog.messages[0] == "run: 40 frames, 8.0/s, 0 waiting, frames not used: none, 2 tracks"
