@@ -3,8 +3,9 @@
 What moves before a sensor takes the same pixels to other parts of the scene: clouds do before a camera that stands still.
 Clutter that is learnt in the scene's places then has the pattern for noise, and clutter that is learnt at the pixels has
 the scene. How much of either there is follows from pairs of frames between which the scene has moved: the filter's
-responses of both, multiplied pixel by pixel, have the pattern's variance as their mean; multiplied place by place in the
-scene, that of the scene. A scene that stays cannot be told from a pattern, and nothing is learnt from it.
+responses of both, multiplied pixel by pixel and without what the scene alone gives at that distance, have the pattern's
+variance as their mean; multiplied place by place in the scene, that of the scene. A scene that stays cannot be told from a
+pattern, and nothing is learnt from it; streaks of cloud along their motion stay too, and are no pattern.
 
 The pattern is the median, over frames, of what is left of each pixel's light without the scene, and the scene is the mean
 of other frames, moved, without the pattern. What hovers at a pixel while the scene moves on, and is larger than a pixel,
@@ -37,8 +38,8 @@ APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a p
 MAX_APART = 0.25  # of the frame's shorter side: more leaves too little that both frames see
 MIN_PAIRS, PAIRS_EACH = 8, 2  # of a frame: with later ones
 LIMIT = 3.0  # deviations: targets and bad pixels, which are far brighter, count for so much
-PARTNERS = 4  # frames whose mean shows the scene of another one
-ROUNDS = 2
+PARTNERS = 6  # frames whose mean shows the scene of another one: near and far, so that streaks are not alike in them
+ROUNDS = 4  # each leaves less of the one in the other
 MATTERS = 0.5  # of the noise over time: less pattern raises the filtered frame's noise by less than an eighth
 HELPS = 0.5  # of the pattern that may be left, in frames that it was not learnt from
 UNSTEADY = 3.0  # of the median pixel's mean absolute change: with more a pixel blinks
@@ -137,7 +138,9 @@ def _clutter_shares(
     stays, moves = [], []
     for one, other in pairs:
         x, y = np.rint(places[other] - places[one]).astype(int).tolist()
-        stays.append(_product(responses[one], responses[other], 0, 0))
+        stays.append(
+            _excess(responses[one], responses[other], x, y) / 2 + _excess(responses[other], responses[one], -x, -y) / 2
+        )
         moves.append(_product(responses[one], responses[other], x, y))
     pixels, scene = max(float(np.mean(stays)), 0.0), max(float(np.mean(moves)), 0.0)
     total = float(np.mean([np.mean(np.square(out)) for out in responses.values()]))
@@ -146,10 +149,22 @@ def _clutter_shares(
 
 def _product(one: Float32Image, other: Float32Image, x: int, y: int) -> float:
     """Return the mean of one image (H, W) times the other, which is first moved back by the scene's motion x, y px."""
-    height, width = one.shape
-    here = one[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
-    there = other[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
-    return float((here * there).mean())
+    return float((one[_kept(one.shape, -x, -y)] * other[_kept(one.shape, x, y)]).mean())
+
+
+def _excess(one: Float32Image, other: Float32Image, x: int, y: int) -> float:
+    """Return the mean of one image (H, W) times the other at the same pixels, less what the scene alone would give there.
+
+    x, y px: the scene's motion. One image, moved by it, shows the scene as the other does, and the pattern elsewhere.
+    """
+    here, from_there = _kept(one.shape, x, y), _kept(one.shape, -x, -y)
+    return float((one[here] * (other[here] - one[from_there])).mean())
+
+
+def _kept(shape: tuple[int, ...], x: int, y: int) -> tuple[slice, slice]:
+    """Return the part of an image of a shape (H, W) whose pixels are still inside it once moved back by x, y px."""
+    height, width = shape
+    return slice(max(y, 0), height + min(y, 0)), slice(max(x, 0), width + min(x, 0))
 
 
 def _views_of(
@@ -184,14 +199,14 @@ def _pairs(places: Floats, farthest: float) -> tuple[tuple[int, int], ...]:
 
 def _separate(views: _Views) -> tuple[Float32Image, NDArray[np.bool_], float]:
     """Return the pattern (H, W) DN of frames, 0 where a target may hover, which pixels (H, W) blink, and its error, DN."""
-    pattern = np.median(views.light, axis=0)
+    pattern = _told_from_scene(np.median(views.light, axis=0), views.places)
     rest = np.empty_like(views.light)
     for _ in range(ROUNDS):
         clean = views.light - pattern
         for k in range(len(clean)):
             scene, seen = _scene_of(clean, views.places, k)
             rest[k] = np.where(seen, views.light[k] - scene, pattern)
-        pattern = np.median(rest, axis=0)
+        pattern = _told_from_scene(np.median(rest, axis=0), views.places)
     change = np.abs(rest - pattern).mean(axis=0)
     unsteady = change > UNSTEADY * np.median(change)
     light = pattern - cv2.blur(pattern, 2 * [FOLLOWED_PX])
@@ -203,6 +218,19 @@ def _separate(views: _Views) -> tuple[Float32Image, NDArray[np.bool_], float]:
     return pattern, unsteady & ~near, error
 
 
+def _told_from_scene(pattern: Float32Image, places: Floats) -> Float32Image:
+    """Return a pattern (H, W) DN without what a scene that moves along places (T, 2) px would show at its pixels too.
+
+    Streaks of cloud along the motion, for one. Of each spatial frequency the share is kept by which the path tells pattern
+    from scene: one less the squared magnitude of the frames' mean phase.
+    """
+    height, width = pattern.shape
+    down = np.exp(-2j * np.pi * np.outer(np.fft.fftfreq(height), places[:, 1]))
+    along = np.exp(-2j * np.pi * np.outer(places[:, 0], np.fft.rfftfreq(width)))
+    alike = np.abs(down @ along / len(places))
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(pattern) * (1 - alike**2), (height, width)), np.float32)
+
+
 def _scene_of(clean: Float32Image, places: Floats, number: int) -> tuple[Float32Image, NDArray[np.bool_]]:
     """Return the scene (H, W) DN of one of the frames, and where it is known: from frames (T, H, W) DN without pattern that
     lie apart from it.
@@ -211,7 +239,8 @@ def _scene_of(clean: Float32Image, places: Floats, number: int) -> tuple[Float32
     distance = np.hypot(*(places - places[number]).T)
     far = np.flatnonzero((distance >= APART_PX) & (distance <= MAX_APART * min(height, width)))
     scene, seen = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    for k in far[np.argsort(np.abs(far - number), kind="stable")[:PARTNERS]].tolist():
+    spread = np.linspace(0, len(far) - 1, min(PARTNERS, len(far))).astype(int)
+    for k in far[spread].tolist():
         x, y = (places[number] - places[k]).tolist()
         motion, size = np.array([[1.0, 0.0, x], [0.0, 1.0, y]]), (width, height)
         moved = cv2.warpAffine(clean[k], motion, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

@@ -16,15 +16,15 @@ SEARCH = ProposeSettings(0.8)
 HOT, BLINKING = (40, 60), (70, 30)
 
 
-def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7):
+def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7, scene=SCENE, grain=2.0):
     """Frames (T, H, W) uint16 and the pattern (H, W) DN: clouds that drift along x, pattern, a hot and a blinking pixel.
 
-    spots: x, y px and light DN of point targets that stay at their pixels.
+    spots: x, y px and light DN of point targets that stay at their pixels; scene, grain: DN and px of the clouds.
     """
     rng = np.random.default_rng(seed)
     height, width = SHAPE
-    clouds = gaussian_filter(rng.standard_normal((height, width + 120)), 2.0)
-    clouds *= SCENE / clouds.std()
+    clouds = gaussian_filter(rng.standard_normal((height, width + 120)), grain)
+    clouds *= scene / clouds.std()
     offsets = pattern * rng.standard_normal(SHAPE)
     offsets[HOT] += 15 * pattern
     stack = np.empty((FRAMES, *SHAPE))
@@ -52,6 +52,16 @@ def test_offsets_are_recovered_and_a_blinking_pixel_is_bad():
     assert np.nanmedian(np.abs(local)) < 0.2 * PATTERN
     assert abs(local[HOT[0] - 8, HOT[1] - 8]) < 0.5 * PATTERN
     assert 0.3 * NOISE / np.sqrt(FRAMES) < table.errors[0] < 6 * NOISE / np.sqrt(FRAMES)
+
+
+def test_streaks_of_cloud_along_their_motion_hide_no_pattern_and_are_none():
+    stack, offsets = stack_of(scene=3 * PATTERN, grain=(1.0, 12.0))
+    table = learn_pattern(stack, path_of(), SEARCH)
+    inner = (slice(8, -8), slice(8, -8))
+    wrong = (table.offset + offsets)[inner]
+    local = wrong - gaussian_filter(np.nan_to_num(wrong), 4.0)
+    assert np.nanmedian(np.abs(local)) < 0.3 * PATTERN
+    assert learn_pattern(stack_of(pattern=0.0, scene=3 * PATTERN, grain=(1.0, 12.0))[0], path_of(), SEARCH) is None
 
 
 @pytest.mark.parametrize(("pattern", "drift"), [(0.0, DRIFT), (PATTERN, 0.0), (PATTERN, 0.02)])
