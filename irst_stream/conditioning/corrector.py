@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.conditioning.compiled import correct_pixels
+from irst_stream.conditioning.line_noise import AXES, LineNoise
 from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.conditioning.settings import CorrectSettings
 from irst_stream.errors import UsageError
@@ -18,7 +19,7 @@ from irst_stream.types import Frame
 __all__ = ["Corrector"]
 
 Float32Image = NDArray[np.float32]
-SURROUNDINGS_PX = 9  # side of the mean that a line or a pixel is compared with
+SURROUNDINGS_PX = 9  # side of the mean that a pixel is compared with
 CLIP = 3.0 * 1.2533  # mean absolute values: what is brighter is scene
 SCENE_STEP_PX = 1.5  # the scene must have moved by so much for a pixel to see another part of it
 SCENE_WARM_UP = 10  # frames: the weight of "no offset" at the beginning
@@ -36,6 +37,7 @@ class Corrector:
         self._gain = np.ones(shape, np.float32) if table is None else table.gain
         self._offset = np.zeros(shape, np.float32) if table is None else table.offset.copy()
         self._step = 1.0 if table is None else float(np.nanmedian(table.gain))
+        self._lines = LineNoise(AXES[settings.lines]) if settings.lines != "off" else None
         self._learnt_frames, self._last_place = 0, (math.inf, math.inf)
 
     def __call__(self, frame: Frame) -> Frame:
@@ -44,8 +46,10 @@ class Corrector:
         full_scale = np.float32(frame.full_scale)
         pixels = np.require(frame.pixels, requirements=["C", "A"])
         correct_pixels(pixels, self._gain, self._offset, full_scale, np.nextafter(full_scale, np.float32(0)), corrected)
-        if self._settings.lines != "off":
-            self._remove_lines(corrected, full_scale)
+        if self._lines is not None:
+            saturated = corrected >= full_scale
+            self._lines.remove(corrected)
+            corrected[saturated] = full_scale
         return replace(frame, pixels=corrected, step_dn=self._step if frame.pixels.dtype != np.float32 else 0.0)
 
     def learn(self, frame: Frame) -> None:
@@ -59,28 +63,14 @@ class Corrector:
             return
         self._last_place = place
         self._learnt_frames += 1
-        off = _off_surroundings(frame.pixels, (SURROUNDINGS_PX, SURROUNDINGS_PX))
+        off = _off_surroundings(frame.pixels)
         off[frame.pixels >= frame.full_scale] = 0
         self._offset -= off / np.float32(min(self._learnt_frames + SCENE_WARM_UP, memory))
 
-    def _remove_lines(self, image: Float32Image, full_scale: np.float32) -> None:
-        """Subtract what all pixels of a row, or of a column, have more than the lines about them, in place.
 
-        Only what noise in the mean of a line does not explain is subtracted, so that this never adds noise.
-        """
-        saturated = image >= full_scale
-        for axis, name in ((1, "rows"), (0, "columns")):
-            if self._settings.lines in (name, "both"):
-                size = (1, SURROUNDINGS_PX) if axis else (SURROUNDINGS_PX, 1)
-                off = _off_surroundings(image, size)
-                mean = off.mean(axis=axis, keepdims=True)
-                error, seen = float(off.var()) / off.shape[axis], float(np.mean(np.square(mean)))
-                image -= mean * np.float32(max(1 - error / max(seen, 1e-12), 0.0))
-        image[saturated] = full_scale
-
-
-def _off_surroundings(image: Float32Image, size: tuple[int, int]) -> Float32Image:
+def _off_surroundings(image: Float32Image) -> Float32Image:
     """Return by how much each pixel (H, W) differs from the mean of its surroundings, clipped; 0 at bad pixels."""
+    size = (SURROUNDINGS_PX, SURROUNDINGS_PX)
     known = np.isfinite(image)
     if not known.all():
         filled = np.where(known, image, 0)

@@ -24,7 +24,10 @@ class CorrectSettings:
     ] = ""
     lines: Annotated[
         Literal["off", "rows", "columns", "both"],
-        about("Remove, in each frame, offsets that all pixels of a row or of a column share: of readout circuits."),
+        about(
+            "Remove offsets that all pixels of a row or of a column share and that change from frame to frame: noise of"
+            " readout circuits. Lines that stay are the table's."
+        ),
     ] = "off"
     scene_frames: Annotated[
         int,
