@@ -12,7 +12,14 @@ from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.lines import choose_lines, remove_lines
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
-from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
+from irst_stream.calibrate.pattern import (
+    FOLLOW_FRAMES,
+    follow_pattern,
+    learn_pattern,
+    no_pattern,
+    remove_pattern,
+    with_bad_pixels,
+)
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
@@ -190,10 +197,13 @@ def _corrected(
     left_out = np.zeros(stack.shape[1:], np.bool_) if excluded is None else excluded.copy()
     left_out[noise.bad[:, 1], noise.bad[:, 0]] = True
     table = learn_pattern(stack, platform.path, settings, left_out, conditioned.step_dn)
-    if table is None and not len(noise.bad):
-        return stack, conditioned
-    table = with_bad_pixels(table or no_pattern(stack), noise.bad)
-    return remove_pattern(stack, table, full_scale), conditioned.by_pattern(table, received, noise.fixed)
+    if table is not None or len(noise.bad):
+        table = with_bad_pixels(table or no_pattern(stack), noise.bad)
+        conditioned = conditioned.by_pattern(table, received, noise.fixed)
+    followed = follow_pattern(stack, platform.path, settings, table, full_scale, left_out, conditioned.step_dn)
+    if followed is not None:
+        return followed, conditioned.by_following(FOLLOW_FRAMES, received)
+    return stack if table is None else remove_pattern(stack, table, full_scale), conditioned
 
 
 def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:

@@ -62,6 +62,10 @@ class Conditioned:
             table_error=table.errors[0],
         )
 
+    def by_following(self, frames: int, pixel_type: np.dtype[Any]) -> Conditioned:
+        """Return this with offsets that are learnt over so many frames on; pixel_type: of frames as received."""
+        return replace(self._learnt_from(pixel_type), correct=replace(self.correct, scene_frames=frames))
+
     def _learnt_from(self, pixel_type: np.dtype[Any]) -> Conditioned:
         """Return this with what frames of a type were before they were corrected, unless that is known."""
         step_dn = float(pixel_type != np.float32) if self.step_dn is None else self.step_dn

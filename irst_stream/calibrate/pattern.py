@@ -24,14 +24,16 @@ from numpy.typing import NDArray
 
 from irst_stream.calibrate.scene import MAD_TO_SD, fill_light
 from irst_stream.conditioning.compiled import correct_pixels
+from irst_stream.conditioning.corrector import Corrector
 from irst_stream.conditioning.nonuniformity import CorrectionTable
+from irst_stream.conditioning.settings import CorrectSettings
 from irst_stream.propose.coarse import Float32Image, kernel_input
 from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Ints, Pixels, Pose
+from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
-__all__ = ["learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
+__all__ = ["FOLLOW_FRAMES", "follow_pattern", "learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
 
 FRAMES, HALVES = 64, 2  # frames that are compared; those of one half are learnt from, the other tells whether it helped
 APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a pixel sees nothing of what it saw
@@ -42,6 +44,8 @@ PARTNERS = 6  # frames whose mean shows the scene of another one: near and far, 
 ROUNDS = 4  # each leaves less of the one in the other
 MATTERS = 0.5  # of the noise over time: less pattern raises the filtered frame's noise by less than an eighth
 HELPS = 0.5  # of the pattern that may be left, in frames that it was not learnt from
+FOLLOW_FRAMES = 100  # that offsets are averaged over: noise over time leaves a tenth of itself in them
+ADDS = 0.25  # of the noise over time, that following may add to what the table leaves: it raises that noise by a 32nd
 UNSTEADY = 3.0  # of the median pixel's mean absolute change: with more a pixel blinks
 SD_PER_MEAN_ABS = SD_PER_MEDIAN = 1.2533  # of a Gaussian; of the median of many draws over their mean's
 FOLLOWED, FOLLOWED_PX = 5.0, 9  # deviations of the sum of 3 x 3 px without the brightest, and side of what is left out
@@ -96,6 +100,41 @@ def learn_pattern(
     return CorrectionTable(gain, offset, (float(np.nanmean(stack[0])),), (error,))
 
 
+def follow_pattern(
+    stack: Pixels,
+    path: Sequence[Pose | None],
+    settings: ProposeSettings,
+    table: CorrectionTable | None,
+    full_scale: float,
+    excluded: Excluded | None = None,
+    step_dn: float | None = None,
+) -> Float32Image | None:
+    """Return frames (T, H, W), in order, with the offsets of a table, None for none, that follow the pattern from there on.
+
+    None where the pattern does not matter, or where following leaves too much of it in the later half of the frames: half
+    of a pattern that no table tells, or clearly more than the table alone. For the other parameters see learn_pattern.
+    """
+    later = slice(len(stack) // 2, None)
+    alone = stack[later] if table is None else remove_pattern(stack[later], table, full_scale)
+    views = _views_of(alone, path[later], settings, excluded, step_dn)
+    if len(views.pairs) < MIN_PAIRS:
+        return None
+    before = _clutter_shares(views.light, views.places, views.pairs, settings)
+    told = table is not None and bool(np.nanmax(np.abs(table.offset)) > 0)
+    if not told and before.pixels <= MATTERS * before.noise:
+        return None
+    corrector = Corrector(CorrectSettings(scene_frames=FOLLOW_FRAMES), (stack.shape[1], stack.shape[2]), table)
+    followed = np.empty(stack.shape, np.float32)
+    for k, (pixels, pose) in enumerate(zip(stack, path, strict=True)):
+        frame = replace(corrector(Frame(Stamp("", 0, k, k), pixels, full_scale)), pose=pose)
+        corrector.learn(frame)
+        followed[k] = frame.pixels
+    views = _views_of(followed[later], path[later], settings, excluded, step_dn)
+    after = _clutter_shares(views.light, views.places, views.pairs, settings)
+    enough = math.hypot(before.pixels, ADDS * before.noise) if told else HELPS * before.pixels
+    return followed if after.pixels <= enough else None
+
+
 def with_bad_pixels(table: CorrectionTable, bad: Ints) -> CorrectionTable:
     """Return a table in which pixels (N, 2), x, y, are bad too.
 
@@ -137,34 +176,38 @@ def _clutter_shares(
         np.clip(out, -limit, limit, out=out)
     stays, moves = [], []
     for one, other in pairs:
-        x, y = np.rint(places[other] - places[one]).astype(int).tolist()
-        stays.append(
-            _excess(responses[one], responses[other], x, y) / 2 + _excess(responses[other], responses[one], -x, -y) / 2
-        )
-        moves.append(_product(responses[one], responses[other], x, y))
+        motion = places[other] - places[one]
+        for here, there, way in ((one, other, motion), (other, one, -motion)):
+            same, scene_alone, along = _products(responses[here], responses[there], way)
+            stays.append(same - scene_alone)
+            moves.append(along)
     pixels, scene = max(float(np.mean(stays)), 0.0), max(float(np.mean(moves)), 0.0)
     total = float(np.mean([np.mean(np.square(out)) for out in responses.values()]))
     return _ClutterShares(math.sqrt(pixels), math.sqrt(scene), math.sqrt(max(total - pixels - scene, 0.0)))
 
 
-def _product(one: Float32Image, other: Float32Image, x: int, y: int) -> float:
-    """Return the mean of one image (H, W) times the other, which is first moved back by the scene's motion x, y px."""
-    return float((one[_kept(one.shape, -x, -y)] * other[_kept(one.shape, x, y)]).mean())
+def _products(one: Float32Image, other: Float32Image, motion: Floats) -> tuple[float, float, float]:
+    """Return the mean of one image (H, W) times the other at the same pixels, that which the scene alone would give there,
+    and the mean at the same places of the scene.
 
-
-def _excess(one: Float32Image, other: Float32Image, x: int, y: int) -> float:
-    """Return the mean of one image (H, W) times the other at the same pixels, less what the scene alone would give there.
-
-    x, y px: the scene's motion. One image, moved by it, shows the scene as the other does, and the pattern elsewhere.
+    motion: x, y px of the scene from one to the other. One image, moved so, shows the scene as the other does.
     """
-    here, from_there = _kept(one.shape, x, y), _kept(one.shape, -x, -y)
-    return float((one[here] * (other[here] - one[from_there])).mean())
+    moved, seen = _moved(one, motion)
+    here, there = one[seen], other[seen]
+    return float((here * there).mean()), float((here * moved[seen]).mean()), float((there * moved[seen]).mean())
 
 
-def _kept(shape: tuple[int, ...], x: int, y: int) -> tuple[slice, slice]:
-    """Return the part of an image of a shape (H, W) whose pixels are still inside it once moved back by x, y px."""
-    height, width = shape
-    return slice(max(y, 0), height + min(y, 0)), slice(max(x, 0), width + min(x, 0))
+def _moved(image: Float32Image, motion: Floats) -> tuple[Float32Image, tuple[slice, slice]]:
+    """Return an image (H, W) moved by x, y px, and the part of it that comes from inside."""
+    (height, width), (x, y) = image.shape, motion.tolist()
+    shift = np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
+    moved = cv2.warpAffine(image, shift, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32), (_inside(height, y), _inside(width, x))
+
+
+def _inside(length: int, shift: float) -> slice:
+    """Return the pixels of an axis that come from inside it where all are moved by a shift, px."""
+    return slice(max(math.ceil(shift), 0), length + min(math.floor(shift), 0))
 
 
 def _views_of(
@@ -188,12 +231,18 @@ def _views_of(
 
 
 def _pairs(places: Floats, farthest: float) -> tuple[tuple[int, int], ...]:
-    """Return, for each place (N, 2) px, the next ones that are far enough from it, and not too far."""
+    """Return, for each place (N, 2) px, later ones that are far enough from it, and not too far.
+
+    Those nearest to whole pixels from it: what lies between pixels is interpolated, which would weaken a strong scene by
+    more than a weak pattern is.
+    """
     pairs = []
     for k, place in enumerate(places):
-        distance = np.hypot(*(places[k + 1 :] - place).T)
-        good = np.flatnonzero((distance >= APART_PX) & (distance <= farthest))[:PAIRS_EACH]
-        pairs += [(k, k + 1 + j) for j in good.tolist()]
+        motion = places[k + 1 :] - place
+        distance = np.hypot(*motion.T)
+        good = np.flatnonzero((distance >= APART_PX) & (distance <= farthest))
+        between = np.abs(motion[good] - np.rint(motion[good])).max(axis=1)
+        pairs += [(k, k + 1 + j) for j in good[np.argsort(between, kind="stable")[:PAIRS_EACH]].tolist()]
     return tuple(pairs)
 
 
@@ -241,16 +290,7 @@ def _scene_of(clean: Float32Image, places: Floats, number: int) -> tuple[Float32
     scene, seen = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     spread = np.linspace(0, len(far) - 1, min(PARTNERS, len(far))).astype(int)
     for k in far[spread].tolist():
-        x, y = (places[number] - places[k]).tolist()
-        motion, size = np.array([[1.0, 0.0, x], [0.0, 1.0, y]]), (width, height)
-        moved = cv2.warpAffine(clean[k], motion, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        known = np.outer(_inside(height, y), _inside(width, x))
+        moved, known = _moved(clean[k], places[number] - places[k])
         scene[known] += moved[known]
-        seen += known
+        seen[known] += 1
     return np.asarray(scene / np.maximum(seen, 1), np.float32), seen > 0
-
-
-def _inside(length: int, shift: float) -> NDArray[np.bool_]:
-    """Tell which pixels (N,) of an axis come from inside it where all are moved by a shift, px."""
-    come_from = np.arange(length) - shift
-    return np.asarray((come_from >= 0) & (come_from <= length - 1))

@@ -32,8 +32,8 @@ class CorrectSettings:
     scene_frames: Annotated[
         int,
         about(
-            "Frames over which each pixel's offset is learnt from the scene, 100 or more; 0 switches this off. Larger"
-            " values learn more exactly, and follow a drift more slowly."
+            "Frames over which each pixel's offset is learnt from the scene as it moves, 100 or more; a table is the start."
+            " Larger values learn more exactly, and follow a drift more slowly. 0 switches this off."
         ),
     ] = 0
     scene_when: Annotated[

@@ -6,7 +6,14 @@ from scipy.ndimage import gaussian_filter, shift
 
 from irst_stream import Stamp
 from irst_stream.calibrate.calibration import calibrate
-from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
+from irst_stream.calibrate.pattern import (
+    FOLLOW_FRAMES,
+    follow_pattern,
+    learn_pattern,
+    no_pattern,
+    remove_pattern,
+    with_bad_pixels,
+)
 from irst_stream.optics import render
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pose
@@ -16,7 +23,7 @@ SEARCH = ProposeSettings(0.8)
 HOT, BLINKING = (40, 60), (70, 30)
 
 
-def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7, scene=SCENE, grain=2.0):
+def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7, scene=SCENE, grain=2.0, frames=FRAMES):
     """Frames (T, H, W) uint16 and the pattern (H, W) DN: clouds that drift along x, pattern, a hot and a blinking pixel.
 
     spots: x, y px and light DN of point targets that stay at their pixels; scene, grain: DN and px of the clouds.
@@ -27,7 +34,7 @@ def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7, scene=SCENE, gra
     clouds *= scene / clouds.std()
     offsets = pattern * rng.standard_normal(SHAPE)
     offsets[HOT] += 15 * pattern
-    stack = np.empty((FRAMES, *SHAPE))
+    stack = np.empty((frames, *SHAPE))
     for k, image in enumerate(stack):
         image[:] = 2000 + shift(clouds, (0, drift * k - 110), order=3)[:, :width] + offsets
         image += NOISE * rng.standard_normal(SHAPE)
@@ -37,8 +44,8 @@ def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7, scene=SCENE, gra
     return np.rint(stack).astype(np.uint16), offsets
 
 
-def path_of(drift=DRIFT):
-    return [Pose(Stamp("", 0, k, k), drift * k, 0.0, 0.0) for k in range(FRAMES)]
+def path_of(drift=DRIFT, frames=FRAMES):
+    return [Pose(Stamp("", 0, k, k), drift * k, 0.0, 0.0) for k in range(frames)]
 
 
 def test_offsets_are_recovered_and_a_blinking_pixel_is_bad():
@@ -84,8 +91,23 @@ def test_a_calibration_corrects_what_drifting_clouds_tell():
     moving = calibrate(stack_of()[0], rate_hz=30.0, full_scale=np.inf)
     assert moving.platform.farthest > 20
     assert moving.conditioned.table is not None
+    assert moving.conditioned.correct.scene_frames == FOLLOW_FRAMES
     assert moving.noise.fixed < 0.5 * moving.conditioned.raw_pattern
     assert "offsets learnt from the scene's motion" in moving.conditioned.summary(moving.noise.fixed)
+
+
+def test_a_pattern_that_has_changed_is_followed():
+    stack, offsets = stack_of(drift=0.4, frames=240)
+    other = PATTERN * np.random.default_rng(8).standard_normal(SHAPE)
+    stack[60:] = np.rint(stack[60:] - offsets + other)
+    followed = follow_pattern(stack, path_of(0.4, 240), SEARCH, None, np.inf)
+    rough = [np.std(image - gaussian_filter(image, 1.5)) for image in (followed[-1], stack[-1].astype(np.float32))]
+    assert rough[0] < 0.5 * rough[1]
+
+
+def test_nothing_is_followed_without_a_pattern_or_without_motion():
+    assert follow_pattern(stack_of(pattern=0.0)[0], path_of(), SEARCH, None, np.inf) is None
+    assert follow_pattern(stack_of(drift=0.0)[0], path_of(0.0), SEARCH, None, np.inf) is None
 
 
 def test_a_scene_that_shakes_too_little_gives_no_table():
