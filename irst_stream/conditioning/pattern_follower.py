@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_stream.types import Pose
+from irst_stream.types import Floats, Pose
 
 __all__ = ["PatternFollower", "off_surroundings"]
 
@@ -31,6 +31,7 @@ STEP_PX = 0.2  # the scene must have moved by so much since the last frame that 
 KEYS, OLDEST = 8, 4.0  # key frames that are kept; the oldest that serve, in times of the memory
 APART_PX, MAX_APART = 8.0, 0.5  # the scene lies so far off in a key frame that serves, and within that share of the frame
 TURNED_PX = 0.25  # that a roll may move the frame's corners from the key's
+CUBIC = -0.75  # of the interpolation, as in OpenCV
 WARM_UP = 10  # frames: the weight of "no offset" at the beginning
 EAGER = 4  # of the frames so far, one in so many weighs against the next: it takes several to tell the pixels apart
 FOLLOWED, FOLLOWED_PX = 5.0, 9  # deviations of the sum of 3 x 3 px without the brightest, and side of what is left out
@@ -166,9 +167,22 @@ def _difference(light: Float32Image, key: Float32Image, x: float, y: float, *, s
 
 
 def _moved(image: Float32Image, x: float, y: float) -> Float32Image:
-    """Return an image (H, W) moved by x, y px, 0 where it comes from outside."""
-    motion, size = np.array([[1.0, 0.0, x], [0.0, 1.0, y]]), image.shape[::-1]
-    return np.asarray(cv2.warpAffine(image, motion, size, flags=cv2.INTER_CUBIC), np.float32)
+    """Return an image (H, W) moved by x, y px, by cubic interpolation, 0 where it comes from outside."""
+    column, row = math.floor(x), math.floor(y)
+    between = cv2.sepFilter2D(image, -1, _taps(x - column), _taps(y - row), anchor=(2, 2))
+    moved, (height, width) = np.zeros_like(image), image.shape
+    moved[max(row, 0) : height + min(row, 0), max(column, 0) : width + min(column, 0)] = between[
+        max(-row, 0) : height - max(row, 0), max(-column, 0) : width - max(column, 0)
+    ]
+    return moved
+
+
+def _taps(shift: float) -> Floats:
+    """Return the weights (4,) of the pixels from two before to one behind, which move an image on by 0 to 1 px."""
+    near, far = np.array([1 - shift, shift]), np.array([2 - shift, 1 + shift])
+    inner = ((CUBIC + 2) * near - (CUBIC + 3)) * near**2 + 1
+    outer = CUBIC * (((far - 5) * far + 8) * far - 4)
+    return np.array([outer[0], inner[0], inner[1], outer[1]])
 
 
 def _inside(shape: tuple[int, ...], x: float, y: float) -> tuple[slice, slice]:
