@@ -191,7 +191,7 @@ def _corrected(
     settings, received = ProposeSettings(FIRST_SIGMA_PX), stack.dtype
     lines = choose_lines(stack, noise, settings, excluded)
     if lines != "off":
-        stack, conditioned = remove_lines(stack, lines, full_scale), conditioned.by_lines(lines, received)
+        stack, conditioned = remove_lines(stack, lines, full_scale), conditioned.by_lines(lines, received, noise)
     if platform.still:
         return stack, conditioned
     left_out = np.zeros(stack.shape[1:], np.bool_) if excluded is None else excluded.copy()

@@ -68,4 +68,5 @@ def test_a_calibration_removes_the_noise_of_rows_and_writes_it():
     assert result.noise.temporal == pytest.approx(np.hypot(NOISE, 5.0 / 3), rel=0.1), "that of pixels, and what is left"
     text = write_settings(result, Origin("c.npy", FrameRate(30.0, 0.1, "stamps")), Tables(), "1")
     assert parse_config(text, "C.toml").correct.lines == "rows"
-    assert "noise that pixels of rows share removed" in text
+    assert result.conditioned.raw_lines == pytest.approx((5.0,), rel=0.1)
+    assert f"noise of whole rows removed, {result.conditioned.raw_lines[0]:.3g} DN" in text
