@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from irst_stream.types import Floats, Pose
 
-__all__ = ["PatternFollower", "off_surroundings"]
+__all__ = ["PatternFollower"]
 
 Float32Image = NDArray[np.float32]
 SURROUNDINGS_PX = 9  # side of the mean that a pixel is compared with; and how far the scene moves until it is another one
@@ -78,10 +78,10 @@ class PatternFollower:
         self._frame += 1
         if not self._moving:
             self._learnt += EAGER
-            return off_surroundings(pixels, full_scale) / np.float32(self._averaged())
+            return _off_surroundings(pixels, full_scale) / np.float32(self._averaged())
         if pose is None or self._frame * GOLDEN % 1 > EVERY:
             return None
-        light = off_surroundings(pixels, full_scale)
+        light = _off_surroundings(pixels, full_scale)
         change = self._change(light, pose)
         if not self._keys or _distance(self._keys[-1].pose, pose) >= self._next_key_px:
             self._keys = [*self._keys[-KEYS + 1 :], _Key(light, self._corrected.copy(), pose, self._frame)]
@@ -127,7 +127,7 @@ class PatternFollower:
         return near and turned <= TURNED_PX and self._frame - key.frame <= OLDEST * self._memory
 
 
-def off_surroundings(image: Float32Image, full_scale: float) -> Float32Image:
+def _off_surroundings(image: Float32Image, full_scale: float) -> Float32Image:
     """Return what each pixel (H, W) has more than its surroundings, DN, clipped; 0 at bad and saturated ones."""
     size, known = (SURROUNDINGS_PX, SURROUNDINGS_PX), np.isfinite(image)
     if not known.all():
