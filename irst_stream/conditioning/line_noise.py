@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AXES", "LineNoise", "line_offsets"]
+__all__ = ["AXES", "MEMORY", "LineNoise", "line_offsets"]
 
 Float32Image = NDArray[np.float32]
 AXES = {"rows": (1,), "columns": (0,), "both": (1, 0)}
