@@ -18,6 +18,7 @@ from irst_stream.types import Frame, Pixels
 __all__ = ["Corrector"]
 
 Float32Image = NDArray[np.float32]
+SHUTTER_ROWS = 8  # one in so many is compared
 SHUTTER_FRAMES = 3  # the same as the one before: a video that was converted to another rate repeats single ones
 
 
@@ -36,7 +37,6 @@ class Corrector:
         self._lines = LineNoise(AXES[settings.lines]) if settings.lines != "off" else None
         memory, moving = settings.scene_frames, settings.scene_when == "moving"
         self._follower = PatternFollower(memory, shape, begun=table is not None, moving=moving) if memory else None
-
         self._received: Pixels = np.empty((0, 0), np.float32)
         self._held = 0  # frames in a row that were the same as the one before
 
@@ -64,7 +64,8 @@ class Corrector:
 
     def _watch_shutter(self, pixels: Pixels) -> None:
         """Have the offsets learnt fast once a shutter opens, which has held the last frame; pixels: the next frame."""
-        same = np.array_equal(pixels, self._received)
+        rows = pixels[::SHUTTER_ROWS]
+        same = np.array_equal(rows, self._received)
         if self._follower is not None and not same and self._held >= SHUTTER_FRAMES:
             self._follower.restart()
-        self._received, self._held = pixels, self._held + 1 if same else 0
+        self._received, self._held = rows.copy(), self._held + 1 if same else 0

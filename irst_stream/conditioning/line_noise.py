@@ -20,7 +20,9 @@ __all__ = ["AXES", "MEMORY", "LineNoise", "line_offsets"]
 Float32Image = NDArray[np.float32]
 AXES = {"rows": (1,), "columns": (0,), "both": (1, 0)}
 MEMORY = 32  # frames of the mean that a frame is compared with, whose own lines leave a 64th of the variance
-SAMPLES = 160  # pixels of a line that are looked at, evenly spaced: their noise leaves a thirteenth of itself in the offset
+SAMPLES = (
+    160  # pixels of a line that are looked at, about, evenly spaced: a thirteenth of their noise is left in the offset
+)
 AROUND = 9  # lines whose mean a line is compared with
 CLIP, FAR = 3.0, 2.5  # deviations, of what is clipped, and of pixels that do not count
 SD_PER_MEAN_ABS = 1.2533  # of a Gaussian
@@ -48,7 +50,7 @@ class LineNoise:
 
     def _offsets(self, image: Float32Image, axis: int) -> Float32Image:
         """Return the offsets of a frame's lines along an axis, see line_offsets, and take the frame into the mean."""
-        step = max(image.shape[axis] // SAMPLES, 1)
+        step = max(round(image.shape[axis] / SAMPLES), 1)
         part = (image[:, ::step] if axis else image[::step]).copy()
         known, mean = None, self._means.get(axis)
         if not math.isfinite(float(part.sum())):

@@ -38,14 +38,13 @@ FOLLOWED, FOLLOWED_PX = 5.0, 9  # deviations of the sum of 3 x 3 px without the 
 
 
 class _Key(NamedTuple):
-    """What a frame shows beyond its surroundings (H, W) DN, once corrected by what had been learnt by then (H, W) DN; where
-    the scene was in it; its number.
+    """What a frame shows beyond its surroundings (H, W) DN, where the scene was in it, and its number.
 
-    learnt: None where the pixels had another pattern then; of that the light is free.
+    same: whether the pixels had the pattern of today. Then the light is without any of the corrections; else with all.
     """
 
     light: Float32Image
-    learnt: Float32Image | None
+    same: bool
     pose: Pose
     frame: int
 
@@ -68,7 +67,7 @@ class PatternFollower:
     def restart(self) -> None:
         """Learn fast, as the first frames are learnt from: the pattern is another one."""
         self._learnt = 0
-        self._keys = [key._replace(light=self._clean(key), learnt=None) for key in self._keys]
+        self._keys = [key._replace(light=self._clean(key), same=False) for key in self._keys]
 
     def correction(self, pixels: Float32Image, full_scale: float, pose: Pose | None) -> Float32Image | None:
         """Return what to subtract from each pixel's offset (H, W) DN after the next frame, None for nothing.
@@ -84,7 +83,7 @@ class PatternFollower:
         light = _off_surroundings(pixels, full_scale)
         change = self._change(light, pose)
         if not self._keys or _distance(self._keys[-1].pose, pose) >= self._next_key_px:
-            self._keys = [*self._keys[-KEYS + 1 :], _Key(light, self._corrected.copy(), pose, self._frame)]
+            self._keys = [*self._keys[-KEYS + 1 :], _Key(light + self._corrected, True, pose, self._frame)]
             self._next_key_px = MAX_APART * min(self._shape) / KEYS * (0.5 + self._frame * GOLDEN % 1)
         if change is not None:
             self._corrected += change
@@ -106,7 +105,7 @@ class PatternFollower:
         self._learnt += 1
         key = served[self._learnt % len(served)]
         motion = pose.x - key.pose.x, pose.y - key.pose.y
-        change = _difference(light, self._clean(key), *motion, same=key.learnt is not None)
+        change = _difference(light, self._clean(key), *motion, same=key.same)
         size, whole = float(np.abs(change[::3, ::3]).mean()), float(np.abs(light[::3, ::3]).mean())
         worth = min(step / SURROUNDINGS_PX, 1.0) * (size / max(whole, 1e-12)) ** 2
         change = np.asarray((change + np.float32(worth) * light) / np.float32(1 + worth), np.float32)
@@ -117,8 +116,8 @@ class PatternFollower:
         return change
 
     def _clean(self, key: _Key) -> Float32Image:
-        """Return a key frame's light (H, W) DN as it would be with what has been learnt since."""
-        return key.light if key.learnt is None else key.light - (self._corrected - key.learnt)
+        """Return a key frame's light (H, W) DN with all corrections."""
+        return key.light - self._corrected if key.same else key.light
 
     def _serves(self, key: _Key, pose: Pose) -> bool:
         """Tell whether pixels see another part of the scene than in a key frame, which is not too old, nor too far off."""
