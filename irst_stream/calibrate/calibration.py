@@ -13,7 +13,6 @@ from irst_stream.calibrate.graphics import Graphics, find_graphics
 from irst_stream.calibrate.lines import choose_lines, remove_lines
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.pattern import (
-    FOLLOW_FRAMES,
     follow_pattern,
     learn_pattern,
     no_pattern,
@@ -202,7 +201,7 @@ def _corrected(
         conditioned = conditioned.by_pattern(table, received, noise.fixed)
     followed = follow_pattern(stack, platform.path, settings, table, full_scale, left_out, conditioned.step_dn)
     if followed is not None:
-        return followed, conditioned.by_following(FOLLOW_FRAMES, received)
+        return followed[0], conditioned.by_following(followed[1], received)
     return stack if table is None else remove_pattern(stack, table, full_scale), conditioned
 
 

@@ -33,7 +33,7 @@ from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
-__all__ = ["FOLLOW_FRAMES", "follow_pattern", "learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
+__all__ = ["SLOW_FRAMES", "follow_pattern", "learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
 
 FRAMES, HALVES = 64, 2  # frames that are compared; those of one half are learnt from, the other tells whether it helped
 APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a pixel sees nothing of what it saw
@@ -44,7 +44,7 @@ PARTNERS = 6  # frames whose mean shows the scene of another one: near and far, 
 ROUNDS = 4  # each leaves less of the one in the other
 MATTERS = 0.5  # of the noise over time: less pattern raises the filtered frame's noise by less than an eighth
 HELPS = 0.5  # of the pattern that may be left, in frames that it was not learnt from
-FOLLOW_FRAMES = 100  # that offsets are averaged over: noise over time leaves a tenth of itself in them
+SLOW_FRAMES, FAST_FRAMES = 100, 30  # that offsets are averaged over: noise over time leaves 7 or 13 % of itself in them
 ADDS = 0.25  # of the noise over time, that following may add to what the table leaves: it raises that noise by a 32nd
 UNSTEADY = 3.0  # of the median pixel's mean absolute change: with more a pixel blinks
 SD_PER_MEAN_ABS = SD_PER_MEDIAN = 1.2533  # of a Gaussian; of the median of many draws over their mean's
@@ -108,31 +108,45 @@ def follow_pattern(
     full_scale: float,
     excluded: Excluded | None = None,
     step_dn: float | None = None,
-) -> Float32Image | None:
-    """Return frames (T, H, W), in order, with the offsets of a table, None for none, that follow the pattern from there on.
+) -> tuple[Float32Image, int] | None:
+    """Return frames (T, H, W), in order, with the offsets of a table, None for none, that follow the pattern from there on,
+    and the number of frames that offsets are averaged over: fewer only where the pattern drifts too fast for more.
 
     None where the pattern does not matter, or where following leaves too much of it in the later half of the frames: half
     of a pattern that no table tells, or clearly more than the table alone. For the other parameters see learn_pattern.
     """
     later = slice(len(stack) // 2, None)
-    alone = stack[later] if table is None else remove_pattern(stack[later], table, full_scale)
-    views = _views_of(alone, path[later], settings, excluded, step_dn)
-    if len(views.pairs) < MIN_PAIRS:
-        return None
-    before = _clutter_shares(views.light, views.places, views.pairs, settings)
+
+    def shares(frames: Pixels) -> _ClutterShares | None:
+        views = _views_of(frames, path[later], settings, excluded, step_dn)
+        return _clutter_shares(views.light, views.places, views.pairs, settings) if len(views.pairs) >= MIN_PAIRS else None
+
+    before = shares(stack[later] if table is None else remove_pattern(stack[later], table, full_scale))
     told = table is not None and bool(np.nanmax(np.abs(table.offset)) > 0)
-    if not told and before.pixels <= MATTERS * before.noise:
+    if before is None or not (told or before.pixels > MATTERS * before.noise):
         return None
-    corrector = Corrector(CorrectSettings(scene_frames=FOLLOW_FRAMES), (stack.shape[1], stack.shape[2]), table)
+    frames, most = SLOW_FRAMES, math.hypot(before.pixels, ADDS * before.noise) if told else HELPS * before.pixels
+    followed = _follow(stack, path, frames, table, full_scale)
+    slow = shares(followed[later])
+    fast = shares(_follow(stack, path, FAST_FRAMES, table, full_scale)[later])
+    if slow is None or fast is None:
+        return None
+    if math.hypot(fast.pixels, ADDS * fast.noise) < slow.pixels:
+        frames, slow, followed = FAST_FRAMES, fast, _follow(stack, path, FAST_FRAMES, table, full_scale)
+    return (followed, frames) if slow.pixels <= most else None
+
+
+def _follow(
+    stack: Pixels, path: Sequence[Pose | None], frames: int, table: CorrectionTable | None, full_scale: float
+) -> Float32Image:
+    """Return frames (T, H, W) as a pipeline corrects them whose offsets are averaged over so many frames."""
+    corrector = Corrector(CorrectSettings(scene_frames=frames), (stack.shape[1], stack.shape[2]), table)
     followed = np.empty(stack.shape, np.float32)
     for k, (pixels, pose) in enumerate(zip(stack, path, strict=True)):
         frame = replace(corrector(Frame(Stamp("", 0, k, k), pixels, full_scale)), pose=pose)
         corrector.learn(frame)
         followed[k] = frame.pixels
-    views = _views_of(followed[later], path[later], settings, excluded, step_dn)
-    after = _clutter_shares(views.light, views.places, views.pairs, settings)
-    enough = math.hypot(before.pixels, ADDS * before.noise) if told else HELPS * before.pixels
-    return followed if after.pixels <= enough else None
+    return followed
 
 
 def with_bad_pixels(table: CorrectionTable, bad: Ints) -> CorrectionTable:

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter, shift
 from irst_stream import Stamp
 from irst_stream.calibrate.calibration import calibrate
 from irst_stream.calibrate.pattern import (
-    FOLLOW_FRAMES,
+    SLOW_FRAMES,
     follow_pattern,
     learn_pattern,
     no_pattern,
@@ -91,7 +91,7 @@ def test_a_calibration_corrects_what_drifting_clouds_tell():
     moving = calibrate(stack_of()[0], rate_hz=30.0, full_scale=np.inf)
     assert moving.platform.farthest > 20
     assert moving.conditioned.table is not None
-    assert moving.conditioned.correct.scene_frames == FOLLOW_FRAMES
+    assert moving.conditioned.correct.scene_frames == SLOW_FRAMES
     assert moving.noise.fixed < 0.5 * moving.conditioned.raw_pattern
     assert "offsets learnt from the scene's motion" in moving.conditioned.summary(moving.noise.fixed)
 
@@ -100,7 +100,7 @@ def test_a_pattern_that_has_changed_is_followed():
     stack, offsets = stack_of(drift=0.4, frames=240)
     other = PATTERN * np.random.default_rng(8).standard_normal(SHAPE)
     stack[60:] = np.rint(stack[60:] - offsets + other)
-    followed = follow_pattern(stack, path_of(0.4, 240), SEARCH, None, np.inf)
+    followed, _ = follow_pattern(stack, path_of(0.4, 240), SEARCH, None, np.inf)
     rough = [np.std(image - gaussian_filter(image, 1.5)) for image in (followed[-1], stack[-1].astype(np.float32))]
     assert rough[0] < 0.5 * rough[1]
 
