@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from irst_stream.conditioning.line_noise import MEMORY as LINE_MEMORY
 from irst_stream.config import Config, files_of
 from irst_stream.errors import FormatError
 from irst_stream.http_settings import MetricsSettings, ViewSettings
@@ -114,10 +115,10 @@ def lead_in_frames(config: Config, *, patches: bool) -> int:
     lead = 0 if config.readout == "fit" else config.window  # a network's maps, computed one frame at a time
     if config.readout in ("fit", "best") and config.fit.refit_every > 1:
         lead = max(lead, WARM_FITS * config.fit.refit_every)
+    corrected = max(config.correct.scene_frames, LINE_MEMORY if config.correct.lines != "off" else 0)
     if patches:
-        return max(lead, MEMORIES * config.correct.scene_frames)
-    memory = max(config.propose.clutter_frames, config.correct.scene_frames)
-    return max(lead, SEARCH_LEAD, MEMORIES * memory)
+        return max(lead, MEMORIES * corrected)
+    return max(lead, SEARCH_LEAD, MEMORIES * max(config.propose.clutter_frames, corrected))
 
 
 def piece_frames(lead_in: int) -> int:

@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 
 from irst_stream.calibrate.conditioned import AS_RECEIVED, Conditioned
 from irst_stream.calibrate.graphics import Graphics, find_graphics
+from irst_stream.calibrate.lines import choose_lines, remove_lines
 from irst_stream.calibrate.noise import NoiseFigures, measure_noise
-from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
+from irst_stream.calibrate.pattern import (
+    follow_pattern,
+    learn_pattern,
+    no_pattern,
+    remove_pattern,
+    with_bad_pixels,
+)
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
     PlatformFigures,
@@ -23,7 +30,6 @@ from irst_stream.calibrate.scene import (
     search_frames,
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
-from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.point_spread import PointSpread, gaussian
 from irst_stream.propose.clutter import ClutterMap
 from irst_stream.propose.mask import Excluded
@@ -120,10 +126,9 @@ def calibrate(
     noise = measure_noise(_in_order(stack, len(chosen)), excluded)
     step("platform")
     platform = platform_of(conditioned.poses) if conditioned.poses else measure_platform(stack, excluded)
-    table = _pattern_of(stack, conditioned, platform, noise, excluded)
-    if table is not None:
-        conditioned = conditioned.by_pattern(table, stack.dtype, noise.fixed)
-        stack = remove_pattern(stack, table, full_scale)
+    received = stack
+    stack, conditioned = _corrected(received, conditioned, platform, noise, full_scale, excluded)
+    if stack is not received:
         noise = measure_noise(_in_order(stack, len(chosen)), excluded)
         platform = platform if conditioned.poses else measure_platform(stack, excluded)
     enough = len(stack) >= MIN_CLUTTER_FRAMES
@@ -169,22 +174,35 @@ def _targets_of(found: Found, bright: Found) -> tuple[Floats, Floats, Floats, Fl
     return counts, places, neighbours, strengths
 
 
-def _pattern_of(
+def _corrected(
     stack: NDArray[np.generic],
     conditioned: Conditioned,
     platform: PlatformFigures,
     noise: NoiseFigures,
+    full_scale: float,
     excluded: Excluded | None,
-) -> CorrectionTable | None:
-    """The pattern of frames (T, H, W) that nothing has corrected yet, told from a scene that moves; None without one."""
-    if conditioned.corrects or platform.still or len(stack) < MIN_CLUTTER_FRAMES:
-        return None
+) -> tuple[NDArray[np.generic], Conditioned]:
+    """Return frames (T, H, W) without the line noise and the pattern that they tell, and what was done; corrected ones as
+    they are.
+    """
+    if conditioned.corrects or len(stack) < MIN_CLUTTER_FRAMES:
+        return stack, conditioned
+    settings, received = ProposeSettings(FIRST_SIGMA_PX), stack.dtype
+    lines = choose_lines(stack, noise, settings, excluded)
+    if lines != "off":
+        stack, conditioned = remove_lines(stack, lines, full_scale), conditioned.by_lines(lines, received, noise)
+    if platform.still:
+        return stack, conditioned
     left_out = np.zeros(stack.shape[1:], np.bool_) if excluded is None else excluded.copy()
     left_out[noise.bad[:, 1], noise.bad[:, 0]] = True
-    table = learn_pattern(stack, platform.path, ProposeSettings(FIRST_SIGMA_PX), left_out, conditioned.step_dn)
-    if table is None and not len(noise.bad):
-        return None
-    return with_bad_pixels(table or no_pattern(stack), noise.bad)
+    table = learn_pattern(stack, platform.path, settings, left_out, conditioned.step_dn)
+    if table is not None or len(noise.bad):
+        table = with_bad_pixels(table or no_pattern(stack), noise.bad)
+        conditioned = conditioned.by_pattern(table, received, noise.fixed)
+    followed = follow_pattern(stack, platform.path, settings, table, full_scale, left_out, conditioned.step_dn)
+    if followed is not None:
+        return followed[0], conditioned.by_following(followed[1], received)
+    return stack if table is None else remove_pattern(stack, table, full_scale), conditioned
 
 
 def _in_order(stack: NDArray[np.generic], count: int) -> NDArray[np.generic]:

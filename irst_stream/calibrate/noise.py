@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_stream.conditioning.line_noise import line_offsets
 from irst_stream.types import Floats, Ints, Pixels
 
 __all__ = ["NoiseFigures", "measure_image_noise", "measure_noise"]
@@ -21,6 +23,7 @@ BLINKING, HOT = 8.0, 12.0  # deviations from the frame's median noise, and from 
 MAX_CLUSTER = 2  # bad pixels side by side
 COARSE_DN = 4.0
 CORRELATED = 0.3  # of the noise of neighbours: of frames enlarged twofold it is 0.6 and more, of sensors below 0.1
+LINE_FRAMES = 32
 CORRELATED_FRAMES, CORRELATED_BLOCK_PX, CORRELATED_LIMIT = 16, 16, 3.0
 COMPRESSED_SHARE = 0.3  # of pixels that repeat their last value exactly: more than noise of 1 DN leaves
 
@@ -30,7 +33,9 @@ class NoiseFigures:
     """What frames say of a sensor's noise, DN; NaN where there are too few frames or levels to say.
 
     temporal: median standard deviation of a pixel over time; fixed: standard deviation of the pattern that stays, without
-    what is smooth; rows, columns: that of the pattern's row and column means; levels and variances (K,): variance over time
+    what is smooth; rows, columns: that of the pattern's row and column means; row_changes, column_changes: that of offsets
+    over time which all pixels of a row or of a column share, as far as noise of single pixels and the scene do not explain
+    them; levels and variances (K,): variance over time
     by brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share of pixels that repeat their last
     value exactly; alike: correlation of neighbours' noise along rows and along columns, the smaller one; pedestal,
     brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y of dead, hot and blinking
@@ -41,6 +46,8 @@ class NoiseFigures:
     fixed: float
     rows: float
     columns: float
+    row_changes: float
+    column_changes: float
     levels: Floats
     variances: Floats
     gain: float
@@ -68,7 +75,7 @@ def measure_image_noise(images: Sequence[Pixels]) -> NoiseFigures:
     clipped = tuple(float(np.mean([np.mean(image == value) for image in images])) for value in (pedestal, brightest))
     spatial, nothing = float(np.median([_high_frequency_noise(image) for image in images])), np.zeros(0)
     return NoiseFigures(
-        spatial, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, np.nan, pedestal, brightest,
+        spatial, np.nan, np.nan, np.nan, np.nan, np.nan, nothing, nothing, np.nan, 0.0, np.nan, pedestal, brightest,
         (clipped[0], clipped[1]), np.zeros((0, 2), np.int64),
     )  # fmt: skip
 
@@ -104,6 +111,8 @@ def measure_noise(stack: NDArray[np.generic], excluded: NDArray[np.bool_] | None
         _robust_sd(known),
         _robust_sd(np.nanmedian(known[rows], axis=1)) if rows.sum() > 8 else float("nan"),
         _robust_sd(np.nanmedian(known[:, columns], axis=0)) if columns.sum() > 8 else float("nan"),
+        _line_changes(steps[:LINE_FRAMES], good, 1),
+        _line_changes(steps[:LINE_FRAMES], good, 0),
         levels,
         variances,
         gain,
@@ -126,6 +135,16 @@ def _temporal_noise(changes: NDArray[np.float32], deviations: NDArray[np.floatin
         return typical
     limit = np.nanquantile(np.abs(changes), 0.99)
     return float(np.sqrt(np.nanmean(np.clip(changes, -limit, limit) ** 2) / 2))
+
+
+def _line_changes(steps: NDArray[np.float32], good: NDArray[np.bool_], axis: int) -> float:
+    """The standard deviation, DN, of what lines share in changes (T, H, W) DN from frame to frame; axis 1 for rows.
+
+    The median line's, which no edge that moves in some of them raises.
+    """
+    lines = good.any(axis=axis)
+    offsets = [line_offsets(np.nan_to_num(step), good, axis).ravel()[lines] for step in steps]
+    return _robust_sd(np.concatenate(offsets)) / math.sqrt(2)
 
 
 def _correlation(values: NDArray[np.float32], good: NDArray[np.bool_]) -> float:

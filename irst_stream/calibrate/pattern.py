@@ -3,8 +3,9 @@
 What moves before a sensor takes the same pixels to other parts of the scene: clouds do before a camera that stands still.
 Clutter that is learnt in the scene's places then has the pattern for noise, and clutter that is learnt at the pixels has
 the scene. How much of either there is follows from pairs of frames between which the scene has moved: the filter's
-responses of both, multiplied pixel by pixel, have the pattern's variance as their mean; multiplied place by place in the
-scene, that of the scene. A scene that stays cannot be told from a pattern, and nothing is learnt from it.
+responses of both, multiplied pixel by pixel and without what the scene alone gives at that distance, have the pattern's
+variance as their mean; multiplied place by place in the scene, that of the scene. A scene that stays cannot be told from a
+pattern, and nothing is learnt from it; streaks of cloud along their motion stay too, and are no pattern.
 
 The pattern is the median, over frames, of what is left of each pixel's light without the scene, and the scene is the mean
 of other frames, moved, without the pattern. What hovers at a pixel while the scene moves on, and is larger than a pixel,
@@ -23,24 +24,28 @@ from numpy.typing import NDArray
 
 from irst_stream.calibrate.scene import MAD_TO_SD, fill_light
 from irst_stream.conditioning.compiled import correct_pixels
+from irst_stream.conditioning.corrector import Corrector
 from irst_stream.conditioning.nonuniformity import CorrectionTable
+from irst_stream.conditioning.settings import CorrectSettings
 from irst_stream.propose.coarse import Float32Image, kernel_input
 from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Ints, Pixels, Pose
+from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
-__all__ = ["learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
+__all__ = ["SLOW_FRAMES", "follow_pattern", "learn_pattern", "no_pattern", "remove_pattern", "with_bad_pixels"]
 
 FRAMES, HALVES = 64, 2  # frames that are compared; those of one half are learnt from, the other tells whether it helped
 APART_PX = 8.0  # of the scene, between two frames: beyond the filter's 7 px a pixel sees nothing of what it saw
 MAX_APART = 0.25  # of the frame's shorter side: more leaves too little that both frames see
 MIN_PAIRS, PAIRS_EACH = 8, 2  # of a frame: with later ones
 LIMIT = 3.0  # deviations: targets and bad pixels, which are far brighter, count for so much
-PARTNERS = 4  # frames whose mean shows the scene of another one
-ROUNDS = 2
+PARTNERS = 6  # frames whose mean shows the scene of another one: near and far, so that streaks are not alike in them
+ROUNDS = 4  # each leaves less of the one in the other
 MATTERS = 0.5  # of the noise over time: less pattern raises the filtered frame's noise by less than an eighth
 HELPS = 0.5  # of the pattern that may be left, in frames that it was not learnt from
+SLOW_FRAMES, FAST_FRAMES = 100, 30  # that offsets are averaged over: noise over time leaves 7 or 13 % of itself in them
+ADDS = 0.25  # of the noise over time, that following may add to what the table leaves: it raises that noise by a 32nd
 UNSTEADY = 3.0  # of the median pixel's mean absolute change: with more a pixel blinks
 SD_PER_MEAN_ABS = SD_PER_MEDIAN = 1.2533  # of a Gaussian; of the median of many draws over their mean's
 FOLLOWED, FOLLOWED_PX = 5.0, 9  # deviations of the sum of 3 x 3 px without the brightest, and side of what is left out
@@ -95,6 +100,55 @@ def learn_pattern(
     return CorrectionTable(gain, offset, (float(np.nanmean(stack[0])),), (error,))
 
 
+def follow_pattern(
+    stack: Pixels,
+    path: Sequence[Pose | None],
+    settings: ProposeSettings,
+    table: CorrectionTable | None,
+    full_scale: float,
+    excluded: Excluded | None = None,
+    step_dn: float | None = None,
+) -> tuple[Float32Image, int] | None:
+    """Return frames (T, H, W), in order, with the offsets of a table, None for none, that follow the pattern from there on,
+    and the number of frames that offsets are averaged over: fewer only where the pattern drifts too fast for more.
+
+    None where the pattern does not matter, or where following leaves too much of it in the later half of the frames: half
+    of a pattern that no table tells, or clearly more than the table alone. For the other parameters see learn_pattern.
+    """
+    later = slice(len(stack) // 2, None)
+
+    def shares(frames: Pixels) -> _ClutterShares | None:
+        views = _views_of(frames, path[later], settings, excluded, step_dn)
+        return _clutter_shares(views.light, views.places, views.pairs, settings) if len(views.pairs) >= MIN_PAIRS else None
+
+    before = shares(stack[later] if table is None else remove_pattern(stack[later], table, full_scale))
+    told = table is not None and bool(np.nanmax(np.abs(table.offset)) > 0)
+    if before is None or not (told or before.pixels > MATTERS * before.noise):
+        return None
+    frames, most = SLOW_FRAMES, math.hypot(before.pixels, ADDS * before.noise) if told else HELPS * before.pixels
+    followed = _follow(stack, path, frames, table, full_scale)
+    slow = shares(followed[later])
+    fast = shares(_follow(stack, path, FAST_FRAMES, table, full_scale)[later])
+    if slow is None or fast is None:
+        return None
+    if math.hypot(fast.pixels, ADDS * fast.noise) < slow.pixels:
+        frames, slow, followed = FAST_FRAMES, fast, _follow(stack, path, FAST_FRAMES, table, full_scale)
+    return (followed, frames) if slow.pixels <= most else None
+
+
+def _follow(
+    stack: Pixels, path: Sequence[Pose | None], frames: int, table: CorrectionTable | None, full_scale: float
+) -> Float32Image:
+    """Return frames (T, H, W) as a pipeline corrects them whose offsets are averaged over so many frames."""
+    corrector = Corrector(CorrectSettings(scene_frames=frames), (stack.shape[1], stack.shape[2]), table)
+    followed = np.empty(stack.shape, np.float32)
+    for k, (pixels, pose) in enumerate(zip(stack, path, strict=True)):
+        frame = replace(corrector(Frame(Stamp("", 0, k, k), pixels, full_scale)), pose=pose)
+        corrector.learn(frame)
+        followed[k] = frame.pixels
+    return followed
+
+
 def with_bad_pixels(table: CorrectionTable, bad: Ints) -> CorrectionTable:
     """Return a table in which pixels (N, 2), x, y, are bad too.
 
@@ -136,20 +190,38 @@ def _clutter_shares(
         np.clip(out, -limit, limit, out=out)
     stays, moves = [], []
     for one, other in pairs:
-        x, y = np.rint(places[other] - places[one]).astype(int).tolist()
-        stays.append(_product(responses[one], responses[other], 0, 0))
-        moves.append(_product(responses[one], responses[other], x, y))
+        motion = places[other] - places[one]
+        for here, there, way in ((one, other, motion), (other, one, -motion)):
+            same, scene_alone, along = _products(responses[here], responses[there], way)
+            stays.append(same - scene_alone)
+            moves.append(along)
     pixels, scene = max(float(np.mean(stays)), 0.0), max(float(np.mean(moves)), 0.0)
     total = float(np.mean([np.mean(np.square(out)) for out in responses.values()]))
     return _ClutterShares(math.sqrt(pixels), math.sqrt(scene), math.sqrt(max(total - pixels - scene, 0.0)))
 
 
-def _product(one: Float32Image, other: Float32Image, x: int, y: int) -> float:
-    """Return the mean of one image (H, W) times the other, which is first moved back by the scene's motion x, y px."""
-    height, width = one.shape
-    here = one[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
-    there = other[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
-    return float((here * there).mean())
+def _products(one: Float32Image, other: Float32Image, motion: Floats) -> tuple[float, float, float]:
+    """Return the mean of one image (H, W) times the other at the same pixels, that which the scene alone would give there,
+    and the mean at the same places of the scene.
+
+    motion: x, y px of the scene from one to the other. One image, moved so, shows the scene as the other does.
+    """
+    moved, seen = _moved(one, motion)
+    here, there = one[seen], other[seen]
+    return float((here * there).mean()), float((here * moved[seen]).mean()), float((there * moved[seen]).mean())
+
+
+def _moved(image: Float32Image, motion: Floats) -> tuple[Float32Image, tuple[slice, slice]]:
+    """Return an image (H, W) moved by x, y px, and the part of it that comes from inside."""
+    (height, width), (x, y) = image.shape, motion.tolist()
+    shift = np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
+    moved = cv2.warpAffine(image, shift, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32), (_inside(height, y), _inside(width, x))
+
+
+def _inside(length: int, shift: float) -> slice:
+    """Return the pixels of an axis that come from inside it where all are moved by a shift, px."""
+    return slice(max(math.ceil(shift), 0), length + min(math.floor(shift), 0))
 
 
 def _views_of(
@@ -173,25 +245,31 @@ def _views_of(
 
 
 def _pairs(places: Floats, farthest: float) -> tuple[tuple[int, int], ...]:
-    """Return, for each place (N, 2) px, the next ones that are far enough from it, and not too far."""
+    """Return, for each place (N, 2) px, later ones that are far enough from it, and not too far.
+
+    Those nearest to whole pixels from it: what lies between pixels is interpolated, which would weaken a strong scene by
+    more than a weak pattern is.
+    """
     pairs = []
     for k, place in enumerate(places):
-        distance = np.hypot(*(places[k + 1 :] - place).T)
-        good = np.flatnonzero((distance >= APART_PX) & (distance <= farthest))[:PAIRS_EACH]
-        pairs += [(k, k + 1 + j) for j in good.tolist()]
+        motion = places[k + 1 :] - place
+        distance = np.hypot(*motion.T)
+        good = np.flatnonzero((distance >= APART_PX) & (distance <= farthest))
+        between = np.abs(motion[good] - np.rint(motion[good])).max(axis=1)
+        pairs += [(k, k + 1 + j) for j in good[np.argsort(between, kind="stable")[:PAIRS_EACH]].tolist()]
     return tuple(pairs)
 
 
 def _separate(views: _Views) -> tuple[Float32Image, NDArray[np.bool_], float]:
     """Return the pattern (H, W) DN of frames, 0 where a target may hover, which pixels (H, W) blink, and its error, DN."""
-    pattern = np.median(views.light, axis=0)
+    pattern = _told_from_scene(np.median(views.light, axis=0), views.places)
     rest = np.empty_like(views.light)
     for _ in range(ROUNDS):
         clean = views.light - pattern
         for k in range(len(clean)):
             scene, seen = _scene_of(clean, views.places, k)
             rest[k] = np.where(seen, views.light[k] - scene, pattern)
-        pattern = np.median(rest, axis=0)
+        pattern = _told_from_scene(np.median(rest, axis=0), views.places)
     change = np.abs(rest - pattern).mean(axis=0)
     unsteady = change > UNSTEADY * np.median(change)
     light = pattern - cv2.blur(pattern, 2 * [FOLLOWED_PX])
@@ -203,6 +281,19 @@ def _separate(views: _Views) -> tuple[Float32Image, NDArray[np.bool_], float]:
     return pattern, unsteady & ~near, error
 
 
+def _told_from_scene(pattern: Float32Image, places: Floats) -> Float32Image:
+    """Return a pattern (H, W) DN without what a scene that moves along places (T, 2) px would show at its pixels too.
+
+    Streaks of cloud along the motion, for one. Of each spatial frequency the share is kept by which the path tells pattern
+    from scene: one less the squared magnitude of the frames' mean phase.
+    """
+    height, width = pattern.shape
+    down = np.exp(-2j * np.pi * np.outer(np.fft.fftfreq(height), places[:, 1]))
+    along = np.exp(-2j * np.pi * np.outer(places[:, 0], np.fft.rfftfreq(width)))
+    alike = np.abs(down @ along / len(places))
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(pattern) * (1 - alike**2), (height, width)), np.float32)
+
+
 def _scene_of(clean: Float32Image, places: Floats, number: int) -> tuple[Float32Image, NDArray[np.bool_]]:
     """Return the scene (H, W) DN of one of the frames, and where it is known: from frames (T, H, W) DN without pattern that
     lie apart from it.
@@ -211,17 +302,9 @@ def _scene_of(clean: Float32Image, places: Floats, number: int) -> tuple[Float32
     distance = np.hypot(*(places - places[number]).T)
     far = np.flatnonzero((distance >= APART_PX) & (distance <= MAX_APART * min(height, width)))
     scene, seen = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    for k in far[np.argsort(np.abs(far - number), kind="stable")[:PARTNERS]].tolist():
-        x, y = (places[number] - places[k]).tolist()
-        motion, size = np.array([[1.0, 0.0, x], [0.0, 1.0, y]]), (width, height)
-        moved = cv2.warpAffine(clean[k], motion, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        known = np.outer(_inside(height, y), _inside(width, x))
+    spread = np.linspace(0, len(far) - 1, min(PARTNERS, len(far))).astype(int)
+    for k in far[spread].tolist():
+        moved, known = _moved(clean[k], places[number] - places[k])
         scene[known] += moved[known]
-        seen += known
+        seen[known] += 1
     return np.asarray(scene / np.maximum(seen, 1), np.float32), seen > 0
-
-
-def _inside(length: int, shift: float) -> NDArray[np.bool_]:
-    """Tell which pixels (N,) of an axis come from inside it where all are moved by a shift, px."""
-    come_from = np.arange(length) - shift
-    return np.asarray((come_from >= 0) & (come_from <= length - 1))

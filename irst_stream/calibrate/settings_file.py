@@ -162,7 +162,8 @@ def _sensor_lines(c: Calibration) -> Iterator[str]:
     over = "from pixel to pixel in single images" if c.unrelated else "over time"
     pattern = f"{_number(n.fixed)} DN, of its rows {_number(n.rows)} DN, of its columns {_number(n.columns)} DN"
     told = f"pattern that stays: {pattern}" if math.isfinite(n.fixed) else "they do not tell pattern from noise"
-    yield f"Noise: {_number(n.temporal)} DN {over}; {told}."
+    lines = f", of whole rows {_number(n.row_changes)} DN, of columns {_number(n.column_changes)} DN"
+    yield f"Noise: {_number(n.temporal)} DN {over}{lines if math.isfinite(n.row_changes) else ''}; {told}."
     ends = f"{n.clipped[0]:.2%} and {n.clipped[1]:.2%} of pixels are at its ends"
     yield f"Range: {n.pedestal:g} to {n.brightest:g} DN; {ends}."
     if len(n.bad):

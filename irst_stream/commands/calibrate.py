@@ -36,8 +36,9 @@ EPILOG = """\
 From frames alone: the PSF, by point-like spots; noise, gain and bad pixels; static clutter, burnt-in text and borders,
 which become a mask; the threshold of the search; amplitudes and speeds. A minute of frames with single, small, bright
 targets or stars in them tells most; a still camera's static clutter is learnt too. CONFIG.toml says what each figure rests
-on and how sure it is. Where the scene moves, a raw sensor's pattern and bad pixels are told from it, and corrected. Tables
-are written to the same folder: CONFIG.psf.npz, CONFIG.clutter.npz, CONFIG.mask.png, CONFIG.correct.npz.
+on and how sure it is. Where the scene moves, a raw sensor's pattern and bad pixels are told from it, and corrected; so is
+noise that all pixels of a row or column share. Tables are written to the same folder: CONFIG.psf.npz, CONFIG.clutter.npz,
+CONFIG.mask.png, CONFIG.correct.npz.
 --correct measures on frames as a pipeline corrects them, and writes the correction too, its table to CONFIG.correct.npz.
 
   irst-stream calibrate CLIP --output C.toml --report C.html      then: irst-stream replay CLIP --config C.toml

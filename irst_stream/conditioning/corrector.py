@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from irst_stream.conditioning.compiled import correct_pixels
+from irst_stream.conditioning.line_noise import AXES, LineNoise
 from irst_stream.conditioning.nonuniformity import CorrectionTable
+from irst_stream.conditioning.pattern_follower import PatternFollower
 from irst_stream.conditioning.settings import CorrectSettings
 from irst_stream.errors import UsageError
-from irst_stream.types import Frame
+from irst_stream.types import Frame, Pixels
 
 __all__ = ["Corrector"]
 
 Float32Image = NDArray[np.float32]
-SURROUNDINGS_PX = 9  # side of the mean that a line or a pixel is compared with
-CLIP = 3.0 * 1.2533  # mean absolute values: what is brighter is scene
-SCENE_STEP_PX = 1.5  # the scene must have moved by so much for a pixel to see another part of it
-SCENE_WARM_UP = 10  # frames: the weight of "no offset" at the beginning
+SHUTTER_ROWS = 8  # one in so many is compared
+SHUTTER_FRAMES = 3  # the same as the one before: a video that was converted to another rate repeats single ones
 
 
 class Corrector:
@@ -36,58 +34,38 @@ class Corrector:
         self._gain = np.ones(shape, np.float32) if table is None else table.gain
         self._offset = np.zeros(shape, np.float32) if table is None else table.offset.copy()
         self._step = 1.0 if table is None else float(np.nanmedian(table.gain))
-        self._learnt_frames, self._last_place = 0, (math.inf, math.inf)
+        self._lines = LineNoise(AXES[settings.lines]) if settings.lines != "off" else None
+        memory, moving = settings.scene_frames, settings.scene_when == "moving"
+        self._follower = PatternFollower(memory, shape, begun=table is not None, moving=moving) if memory else None
+        self._received: Pixels = np.empty((0, 0), np.float32)
+        self._held = 0  # frames in a row that were the same as the one before
 
     def __call__(self, frame: Frame) -> Frame:
         """Return a frame corrected, float32 DN; saturated pixels stay saturated, bad ones are NaN."""
+        if self._follower is not None:
+            self._watch_shutter(frame.pixels)
         corrected = np.empty(frame.pixels.shape, np.float32)
         full_scale = np.float32(frame.full_scale)
         pixels = np.require(frame.pixels, requirements=["C", "A"])
         correct_pixels(pixels, self._gain, self._offset, full_scale, np.nextafter(full_scale, np.float32(0)), corrected)
-        if self._settings.lines != "off":
-            self._remove_lines(corrected, full_scale)
+        if self._lines is not None:
+            saturated = corrected >= full_scale
+            self._lines.remove(corrected)
+            corrected[saturated] = full_scale
         return replace(frame, pixels=corrected, step_dn=self._step if frame.pixels.dtype != np.float32 else 0.0)
 
     def learn(self, frame: Frame) -> None:
         """Learn offsets from a corrected frame, if the settings ask for it and its pose says that the scene has moved."""
-        memory, pose = self._settings.scene_frames, frame.pose
-        if not memory:
+        if self._follower is None:
             return
-        place = (pose.x, pose.y) if pose is not None else (math.nan, math.nan)
-        moved = math.hypot(place[0] - self._last_place[0], place[1] - self._last_place[1])
-        if self._settings.scene_when == "moving" and not moved >= SCENE_STEP_PX:
-            return
-        self._last_place = place
-        self._learnt_frames += 1
-        off = _off_surroundings(frame.pixels, (SURROUNDINGS_PX, SURROUNDINGS_PX))
-        off[frame.pixels >= frame.full_scale] = 0
-        self._offset -= off / np.float32(min(self._learnt_frames + SCENE_WARM_UP, memory))
+        change = self._follower.correction(frame.pixels, frame.full_scale, frame.pose)
+        if change is not None:
+            self._offset -= change
 
-    def _remove_lines(self, image: Float32Image, full_scale: np.float32) -> None:
-        """Subtract what all pixels of a row, or of a column, have more than the lines about them, in place.
-
-        Only what noise in the mean of a line does not explain is subtracted, so that this never adds noise.
-        """
-        saturated = image >= full_scale
-        for axis, name in ((1, "rows"), (0, "columns")):
-            if self._settings.lines in (name, "both"):
-                size = (1, SURROUNDINGS_PX) if axis else (SURROUNDINGS_PX, 1)
-                off = _off_surroundings(image, size)
-                mean = off.mean(axis=axis, keepdims=True)
-                error, seen = float(off.var()) / off.shape[axis], float(np.mean(np.square(mean)))
-                image -= mean * np.float32(max(1 - error / max(seen, 1e-12), 0.0))
-        image[saturated] = full_scale
-
-
-def _off_surroundings(image: Float32Image, size: tuple[int, int]) -> Float32Image:
-    """Return by how much each pixel (H, W) differs from the mean of its surroundings, clipped; 0 at bad pixels."""
-    known = np.isfinite(image)
-    if not known.all():
-        filled = np.where(known, image, 0)
-        share = np.maximum(cv2.blur(known.astype(np.float32), size), 1e-6)
-        around = cv2.blur(filled.astype(np.float32), size) / share
-        off = np.where(known, image - around, 0).astype(np.float32)
-    else:
-        off = image - cv2.blur(image, size)
-    limit = CLIP * float(np.abs(off).mean())
-    return np.asarray(np.clip(off, -limit, limit, out=off), np.float32)
+    def _watch_shutter(self, pixels: Pixels) -> None:
+        """Have the offsets learnt fast once a shutter opens, which has held the last frame; pixels: the next frame."""
+        rows = pixels[::SHUTTER_ROWS]
+        same = np.array_equal(rows, self._received)
+        if self._follower is not None and not same and self._held >= SHUTTER_FRAMES:
+            self._follower.restart()
+        self._received, self._held = rows.copy(), self._held + 1 if same else 0

@@ -24,13 +24,16 @@ class CorrectSettings:
     ] = ""
     lines: Annotated[
         Literal["off", "rows", "columns", "both"],
-        about("Remove, in each frame, offsets that all pixels of a row or of a column share: of readout circuits."),
+        about(
+            "Remove offsets that all pixels of a row or of a column share and that change from frame to frame: noise of"
+            " readout circuits. Lines that stay are the table's."
+        ),
     ] = "off"
     scene_frames: Annotated[
         int,
         about(
-            "Frames over which each pixel's offset is learnt from the scene, 100 or more; 0 switches this off. Larger"
-            " values learn more exactly, and follow a drift more slowly."
+            "Frames over which each pixel's offset is learnt from the scene as it moves, 100 or more; a table is the start."
+            " Larger values learn more exactly, and follow a drift more slowly. 0 switches this off."
         ),
     ] = 0
     scene_when: Annotated[

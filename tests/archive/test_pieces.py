@@ -12,6 +12,7 @@ from irst_stream.archive.join import RegionNumbers
 from irst_stream.archive.piece_file import FrameResult, PieceManifest, read_manifest, read_piece, write_piece
 from irst_stream.archive.survey import plan_pieces
 from irst_stream.build import Config
+from irst_stream.conditioning.settings import CorrectSettings
 from irst_stream.errors import FormatError
 from irst_stream.fit.settings import FitSettings
 from irst_stream.propose.settings import ProposeSettings
@@ -53,6 +54,7 @@ def test_short_sequences_share_a_piece():
         (Config(readout="network", engine="seqcsist"), True, 5),
         (Config(fit=FitSettings(refit_every=8)), True, 64),
         (Config(propose=ProposeSettings(clutter_frames=100)), False, 400),
+        (Config(readout="fit", fit=FitSettings(refit_every=1), correct=CorrectSettings(lines="rows")), True, 128),
     ],
 )
 def test_the_lead_in_follows_from_what_is_remembered(config, patches, frames):

@@ -6,7 +6,14 @@ from scipy.ndimage import gaussian_filter, shift
 
 from irst_stream import Stamp
 from irst_stream.calibrate.calibration import calibrate
-from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
+from irst_stream.calibrate.pattern import (
+    SLOW_FRAMES,
+    follow_pattern,
+    learn_pattern,
+    no_pattern,
+    remove_pattern,
+    with_bad_pixels,
+)
 from irst_stream.optics import render
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Pose
@@ -16,18 +23,18 @@ SEARCH = ProposeSettings(0.8)
 HOT, BLINKING = (40, 60), (70, 30)
 
 
-def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7):
+def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7, scene=SCENE, grain=2.0, frames=FRAMES):
     """Frames (T, H, W) uint16 and the pattern (H, W) DN: clouds that drift along x, pattern, a hot and a blinking pixel.
 
-    spots: x, y px and light DN of point targets that stay at their pixels.
+    spots: x, y px and light DN of point targets that stay at their pixels; scene, grain: DN and px of the clouds.
     """
     rng = np.random.default_rng(seed)
     height, width = SHAPE
-    clouds = gaussian_filter(rng.standard_normal((height, width + 120)), 2.0)
-    clouds *= SCENE / clouds.std()
+    clouds = gaussian_filter(rng.standard_normal((height, width + 120)), grain)
+    clouds *= scene / clouds.std()
     offsets = pattern * rng.standard_normal(SHAPE)
     offsets[HOT] += 15 * pattern
-    stack = np.empty((FRAMES, *SHAPE))
+    stack = np.empty((frames, *SHAPE))
     for k, image in enumerate(stack):
         image[:] = 2000 + shift(clouds, (0, drift * k - 110), order=3)[:, :width] + offsets
         image += NOISE * rng.standard_normal(SHAPE)
@@ -37,8 +44,8 @@ def stack_of(*, pattern=PATTERN, drift=DRIFT, spots=(), seed=7):
     return np.rint(stack).astype(np.uint16), offsets
 
 
-def path_of(drift=DRIFT):
-    return [Pose(Stamp("", 0, k, k), drift * k, 0.0, 0.0) for k in range(FRAMES)]
+def path_of(drift=DRIFT, frames=FRAMES):
+    return [Pose(Stamp("", 0, k, k), drift * k, 0.0, 0.0) for k in range(frames)]
 
 
 def test_offsets_are_recovered_and_a_blinking_pixel_is_bad():
@@ -52,6 +59,16 @@ def test_offsets_are_recovered_and_a_blinking_pixel_is_bad():
     assert np.nanmedian(np.abs(local)) < 0.2 * PATTERN
     assert abs(local[HOT[0] - 8, HOT[1] - 8]) < 0.5 * PATTERN
     assert 0.3 * NOISE / np.sqrt(FRAMES) < table.errors[0] < 6 * NOISE / np.sqrt(FRAMES)
+
+
+def test_streaks_of_cloud_along_their_motion_hide_no_pattern_and_are_none():
+    stack, offsets = stack_of(scene=3 * PATTERN, grain=(1.0, 12.0))
+    table = learn_pattern(stack, path_of(), SEARCH)
+    inner = (slice(8, -8), slice(8, -8))
+    wrong = (table.offset + offsets)[inner]
+    local = wrong - gaussian_filter(np.nan_to_num(wrong), 4.0)
+    assert np.nanmedian(np.abs(local)) < 0.3 * PATTERN
+    assert learn_pattern(stack_of(pattern=0.0, scene=3 * PATTERN, grain=(1.0, 12.0))[0], path_of(), SEARCH) is None
 
 
 @pytest.mark.parametrize(("pattern", "drift"), [(0.0, DRIFT), (PATTERN, 0.0), (PATTERN, 0.02)])
@@ -74,8 +91,23 @@ def test_a_calibration_corrects_what_drifting_clouds_tell():
     moving = calibrate(stack_of()[0], rate_hz=30.0, full_scale=np.inf)
     assert moving.platform.farthest > 20
     assert moving.conditioned.table is not None
+    assert moving.conditioned.correct.scene_frames == SLOW_FRAMES
     assert moving.noise.fixed < 0.5 * moving.conditioned.raw_pattern
     assert "offsets learnt from the scene's motion" in moving.conditioned.summary(moving.noise.fixed)
+
+
+def test_a_pattern_that_has_changed_is_followed():
+    stack, offsets = stack_of(drift=0.4, frames=240)
+    other = PATTERN * np.random.default_rng(8).standard_normal(SHAPE)
+    stack[60:] = np.rint(stack[60:] - offsets + other)
+    followed, _ = follow_pattern(stack, path_of(0.4, 240), SEARCH, None, np.inf)
+    rough = [np.std(image - gaussian_filter(image, 1.5)) for image in (followed[-1], stack[-1].astype(np.float32))]
+    assert rough[0] < 0.5 * rough[1]
+
+
+def test_nothing_is_followed_without_a_pattern_or_without_motion():
+    assert follow_pattern(stack_of(pattern=0.0)[0], path_of(), SEARCH, None, np.inf) is None
+    assert follow_pattern(stack_of(drift=0.0)[0], path_of(0.0), SEARCH, None, np.inf) is None
 
 
 def test_a_scene_that_shakes_too_little_gives_no_table():
