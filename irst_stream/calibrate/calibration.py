@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,11 @@ from irst_stream.calibrate.noise import NoiseFigures, measure_noise
 from irst_stream.calibrate.pattern import learn_pattern, no_pattern, remove_pattern, with_bad_pixels
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
+    GROUP_PX,
+    MIN_CLUTTER_FRAMES,
     PlatformFigures,
     companions,
+    frames_of_first_view,
     learn_clutter_map,
     measure_platform,
     platform_of,
@@ -25,11 +28,11 @@ from irst_stream.calibrate.scene import (
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
 from irst_stream.conditioning.nonuniformity import CorrectionTable
 from irst_stream.point_spread import PointSpread, gaussian
-from irst_stream.propose.clutter import ClutterMap
+from irst_stream.propose.clutter import LEARNT_FRAMES, ClutterMap
 from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats
+from irst_stream.types import Floats, Pose
 
 __all__ = [
     "CLUTTER_FRAMES",
@@ -56,10 +59,11 @@ MIN_SNR = 5.0  # real noise has heavier tails than a Gaussian's 4.7 for one fals
 # do not show whether one has
 COMPRESSED_NOISE_DN = 1.0
 CLUTTER_FRAMES = 1000
-MIN_CLUTTER_FRAMES = 100  # of fewer, a slow target's own light would be learnt as clutter
 SPOT_FRAMES, MAX_SPOTS = 120, 600
 MOST_REGIONS = 100  # of a frame
 FALSE_ALARMS = 0.1  # a frame
+MOST_FALSE_ALARMS = 100.0  # a frame: so many leave the threshold to min_snr, however many dips there are
+MIN_UNKNOWN_SHARE = 0.25  # of the clutter: with less unknown, it hardly tells what all of it would ask for
 RIM_PX = 9.0  # along each axis: a filter draws a dark rim so far around what is bright
 Step = Callable[[str], None]
 Found = list[tuple[int, Proposals, NDArray[np.float32]]]  # number of a frame, its regions, its light (H, W) DN
@@ -129,6 +133,11 @@ def calibrate(
     enough = len(stack) >= MIN_CLUTTER_FRAMES
     staring, follows = enough and platform.still, enough and not platform.still
     path, step_dn = platform.path if follows else (), conditioned.step_dn
+    seeing = frames_of_first_view(stack, path) if follows else chosen if staring else chosen[:0]
+
+    def clutter_of(settings: ProposeSettings, psf: PointSpread | None = None) -> ClutterMap | None:
+        return learn_clutter_map(stack, seeing, settings, excluded, psf, step_dn, path) if len(seeing) else None
+
     eight_bits = (conditioned.pixel_type or stack.dtype) == np.uint8
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
@@ -140,14 +149,15 @@ def calibrate(
         clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
     )
     step("spots")
-    clutter = learn_clutter_map(stack, chosen, settings, excluded, step_dn=step_dn) if staring else None
+    clutter = clutter_of(settings)
     spots = find_spots(search_frames(stack, settings, clutter, excluded, path, step_dn=step_dn), noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
-    clutter = learn_clutter_map(stack, chosen, settings, excluded, shaped, step_dn) if staring else None
+    clutter = clutter_of(settings, shaped)
+    settings = replace(settings, unknown_snr=_unknown_threshold(stack, settings, clutter, excluded, path, shaped, step_dn))
     bright = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
     dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped, step_dn)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
@@ -158,6 +168,36 @@ def calibrate(
         shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
         *_targets_of(found, bright), dark_strengths, _speeds([p for _, p, _ in found]), stack[len(stack) // 2], conditioned,
     )  # fmt: skip
+
+
+def _unknown_threshold(
+    stack: NDArray[np.generic],
+    settings: ProposeSettings,
+    clutter: ClutterMap | None,
+    excluded: Excluded | None,
+    path: Sequence[Pose | None],
+    psf: PointSpread | None,
+    step_dn: float | None,
+) -> float:
+    """Return unknown_snr of the search: what the first frames ask of those who do not know their clutter; 0 for no more.
+
+    Targets are found with the clutter known as well as without; what only the latter find is clutter.
+    """
+    if clutter is None:
+        return 0.0
+    begin = stack[:LEARNT_FRAMES]
+    plain = replace(settings, false_alarms=MOST_FALSE_ALARMS)
+    known, unknown = (
+        search_frames(begin, plain, learnt, excluded, path[:LEARNT_FRAMES], psf, step_dn, from_start=True)
+        for learnt in (clutter, None)
+    )
+    asked = [np.zeros(0)]
+    for (number, found, _), (_, true, _) in zip(unknown, known, strict=True):
+        share = 1 - number / LEARNT_FRAMES
+        if share >= MIN_UNKNOWN_SHARE:
+            false = (np.abs(found.centres[:, None] - true.centres).max(axis=2, initial=0) >= GROUP_PX).all(axis=1)
+            asked.append(MIN_SNR + MIN_SNR * (found.strength[false] - 1) / share)
+    return threshold_for(np.sort(np.concatenate(asked))[::-1], len(asked) - 1)
 
 
 def _targets_of(found: Found, bright: Found) -> tuple[Floats, Floats, Floats, Floats]:

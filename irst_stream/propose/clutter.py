@@ -32,7 +32,17 @@ from irst_stream.propose.compiled import (
 from irst_stream.system.array_files import read_arrays
 from irst_stream.types import Floats, Pose
 
-__all__ = ["Clutter", "ClutterMap", "named_clutter_map", "read_clutter_map", "write_clutter_map"]
+__all__ = [
+    "LEARNT_FRAMES",
+    "Clutter",
+    "ClutterMap",
+    "move_image",
+    "named_clutter_map",
+    "read_clutter_map",
+    "remaining_motion",
+    "seen_back",
+    "write_clutter_map",
+]
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +50,13 @@ LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviati
 MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
 WHITENING_MARGIN = np.float32(1.5)  # of a pixel's deviation: what comes and goes has heavier tails than noise
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
-LEARNT_FRAMES = 60
+LEARNT_FRAMES = 60  # after which the clutter of a place is known
+FILTER_REACH = np.arange(-3, 4)  # px: what is farther does not change a filter's response
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
 HELD_RADIUS_PX = 4
 FILTERS = 2
+STANDING_OUT = 5.0  # deviations of a place of the clutter, by which alone a scene is known again
+MIN_STANDING_OUT, MIN_SHOWN = 50, 0.5  # pixels; share of the clutter: a camera that adapts its gain shows no less
 GAIN_ROWS = 2  # every other row tells enough
 GAIN_ERRORS = 5.0  # standard errors: a smaller change of gain is not made up for
 MAX_GAIN_CHANGE = 0.5
@@ -54,7 +67,8 @@ LEAST_MOTION_PX = 0.02  # at the frame's corners: less is not made up for
 class ClutterMap:
     """What was learnt: mean and mean absolute deviation (H, W) of the light, DN, and each filter's level (2, H, W).
 
-    frames: how many frames it rests on. A level is a pixel's mean absolute response, DN.
+    frames: how many frames it rests on. A level is a pixel's mean absolute response, DN. In a map that calibration hands
+    over, the mean is NaN where too few frames tell.
     """
 
     mean: Float32Image
@@ -85,17 +99,30 @@ class Clutter:
         """memory: frames over which it learns; shape: rows, columns of the frames; learnt: what it starts with."""
         self._memory = memory
         self.map = ClutterMap.empty(shape) if learnt is None else learnt.copy()
-        self._frames = np.full(shape, self.map.frames, np.float32)  # seen of each place
+        self._frames = np.where(np.isnan(self.map.mean), np.float32(0), np.float32(self.map.frames))  # seen of each place
+        np.nan_to_num(self.map.mean, copy=False)
         self._rates = np.empty(shape, np.float32)
         self._held: list[tuple[slice, slice]] = []
         self._place: tuple[int, int] | None = None  # of the last frame
         self._first: tuple[Pose, tuple[int, int]] | None = None  # pose and place of the frame in whose pixels the maps are
         self._rest: Floats | None = None  # of this frame's motion, see remaining_motion
+        self._doubted = learnt is not None  # until the first frame has shown the scene of the map that was given
 
     @property
     def is_learnt(self) -> bool:
         """Whether most of the frame has been seen for long enough to know its clutter."""
         return bool(np.median(self._frames[::8, ::8]) >= LEARNT_FRAMES)
+
+    def known_shares(self, xy: Floats) -> Floats:
+        """Return how well the clutter about places (N, 2) px is known: (N,), 0 to 1; by the least known pixel there."""
+        if not len(xy):
+            return np.zeros(0)
+        column, row = np.rint(xy).astype(np.int64).T
+        height, width = self._frames.shape
+        rows = np.clip(row[:, None] + FILTER_REACH, 0, height - 1)[:, :, None]
+        columns = np.clip(column[:, None] + FILTER_REACH, 0, width - 1)[:, None, :]
+        frames = self._frames[rows, columns].min(axis=(1, 2))
+        return np.asarray(np.minimum(frames / LEARNT_FRAMES, 1.0), np.float64)
 
     def learnt(self) -> ClutterMap:
         """Return what is known now; its arrays go on changing."""
@@ -136,15 +163,18 @@ class Clutter:
         if self._rest is not None:
             drawn = cv2.warpAffine(mean, self._rest, sides, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             mean = np.asarray(drawn, np.float32)
+        if self._doubted and not shows_scene(light, mean, self.map.deviation):
+            log.warning("the first frame shows another scene than the clutter that is known; clutter is learnt anew")
+            for image in (self.map.mean, self.map.deviation, self.map.levels, self._frames, mean):
+                image[:] = 0
+        self._doubted = False
         gain = gain_of(light, mean)
         subtract_clutter(light, mean if gain == 1 else mean * gain)
 
     def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
         if self._rest is not None:
-            flags, sides, unseen = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, light.shape[::-1], (math.nan,)
-            back = cv2.warpAffine(light, self._rest, sides, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=unseen)
-            light = np.asarray(back, np.float32)
+            light = seen_back(light, self._rest)
         np.minimum(self._frames + np.float32(1 + MIN_FRAMES), np.float32(self._memory + 1), out=self._rates)
         np.divide(np.float32(1), self._rates, out=self._rates)
         with _Held(self._held, self.map.mean, self.map.deviation):
@@ -180,6 +210,19 @@ class Clutter:
         whiten_response(response, level, noise, rows, WHITENING_MARGIN, np.float32(not bursts))
 
 
+def shows_scene(light: Float32Image, mean: Float32Image, deviation: Float32Image) -> bool:
+    """Tell whether a frame's light (H, W) DN shows the clutter of this mean and mean absolute deviation (H, W) DN.
+
+    Most of the places that stand out of the clutter must stand out of the frame too, by half as much. True where too few
+    do: then there is no clutter that could be missed.
+    """
+    stands_out = np.abs(mean) > STANDING_OUT * np.maximum(deviation, np.median(deviation))
+    stands_out &= np.isfinite(light)
+    if stands_out.sum() < MIN_STANDING_OUT:
+        return True
+    return bool(np.median(light[stands_out] / mean[stands_out]) > MIN_SHOWN)
+
+
 def gain_of(light: Float32Image, mean: Float32Image) -> np.float32:
     """Return by how much a frame's clutter is stronger than its mean (H, W): cameras adapt their gain to the scene.
 
@@ -203,6 +246,15 @@ def remaining_motion(first: Pose, pose: Pose, moved: tuple[int, int], shape: tup
     motion = _of_scene(pose, shape) @ np.linalg.inv(_of_scene(first, shape)) @ away
     corners = np.array([(x, y, 1.0) for x in (0, shape[1] - 1) for y in (0, shape[0] - 1)])
     return motion[:2] if np.abs(corners @ motion.T - corners).max() > LEAST_MOTION_PX else None
+
+
+def seen_back(light: Float32Image, motion: Floats) -> Float32Image:
+    """Draw a frame's light (H, W) where it was before a motion (2, 3), see remaining_motion; NaN where it saw nothing."""
+    sides, flags = light.shape[::-1], cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    back = cv2.warpAffine(light, motion, sides, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.warpAffine(np.ones(light.shape, np.uint8), motion, sides, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+    back[seen == 0] = np.nan
+    return np.asarray(back, np.float32)
 
 
 def _of_scene(pose: Pose, shape: tuple[int, int]) -> Floats:

@@ -189,8 +189,16 @@ class Proposer:
         return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
 
     def _local_thresholds(self, xy: Floats, limit: float) -> Floats:
-        """Return the threshold (K,) at the places (K, 2) px of peaks: limit, or more where lights come and go."""
-        return np.full(len(xy), limit) if self._transients is None else np.maximum(limit, self._transients.thresholds(xy))
+        """Return the threshold (K,) at the places (K, 2) px of peaks: limit, or more where lights come and go, and where
+        the static clutter is not known yet.
+        """
+        if self.clutter is None or self._transients is None:
+            return np.full(len(xy), limit)
+        limits = np.maximum(limit, self._transients.thresholds(xy))
+        if self.settings.unknown_snr <= self._threshold:
+            return limits
+        unknown = 1 - self.clutter.known_shares(xy)
+        return np.maximum(limits, self._threshold + unknown * (self.settings.unknown_snr - self._threshold))
 
     def _search_filtered(
         self, light: Float32Image, min_noise: float, share: Float32Image | None

@@ -226,3 +226,43 @@ def test_noise_over_an_empty_map_changes_no_gain():
     before = light.copy()
     Clutter(100, light.shape).subtract(light)
     np.testing.assert_array_equal(light, before)
+
+
+@pytest.mark.parametrize(("gain", "moved", "shown"), [(1.0, 0, True), (0.7, 0, True), (1.0, 9, False)])
+def test_a_known_map_of_another_scene_is_dropped_at_the_first_frame(gain, moved, shown, caplog):
+    rng = np.random.default_rng(3)
+    known = replace(ClutterMap.empty(SHAPE), frames=100)
+    known.mean[:] = rng.normal(0, 20, SHAPE)
+    known.deviation[:] = 1
+    clutter = Clutter(200, SHAPE, known)
+    clutter.follow((0, 0))
+    light = (np.roll(known.mean, moved, axis=1) * gain + rng.normal(0, 1, SHAPE)).astype(np.float32)
+    clutter.subtract(light)
+    assert clutter.is_learnt == shown
+    assert bool(clutter.map.mean.any()) == shown
+    assert ("another scene" in caplog.text) == (not shown)
+    assert np.std(light) == pytest.approx(1.0 if shown else 20.0, rel=0.05)
+
+
+def test_a_place_that_comes_into_view_asks_for_more_until_its_clutter_is_known():
+    rng, settings = np.random.default_rng(8), replace(QUIET, average=1, min_snr=5.0, unknown_snr=40.0, clutter_frames=200)
+    known = replace(ClutterMap.empty(SHAPE), frames=100)
+    known.levels[:] = 6
+    known.mean[:, :10] = np.nan
+    proposer = Proposer(settings, SHAPE, known)
+    seen = []
+    for k in range(80):
+        y = 40 + 0.5 * k
+        image = counted(with_targets(sky(rng), [(4, y), (60, y)], 250 if k in (0, 79) else 0))
+        found = proposer.propose(proposer.prepare(image))
+        seen.append([nearest(found.centres, (x, y)) < 2 for x in (4, 60)])
+    assert seen[0] == [False, True]
+    assert seen[79] == [True, True]
+
+
+def test_known_shares_are_those_of_the_least_known_pixel_that_a_filter_sees():
+    known = replace(ClutterMap.empty(SHAPE), frames=30)
+    known.mean[:, :10] = np.nan
+    shares = Clutter(200, SHAPE, known).known_shares(np.array([(12.0, 50.0), (13.0, 50.0), (127.0, 0.0)]))
+    np.testing.assert_allclose(shares, [0.0, 0.5, 0.5])
+    assert Clutter(200, SHAPE, known).known_shares(np.zeros((0, 2))).shape == (0,)
