@@ -23,6 +23,7 @@ from irst_stream.calibrate.scene import (
     measure_platform,
     platform_of,
     sampled,
+    search_and_learn,
     search_frames,
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
@@ -163,7 +164,8 @@ def calibrate(
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
+    found, transients = search_and_learn(stack, settings, clutter, excluded, path, shaped, step_dn)
+    clutter = None if clutter is None else replace(clutter, transients=transients)
     return Calibration(
         shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
         *_targets_of(found, bright), dark_strengths, _speeds([p for _, p, _ in found]), stack[len(stack) // 2], conditioned,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from irst_stream.propose.mask import Excluded
 from irst_stream.propose.prepared_frame import PreparedFrame
 from irst_stream.propose.proposer import Proposals, Proposer
 from irst_stream.propose.settings import ProposeSettings
+from irst_stream.propose.transients import TransientCounts
 from irst_stream.types import Floats, Ints, Pose, Stamp
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "measure_platform",
     "platform_of",
     "sampled",
+    "search_and_learn",
     "search_frames",
 ]
 
@@ -249,7 +252,7 @@ def _path_of(around: Float32Image) -> tuple[Floats, float]:
     return np.array(places), float(np.median(crowding))
 
 
-def search_frames(
+def search_and_learn(
     stack: NDArray[np.generic],
     settings: ProposeSettings,
     learnt: ClutterMap | None,
@@ -259,8 +262,9 @@ def search_frames(
     step_dn: float | None = None,
     *,
     from_start: bool = False,
-) -> list[tuple[int, Proposals, Float32Image]]:
-    """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours.
+) -> tuple[list[tuple[int, Proposals, Float32Image]], TransientCounts | None]:
+    """Search frames (T, H, W), in order: number, proposals and light (H, W) DN of each that has its neighbours; and what
+    was learnt of lights that come and go, None where no clutter is learnt.
 
     learnt: their static clutter; excluded (H, W): pixels that are not searched, None for none; path: each frame's pose,
     empty for a platform at rest; psf: of the filters, see Proposer; step_dn: of the frames' pixels, see
@@ -282,7 +286,13 @@ def search_frames(
             proposals = proposer.propose(prepared[reach], [*prepared[:reach], *prepared[reach + 1 :]])
             if k >= first:
                 found.append((k - reach, proposals, prepared[reach].light))
-    return found
+    known = proposer.learnt_clutter()
+    return found, None if known is None else known.transients
+
+
+def search_frames(*args: Any, **options: Any) -> list[tuple[int, Proposals, Float32Image]]:
+    """Search frames as search_and_learn does, and return what was found."""
+    return search_and_learn(*args, **options)[0]
 
 
 def companions(centres: Floats) -> Floats:

@@ -29,6 +29,7 @@ from irst_stream.propose.compiled import (
     subtract_clutter,
     whiten_response,
 )
+from irst_stream.propose.transients import TransientCounts
 from irst_stream.system.array_files import read_arrays
 from irst_stream.types import Floats, Pose
 
@@ -54,7 +55,7 @@ LEARNT_FRAMES = 60  # after which the clutter of a place is known
 FILTER_REACH = np.arange(-3, 4)  # px: what is farther does not change a filter's response
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
 HELD_RADIUS_PX = 4
-FILTERS = 2
+FILTERS, TRANSIENT_COUNTS = 2, 3
 STANDING_OUT = 5.0  # deviations of a place of the clutter, by which alone a scene is known again
 MIN_STANDING_OUT, MIN_SHOWN = 50, 0.5  # pixels; share of the clutter: a camera that adapts its gain shows no less
 GAIN_ROWS = 2  # every other row tells enough
@@ -68,13 +69,14 @@ class ClutterMap:
     """What was learnt: mean and mean absolute deviation (H, W) of the light, DN, and each filter's level (2, H, W).
 
     frames: how many frames it rests on. A level is a pixel's mean absolute response, DN. In a map that calibration hands
-    over, the mean is NaN where too few frames tell.
+    over, the mean is NaN where too few frames tell. transients: of lights that come and go, None where that is unknown.
     """
 
     mean: Float32Image
     deviation: Float32Image
     levels: Float32Image
     frames: int
+    transients: TransientCounts | None = None
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> ClutterMap:
@@ -106,6 +108,7 @@ class Clutter:
         self._place: tuple[int, int] | None = None  # of the last frame
         self._first: tuple[Pose, tuple[int, int]] | None = None  # pose and place of the frame in whose pixels the maps are
         self._rest: Floats | None = None  # of this frame's motion, see remaining_motion
+        self.is_of_another_scene = False  # the map that was given, as its first frame shows
         self._doubted = learnt is not None  # until the first frame has shown the scene of the map that was given
 
     @property
@@ -165,6 +168,7 @@ class Clutter:
             mean = np.asarray(drawn, np.float32)
         if self._doubted and not shows_scene(light, mean, self.map.deviation):
             log.warning("the first frame shows another scene than the clutter that is known; clutter is learnt anew")
+            self.is_of_another_scene = True
             for image in (self.map.mean, self.map.deviation, self.map.levels, self._frames, mean):
                 image[:] = 0
         self._doubted = False
@@ -301,15 +305,20 @@ def named_clutter_map(name: str, shape: tuple[int, int]) -> ClutterMap | None:
 def read_clutter_map(path: Path) -> ClutterMap:
     """Read a map that write_clutter_map wrote; raise a FormatError for anything else."""
     what = "a clutter map that irst-stream calibrate wrote"
-    mean, deviation, levels, frames = read_arrays(path, ("mean", "deviation", "levels", "frames"), what)
+    names = ("mean", "deviation", "levels", "frames", "transients", "transient_frames")
+    mean, deviation, levels, frames, counts, weight = read_arrays(path, names, what)
     if mean.ndim != 2 or deviation.shape != mean.shape or levels.shape != (FILTERS, *mean.shape) or frames.size != 1:
         raise FormatError(f"{path}: not {what}: expected mean (H, W), got {mean.shape}")
-    mean, deviation, levels = (np.asarray(part, np.float32) for part in (mean, deviation, levels))
-    return ClutterMap(mean, deviation, levels, int(frames))
+    if counts.ndim != 3 or len(counts) != TRANSIENT_COUNTS or weight.size != 1:
+        raise FormatError(f"{path}: not {what}: expected transients ({TRANSIENT_COUNTS}, m, n), got {counts.shape}")
+    mean, deviation, levels, counts = (np.asarray(part, np.float32) for part in (mean, deviation, levels, counts))
+    transients = TransientCounts(counts, float(weight)) if counts.size else None
+    return ClutterMap(mean, deviation, levels, int(frames), transients)
 
 
 def write_clutter_map(path: Path, learnt: ClutterMap, *, compress: bool = True) -> None:
     """Write a map as a .npz file; compress: half the size, in a tenth of a second rather than a hundredth."""
+    counts, weight = learnt.transients or TransientCounts(np.zeros((TRANSIENT_COUNTS, 0, 0), np.float32), 0.0)
     with path.open("wb") as file:
         (np.savez_compressed if compress else np.savez)(
             file,
@@ -317,4 +326,6 @@ def write_clutter_map(path: Path, learnt: ClutterMap, *, compress: bool = True) 
             deviation=learnt.deviation.astype(np.float16),
             levels=learnt.levels.astype(np.float16),
             frames=np.int64(learnt.frames),
+            transients=counts,
+            transient_frames=np.float64(weight),
         )
