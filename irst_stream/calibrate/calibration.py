@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from irst_stream.calibrate.scene import (
     measure_platform,
     platform_of,
     sampled,
-    search_and_learn,
     search_frames,
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
@@ -33,7 +33,8 @@ from irst_stream.propose.clutter import LEARNT_FRAMES, ClutterMap
 from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats, Pose
+from irst_stream.propose.transients import TransientCounts
+from irst_stream.types import Floats, Ints, Pose
 
 __all__ = [
     "CLUTTER_FRAMES",
@@ -131,14 +132,7 @@ def calibrate(
         stack = remove_pattern(stack, table, full_scale)
         noise = measure_noise(_in_order(stack, len(chosen)), excluded)
         platform = platform if conditioned.poses else measure_platform(stack, excluded)
-    enough = len(stack) >= MIN_CLUTTER_FRAMES
-    staring, follows = enough and platform.still, enough and not platform.still
-    path, step_dn = platform.path if follows else (), conditioned.step_dn
-    seeing = frames_of_first_view(stack, path) if follows else chosen if staring else chosen[:0]
-
-    def clutter_of(settings: ProposeSettings, psf: PointSpread | None = None) -> ClutterMap | None:
-        return learn_clutter_map(stack, seeing, settings, excluded, psf, step_dn, path) if len(seeing) else None
-
+    footage = _footage(stack, platform, chosen, excluded, conditioned.step_dn)
     eight_bits = (conditioned.pixel_type or stack.dtype) == np.uint8
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
@@ -146,25 +140,24 @@ def calibrate(
         most_regions=MOST_REGIONS,
         average=3,
         min_snr=MIN_SNR,
-        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (follows and eight_bits) else 0.0,
-        clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
+        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (footage.path and eight_bits) else 0.0,
+        clutter_frames=CLUTTER_FRAMES if len(stack) >= MIN_CLUTTER_FRAMES else 0,
     )
     step("spots")
-    clutter = clutter_of(settings)
-    spots = find_spots(search_frames(stack, settings, clutter, excluded, path, step_dn=step_dn), noise, full_scale)
+    spots = find_spots(footage.search(settings, footage.learn_clutter(settings))[0], noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
-    clutter = clutter_of(settings, shaped)
-    settings = replace(settings, unknown_snr=_unknown_threshold(stack, settings, clutter, excluded, path, shaped, step_dn))
-    bright = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
-    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped, step_dn)
+    clutter = footage.learn_clutter(settings, shaped)
+    settings = replace(settings, unknown_snr=_unknown_threshold(footage, settings, clutter, shaped))
+    bright, _ = footage.search(settings, clutter, shaped)
+    dark, _ = footage.inverted().search(settings, _inverted_map(clutter), shaped)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
-    found, transients = search_and_learn(stack, settings, clutter, excluded, path, shaped, step_dn)
+    found, transients = footage.search(settings, clutter, shaped)
     clutter = None if clutter is None else replace(clutter, transients=transients)
     return Calibration(
         shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
@@ -172,14 +165,53 @@ def calibrate(
     )  # fmt: skip
 
 
+class _Footage(NamedTuple):
+    """Frames (T, H, W) to search; the numbers of those that tell the clutter, (N,), none where none is learnt from them;
+    each frame's pose, empty for a platform at rest; the pixels that are not searched; the step of a pixel's values, DN.
+    """
+
+    stack: NDArray[np.generic]
+    seeing: Ints
+    path: tuple[Pose | None, ...]
+    excluded: Excluded | None
+    step_dn: float | None
+
+    def learn_clutter(self, settings: ProposeSettings, psf: PointSpread | None = None) -> ClutterMap | None:
+        """Return the static clutter of the first frame's view, None where the frames do not tell it."""
+        if not len(self.seeing):
+            return None
+        return learn_clutter_map(self.stack, self.seeing, settings, self.excluded, psf, self.step_dn, self.path)
+
+    def search(
+        self,
+        settings: ProposeSettings,
+        clutter: ClutterMap | None,
+        psf: PointSpread | None = None,
+        *,
+        from_start: bool = False,
+    ) -> tuple[Found, TransientCounts | None]:
+        """See search_frames."""
+        given = self.excluded, self.path, psf, self.step_dn
+        return search_frames(self.stack, settings, clutter, *given, from_start=from_start)
+
+    def inverted(self) -> _Footage:
+        """The same with dark and bright exchanged."""
+        return self._replace(stack=inverted(self.stack))
+
+
+def _footage(
+    stack: NDArray[np.generic], platform: PlatformFigures, chosen: Ints, excluded: Excluded | None, step_dn: float | None
+) -> _Footage:
+    """Return frames (T, H, W) as they are searched; chosen (N,): numbers of those from which a still platform learns."""
+    if len(stack) < MIN_CLUTTER_FRAMES:
+        return _Footage(stack, chosen[:0], (), excluded, step_dn)
+    if platform.still:
+        return _Footage(stack, chosen, (), excluded, step_dn)
+    return _Footage(stack, frames_of_first_view(stack, platform.path), platform.path, excluded, step_dn)
+
+
 def _unknown_threshold(
-    stack: NDArray[np.generic],
-    settings: ProposeSettings,
-    clutter: ClutterMap | None,
-    excluded: Excluded | None,
-    path: Sequence[Pose | None],
-    psf: PointSpread | None,
-    step_dn: float | None,
+    footage: _Footage, settings: ProposeSettings, clutter: ClutterMap | None, psf: PointSpread | None
 ) -> float:
     """Return unknown_snr of the search: what the first frames ask of those who do not know their clutter; 0 for no more.
 
@@ -187,12 +219,9 @@ def _unknown_threshold(
     """
     if clutter is None:
         return 0.0
-    begin = stack[:LEARNT_FRAMES]
+    begin = footage._replace(stack=footage.stack[:LEARNT_FRAMES], path=footage.path[:LEARNT_FRAMES])
     plain = replace(settings, false_alarms=MOST_FALSE_ALARMS)
-    known, unknown = (
-        search_frames(begin, plain, learnt, excluded, path[:LEARNT_FRAMES], psf, step_dn, from_start=True)
-        for learnt in (clutter, None)
-    )
+    known, unknown = (begin.search(plain, learnt, psf, from_start=True)[0] for learnt in (clutter, None))
     asked = [np.zeros(0)]
     for (number, found, _), (_, true, _) in zip(unknown, known, strict=True):
         share = 1 - number / LEARNT_FRAMES

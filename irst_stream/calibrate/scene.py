@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +35,6 @@ __all__ = [
     "measure_platform",
     "platform_of",
     "sampled",
-    "search_and_learn",
     "search_frames",
 ]
 
@@ -252,7 +250,7 @@ def _path_of(around: Float32Image) -> tuple[Floats, float]:
     return np.array(places), float(np.median(crowding))
 
 
-def search_and_learn(
+def search_frames(
     stack: NDArray[np.generic],
     settings: ProposeSettings,
     learnt: ClutterMap | None,
@@ -288,11 +286,6 @@ def search_and_learn(
                 found.append((k - reach, proposals, prepared[reach].light))
     known = proposer.learnt_clutter()
     return found, None if known is None else known.transients
-
-
-def search_frames(*args: Any, **options: Any) -> list[tuple[int, Proposals, Float32Image]]:
-    """Search frames as search_and_learn does, and return what was found."""
-    return search_and_learn(*args, **options)[0]
 
 
 def companions(centres: Floats) -> Floats:

@@ -36,10 +36,10 @@ def test_a_pattern_that_is_known_does_not_weaken_a_target():
 
     def strength(pattern):
         stack = frames_of(100.0, pattern=pattern)
-        found = search_frames(stack, settings, learn_clutter_map(stack, np.arange(FRAMES), settings))
+        found, _ = search_frames(stack, settings, learn_clutter_map(stack, np.arange(FRAMES), settings))
         return float(np.median([proposals.strength.max(initial=0) for _, proposals, _ in found]))
 
-    free = search_frames(frames_of(100.0, pattern=0.0), ProposeSettings(SIGMA, average=3, min_snr=5.0), None)
+    free, _ = search_frames(frames_of(100.0, pattern=0.0), ProposeSettings(SIGMA, average=3, min_snr=5.0), None)
     alone = float(np.median([proposals.strength.max(initial=0) for _, proposals, _ in free]))
     assert strength(20.0) > 0.75 * alone  # a third of it before the levels were those of averaged frames
 
@@ -81,7 +81,7 @@ def test_a_search_that_knows_the_first_view_raises_no_false_regions_at_the_start
     learnt = learn_clutter_map(stack, frames_of_first_view(stack, poses), settings, path=poses)
     false, hits = {}, {}
     for known in (learnt, None):
-        found = search_frames(stack[:40], settings, known, None, poses[:40], from_start=True)
+        found, _ = search_frames(stack[:40], settings, known, None, poses[:40], from_start=True)
         off = [np.hypot(p.centres[:, 0] - 20 - 0.5 * k, p.centres[:, 1] - 48) > 4 for k, p, _ in found]
         false[known is None] = np.mean([part.sum() for part in off])
         hits[known is None] = np.mean([not part.all() for part in off])
