@@ -110,8 +110,8 @@ def learn_clutter_map(
     """Learn the static clutter of frames (T, H, W): medians over what each saw of the scene, which targets hardly touch.
 
     The map is that of the scene as the first frame sees it; of a platform that moves it weighs no more than it must to be
-    known, since poses err. Nothing is learnt where a target hovers, nor what fewer than
-    MIN_STACK of the frames saw. The filters' levels are those of the frames that the search filters, each the mean of
+    known, since poses err. Nothing is learnt where a target hovers before a still platform, nor what fewer than MIN_STACK
+    of the frames saw. The filters' levels are those of the frames that the search filters, each the mean of
     `average` of the settings: of single frames, noise alone would make every pixel louder than its surroundings.
 
     chosen (N,): numbers of the frames that it is learnt from; excluded (H, W): pixels that are not searched, None for
@@ -124,7 +124,10 @@ def learn_clutter_map(
     mean = _median(light)
     deviation = _median(np.abs(light - mean)) * MEAN_PER_MEDIAN
     unseen = np.isnan(light)
-    targets, unknown = hovering(np.nan_to_num(light, copy=False)), len(light) - unseen.sum(axis=0) < MIN_STACK
+    np.nan_to_num(light, copy=False)
+    # where the platform moves, errors of its poses move what sways as far as a target that hovers
+    targets = np.zeros(mean.shape, np.bool_) if path else hovering(light)
+    unknown = len(light) - unseen.sum(axis=0) < MIN_STACK
     if settings.average > 1:
         fill_light(_averaged(stack, chosen, settings.average // 2, path), settings, excluded, step_dn, light)
         _see_as_first(light, chosen, path)

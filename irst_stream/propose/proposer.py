@@ -43,7 +43,7 @@ from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raise
 from irst_stream.propose.preparation import Preparation
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
-from irst_stream.propose.transients import TransientClutter
+from irst_stream.propose.transients import COMPANION_SHARE, TransientClutter
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
@@ -254,7 +254,8 @@ class Proposer:
             squares = self.clutter.squares(response, number, min_noise, around, self._squares)
             noise = self._noise.expand(self._noise.measure_near(squares, min_noise, share))
             self.clutter.whiten(response, number, min_noise, *noise, bursts=self.settings.min_noise_dn > 0)
-        lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
+        weakest = 1.0 if self._transients is None else COMPANION_SHARE
+        lowest = self._threshold * min(weakest, self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, pixels_beyond(lowest, response, noise, self._peaking))
         used = self._most_important(at, snrs)
         left_out, at, snrs = len(at) - len(used), at[used], snrs[used]

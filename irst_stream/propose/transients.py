@@ -1,10 +1,10 @@
 """Lights that come and go, as sea glint, sparks and leaves do: how strong they are at each place of a sensor's frames.
 
 A target has a path: where it is now, it was on one side shortly before, and is as far on the other side shortly after, or
-at the same place. A peak without such a pair of others is transient. Of transient peaks, which no inverted frame shows, a
-coarse map counts how many there are and how strong, over the last frames; where there are many, the threshold rises until
-no more than the share of false alarms that is the place's own is left. Few lights about a place tell little: as many about
-a wider one do too, wherever the place itself has some.
+at the same place, if only faintly. A peak without such a pair of others is transient. Of transient peaks, which no inverted
+frame shows, a coarse map counts how many there are and how strong, over the last frames; where there are many, the
+threshold rises until no more than the share of false alarms that is the place's own is left. Few lights about a place tell
+little: as many about a wider one do too, wherever the place itself has some.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.peaks import TAIL_MARGIN, is_near
 from irst_stream.types import Floats
 
-__all__ = ["TransientClutter", "TransientCounts"]
+__all__ = ["COMPANION_SHARE", "TransientClutter", "TransientCounts"]
 
 CELL_PX = 32.0
 AROUND = 3, 5  # cells along each axis that count together: of a place, and of a wide one
@@ -28,7 +28,9 @@ LAGS = (4, 5)  # frames before and after: longer than a glint, and than the fram
 REACH_PX = 4.5  # a frame: the farthest that a target moves
 PATH_PX = 3.0  # from the middle of the pair, at most: a target also turns
 SAME_PX = 6.0  # from one frame to the next: the same light, which may move
-MOST_PEAKS = 32  # of a frame, the strongest
+MOST_PEAKS, MOST_COMPANIONS = 32, 128  # of a frame, the strongest
+# of the threshold: a weaker peak still shows the path of a faint target, which passes the threshold in some frames only
+COMPANION_SHARE = 0.7
 MIN_EVENTS = 12.0  # lights that came and went about a place: fewer may be targets that flicker, enter and leave
 MIN_OWN_EVENTS = 3.0  # of them about the place itself: a sky over glinting water has none
 
@@ -43,12 +45,15 @@ class TransientCounts(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """A frame's peaks: places (N, 2) px in the scene and in the frame, strength (N,), and which are near no track (N,)."""
+    """A frame's peaks: places (N, 2) px in the scene and in the frame, strength (N,), which are near no track (N,), and the
+    places (M, 2) px in the scene of these and weaker ones.
+    """
 
     scene_xy: Floats
     xy: Floats
     strength: Floats
     free: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    companions: Floats
 
 
 class TransientClutter:
@@ -83,10 +88,12 @@ class TransientClutter:
 
         place: see PreparedFrame; tracked (M, 2) px: places of tracks, whose peaks do not count.
         """
-        strong = np.flatnonzero(strength > self._threshold)
-        strong = strong[np.argsort(-strength[strong], kind="stable")[:MOST_PEAKS]]
+        order = np.argsort(-strength, kind="stable")
+        order = order[strength[order] > COMPANION_SHARE * self._threshold][:MOST_COMPANIONS]
+        companions, order = xy[order] - place, order[:MOST_PEAKS]
+        strong = order[strength[order] > self._threshold]
         xy, strength = xy[strong], strength[strong]
-        self._seen.append(_Seen(xy - place, xy, strength, ~is_near(xy, tracked)))
+        self._seen.append(_Seen(xy - place, xy, strength, ~is_near(xy, tracked), companions))
         if len(self._seen) < 2 * max(LAGS) + 1:
             return
         keep = np.float32(1 - 1 / MEMORY_FRAMES)
@@ -95,7 +102,7 @@ class TransientClutter:
         transient = np.flatnonzero(judged.free)
         for lag in LAGS:
             transient = transient[
-                ~_has_path(judged.scene_xy[transient], self._at(-lag).scene_xy, self._at(lag).scene_xy, lag)
+                ~_has_path(judged.scene_xy[transient], self._at(-lag).companions, self._at(lag).companions, lag)
             ]
         self._counts *= keep
         if len(transient):

@@ -266,3 +266,17 @@ def test_known_shares_are_those_of_the_least_known_pixel_that_a_filter_sees():
     shares = Clutter(200, SHAPE, known).known_shares(np.array([(12.0, 50.0), (13.0, 50.0), (127.0, 0.0)]))
     np.testing.assert_allclose(shares, [0.0, 0.5, 0.5])
     assert Clutter(200, SHAPE, known).known_shares(np.zeros((0, 2))).shape == (0,)
+
+
+@pytest.mark.parametrize(("points", "whole"), [(4, False), (60, True)])
+def test_structure_that_the_map_does_not_know_counts_as_noise_and_a_few_targets_do_not(points, whole):
+    rng, shape = np.random.default_rng(2), (128, 160)
+    known = replace(ClutterMap.empty(shape), frames=100)
+    known.levels[:] = 0.8
+    clutter, out = Clutter(200, shape, known), np.empty(shape, np.float32)
+    places = rng.uniform((56, 40), (104, 88), (points, 2))
+    light = render(places, np.full(points, 200.0), shape, 1.2)
+    response = (light + rng.standard_normal(shape)).astype(np.float32)
+    squares = clutter.squares(response, 0, 0.1, None, out)[40:88, 56:104].mean()
+    assert (squares > 0.9 * (response[40:88, 56:104] ** 2).mean()) == whole
+    assert (squares < 2.5) == (not whole)

@@ -153,3 +153,15 @@ def test_a_file_whose_counts_are_not_counts_is_refused(tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(FormatError, match=r"known\.npz: not a clutter map"):
         read_clutter_map(path)
+
+
+@pytest.mark.parametrize("speed", [0.3, 1.6])
+def test_a_faint_target_that_passes_the_threshold_now_and_then_never_raises_it(speed):
+    learnt, rng = TransientClutter(SHAPE, THRESHOLD, ALLOWED), np.random.default_rng(3)
+    for k in range(400):
+        noise = rng.poisson(20)
+        xy = np.concatenate([rng.uniform((0, 0), (320, 256), (noise, 2)), [[(speed * k) % 300 + 10, 120.0]]])
+        strength = np.concatenate([rng.uniform(3.5, 4.5, noise), rng.normal(4.7, 0.8, 1)])
+        learnt.learn(xy, strength, (0, 0), NOWHERE)
+        at = np.column_stack([np.arange(5.0, 320, 10), np.full(32, 120.0)])
+        assert (learnt.thresholds(at) == THRESHOLD).all()
