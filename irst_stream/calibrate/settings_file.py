@@ -82,9 +82,10 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
             "since too few spots, or too unevenly spread, tell it from place to place"
         )
     if not c.unrelated and not c.platform.still and not c.conditioned.sent:
+        known = "known of the first frame's view, and learnt on the way" if c.clutter else "learnt on the way"
         yield (
             f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is "
-            "learnt on the way; poses sent with the frames are better"
+            f"{known}; poses sent with the frames are better"
         )
     if not c.unrelated and not c.platform.known and c.frames >= MIN_CLUTTER_FRAMES:
         yield "platform: the images show too little to tell whether it moves; it is taken to stand still"

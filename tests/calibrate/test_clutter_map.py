@@ -48,7 +48,7 @@ def panned(drift=0.25, frames=160, *, target=0.0, seed=4):
     """Frames (T, H, W) DN of a platform that pans over a rough scene, their poses, and the scene as the first sees it."""
     rng, margin = np.random.default_rng(seed), 60
     scene = cv2.GaussianBlur(rng.standard_normal((SHAPE[0], SHAPE[1] + margin)).astype(np.float32), (0, 0), 1.2)
-    scene *= 40 / scene.std()
+    scene *= 20 / scene.std()
     stack, poses = [], []
     for k in range(frames):
         motion = np.array([[1.0, 0.0, -drift * k], [0.0, 1.0, 0.0]])
