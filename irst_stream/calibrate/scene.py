@@ -47,7 +47,9 @@ MEAN_PER_MEDIAN = 1.183  # of a Gaussian's absolute values
 LEARNING_FRAMES = 80  # until clutter that nothing was known of is learnt
 HOVER_PARTS = 12  # of the frames, in whose means a target that hovers is seen at another place each
 HOVER_BLUR_PX, HOVER_SNR = 2.0, 6.0  # of the mean light in which such targets are looked for
+STEADY_SNR = 4.0  # the same, of those that have to move on steadily, which noise and clutter do not
 HOVER_PX = 0.5  # by which it moves, root mean square; still lamps do by 0.05 to 0.3
+MAX_STEPS = 1.0  # of the variance of a light's places: the mean square of its steps; 2 where it is thrown about
 MAX_CROWDING = 0.6  # of its light: what is about it is fainter; in trees and on horizons nothing is alone
 HOVER_REACH_PX, HOVER_EDGE_PX, HOVER_MARGIN_PX = 6, 15, 4
 MAD_TO_SD = 1.4826
@@ -110,8 +112,8 @@ def learn_clutter_map(
     """Learn the static clutter of frames (T, H, W): medians over what each saw of the scene, which targets hardly touch.
 
     The map is that of the scene as the first frame sees it; of a platform that moves it weighs no more than it must to be
-    known, since poses err. Nothing is learnt where a target hovers before a still platform, nor what fewer than MIN_STACK
-    of the frames saw. The filters' levels are those of the frames that the search filters, each the mean of
+    known, since poses err. Nothing is learnt where a target hovers, nor what fewer than MIN_STACK of the frames saw. The
+    filters' levels are those of the frames that the search filters, each the mean of
     `average` of the settings: of single frames, noise alone would make every pixel louder than its surroundings.
 
     chosen (N,): numbers of the frames that it is learnt from; excluded (H, W): pixels that are not searched, None for
@@ -125,8 +127,7 @@ def learn_clutter_map(
     deviation = _median(np.abs(light - mean)) * MEAN_PER_MEDIAN
     unseen = np.isnan(light)
     np.nan_to_num(light, copy=False)
-    # where the platform moves, errors of its poses move what sways as far as a target that hovers
-    targets = np.zeros(mean.shape, np.bool_) if path else hovering(light)
+    targets = hovering(light, steadily=bool(path))
     unknown = len(light) - unseen.sum(axis=0) < MIN_STACK
     if settings.average > 1:
         fill_light(_averaged(stack, chosen, settings.average // 2, path), settings, excluded, step_dn, light)
@@ -208,26 +209,28 @@ def _moved(image: NDArray[np.generic], by: tuple[int, int]) -> Float32Image:
     return moved
 
 
-def hovering(light: Float32Image) -> NDArray[np.bool_]:
+def hovering(light: Float32Image, *, steadily: bool = False) -> NDArray[np.bool_]:
     """Return the pixels (H, W) about compact lights that move about in light (T, H, W) DN of a platform that is still.
 
     A target that hovers moves by half a pixel or more within a minute. A lamp stays. A swaying treetop moves too, but has
-    other lights near it.
+    other lights near it. steadily: only lights that move on from part to part; where the platform moves, errors of its
+    poses throw others to and fro.
     """
     found = np.zeros(light.shape[1:], np.bool_)
     if len(light) < 2 * HOVER_PARTS:
         return found
     blurred = np.stack([cv2.GaussianBlur(part.mean(axis=0), (0, 0), 1.0) for part in np.array_split(light, HOVER_PARTS)])
     wide = cv2.GaussianBlur(light.mean(axis=0), (0, 0), HOVER_BLUR_PX)
-    bright = (wide == cv2.dilate(wide, np.ones(2 * [2 * HOVER_REACH_PX + 1]))) & (
-        wide > HOVER_SNR * MAD_TO_SD * np.median(np.abs(wide))
-    )
+    least = (STEADY_SNR if steadily else HOVER_SNR) * MAD_TO_SD * np.median(np.abs(wide))
+    bright = (wide == cv2.dilate(wide, np.ones(2 * [2 * HOVER_REACH_PX + 1]))) & (wide > least)
     bright[:HOVER_EDGE_PX], bright[-HOVER_EDGE_PX:] = False, False
     bright[:, :HOVER_EDGE_PX], bright[:, -HOVER_EDGE_PX:] = False, False
     for y, x in np.argwhere(bright).tolist():
         around = blurred[:, y - HOVER_EDGE_PX : y + HOVER_EDGE_PX + 1, x - HOVER_EDGE_PX : x + HOVER_EDGE_PX + 1]
         places, crowding = _path_of(around)
-        if np.hypot(*places.std(axis=0)) > HOVER_PX and crowding < MAX_CROWDING:
+        spread = float((places.std(axis=0) ** 2).sum())
+        moves_on = not steadily or float((np.diff(places, axis=0) ** 2).sum(axis=1).mean()) < MAX_STEPS * spread
+        if spread > HOVER_PX**2 and crowding < MAX_CROWDING and moves_on:
             for dx, dy in np.rint(places).astype(int).tolist():
                 reach = HOVER_MARGIN_PX
                 found[max(y + dy - reach, 0) : y + dy + reach + 1, max(x + dx - reach, 0) : x + dx + reach + 1] = True

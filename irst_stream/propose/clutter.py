@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,18 +164,35 @@ class Clutter:
 
     def subtract(self, light: Float32Image) -> None:
         """Subtract the clutter from a frame's light (H, W) DN, in place."""
+        if self._doubted:
+            self._doubted = False
+            self._recognise(light)
         mean, sides = self.map.mean, light.shape[::-1]
         if self._rest is not None:
             drawn = cv2.warpAffine(mean, self._rest, sides, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             mean = np.asarray(drawn, np.float32)
-        if self._doubted and not shows_scene(light, mean, self.map.deviation):
-            log.warning("the first frame shows another scene than the clutter that is known; clutter is learnt anew")
-            self.is_of_another_scene = True
-            for image in (self.map.mean, self.map.deviation, self.map.levels, self._frames, mean):
-                image[:] = 0
-        self._doubted = False
         gain = gain_of(light, mean)
         subtract_clutter(light, mean if gain == 1 else mean * gain)
+
+    def _recognise(self, light: Float32Image) -> None:
+        """Move the map that was given to where the first frame's light (H, W) DN shows its scene, or drop it."""
+        if shows_scene(light, self.map.mean, self.map.deviation):
+            return
+        shift = shift_of(light, self.map.mean)
+        x, y = (round(part) for part in shift)
+        self.map.move(x, y)
+        move_image(self._frames, x, y, edge=False)
+        if shows_scene(light, self.map.mean, self.map.deviation):
+            if self._first is not None:
+                pose, place = self._first
+                seen_by = replace(pose, x=pose.x - shift[0] + x, y=pose.y - shift[1] + y)
+                self._first = seen_by, place
+                self._rest = remaining_motion(seen_by, pose, (0, 0), light.shape)
+            return
+        log.warning("the first frame shows another scene than the clutter that is known; clutter is learnt anew")
+        self.is_of_another_scene = True
+        for image in (self.map.mean, self.map.deviation, self.map.levels, self._frames):
+            image[:] = 0
 
     def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
@@ -234,6 +251,17 @@ def shows_scene(light: Float32Image, mean: Float32Image, deviation: Float32Image
     if stands_out.sum() < MIN_STANDING_OUT:
         return True
     return bool(np.median(light[stands_out] / mean[stands_out]) > MIN_SHOWN)
+
+
+def shift_of(light: Float32Image, mean: Float32Image) -> tuple[float, float]:
+    """Return by how many px, x and y, a frame's light (H, W) shows the clutter of this mean (H, W) elsewhere.
+
+    0 where they are alike nowhere, or only where less than three quarters of the clutter would be seen.
+    """
+    window = cv2.createHanningWindow(light.shape[::-1], cv2.CV_32F)
+    (x, y), _ = cv2.phaseCorrelate(mean.copy(), np.nan_to_num(light), window)  # which fades what it is given
+    inside = np.isfinite([x, y]).all() and abs(x) <= light.shape[1] / 4 and abs(y) <= light.shape[0] / 4
+    return (x, y) if inside else (0.0, 0.0)
 
 
 def gain_of(light: Float32Image, mean: Float32Image) -> np.float32:
