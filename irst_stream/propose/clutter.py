@@ -52,7 +52,7 @@ MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
 WHITENING_MARGIN = np.float32(1.5)  # of a pixel's deviation: what comes and goes has heavier tails than noise
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
 # of the pixels about a place, as far as its noise is measured: the light of four targets, which take up 20 px each
-LOUD_PX, MAX_LOUD_SHARE = 48, np.float32(0.035)
+LOUD_PX, LOUD_STEP, MAX_LOUD_SHARE = 48, 2, np.float32(0.035)
 LEARNT_FRAMES = 60  # after which the clutter of a place is known
 FILTER_REACH = np.arange(-3, 4)  # px: what is farther does not change a filter's response
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
@@ -218,10 +218,11 @@ class Clutter:
         if around is not None:
             levels = np.maximum(levels, around / SD_PER_MEAN_ABS)
         clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out)
-        loud = (np.abs(response) > SQUARE_LIMIT * np.maximum(levels, np.float32(floor))).astype(np.float32)
-        share = cv2.blur(loud, (LOUD_PX, LOUD_PX), borderType=cv2.BORDER_REFLECT)
+        some = slice(None, None, LOUD_STEP)  # pixels along each axis: they tell enough
+        loud = np.abs(response[some, some]) > SQUARE_LIMIT * np.maximum(levels[some, some], np.float32(floor))
+        share = cv2.blur(loud.astype(np.float32), 2 * [LOUD_PX // LOUD_STEP], borderType=cv2.BORDER_REFLECT)
         if share.max() > MAX_LOUD_SHARE:
-            whole = np.clip(share / MAX_LOUD_SHARE - 1, 0, 1)
+            whole = np.clip(cv2.resize(share, response.shape[::-1]) / MAX_LOUD_SHARE - 1, 0, 1)
             out += whole * (response * response - out)
         return out
 

@@ -10,7 +10,7 @@ from irst_stream.optics import render
 from irst_stream.propose.clutter import ClutterMap, read_clutter_map, write_clutter_map
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.propose.transients import TransientClutter
+from irst_stream.propose.transients import TransientClutter, TransientCounts
 
 SHAPE, THRESHOLD, ALLOWED = (256, 320), 5.0, 0.1
 NOWHERE = np.zeros((0, 2))
@@ -138,6 +138,17 @@ def test_what_was_learnt_holds_from_the_first_frame_of_the_next_run(tmp_path):
     np.testing.assert_allclose(fresh.thresholds(places), learnt.thresholds(places))
     other = TransientClutter((512, 640), THRESHOLD, ALLOWED, again)
     assert (other.thresholds(places) == THRESHOLD).all(), "of frames of another size"
+
+
+def test_what_was_learnt_of_another_scene_is_dropped():
+    rng, counts = np.random.default_rng(1), np.ones((3, 8, 10), np.float32)
+    scene, other = (rng.normal(0, 40, SHAPE).astype(np.float32) for _ in range(2))
+    for image, kept in ((scene, True), (other, False)):
+        known = replace(ClutterMap.empty(SHAPE), frames=100, transients=TransientCounts(counts, 100.0))
+        known.mean[:], known.deviation[:] = scene, 1
+        proposer = Proposer(ProposeSettings(clutter_frames=1000), SHAPE, known)
+        proposer.prepare((500 + image).astype(np.float32))
+        assert bool(proposer.learnt_clutter().transients.counts.any()) == kept
 
 
 def test_a_file_whose_counts_are_not_counts_is_refused(tmp_path):
