@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,11 @@ from irst_stream.calibrate.pattern import (
 )
 from irst_stream.calibrate.psf import PsfFigures, measure_psf
 from irst_stream.calibrate.scene import (
+    GROUP_PX,
+    MIN_CLUTTER_FRAMES,
     PlatformFigures,
     companions,
+    frames_of_first_view,
     learn_clutter_map,
     measure_platform,
     platform_of,
@@ -31,11 +35,12 @@ from irst_stream.calibrate.scene import (
 )
 from irst_stream.calibrate.spots import Spots, fit_spots, isolated
 from irst_stream.point_spread import PointSpread, gaussian
-from irst_stream.propose.clutter import ClutterMap
+from irst_stream.propose.clutter import LEARNT_FRAMES, ClutterMap
 from irst_stream.propose.mask import Excluded
 from irst_stream.propose.proposer import Proposals
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.types import Floats
+from irst_stream.propose.transients import TransientCounts
+from irst_stream.types import Floats, Ints, Pose
 
 __all__ = [
     "CLUTTER_FRAMES",
@@ -62,10 +67,11 @@ MIN_SNR = 5.0  # real noise has heavier tails than a Gaussian's 4.7 for one fals
 # do not show whether one has
 COMPRESSED_NOISE_DN = 1.0
 CLUTTER_FRAMES = 1000
-MIN_CLUTTER_FRAMES = 100  # of fewer, a slow target's own light would be learnt as clutter
 SPOT_FRAMES, MAX_SPOTS = 120, 600
 MOST_REGIONS = 100  # of a frame
 FALSE_ALARMS = 0.1  # a frame
+MOST_FALSE_ALARMS = 100.0  # a frame: so many leave the threshold to min_snr, however many dips there are
+MIN_UNKNOWN_SHARE = 0.25  # of the clutter: with less unknown, it hardly tells what all of it would ask for
 RIM_PX = 9.0  # along each axis: a filter draws a dark rim so far around what is bright
 Step = Callable[[str], None]
 Found = list[tuple[int, Proposals, NDArray[np.float32]]]  # number of a frame, its regions, its light (H, W) DN
@@ -131,9 +137,7 @@ def calibrate(
     if stack is not received:
         noise = measure_noise(_in_order(stack, len(chosen)), excluded)
         platform = platform if conditioned.poses else measure_platform(stack, excluded)
-    enough = len(stack) >= MIN_CLUTTER_FRAMES
-    staring, follows = enough and platform.still, enough and not platform.still
-    path, step_dn = platform.path if follows else (), conditioned.step_dn
+    footage = _footage(stack, platform, chosen, excluded, conditioned.step_dn)
     eight_bits = (conditioned.pixel_type or stack.dtype) == np.uint8
     settings = ProposeSettings(
         sigma_px=FIRST_SIGMA_PX,
@@ -141,28 +145,95 @@ def calibrate(
         most_regions=MOST_REGIONS,
         average=3,
         min_snr=MIN_SNR,
-        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (follows and eight_bits) else 0.0,
-        clutter_frames=CLUTTER_FRAMES if staring or follows else 0,
+        min_noise_dn=COMPRESSED_NOISE_DN if noise.compressed or (footage.path and eight_bits) else 0.0,
+        clutter_frames=CLUTTER_FRAMES if len(stack) >= MIN_CLUTTER_FRAMES else 0,
     )
     step("spots")
-    clutter = learn_clutter_map(stack, chosen, settings, excluded, step_dn=step_dn) if staring else None
-    spots = find_spots(search_frames(stack, settings, clutter, excluded, path, step_dn=step_dn), noise, full_scale)
+    spots = find_spots(footage.search(settings, footage.learn_clutter(settings))[0], noise, full_scale)
     psf = measure_psf(spots, shape)
     step("false alarms")
     shaped = None if psf is None else filter_psf(psf, smeared=noise.compressed)
     if shaped is not None:
         settings = replace(settings, sigma_px=round(shaped.sigma, 3), psf_shaped=not noise.compressed)
-    clutter = learn_clutter_map(stack, chosen, settings, excluded, shaped, step_dn) if staring else None
-    bright = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
-    dark = search_frames(inverted(stack), settings, _inverted_map(clutter), excluded, path, shaped, step_dn)
+    clutter = footage.learn_clutter(settings, shaped)
+    settings = replace(settings, unknown_snr=_unknown_threshold(footage, settings, clutter, shaped))
+    bright, _ = footage.search(settings, clutter, shaped)
+    dark, _ = footage.inverted().search(settings, _inverted_map(clutter), shaped)
     dark_strengths = settings.min_snr * without_rims(dark, bright)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(dark)))
     step("targets")
-    found = search_frames(stack, settings, clutter, excluded, path, shaped, step_dn)
+    found, transients = footage.search(settings, clutter, shaped)
+    clutter = None if clutter is None else replace(clutter, transients=transients)
     return Calibration(
         shape, len(stack), False, rate_hz, full_scale, graphics, noise, platform, clutter, psf, settings, spots,
         *_targets_of(found, bright), dark_strengths, _speeds([p for _, p, _ in found]), stack[len(stack) // 2], conditioned,
     )  # fmt: skip
+
+
+class _Footage(NamedTuple):
+    """Frames (T, H, W) to search; the numbers of those that tell the clutter, (N,), none where none is learnt from them;
+    each frame's pose, empty for a platform at rest; the pixels that are not searched; the step of a pixel's values, DN.
+    """
+
+    stack: NDArray[np.generic]
+    seeing: Ints
+    path: tuple[Pose | None, ...]
+    excluded: Excluded | None
+    step_dn: float | None
+
+    def learn_clutter(self, settings: ProposeSettings, psf: PointSpread | None = None) -> ClutterMap | None:
+        """Return the static clutter of the first frame's view, None where the frames do not tell it."""
+        if not len(self.seeing):
+            return None
+        return learn_clutter_map(self.stack, self.seeing, settings, self.excluded, psf, self.step_dn, self.path)
+
+    def search(
+        self,
+        settings: ProposeSettings,
+        clutter: ClutterMap | None,
+        psf: PointSpread | None = None,
+        *,
+        from_start: bool = False,
+    ) -> tuple[Found, TransientCounts | None]:
+        """See search_frames."""
+        given = self.excluded, self.path, psf, self.step_dn
+        return search_frames(self.stack, settings, clutter, *given, from_start=from_start)
+
+    def inverted(self) -> _Footage:
+        """The same with dark and bright exchanged."""
+        return self._replace(stack=inverted(self.stack))
+
+
+def _footage(
+    stack: NDArray[np.generic], platform: PlatformFigures, chosen: Ints, excluded: Excluded | None, step_dn: float | None
+) -> _Footage:
+    """Return frames (T, H, W) as they are searched; chosen (N,): numbers of those from which a still platform learns."""
+    if len(stack) < MIN_CLUTTER_FRAMES:
+        return _Footage(stack, chosen[:0], (), excluded, step_dn)
+    if platform.still:
+        return _Footage(stack, chosen, (), excluded, step_dn)
+    return _Footage(stack, frames_of_first_view(stack, platform.path), platform.path, excluded, step_dn)
+
+
+def _unknown_threshold(
+    footage: _Footage, settings: ProposeSettings, clutter: ClutterMap | None, psf: PointSpread | None
+) -> float:
+    """Return unknown_snr of the search: what the first frames ask of those who do not know their clutter; 0 for no more.
+
+    Targets are found with the clutter known as well as without; what only the latter find is clutter.
+    """
+    if clutter is None:
+        return 0.0
+    begin = footage._replace(stack=footage.stack[:LEARNT_FRAMES], path=footage.path[:LEARNT_FRAMES])
+    plain = replace(settings, false_alarms=MOST_FALSE_ALARMS)
+    known, unknown = (begin.search(plain, learnt, psf, from_start=True)[0] for learnt in (clutter, None))
+    asked = [np.zeros(0)]
+    for (number, found, _), (_, true, _) in zip(unknown, known, strict=True):
+        share = 1 - number / LEARNT_FRAMES
+        if share >= MIN_UNKNOWN_SHARE:
+            false = (np.abs(found.centres[:, None] - true.centres).max(axis=2, initial=0) >= GROUP_PX).all(axis=1)
+            asked.append(MIN_SNR + MIN_SNR * (found.strength[false] - 1) / share)
+    return threshold_for(np.sort(np.concatenate(asked))[::-1], len(asked) - 1)
 
 
 def _targets_of(found: Found, bright: Found) -> tuple[Floats, Floats, Floats, Floats]:

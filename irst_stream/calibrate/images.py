@@ -120,6 +120,6 @@ def _search(images: Sequence[Pixels], settings: ProposeSettings, psf: PointSprea
     """Search each image by itself; psf: of the filters, see Proposer; step_dn: see Frame."""
     found: Found = []
     for number, image in enumerate(images):
-        each = search_frames(image[None], settings, None, psf=psf, step_dn=step_dn)
+        each, _ = search_frames(image[None], settings, None, psf=psf, step_dn=step_dn)
         found += [(number, proposals, light) for _, proposals, light in each]
     return found

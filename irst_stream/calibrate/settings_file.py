@@ -82,9 +82,10 @@ def warnings_of(c: Calibration, origin: Origin) -> Iterator[str]:
             "since too few spots, or too unevenly spread, tell it from place to place"
         )
     if not c.unrelated and not c.platform.still and not c.conditioned.sent:
+        known = "known of the first frame's view, and learnt on the way" if c.clutter else "learnt on the way"
         yield (
             f"platform: moves by {c.platform.farthest:.1f} px; frames are registered by their images, and clutter is "
-            "learnt on the way; poses sent with the frames are better"
+            f"{known}; poses sent with the frames are better"
         )
     if not c.unrelated and not c.platform.known and c.frames >= MIN_CLUTTER_FRAMES:
         yield "platform: the images show too little to tell whether it moves; it is taken to stand still"
@@ -240,6 +241,8 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
     if not p.psf_shaped:
         yield "psf_shaped = false  # a round filter: a codec has drawn the spots out"
     yield f"min_snr = {p.min_snr:g}  # {_threshold_words(c)}"
+    if p.unknown_snr > p.min_snr:
+        yield f"unknown_snr = {p.unknown_snr:g}  # where the static clutter is not known yet, so that it raises as few"
     yield f"false_alarms = {p.false_alarms:g}"
     if p.min_contrast:
         yield f"min_contrast = {p.min_contrast:g}  # much of what stands out is no point, but edges and lines; not measured"
@@ -257,7 +260,8 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
         )
     if tables.clutter:
         frames = c.clutter.frames if c.clutter else 0
-        yield f'clutter_map = "{tables.clutter}"  # what stays at its pixel, from {frames} frames'
+        where = "at its pixel" if c.platform.still else "at its place, as the first frame sees the scene"
+        yield f'clutter_map = "{tables.clutter}"  # what stays {where}, from {frames} frames'
 
 
 def _track_lines(c: Calibration) -> Iterator[str]:

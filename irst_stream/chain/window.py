@@ -251,9 +251,8 @@ class WindowBuilder:
 
     @property
     def clutter(self) -> ClutterMap | None:
-        """The static clutter of full frames as learnt so far; None where it is not learnt."""
-        clutter = None if self._cutter is None else self._cutter.proposer.clutter
-        return None if clutter is None else clutter.learnt()
+        """The clutter of full frames as learnt so far; None where it is not learnt."""
+        return None if self._cutter is None else self._cutter.proposer.learnt_clutter()
 
     def recall(self, shape: tuple[int, int], bad_pixels: Ints, clutter: ClutterMap | None) -> None:
         """Begin full frames of this shape with what an earlier run knew: bad pixels (N, 2) x, y, and clutter."""

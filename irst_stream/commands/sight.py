@@ -111,7 +111,7 @@ def look(frames: Sequence[Frame], *, single: bool = False) -> Sight:
     stares = not unrelated and len(stack) >= MIN_CLUTTER_FRAMES and measure_platform(stack, excluded).still
     settings = replace(settings, clutter_frames=CLUTTER_FRAMES if stares else 0)
     clutter = learn_clutter_map(stack, chosen, settings, excluded) if stares else None
-    found = search_frames(stack[chosen], settings, clutter, excluded)
+    found, _ = search_frames(stack[chosen], settings, clutter, excluded)
     spots = find_spots(found, noise, frames[0].full_scale)
     shape = (stack.shape[1], stack.shape[2])
     regions = [len(proposals.centres) for _, proposals, _ in found]

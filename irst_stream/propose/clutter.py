@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,21 @@ from irst_stream.propose.compiled import (
     subtract_clutter,
     whiten_response,
 )
+from irst_stream.propose.transients import TransientCounts
 from irst_stream.system.array_files import read_arrays
 from irst_stream.types import Floats, Pose
 
-__all__ = ["Clutter", "ClutterMap", "named_clutter_map", "read_clutter_map", "write_clutter_map"]
+__all__ = [
+    "LEARNT_FRAMES",
+    "Clutter",
+    "ClutterMap",
+    "move_image",
+    "named_clutter_map",
+    "read_clutter_map",
+    "remaining_motion",
+    "seen_back",
+    "write_clutter_map",
+]
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +51,15 @@ LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviati
 MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
 WHITENING_MARGIN = np.float32(1.5)  # of a pixel's deviation: what comes and goes has heavier tails than noise
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
-LEARNT_FRAMES = 60
+# of the pixels about a place, as far as its noise is measured: the light of four targets, which take up 20 px each
+LOUD_PX, LOUD_STEP, MAX_LOUD_SHARE = 48, 2, np.float32(0.035)
+LEARNT_FRAMES = 60  # after which the clutter of a place is known
+FILTER_REACH = np.arange(-3, 4)  # px: what is farther does not change a filter's response
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
 HELD_RADIUS_PX = 4
-FILTERS = 2
+FILTERS, TRANSIENT_COUNTS = 2, 3
+STANDING_OUT = 5.0  # deviations of a place of the clutter, by which alone a scene is known again
+MIN_STANDING_OUT, MIN_SHOWN = 50, 0.5  # pixels; share of the clutter: a camera that adapts its gain shows no less
 GAIN_ROWS = 2  # every other row tells enough
 GAIN_ERRORS = 5.0  # standard errors: a smaller change of gain is not made up for
 MAX_GAIN_CHANGE = 0.5
@@ -54,13 +70,15 @@ LEAST_MOTION_PX = 0.02  # at the frame's corners: less is not made up for
 class ClutterMap:
     """What was learnt: mean and mean absolute deviation (H, W) of the light, DN, and each filter's level (2, H, W).
 
-    frames: how many frames it rests on. A level is a pixel's mean absolute response, DN.
+    frames: how many frames it rests on. A level is a pixel's mean absolute response, DN. In a map that calibration hands
+    over, the mean is NaN where too few frames tell. transients: of lights that come and go, None where that is unknown.
     """
 
     mean: Float32Image
     deviation: Float32Image
     levels: Float32Image
     frames: int
+    transients: TransientCounts | None = None
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> ClutterMap:
@@ -85,17 +103,31 @@ class Clutter:
         """memory: frames over which it learns; shape: rows, columns of the frames; learnt: what it starts with."""
         self._memory = memory
         self.map = ClutterMap.empty(shape) if learnt is None else learnt.copy()
-        self._frames = np.full(shape, self.map.frames, np.float32)  # seen of each place
+        self._frames = np.where(np.isnan(self.map.mean), np.float32(0), np.float32(self.map.frames))  # seen of each place
+        np.nan_to_num(self.map.mean, copy=False)
         self._rates = np.empty(shape, np.float32)
         self._held: list[tuple[slice, slice]] = []
         self._place: tuple[int, int] | None = None  # of the last frame
         self._first: tuple[Pose, tuple[int, int]] | None = None  # pose and place of the frame in whose pixels the maps are
         self._rest: Floats | None = None  # of this frame's motion, see remaining_motion
+        self.is_of_another_scene = False  # the map that was given, as its first frame shows
+        self._doubted = learnt is not None  # until the first frame has shown the scene of the map that was given
 
     @property
     def is_learnt(self) -> bool:
         """Whether most of the frame has been seen for long enough to know its clutter."""
         return bool(np.median(self._frames[::8, ::8]) >= LEARNT_FRAMES)
+
+    def known_shares(self, xy: Floats) -> Floats:
+        """Return how well the clutter about places (N, 2) px is known: (N,), 0 to 1; by the least known pixel there."""
+        if not len(xy):
+            return np.zeros(0)
+        column, row = np.rint(xy).astype(np.int64).T
+        height, width = self._frames.shape
+        rows = np.clip(row[:, None] + FILTER_REACH, 0, height - 1)[:, :, None]
+        columns = np.clip(column[:, None] + FILTER_REACH, 0, width - 1)[:, None, :]
+        frames = self._frames[rows, columns].min(axis=(1, 2))
+        return np.asarray(np.minimum(frames / LEARNT_FRAMES, 1.0), np.float64)
 
     def learnt(self) -> ClutterMap:
         """Return what is known now; its arrays go on changing."""
@@ -132,6 +164,9 @@ class Clutter:
 
     def subtract(self, light: Float32Image) -> None:
         """Subtract the clutter from a frame's light (H, W) DN, in place."""
+        if self._doubted:
+            self._doubted = False
+            self._recognise(light)
         mean, sides = self.map.mean, light.shape[::-1]
         if self._rest is not None:
             drawn = cv2.warpAffine(mean, self._rest, sides, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -139,12 +174,30 @@ class Clutter:
         gain = gain_of(light, mean)
         subtract_clutter(light, mean if gain == 1 else mean * gain)
 
+    def _recognise(self, light: Float32Image) -> None:
+        """Move the map that was given to where the first frame's light (H, W) DN shows its scene, or drop it."""
+        if shows_scene(light, self.map.mean, self.map.deviation):
+            return
+        shift = shift_of(light, self.map.mean)
+        x, y = (round(part) for part in shift)
+        self.map.move(x, y)
+        move_image(self._frames, x, y, edge=False)
+        if shows_scene(light, self.map.mean, self.map.deviation):
+            if self._first is not None:
+                pose, place = self._first
+                seen_by = replace(pose, x=pose.x - shift[0] + x, y=pose.y - shift[1] + y)
+                self._first = seen_by, place
+                self._rest = remaining_motion(seen_by, pose, (0, 0), light.shape)
+            return
+        log.warning("the first frame shows another scene than the clutter that is known; clutter is learnt anew")
+        self.is_of_another_scene = True
+        for image in (self.map.mean, self.map.deviation, self.map.levels, self._frames):
+            image[:] = 0
+
     def learn(self, light: Float32Image, noise: Float32Image, rows: Interpolation) -> None:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
         if self._rest is not None:
-            flags, sides, unseen = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, light.shape[::-1], (math.nan,)
-            back = cv2.warpAffine(light, self._rest, sides, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=unseen)
-            light = np.asarray(back, np.float32)
+            light = seen_back(light, self._rest)
         np.minimum(self._frames + np.float32(1 + MIN_FRAMES), np.float32(self._memory + 1), out=self._rates)
         np.divide(np.float32(1), self._rates, out=self._rates)
         with _Held(self._held, self.map.mean, self.map.deviation):
@@ -156,13 +209,21 @@ class Clutter:
     ) -> Float32Image:
         """Fill out (H, W) with the squares of filter number's response (H, W), without those of targets, and return it.
 
-        floor: least noise of the response, DN; around (H, W) DN: its noise about each pixel, from which levels begin that
-        are not known yet, None once they are.
+        What is loud about a place counts whole where there is more of it than targets make: structure that the map does
+        not know, as of clouds that drift over a scene, is noise to whoever looks for targets in it. floor: least noise of
+        the response, DN; around (H, W) DN: its noise about each pixel, from which levels begin that are not known yet, None
+        once they are.
         """
         levels = self.map.levels[number]
         if around is not None:
             levels = np.maximum(levels, around / SD_PER_MEAN_ABS)
         clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out)
+        some = slice(None, None, LOUD_STEP)  # pixels along each axis: they tell enough
+        loud = np.abs(response[some, some]) > SQUARE_LIMIT * np.maximum(levels[some, some], np.float32(floor))
+        share = cv2.blur(loud.astype(np.float32), 2 * [LOUD_PX // LOUD_STEP], borderType=cv2.BORDER_REFLECT)
+        if share.max() > MAX_LOUD_SHARE:
+            whole = np.clip(cv2.resize(share, response.shape[::-1]) / MAX_LOUD_SHARE - 1, 0, 1)
+            out += whole * (response * response - out)
         return out
 
     def whiten(
@@ -178,6 +239,30 @@ class Clutter:
         with _Held(self._held, level):
             learn_levels(response, LIMIT, np.float32(floor), noise, rows, self._rates, level)
         whiten_response(response, level, noise, rows, WHITENING_MARGIN, np.float32(not bursts))
+
+
+def shows_scene(light: Float32Image, mean: Float32Image, deviation: Float32Image) -> bool:
+    """Tell whether a frame's light (H, W) DN shows the clutter of this mean and mean absolute deviation (H, W) DN.
+
+    Most of the places that stand out of the clutter must stand out of the frame too, by half as much. True where too few
+    do: then there is no clutter that could be missed.
+    """
+    stands_out = np.abs(mean) > STANDING_OUT * np.maximum(deviation, np.median(deviation))
+    stands_out &= np.isfinite(light)
+    if stands_out.sum() < MIN_STANDING_OUT:
+        return True
+    return bool(np.median(light[stands_out] / mean[stands_out]) > MIN_SHOWN)
+
+
+def shift_of(light: Float32Image, mean: Float32Image) -> tuple[float, float]:
+    """Return by how many px, x and y, a frame's light (H, W) shows the clutter of this mean (H, W) elsewhere.
+
+    0 where they are alike nowhere, or only where less than three quarters of the clutter would be seen.
+    """
+    window = cv2.createHanningWindow(light.shape[::-1], cv2.CV_32F)
+    (x, y), _ = cv2.phaseCorrelate(mean.copy(), np.nan_to_num(light), window)  # which fades what it is given
+    inside = np.isfinite([x, y]).all() and abs(x) <= light.shape[1] / 4 and abs(y) <= light.shape[0] / 4
+    return (x, y) if inside else (0.0, 0.0)
 
 
 def gain_of(light: Float32Image, mean: Float32Image) -> np.float32:
@@ -203,6 +288,15 @@ def remaining_motion(first: Pose, pose: Pose, moved: tuple[int, int], shape: tup
     motion = _of_scene(pose, shape) @ np.linalg.inv(_of_scene(first, shape)) @ away
     corners = np.array([(x, y, 1.0) for x in (0, shape[1] - 1) for y in (0, shape[0] - 1)])
     return motion[:2] if np.abs(corners @ motion.T - corners).max() > LEAST_MOTION_PX else None
+
+
+def seen_back(light: Float32Image, motion: Floats) -> Float32Image:
+    """Draw a frame's light (H, W) where it was before a motion (2, 3), see remaining_motion; NaN where it saw nothing."""
+    sides, flags = light.shape[::-1], cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    back = cv2.warpAffine(light, motion, sides, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.warpAffine(np.ones(light.shape, np.uint8), motion, sides, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+    back[seen == 0] = np.nan
+    return np.asarray(back, np.float32)
 
 
 def _of_scene(pose: Pose, shape: tuple[int, int]) -> Floats:
@@ -249,15 +343,20 @@ def named_clutter_map(name: str, shape: tuple[int, int]) -> ClutterMap | None:
 def read_clutter_map(path: Path) -> ClutterMap:
     """Read a map that write_clutter_map wrote; raise a FormatError for anything else."""
     what = "a clutter map that irst-stream calibrate wrote"
-    mean, deviation, levels, frames = read_arrays(path, ("mean", "deviation", "levels", "frames"), what)
+    names = ("mean", "deviation", "levels", "frames", "transients", "transient_frames")
+    mean, deviation, levels, frames, counts, weight = read_arrays(path, names, what)
     if mean.ndim != 2 or deviation.shape != mean.shape or levels.shape != (FILTERS, *mean.shape) or frames.size != 1:
         raise FormatError(f"{path}: not {what}: expected mean (H, W), got {mean.shape}")
-    mean, deviation, levels = (np.asarray(part, np.float32) for part in (mean, deviation, levels))
-    return ClutterMap(mean, deviation, levels, int(frames))
+    if counts.ndim != 3 or len(counts) != TRANSIENT_COUNTS or weight.size != 1:
+        raise FormatError(f"{path}: not {what}: expected transients ({TRANSIENT_COUNTS}, m, n), got {counts.shape}")
+    mean, deviation, levels, counts = (np.asarray(part, np.float32) for part in (mean, deviation, levels, counts))
+    transients = TransientCounts(counts, float(weight)) if counts.size else None
+    return ClutterMap(mean, deviation, levels, int(frames), transients)
 
 
 def write_clutter_map(path: Path, learnt: ClutterMap, *, compress: bool = True) -> None:
     """Write a map as a .npz file; compress: half the size, in a tenth of a second rather than a hundredth."""
+    counts, weight = learnt.transients or TransientCounts(np.zeros((TRANSIENT_COUNTS, 0, 0), np.float32), 0.0)
     with path.open("wb") as file:
         (np.savez_compressed if compress else np.savez)(
             file,
@@ -265,4 +364,6 @@ def write_clutter_map(path: Path, learnt: ClutterMap, *, compress: bool = True) 
             deviation=learnt.deviation.astype(np.float16),
             levels=learnt.levels.astype(np.float16),
             frames=np.int64(learnt.frames),
+            transients=counts,
+            transient_frames=np.float64(weight),
         )

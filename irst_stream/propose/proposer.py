@@ -16,7 +16,7 @@ the expected number of remaining dips is the number of false alarms that the set
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -43,7 +43,7 @@ from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raise
 from irst_stream.propose.preparation import Preparation
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners, seen_from
 from irst_stream.propose.settings import ProposeSettings, check_search
-from irst_stream.propose.transients import TransientClutter
+from irst_stream.propose.transients import COMPANION_SHARE, TransientClutter
 from irst_stream.system.numba_cache import CompiledPart, compile_in_children
 from irst_stream.types import Floats, Frame, Ints, Pixels, Pose, Stamp
 
@@ -103,16 +103,15 @@ class Proposer:
         self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
         self._filters = tuple(background_free_matched_filter(psf, *form) for form in ((7, 0), (5, 2)))
         self._noise = NoiseMapper(shape)
-        clutter = (
-            Clutter(settings.clutter_frames, shape, learnt or named_clutter_map(settings.clutter_map, shape))
-            if settings.clutter_frames
-            else None
-        )
+        learnt = (learnt or named_clutter_map(settings.clutter_map, shape)) if settings.clutter_frames else None
+        clutter = Clutter(settings.clutter_frames, shape, learnt) if settings.clutter_frames else None
         has_contrast = settings.min_contrast > 0
         self._preparation = Preparation(shape, psf, clutter, self._noise, self._excluded_at, has_contrast)
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
-        self._transients = TransientClutter(shape, self._threshold, settings.false_alarms) if clutter else None
+        transients = learnt.transients if learnt else None
+        self._given_transients = transients is not None
+        self._transients = TransientClutter(shape, self._threshold, settings.false_alarms, transients) if clutter else None
         self._tracked = np.zeros((0, 2))
         # reused buffers: allocating them for each frame takes longer than filling them
         self._light, self._response = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -128,6 +127,12 @@ class Proposer:
     def clutter(self) -> Clutter | None:
         """The static clutter learnt so far, None where none is learnt."""
         return self._preparation.clutter
+
+    def learnt_clutter(self) -> ClutterMap | None:
+        """Return what is known now of the clutter, static and transient, None where none is learnt; it goes on changing."""
+        if self.clutter is None or self._transients is None:
+            return None
+        return replace(self.clutter.learnt(), transients=self._transients.learnt())
 
     @property
     def excluded(self) -> Excluded | None:
@@ -153,7 +158,11 @@ class Proposer:
         then no clutter is learnt. step_dn: see Frame. pose: the frame's, None where it is unknown;
         static clutter follows it by parts of a pixel.
         """
-        return self._preparation.prepare(pixels, place, step_dn, pose)
+        ready = self._preparation.prepare(pixels, place, step_dn, pose)
+        if self._given_transients and self.clutter is not None and self.clutter.is_of_another_scene:
+            self._transients = TransientClutter(self._shape, self._threshold, self.settings.false_alarms)
+            self._given_transients = False
+        return ready
 
     def propose(self, prepared: PreparedFrame, neighbours: Sequence[PreparedFrame] = ()) -> Proposals:
         """Find the regions of a frame.
@@ -189,8 +198,16 @@ class Proposer:
         return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
 
     def _local_thresholds(self, xy: Floats, limit: float) -> Floats:
-        """Return the threshold (K,) at the places (K, 2) px of peaks: limit, or more where lights come and go."""
-        return np.full(len(xy), limit) if self._transients is None else np.maximum(limit, self._transients.thresholds(xy))
+        """Return the threshold (K,) at the places (K, 2) px of peaks: limit, or more where lights come and go, and where
+        the static clutter is not known yet.
+        """
+        if self.clutter is None or self._transients is None:
+            return np.full(len(xy), limit)
+        limits = np.maximum(limit, self._transients.thresholds(xy))
+        if self.settings.unknown_snr <= self._threshold:
+            return limits
+        unknown = 1 - self.clutter.known_shares(xy)
+        return np.maximum(limits, self._threshold + unknown * (self.settings.unknown_snr - self._threshold))
 
     def _search_filtered(
         self, light: Float32Image, min_noise: float, share: Float32Image | None
@@ -237,7 +254,8 @@ class Proposer:
             squares = self.clutter.squares(response, number, min_noise, around, self._squares)
             noise = self._noise.expand(self._noise.measure_near(squares, min_noise, share))
             self.clutter.whiten(response, number, min_noise, *noise, bursts=self.settings.min_noise_dn > 0)
-        lowest = self._threshold * (self.settings.tracked_share if len(self._tracked) else 1.0)
+        weakest = 1.0 if self._transients is None else COMPANION_SHARE
+        lowest = self._threshold * min(weakest, self.settings.tracked_share if len(self._tracked) else 1.0)
         at, snrs = local_maxima(response, *noise, pixels_beyond(lowest, response, noise, self._peaking))
         used = self._most_important(at, snrs)
         left_out, at, snrs = len(at) - len(used), at[used], snrs[used]

@@ -55,6 +55,13 @@ class ProposeSettings:
         float,
         about("Least strength of a peak over its local noise; 0: as false_alarms asks. Real noise has heavier tails."),
     ] = 0.0
+    unknown_snr: Annotated[
+        float,
+        about(
+            "Least strength of a peak at a place whose static clutter is not known yet, as at the border that a pan"
+            " uncovers; it falls to min_snr while the clutter is learnt. 0: min_snr. Needs clutter_frames."
+        ),
+    ] = 0.0
     min_contrast: Annotated[
         float,
         about(
@@ -122,11 +129,13 @@ def _faults(settings: ProposeSettings) -> Iterator[str]:
         yield f"propose.tracked_share: expected 0.1 to 1, got {settings.tracked_share}"
     if settings.min_contrast and settings.average != 1:
         yield f"propose.average: expected 1 with min_contrast, got {settings.average}"
-    for name in ("min_snr", "min_contrast", "min_noise_dn"):
+    for name in ("min_snr", "unknown_snr", "min_contrast", "min_noise_dn"):
         if not 0 <= getattr(settings, name) < 1e6:
             yield f"propose.{name}: expected 0 or more, got {getattr(settings, name)}"
     if settings.clutter_map and not settings.clutter_frames:
         yield "propose.clutter_map: needs clutter_frames above 0"
+    if settings.unknown_snr and not settings.clutter_frames:
+        yield "propose.unknown_snr: needs clutter_frames above 0"
     for name in ("include", "exclude"):
         for k, polygon in enumerate(getattr(settings, name)):
             if len(polygon) < 3:

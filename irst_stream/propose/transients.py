@@ -1,9 +1,10 @@
 """Lights that come and go, as sea glint, sparks and leaves do: how strong they are at each place of a sensor's frames.
 
 A target has a path: where it is now, it was on one side shortly before, and is as far on the other side shortly after, or
-at the same place. A peak without such a pair of others is transient. Of transient peaks, which no inverted frame shows, a
-coarse map counts how many there are and how strong, over the last frames; where there are many, the threshold rises until
-no more than the share of false alarms that is the place's own is left.
+at the same place, if only faintly. A peak without such a pair of others is transient. Of transient peaks, which no inverted
+frame shows, a coarse map counts how many there are and how strong, over the last frames; where there are many, the
+threshold rises until no more than the share of false alarms that is the place's own is left. Few lights about a place tell
+little: as many about a wider one do too, wherever the place itself has some.
 """
 
 from __future__ import annotations
@@ -18,38 +19,63 @@ from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.peaks import TAIL_MARGIN, is_near
 from irst_stream.types import Floats
 
-__all__ = ["TransientClutter"]
+__all__ = ["COMPANION_SHARE", "TransientClutter", "TransientCounts"]
 
 CELL_PX = 32.0
-AROUND = (3, 3)  # cells that count together
+AROUND = 3, 5  # cells along each axis that count together: of a place, and of a wide one
 MEMORY_FRAMES = 300.0
 LAGS = (4, 5)  # frames before and after: longer than a glint, and than the frames that the search averages
 REACH_PX = 4.5  # a frame: the farthest that a target moves
 PATH_PX = 3.0  # from the middle of the pair, at most: a target also turns
 SAME_PX = 6.0  # from one frame to the next: the same light, which may move
-MOST_PEAKS = 32  # of a frame, the strongest
+MOST_PEAKS, MOST_COMPANIONS = 32, 128  # of a frame, the strongest
+# of the threshold: a weaker peak still shows the path of a faint target, which passes the threshold in some frames only
+COMPANION_SHARE = 0.7
 MIN_EVENTS = 12.0  # lights that came and went about a place: fewer may be targets that flicker, enter and leave
+MIN_OWN_EVENTS = 3.0  # of them about the place itself: a sky over glinting water has none
+
+
+class TransientCounts(NamedTuple):
+    """What was learnt: lights that came, their peaks, and the peaks' summed excess over the threshold, of each cell of a
+    grid (3, m, n), over the last frames, of which the latest weigh most; frames: their weight.
+    """
+
+    counts: Float32Image
+    frames: float
 
 
 class _Seen(NamedTuple):
-    """A frame's peaks: places (N, 2) px in the scene and in the frame, strength (N,), and which are near no track (N,)."""
+    """A frame's peaks: places (N, 2) px in the scene and in the frame, strength (N,), which are near no track (N,), and the
+    places (M, 2) px in the scene of these and weaker ones.
+    """
 
     scene_xy: Floats
     xy: Floats
     strength: Floats
     free: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    companions: Floats
 
 
 class TransientClutter:
     """Learns the transient peaks of one sensor's frames, in order, and says which threshold they ask for."""
 
-    def __init__(self, shape: tuple[int, int], threshold: float, allowed: float) -> None:
-        """shape: rows, columns of the frames; threshold: of peaks, which may rise; allowed: false peaks of a frame."""
+    def __init__(
+        self, shape: tuple[int, int], threshold: float, allowed: float, learnt: TransientCounts | None = None
+    ) -> None:
+        """shape: rows, columns of the frames; threshold: of peaks, which may rise; allowed: false peaks of a frame; learnt:
+        what it begins with, unused where it is of frames of another shape.
+        """
         self._cells = max(round(shape[0] / CELL_PX), 1), max(round(shape[1] / CELL_PX), 1)
         self._shape, self._threshold, self._allowed = shape, threshold, allowed
-        self._counts = np.zeros((3, *self._cells), np.float32)  # lights that came, peaks, and the peaks' summed excess
-        self._frames, self._seen = 0.0, deque[_Seen](maxlen=2 * max(LAGS) + 1)
-        self._limits: Float32Image | None = None  # thresholds of the cells, None while none has risen
+        self._counts, self._frames = np.zeros((3, *self._cells), np.float32), 0.0  # see TransientCounts
+        self._seen = deque[_Seen](maxlen=2 * max(LAGS) + 1)
+        if learnt is not None and learnt.counts.shape == self._counts.shape:
+            self._counts[:], self._frames = learnt
+        self._limits = self._risen()  # thresholds of the cells, None while none has risen
+
+    def learnt(self) -> TransientCounts:
+        """Return what is known now; its array goes on changing."""
+        return TransientCounts(self._counts, self._frames)
 
     def thresholds(self, xy: Floats) -> Floats:
         """Return the threshold (N,) at places (N, 2) px."""
@@ -62,10 +88,12 @@ class TransientClutter:
 
         place: see PreparedFrame; tracked (M, 2) px: places of tracks, whose peaks do not count.
         """
-        strong = np.flatnonzero(strength > self._threshold)
-        strong = strong[np.argsort(-strength[strong], kind="stable")[:MOST_PEAKS]]
+        order = np.argsort(-strength, kind="stable")
+        order = order[strength[order] > COMPANION_SHARE * self._threshold][:MOST_COMPANIONS]
+        companions, order = xy[order] - place, order[:MOST_PEAKS]
+        strong = order[strength[order] > self._threshold]
         xy, strength = xy[strong], strength[strong]
-        self._seen.append(_Seen(xy - place, xy, strength, ~is_near(xy, tracked)))
+        self._seen.append(_Seen(xy - place, xy, strength, ~is_near(xy, tracked), companions))
         if len(self._seen) < 2 * max(LAGS) + 1:
             return
         keep = np.float32(1 - 1 / MEMORY_FRAMES)
@@ -74,7 +102,7 @@ class TransientClutter:
         transient = np.flatnonzero(judged.free)
         for lag in LAGS:
             transient = transient[
-                ~_has_path(judged.scene_xy[transient], self._at(-lag).scene_xy, self._at(lag).scene_xy, lag)
+                ~_has_path(judged.scene_xy[transient], self._at(-lag).companions, self._at(lag).companions, lag)
             ]
         self._counts *= keep
         if len(transient):
@@ -92,14 +120,15 @@ class TransientClutter:
 
     def _risen(self) -> Float32Image | None:
         """Return the cells' thresholds (m, n); None where none has risen."""
-        events, peaks, excess = (
-            cv2.boxFilter(part, -1, AROUND, normalize=False, borderType=cv2.BORDER_REFLECT) for part in self._counts
-        )
-        allowed = self._allowed * AROUND[0] * AROUND[1] / self._counts[0].size
-        ratio = np.maximum(peaks / max(self._frames, 1.0) / allowed, 1.0)
-        rise = TAIL_MARGIN * excess / np.maximum(peaks, 1e-6) * np.log(ratio)
-        rise[events < MIN_EVENTS] = 0
-        return np.asarray(self._threshold + rise, np.float32) if rise.any() else None
+        own, risen = _summed(self._counts[0], AROUND[0]), np.zeros(self._cells)
+        for side in AROUND:
+            events, peaks, excess = (_summed(part, side) for part in self._counts)
+            allowed = self._allowed * side**2 / own.size
+            ratio = np.maximum(peaks / max(self._frames, 1.0) / allowed, 1.0)
+            rise = TAIL_MARGIN * excess / np.maximum(peaks, 1e-6) * np.log(ratio)
+            rise[(events < MIN_EVENTS) | (own < MIN_OWN_EVENTS)] = 0
+            np.maximum(risen, rise, out=risen)
+        return np.asarray(self._threshold + risen, np.float32) if risen.any() else None
 
     def _cells_of(self, xy: Floats) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]:
         """Row and column (N,) of the cell of each place (N, 2) px."""
@@ -107,6 +136,13 @@ class TransientClutter:
         return tuple(
             np.clip((share[:, axis] * count).astype(np.int64), 0, count - 1) for axis, count in enumerate(self._cells)
         )
+
+
+def _summed(part: Float32Image, side: int) -> Float32Image:
+    """Sum the cells (m, n) within a square of that side about each; beyond the border they are mirrored."""
+    padded = np.pad(part, side // 2, mode="symmetric")
+    summed = cv2.boxFilter(padded, -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(summed[side // 2 : -(side // 2), side // 2 : -(side // 2)], np.float32)
 
 
 def _has_path(xy: Floats, before: Floats, after: Floats, lag: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

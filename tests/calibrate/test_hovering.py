@@ -34,6 +34,17 @@ def test_what_sways_among_others_stays_clutter():
     assert not hovering(light_of(*tops)).any()
 
 
+def test_before_a_platform_that_moves_a_target_moves_on_and_what_is_thrown_about_is_clutter():
+    rng = np.random.default_rng(1)
+    thrown = np.repeat(np.array([90.0, 40.0]) + rng.uniform(-1.5, 1.5, (12, 2)), FRAMES // 12, axis=0)
+    light = light_of(circling(40, 50, 1.5), thrown)
+    assert hovering(light)[40, 90]
+    steadily = hovering(light, steadily=True)
+    assert steadily[50, 40]
+    assert not steadily[30:50, 80:100].any()
+
+
 def test_noise_and_few_frames_show_nothing():
     assert not hovering(light_of()).any()
+    assert not hovering(light_of(), steadily=True).any()
     assert not hovering(light_of(circling(40, 50, 1.5))[:10]).any()

@@ -226,3 +226,81 @@ def test_noise_over_an_empty_map_changes_no_gain():
     before = light.copy()
     Clutter(100, light.shape).subtract(light)
     np.testing.assert_array_equal(light, before)
+
+
+@pytest.mark.parametrize(("gain", "same"), [(1.0, True), (0.7, True), (1.0, False)])
+def test_a_known_map_of_another_scene_is_dropped_at_the_first_frame(gain, same, caplog):
+    rng = np.random.default_rng(3)
+    known = replace(ClutterMap.empty(SHAPE), frames=100)
+    known.mean[:] = rng.normal(0, 20, SHAPE)
+    known.deviation[:] = 1
+    scene = known.mean if same else rng.normal(0, 20, SHAPE)
+    clutter = Clutter(200, SHAPE, known)
+    clutter.follow((0, 0))
+    light = (scene * gain + rng.normal(0, 1, SHAPE)).astype(np.float32)
+    clutter.subtract(light)
+    assert clutter.is_learnt == same
+    assert bool(clutter.map.mean.any()) == same
+    assert ("another scene" in caplog.text) == (not same)
+    assert np.std(light) == pytest.approx(1.0 if same else 20.0, rel=0.05)
+
+
+@pytest.mark.parametrize("posed", [True, False])
+def test_a_known_map_is_found_again_by_a_frame_that_begins_some_pixels_off(posed):
+    rng, shift = np.random.default_rng(6), (7.3, -4.6)
+    places = rng.uniform((-20, -20), (148, 116), (300, 2))
+
+    def light(xy):
+        return (render(xy, np.full(300, 400.0), SHAPE, 1.0) + rng.standard_normal(SHAPE)).astype(np.float32)
+
+    known = replace(ClutterMap.empty(SHAPE), frames=100)
+    known.mean[:], known.deviation[:] = light(places), 1
+    clutter = Clutter(200, SHAPE, known)
+    rest = []
+    for k in range(2):  # of which the second is half a pixel farther
+        seen = light(places + shift + [0.5 * k, 0])
+        clutter.follow((0, 0), Pose(Stamp("s", 0, k, k), 0.5 * k, 0.0, 0.0) if posed else None)
+        before = np.std(seen[12:-12, 12:-12])
+        clutter.subtract(seen)
+        rest.append(np.std(seen[12:-12, 12:-12]) / before)
+    assert clutter.is_learnt
+    assert rest[0] < (0.2 if posed else 0.55)
+    assert not posed or rest[1] < 0.2
+
+
+def test_a_place_that_comes_into_view_asks_for_more_until_its_clutter_is_known():
+    rng, settings = np.random.default_rng(8), replace(QUIET, average=1, min_snr=5.0, unknown_snr=40.0, clutter_frames=200)
+    known = replace(ClutterMap.empty(SHAPE), frames=100)
+    known.levels[:] = 6
+    known.mean[:, :10] = np.nan
+    proposer = Proposer(settings, SHAPE, known)
+    seen = []
+    for k in range(80):
+        y = 40 + 0.5 * k
+        image = counted(with_targets(sky(rng), [(4, y), (60, y)], 250 if k in (0, 79) else 0))
+        found = proposer.propose(proposer.prepare(image))
+        seen.append([nearest(found.centres, (x, y)) < 2 for x in (4, 60)])
+    assert seen[0] == [False, True]
+    assert seen[79] == [True, True]
+
+
+def test_known_shares_are_those_of_the_least_known_pixel_that_a_filter_sees():
+    known = replace(ClutterMap.empty(SHAPE), frames=30)
+    known.mean[:, :10] = np.nan
+    shares = Clutter(200, SHAPE, known).known_shares(np.array([(12.0, 50.0), (13.0, 50.0), (127.0, 0.0)]))
+    np.testing.assert_allclose(shares, [0.0, 0.5, 0.5])
+    assert Clutter(200, SHAPE, known).known_shares(np.zeros((0, 2))).shape == (0,)
+
+
+@pytest.mark.parametrize(("points", "whole"), [(4, False), (60, True)])
+def test_structure_that_the_map_does_not_know_counts_as_noise_and_a_few_targets_do_not(points, whole):
+    rng, shape = np.random.default_rng(2), (128, 160)
+    known = replace(ClutterMap.empty(shape), frames=100)
+    known.levels[:] = 0.8
+    clutter, out = Clutter(200, shape, known), np.empty(shape, np.float32)
+    places = rng.uniform((56, 40), (104, 88), (points, 2))
+    light = render(places, np.full(points, 200.0), shape, 1.2)
+    response = (light + rng.standard_normal(shape)).astype(np.float32)
+    squares = clutter.squares(response, 0, 0.1, None, out)[40:88, 56:104].mean()
+    assert (squares > 0.9 * (response[40:88, 56:104] ** 2).mean()) == whole
+    assert (squares < 2.5) == (not whole)

@@ -1,12 +1,16 @@
 """The threshold rises where lights come and go, and nowhere else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from irst_stream.errors import FormatError
 from irst_stream.optics import render
+from irst_stream.propose.clutter import ClutterMap, read_clutter_map, write_clutter_map
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings
-from irst_stream.propose.transients import TransientClutter
+from irst_stream.propose.transients import TransientClutter, TransientCounts
 
 SHAPE, THRESHOLD, ALLOWED = (256, 320), 5.0, 0.1
 NOWHERE = np.zeros((0, 2))
@@ -98,3 +102,77 @@ def test_what_comes_and_goes_now_and_then_is_forgotten():
         xy = np.array([[150.0, 100.0]]) if k % 100 == 50 else NOWHERE
         learnt.learn(xy, np.full(len(xy), 20.0), (0, 0), NOWHERE)
     assert learnt.thresholds(np.array([[150.0, 100.0]])) == THRESHOLD
+
+
+def test_rare_glint_over_a_wide_sea_raises_the_threshold_there_and_not_in_the_sky():
+    """Fewer lights about each place than would tell by themselves."""
+    rng, shape = np.random.default_rng(5), (512, 640)
+    learnt, passed, seen = TransientClutter(shape, THRESHOLD, ALLOWED), [], []
+    for k in range(400):
+        if k % 2 == 0:
+            xy = np.column_stack([rng.uniform(0, 640, 1), rng.uniform(350, 512, 1)])
+            strength = 5 + rng.exponential(3.0, 1)
+        if k >= 250:
+            passed.append(int((strength > learnt.thresholds(xy)).sum()))
+            seen.append(len(xy))
+        learnt.learn(xy, strength, (0, 0), NOWHERE)
+    assert np.mean(seen) == 1
+    assert np.mean(passed) < 3 * ALLOWED
+    assert learnt.thresholds(np.array([[320.0, 200.0]])) == THRESHOLD
+
+
+def test_what_was_learnt_holds_from_the_first_frame_of_the_next_run(tmp_path):
+    source, frames = glints(np.random.default_rng(1), 2.0, 4.0), 300
+    learnt = TransientClutter(SHAPE, THRESHOLD, ALLOWED)
+    for _ in range(frames):
+        learnt.learn(*next(source), (0, 0), NOWHERE)
+    known = replace(ClutterMap.empty(SHAPE), frames=frames, transients=learnt.learnt())
+    path = tmp_path / "known.npz"
+    write_clutter_map(path, known)
+    proposer = Proposer(ProposeSettings(min_snr=THRESHOLD, clutter_frames=1000, clutter_map=str(path)), SHAPE)
+    again = proposer.learnt_clutter().transients
+    np.testing.assert_allclose(again.counts, learnt.learnt().counts)
+    assert again.frames == learnt.learnt().frames
+    places = np.array([[160.0, 210.0], [160.0, 30.0]])
+    fresh = TransientClutter(SHAPE, THRESHOLD, ALLOWED, again)
+    np.testing.assert_allclose(fresh.thresholds(places), learnt.thresholds(places))
+    other = TransientClutter((512, 640), THRESHOLD, ALLOWED, again)
+    assert (other.thresholds(places) == THRESHOLD).all(), "of frames of another size"
+
+
+def test_what_was_learnt_of_another_scene_is_dropped():
+    rng, counts = np.random.default_rng(1), np.ones((3, 8, 10), np.float32)
+    scene, other = (rng.normal(0, 40, SHAPE).astype(np.float32) for _ in range(2))
+    for image, kept in ((scene, True), (other, False)):
+        known = replace(ClutterMap.empty(SHAPE), frames=100, transients=TransientCounts(counts, 100.0))
+        known.mean[:], known.deviation[:] = scene, 1
+        proposer = Proposer(ProposeSettings(clutter_frames=1000), SHAPE, known)
+        proposer.prepare((500 + image).astype(np.float32))
+        assert bool(proposer.learnt_clutter().transients.counts.any()) == kept
+
+
+def test_a_file_whose_counts_are_not_counts_is_refused(tmp_path):
+    path = tmp_path / "known.npz"
+    write_clutter_map(path, ClutterMap.empty(SHAPE))
+    arrays = dict(np.load(path))
+    np.savez(path, **(arrays | {"transients": np.zeros((2, 3, 4))}))
+    with pytest.raises(
+        FormatError, match=r"known\.npz: not a clutter map .* expected transients \(3, m, n\), got \(2, 3, 4\)"
+    ):
+        read_clutter_map(path)
+    del arrays["transients"]
+    np.savez(path, **arrays)
+    with pytest.raises(FormatError, match=r"known\.npz: not a clutter map"):
+        read_clutter_map(path)
+
+
+@pytest.mark.parametrize("speed", [0.3, 1.6])
+def test_a_faint_target_that_passes_the_threshold_now_and_then_never_raises_it(speed):
+    learnt, rng = TransientClutter(SHAPE, THRESHOLD, ALLOWED), np.random.default_rng(3)
+    for k in range(400):
+        noise = rng.poisson(20)
+        xy = np.concatenate([rng.uniform((0, 0), (320, 256), (noise, 2)), [[(speed * k) % 300 + 10, 120.0]]])
+        strength = np.concatenate([rng.uniform(3.5, 4.5, noise), rng.normal(4.7, 0.8, 1)])
+        learnt.learn(xy, strength, (0, 0), NOWHERE)
+        at = np.column_stack([np.arange(5.0, 320, 10), np.full(32, 120.0)])
+        assert (learnt.thresholds(at) == THRESHOLD).all()
