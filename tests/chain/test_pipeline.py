@@ -190,7 +190,7 @@ def test_shipped_engines_are_small_exported_and_recorded(name):
 def test_the_95_percent_ellipse_holds_the_truth_in_95_percent_of_well_posed_cases():
     """At 2 DN; 96.4 on 60 trajectories."""
     inside = []
-    fresh = seqcsist(100, seed=78, split="test", noise=(2.0, 2.0), depth=16)
+    fresh = seqcsist(50, seed=78, split="test", noise=(2.0, 2.0), depth=16)
     for detections, truth in answers(configured("seqcsist"), fresh):
         if len(detections) == len(truth):
             away = truth.xy[:, None] - detections.xy
