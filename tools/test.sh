@@ -6,5 +6,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up dev
 cd "$root"
 "$venv/bin/irst-stream" warm-up  # once here, rather than in every process of the tests
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # each process of the tests has a core; more threads would only wait for one
 echo "test: pytest $*"
 exec "$venv/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
