@@ -75,6 +75,18 @@ def is_counted(count, folder, sensors, dead):
     return 0 <= count - sum(holes(folder, name) for name in sensors) <= dead
 
 
+def check_series(folder, sent):
+    """Each frame is answered and recorded once at most, in order, and no track id is in two starts. sent: by sensor."""
+    for name in sent:
+        indices = [index for start in answered(folder, name) for index in start]
+        assert indices == sorted(set(indices)), "each frame at most once, in order"
+        assert indices[-1] < sent[name]
+        ids = track_ids(folder, name)
+        assert sum(map(len, ids)) == len(set.union(*ids)), "no id in two starts"
+        frames = recorded(folder, name)
+        assert frames == sorted(set(frames)), "recordings are whole"
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -138,11 +150,4 @@ def test_sensors_outlive_their_workers_and_the_supervisor(folder):
         assert total(folder, "south") == at_death["south"]
         second = int(["0", *re.findall(r"(\d+) worker\b", running.output)][-1])  # of the summary, at the end
         assert is_counted(first + second, folder, endpoints, dead + 3), "the loss is counted"
-    for name in endpoints:
-        indices = [index for start in answered(folder, name) for index in start]
-        assert indices == sorted(set(indices)), "each frame at most once, in order"
-        assert indices[-1] < sent[name]
-        ids = track_ids(folder, name)
-        assert sum(map(len, ids)) == len(set.union(*ids)), "no id in two starts"
-        frames = recorded(folder, name)
-        assert frames == sorted(set(frames)), "recordings are whole"
+    check_series(folder, sent)
