@@ -70,7 +70,7 @@ CLUTTER_FRAMES = 1000
 SPOT_FRAMES, MAX_SPOTS = 120, 600
 MOST_REGIONS = 100  # of a frame
 FALSE_ALARMS = 0.1  # a frame
-MOST_FALSE_ALARMS = 100.0  # a frame: so many leave the threshold to min_snr, however many dips there are
+MOST_FALSE_ALARMS = 100.0  # a frame: more than dips ever show, so that min_snr alone is the threshold
 MIN_UNKNOWN_SHARE = 0.25  # of the clutter: with less unknown, it hardly tells what all of it would ask for
 RIM_PX = 9.0  # along each axis: a filter draws a dark rim so far around what is bright
 Step = Callable[[str], None]
@@ -171,8 +171,11 @@ def calibrate(
 
 
 class _Footage(NamedTuple):
-    """Frames (T, H, W) to search; the numbers of those that tell the clutter, (N,), none where none is learnt from them;
-    each frame's pose, empty for a platform at rest; the pixels that are not searched; the step of a pixel's values, DN.
+    """Frames to search, and what is known of them.
+
+    stack (T, H, W): the frames; seeing (N,): numbers of the frames from which the static clutter is learnt, empty if it is
+    not; path: each frame's pose, empty for a platform at rest; excluded (H, W): pixels that are not searched, None for
+    none; step_dn: see Frame.
     """
 
     stack: NDArray[np.generic]

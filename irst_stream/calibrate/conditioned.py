@@ -69,7 +69,7 @@ class Conditioned:
         )
 
     def by_following(self, frames: int, pixel_type: np.dtype[Any]) -> Conditioned:
-        """Return this with offsets that are learnt over so many frames on; pixel_type: of frames as received."""
+        """Return this with scene_frames set to a number of frames; pixel_type: of frames as received."""
         return replace(self._learnt_from(pixel_type), correct=replace(self.correct, scene_frames=frames))
 
     def _learnt_from(self, pixel_type: np.dtype[Any]) -> Conditioned:

@@ -24,7 +24,7 @@ from irst_stream.types import Pixels
 __all__ = ["Lines", "choose_lines", "remove_lines"]
 
 Lines = Literal["off", "rows", "columns", "both"]
-FRAMES, BEGIN = 48, 16  # that a choice is tried on, of which the first only lead in
+FRAMES, BEGIN = 48, 16  # a choice is tried on the last 48 frames; the noise of the first 16 of these is not counted
 LOUDER, LOUDER_LINES = 1.05, 0.02  # of a line's noise, and the share of lines that may have more than so much after it
 
 

@@ -139,7 +139,7 @@ def follow_pattern(
 def _follow(
     stack: Pixels, path: Sequence[Pose | None], frames: int, table: CorrectionTable | None, full_scale: float
 ) -> Float32Image:
-    """Return frames (T, H, W) as a pipeline corrects them whose offsets are averaged over so many frames."""
+    """Return frames (T, H, W) as a pipeline with this value of scene_frames corrects them; frames: the value."""
     corrector = Corrector(CorrectSettings(scene_frames=frames), (stack.shape[1], stack.shape[2]), table)
     followed = np.empty(stack.shape, np.float32)
     for k, (pixels, pose) in enumerate(zip(stack, path, strict=True)):
