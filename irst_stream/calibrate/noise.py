@@ -23,7 +23,7 @@ BLINKING, HOT = 8.0, 12.0  # deviations from the frame's median noise, and from 
 MAX_CLUSTER = 2  # bad pixels side by side
 COARSE_DN = 4.0
 CORRELATED = 0.3  # of the noise of neighbours: of frames enlarged twofold it is 0.6 and more, of sensors below 0.1
-LINE_FRAMES = 32
+LINE_FRAMES = 32  # from which noise of lines is measured
 CORRELATED_FRAMES, CORRELATED_BLOCK_PX, CORRELATED_LIMIT = 16, 16, 3.0
 COMPRESSED_SHARE = 0.3  # of pixels that repeat their last value exactly: more than noise of 1 DN leaves
 
@@ -33,10 +33,9 @@ class NoiseFigures:
     """What frames say of a sensor's noise, DN; NaN where there are too few frames or levels to say.
 
     temporal: median standard deviation of a pixel over time; fixed: standard deviation of the pattern that stays, without
-    what is smooth; rows, columns: that of the pattern's row and column means; row_changes, column_changes: that of offsets
-    over time which all pixels of a row or of a column share, as far as noise of single pixels and the scene do not explain
-    them; levels and variances (K,): variance over time
-    by brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share of pixels that repeat their last
+    what is smooth; rows, columns: that of the pattern's row and column means; row_changes, column_changes: that of the
+    offsets that all pixels of a row or of a column share in one frame; levels and variances (K,): variance over time by
+    brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share of pixels that repeat their last
     value exactly; alike: correlation of neighbours' noise along rows and along columns, the smaller one; pedestal,
     brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y of dead, hot and blinking
     pixels.

@@ -113,8 +113,8 @@ def learn_clutter_map(
 
     The map is that of the scene as the first frame sees it; of a platform that moves it weighs no more than it must to be
     known, since poses err. Nothing is learnt where a target hovers, nor what fewer than MIN_STACK of the frames saw. The
-    filters' levels are those of the frames that the search filters, each the mean of
-    `average` of the settings: of single frames, noise alone would make every pixel louder than its surroundings.
+    filters' levels are those of the frames that the search filters, each the mean of `average` of the settings: of single
+    frames, noise alone would make every pixel louder than its surroundings.
 
     chosen (N,): numbers of the frames that it is learnt from; excluded (H, W): pixels that are not searched, None for
     none; psf: of the search's filters, see Proposer; step_dn: of the frames' pixels, see Frame; path: each frame's pose,
