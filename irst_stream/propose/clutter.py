@@ -24,6 +24,7 @@ from irst_stream.propose.compiled import (
     SD_PER_MEAN_ABS,
     Interpolation,
     clipped_squares,
+    compare_clutter,
     learn_clutter,
     learn_levels,
     subtract_clutter,
@@ -48,7 +49,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 LIMIT = np.float32(3)  # a frame's residual counts for at most this many deviations, see learn_clutter
-MIN_FRAMES = 20  # the weight of "no clutter" at the beginning, frames
+MIN_FRAMES = np.float32(20)  # the weight of "no clutter" at the beginning, frames
 WHITENING_MARGIN = np.float32(1.5)  # of a pixel's deviation: what comes and goes has heavier tails than noise
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
 # of the pixels about a place, as far as its noise is measured: the light of four targets, which take up 20 px each
@@ -106,6 +107,9 @@ class Clutter:
         self._frames = np.where(np.isnan(self.map.mean), np.float32(0), np.float32(self.map.frames))  # seen of each place
         np.nan_to_num(self.map.mean, copy=False)
         self._rates = np.empty(shape, np.float32)
+        self._loud = np.empty([-(-side // LOUD_STEP) for side in shape], np.float32)
+        self._seen_by_most = self._seen_by_all = 0.0  # frames, see _count
+        self._count()
         self._held: list[tuple[slice, slice]] = []
         self._place: tuple[int, int] | None = None  # of the last frame
         self._first: tuple[Pose, tuple[int, int]] | None = None  # pose and place of the frame in whose pixels the maps are
@@ -116,12 +120,16 @@ class Clutter:
     @property
     def is_learnt(self) -> bool:
         """Whether most of the frame has been seen for long enough to know its clutter."""
-        return bool(np.median(self._frames[::8, ::8]) >= LEARNT_FRAMES)
+        return self._seen_by_most >= LEARNT_FRAMES
+
+    def _count(self) -> None:
+        """Note in how many frames most of the pixels have been seen, and all of them."""
+        self._seen_by_most, self._seen_by_all = float(np.median(self._frames[::8, ::8])), float(self._frames.min())
 
     def known_shares(self, xy: Floats) -> Floats:
         """Return how well the clutter about places (N, 2) px is known: (N,), 0 to 1; by the least known pixel there."""
-        if not len(xy):
-            return np.zeros(0)
+        if self._seen_by_all >= LEARNT_FRAMES:
+            return np.ones(len(xy))
         column, row = np.rint(xy).astype(np.int64).T
         height, width = self._frames.shape
         rows = np.clip(row[:, None] + FILTER_REACH, 0, height - 1)[:, :, None]
@@ -156,6 +164,7 @@ class Clutter:
         if x or y:
             self.map.move(x, y)
             move_image(self._frames, x, y, edge=False)
+            self._count()
         self._rest = None
         if pose is not None:
             first, start = self._first = self._first or (pose, place)
@@ -171,11 +180,14 @@ class Clutter:
         if self._rest is not None:
             drawn = cv2.warpAffine(mean, self._rest, sides, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             mean = np.asarray(drawn, np.float32)
-        gain = gain_of(light, mean)
-        subtract_clutter(light, mean if gain == 1 else mean * gain)
+        subtract_clutter(light, mean, gain_of(light, mean))
 
     def _recognise(self, light: Float32Image) -> None:
         """Move the map that was given to where the first frame's light (H, W) DN shows its scene, or drop it."""
+        self._place_given_map(light)
+        self._count()
+
+    def _place_given_map(self, light: Float32Image) -> None:
         if shows_scene(light, self.map.mean, self.map.deviation):
             return
         shift = shift_of(light, self.map.mean)
@@ -198,11 +210,11 @@ class Clutter:
         """Learn from a frame's light (H, W) DN, from which the clutter was subtracted. noise: an expanded map."""
         if self._rest is not None:
             light = seen_back(light, self._rest)
-        np.minimum(self._frames + np.float32(1 + MIN_FRAMES), np.float32(self._memory + 1), out=self._rates)
-        np.divide(np.float32(1), self._rates, out=self._rates)
+        weights = MIN_FRAMES, np.float32(self._memory + 1), self._rates
         with _Held(self._held, self.map.mean, self.map.deviation):
-            learn_clutter(light, noise, rows, LIMIT, self._rates, self.map.mean, self.map.deviation)
-        self._frames += 1
+            learn_clutter(light, noise, rows, LIMIT, self._frames, *weights, self.map.mean, self.map.deviation)
+        if self._seen_by_all < LEARNT_FRAMES:
+            self._count()
 
     def squares(
         self, response: Float32Image, number: int, floor: float, around: Float32Image | None, out: Float32Image
@@ -217,10 +229,8 @@ class Clutter:
         levels = self.map.levels[number]
         if around is not None:
             levels = np.maximum(levels, around / SD_PER_MEAN_ABS)
-        clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out)
-        some = slice(None, None, LOUD_STEP)  # pixels along each axis: they tell enough
-        loud = np.abs(response[some, some]) > SQUARE_LIMIT * np.maximum(levels[some, some], np.float32(floor))
-        share = cv2.blur(loud.astype(np.float32), 2 * [LOUD_PX // LOUD_STEP], borderType=cv2.BORDER_REFLECT)
+        clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out, LOUD_STEP, self._loud)
+        share = cv2.blur(self._loud, 2 * [LOUD_PX // LOUD_STEP], borderType=cv2.BORDER_REFLECT)
         if share.max() > MAX_LOUD_SHARE:
             whole = np.clip(cv2.resize(share, response.shape[::-1]) / MAX_LOUD_SHARE - 1, 0, 1)
             out += whole * (response * response - out)
@@ -270,10 +280,9 @@ def gain_of(light: Float32Image, mean: Float32Image) -> np.float32:
 
     light (H, W) DN: of the frame, NaN at bad pixels. 1 where the clutter is too faint to tell.
     """
-    seen, known = np.nan_to_num(light[::GAIN_ROWS]), mean[::GAIN_ROWS]
-    square = float(np.vdot(known, known))
-    change = float(np.vdot(known, seen - known))
-    noise = float(np.mean(np.abs(seen - known))) * float(SD_PER_MEAN_ABS) * math.sqrt(square)
+    square, change, difference = compare_clutter(light, mean, GAIN_ROWS)
+    pixels = len(range(0, len(light), GAIN_ROWS)) * light.shape[1]
+    noise = difference / pixels * float(SD_PER_MEAN_ABS) * math.sqrt(square)
     if abs(change) <= GAIN_ERRORS * noise:
         return np.float32(1)
     return np.float32(1 + min(max(change / square, -MAX_GAIN_CHANGE), MAX_GAIN_CHANGE))

@@ -140,9 +140,8 @@ class TransientClutter:
 
 def _summed(part: Float32Image, side: int) -> Float32Image:
     """Sum the cells (m, n) within a square of that side about each; beyond the border they are mirrored."""
-    padded = np.pad(part, side // 2, mode="symmetric")
-    summed = cv2.boxFilter(padded, -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(summed[side // 2 : -(side // 2), side // 2 : -(side // 2)], np.float32)
+    summed = cv2.boxFilter(part, -1, (side, side), normalize=False, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(summed, np.float32)
 
 
 def _has_path(xy: Floats, before: Floats, after: Floats, lag: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -116,10 +116,11 @@ def _fit_single(
     """
     psf, wider, narrower = (kind.at(xy) for kind in psfs)
     change = 0.0
-    for _ in range(STEPS):
+    for k in range(STEPS):
         here, by_x, by_y = light.images(psf, xy + SHIFT_PX * np.eye(3, 2, -1))
-        wide, narrow = light.images(wider, xy), light.images(narrower, xy)
-        slope, bend = (wide - narrow) / (2 * WIDTH_STEP), (wide + narrow - 2 * here) / WIDTH_STEP**2
+        if k < STEPS - 1:  # the last step moves the target by too little to change how its image widens
+            wide, narrow = light.images(wider, xy), light.images(narrower, xy)
+            slope, bend = (wide - narrow) / (2 * WIDTH_STEP), (wide + narrow - 2 * here) / WIDTH_STEP**2
         shape = here + change * slope + change**2 / 2 * bend
         moves = amplitude / SHIFT_PX * (by_x - here), amplitude / SHIFT_PX * (by_y - here)
         matrix = np.stack([*moves, amplitude * (slope + change * bend), shape, light.weight], -1)
@@ -142,7 +143,8 @@ def _stretches(psf: PointSpread, light: _Light, xy: Floats) -> Floats:
 
     In units of the PSF's variance times the logarithm of the stretch.
     """
-    right, down, diagonal, other = light.images(psf, xy + STRETCH_PX * SIDES) + light.images(psf, xy - STRETCH_PX * SIDES)
+    sides = light.images(psf, xy + STRETCH_PX * np.concatenate([SIDES, -SIDES]))
+    right, down, diagonal, other = sides[:4] + sides[4:]
     return np.stack([right - down, (diagonal - other) / 2]) / STRETCH_PX**2
 
 

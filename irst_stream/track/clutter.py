@@ -110,5 +110,5 @@ def confirm_score(known: ClutterMap, settings: TrackSettings) -> float:
 
 def _cells(xy: Floats) -> tuple[Ints, Ints]:
     """Row and column of the cell of each place (N, 2) px."""
-    cell = np.floor(np.nan_to_num(xy, posinf=0.0, neginf=0.0) / CELL_PX).astype(np.int64) % CELLS
+    cell = np.floor(np.where(np.isfinite(xy), xy, 0.0) / CELL_PX).astype(np.int64) % CELLS
     return cell[:, 1], cell[:, 0]

@@ -8,6 +8,7 @@ interpolated along its rows to the frame's width; kernels interpolate it down th
 from irst_stream.propose.compiled.cell_grid import CellWeights, Interpolation, cell_means, interpolate_map
 from irst_stream.propose.compiled.clutter import (
     clipped_squares,
+    compare_clutter,
     learn_clutter,
     learn_levels,
     subtract_clutter,
@@ -43,6 +44,7 @@ __all__ = [
     "apply_kernel",
     "cell_means",
     "clipped_squares",
+    "compare_clutter",
     "cut_patches",
     "find_outliers",
     "interpolate_map",
