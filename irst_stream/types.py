@@ -7,7 +7,7 @@ integers. Positions are in px of the sensor's frame, amplitudes in digital numbe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -97,7 +97,7 @@ class Window:
     frame, 0 if unknown. region (N,): the same number in the next window is the same region at the same place. noise (N,):
     standard deviation of a pixel, DN, NaN if not measured. ceiling (N,): DN at and above which a pixel is saturated,
     infinite if none can be. strength (N,): of the light that raised the region, in units of the search's threshold, NaN
-    where regions are not searched for.
+    where regions are not searched for. large: the centre frame's lights that are too large for a region, None without any.
     """
 
     stamp: Stamp
@@ -109,6 +109,7 @@ class Window:
     noise: Floats
     ceiling: Floats
     strength: Floats = field(default_factory=lambda: np.zeros(0))
+    large: Detections | None = None
 
     def __post_init__(self) -> None:
         if len(self.strength) != len(self.corners):
@@ -189,7 +190,9 @@ class Detections:
     """The N detections of one frame, in no particular order.
 
     xy (N, 2) px; cov (N, 2, 2) px^2, NaN if the method gives none; amplitude and amplitude_sd (N,) DN, NaN if unknown;
-    score (N,), higher is more certain; region (N,): the region of the frame it was found in, 0 for patches.
+    score (N,), higher is more certain; region (N,): the region of the frame it was found in, 0 for patches, negative for a
+    light too large for a region. size (N, 2) px: standard deviations of an extended target's own light along x and y, 0 for
+    points.
 
     factor (N, 2, R) px: square-root factors of the joint error covariance. Errors of two detections in one region covary by
     factor[i] @ factor[j].T, px^2, because their targets illuminate the same pixels. R is 0 if unknown.
@@ -203,11 +206,15 @@ class Detections:
     score: Floats
     region: Ints
     factor: Floats = field(default_factory=lambda: np.zeros((0, 2, 0)))
+    size: Floats = field(default_factory=lambda: np.zeros((0, 2)))
 
     def __post_init__(self) -> None:
         if not self.factor.shape[2]:
             object.__setattr__(self, "factor", np.zeros((len(self.xy), 2, 0)))
-        _check_columns(self, xy=(2,), cov=(2, 2), amplitude=(), amplitude_sd=(), score=(), factor=self.factor.shape[1:])
+        if len(self.size) != len(self.xy):
+            object.__setattr__(self, "size", np.zeros((len(self.xy), 2)))
+        parts = self.factor.shape[1:]
+        _check_columns(self, xy=(2,), cov=(2, 2), amplitude=(), amplitude_sd=(), score=(), factor=parts, size=(2,))
         _check_columns(self, np.int64, region=())
 
     @classmethod
@@ -215,6 +222,19 @@ class Detections:
         """Create detections without covariance or amplitude deviation, all in region 0."""
         n = len(xy)
         return cls(stamp, xy, np.full((n, 2, 2), np.nan), amplitude, np.full(n, np.nan), score, np.zeros(n, np.int64))
+
+    def of(self, which: NDArray[Any]) -> Detections:
+        """Select these detections."""
+        names = ("xy", "cov", "amplitude", "amplitude_sd", "score", "region", "factor", "size")
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
+
+    def joined(self, others: Detections) -> Detections:
+        """Append other detections of the same frame, whose errors are their own."""
+        names = ("xy", "cov", "amplitude", "amplitude_sd", "score", "region", "size")
+        columns: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in names}
+        factor = np.zeros((len(self) + len(others), 2, self.factor.shape[2]))
+        factor[: len(self)] = self.factor
+        return replace(self, **columns, factor=factor)
 
     def __len__(self) -> int:
         return len(self.xy)

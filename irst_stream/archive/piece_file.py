@@ -20,7 +20,7 @@ from irst_stream.types import Detections, Pose, Stamp
 
 __all__ = ["FrameResult", "PieceManifest", "read_manifest", "read_piece", "write_piece"]
 
-COLUMNS = ("xy", "cov", "amplitude", "amplitude_sd", "score", "factor")
+COLUMNS = ("xy", "cov", "amplitude", "amplitude_sd", "score", "size", "factor")
 MAX_MANIFEST_BYTES = 1 << 20
 
 
@@ -160,7 +160,7 @@ def _to_arrays(found: Detections) -> _Arrays:
 
 def _from_arrays(stamp: Stamp, arrays: _Arrays) -> Detections:
     n = arrays.count
-    shapes = {"xy": (n, 2), "cov": (n, 2, 2), "factor": (n, 2, arrays.parts)}
+    shapes = {"xy": (n, 2), "cov": (n, 2, 2), "size": (n, 2), "factor": (n, 2, arrays.parts)}
     values = {
         name: np.frombuffer(data, "<f8").reshape(shapes.get(name, (n,)))
         for name, data in zip(COLUMNS, arrays.columns, strict=True)

@@ -6,6 +6,7 @@ its centre.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -14,9 +15,11 @@ import numpy as np
 
 from irst_stream.chain.platform import is_known
 from irst_stream.optics import PATCH
+from irst_stream.propose.large_lights import LargeLights
 from irst_stream.propose.prepared_frame import PreparedFrame, cut_regions, region_corners
 from irst_stream.propose.proposer import Proposals, Proposer
-from irst_stream.types import Floats, Frame, Ints, Window, at_rest
+from irst_stream.resolve.residuals import probability_of
+from irst_stream.types import Detections, Floats, Frame, Ints, Stamp, Window, at_rest
 
 __all__ = ["Cutter", "RegionPlaces"]
 
@@ -97,8 +100,18 @@ class Cutter:
         patches = cut_regions(frames, [ready.light for ready in self._prepared], corners, ceiling)
         still = at_rest(len(corners), len(frames), self._lag)
         stamp = frames[centre].stamp
-        window = Window(stamp, corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength)
+        seen = corners.astype(float), patches, *still, numbers, found.noise, ceiling, found.strength
+        window = Window(stamp, *seen, _to_detections(stamp, found.large))
         return window, {"regions": found.left_out, "peaks": found.left_peaks}
+
+
+def _to_detections(stamp: Stamp, large: LargeLights) -> Detections | None:
+    """Return the detections of a frame's large lights, None without any; each has a region of its own, numbered below 0."""
+    if not len(large.xy):
+        return None
+    score = np.array([1.0 if math.isnan(strength) else probability_of(strength) for strength in large.strength.tolist()])
+    numbers, light = -1 - np.arange(len(score)), (large.amplitude, large.amplitude_sd)
+    return Detections(stamp, large.xy, large.cov, *light, score, numbers, size=large.size)
 
 
 class RegionPlaces:

@@ -140,7 +140,7 @@ class SensorChain:
         if self.most_targets > 1:
             targets = Counter(found.region.tolist()).values()  # faster than np.unique on so few
             self.windows.count(found.stamp, "targets", sum(count >= self.most_targets for count in targets))
-        return found
+        return found if window.large is None else found.joined(window.large)
 
     def search_ahead(self) -> None:
         """Search the next window's centre frame, as far as its frames are there."""

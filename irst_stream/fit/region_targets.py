@@ -19,7 +19,7 @@ class RegionTargets(NamedTuple):
 
     xy (K, 2) px of the patch; cov (K, 2, 2) px^2; amplitude and amplitude_sd (K,) DN; probability (K,) that each exists, or
     any quantity that ranks them where the method gives no cov, which is then NaN. explained (K,): 1 where the targets
-    explain the light, falling to 0 the less they do. factor (K, 2, R): see Detections.
+    explain the light, falling to 0 the less they do. size (K, 2) px and factor (K, 2, R): see Detections.
     """
 
     xy: Floats
@@ -28,20 +28,22 @@ class RegionTargets(NamedTuple):
     amplitude_sd: Floats
     probability: Floats
     explained: Floats
+    size: Floats
     factor: Floats
 
     @classmethod
     def alone(cls, xy: Floats, cov: Floats, amplitude: Floats, amplitude_sd: Floats, probability: Floats) -> RegionTargets:
-        """Targets whose errors are independent, or whose common errors are unknown: explained 1, no factor."""
-        return cls(xy, cov, amplitude, amplitude_sd, probability, np.ones(len(xy)), np.zeros((len(xy), 2, 0)))
+        """Point targets whose errors are independent, or whose common errors are unknown: explained 1, no factor."""
+        n = len(xy)
+        return cls(xy, cov, amplitude, amplitude_sd, probability, np.ones(n), np.zeros((n, 2)), np.zeros((n, 2, 0)))
 
     @classmethod
     def joined(cls, parts: Sequence[RegionTargets]) -> RegionTargets:
         """Concatenate the targets of these parts, whose errors are independent of each other."""
         columns = map(np.concatenate, zip(*(part[:-1] for part in parts), strict=True))
-        xy, cov, amplitude, amplitude_sd, probability, explained = columns
+        xy, cov, amplitude, amplitude_sd, probability, explained, size = columns
         factor = block_diagonal([part.factor for part in parts])
-        return cls(xy, cov, amplitude, amplitude_sd, probability, explained, factor)
+        return cls(xy, cov, amplitude, amplitude_sd, probability, explained, size, factor)
 
     def of(self, which: NDArray[Any]) -> RegionTargets:
         """Select these targets."""
@@ -59,8 +61,8 @@ class RegionTargets(NamedTuple):
 
     def detections(self, stamp: Stamp) -> Detections:
         """The detections of a frame that is a single region, highest score first."""
-        xy, cov, amplitude, sd, *_, factor = ranked = self.of(np.argsort(-self.score, kind="stable"))
-        return Detections(stamp, xy, cov, amplitude, sd, ranked.score, np.zeros(len(xy), np.int64), factor)
+        xy, cov, amplitude, sd, *_, size, factor = ranked = self.of(np.argsort(-self.score, kind="stable"))
+        return Detections(stamp, xy, cov, amplitude, sd, ranked.score, np.zeros(len(xy), np.int64), factor, size)
 
 
 NO_TARGETS = RegionTargets.alone(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
@@ -74,15 +76,15 @@ def gather(window: Window, found: Sequence[RegionTargets], score_radius: float =
     if len(found) == 1:
         only = found[0]
         region, score = np.full(len(only.xy), window.region[0]), only.score_within(score_radius)
-        xy = only.xy + window.corners[0]
-        return Detections(window.stamp, xy, only.cov, only.amplitude, only.amplitude_sd, score, region, only.factor)
+        seen = only.xy + window.corners[0], only.cov, only.amplitude, only.amplitude_sd
+        return Detections(window.stamp, *seen, score, region, only.factor, only.size)
     found = found or [NO_TARGETS]
     row = np.repeat(np.arange(len(found)), [len(f.xy) for f in found])
     xy, cov, amplitude, amplitude_sd, probability = (np.concatenate([f[k] for f in found]) for k in range(5))
     score = RegionTargets.alone(xy, cov, amplitude, amplitude_sd, probability).score_within(score_radius)
-    factor = stack_factors([f.factor for f in found])
+    size, factor = np.concatenate([f.size for f in found]), stack_factors([f.factor for f in found])
     xy += window.corners[row]
-    return Detections(window.stamp, xy, cov, amplitude, amplitude_sd, score, window.region[row], factor)
+    return Detections(window.stamp, xy, cov, amplitude, amplitude_sd, score, window.region[row], factor, size)
 
 
 def block_diagonal(factors: Sequence[Floats]) -> Floats:

@@ -23,7 +23,7 @@ Kind = type[Detections] | type[Tracks]
 Row = dict[str, str]
 STAMP = ("sequence", "epoch", "frame", "time_ns", "clock", "source")
 CLOCKS = ("sensor", "unix", "monotonic")
-DETECTION = ("x", "y", "score", "amplitude", "amplitude_sd", "region")
+DETECTION = ("x", "y", "score", "amplitude", "amplitude_sd", "region", "size_x", "size_y")
 TRACK = ("id", "x", "y", "vx", "vy", "score", "amplitude", "confirmed", "detection")
 STATE = ("x", "y", "vx", "vy")
 REQUIRED = ("frame", "x", "y", "score")
@@ -76,7 +76,7 @@ def read_csv(path: Path, kind: Kind) -> Iterator[Result]:
 
 
 def _detection_cells(record: Detections) -> list[list[str]]:
-    columns = [*record.xy.T, record.score, record.amplitude, record.amplitude_sd, record.region]
+    columns = [*record.xy.T, record.score, record.amplitude, record.amplitude_sd, record.region, *record.size.T]
     return [list(map(_text, row)) for row in zip(*columns, *_cov_columns(record.cov), strict=True)]
 
 
@@ -133,8 +133,9 @@ def _detections(stamp: Stamp, rows: list[tuple[str, Row]]) -> Detections:
     number = {name: _column(rows, name) for name in ("x", "y", "score", "amplitude", "amplitude_sd")}
     region = np.array([_whole(row, "region", where) for where, row in rows], np.int64)
     xy = np.column_stack([number["x"], number["y"]])
-    amplitude, sd = number["amplitude"], number["amplitude_sd"]
-    return Detections(stamp, xy, _covariances(rows, Detections), amplitude, sd, number["score"], region)
+    seen = xy, _covariances(rows, Detections), number["amplitude"], number["amplitude_sd"], number["score"], region
+    size = np.nan_to_num(np.column_stack([_column(rows, name) for name in ("size_x", "size_y")]))
+    return Detections(stamp, *seen, size=size)
 
 
 def _tracks(stamp: Stamp, rows: list[tuple[str, Row]]) -> Tracks:

@@ -182,16 +182,19 @@ def _decode_detections(stamp: Stamp, line: DetectionLine) -> Detections:
         _nan_for_none(None if r.amplitude_sd is UNSET else r.amplitude_sd for r in rows),
         _nan_for_none(r.score for r in rows),
         np.array([r.region or 0 for r in rows], np.int64),
+        size=np.array([r.size or (0.0, 0.0) for r in rows]).reshape(-1, 2),
     )
 
 
 def _encode_detections(record: Detections) -> dict[str, Any]:
-    _check_finite(xy=record.xy, score=record.score)
+    _check_finite(xy=record.xy, score=record.score, size=record.size)
     _check_no_infinity(amplitude=record.amplitude, amplitude_sd=record.amplitude_sd)
-    columns = (record.xy, record.amplitude, record.score, record.amplitude_sd, record.region)
+    columns = (record.xy, record.amplitude, record.score, record.amplitude_sd, record.region, record.size)
     rows = [
-        DetectionRow(x, y, amplitude, score, cov, sd if sd == sd else UNSET, region or UNSET)
-        for cov, (x, y), amplitude, score, sd, region in zip(
+        DetectionRow(
+            x, y, amplitude, score, cov, sd if sd == sd else UNSET, region or UNSET, tuple(size) if any(size) else UNSET
+        )
+        for cov, (x, y), amplitude, score, sd, region, size in zip(
             _covariance_rows(record.cov), *(c.tolist() for c in columns), strict=True
         )
     ]

@@ -42,7 +42,9 @@ class Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class DetectionRow(msgspec.Struct, forbid_unknown_fields=True):
-    """One detection: x (column) and y (row), px; amplitude, DN; covariance of (x, y), px^2; the region it was found in."""
+    """One detection: x (column) and y (row), px; amplitude, DN; covariance of (x, y), px^2; the region it was found in;
+    standard deviations of an extended target's own light along x and y, px.
+    """
 
     x: float
     y: float
@@ -51,6 +53,7 @@ class DetectionRow(msgspec.Struct, forbid_unknown_fields=True):
     cov: tuple[Pair, Pair] | UnsetType | None = UNSET
     amplitude_sd: float | UnsetType = UNSET
     region: Int64 | UnsetType = UNSET
+    size: Pair | UnsetType = UNSET
 
 
 class TrackRow(msgspec.Struct, forbid_unknown_fields=True):

@@ -37,6 +37,7 @@ from irst_stream.propose.compiled import (
 )
 from irst_stream.propose.contrast import COMPILED as CONTRAST
 from irst_stream.propose.filters import background_free_matched_filter
+from irst_stream.propose.large_lights import LargeLights, find_large_lights, most_of_points
 from irst_stream.propose.mask import Excluded, either, excluded_pixels
 from irst_stream.propose.noise import NoiseMapper, pixels_beyond
 from irst_stream.propose.peaks import FilterPeaks, is_near, max_by_chance, raised_threshold
@@ -61,16 +62,17 @@ CONTRAST_PEAK_PX = 7  # side of the square in which a peak of contrast is the hi
 class Proposals:
     """N regions that may hold a group: those of confirmed tracks first, then the strongest.
 
-    centres (N, 2): x, y px of the region's light; strength (N,): over the threshold, in the filter that
-    responds most, NaN where the settings have no min_snr; noise (N,) and
-    background (N,): DN, of a pixel there; left_out: the number of regions beyond `most_regions` of the settings;
-    left_peaks: that of peaks beyond `most_peaks`.
+    centres (N, 2): x, y px of the region's light; strength (N,): over the threshold, in the filter that responds most, NaN
+    where the settings have no min_snr; noise (N,) and background (N,): DN, of a pixel there; large: lights that are too
+    large for a region and have none; left_out: the number of regions beyond `most_regions` of the settings; left_peaks:
+    that of peaks beyond `most_peaks`.
     """
 
     centres: Floats
     strength: Floats
     noise: Floats
     background: Floats
+    large: LargeLights
     left_out: int
     left_peaks: int
 
@@ -99,6 +101,7 @@ class Proposer:
         self.settings = settings
         self._shape = shape
         psf = psf or gaussian(settings.sigma_px)
+        self._most_of_points = most_of_points(psf.sigma)
         self._excluded = either(excluded, excluded_pixels(settings, shape))
         self._excluded_at = NO_PIXELS if self._excluded is None else np.flatnonzero(self._excluded)
         self._filters = tuple(background_free_matched_filter(psf, *form) for form in ((7, 0), (5, 2)))
@@ -184,7 +187,9 @@ class Proposer:
         if self._transients is not None:
             self._transients.learn(searches[0].xy, searches[0].strength, prepared.place, self._tracked)
         xy, strength = (np.concatenate(part) for part in zip(*kept, strict=True))
-        centres, strength = _to_regions(light, xy, strength)
+        pixel_noise = np.asarray(sample_map(prepared.noise, xy, self._shape)) / np.sqrt(1 + len(neighbours))
+        large, alone = find_large_lights(light, xy, strength, pixel_noise, self._most_of_points)
+        centres, strength = _to_regions(light, xy[alone], strength[alone])
         if self._excluded is not None:  # a region whose light lies beyond the mask's edge
             column, row = np.clip(np.rint(centres.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
             searched = ~self._excluded[row, column]
@@ -194,8 +199,10 @@ class Proposer:
         left_out = max(len(centres) - most, 0)
         centres, strength = centres[:most], strength[:most]
         noise, background = (sample_map(coarse, centres, self._shape) for coarse in (prepared.noise, prepared.background))
-        strength = strength if self.settings.min_snr or self.settings.min_contrast else np.full(len(centres), np.nan)
-        return Proposals(centres, strength, noise, background, left_out, sum(found.left_out for found in searches))
+        if not (self.settings.min_snr or self.settings.min_contrast):
+            strength, large = np.full(len(centres), np.nan), large._replace(strength=np.full(len(large.xy), np.nan))
+        left_peaks = sum(found.left_out for found in searches)
+        return Proposals(centres, strength, noise, background, large, left_out, left_peaks)
 
     def _local_thresholds(self, xy: Floats, limit: float) -> Floats:
         """Return the threshold (K,) at the places (K, 2) px of peaks: limit, or more where lights come and go, and where
@@ -322,5 +329,5 @@ COMPILED = CompiledPart("the search", cut_patches, warm_up)
 def _to_regions(light: Float32Image, xy: Floats, strength: Floats) -> tuple[Floats, Floats]:
     """Merge peaks to regions that cover them all: centres of light (N, 2) and strengths (N,), the strongest first."""
     centres = light_centroids(light, light_centroids(light, xy))
-    kept = select_regions(xy, centres, np.argsort(-strength, kind="stable"), NEAR_CENTRE_PX)
+    kept = select_regions(light, xy, centres, np.argsort(-strength, kind="stable"), NEAR_CENTRE_PX)
     return centres[kept], strength[kept]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from irst_stream.fit.region_targets import RegionTargets
 from irst_stream.types import Detections
 
-__all__ = ["weigh_by_strength", "without_residuals"]
+__all__ = ["probability_of", "weigh_by_strength", "without_residuals"]
 
 RESIDUAL_REACH_PX = 7.0  # the PSF's misfit reaches so far
 RESIDUAL_FACTOR = 2.5  # model errors: light up to this share of a brighter target's may be its misfit
@@ -24,8 +23,12 @@ def weigh_by_strength(found: RegionTargets, strength: float) -> RegionTargets:
     """
     if math.isnan(strength):
         return found
-    real = 1 / (1 + math.exp(-(min(strength, 10.0) - 1) / FALL_OFF))
-    return found._replace(probability=found.probability * real)
+    return found._replace(probability=found.probability * probability_of(strength))
+
+
+def probability_of(strength: float) -> float:
+    """Return the probability that a light of this strength is of a target: half at the threshold."""
+    return 1 / (1 + math.exp(-(min(strength, 10.0) - 1) / FALL_OFF))
 
 
 def without_residuals(detections: Detections, model_error: float) -> Detections:
@@ -36,10 +39,4 @@ def without_residuals(detections: Detections, model_error: float) -> Detections:
     light = detections.amplitude
     brighter = light[None].T * RESIDUAL_FACTOR * model_error > light[None]
     residual = (apart < RESIDUAL_REACH_PX) & brighter
-    return select(detections, ~residual.any(axis=0)) if residual.any() else detections
-
-
-def select(detections: Detections, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Detections:
-    """Keep these detections."""
-    names = ("xy", "cov", "amplitude", "amplitude_sd", "score", "region", "factor")
-    return replace(detections, **{name: getattr(detections, name)[which] for name in names})
+    return detections.of(~residual.any(axis=0)) if residual.any() else detections

@@ -37,6 +37,7 @@ def found_targets(results, width, height, least, knows_extended):  # type: ignor
     xy, cov, factor = np.empty((count, 2)), np.empty((count, 2, 2)), np.empty((count, 2, 2 * most))
     amplitudes, deviations = np.empty(count), np.empty(count)
     probability, explained, ends = np.empty(count), np.empty(count), np.empty(regions, np.int64)
+    size = np.empty((count, 2))
     row = 0
     for k in range(regions):
         each, stacked = results.reduced_chi_square[k]
@@ -57,6 +58,7 @@ def found_targets(results, width, height, least, knows_extended):  # type: ignor
             probable = results.probability[k, i] * (1.0 if knows_extended else share)
             probability[row] = 0.0 if math.isnan(probable) else probable
             explained[row] = share
+            size[row] = results.extent[k]
             row += 1
         ends[k] = row
-    return (xy, cov, amplitudes, deviations, probability, explained, factor), ends
+    return (xy, cov, amplitudes, deviations, probability, explained, size, factor), ends

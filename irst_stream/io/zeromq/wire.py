@@ -130,7 +130,8 @@ def encode(record: Frame | Detections | Tracks, published_ns: int = 0) -> Messag
         kind, array, extra = "frame", record.pixels, _frame_fields(record)
     else:
         kind, columns, write, _ = _TABLE_FORMATS[type(record)]
-        array, extra = write(record), {"columns": columns, "published_ns": published_ns}
+        array = write(record)
+        extra = {"columns": (*columns, *SIZE_COLUMNS)[: array.shape[1]], "published_ns": published_ns}
     return _pack(record.stamp, kind, np.ascontiguousarray(array), extra)
 
 
@@ -144,7 +145,8 @@ def decode(parts: Sequence[Buffer]) -> Received:
         metadata = bytes(header.metadata)
         return Received(Frame(stamp, array, full_scale, metadata, _pose_of(stamp, metadata)), 0)
     record, columns, read = next((t, names, read) for t, (k, names, _, read) in _TABLE_FORMATS.items() if k == header.kind)
-    if header.columns != columns or header.shape[1] != len(columns) or array.dtype != np.float64:
+    known = columns, *([(*columns, *SIZE_COLUMNS)] if record is Detections else [])
+    if header.columns not in known or header.shape[1] != len(header.columns) or array.dtype != np.float64:
         raise WireError("header", f"columns: expected {', '.join(columns)} of float64, got {', '.join(header.columns)}")
     try:
         return Received(record(stamp, *read(np.asarray(array))), header.published_ns)
@@ -240,12 +242,14 @@ COV_ROWS, COV_COLUMNS = np.triu_indices(4)  # the upper triangle of a track's co
 def _write_detections(record: Detections) -> Floats:
     cov = record.cov
     columns = (cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1], record.amplitude, record.amplitude_sd, record.score)
-    return np.column_stack([record.xy, *columns, record.region])
+    sizes = [record.size] if record.size.any() else []  # points alone need no more columns
+    return np.column_stack([record.xy, *columns, record.region, *sizes])
 
 
 def _read_detections(table: Floats) -> tuple[Any, ...]:
     cov = table[:, [2, 3, 3, 4]].reshape(-1, 2, 2)
-    return table[:, :2], cov, table[:, 5], table[:, 6], table[:, 7], _integers(table[:, 8])
+    factor, size = np.zeros((len(table), 2, 0)), table[:, 9:11] if table.shape[1] > 9 else np.zeros((len(table), 2))
+    return table[:, :2], cov, table[:, 5], table[:, 6], table[:, 7], _integers(table[:, 8]), factor, size
 
 
 def _write_tracks(tracks: Tracks) -> Floats:
@@ -267,6 +271,7 @@ def _integers(column: Floats) -> Ints:
 
 
 DETECTION_COLUMNS = ("x", "y", "cov_xx", "cov_xy", "cov_yy", "amplitude", "amplitude_sd", "score", "region")
+SIZE_COLUMNS = ("size_x", "size_y")  # of detections, where any target is extended
 TRACK_COLUMNS = (
     *("id", "x", "y", "vx", "vy"),
     *("cov_xx", "cov_xy", "cov_xvx", "cov_xvy", "cov_yy", "cov_yvx", "cov_yvy", "cov_vxvx", "cov_vxvy", "cov_vyvy"),

@@ -28,6 +28,7 @@ from irst_stream.propose.compiled.frames import cut_patches, find_outliers, mean
 from irst_stream.propose.compiled.places import (
     DEFICIT_ALLOWANCE,
     OUTLIER_SIGMAS,
+    bright_pixels,
     light_centroids,
     neighbour_deficits,
     select_regions,
@@ -42,6 +43,7 @@ __all__ = [
     "Interpolation",
     "apply_filter",
     "apply_kernel",
+    "bright_pixels",
     "cell_means",
     "clipped_squares",
     "compare_clutter",

@@ -9,9 +9,20 @@ from irst_stream.propose.compiled.filters import clamp_index
 from irst_stream.propose.compiled.frames import bracketing_rows
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["DEFICIT_ALLOWANCE", "OUTLIER_SIGMAS", "light_centroids", "neighbour_deficits", "select_regions"]
+__all__ = [
+    "DEFICIT_ALLOWANCE",
+    "OUTLIER_SIGMAS",
+    "bright_pixels",
+    "light_centroids",
+    "neighbour_deficits",
+    "select_regions",
+]
 
 CENTROID_RADIUS = 3  # px about a peak
+# Two points of equal light whose sum does not fall below this share between them are within three widths of the PSF.
+SADDLE_SHARE, MAX_LIGHT_PX = np.float32(0.7), 10
+MAX_LIGHT_SIDE_PX = 24  # from its peak: what reaches farther is no target
+HALF = np.float32(0.5)
 OUTLIER_SIGMAS = np.float32(5)  # beyond this a pixel may be bad; a neighbour that dips by as much is not used
 DEFICIT_ALLOWANCE = np.float32(0.25)  # about half the difference between a target and a bad pixel that just stands out
 SQRT2 = np.float32(np.sqrt(2))
@@ -78,21 +89,59 @@ def _mean_around(light, r, c):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def select_regions(xy, centres, order, distance):  # type: ignore[no-untyped-def]
+def select_regions(light, xy, centres, order, distance):  # type: ignore[no-untyped-def]
     """Select the peaks, of xy (N, 2), that get a region, so that every peak is near a region's centre; return their rows.
 
-    Peaks are visited in the given order; one that is near a selected centre needs no region. centres (N, 2): those of the
-    regions that the peaks would get; where a selected centre is near already, the peak itself replaces it, in place.
-    distance: px along each axis, up to which a point is near.
+    Peaks are visited in the given order; one that is near a selected centre needs no region. Nor does one that makes up
+    one light (H, W) with the peak of a region: the region's centre becomes the mean of their centres. centres (N, 2): those
+    of the regions that the peaks would get; where a selected centre is near already, the peak itself replaces it, in
+    place. distance: px along each axis, up to which a point is near.
     """
-    kept, count = np.empty(len(order), np.int64), 0
+    kept, count, peaks = np.empty(len(order), np.int64), 0, np.zeros(len(order))
     for k in order:
-        if _is_far(xy[k], centres, kept[:count], distance):
+        whole = _lit_from(light, xy, kept[:count], k)
+        if whole >= 0:
+            peaks[whole] += 1.0
+            for axis in range(2):
+                centres[whole, axis] += (centres[k, axis] - centres[whole, axis]) / peaks[whole]
+        elif _is_far(xy[k], centres, kept[:count], distance):
             if not _is_far(centres[k], centres, kept[:count], distance):
                 centres[k] = xy[k]
             kept[count] = k
+            peaks[k] = 1.0
             count += 1
     return kept[:count]
+
+
+@compiled
+def _lit_from(light, xy, kept, k):  # type: ignore[no-untyped-def]
+    """Return the row of the first of the kept peaks that makes up one light (H, W) with peak k of xy (N, 2), else -1.
+
+    Nowhere on the way from one to the other does such light fall far below the fainter peak, as it does between points.
+    """
+    for j in kept:
+        x, y = xy[j, 0] - xy[k, 0], xy[j, 1] - xy[k, 1]
+        steps = int(np.ceil(2 * max(abs(x), abs(y))))  # of half a pixel
+        if 0 < steps <= 2 * MAX_LIGHT_PX:
+            enough = SADDLE_SHARE * min(_brightest_near(light, xy[j]), _brightest_near(light, xy[k]))
+            is_one = enough > ZERO
+            for step in range(1, steps):
+                r, c = int(np.rint(xy[k, 1] + step / steps * y)), int(np.rint(xy[k, 0] + step / steps * x))
+                is_one &= light[r, c] >= enough
+            if is_one:
+                return j
+    return -1
+
+
+@compiled
+def _brightest_near(light, point):  # type: ignore[no-untyped-def]
+    """Return the brightest light (H, W) of the 3 x 3 px about a point (2,)."""
+    height, width = light.shape
+    x, y, brightest = int(np.rint(point[0])), int(np.rint(point[1])), ZERO
+    for r in range(y - 1, y + 2):
+        for c in range(x - 1, x + 2):
+            brightest = max(brightest, light[clamp_index(r, height), clamp_index(c, width)])
+    return brightest
 
 
 @compiled
@@ -124,3 +173,37 @@ def light_centroids(light, xy):  # type: ignore[no-untyped-def]
                 down += weight * i
         centroids[k, 0], centroids[k, 1] = along / total, down / total
     return centroids
+
+
+@compiled
+def bright_pixels(light, x, y):  # type: ignore[no-untyped-def]
+    """Return the pixels (P, 2), x, y, that are connected with the brightest about a place and at least half as bright.
+
+    light (H, W) DN. None, where they reach beyond MAX_LIGHT_SIDE_PX from the place: then they are no target.
+    """
+    height, width = light.shape
+    column, row, least = x, y, ZERO
+    for r in range(max(y - 1, 0), min(y + 2, height)):
+        for c in range(max(x - 1, 0), min(x + 2, width)):
+            if light[r, c] > least:
+                column, row, least = c, r, light[r, c]
+    least *= HALF
+    reach, most = MAX_LIGHT_SIDE_PX, 2 * MAX_LIGHT_SIDE_PX + 1
+    seen = np.zeros((most, most), np.bool_)
+    pixels = np.empty((most * most, 2), np.int64)
+    pixels[0, 0], pixels[0, 1] = column, row
+    seen[reach, reach], count, done = True, 1, 0
+    while done < count and least > ZERO:
+        c, r = pixels[done, 0], pixels[done, 1]
+        done += 1
+        for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            i, j = r + down, c + right
+            if not (0 <= i < height and 0 <= j < width) or light[i, j] < least:
+                continue
+            if max(abs(i - row), abs(j - column)) > reach:
+                return pixels[:0].copy()
+            if not seen[i - row + reach, j - column + reach]:
+                seen[i - row + reach, j - column + reach] = True
+                pixels[count, 0], pixels[count, 1] = j, i
+                count += 1
+    return pixels[:count].copy()
