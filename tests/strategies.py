@@ -62,8 +62,9 @@ def detections(draw, sensor=False):
     amplitude = draw(columns((n,), st.one_of(finite, st.just(np.nan))))
     sd = draw(columns((n,), st.one_of(positive, st.just(np.nan))))
     cov = draw(covariances(n, 2))
-    region = draw(columns((n,), st.integers(0, 99), np.int64))
-    return Detections(draw(stamps(sensor=sensor)), draw(columns((n, 2))), cov, amplitude, sd, draw(columns((n,))), region)
+    region, score = draw(columns((n,), st.integers(-9, 99), np.int64)), draw(columns((n,)))
+    size = draw(columns((n, 2), st.one_of(positive, st.just(0.0))))
+    return Detections(draw(stamps(sensor=sensor)), draw(columns((n, 2))), cov, amplitude, sd, score, region, size=size)
 
 
 @st.composite
