@@ -35,8 +35,8 @@ __all__ = ["calibrate_images"]
 
 MOST_REGIONS = 5000  # of an image: stars may fill it
 POINT_SHARE = 0.7  # of what stands out: fewer points mean clutter
-MIN_CONTRAST, TYPICAL_CONTRAST = 3.0, 4.3  # the least that is asked, and what images of clutter mostly ask
-CONTRAST_ALARMS = 0.3  # false regions an image: lower thresholds lose few targets, since images of clutter have few
+MIN_CONTRAST, TYPICAL_CONTRAST = 4.0, 7.0  # the least that is asked, and what images of clutter mostly ask
+CONTRAST_ALARMS = 0.5  # false regions an image; about half of them are no target by their fit
 MIN_IMAGES = 20  # fewer do not show what a folder's clutter raises
 
 
@@ -120,7 +120,7 @@ def _contrast_threshold(
         return TYPICAL_CONTRAST
     settings = replace(settings, min_contrast=MIN_CONTRAST)
     dark = _search([inverted(image) for image in images], settings, psf, step_dn)
-    strengths = MIN_CONTRAST * without_rims(dark, _search(images, settings, psf, step_dn))
+    strengths = MIN_CONTRAST * np.sort(np.concatenate([proposals.strength for _, proposals, _ in dark]))[::-1]
     allowed = int(CONTRAST_ALARMS * len(images))
     return round(float(strengths[allowed]), 2) if len(strengths) > allowed else MIN_CONTRAST
 
