@@ -31,7 +31,7 @@ def contrast_map(image: Float32Image, least: float) -> Float32Image:
     over_ring, over_light = np.empty_like(image), np.empty_like(image)
     local_contrast(level, spread, over_ring, over_light)
     over_light /= max(float(over_light.std()), MIN_DEVIATION)
-    return np.cbrt(over_ring * over_ring * over_light)
+    return np.asarray(np.cbrt(over_ring * over_ring * over_light), np.float32)
 
 
 def _ring_deviation(level: Floats, side: int) -> Float32Image:

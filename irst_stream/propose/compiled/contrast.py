@@ -17,8 +17,8 @@ def local_contrast(image, spread, over_ring, over_light):  # type: ignore[no-unt
 
     image (H, W): finite, above 0; spread (N, H, W), above 0: about each pixel, for each of the N sides of CELLS. A cell's
     brightness is the mean of its brightest pixels. The difference is divided by the spread in over_ring, and in over_light
-    by the root of the brightest neighbour's brightness. The side that shows most counts; 0 where for all sides a neighbour is
-    as bright. The image goes on beyond its border as its last row or column.
+    by the root of the brightest neighbour's brightness. The side that shows most counts; 0 where for all sides a neighbour
+    is as bright. The image goes on beyond its border as its last row or column.
     """
     height, width = image.shape
     middle, about = np.empty_like(image), np.empty_like(image)
