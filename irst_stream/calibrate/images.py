@@ -31,11 +31,13 @@ from irst_stream.point_spread import PointSpread
 from irst_stream.propose.settings import ProposeSettings
 from irst_stream.types import Floats, Pixels
 
-__all__ = ["calibrate_images"]
+__all__ = ["CONTRAST_ALARMS", "MAX_CONTRAST", "MIN_CONTRAST", "MIN_IMAGES", "TYPICAL_CONTRAST", "calibrate_images"]
 
 MOST_REGIONS = 5000  # of an image: stars may fill it
 POINT_SHARE = 0.7  # of what stands out: fewer points mean clutter
-MIN_CONTRAST = 20.0  # standard deviations; on real images of clutter 18 leave one false region an image, 22 a third
+MIN_CONTRAST, TYPICAL_CONTRAST, MAX_CONTRAST = 6.0, 7.0, 8.0  # that is asked: dips tell peaks within a factor of two only
+CONTRAST_ALARMS = 0.4  # false regions an image, some of which are no target by their fit
+MIN_IMAGES = 20  # fewer do not show what a folder's clutter raises
 
 
 def calibrate_images(
@@ -73,7 +75,7 @@ def calibrate_images(
     strengths, dark_strengths = _strengths(images, settings, shaped, step_dn)
     settings = replace(settings, min_snr=threshold_for(dark_strengths, len(images)))
     if _is_cluttered(spots):
-        settings = replace(settings, min_contrast=MIN_CONTRAST)
+        settings = replace(settings, min_contrast=_contrast_threshold(images, settings, shaped, step_dn))
     step("targets")
     found = [proposals for _, proposals, _ in _search(images, settings, shaped, step_dn)]
     return Calibration(
@@ -108,6 +110,19 @@ def _strengths(
     bright = _search(images, settings, psf, step_dn)
     strengths = np.sort(np.concatenate([proposals.strength for _, proposals, _ in bright]))[::-1]
     return settings.min_snr * strengths, settings.min_snr * without_rims(dark, bright)
+
+
+def _contrast_threshold(
+    images: Sequence[Pixels], settings: ProposeSettings, psf: PointSpread | None, step_dn: float | None
+) -> float:
+    """Return the contrast above which the inverted images have CONTRAST_ALARMS regions each, within what is asked."""
+    if len(images) < MIN_IMAGES:
+        return TYPICAL_CONTRAST
+    settings = replace(settings, min_contrast=MIN_CONTRAST)
+    dark = _search([inverted(image) for image in images], settings, psf, step_dn)
+    strengths = MIN_CONTRAST * np.sort(np.concatenate([proposals.strength for _, proposals, _ in dark]))[::-1]
+    allowed = int(CONTRAST_ALARMS * len(images))
+    return round(min(float(strengths[allowed]), MAX_CONTRAST), 2) if len(strengths) > allowed else MIN_CONTRAST
 
 
 def _is_cluttered(spots: Spots) -> bool:

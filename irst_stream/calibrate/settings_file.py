@@ -10,6 +10,7 @@ import numpy as np
 
 from irst_stream.calibrate.calibration import MIN_CLUTTER_FRAMES, MIN_SNR, Calibration
 from irst_stream.calibrate.frame_rate import FrameRate
+from irst_stream.calibrate.images import CONTRAST_ALARMS, MAX_CONTRAST, MIN_IMAGES
 from irst_stream.calibrate.psf import ERROR_QUANTILE, places_of
 from irst_stream.calibrate.scene import GROUP_PX, PlatformFigures
 from irst_stream.point_spread import PointSpread
@@ -245,7 +246,7 @@ def _propose_lines(c: Calibration, tables: Tables) -> Iterator[str]:
         yield f"unknown_snr = {p.unknown_snr:g}  # where the static clutter is not known yet, so that it raises as few"
     yield f"false_alarms = {p.false_alarms:g}"
     if p.min_contrast:
-        yield f"min_contrast = {p.min_contrast:g}  # much of what stands out is no point, but edges and lines; not measured"
+        yield f"min_contrast = {p.min_contrast:g}  # {_contrast_words(c)}"
     if not c.unrelated:
         yield "tracked_share = 0.6"
     if p.min_noise_dn:
@@ -362,6 +363,16 @@ def _threshold_words(c: Calibration) -> str:
     if len(c.dark_strengths) < MIN_FALSE:
         return f"the least; {inverted}: below {3 / searched:.2g} false ones a frame, as far as they tell"
     return f"leaves {c.propose.false_alarms:g} false regions a frame: {inverted}"
+
+
+def _contrast_words(c: Calibration) -> str:
+    """What the least contrast rests on."""
+    why = "much of what stands out is no point, but edges and lines"
+    if c.frames < MIN_IMAGES:
+        return f"{why}; assumed: fewer than {MIN_IMAGES} images do not tell"
+    if c.propose.min_contrast == MAX_CONTRAST:
+        return f"{why}; the most that is asked: more than {CONTRAST_ALARMS:g} places of an inverted image exceed it"
+    return f"{why}: at most {CONTRAST_ALARMS:g} places of an inverted image exceed it, where no target is"
 
 
 def _number(value: float) -> str:

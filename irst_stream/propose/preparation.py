@@ -31,13 +31,13 @@ class Preparation:
         clutter: Clutter | None,
         noise: NoiseMapper,
         excluded_at: Ints = NO_PIXELS,
-        has_contrast: bool = False,
+        least_contrast_dn: float | None = None,
     ) -> None:
         """shape: rows, columns of the frames; psf: of the sensor; excluded_at: flat indices, ascending, of the pixels that
-        are not searched; has_contrast: whether the contrast is measured too.
+        are not searched; least_contrast_dn: see contrast_map, where the contrast is measured too; None where it is not.
         """
         self.clutter, self.bad_pixels = clutter, BadPixels(psf, shape)
-        self._shape, self._noise, self._has_contrast = shape, noise, has_contrast
+        self._shape, self._noise, self._least_contrast_dn = shape, noise, least_contrast_dn
         self._cells = CellAverager(shape, CELL_PX)
         self._excluded_at = excluded_at
         self._missing = self.bad_pixels.known, excluded_at, self._cells.good_share(excluded_at)  # see _missing_pixels
@@ -73,8 +73,20 @@ class Preparation:
         known_light = self._known_light(pixels, background, known)
         outliers = pixels_beyond(float(OUTLIER_SIGMAS), light, expanded, self._outlying)
         light.ravel()[self.bad_pixels.learn(light, *expanded, outliers, known_light)] = np.nan
-        contrast = contrast_map(pixels, light) if self._has_contrast else None
+        contrast = self._contrast(pixels, light, background, min_noise)
         return PreparedFrame(light, background, noise, min_noise, self._place, contrast)
+
+    def _contrast(
+        self, pixels: Pixels, light: Float32Image, background: Float32Image, min_noise: float
+    ) -> Float32Image | None:
+        """Return the contrast (H, W), None where it is not measured; bad pixels are as bright as the background."""
+        if self._least_contrast_dn is None:
+            return None
+        image = pixels.astype(np.float32)
+        bad = np.isnan(light)
+        if bad.any():
+            image[bad] = self._cells.fill(background)[bad]
+        return contrast_map(image, max(self._least_contrast_dn, min_noise))
 
     def _known_light(self, pixels: Pixels, background: Float32Image, known: Ints) -> Float32Image:
         """Return the light of the known bad pixels, flat indices (M,); 0 DN where a pixel holds no measurement."""

@@ -21,8 +21,7 @@ class PreparedFrame:
 
     light (H, W) DN: NaN at bad pixels. background and noise: coarse maps, DN, for sample_map(); noise is a pixel's standard
     deviation about the background. min_noise: DN, the noise of the numbers' own rounding. place: x, y px of any still
-    object, whole, from where the sensor saw it first. contrast (H, W): see local_contrast, in standard deviations over the
-    frame; None where it is not searched.
+    object, whole, from where the sensor saw it first. contrast (H, W): see contrast_map; None where it is not searched.
     """
 
     light: Float32Image

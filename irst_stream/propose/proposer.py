@@ -108,8 +108,8 @@ class Proposer:
         self._noise = NoiseMapper(shape)
         learnt = (learnt or named_clutter_map(settings.clutter_map, shape)) if settings.clutter_frames else None
         clutter = Clutter(settings.clutter_frames, shape, learnt) if settings.clutter_frames else None
-        has_contrast = settings.min_contrast > 0
-        self._preparation = Preparation(shape, psf, clutter, self._noise, self._excluded_at, has_contrast)
+        least_contrast_dn = settings.min_noise_dn if settings.min_contrast else None
+        self._preparation = Preparation(shape, psf, clutter, self._noise, self._excluded_at, least_contrast_dn)
         rate = min(settings.false_alarms / (PEAKS_PER_EXCEEDANCE * shape[0] * shape[1]), 0.1)
         self._threshold = max(float(-ndtri(rate)), settings.min_snr)
         transients = learnt.transients if learnt else None

@@ -66,8 +66,9 @@ class ProposeSettings:
         float,
         about(
             "Search by local contrast in place of the matched filter, for single images full of clutter: least excess of a"
-            " place's brightest pixels over those of all places about it, in standard deviations over the image. Clutter"
-            " reaches 15, single targets 20 to 40. 0: the matched filter."
+            " place's brightest pixels over those of all places about it, in standard deviations of the pixels about it,"
+            " weighed with that over the whole image. irst-stream calibrate measures what a folder's clutter asks, 6 to 8."
+            " 0: the matched filter."
         ),
     ] = 0.0
     tracked_share: Annotated[

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from irst_stream.calibrate.images import calibrate_images
+from irst_stream.calibrate.images import (
+    MAX_CONTRAST,
+    MIN_CONTRAST,
+    MIN_IMAGES,
+    TYPICAL_CONTRAST,
+    calibrate_images,
+)
 from irst_stream.point_spread import gaussian
 
 SIGMA_PX, NOISE_DN = 0.8, 3.0
@@ -31,16 +37,27 @@ def test_the_psf_and_the_noise_of_stars_are_recovered():
     assert found.propose.min_contrast == 0, "stars alone are no clutter"
 
 
-def test_clutter_of_edges_and_lines_asks_that_targets_stand_out():
+def edges_and_lines(count, dark_dn=0.0):
+    """Images full of bright bars, with a dark point of that many DN in each other one."""
     rng = np.random.default_rng(4)
-    images = []
-    for _ in range(4):
-        image = 100 + rng.normal(0, NOISE_DN, (150, 170))
-        for _ in range(12):
-            y, x = rng.integers(10, 140), rng.integers(10, 150)
+    for number in range(count):
+        image = 200 + rng.normal(0, NOISE_DN, (100, 110))
+        for _ in range(10):
+            y, x = rng.integers(10, 60), rng.integers(10, 100)
             image[y - 1 : y + 2, x - 8 : x + 8] += rng.uniform(60, 200)
-        images.append(image.astype(np.float32))
-    assert calibrate_images(images, full_scale=np.inf).propose.min_contrast > 0
+        if number % 2:
+            image -= dark_dn * gaussian(1.0).render(np.array([[50.0, 80.0]]), np.full(1, 6.0), image.shape)
+        yield image.astype(np.float32)
+
+
+def test_clutter_of_edges_and_lines_asks_that_targets_stand_out():
+    assert calibrate_images(list(edges_and_lines(4)), full_scale=np.inf).propose.min_contrast == TYPICAL_CONTRAST
+
+
+@pytest.mark.parametrize(("dark_dn", "asked"), [(0.0, MIN_CONTRAST), (100.0, MAX_CONTRAST)])
+def test_dark_points_tell_how_far_targets_must_stand_out(dark_dn, asked):
+    images = list(edges_and_lines(MIN_IMAGES, dark_dn))
+    assert calibrate_images(images, full_scale=np.inf).propose.min_contrast == asked
 
 
 def test_an_image_without_anything_gives_no_psf():

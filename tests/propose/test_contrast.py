@@ -7,38 +7,55 @@ import pytest
 
 from irst_stream.errors import UsageError
 from irst_stream.point_spread import gaussian
-from irst_stream.propose.compiled import local_contrast
+from irst_stream.propose.contrast import contrast_map
 from irst_stream.propose.proposer import Proposer
 from irst_stream.propose.settings import ProposeSettings, check_search
 
-SETTINGS = ProposeSettings(sigma_px=0.8, average=1, min_contrast=20.0)
+SETTINGS = ProposeSettings(sigma_px=0.8, average=1, min_contrast=7.0)
 SHAPE = (120, 160)
+LEAST_DN = 0.3
+PLACES = ((20, 20), (15, 33), (25, 14))
 
 
 def contrast_of(image):
-    out = np.empty(image.shape, np.float32)
-    local_contrast(image.astype(np.float32), out)
-    return out
+    return contrast_map(image.astype(np.float32), LEAST_DN)
 
 
 def by_hand(image, y, x):
-    """The definition, at one pixel away from the border."""
-    best = 0.0
+    """The definition at one pixel away from the border: over the ring's deviation, and over the root of the brightness."""
+    dark, bright = np.percentile(image, (1, 99.9))
+    level, over_ring, over_light = np.maximum(image - dark, 0) + 0.02 * (bright - dark), 0.0, 0.0
+    away = np.maximum(*np.abs(np.indices(image.shape) - np.array([y, x])[:, None, None]))
     for side, few, many in ((3, 2, 4), (5, 5, 9), (7, 9, 16)):
 
         def brightest(r, c, count, half=side // 2):
-            return np.sort(image[r - half : r + half + 1, c - half : c + half + 1].ravel())[::-1][:count].mean()
+            return np.sort(level[r - half : r + half + 1, c - half : c + half + 1].ravel())[::-1][:count].mean()
 
         about = max(brightest(y + dr, x + dc, many) for dr in (-side, 0, side) for dc in (-side, 0, side) if dr or dc)
-        best = max(best, (brightest(y, x, few) - about) / np.sqrt(about))
-    return best
+        excess = max(brightest(y, x, few) - about, 0)
+        ring = level[(away > side // 2 + 1) & (away <= side + 1)]
+        over_ring, over_light = max(over_ring, excess / (ring.std() + LEAST_DN)), max(over_light, excess / about**0.5)
+    return over_ring, over_light
 
 
 def test_contrast_is_what_it_is_said_to_be():
     image = np.random.default_rng(1).uniform(10, 50, (40, 50))
-    found = contrast_of(image)
-    for y, x in ((20, 20), (15, 33), (25, 12)):
-        assert found[y, x] == pytest.approx(by_hand(image, y, x), rel=1e-4, abs=1e-5)
+    for y, x in PLACES:
+        image[y, x] = 75
+    hands = np.array([[by_hand(image, y, x) for x in range(12, 38)] for y in range(12, 28)])
+    found = contrast_of(image)[12:28, 12:38]
+    expected = hands[..., 0] ** 2 * hands[..., 1]
+    share = found**3 / np.where(expected > 0, expected, 1)
+    assert ((found > 0) == (expected > 0)).all()
+    assert share[expected > 0] == pytest.approx(share.max(), rel=1e-3), "all over one deviation, that of the whole image"
+
+
+def test_a_target_in_quiet_sky_hardly_fades_where_the_ground_is_louder():
+    rng, side = np.random.default_rng(2), 200
+    noise, ground = rng.normal(0, 1, (side, side)), np.arange(side) >= side // 2
+    target = gaussian(1.0).render(np.array([[50.0, 100.0]]), np.full(1, 150.0), (side, side))
+    quiet, loud = (contrast_of(100 + target + noise * np.where(ground, by, 1.5))[100, 50] for by in (10.0, 20.0))
+    assert loud > 0.7 * quiet, "only a third of the weight is that of the whole image"
 
 
 def landscape(seed, amplitude=120.0):
@@ -48,7 +65,7 @@ def landscape(seed, amplitude=120.0):
     image[70:] = 150
     for _ in range(15):
         y, x = rng.integers(74, 115), rng.integers(5, 130)
-        image[y : y + 2, x : x + rng.integers(8, 25)] += rng.uniform(20, 60)
+        image[y : y + 2, x : x + rng.integers(12, 25)] += rng.uniform(20, 60)
     at = rng.uniform((20, 15), (140, 55))
     image += gaussian(0.9).render(at[None], np.full(1, amplitude * 6), SHAPE)
     return np.clip(np.rint(image + rng.normal(0, 2, SHAPE)), 0, 255).astype(np.uint8), at

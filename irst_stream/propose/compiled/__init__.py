@@ -14,7 +14,7 @@ from irst_stream.propose.compiled.clutter import (
     subtract_clutter,
     whiten_response,
 )
-from irst_stream.propose.compiled.contrast import local_contrast
+from irst_stream.propose.compiled.contrast import CELLS, local_contrast
 from irst_stream.propose.compiled.filters import (
     FILTER_RADIUS,
     SD_PER_MEAN_ABS,
@@ -35,6 +35,7 @@ from irst_stream.propose.compiled.places import (
 )
 
 __all__ = [
+    "CELLS",
     "DEFICIT_ALLOWANCE",
     "FILTER_RADIUS",
     "OUTLIER_SIGMAS",

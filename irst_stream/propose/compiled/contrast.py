@@ -6,24 +6,24 @@ import numpy as np
 
 from irst_stream.system.numba_cache import compiled
 
-__all__ = ["local_contrast"]
+__all__ = ["CELLS", "local_contrast"]
 
 CELLS = ((3, 2, 4), (5, 5, 9), (7, 9, 16))  # side, px; how many of its brightest pixels count, in the middle and about it
 
 
 @compiled
-def local_contrast(image, contrast):  # type: ignore[no-untyped-def]
-    """Fill contrast (H, W): how much brighter each cell of pixels is than the brightest of the eight cells next to it.
+def local_contrast(image, spread, over_ring, over_light):  # type: ignore[no-untyped-def]
+    """Fill two images (H, W): how much brighter each cell of pixels is than the brightest of the eight cells next to it.
 
-    image (H, W): finite, above 0. A cell's brightness is the mean of its brightest pixels. The difference is divided by the
-    root of the brightest neighbour's brightness, since clutter is louder where it is brighter; 0 where a neighbour is as
-    bright. Cells have the sides of CELLS; the side that shows most contrast counts. The image goes on beyond its border as
-    its last row or column.
+    image (H, W): finite, above 0; spread (N, H, W), above 0: about each pixel, for each of the N sides of CELLS. A cell's
+    brightness is the mean of its brightest pixels. The difference is divided by the spread in over_ring, and in over_light
+    by the root of the brightest neighbour's brightness. The side that shows most counts; 0 where for all sides a neighbour
+    is as bright. The image goes on beyond its border as its last row or column.
     """
     height, width = image.shape
     middle, about = np.empty_like(image), np.empty_like(image)
-    contrast[:] = 0.0
-    for side, few, many in CELLS:
+    over_ring[:], over_light[:] = 0.0, 0.0
+    for number, (side, few, many) in enumerate(CELLS):
         _brightest_means(image, side // 2, few, many, middle, about)
         for row in range(height):
             for column in range(width):
@@ -33,8 +33,10 @@ def local_contrast(image, contrast):  # type: ignore[no-untyped-def]
                     for dc in (-side, 0, side):
                         if dr != 0 or dc != 0:
                             brightest = max(brightest, about[r, min(max(column + dc, 0), width - 1)])
-                excess = (middle[row, column] - brightest) / np.sqrt(brightest)
-                contrast[row, column] = max(contrast[row, column], excess)
+                excess = middle[row, column] - brightest
+                if excess > 0:
+                    over_ring[row, column] = max(over_ring[row, column], excess / spread[number, row, column])
+                    over_light[row, column] = max(over_light[row, column], excess / np.sqrt(brightest))
 
 
 @compiled
