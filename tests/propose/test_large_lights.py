@@ -1,4 +1,4 @@
-"""Lights too large for a group of points are measured as one target each; groups, and what is larger than any target, not."""
+"""Lights too large for a group of points are measured as one target each; groups and wider structure are not."""
 
 import numpy as np
 import pytest
