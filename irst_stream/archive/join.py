@@ -8,6 +8,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from irst_stream.archive.atomic import part_path, publish
 from irst_stream.archive.piece_file import FrameResult
 from irst_stream.io.jsonl import JsonLines
@@ -43,7 +45,7 @@ class RegionNumbers:
         """Return a frame's results with the numbers of all pieces."""
         found, tracked = result.found, result.tracked
         if self._offset and len(found):
-            moved = replace(found, region=found.region + self._offset)
+            moved = replace(found, region=np.where(found.region < 0, found.region, found.region + self._offset))
             tracked = moved if tracked is found else None if tracked is None else replace(tracked, region=moved.region)
             result = result._replace(found=moved, tracked=tracked)
         self._next = max(self._next, int(result.found.region.max(initial=-1)) + 1)

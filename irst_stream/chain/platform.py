@@ -75,14 +75,17 @@ def correct_for_roll(detections: Detections, window: Window, views: Sequence[Pla
     """Move detections to where the centre frame sees them, if the platform rolls during the window.
 
     The window's shifts are those of the regions' centres. Under roll, a target away from the centre is shifted differently
-    from it, and each frame pulls its place as place_weights tells.
+    from it, and each frame pulls its place as place_weights tells. A light too large for a region was seen by the centre
+    frame alone.
     """
     if not len(detections) or len({view.pose.roll_rad for view in views}) < 2:
         return detections
     row = {number: k for k, number in enumerate(window.region.tolist())}
-    regions = [row[number] for number in detections.region.tolist()]
-    residual = _shifts(views, window.centre, detections.xy) - window.platform_shifts[regions]
-    return replace(detections, xy=detections.xy - np.tensordot(residual, place_weights(window.frame_times), (1, 0)))
+    fitted = np.flatnonzero(detections.region >= 0)
+    regions = [row[number] for number in detections.region[fitted].tolist()]
+    residual, xy = _shifts(views, window.centre, detections.xy[fitted]) - window.platform_shifts[regions], detections.xy.copy()
+    xy[fitted] -= np.tensordot(residual, place_weights(window.frame_times), (1, 0))
+    return replace(detections, xy=xy)
 
 
 def with_pose_errors(detections: Detections, window: Window, views: Sequence[PlatformView]) -> Detections:
