@@ -83,7 +83,8 @@ def correct_for_roll(detections: Detections, window: Window, views: Sequence[Pla
     row = {number: k for k, number in enumerate(window.region.tolist())}
     fitted = np.flatnonzero(detections.region >= 0)
     regions = [row[number] for number in detections.region[fitted].tolist()]
-    residual, xy = _shifts(views, window.centre, detections.xy[fitted]) - window.platform_shifts[regions], detections.xy.copy()
+    residual = _shifts(views, window.centre, detections.xy[fitted]) - window.platform_shifts[regions]
+    xy = detections.xy.copy()
     xy[fitted] -= np.tensordot(residual, place_weights(window.frame_times), (1, 0))
     return replace(detections, xy=xy)
 

@@ -96,10 +96,10 @@ def test_regions_count_on_from_piece_to_piece():
     lines, numbers = RegionNumbers(), []
     for _ in range(2):
         lines.begin()
-        for region in ([0, 2], [1, 1]):
+        for region in ([0, 2], [1, -1]):
             one = Detections.bare(Stamp("a", 0, 1, 1), np.zeros((2, 2)), np.ones(2), np.ones(2))
             one = Detections(one.stamp, one.xy, one.cov, one.amplitude, one.amplitude_sd, one.score, np.array(region))
             placed = lines.number(FrameResult(one, one))
             assert placed.tracked is placed.found
             numbers.append(placed.found.region.tolist())
-    assert numbers == [[0, 2], [1, 1], [3, 5], [4, 4]]
+    assert numbers == [[0, 2], [1, -1], [3, 5], [4, -1]], "lights too large for a region keep theirs"

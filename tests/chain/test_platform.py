@@ -8,7 +8,7 @@ import pytest
 
 from irst_stream import Detections, Frame, Pose, Stamp, Tracks
 from irst_stream.build import build_pipeline
-from irst_stream.chain.platform import PoseHistory, is_known, with_platform_shifts
+from irst_stream.chain.platform import PoseHistory, correct_for_roll, is_known, with_platform_shifts
 from irst_stream.config import Config
 from irst_stream.fit.settings import FitSettings
 from irst_stream.io.zeromq import wire
@@ -93,6 +93,18 @@ def test_a_rolling_platform_shifts_each_region_differently():
     moved = with_platform_shifts(window(1, (15, 15), (15, 30), frames=3), poses.window_views(frame(1).stamp))
     np.testing.assert_allclose(moved.platform_shifts[0], [[-3, 0], [0, 0], [-2, 0]], atol=0.1)
     np.testing.assert_allclose(moved.platform_shifts[1, :, 0], [-3 + 15 * 0.03, 0, -2 + 15 * 0.03], atol=0.01)
+
+
+def test_a_light_too_large_for_a_region_stays_where_the_centre_frame_saw_it():
+    poses = PoseHistory(5)
+    for k in range(5):
+        poses.add(replace(frame(k, roll=0.01 * k), pixels=np.zeros((41, 41), np.float32)))
+    views = poses.window_views(frame(2).stamp)
+    seen = with_platform_shifts(window(2, (5, 5)), views)
+    found = Detections.bare(seen.stamp, np.array([(8.0, 12.0), (30.0, 30.0)]), np.ones(2), np.ones(2))
+    fitted, large = correct_for_roll(replace(found, region=np.array([0, -1])), seen, views).xy
+    assert large.tolist() == [30, 30]
+    assert fitted != pytest.approx([8, 12], abs=1e-6)
 
 
 @pytest.mark.parametrize("readout", ["fit", "best"])
