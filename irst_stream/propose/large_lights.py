@@ -1,9 +1,8 @@
 """Lights that no group of point targets could make: each is one extended target, which is measured and not fitted.
 
-So much light of points would have a brighter pixel, which receives a large part of the light of the point in it.
-
-Its pixels are those connected with a peak that are at least half as bright. Their light gives its place and size. What is
-larger than any target is structure of the scene, and is left to the search for points.
+A pixel receives a large part of the light of a point in it. So points that give as much light as such a target have a
+brighter pixel among them. A light's pixels are those connected with a peak that are at least half as bright. Their light
+gives its place and size. What is larger than any target is structure of the scene, and is left to the search for points.
 """
 
 from __future__ import annotations
@@ -45,6 +44,10 @@ class LargeLights(NamedTuple):
     def none(cls) -> LargeLights:
         """No light."""
         return cls(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), np.zeros(0), np.zeros((0, 2)), np.zeros(0))
+
+    def of(self, which: NDArray[np.bool_]) -> LargeLights:
+        """Select these lights."""
+        return LargeLights(*(column[which] for column in self))
 
 
 def most_of_points(sigma_px: float) -> float:

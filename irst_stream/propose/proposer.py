@@ -21,6 +21,7 @@ from functools import cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from irst_stream.point_spread import PointSpread, gaussian
@@ -190,10 +191,8 @@ class Proposer:
         pixel_noise = np.asarray(sample_map(prepared.noise, xy, self._shape)) / np.sqrt(1 + len(neighbours))
         large, alone = find_large_lights(light, xy, strength, pixel_noise, self._most_of_points)
         centres, strength = _to_regions(light, xy[alone], strength[alone])
-        if self._excluded is not None:  # a region whose light lies beyond the mask's edge
-            column, row = np.clip(np.rint(centres.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
-            searched = ~self._excluded[row, column]
-            centres, strength = centres[searched], strength[searched]
+        searched, large = self._is_searched(centres), large.of(self._is_searched(large.xy))  # not beyond a mask's edge
+        centres, strength = centres[searched], strength[searched]
         first = np.argsort(~is_near(centres, self._tracked), kind="stable")
         centres, strength, most = centres[first], strength[first], self.settings.most_regions
         left_out = max(len(centres) - most, 0)
@@ -203,6 +202,13 @@ class Proposer:
             strength, large = np.full(len(centres), np.nan), large._replace(strength=np.full(len(large.xy), np.nan))
         left_peaks = sum(found.left_out for found in searches)
         return Proposals(centres, strength, noise, background, large, left_out, left_peaks)
+
+    def _is_searched(self, xy: Floats) -> NDArray[np.bool_]:
+        """Tell which places (N, 2) px are not excluded."""
+        if self._excluded is None:
+            return np.ones(len(xy), np.bool_)
+        column, row = np.clip(np.rint(xy.T).astype(np.int64), 0, np.array(self._shape[::-1])[:, None] - 1)
+        return np.asarray(~self._excluded[row, column])
 
     def _local_thresholds(self, xy: Floats, limit: float) -> Floats:
         """Return the threshold (K,) at the places (K, 2) px of peaks: limit, or more where lights come and go, and where

@@ -90,6 +90,15 @@ def test_points_apart_get_a_region_each():
     assert len(found.centres) == 2
 
 
+def test_a_large_light_in_an_excluded_part_is_left_out():
+    image = noisy(1000 + ellipse(50, 40, 14, 6, 0.0, 150.0))
+    for width, count in ((46, 1), (56, 0)):
+        mask = np.zeros(SHAPE, np.bool_)
+        mask[:, :width] = True
+        proposer = Proposer(ProposeSettings(false_alarms=0.02), SHAPE, excluded=mask)
+        assert len(proposer.propose(proposer.prepare(image)).large.xy) == count
+
+
 def test_a_large_light_has_no_region_and_peaks_beside_it_have():
     image = noisy(1000 + ellipse(50, 40, 14, 6, 0.3, 150.0) + render(np.array([(80.0, 70.0)]), np.array([400.0]), SHAPE))
     proposer = Proposer(ProposeSettings(false_alarms=0.02), SHAPE)
