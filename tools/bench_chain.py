@@ -11,8 +11,8 @@ not even those tell.
 
 --known: the tracker gets detections as good as a window allows, in place of those of the chain. Each target in the frame is
 one. It is off its place by as much as the noise of the window's pixels makes inevitable (the Cramer-Rao bound, given the
-number of targets), alike in windows that overlap, and its covariance says so. What is missed then, no detector gains that
-looks at one window at a time.
+number of targets), alike in windows that overlap, and its covariance says so. What is missed then, no detector that looks
+at one window at a time gains with this tracker.
 """
 
 import argparse
