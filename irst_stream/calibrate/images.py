@@ -36,7 +36,7 @@ __all__ = ["CONTRAST_ALARMS", "MAX_CONTRAST", "MIN_CONTRAST", "MIN_IMAGES", "TYP
 MOST_REGIONS = 5000  # of an image: stars may fill it
 POINT_SHARE = 0.7  # of what stands out: fewer points mean clutter
 MIN_CONTRAST, TYPICAL_CONTRAST, MAX_CONTRAST = 6.0, 7.0, 8.0  # that is asked: dips tell peaks within a factor of two only
-CONTRAST_ALARMS = 0.4  # false regions an image, some of which are no target by their fit
+CONTRAST_ALARMS = 0.4  # regions that an inverted image may raise; of false ones in images the fit drops some
 MIN_IMAGES = 20  # fewer do not show what a folder's clutter raises
 
 

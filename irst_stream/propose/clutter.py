@@ -176,6 +176,7 @@ class Clutter:
         if self._doubted:
             self._doubted = False
             self._recognise(light)
+            self._count()
         mean, sides = self.map.mean, light.shape[::-1]
         if self._rest is not None:
             drawn = cv2.warpAffine(mean, self._rest, sides, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -184,10 +185,6 @@ class Clutter:
 
     def _recognise(self, light: Float32Image) -> None:
         """Move the map that was given to where the first frame's light (H, W) DN shows its scene, or drop it."""
-        self._place_given_map(light)
-        self._count()
-
-    def _place_given_map(self, light: Float32Image) -> None:
         if shows_scene(light, self.map.mean, self.map.deviation):
             return
         shift = shift_of(light, self.map.mean)

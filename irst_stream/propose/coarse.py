@@ -78,7 +78,7 @@ class CellAverager:
 def kernel_input(image: Pixels) -> Pixels:
     """Return the image contiguous, aligned and read-only, so that kernels are compiled once for each pixel type."""
     fits = image.flags.c_contiguous and image.flags.aligned
-    view = (image if fits else np.require(image, requirements=["C", "A"])).view()  # which takes a while to see so
+    view = (image if fits else np.require(image, requirements=["C", "A"])).view()  # slow, even with nothing to do
     view.flags.writeable = False
     return view
 

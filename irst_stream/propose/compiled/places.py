@@ -20,8 +20,8 @@ __all__ = [
 
 CENTROID_RADIUS = 3  # px about a peak
 # Two points of equal light whose sum does not fall below this share between them are within three widths of the PSF.
-SADDLE_SHARE, MAX_LIGHT_PX = np.float32(0.7), 10
-MAX_LIGHT_SIDE_PX = 24  # from its peak: what reaches farther is no target
+SADDLE_SHARE, MAX_APART_PX = np.float32(0.7), 10
+MAX_REACH_PX = 24  # of a light from its peak, along each axis: what reaches farther is no target
 HALF = np.float32(0.5)
 OUTLIER_SIGMAS = np.float32(5)  # beyond this a pixel may be bad; a neighbour that dips by as much is not used
 DEFICIT_ALLOWANCE = np.float32(0.25)  # about half the difference between a target and a bad pixel that just stands out
@@ -99,7 +99,7 @@ def select_regions(light, xy, centres, order, distance):  # type: ignore[no-unty
     """
     kept, count, peaks = np.empty(len(order), np.int64), 0, np.zeros(len(order))
     for k in order:
-        whole = _lit_from(light, xy, kept[:count], k)
+        whole = _same_light(light, xy, kept[:count], k)
         if whole >= 0:
             peaks[whole] += 1.0
             for axis in range(2):
@@ -114,7 +114,7 @@ def select_regions(light, xy, centres, order, distance):  # type: ignore[no-unty
 
 
 @compiled
-def _lit_from(light, xy, kept, k):  # type: ignore[no-untyped-def]
+def _same_light(light, xy, kept, k):  # type: ignore[no-untyped-def]
     """Return the row of the first of the kept peaks that makes up one light (H, W) with peak k of xy (N, 2), else -1.
 
     Nowhere on the way from one to the other does such light fall far below the fainter peak, as it does between points.
@@ -122,8 +122,9 @@ def _lit_from(light, xy, kept, k):  # type: ignore[no-untyped-def]
     for j in kept:
         x, y = xy[j, 0] - xy[k, 0], xy[j, 1] - xy[k, 1]
         steps = int(np.ceil(2 * max(abs(x), abs(y))))  # of half a pixel
-        if 0 < steps <= 2 * MAX_LIGHT_PX:
-            enough = SADDLE_SHARE * min(_brightest_near(light, xy[j]), _brightest_near(light, xy[k]))
+        if 0 < steps <= 2 * MAX_APART_PX:
+            one, other = _brightest_near(light, xy[j, 0], xy[j, 1]), _brightest_near(light, xy[k, 0], xy[k, 1])
+            enough = SADDLE_SHARE * min(light[one], light[other])
             is_one = enough > ZERO
             for step in range(1, steps):
                 r, c = int(np.rint(xy[k, 1] + step / steps * y)), int(np.rint(xy[k, 0] + step / steps * x))
@@ -134,14 +135,16 @@ def _lit_from(light, xy, kept, k):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _brightest_near(light, point):  # type: ignore[no-untyped-def]
-    """Return the brightest light (H, W) of the 3 x 3 px about a point (2,)."""
+def _brightest_near(light, x, y):  # type: ignore[no-untyped-def]
+    """Return row and column of the brightest of the 3 x 3 px of a light (H, W) about x, y px of the frame."""
     height, width = light.shape
-    x, y, brightest = int(np.rint(point[0])), int(np.rint(point[1])), ZERO
-    for r in range(y - 1, y + 2):
-        for c in range(x - 1, x + 2):
-            brightest = max(brightest, light[clamp_index(r, height), clamp_index(c, width)])
-    return brightest
+    row, column = int(np.rint(y)), int(np.rint(x))
+    best = row, column
+    for r in range(max(row - 1, 0), min(row + 2, height)):
+        for c in range(max(column - 1, 0), min(column + 2, width)):
+            if light[r, c] > light[best]:
+                best = r, c
+    return best
 
 
 @compiled
@@ -179,16 +182,12 @@ def light_centroids(light, xy):  # type: ignore[no-untyped-def]
 def bright_pixels(light, x, y):  # type: ignore[no-untyped-def]
     """Return the pixels (P, 2), x, y, that are connected with the brightest about a place and at least half as bright.
 
-    light (H, W) DN. None, where they reach beyond MAX_LIGHT_SIDE_PX from the place: then they are no target.
+    light (H, W) DN. P is 0 where they reach farther than MAX_REACH_PX: then they are no target.
     """
     height, width = light.shape
-    column, row, least = x, y, ZERO
-    for r in range(max(y - 1, 0), min(y + 2, height)):
-        for c in range(max(x - 1, 0), min(x + 2, width)):
-            if light[r, c] > least:
-                column, row, least = c, r, light[r, c]
-    least *= HALF
-    reach, most = MAX_LIGHT_SIDE_PX, 2 * MAX_LIGHT_SIDE_PX + 1
+    row, column = _brightest_near(light, x, y)
+    least = HALF * light[row, column]
+    reach, most = MAX_REACH_PX, 2 * MAX_REACH_PX + 1
     seen = np.zeros((most, most), np.bool_)
     pixels = np.empty((most * most, 2), np.int64)
     pixels[0, 0], pixels[0, 1] = column, row
