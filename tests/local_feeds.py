@@ -26,7 +26,7 @@ from irst_stream.io.zeromq.sockets import ZmqSource
 from irst_stream.live.runner import Runner
 
 LOCAL = "tcp://127.0.0.1:*"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def small_frame(index, sensor="cam", epoch=1, level=10, shape=(11, 11), clock="sensor", time_ns=None):

@@ -74,18 +74,23 @@ class _AlternatingFit:
         self.found, self.warm_start = [NO_TARGETS] * len(overlaps), groups.warm_start.of(np.arange(len(overlaps)))
         self._patches, self._corners = patches, groups.corner
         self._overlaps, self._field, self._shape = overlaps, field, (patches.images.shape[2], patches.images.shape[3])
+        self._light = np.zeros(patches.images.shape)  # the others' in each group's patch, as last rendered
         self._subtracted = np.full(patches.images.shape, np.inf)  # the others' light in each group's last fit
+        self._moved: Flags = np.ones(len(overlaps), np.bool_)  # whether any of the others was fitted since it was rendered
         self._model_error = model_error
         self._odds = groups.warm_start.odds  # every fit starts from these, so that a window counts once
         self._without_start: Flags = np.asarray(groups.warm_start.best == 0)
 
     def stale(self) -> Flags:
         """Return which groups (N,) are new, or have neighbours whose light has changed."""
-        light = np.stack([self._others_light(k) for k in range(len(self._overlaps))])
-        return self._is_stale(np.arange(len(light)), light)
+        return self._is_stale(np.arange(len(self._overlaps)))
 
-    def _is_stale(self, rows: Ints, light: Floats) -> Flags:
-        """Tell which groups of these rows are to be fitted, under others' light (R, T, H, W) DN."""
+    def _is_stale(self, rows: Ints) -> Flags:
+        """Tell which groups of these rows are to be fitted."""
+        for k in rows[self._moved[rows]].tolist():
+            self._light[k] = self._others_light(k)
+        self._moved[rows] = False
+        light = self._light[rows]
         changed = np.abs(light - self._subtracted[rows]).max(axis=(1, 2, 3))
         noise = np.nan_to_num(self._patches.noise[rows], nan=0.0)
         error = np.hypot(noise, self._model_error * light.max(axis=(1, 2, 3)))
@@ -93,11 +98,10 @@ class _AlternatingFit:
 
     def fit_stale(self, fit: FitGroups, rows: Ints) -> None:
         """Fit the groups among rows that are new or whose neighbours' light has changed."""
-        light = np.stack([self._others_light(k) for k in rows])
-        stale = self._is_stale(rows, light)
-        rows, light = rows[stale], light[stale]
+        rows = rows[self._is_stale(rows)]
         if not len(rows):
             return
+        light = self._light[rows]
         patches = self._patches.of(rows).without(light)
         ceded = np.stack([self._pixels_of_others(k) for k in rows])
         patches.images[np.broadcast_to(ceded[:, None], patches.images.shape)] = np.nan
@@ -109,6 +113,7 @@ class _AlternatingFit:
             self.found[k] = targets
         for column, new in zip(self.warm_start, warm_start, strict=True):
             column[rows] = new
+        self._moved |= self._overlaps[rows].any(axis=0)
         self._without_start[rows] = False
 
     def _others_light(self, k: int) -> Floats:

@@ -197,7 +197,7 @@ def test_each_of_100000_fuzzed_messages_is_a_frame_or_counted_as_invalid():
     assert status.frames == frames
     assert set(expected) == {"parts", "topic", "header", "version", "dtype", "shape", "length", "crc"}
     assert min(expected.values()) > 100, "each reason must be tested often"
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 2 * PATIENCE_S
 
 
 FAULTY_SENSORS, SERVED_SENSORS = 30, 8

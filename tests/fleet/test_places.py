@@ -19,9 +19,9 @@ from irst_stream.fleet.places import WorkerLostError
 from irst_stream.fleet.settings import read_fleet
 from irst_stream.fleet.supervisor import Supervisor
 
-LEASE_S = 2.0
-CALL_S = 10.0
-MOVE_S = 5.0  # until the sensors of a lost node are answered elsewhere
+LEASE_S = 5.0
+CALL_S = 30.0
+MOVE_S = 15.0  # until the sensors of a lost node are answered elsewhere: a lease and a start, slow on a busy machine
 
 
 @pytest.fixture(scope="module")

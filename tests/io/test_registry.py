@@ -19,7 +19,7 @@ RECORDS = {
     Detections: Detections.bare(STAMP, np.ones((2, 2)), np.ones(2), np.ones(2)),
     Tracks: Tracks(STAMP, np.ones(1, int), np.zeros((1, 4)), np.eye(4)[None], np.ones(1), np.ones(1), [True], [0]),
 }
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 def endpoint(scheme, folder):

@@ -9,8 +9,10 @@ import torch
 import train
 
 from irst_stream.learn import validation
+from irst_stream.learn.data import Clips
+from irst_stream.learn.validation import validation_sets
 from irst_stream.sim import seqcsist
-from irst_stream.unmix.engine import read_engine
+from irst_stream.unmix.engine import WINDOW, read_engine
 from irst_stream.unmix.numpy import NumpyUnmixer
 from irst_stream.unmix.stream import run_sequence
 
@@ -19,21 +21,31 @@ name = "tiny"
 patch = 7
 validate = 64
 [head]
-windows = 64
-batch = 16
-[unfold]
-windows = 64
-batch = 32
-[whole]
 windows = 32
 batch = 16
+[unfold]
+windows = 32
+batch = 16
+[whole]
+windows = 16
+batch = 8
 """
+
+
+def few_validation_sets(data, patch):
+    """The validation sets, of the first two clips and four windows each."""
+    sets = validation_sets(data, patch)
+    return {
+        name: Clips(clips.frames[:2, : WINDOW + 3], clips.xy[:2, : WINDOW + 3], clips.amplitude[:2], clips.facts[:2])
+        for name, clips in sets.items()
+    }
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(validation, "TRAJECTORIES", 1)
+    monkeypatch.setattr(train, "validation_sets", few_validation_sets)
     monkeypatch.setattr(train, "GUESSED", 500)
     (tmp_path / "tiny.toml").write_text(CONFIG)
     threads = torch.get_num_threads()
@@ -79,7 +91,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not(here, monkeypa
 
 
 def test_another_configuration_of_that_name_is_refused(here, monkeypatch, capsys):
-    (here / "tiny.toml").write_text(CONFIG.replace("windows = 64", "windows = 16").replace("windows = 32", "windows = 16"))
+    (here / "tiny.toml").write_text(CONFIG.replace("windows = 32", "windows = 16"))
     assert run(monkeypatch, "tiny.toml") == 0
     (here / "tiny.toml").write_text(CONFIG)
     assert run(monkeypatch, "tiny.toml") == 2
