@@ -32,13 +32,13 @@ COMPRESSED_SHARE = 0.3  # of pixels that repeat their last value exactly: more t
 class NoiseFigures:
     """What frames say of a sensor's noise, DN; NaN where there are too few frames or levels to say.
 
-    temporal: median standard deviation of a pixel over time; fixed: standard deviation of the pattern that stays, without
-    what is smooth; rows, columns: that of the pattern's row and column means; row_changes, column_changes: that of the
-    offsets that all pixels of a row or of a column share in one frame; levels and variances (K,): variance over time by
-    brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share of pixels that repeat their last
-    value exactly; alike: correlation of neighbours' noise along rows and along columns, the smaller one; pedestal,
-    brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y of dead, hot and blinking
-    pixels.
+    temporal: median standard deviation of a pixel over time, or from pixel to pixel, see over_time; fixed: standard
+    deviation of the pattern that stays, without what is smooth; rows, columns: that of the pattern's row and column means;
+    row_changes, column_changes: that of the offsets that all pixels of a row or of a column share in one frame; levels and
+    variances (K,): variance over time by brightness, the photon-transfer curve; gain: its slope, DN^2 a DN; frozen: share
+    of pixels that repeat their last value exactly; alike: correlation of neighbours' noise along rows and along columns,
+    the smaller one; pedestal, brightest: lowest and highest value seen; clipped: shares of pixels at them; bad (N, 2): x, y
+    of dead, hot and blinking pixels.
     """
 
     temporal: float
@@ -56,6 +56,11 @@ class NoiseFigures:
     brightest: float
     clipped: tuple[float, float]
     bad: Ints
+
+    @property
+    def over_time(self) -> bool:
+        """Whether frames in order told noise over time from pattern; else `temporal` is the noise from pixel to pixel."""
+        return math.isfinite(self.fixed)
 
     @property
     def compressed(self) -> bool:

@@ -186,7 +186,7 @@ def noise_panels(n: NoiseFigures) -> list[Panel]:
         base = float(np.mean(n.variances) - n.gain * np.mean(n.levels))
         ends = np.array([n.levels.min(), n.levels.max()])
         curves.append(Curve(ends, base + n.gain * ends, f"slope {n.gain:.3g} DN^2 a DN"))
-    if math.isfinite(n.fixed):
+    if n.over_time:
         notes = [f"noise over time {n.temporal:.3g} DN; its variance {gain} with the level"]
         notes.append(f"of whole rows {n.row_changes:.2g} DN, of whole columns {n.column_changes:.2g} DN")
         notes.append(f"pattern that stays {n.fixed:.3g} DN, of its rows {n.rows:.2g}, of its columns {n.columns:.2g}")

@@ -161,17 +161,24 @@ def _sensor_lines(c: Calibration) -> Iterator[str]:
     n = c.noise
     if c.conditioned.corrects:
         yield f"Corrected before all else was measured: {c.conditioned.summary(n.fixed)}."
-    over = "from pixel to pixel in single images" if c.unrelated else "over time"
-    pattern = f"{_number(n.fixed)} DN, of its rows {_number(n.rows)} DN, of its columns {_number(n.columns)} DN"
-    told = f"pattern that stays: {pattern}" if math.isfinite(n.fixed) else "they do not tell pattern from noise"
-    lines = f", of whole rows {_number(n.row_changes)} DN, of columns {_number(n.column_changes)} DN"
-    yield f"Noise: {_number(n.temporal)} DN {over}{lines if math.isfinite(n.row_changes) else ''}; {told}."
+    yield f"Noise: {_number(n.temporal)} DN {_noise_words(c)}."
     ends = f"{n.clipped[0]:.2%} and {n.clipped[1]:.2%} of pixels are at its ends"
     yield f"Range: {n.pedestal:g} to {n.brightest:g} DN; {ends}."
     if len(n.bad):
         listed = ", ".join(f"({x}, {y})" for x, y in n.bad[:BAD_LISTED].tolist())
         more = " ..." if len(n.bad) > BAD_LISTED else ""
         yield f"Bad pixels: {len(n.bad)}, x y: {listed}{more}; the search learns them by itself."
+
+
+def _noise_words(c: Calibration) -> str:
+    """What the figure of noise is, and the pattern beside it."""
+    n = c.noise
+    if not n.over_time:
+        images = " in single images; they do not" if c.unrelated else "; too few frames in order to"
+        return f"from pixel to pixel{images} tell noise over time from pattern"
+    lines = f", of whole rows {_number(n.row_changes)} DN, of columns {_number(n.column_changes)} DN"
+    pattern = f"{_number(n.fixed)} DN, of its rows {_number(n.rows)} DN, of its columns {_number(n.columns)} DN"
+    return f"over time{lines if math.isfinite(n.row_changes) else ''}; pattern that stays: {pattern}"
 
 
 def _platform_words(p: PlatformFigures, by: str) -> str:

@@ -202,13 +202,12 @@ def summary(c: Calibration, origin: Origin) -> list[str]:
 
 def _noise_line(c: Calibration) -> str:
     """Noise, gain and bad pixels, as far as the frames tell."""
-    parts = [
-        f"{c.noise.temporal:.3g} DN over time" if not c.unrelated else f"{c.noise.temporal:.3g} DN from pixel to pixel"
-    ]
-    if np.isfinite(c.noise.fixed):
+    parts = [f"{c.noise.temporal:.3g} DN {'over time' if c.noise.over_time else 'from pixel to pixel'}"]
+    if c.noise.over_time:
         parts.append(f"{c.noise.fixed:.3g} DN of pattern")
     if np.isfinite(c.noise.gain):
         parts.append(f"gain {c.noise.gain:.3g} DN^2 a DN")
     if len(c.noise.bad):
         parts.append(pluralise(len(c.noise.bad), "bad pixel"))
-    return f"noise       {', '.join(parts)}"
+    few = "" if c.noise.over_time or c.unrelated else "; too few frames in order for noise over time"
+    return f"noise       {', '.join(parts)}{few}"

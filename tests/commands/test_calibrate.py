@@ -89,6 +89,15 @@ def test_the_report_as_png_and_without_spots(run):
     assert "sigma_px = 0.8  # assumed" in Path("D.toml").read_text()
 
 
+def test_too_few_frames_call_no_pattern_noise_over_time(run, stack):
+    np.save("few.npy", stack[:3])
+    code, out, err = run("calibrate", "few.npy", "--output", "F.toml")
+    assert code == 0, err
+    assert re.search(r"noise .* DN from pixel to pixel; too few frames in order for noise over time", out)
+    written = Path("F.toml").read_text()
+    assert "DN from pixel to pixel; too few frames in order to tell noise over time from pattern." in written
+
+
 def test_replay_calibrates_by_itself_and_keeps_the_configuration(run, refused):
     code, out, err = run("replay", "cam.npy", "--calibrate", "--detections", "found.jsonl")
     assert code == 0, err
