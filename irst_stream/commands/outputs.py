@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from irst_stream.config import Config, files_of
 from irst_stream.errors import LossError, OutputError, UsageError
 from irst_stream.io.jsonl import JsonLines
-from irst_stream.io.media.sidecar import sidecar_path
+from irst_stream.io.media.sidecar import is_configuration, sidecar_path
 from irst_stream.types import Detections, Tracks
 
 __all__ = ["LinesOutput", "atomic_folder", "atomic_output", "check_outputs", "config_inputs", "write_bytes"]
@@ -21,13 +21,14 @@ def check_outputs(args: argparse.Namespace, *more_inputs: Path, **suffixes: str)
     """Raise before any work if an output of a command cannot be written, lacks its suffix, or would change an input.
 
     suffixes: the options that name outputs, each with the suffix it must have, "" for any. All other paths that the command
-    was given are inputs, with their sidecars and the configuration; more_inputs: those that it was not given by name.
+    was given are inputs, with their sidecars and the configuration; more_inputs: those that it was not given by name. An
+    output of suffix .toml is a configuration, which may have the name of a sidecar that is none.
     """
     given = [value for name, value in vars(args).items() if name not in suffixes]
     inputs = [*more_inputs, *(path for value in given for path in _paths(value))]
     if isinstance(config := getattr(args, "config", None), str):
         inputs.append(Path(config))
-    inputs += [sidecar_path(path) for path in inputs if path.name]
+    sidecars = {sidecar_path(path): path for path in inputs if path.name}
     outputs: dict[Path, str] = {}
     for name, suffix in suffixes.items():
         if (out := getattr(args, name)) is not None:
@@ -35,6 +36,7 @@ def check_outputs(args: argparse.Namespace, *more_inputs: Path, **suffixes: str)
             if (other := outputs.setdefault(out.resolve(), option)) != option:
                 raise UsageError(f"{option}, {other}: {out} is named twice")
             _check_output(out, inputs, suffix)
+            _check_sidecars(out, sidecars, suffix)
 
 
 def config_inputs(config: Config) -> list[Path]:
@@ -62,6 +64,17 @@ def _check_output(out: Path, inputs: Sequence[Path], suffix: str) -> None:
             raise OutputError(f"{out}: would change the input {given}; choose another place")
     if not out.exists() or out.is_file():
         _check_writable(out)
+
+
+def _check_sidecars(out: Path, sidecars: Mapping[Path, Path], suffix: str) -> None:
+    """Raise if an output would change a sidecar, or be taken for one; sidecars: each with the input that it describes."""
+    for sidecar, described in sidecars.items():
+        if not any(_is_same(path, sidecar) for path in (out, _part_path(out), _partial_path(out))):
+            continue
+        if sidecar.exists() and not (suffix == ".toml" and is_configuration(sidecar)):
+            raise OutputError(f"{out}: would change the input {sidecar}, which describes {described}; choose another place")
+        if suffix != ".toml":
+            raise OutputError(f"{out}: would be read as what the frames of {described} are; choose another name")
 
 
 def _check_writable(out: Path) -> None:

@@ -89,6 +89,16 @@ def test_the_report_as_png_and_without_spots(run):
     assert "sigma_px = 0.8  # assumed" in Path("D.toml").read_text()
 
 
+def test_a_folders_settings_may_have_its_name(run, stack):
+    media.png_folder(Path("sky"), stack[:12])
+    for _ in range(2):  # the second time over the first one's
+        code, _, err = run("calibrate", "sky", "--output", "sky.toml", "--rate", 40)
+        assert code == 0, err
+    code, out, err = run("replay", "sky", "--config", "sky.toml", "--detections", "D.jsonl")
+    assert code == 0, err
+    assert "12 frames, 8 answered" in out
+
+
 def test_too_few_frames_call_no_pattern_noise_over_time(run, stack):
     np.save("few.npy", stack[:3])
     code, out, err = run("calibrate", "few.npy", "--output", "F.toml")

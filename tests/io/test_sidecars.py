@@ -10,7 +10,7 @@ from media_files import make_frames
 from irst_stream import FormatError, SourceError, open_source
 from irst_stream.io.files import DEFAULT_RATE_HZ
 from irst_stream.io.media.raw import write_raw
-from irst_stream.io.media.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from irst_stream.io.media.sidecar import Sidecar, is_configuration, read_sidecar, sidecar_path, write_sidecar
 
 
 def test_a_folder_of_raw_frames_shares_one_sidecar(tmp_path):
@@ -95,6 +95,16 @@ class TestRaw:
         (tmp_path / "a.raw.toml").write_text(text)
         with pytest.raises(FormatError, match=message):
             open_source(tmp_path / "a.raw")
+
+    def test_a_configuration_of_a_sidecars_name_says_nothing_of_the_frames(self, tmp_path):
+        folder = media.png_folder(tmp_path / "a", make_frames(np.uint8, 3))
+        (tmp_path / "a.toml").write_text("window = 5\n[fit]\nsigma_px = 0.8\n")
+        assert is_configuration(tmp_path / "a.toml")
+        assert open_source(folder).rate_from == "default"
+        (tmp_path / "a.toml").write_text("rate_hz = 40\n[fit]\nsigma_px = 0.8\n")
+        assert not is_configuration(tmp_path / "a.toml")
+        with pytest.raises(FormatError, match=r"unknown field `fit`; by its name it says what the frames of a are"):
+            open_source(folder)
 
     def test_no_frames_and_frames_of_two_sizes_cannot_be_written(self, tmp_path):
         with pytest.raises(ValueError, match="frame 1: expected"):

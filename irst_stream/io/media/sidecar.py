@@ -1,14 +1,17 @@
-"""Sidecar files: NAME.toml next to NAME, a file or folder of frames, states times and layout that NAME itself lacks."""
+"""Sidecar files: NAME.toml next to NAME, a file or folder of frames, states times and layout that NAME itself lacks.
+
+A configuration may have that name too: it has tables, which no sidecar has, and no key of a sidecar.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from irst_stream.errors import FormatError
+from irst_stream.errors import FormatError, SourceError
 from irst_stream.settings import to_toml
 from irst_stream.system.bounded_files import MAX_TEXT_BYTES, read_bounded
 
@@ -17,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Sidecar", "read_sidecar", "sidecar_path", "write_sidecar"]
+__all__ = ["Sidecar", "is_configuration", "read_sidecar", "sidecar_path", "write_sidecar"]
 
 ByteCount = Annotated[int, msgspec.Meta(ge=0)]
 SidePixels = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
@@ -56,9 +59,27 @@ def read_sidecar(path: Path) -> Sidecar:
     if not found.is_file():
         return Sidecar()
     try:
-        return msgspec.convert(tomllib.loads(read_bounded(found, MAX_TEXT_BYTES).decode()), Sidecar)
+        table = _read_table(found)
+        return Sidecar() if _configures(table) else msgspec.convert(table, Sidecar)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{found}: {error}") from error
+        says = f"by its name it says what the frames of {path.name} are: rate_hz, ..."
+        raise FormatError(f"{found}: {error}; {says}") from error
+
+
+def is_configuration(found: Path) -> bool:
+    """Tell whether a file that has a sidecar's name is a configuration; False where it cannot be read."""
+    try:
+        return _configures(_read_table(found))
+    except (OSError, SourceError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
+
+
+def _read_table(found: Path) -> dict[str, Any]:
+    return tomllib.loads(read_bounded(found, MAX_TEXT_BYTES).decode())
+
+
+def _configures(table: dict[str, Any]) -> bool:
+    return any(isinstance(value, dict) for value in table.values()) and not table.keys() & set(Sidecar.__struct_fields__)
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
