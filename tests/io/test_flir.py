@@ -112,3 +112,17 @@ def test_a_cameras_frame_has_plausible_counts():
 def test_a_thermal_jpeg_of_8_bits_is_gray():
     path = real_file("formats/hituav_0_100_30_0_03280.jpg")
     np.testing.assert_array_equal(pixels_of(path)[0], cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def test_a_folder_has_the_rate_that_its_camera_states(tmp_path):
+    for name in ("a", "b"):
+        folder = media.fff_folder(tmp_path / name, [FRAME, FRAME])
+        for file in folder.iterdir():
+            file.write_bytes(fff(FRAME, rate_hz=30))
+    one, both = open_source(tmp_path / "a"), open_source(tmp_path)
+    assert (one.rate_hz, one.rate_from) == (both.rate_hz, both.rate_from) == (30, "container")
+    assert [frame.stamp.time_ns for frame in one] == [0, round(1e9 / 30)]
+    (tmp_path / "b" / "frame_8.fff").write_bytes(fff(FRAME, rate_hz=60))
+    assert open_source(tmp_path).rate_from == "default"  # one rate for two cameras
+    (tmp_path / "a" / "frame_8.fff").write_bytes(b"")
+    assert open_source(tmp_path / "a").rate_from == "default"

@@ -26,7 +26,7 @@ from irst_stream.errors import MissingPackageError, SourceError
 from irst_stream.io.media.encoded import JPEG_SIGNATURE, PNG_SIGNATURE, decode_image, jpeg_segments
 from irst_stream.io.media.medium import Clip, Medium, Page, Reader
 
-__all__ = ["READER", "read_single", "thermal_image"]
+__all__ = ["READER", "read_single", "stated_rate_hz", "thermal_image"]
 
 SUFFIXES = {".fff", ".seq", ".csq"}
 MAGICS = (b"FFF\0", b"AFF\0")
@@ -64,6 +64,15 @@ def open_sequence(path: Path) -> Medium:
             if not frames:
                 raise
     return Medium("FLIR recording", lambda: iter([Clip(path.stem, lambda: _pages(path))]), frames, rate)
+
+
+def stated_rate_hz(path: Path) -> float | None:
+    """Return the frame rate that the camera states in a file's first frame; None if it states none or cannot be read."""
+    try:
+        with _mapped(path) as data:
+            return _rate_hz(data, next(_frames(data, str(path))))
+    except (OSError, ValueError, SourceError):  # ValueError: an empty file
+        return None
 
 
 def read_single(path: Path) -> NDArray[Any]:

@@ -55,10 +55,10 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def open_folder(folder: Path) -> Medium:
-    """Open a folder of images as one sequence, named after the folder."""
+    """Open a folder of images as one sequence, named after the folder; the camera's rate, if .fff files state it."""
     files = image_files(folder)
     clip = image_clip(folder.name, files, _image_names(files))
-    return Medium(_kind(files), lambda: iter([clip]), len(files))
+    return Medium(_kind(files), lambda: iter([clip]), len(files), _stated_rate_hz(files))
 
 
 def open_folders(parent: Path, folders: list[Path]) -> Medium:
@@ -69,7 +69,8 @@ def open_folders(parent: Path, folders: list[Path]) -> Medium:
         name = folder.relative_to(parent).as_posix()
         clips.append(image_clip(name, found, [f"{name}/{image}" for image in _image_names(found)]))
     kind = f"{len(files)} folders, each a {_kind(next(iter(files.values())))}"
-    return Medium(kind, lambda: iter(clips), sum(map(len, files.values())))
+    rates = {_stated_rate_hz(found) for found in files.values()}
+    return Medium(kind, lambda: iter(clips), sum(map(len, files.values())), rates.pop() if len(rates) == 1 else None)
 
 
 def image_clip(name: str, files: Sequence[Path], names: Sequence[str] | None = None) -> Clip:
@@ -94,6 +95,11 @@ def _image_names(files: list[Path]) -> list[str]:
     """The name of each image: its file's name without the suffix, or with it where several files differ in it alone."""
     stems = Counter(path.stem for path in files)
     return [path.stem if stems[path.stem] == 1 else path.name for path in files]
+
+
+def _stated_rate_hz(files: list[Path]) -> float | None:
+    """The frame rate that the camera of a sequence states, frames/s; None if its first file states none."""
+    return flir.stated_rate_hz(files[0]) if files[0].suffix.lower() == ".fff" else None
 
 
 def _kind(files: list[Path]) -> str:
