@@ -34,18 +34,21 @@ GRID = 3  # places a side
 MIN_PLACE_SPOTS, MIN_PLACE_TABLE_SPOTS = 12, 50  # of each place, for a Gaussian and for a table
 MIN_FIELD_MISFIT = 0.005  # of the peak: a PSF that leaves less is good enough for the whole field
 CHANGE_ERRORS, MIN_CHANGE = 4.0, 0.06  # standard errors, and share of the second moments, by which places must differ
+CELL_PX = 16.0  # side of the cells of the frame that count once for the change of the width over the field
+INNER_OUTER, MIN_CELLS = (0.5, 0.7), 5  # radii, of that of the border, and cells that must lie within and beyond them
+ONE_SIDE = 0.8  # length of the mean direction of the outer cells: with more they all lie on one side, as of one track
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PsfFigures:
     """A sensor's PSF and how well it is known.
 
-    psf: that of the whole field; field: the same, or PSFs at a grid of places where it changes from place to place;
-    spread: relative standard deviation of single spots' widths; error: deviation of the light from the PSF, of the peak,
-    falling with the root of the light, see FitSettings.model_error; misfits: root mean square over the core, of the peak,
-    of the Gaussian and of the table (NaN without one) on spots not used to make it; over_field: relative change of the
-    width from the frame's middle to its border, NaN if too few spots; used: how many spots it rests on; measured: whether
-    the PSF is a table, not a Gaussian; gain: misfit of the field over that of one PSF, 1 where it is one.
+    psf: that of the whole field; field: the same, or PSFs at a grid of places where it changes from place to place; spread:
+    relative standard deviation of single spots' widths; error: deviation of the light from the PSF, of the peak, falling
+    with the root of the light, see FitSettings.model_error; misfits: root mean square over the core, of the peak, of the
+    Gaussian and of the table (NaN without one) on spots not used to make it; over_field: relative change of the width from
+    the frame's middle to its border, NaN where the spots do not tell it; used: how many spots it rests on; measured:
+    whether the PSF is a table, not a Gaussian; gain: misfit of the field over that of one PSF, 1 where it is one.
     """
 
     psf: PointSpread
@@ -271,11 +274,26 @@ def _centred(table: Floats) -> Floats:
 
 
 def _over_field(spots: Spots, widths: Floats, shape: tuple[int, int]) -> float:
-    """Relative change of the spots' width from the frame's middle to its border, by a robust line; NaN if too few."""
+    """Relative change of the spots' width from the frame's middle to its border; NaN where the spots do not tell it.
+
+    By a line through the median widths (K,) of cells of the frame, so that a target that hovers counts once. NaN unless
+    cells lie in the inner and in the outer part, there on more than one side, and the line's slope is CHANGE_ERRORS
+    standard errors or more.
+    """
+    cells, which = np.unique(spots.place // CELL_PX, axis=0, return_inverse=True)
+    which = which.ravel()
     middle = (np.array(shape[::-1]) - 1) / 2
-    radius = np.hypot(*((spots.place - middle) / middle).T)
-    if len(spots) < 30 or np.ptp(radius) < 0.3:
+    offsets = np.array([np.median(spots.place[which == k], axis=0) for k in range(len(cells))]) / middle - 1
+    width = np.array([np.median(widths[which == k]) for k in range(len(cells))]) / np.median(widths)
+    radius = np.hypot(*offsets.T)
+    inner, outer = radius < INNER_OUTER[0], radius > INNER_OUTER[1]
+    if min(inner.sum(), outer.sum()) < MIN_CELLS:
         return math.nan
-    outer = radius > np.median(radius)
-    rise = np.median(widths[outer]) - np.median(widths[~outer])
-    return float(rise / np.median(widths) / max(np.median(radius[outer]) - np.median(radius[~outer]), 0.1))
+    sides = offsets[outer] / radius[outer, None]
+    if np.hypot(*sides.mean(axis=0)) > ONE_SIDE:
+        return math.nan
+    away = radius - radius.mean()
+    slope = float((away * width).sum() / (away**2).sum())
+    misfit = width - width.mean() - slope * away
+    error = math.sqrt(float((misfit**2).sum()) / (len(cells) - 2) / float((away**2).sum()))
+    return slope if abs(slope) > CHANGE_ERRORS * error else math.nan

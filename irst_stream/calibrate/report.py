@@ -118,7 +118,8 @@ def _psf_panels(spots: Spots, psf: PsfFigures) -> list[Panel]:
     shown = cv2.resize(grey(np.sqrt(np.clip(tiles, 0, 1)), 0, 1), (PSF_SIDE, PSF_SIDE))
     picture = np.concatenate([np.asarray(shown, np.uint8), _profiles(image)], axis=1)
     kind = "a table" if psf.measured else "a Gaussian"
-    where = "unknown" if math.isnan(psf.over_field) else f"{psf.over_field:+.0%} from the middle to the border"
+    told = f"{psf.over_field:+.0%} from the middle to the border"
+    where = "no change that the spots tell" if math.isnan(psf.over_field) else told
     notes = [
         f"{psf.psf.sigma_x:.3f} x {psf.psf.sigma_y:.3f} px along its axes, {kind}, from {psf.used} spots; "
         f"brightness by its root, {2 * PSF_PX} px a side",

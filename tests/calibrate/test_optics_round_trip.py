@@ -76,6 +76,9 @@ def test_the_optics_are_given_back(trip):
             one, truth = found.psf.field.at(np.array(place)), sharp_in_the_middle().at(np.array(place))
             assert one.sigma == pytest.approx(truth.sigma, rel=0.04)
         assert found.psf.field.at(np.array([20.0, 20.0])).sigma > 1.15 * found.psf.field.middle.sigma
+        assert found.psf.over_field > 0.15
+    else:
+        assert np.isnan(found.psf.over_field)
 
 
 def test_the_settings_say_what_was_measured(trip):
