@@ -107,7 +107,7 @@ def measure_noise(stack: NDArray[np.generic], excluded: NDArray[np.bool_] | None
     temporal = np.nanmedian(np.abs(steps), axis=0) * SD_PER_MAD / np.sqrt(2)
     mean = np.nanmedian(values, axis=0)
     pattern = mean - cv2.medianBlur(np.nan_to_num(mean).astype(np.float32), 5)
-    levels, variances, gain = _photon_transfer(values[:, good], changes)
+    levels, variances, gain = _photon_transfer(values[:, good], changes, trimmed=frozen <= COMPRESSED_SHARE)
     rows, columns = good.any(axis=1), good.any(axis=0)
     known = np.where(good, pattern, np.nan)
     return NoiseFigures(
@@ -137,8 +137,13 @@ def _temporal_noise(changes: NDArray[np.float32], deviations: NDArray[np.floatin
     typical = float(np.nanmedian(deviations))
     if typical >= COARSE_DN:
         return typical
+    return float(np.sqrt(np.nanmean(_limited(changes) ** 2) / 2))
+
+
+def _limited(changes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The changes (T, N), the largest hundredth of them limited, as what moves makes them."""
     limit = np.nanquantile(np.abs(changes), 0.99)
-    return float(np.sqrt(np.nanmean(np.clip(changes, -limit, limit) ** 2) / 2))
+    return np.clip(changes, -limit, limit)
 
 
 def _line_changes(steps: NDArray[np.float32], good: NDArray[np.bool_], axis: int) -> float:
@@ -174,8 +179,14 @@ def _correlation(values: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
     return float(np.median(calm[1:] / calm[0], axis=1).min())
 
 
-def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) -> tuple[Floats, Floats, float]:
-    """Variance over time by brightness, and its slope; the slope is NaN where it does not rise significantly."""
+def _photon_transfer(
+    values: NDArray[np.float32], steps: NDArray[np.float32], *, trimmed: bool
+) -> tuple[Floats, Floats, float]:
+    """Variance over time by brightness, and its slope; the slope is NaN where it does not rise significantly.
+
+    trimmed: the lower 90 % of a level's squares count, which hold for a Gaussian; else all of them, as in _temporal_noise.
+    """
+    steps = steps if trimmed else _limited(steps)
     level = ((values[1:] + values[:-1]) / 2).ravel()[:: max(steps.size // 2_000_000, 1)]
     square = (steps**2 / 2).ravel()[:: max(steps.size // 2_000_000, 1)]
     known = np.isfinite(level) & np.isfinite(square)
@@ -186,8 +197,9 @@ def _photon_transfer(values: NDArray[np.float32], steps: NDArray[np.float32]) ->
     if len(rows) < 3:
         return np.zeros(0), np.zeros(0), float("nan")
     centres = np.array([level[which == k].mean() for k in rows])
-    # the mean of the lower 90 % is hardly touched by what moves; a Gaussian's is 0.66 of its variance
-    lower = [np.sort(square[which == k])[: int(0.9 * (which == k).sum())].mean() / 0.66 for k in rows]
+    # the mean of the lower 90 % is hardly touched by what moves; a Gaussian's is 0.623 of its variance
+    share, of = (0.9, 0.623) if trimmed else (1.0, 1.0)
+    lower = [np.sort(square[which == k])[: int(share * (which == k).sum())].mean() / of for k in rows]
     variances = np.array(lower)
     slope, base = np.polyfit(centres, variances, 1)
     scatter = np.std(variances - np.polyval((slope, base), centres)) / max(np.std(centres) * np.sqrt(len(rows)), 1e-12)

@@ -137,6 +137,15 @@ def test_masked_pixels_say_nothing_of_noise_and_range():
     assert (have.bad[:, 0] < 100).all()
 
 
+@pytest.mark.parametrize("deviation", [0.447, 1.5, 6.0])
+def test_the_variances_of_all_levels_agree_with_the_noise(deviation):
+    sky = np.linspace(100, 200, 64)[:, None] + np.random.default_rng(0).normal(0, deviation, (40, 64, 96))
+    found = measure_noise(np.rint(sky).astype(np.uint8))
+    assert found.compressed == (deviation < 1)
+    assert found.variances.mean() == pytest.approx(found.temporal**2, rel=0.12)
+    assert found.variances.mean() == pytest.approx(deviation**2 + 1 / 12, rel=0.05)
+
+
 def test_text_that_stands_still_does_not_hide_that_the_platform_moves():
     rng = np.random.default_rng(0)
     scene = np.kron(rng.normal(1000, 300, (60, 60)), np.ones((4, 4)))
