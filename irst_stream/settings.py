@@ -24,6 +24,15 @@ __all__ = ["about", "parse_settings", "parse_toml", "read_settings", "read_text"
 
 Settings = TypeVar("Settings")
 MAX_BYTES = 1 << 20  # of a file of settings
+KINDS = {  # msgspec's names of types in words
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
 
 
 def about(text: str, **limits: Any) -> msgspec.Meta:
@@ -48,7 +57,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: not text in UTF-8; expected settings in TOML") from error
     if len(data) > MAX_BYTES:
         raise FormatError(f"{path}: too large; expected settings of at most {MAX_BYTES:,} bytes")
     return text
@@ -70,9 +79,19 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r"at line (\d+)", str(error))
-        line = f": {text.splitlines()[int(place[1]) - 1].strip()[:80]}" if place else ""
-        raise FormatError(f"{where}: {error}{line}") from error
+        raise FormatError(f"{where}: {_toml_fault(text, str(error))}") from error
+
+
+def _toml_fault(text: str, said: str) -> str:
+    """What is wrong with a text that is no TOML, and its line; said: by the parser."""
+    lines = text.rstrip().splitlines()
+    place = re.search(r"at line (\d+)", said)
+    number = int(place[1]) if place else len(lines)
+    line = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
+    if said.startswith(("Cannot overwrite", "Cannot declare", "Duplicate")):
+        key = re.match(r"\[*\s*([^=\]]+)", line)
+        return f"line {number}: {key[1].strip() if key else 'a key'} is given twice, here and above: {line}"
+    return f"{said}: {line}" if place else said
 
 
 def settings_of(
@@ -184,4 +203,32 @@ def _value_fault(value: Any, kind: Any, dotted: str) -> Iterator[str]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        yield f"{dotted}: {str(error)[:1].lower()}{str(error)[1:]}"
+        yield f"{dotted}: {_plain_fault(str(error), value, _meaning(kind))}"
+
+
+def _plain_fault(said: str, value: Any, meaning: str) -> str:
+    """What msgspec says of a value, in words of TOML, with what came; meaning: of a list, "" for anything else."""
+    wanted, _, place = said.partition(" - at `$")
+    indices = re.findall(r"\[(\d+)\]", place)
+    for index in indices:
+        value = value[int(index)]
+    words = re.sub(
+        r"`([^`]+)`",
+        lambda kinds: " or ".join(KINDS.get(kind, kind) for kind in kinds[1].split(" | ")),
+        wanted.partition(", got")[0].removeprefix("Expected "),
+    )
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)[:60]
+    if not meaning:
+        return f"expected {words}, got {shown}"
+    where = f" in place of {words} at {''.join(f'[{index}]' for index in indices)}" if indices else ""
+    return f"expected {meaning}, got {shown}{where}"
+
+
+def _meaning(kind: Any) -> str:
+    """What a list holds, by the begin of its setting's description; "" for anything else."""
+    plain, *metas = typing.get_args(kind) if typing.get_origin(kind) is Annotated else (kind,)
+    described = next((meta.description for meta in metas if meta.description), None)
+    if typing.get_origin(plain) is not tuple or not described:
+        return ""
+    begin = re.split(r"[:;.(]( |$)", described)[0].strip()
+    return f"{begin[:1].lower()}{begin[1:]}"

@@ -39,7 +39,7 @@ def test_every_mistake_is_named_at_once_with_the_nearest_key(tmp_path):
         read_settings(path, SceneSettings)
     text = str(caught.value)
     assert "sensor.widht: no such key; did you mean width" in text
-    assert "sensor.bits: expected `int`, got `str`" in text
+    assert "sensor.bits: expected a whole number, got " in text
     assert "grups: no such key; did you mean groups" in text
     assert "\n" not in text
 
@@ -57,7 +57,7 @@ def test_an_invalid_value_does_not_hide_other_faults(tmp_path):
         "policy: expected live or lossless, got 'lively'",
         "receive[0].endpoint: missing",
         "receive[1].endpoint: expected tcp://HOST:PORT or ipc://PATH, got 'udp://x'",
-        "threads: expected `int` >= 0",
+        "threads: expected a whole number >= 0, got -3",
         "window: expected an odd number of frames, got 4",
         "write[0].path: missing",
     ]
@@ -157,7 +157,7 @@ def test_broken_toml_names_the_file(tmp_path):
     with pytest.raises(FormatError, match=r"a\.toml"):
         read_settings(path, SceneSettings)
     path.write_text("[sensor]\nwidth = 9\nwidth = 10\n")
-    with pytest.raises(FormatError, match=r"a\.toml: .* \(at line 3, column \d+\): width = 10$"):
+    with pytest.raises(FormatError, match=r"a\.toml: line 3: width is given twice, here and above: width = 10$"):
         read_settings(path, SceneSettings)
 
 

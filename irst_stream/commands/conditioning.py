@@ -18,7 +18,7 @@ from irst_stream.commands.footage import Footage, stack_of
 from irst_stream.conditioning.nonuniformity import read_correction
 from irst_stream.conditioning.settings import CorrectSettings, RegisterSettings
 from irst_stream.config import Config, read_config
-from irst_stream.errors import UsageError
+from irst_stream.errors import FormatError, UsageError
 from irst_stream.types import Frame
 
 __all__ = ["condition", "conditioning_of"]
@@ -33,7 +33,13 @@ def conditioning_of(path: Path | None) -> Config:
     if path.suffix.lower() == ".npz":
         read_correction(path)
         return Config(correct=CorrectSettings(table=str(path)))
-    config = read_config(path)
+    try:
+        config = read_config(path)
+    except FormatError as error:
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            what = "a correction table (.npz) or a configuration (.toml)"
+            raise UsageError(f"--correct: {path}: not {what}") from error
+        raise
     if config.correct == CorrectSettings() and config.register == RegisterSettings():
         raise UsageError(f"--correct: {path}: neither [correct] nor [register] says anything; expected one of them")
     return config

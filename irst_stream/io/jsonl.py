@@ -169,7 +169,12 @@ def _parse(text: bytes, decoder: msgspec.json.Decoder[Any], line_format: _Format
         stamp = Stamp(line.sequence, line.epoch or 0, line.index, line.time_ns, line.source, line.clock or "sensor")
         return line_format.decode(stamp, line)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise FormatError(f"{where}: not a line of {line_format.line.__struct_fields__[-1]}: {error}") from error
+        what = line_format.line.__struct_fields__[-1]
+        if not text.lstrip().startswith(b"{"):
+            shown = text[:40].decode(errors="replace").strip()
+            what += f", which are JSON lines: one object {{...}} a frame; got {shown!r}"
+            raise FormatError(f"{where}: not a line of {what}") from error
+        raise FormatError(f"{where}: not a line of {what}: {error}") from error
 
 
 def _decode_detections(stamp: Stamp, line: DetectionLine) -> Detections:

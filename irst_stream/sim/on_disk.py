@@ -37,6 +37,7 @@ from irst_stream.version import __version__
 __all__ = ["GeneratedSet", "Job", "patch_set", "scene_set"]
 
 SCENE_JOB_FRAMES = 50
+MOST_DIFFERENCES = 4  # named of two sets
 
 
 class Job(Protocol):
@@ -294,13 +295,23 @@ def _exit_after(parent: BaseProcess) -> None:
 
 
 def _difference(found: Manifest, wanted: Manifest) -> str:
-    """Describe the first difference of two manifests."""
+    """Describe how two manifests differ: their sets, else the parameters that do, MOST_DIFFERENCES at most."""
     if found.dataset != wanted.dataset or found.irst_stream != wanted.irst_stream:
         return f"{found.dataset} by irst-stream {found.irst_stream}, not {wanted.dataset} by {wanted.irst_stream}"
-    keys = [key for key in wanted.parameters if found.parameters.get(key) != wanted.parameters[key]]
-    if not keys:
-        return f"{found.frames} frames, not {wanted.frames}"
-    return f"{keys[0]} is {found.parameters.get(keys[0])}, not {wanted.parameters[keys[0]]}"
+    changes = [f"{found.frames} frames, not {wanted.frames}"] if found.frames != wanted.frames else []
+    changes += _changes(found.parameters, wanted.parameters, "")
+    more = len(changes) - MOST_DIFFERENCES
+    return "; ".join(changes[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _changes(found: dict[str, Any], wanted: dict[str, Any], prefix: str) -> Iterator[str]:
+    """Yield the parameters of two sets that differ, by dotted path."""
+    for key in {**found, **wanted}:
+        have, want = found.get(key), wanted.get(key)
+        if isinstance(have, dict) and isinstance(want, dict):
+            yield from _changes(have, want, f"{prefix}{key}.")
+        elif have != want:
+            yield f"{prefix}{key} is {have}, not {want}"
 
 
 def _as_json(value: Any) -> Any:

@@ -107,6 +107,7 @@ def test_one_file_is_complete_and_replays(calibrate, files, capsys):
         ("--correct none.npz", "none.npz: no such file"),
         ("--correct none.toml", "none.toml: "),
         ("--correct cut.npz", "cut.npz: not a correction table that irst-stream correct wrote"),
+        ("--correct {files}/cold.npy", "cold.npy: not a correction table (.npz) or a configuration (.toml)"),
         ("--correct {files}/cam.npy", "cam.npy"),
         ("--correct plain.toml", "--correct: plain.toml: neither [correct] nor [register] says anything"),
         ("--correct wrong.toml", "correct.lines: expected off, rows, columns or both"),

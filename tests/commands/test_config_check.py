@@ -27,7 +27,20 @@ FAULTS = {
         BASE + RECEIVE + '[[publish]]\nendpoint = "tcp://127.0.0.1:5555"\n',
         "publish[0].endpoint: tcp://127.0.0.1:5555 is received from, too",
     ),
-    "a window without end": ("window = 1_000_001\n", "window: expected `int` <= 255"),
+    "a window without end": ("window = 1_000_001\n", "window: expected a whole number <= 255, got 1000001"),
+    "a word for a number": ('window = "five"\n', "window: expected a whole number, got 'five'"),
+    "a number below the least": ("threads = -1\n", "threads: expected a whole number >= 0, got -1"),
+    "one polygon for several": (
+        "[propose]\nexclude = [[100,140],[150,140],[150,180]]\n",
+        "propose.exclude: expected polygons, each a list of corners [x, y] px, got 100 in place of a list at [0][0]",
+    ),
+    "a corner of three": (
+        "[propose]\ninclude = [[[1, 2], [3, 4, 5]]]\n",
+        "polygons, each a list of corners [x, y] px, got [3, 4, 5] in place of a list of length 2 at [0][1]",
+    ),
+    "a key twice": ("window = 5\nwindow = 7\n", "c.toml: line 2: window is given twice, here and above: window = 7"),
+    "a table twice": ("[fit]\n[track]\n[fit]\n", "c.toml: line 3: fit is given twice, here and above: [fit]"),
+    "no text": (b"\x93NUMPY", "c.toml: not text in UTF-8; expected settings in TOML"),
     "a sensor of no such name": (BASE + RECEIVE + 'sensors = ["a b"]\n', "receive[0].sensors: expected 1 to 64 letters"),
     "one file for two": (
         BASE + '[[write]]\npath = "a"\n[[record]]\npath = "./a"\n',
@@ -63,7 +76,7 @@ def test_what_run_would_refuse_is_found(case, engine, tmp_path, monkeypatch, cap
         graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     elif case == "a missing graph":
         graph.unlink()
-    (tmp_path / "c.toml").write_text(text)
+    (tmp_path / "c.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert main(["config", "check", "c.toml"]) == 2
     said = capsys.readouterr().err
     assert expected in said

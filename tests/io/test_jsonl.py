@@ -108,6 +108,7 @@ GOOD = '{"sequence":"s","index":0,"detections":[]}'
     ("line", "message"),
     [
         ("{", "Input data was truncated"),
+        ("10,20,5,5", r"not a line of detections, which are JSON lines: one object \{...\} a frame; got '10,20,5,5'$"),
         ('{"index":0,"detections":[]}', "Object missing required field `sequence`"),
         ('{"sequence":"s","index":-1,"detections":[]}', r"Expected `int` >= 0 - at `\$.index`"),
         ('{"sequence":"s","index":0,"truth":[]}', "unknown field `truth`"),

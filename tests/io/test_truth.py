@@ -133,7 +133,7 @@ def test_every_reader_is_in_the_contract():
         ("a.xml", "<annotation><object/></annotation>", r"a\.xml: object 0: bndbox/xmin: expected a number, got None"),
         ("a.xml", "<!DOCTYPE x><annotation/>", r"a\.xml: declares a document type"),
         ("a.json", '{"images":[],"annotations":[{"image_id":1,"bbox":[1,2,3,4]}]}', r"annotation 0: image_id: no image 1"),
-        ("a.json", '{"images":[]}', r"a\.json: Object missing required field `annotations`"),
+        ("a.json", '{"images":[]}', r"a\.json: not COCO JSON, .* missing required field `annotations`"),
         ("a.mat", "", r"a\.mat: not a MATLAB groundTruth object; expected a little-endian MATLAB file"),
         ("a.bin", "1", r"a\.bin: not a kind of truth that can be read\. Expected JSON lines"),
     ],

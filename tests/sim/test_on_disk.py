@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from irst_stream import OutputError, Truth, UsageError, __version__, open_source
 from irst_stream.io import jsonl
-from irst_stream.sim import Groups, Scene, SceneSettings, Sensor
+from irst_stream.sim import Groups, Platform, Scene, SceneSettings, Sensor
 from irst_stream.sim.on_disk import patch_set, scene_set
 
 SMALL = SceneSettings(sensor=Sensor(width=64, height=48), groups=Groups(groups=2))
@@ -70,6 +71,18 @@ def test_a_folder_with_a_different_set_is_refused(tmp_path):
         with pytest.raises(OutputError, match=message):
             other.claim()
     assert digest(folder) == before
+
+
+def test_of_two_scenes_only_what_differs_is_named(tmp_path):
+    scene_set(tmp_path, SMALL, 3).claim()
+    other = replace(SMALL, sensor=replace(SMALL.sensor, rate_hz=2 * SMALL.sensor.rate_hz))
+    rates = f"sensor.rate_hz is {SMALL.sensor.rate_hz}, not {other.sensor.rate_hz}"
+    with pytest.raises(OutputError) as told:
+        scene_set(tmp_path, other, 4).claim()
+    assert str(told.value).endswith(f"holds a different set (3 frames, not 4; {rates}); choose another folder")
+    many = replace(other, platform=Platform(1.0, 2.0, 3.0, 4.0))
+    with pytest.raises(OutputError, match=r"platform.drift_y_px_s is 0.0, not 2.0; .*; and 1 more\)"):
+        scene_set(tmp_path, many, 3).claim()
 
 
 def test_a_folder_with_other_files_is_refused_unchanged(tmp_path):

@@ -40,7 +40,7 @@ def _truths(path: Path) -> Iterator[Truth]:
     try:
         content = msgspec.json.decode(read_bounded(path, MAX_DATA_BYTES), type=_Coco)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: not COCO JSON, with images and annotations, as truth in .json is: {error}") from error
     rows: dict[Key, list[_Annotation]] = {image.id: [] for image in content.images}
     for k, annotation in enumerate(content.annotations):
         if annotation.image_id not in rows:
