@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +18,7 @@ from irst_stream.propose.settings import Polygon, ProposeSettings
 __all__ = ["Excluded", "either", "excluded_pixels", "read_mask", "write_mask"]
 
 Excluded: TypeAlias = NDArray[np.bool_]  # (H, W): which pixels are not searched
+log = logging.getLogger(__name__)
 PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every whole PNG file
 
 
@@ -34,6 +37,9 @@ def excluded_pixels(settings: ProposeSettings, shape: tuple[int, int]) -> Exclud
     if settings.include:
         excluded |= ~_within(settings.include, shape)
     excluded |= _within(settings.exclude, shape)
+    for name, polygons in (("include", settings.include), ("exclude", settings.exclude)):
+        for k, polygon in enumerate(polygons):
+            _warn_outside(f"propose.{name}[{k}]", tuple((x, y) for x, y in polygon), shape)
     if excluded.all():
         raise UsageError(
             f"propose.mask, include, exclude: leave nothing to search in frames of {shape[1]} x {shape[0]} px;"
@@ -89,6 +95,13 @@ def _within(polygons: Sequence[Polygon], shape: tuple[int, int]) -> NDArray[np.b
             edge |= (side == 0) & between
         inside |= odd | edge
     return inside
+
+
+@lru_cache(64)
+def _warn_outside(name: str, polygon: Polygon, shape: tuple[int, int]) -> None:
+    """Warn, once, of a polygon that holds no pixel of frames (H, W)."""
+    if not _within((polygon,), shape).any():
+        log.warning("%s: holds no pixel of frames of %d x %d px, so it has no effect", name, shape[1], shape[0])
 
 
 def either(one: Excluded | None, other: Excluded | None) -> Excluded | None:

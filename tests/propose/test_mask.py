@@ -102,6 +102,14 @@ def test_a_polygon_holds_the_pixels_whose_centres_it_encloses():
     np.testing.assert_array_equal(excluded, want)
 
 
+def test_a_polygon_outside_the_frame_is_told_once(caplog):
+    outside = ((1000.0, 1000.0), (1500.0, 1000.0), (1500.0, 1500.0))
+    for _ in range(2):
+        assert excluded_pixels(ProposeSettings(include=(LEFT,), exclude=(LEFT[:3], outside)), SHAPE).any()
+    says = "propose.exclude[1]: holds no pixel of frames of 128 x 96 px, so it has no effect"
+    assert [record.getMessage() for record in caplog.records] == [says]
+
+
 def test_polygons_and_mask_together(tmp_path):
     mask = np.zeros(SHAPE, bool)
     mask[:10] = True
