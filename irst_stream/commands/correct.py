@@ -19,7 +19,8 @@ __all__ = ["set_up"]
 EPILOG = """\
 COLD and HOT are frames of a uniform scene, a blackbody or a cap before the lens, at two levels that enclose those of use:
 files, folders or recordings, 100 frames or more each. Without --hot only offsets are measured. Pixels that do not respond,
-or that are far noisier than others, are bad: they are left out from then on.
+or that are far noisier than others, are bad: they are left out from then on. Without --hot, pixels that never change or lie
+far from their neighbours are taken for those.
 
 The table counts through a configuration:
   [correct]
@@ -28,6 +29,9 @@ The table counts through a configuration:
 which irst-stream calibrate RECORDING --correct TABLE.npz writes with all else that it measures on corrected frames,
 and travels in the recordings that irst-stream run makes. What noise in the frames leaves as a pattern is printed; it is
 the least that fit.fixed_dn should say. Rows and columns, and offsets learnt from the scene: irst-stream docs settings."""
+
+
+ENOUGH_FRAMES = 100  # of a level
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -84,4 +88,9 @@ def _summary(table: CorrectionTable, levels: list[LevelMean]) -> list[str]:
     )
     middle = float(np.mean(table.levels))
     lines.append(f"left     {table.error(middle):.2g} DN of pattern at {middle:.1f} DN, from noise in the frames")
+    lines += [
+        f"warning  {level.where}: {level.frames} frames only; {ENOUGH_FRAMES} or more leave less pattern"
+        for level in levels
+        if level.frames < ENOUGH_FRAMES
+    ]
     return lines

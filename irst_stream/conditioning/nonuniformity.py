@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +24,9 @@ __all__ = ["CorrectionTable", "LevelMean", "one_point", "read_correction", "two_
 Float32Image = NDArray[np.float32]
 RESPONSES = 0.25, 4.0  # of the median pixel's: with less or more a pixel counts as bad
 NOISE_RATIO = 6.0  # of the median pixel's temporal noise: with more a pixel counts as bad
+FAR_RATIO = 10.0  # of one level's pattern among neighbours, or of its noise: with more a pixel counts as bad
+STILL_FRAMES, STILL_NOISE_DN = 30, 1.0  # with as many frames and as much noise, a pixel that never changes is dead
+SD_PER_MAD = 1.4826  # a Gaussian's standard deviation over its median absolute deviation
 MAX_SATURATED = 0.01  # share of a level's pixels
 MIN_FRAMES = 2
 MIN_RISE = 3.0  # of the two levels, in deviations of a pixel's temporal noise
@@ -123,7 +127,7 @@ def two_point(cold: LevelMean, hot: LevelMean) -> CorrectionTable:
 def one_point(level: LevelMean) -> CorrectionTable:
     """Return the table of offsets alone that makes the frames of one uniform level uniform."""
     level.check()
-    gain = np.where(_noisy(level) | ~np.isfinite(level.mean), np.nan, 1.0)
+    gain = np.where(_noisy(level) | _dead(level) | ~np.isfinite(level.mean), np.nan, 1.0)
     middle = float(level.mean[gain == 1].mean())
     return CorrectionTable(_single(gain), _single(middle - gain * level.mean), (middle,), (_error(level, gain),))
 
@@ -132,6 +136,20 @@ def _noisy(level: LevelMean) -> NDArray[np.bool_]:
     """Tell which pixels (H, W) change far more than others from frame to frame."""
     variance = level.variance
     return np.asarray(variance > NOISE_RATIO**2 * max(float(np.nanmedian(variance)), 1e-12))
+
+
+def _dead(level: LevelMean) -> NDArray[np.bool_]:
+    """Tell which pixels (H, W) of one level, which shows no response, never change, or lie far from their neighbours.
+
+    Where frames are few, or noise is less than the steps of the counts, good pixels may never change either.
+    """
+    known = np.isfinite(level.mean)
+    image = np.where(known, level.mean, np.median(level.mean[known]) if known.any() else 0.0).astype(np.float32)
+    away = np.abs(image - cv2.medianBlur(image, 5))
+    noise = math.sqrt(max(float(np.nanmedian(level.variance)), 0.0))
+    far = away > FAR_RATIO * max(SD_PER_MAD * float(np.median(away)), noise)
+    still = (level.variance == 0) & (level.frames >= STILL_FRAMES) & (noise > STILL_NOISE_DN)
+    return np.asarray(far | still)
 
 
 def _error(level: LevelMean, gain: NDArray[np.float64]) -> float:

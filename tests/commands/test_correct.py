@@ -79,6 +79,7 @@ def test_the_command_measures_a_sensor_and_says_what_is_left(levels, tmp_path, c
     code, out, _ = said(capsys, "correct", "--cold", levels / "cold.npy", "--output", table)
     assert code == 0
     assert "gain" not in out
+    assert f"warning  {levels / 'cold.npy'}: 40 frames only; 100 or more leave less pattern" in out
 
 
 @pytest.mark.parametrize(

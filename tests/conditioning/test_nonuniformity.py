@@ -83,6 +83,20 @@ def test_one_level_gives_offsets_alone():
     assert table.error(4000.0) == pytest.approx(array.noise / 8, rel=0.1)
 
 
+@pytest.mark.parametrize("frames", [3, 64])
+def test_one_level_finds_pixels_far_from_the_others_and_ones_that_never_change(frames):
+    array = Array(4, gain=0.0)
+    array.offset += np.linspace(0, 2000, SHAPE[1])  # shading is no pixel's fault
+    array.offset[3, 5], array.offset[0, 9] = -2000, 4000
+    level = LevelMean("level")
+    for _ in range(frames):
+        pixels = array.expose(np.full(SHAPE, 1000.0))
+        pixels[40, 50] = int(1000 + array.offset[40, 50])
+        level.add(pixels, FULL)
+    still = [] if frames == 3 else [[40, 50]]  # three frames may well hold the same count
+    assert np.argwhere(np.isnan(one_point(level).gain)).tolist() == [[0, 9], [3, 5], *still]
+
+
 def test_saturated_pixels_stay_saturated_and_no_other_becomes_so():
     array = Array(5)
     table = two_point(array.level(1000.0), array.level(5000.0))
