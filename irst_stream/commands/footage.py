@@ -96,6 +96,8 @@ def receive_footage(
             with _stopped_by_interrupt(source), progress("receive", most) as done:
                 sensor = "".join(given.sensors)
                 taken, notes, fault = _take(source, given.endpoint, most, sensor, True, False, done, pixel_bytes)
+        except _NoFramesError as error:
+            raise UsageError(f"{error}{'' if given.bind else '. Does the sensor connect too? Then add --bind'}") from error
         finally:
             timer.cancel()
         rejected = [f"{count} messages rejected ({reason})" for reason, count in source.rejected.items()]
@@ -184,10 +186,14 @@ class _SeveralSensorsError(UsageError):
     """Frames of several sensors, none of which was chosen: no frame of either is used."""
 
 
+class _NoFramesError(UsageError):
+    """No frame came at all."""
+
+
 def _check(taken: Sequence[Frame], where: str, others: str) -> None:
     """Raise a UsageError where frames do not do for a calibration."""
     if not taken:
-        raise UsageError(f"{where}: no frames came{others}")
+        raise (UsageError if others else _NoFramesError)(f"{where}: no frames came{others}")
     if len({frame.pixels.shape for frame in taken}) == 1:
         measured = np.zeros(taken[0].pixels.shape)
         for frame in taken:

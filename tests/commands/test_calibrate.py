@@ -296,7 +296,9 @@ def test_several_sensors_on_a_feed_ask_for_one(refused, feed):
 
 def test_a_silent_feed_is_told(refused):
     words = ("--from", free_port(), "--bind", "--seconds", 0.2, "--output", "C.toml")
-    assert "no frames came" in refused("calibrate", *words)
+    assert refused("calibrate", *words).endswith("no frames came")
+    told = refused("calibrate", *(word for word in words if word != "--bind"))
+    assert told.endswith("no frames came. Does the sensor connect too? Then add --bind")
 
 
 @pytest.mark.usefixtures("run")
