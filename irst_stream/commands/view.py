@@ -28,6 +28,7 @@ STOP_S = 30.0  # for the frames received before a stop
 CLOSE_TIMEOUT_S = 5.0  # for the sinks, after a second interrupt
 LOG_EVERY_S, LOG_LATER_S = 5.0, 60.0  # between lines of the log, in the first minute and later
 SENSORS_SHOWN = 12
+SLOW_SHARE = 0.01  # of the frames: with as many dropped, or as many regions left out, a machine is too slow
 log = logging.getLogger(STATUS_LOGGER)
 RESULTS = ("answered", "detections", "tracks")
 UNRECORDED = ("sensors",)  # reasons why a received frame is not in a recording
@@ -130,6 +131,8 @@ def _print_summary(status: Status, with_results: bool) -> None:
         summary += f", {answered} answered, {pluralise(detections, 'detection')}, {pluralise(tracks, 'track')} at the end"
     print_line(summary)
     print_line(_losses(status, with_results))
+    if with_results and (text := _too_slow(status)):
+        print_line(text)
     events = status.events if with_results else _recorded_events(status)
     if status.alarm:
         print_line(status.alarm)
@@ -168,6 +171,16 @@ def _losses(status: Status, with_results: bool) -> str:
         return f"frames not used: {_counts(status.unused) or 'none'}"
     lost = {name: n for name, n in status.unused.items() if name in UNRECORDED}
     return f"frames not recorded: {_counts(lost) or 'none'}"
+
+
+def _too_slow(status: Status) -> str:
+    """Say what was left out for want of time, "" for no more than a frame and a region in a hundred frames."""
+    behind = (("overrun", "frame"), ("unserved", "region"))
+    counts = [(status.dropped.get(event, 0), event, what) for event, what in behind]
+    if max(count for count, _, _ in counts) <= SLOW_SHARE * status.frames:
+        return ""
+    left_out = " and ".join(f"{pluralise(count, what)} ({event})" for count, event, what in counts if count)
+    return f"too slow: this machine did not keep up with the feed, or compiled meanwhile: it left out {left_out}"
 
 
 def _recorded_events(status: Status) -> dict[str, int]:

@@ -8,7 +8,7 @@ import pytest
 from local_feeds import PATIENCE_S, until, write_recording
 from rich.console import Console
 
-from irst_stream.commands.view import _LogView, _table, raise_losses, run_with_view
+from irst_stream.commands.view import _LogView, _table, _too_slow, raise_losses, run_with_view
 from irst_stream.errors import LossError
 from irst_stream.io.recording.recorder import Recorder, open_recording
 from irst_stream.io.recording.settings import RecordSettings
@@ -103,6 +103,20 @@ def test_no_name_changes_the_live_table_or_the_terminal():
     assert "\x1b" not in said
     for part in ("out/[/red]\\x1b[31m\\n.jsonl", "[bold]\\x1b]0;x\\x07 cannot be written", "\\x1b[2J failed"):
         assert part in said
+
+
+@pytest.mark.parametrize(
+    ("dropped", "left_out"),
+    [
+        ({"overrun": 208, "unserved": 6889}, "208 frames (overrun) and 6889 regions (unserved)"),
+        ({"unserved": 30, "postponed": 900}, "30 regions (unserved)"),
+        ({"overrun": 15, "unserved": 15, "late": 300, "postponed": 900}, ""),
+    ],
+)
+def test_a_machine_that_is_too_slow_is_told(dropped, left_out):
+    sensors = {"cam": SensorStatus(1500, 1200, 10, 1, 0.0)}
+    said = _too_slow(Status(30.0, sensors, {}, dropped, {}, {}, {}, 0))
+    assert said == left_out or said.endswith(f"the feed, or compiled meanwhile: it left out {left_out}")
 
 
 def test_losses_are_told_by_sink():
