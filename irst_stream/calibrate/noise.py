@@ -184,7 +184,8 @@ def _photon_transfer(
 ) -> tuple[Floats, Floats, float]:
     """Variance over time by brightness, and its slope; the slope is NaN where it does not rise significantly.
 
-    trimmed: the lower 90 % of a level's squares count, which hold for a Gaussian; else all of them, as in _temporal_noise.
+    trimmed: the lower 90 % of a level's squares count, which hold for a Gaussian; else all of them, as in _temporal_noise,
+    and the slope, as of what a codec leaves, is no gain.
     """
     steps = steps if trimmed else _limited(steps)
     level = ((values[1:] + values[:-1]) / 2).ravel()[:: max(steps.size // 2_000_000, 1)]
@@ -203,7 +204,7 @@ def _photon_transfer(
     variances = np.array(lower)
     slope, base = np.polyfit(centres, variances, 1)
     scatter = np.std(variances - np.polyval((slope, base), centres)) / max(np.std(centres) * np.sqrt(len(rows)), 1e-12)
-    return centres, variances, float(slope) if slope > 3 * scatter else float("nan")
+    return centres, variances, float(slope) if trimmed and slope > 3 * scatter else float("nan")
 
 
 def _bad_pixels(

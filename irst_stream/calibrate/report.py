@@ -189,7 +189,7 @@ def noise_panels(n: NoiseFigures) -> list[Panel]:
         curves.append(Curve(ends, base + n.gain * ends, f"slope {n.gain:.3g} DN^2 a DN"))
     if n.over_time:
         noise = f"{n.temporal:.3g} DN, a variance of {n.temporal**2:.3g} DN^2"
-        notes = [f"noise over time {noise}, which {gain} with the level"]
+        notes = [f"noise over time {noise}" + ("" if n.compressed else f", which {gain} with the level")]
         share = "all" if n.compressed else "the smaller nine tenths"
         notes.append(f"each point rests on {share} of the changes from frame to frame at its level")
         notes.append(f"of whole rows {n.row_changes:.2g} DN, of whole columns {n.column_changes:.2g} DN")

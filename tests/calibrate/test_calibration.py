@@ -144,6 +144,7 @@ def test_the_variances_of_all_levels_agree_with_the_noise(deviation):
     assert found.compressed == (deviation < 1)
     assert found.variances.mean() == pytest.approx(found.temporal**2, rel=0.12)
     assert found.variances.mean() == pytest.approx(deviation**2 + 1 / 12, rel=0.05)
+    assert math.isnan(found.gain)
 
 
 def test_text_that_stands_still_does_not_hide_that_the_platform_moves():
