@@ -51,7 +51,7 @@ class Sight:
     def lines(self) -> Iterator[str]:
         """Yield the findings, one a line."""
         n = self.noise
-        if n.over_time:
+        if math.isfinite(n.fixed):
             gain = f", gain {n.gain:.3g} DN^2 a DN" if math.isfinite(n.gain) else ""
             yield f"noise       {n.temporal:.3g} DN over time, {n.fixed:.3g} DN of pattern that stays{gain}"
             yield f"pattern     rows {n.rows:.3g} DN, columns {n.columns:.3g} DN; {pluralise(len(n.bad), 'bad pixel')}"
