@@ -11,19 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from irst_stream.draw.marks import DIMMING, TRUTH_COLOUR, FrameDetections, Truths, add_legend, mark, save, show, title
+from irst_stream.draw.places import Place, enclosing_place, places
 from irst_stream.types import Floats, Frame, Stamp
 
 __all__ = ["comparison", "preview"]
 
-PATCH_WIDTH = 24  # px: wider frames are shown together with enlarged groups
+PATCH_WIDTH = 24  # px: wider frames are shown together with enlarged places
 COLUMNS = 6
-GROUP_REACH = 3  # px shown around a group
-MAX_ZOOMS = 6  # enlarged groups of a full frame
+MAX_ZOOMS = 6  # enlarged places of a full frame
 MIN_CLOSE_UP = 0.5  # px shown around a group when methods are compared, at least
 
 
 def preview(path: Path, frames: Sequence[Frame], truths: Truths, detections: FrameDetections) -> None:
-    """Draw frames into a PNG: patches side by side, or one full frame with its groups enlarged."""
+    """Draw frames into a PNG: patches side by side, or one full frame with its targets boxed and some enlarged."""
     wide = max(frames[0].pixels.shape) > PATCH_WIDTH
     figure = _full_frame(frames[0], truths, detections) if wide else _patch_sheet(frames, truths, detections)
     add_legend(figure, bool(truths), bool(detections))
@@ -46,7 +46,8 @@ def comparison(path: Path, frames: Sequence[Frame], truths: Truths, methods: Map
             axes.set_title(name, fontsize=9)
             axes.set(xticks=[], yticks=[])
             if len(points):
-                (x, y), side = points.mean(axis=0), max(MIN_CLOSE_UP, 0.75 * float(np.ptp(points, axis=0).max()))
+                low, high = points.min(axis=0), points.max(axis=0)
+                (x, y), side = (low + high) / 2, max(MIN_CLOSE_UP, 0.75 * float((high - low).max()))
                 axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
             mark(axes, frame.stamp, truths, found, cross=14, dot=8)
     add_legend(figure, bool(truths), True)
@@ -70,78 +71,79 @@ def _patch_sheet(frames: Sequence[Frame], truths: Truths, detections: FrameDetec
         show(axes, frame.pixels, 0, top or 1)
         known = [truths[f.stamp].xy for f in frames if f.stamp.sensor == frame.stamp.sensor and f.stamp in truths]
         if sum(map(len, known)):
-            _zoom_to(axes, np.concatenate(known).mean(axis=0))
+            place = enclosing_place(np.concatenate(known), np.concatenate(known))
+            if 2 * place.reach < max(frame.pixels.shape):
+                _zoom_to(axes, place)
         mark(axes, frame.stamp, truths, detections)
         axes.set_title(title(frame.stamp), fontsize=8)
     return figure
 
 
-def _zoom_to(axes: Axes, centre: Floats) -> None:
-    """Limit the view to the pixels around a point."""
-    x, y = np.rint(centre)
-    side = GROUP_REACH + 0.5
+def _zoom_to(axes: Axes, place: Place) -> None:
+    """Limit the view to a place."""
+    x, y, reach = place
+    side, step = reach + 0.5, 2 * reach // 3
     axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side))
-    axes.set_xticks(x + np.arange(-2, 3, 2))
-    axes.set_yticks(y + np.arange(-2, 3, 2))
+    axes.set_xticks([x - step, x, x + step])
+    axes.set_yticks([y - step, y, y + step])
 
 
 def _full_frame(frame: Frame, truths: Truths, detections: FrameDetections) -> Figure:
-    """Draw the frame at the left and up to MAX_ZOOMS of its groups enlarged at the right, in boxes of the same number."""
-    centres = _centres(frame.stamp, truths, detections)
-    shown = centres[:MAX_ZOOMS]
-    figure = Figure(figsize=(14, 7) if shown else (9, 7), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1)) if shown else (figure, figure)  # type: ignore[misc]
+    """Draw the frame at the left, all places boxed, and up to MAX_ZOOMS of them enlarged at the right by their numbers."""
+    found = places(truths.get(frame.stamp), detections.get(frame.stamp), frame.pixels.shape)
+    enlarged = found[:MAX_ZOOMS]
+    figure = Figure(figsize=(14, 7) if enlarged else (9, 7), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1)) if enlarged else (figure, figure)  # type: ignore[misc]
     axes = left.add_subplot()
     finite = frame.pixels[np.isfinite(frame.pixels)]
     low, high = np.percentile(finite, (0.5, 99.95)) if finite.size else (0, 1)
     show(axes, frame.pixels, low, max(high, low + 1))
     height, width = frame.pixels.shape
-    more = f"; {len(shown)} of {len(centres)} groups enlarged" if len(centres) > len(shown) else ""
+    more = f"; {len(enlarged)} of {len(found)} places enlarged" if len(found) > len(enlarged) else ""
     axes.set_title(f"{title(frame.stamp)}, {width} x {height} px{more}", fontsize=9)
-    for k, centre in enumerate(shown):
-        _numbered_box(axes, centre, k + 1)
+    for place in found[MAX_ZOOMS:]:
+        _box(axes, place, 0.6)
+    for k, place in enumerate(enlarged):
+        _box(axes, place, 1)
+        _number(axes, place, k + 1)
         zoom = right.add_subplot(3, 2, k + 1)
-        _zoom(zoom, frame, centre, k + 1)
+        _zoom(zoom, frame, place, k + 1)
         mark(zoom, frame.stamp, truths, detections)
     return figure
 
 
-def _centres(stamp: Stamp, truths: Truths, detections: FrameDetections) -> list[Floats]:
-    """Centres to enlarge, in whole px: the true groups, largest first, or else the detections; none overlap."""
-    points: list[Floats] = []
-    if stamp in truths:
-        truth = truths[stamp]
-        groups = sorted(np.unique(truth.group), key=lambda group: -int((truth.group == group).sum()))
-        points = [np.rint(truth.xy[truth.group == group].mean(axis=0)) for group in groups]
-    elif stamp in detections:
-        points = list(np.rint(detections[stamp].xy))
-    apart: list[Floats] = []
-    for point in points:
-        if all(np.abs(point - other).max() > GROUP_REACH for other in apart):
-            apart.append(point)
-    return apart
+def _box(axes: Axes, place: Place, line_width: float) -> None:
+    """Draw the outline of a place."""
+    side = 2 * place.reach + 1
+    corner = (place.x - side / 2, place.y - side / 2)
+    axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=TRUTH_COLOUR, linewidth=line_width))
 
 
-def _numbered_box(axes: Axes, centre: Floats, number: int) -> None:
-    side = 2 * GROUP_REACH + 1
-    corner = centre - side / 2
-    axes.add_patch(Rectangle((corner[0], corner[1]), side, side, fill=False, edgecolor=TRUTH_COLOUR, linewidth=1))
+def _number(axes: Axes, place: Place, number: int) -> None:
+    """Write a place's number at its upper right corner."""
+    half = place.reach + 0.5
     back = {"boxstyle": "round,pad=0.15", "facecolor": "black", "edgecolor": "none", "alpha": 0.6}
-    where = (corner[0] + side, corner[1])
     axes.annotate(
-        f"{number}", where, (3, 3), textcoords="offset points", color="white", fontsize=8, bbox=back, annotation_clip=True
+        f"{number}",
+        (place.x + half, place.y - half),
+        (3, 3),
+        textcoords="offset points",
+        color="white",
+        fontsize=8,
+        bbox=back,
+        annotation_clip=True,
     )
 
 
-def _zoom(axes: Axes, frame: Frame, centre: Floats, number: int) -> None:
-    """Draw one box of the frame with its own brightness scale; outside the frame it stays white."""
-    x, y = centre.astype(int)
-    rows = slice(max(y - GROUP_REACH, 0), y + GROUP_REACH + 1)
-    columns = slice(max(x - GROUP_REACH, 0), x + GROUP_REACH + 1)
+def _zoom(axes: Axes, frame: Frame, place: Place, number: int) -> None:
+    """Draw one place of the frame with its own brightness scale; outside the frame it stays white."""
+    x, y, reach = place
+    rows = slice(max(y - reach, 0), y + reach + 1)
+    columns = slice(max(x - reach, 0), x + reach + 1)
     part = frame.pixels[rows, columns]
     left, top = columns.start - 0.5, rows.start - 0.5
     extent = (left, left + part.shape[1], top + part.shape[0], top)
     axes.imshow(part, cmap="gray", extent=extent, interpolation="nearest")
-    _zoom_to(axes, centre)
+    _zoom_to(axes, place)
     axes.set_title(f"{number}", fontsize=9, loc="left")
     axes.tick_params(labelsize=7, length=2)
