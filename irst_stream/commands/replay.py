@@ -137,7 +137,7 @@ def _calibrated(args: argparse.Namespace, source: FileSource | Recording, output
     result = calibrate_footage(footage, single=args.single)
     origin = Origin(str(args.path), footage.rate, footage.notes)
     save(result, path, origin)
-    for line in summary(result, origin):
+    for line in summary(result, origin, footage.sizes):
         print_line(line)
     print_line(f"settings    {path}")
     return read_config(path)

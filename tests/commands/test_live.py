@@ -242,9 +242,7 @@ def test_inspect_reads_recordings(here, capsys):
 
 
 def test_inspect_tells_a_recordings_rate_by_the_sensors_clock(here, capsys):
-    record(
-        here / "late.mcap", map(recorded_frame, range(8)), step_ns=9 * STEP_NS
-    )  # nine times too late
+    record(here / "late.mcap", map(recorded_frame, range(8)), step_ns=9 * STEP_NS)  # nine times too late
     record(here / "few.mcap", map(recorded_frame, range(3)), step_ns=STEP_NS // 2)
     assert main(["inspect", "late.mcap"]) == 0
     assert "rate        10 frames/s, by stamps of 8 frames" in capsys.readouterr().out
