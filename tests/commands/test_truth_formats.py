@@ -76,11 +76,22 @@ def test_boxes_set_the_radius_and_the_plot_is_the_roc(run, tmp_path):
     assert code == 0
     assert "paired: sequence 'cam' with truth 'flight'" in out
     assert "hits within 3 px of the target's" in out
+    assert "right number of targets: 33.33 % of images" in out
     assert imread(tmp_path / "roc.png").std() > 0.02
     points = truth_files.points(tmp_path, BOXES)
     assert "hits within" not in run(f"score found.jsonl {points}")[1]
     assert run(f"score found.jsonl {points} --radius 3 --plot both.png")[0] == 0
     assert imread(tmp_path / "both.png").shape[1] > 1.5 * imread(tmp_path / "roc.png").shape[1]
+
+
+def test_what_could_not_be_measured_is_a_dash_without_a_unit(run, tmp_path):
+    points = truth_files.points(tmp_path, BOXES)
+    jsonl.write(tmp_path / "found.jsonl", detections([(5.0, 7.0, 0.9)], [], []))
+    out = run(f"score found.jsonl {points} --radius 3")[1]
+    assert "- %" not in out
+    auc = next(line for line in out.splitlines() if "AUC" in line)
+    assert auc.split()[-1] == "-"
+    assert out.count("right number of targets") == 1
 
 
 def test_tracks_are_scored_on_their_target(run, tmp_path):
