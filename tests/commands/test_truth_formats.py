@@ -84,6 +84,19 @@ def test_boxes_set_the_radius_and_the_plot_is_the_roc(run, tmp_path):
     assert imread(tmp_path / "both.png").shape[1] > 1.5 * imread(tmp_path / "roc.png").shape[1]
 
 
+def test_a_part_with_truth_is_scored(run, tmp_path):
+    truth = truth_files.box_lines(tmp_path, BOXES)
+    jsonl.write(tmp_path / "found.jsonl", detections(*FOUND, *FOUND))
+    code, _, err = run(f"score found.jsonl {truth}")
+    assert code == 2
+    assert err == (
+        "irst-stream: found.jsonl: sequence 'flight' index 3 is not in the truth, which has index 0 to 2 of that sequence; "
+        "--frames 0:3 scores that part\n"
+    )
+    code, out, _ = run(f"score found.jsonl {truth} --frames 0:3")
+    assert (code, out.splitlines()[0]) == (0, "3 images, 4 detections, 2 truths, frames 0:3, standard matching")
+
+
 def test_what_could_not_be_measured_is_a_dash_without_a_unit(run, tmp_path):
     points = truth_files.points(tmp_path, BOXES)
     jsonl.write(tmp_path / "found.jsonl", detections([(5.0, 7.0, 0.9)], [], []))
