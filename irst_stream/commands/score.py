@@ -19,6 +19,7 @@ from irst_stream.errors import FormatError, SourceError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.csv_results import csv_kind, read_csv
 from irst_stream.io.files import open_source
+from irst_stream.io.suffixes import JSON_DOCUMENT
 from irst_stream.io.truth import READERS, open_truth
 from irst_stream.io.truth.pairing import RULES, align_truth
 from irst_stream.io.truth.truth_set import TruthSet
@@ -100,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot:
         from irst_stream import draw  # noqa: F401 - fails early if matplotlib is missing
     check_report(args.report, args.json)
-    check_outputs(args, json="", plot=".png", report=".html")
+    check_outputs(args, json=JSON_DOCUMENT, plot=".png", report=".html")
     of_tracks = _kind(args.found) is Tracks
     _check_options(args, of_tracks)
     truth = open_truth(args.truth)

@@ -15,7 +15,7 @@ import tifffile
 from collect_errors import collect_until_error
 from media_files import make_frames
 
-from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, open_source
+from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, UsageError, open_source
 from irst_stream.io import jsonl
 from irst_stream.io.manifest import Manifest, write_manifest
 from irst_stream.io.media.images import encode_png
@@ -200,6 +200,14 @@ def test_an_array_must_be_chosen_if_there_are_several(tmp_path):
         got = list(open_source(tmp_path / name, variable="day"))
         assert len(got) == 3
         np.testing.assert_array_equal(got[2].pixels, frames[2])
+
+
+@pytest.mark.parametrize("name", ["a.npy", "folder", "a.mcap"])
+def test_an_array_is_chosen_only_where_arrays_have_names(name, tmp_path):
+    np.save(tmp_path / "a.npy", make_frames(np.uint16))
+    media.png_folder(tmp_path / "folder", make_frames(np.uint16))
+    with pytest.raises(UsageError, match=rf"--variable: .*{name} holds no named arrays; expected"):
+        open_source(tmp_path / name, variable="day")
 
 
 def test_a_stack_is_memory_mapped_not_loaded(tmp_path):

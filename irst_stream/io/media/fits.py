@@ -232,4 +232,5 @@ READER = Reader(
     "a FITS image",
     lambda path, sidecar: path.is_file() and _is_fits(path) and sidecar.width is None,
     lambda path, _, choice: open_fits(path, choice.variable),
+    lambda _: True,
 )
