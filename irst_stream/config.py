@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FILE_SETTINGS",
     "Config",
+    "check_files",
     "config_of",
     "config_schema",
     "engine_faults",
@@ -164,6 +165,13 @@ def files_of(config: Config) -> dict[str, str]:
     """The files that a configuration rests on, by the dotted path of the setting that names each."""
     named = {setting: str(attrgetter(setting)(config)) for setting in FILE_SETTINGS}
     return {setting: name for setting, name in named.items() if name}
+
+
+def check_files(config: Config, path: Path) -> None:
+    """Raise a UsageError for a file that a configuration rests on and that is not there; path: of the configuration."""
+    for setting, name in files_of(config).items():
+        if not Path(name).exists():
+            raise UsageError(f"{path}: {setting}: {name}: no such file; it goes wherever the configuration goes")
 
 
 def with_files(config: Config, files: Mapping[str, Path]) -> Config:

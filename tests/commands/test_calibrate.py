@@ -194,7 +194,7 @@ def test_masks_that_do_not_fit_are_refused_before_anything_is_read(refused):
     cv2.imwrite("m.png", np.full((50, 60), 255, np.uint8))
     cases = {
         'mask = "m.png"': "is a mask for frames of 60 x 50 px, these have 160 x 128 px",
-        'mask = "none.png"': "mask cannot be read",
+        'mask = "none.png"': "propose.mask: none.png: no such file",
         "exclude = [[[-9, -9], [999, -9], [999, 999], [-9, 999]]]": "leave nothing to search",
     }
     for text, told in cases.items():

@@ -181,7 +181,8 @@ def test_a_missing_decoder_names_its_extra(tmp_path):
     command = [sys.executable, "-c", block, "score", str(tmp_path / "found.jsonl"), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "irst-stream: a MATLAB groundTruth file needs mcos-decoder: pip install 'irst-stream[matlab]'\n"
+    needs = "a MATLAB groundTruth object needs mcos-decoder: pip install 'irst-stream[matlab]'"
+    assert done.stderr == f"irst-stream: {path}: {needs}\n"
 
 
 class TestMasks:
