@@ -25,6 +25,7 @@ from irst_stream.io.media.medium import type_ceiling
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.io.truth import open_truth
 from irst_stream.io.truth.pairing import align_truth
+from irst_stream.io.truth.truth_set import TruthSet
 from irst_stream.types import Detections, Frame, Stamp, Truth
 
 __all__ = ["set_up"]
@@ -66,16 +67,17 @@ def _run(args: argparse.Namespace) -> int:
     check_report(args.report)
     check_outputs(args, png=".png", report="")
     source = open_input(args)
+    truth = open_truth(args.truth) if args.truth else None
     print_line(f"{args.path}: {source.kind}")
     summary = _SourceSummary(source)
     faults = [
         _consume(source, source.frames, "inspect", summary.add),
         _consume(source.results(), None, "results", summary.add_result)
         if isinstance(source, Recording)
-        else _consume(source.truths() if args.truth is None else (), None, "truth", summary.add_truth),
+        else _consume(source.truths() if truth is None else (), None, "truth", summary.add_truth),
     ]
-    if args.truth:
-        summary.add_truth_file(args.truth)
+    if truth is not None:
+        summary.add_truth_set(truth)
     lines = list(summary.lines())
     sight = look(summary.sampled, single=args.single) if summary.sampled else None
     lines += sight.lines() if sight else []
@@ -170,9 +172,8 @@ class _SourceSummary:
             if (frame.stamp.sensor, frame.stamp.index) == (truth.stamp.sensor, truth.stamp.index):
                 self.truths[frame.stamp] = truth
 
-    def add_truth_file(self, path: Path) -> None:
+    def add_truth_set(self, truth: TruthSet) -> None:
         """Add the truth that a file or folder holds of the frames; call after all frames were added."""
-        truth = open_truth(path)
         truths, note = align_truth(self.stamps, truth)
         known = {(stamp.sensor, stamp.index) for stamp in self.stamps}
         for one in truths:

@@ -83,9 +83,11 @@ def _reader(path: Path, sidecar: Sidecar) -> Reader:
     for reader in media.READERS:
         if reader.recognises(path, sidecar):
             return reader
-    *others, last = (reader.expects for reader in media.READERS)
-    what = "no images in this folder or in its folders" if path.is_dir() else "not a kind of file that holds frames"
-    raise SourceError(f"{path}: {what}. Expected {', '.join(others)} or {last}")
+    folder = path.is_dir()
+    what = "no images in this folder or in its folders" if folder else "not a kind of file that holds frames"
+    *others, last = (reader.expects for reader in media.READERS if reader.of_folders == folder and reader.expects)
+    kinds = others if folder else [".mcap", *others]
+    raise SourceError(f"{path}: {what}; expected {', '.join(kinds)} or {last}")
 
 
 class FileSource:

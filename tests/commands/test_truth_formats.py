@@ -129,8 +129,7 @@ def test_inspect_counts_and_marks_truth_beside_the_frames(run, tmp_path):
     assert "truth       2 targets in 3 frames (binary masks; paired by the names of images: 3 of 3)" in out
     assert run("inspect frames --png b.png")[0] == 0
     assert "truth       none" in run("inspect frames")[1]
-    code, _, err = run("inspect frames --truth nowhere")
-    assert (code, err.splitlines()[-1]) == (2, "irst-stream: nowhere: no such file or folder")
+    assert run("inspect frames --truth nowhere") == (2, "", "irst-stream: nowhere: no such file or folder\n")
 
 
 class TestExport:
