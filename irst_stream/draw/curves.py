@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # whoever draws the curves of a training needs no sockets
 
 __all__ = ["detection_curves", "latency_curves", "training_curves"]
 
+ROC_LINES = ((0.2, "-"), (0.7, "--"))  # shade and line of each criterion; the curves may coincide
+
 
 def detection_curves(path: Path, report: DetectionReport) -> None:
     """Draw curves of detections into a PNG.
@@ -35,9 +37,11 @@ def detection_curves(path: Path, report: DetectionReport) -> None:
 def _roc(figure: SubFigure, report: DetectionReport) -> None:
     """Draw the share of targets found over the false detections a frame."""
     axes = figure.add_subplot()
-    for (criterion, hit), shade in zip(report.hits.items(), (0.2, 0.7), strict=False):
-        label = f"{criterion}, {report.radius:g} px: AUC {hit.roc_area:.1%}"
-        axes.step(hit.roc.false_per_frame, hit.roc.found, where="post", color=viridis(shade), label=label, linewidth=1.8)
+    for (criterion, hit), (shade, line) in zip(report.hits.items(), ROC_LINES, strict=False):
+        area = "-" if np.isnan(hit.roc_area) else f"{hit.roc_area:.1%}"
+        label = f"{criterion}, {report.radius:g} px: AUC {area}"
+        x, y = hit.roc.false_per_frame, hit.roc.found
+        axes.step(x, y, line, where="post", color=viridis(shade), label=label, linewidth=1.8)
     axes.set(ylim=(0, 1.03), xlabel="false detections per frame", ylabel="targets found")
     if max((hit.roc.false_per_frame.max(initial=0) for hit in report.hits.values()), default=0) > 1:
         axes.set_xscale("symlog", linthresh=0.1)

@@ -38,7 +38,7 @@ def tracking(path: Path, report: TrackReport, shown: Sequence[tuple[Tracks | Non
         axes.plot(*line.T, color=viridis(0.35 + 0.65 * (k % 8) / 7), linewidth=1.1)
         axes.plot(*line[-1:].T, ".", color=DETECTION_COLOUR, markersize=5)
     axes.set(xlabel="x, px", ylabel="y, px")
-    axes.set_title(f"{title(shown[0][1].stamp)} onward: {len(real)} targets, {len(found)} confirmed tracks", fontsize=9)
+    axes.set_title(f"{title(shown[0][1].stamp)} onward; targets: {len(real)}, confirmed tracks: {len(found)}", fontsize=9)
     _over_time(right, report)
     entries = [
         Line2D([], [], color=TRUTH_COLOUR, linewidth=3, alpha=0.5, label="truth"),
@@ -81,4 +81,4 @@ def _over_time(figure: SubFigure, report: TrackReport) -> None:
     for axes in (gospa, error, count):
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
-        axes.legend(loc="upper right", fontsize=8)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)  # off the curves
