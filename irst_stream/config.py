@@ -21,6 +21,8 @@ from irst_stream.http_settings import MetricsSettings, ViewSettings, address_fau
 from irst_stream.io.file_series import series_fault
 from irst_stream.io.lines_sink import WriteSettings
 from irst_stream.io.recording.settings import RecordSettings
+from irst_stream.io.registry import WRITERS
+from irst_stream.io.suffixes import JSON_LINES, RECORDING, suffix_fault
 from irst_stream.io.zeromq.settings import PublishSettings, ReceiveSettings, link_fault
 from irst_stream.io.zeromq.wire import SENSOR_NAME
 from irst_stream.propose.settings import ProposeSettings, check_search
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FILE_SETTINGS",
     "Config",
+    "check_files",
     "config_of",
     "config_schema",
     "engine_faults",
@@ -148,7 +151,7 @@ def config_of(table: dict[str, Any], where: str, path: Path, *, here: bool = Fal
 
     def faults(config: Config) -> Iterator[str]:
         found = with_paths_from(config, path.parent)
-        return chain(_faults(found), _clashes(found, path), _lacks(found) if here else ())
+        return chain(_faults(found), _clashes(found, path), _suffix_faults(found), _lacks(found) if here else ())
 
     return with_paths_from(settings_of(table, where, Config, faults), path.parent)
 
@@ -162,6 +165,13 @@ def files_of(config: Config) -> dict[str, str]:
     """The files that a configuration rests on, by the dotted path of the setting that names each."""
     named = {setting: str(attrgetter(setting)(config)) for setting in FILE_SETTINGS}
     return {setting: name for setting, name in named.items() if name}
+
+
+def check_files(config: Config, path: Path) -> None:
+    """Raise a UsageError for a file that a configuration rests on and that is not there; path: of the configuration."""
+    for setting, name in files_of(config).items():
+        if not Path(name).exists():
+            raise UsageError(f"{path}: {setting}: {name}: no such file; it goes wherever the configuration goes")
 
 
 def with_files(config: Config, files: Mapping[str, Path]) -> Config:
@@ -264,6 +274,14 @@ def _output_faults(config: Config) -> Iterator[str]:
             yield f"{dotted}: {fault}"
         elif (other := seen.setdefault(Path(output).resolve(), dotted)) != dotted:
             yield f"{dotted}: {output} is named twice, also in {other}"
+
+
+def _suffix_faults(config: Config) -> Iterator[str]:
+    """Outputs whose names promise another format than theirs."""
+    for name, series, own in (("write", config.write, (*JSON_LINES, *WRITERS)), ("record", config.record, RECORDING)):
+        for k, given in enumerate(series):
+            if fault := suffix_fault(given.path, own):
+                yield f"{name}[{k}].path: {fault}"
 
 
 def _clashes(config: Config, path: Path) -> Iterator[str]:

@@ -10,13 +10,13 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 from irst_stream.chain.window import PATCH_LIMIT
-from irst_stream.config import FILE_SETTINGS, Config, parse_config, read_config, with_files
+from irst_stream.config import FILE_SETTINGS, Config, check_files, parse_config, read_config, with_files
 from irst_stream.io.files import FileSource
 from irst_stream.io.media.csist import KINDS
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.system.shipped import find_config
 
-__all__ = ["GUESSED_CONFIG", "choose_config", "unpack_files"]
+__all__ = ["GUESSED_CONFIG", "choose_config", "read_named_config", "unpack_files"]
 
 GUESSED_CONFIG = "camera"
 CALIBRATE_FIRST = "irst-stream calibrate {source} --output C.toml measures the sensor, then --config C.toml"
@@ -33,7 +33,7 @@ def choose_config(name: str | None, source: FileSource | Recording, *, calibrate
         return unpack_files(parse_config(source.config, f"{source.path}: its configuration"), source.files)
     name = name or DATASET_CONFIGS.get(source.dataset)
     if name is not None:
-        return read_config(find_config(name))
+        return read_named_config(name)
     first = next(iter(source), None)
     patches = first is not None and max(first.pixels.shape) <= PATCH_LIMIT
     name = "general" if patches else GUESSED_CONFIG
@@ -41,6 +41,14 @@ def choose_config(name: str | None, source: FileSource | Recording, *, calibrate
     how += "; or --calibrate does both" if calibrates and not patches else ""
     log.warning("%s: no configuration; guessing, by %s, which was not made for this sensor. %s", source.path, name, how)
     return read_config(find_config(name))
+
+
+def read_named_config(name: str) -> Config:
+    """Read a bundled configuration, or a file; raise unless the files that it rests on are there."""
+    path = find_config(name)
+    config = read_config(path)
+    check_files(config, path)
+    return config
 
 
 def unpack_files(config: Config, given: Mapping[str, bytes]) -> Config:

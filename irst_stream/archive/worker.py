@@ -34,7 +34,7 @@ from irst_stream.system.bounded_files import MAX_DATA_BYTES, read_bounded
 from irst_stream.types import Detections, Frame, Tracks
 from irst_stream.version import __version__
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "noted"]
 
 MAX_PIPELINES = 4  # configurations whose network and fit are held
 
@@ -67,7 +67,7 @@ class Worker:
         notes: list[str] = []
         work = {"survey": self._survey, "poses": self._poses, "piece": self._piece, "join": self._join}[step.what]
         try:
-            with _noted(notes):
+            with noted(notes, step.source):
                 outcome = work(step)
         except OutputError as error:
             outcome = Outcome(step, fault=str(error), stop=True)
@@ -229,13 +229,13 @@ class _Pipelines:
 
 
 @contextmanager
-def _noted(notes: list[str]) -> Iterator[None]:
-    """Collect the package's warnings, which would else appear on whatever machine the worker runs.
+def noted(notes: list[str], source: str) -> Iterator[None]:
+    """Collect the package's warnings of a recording, which would else appear on whatever machine the worker runs.
 
     Those of windows are left out: they are counted as events, and would be as many as recordings.
     """
     logger = logging.getLogger("irst_stream")
-    handler = _NoteHandler(notes)
+    handler = _NoteHandler(notes, source)
     propagates, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
@@ -246,13 +246,14 @@ def _noted(notes: list[str]) -> Iterator[None]:
 
 
 class _NoteHandler(logging.Handler):
-    def __init__(self, notes: list[str]) -> None:
+    def __init__(self, notes: list[str], source: str) -> None:
         super().__init__(logging.WARNING)
-        self._notes = notes
+        self._notes, self._source = notes, source
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != "irst_stream.chain.window" or record.levelno >= logging.ERROR:
-            self._notes.append(record.getMessage())
+            note = as_named(self._source, record.getMessage())
+            self._notes.append(note if note.startswith(f"{self._source}:") else f"{self._source}: {note}")
 
 
 def _clean(folder: Path, survey: Survey) -> None:

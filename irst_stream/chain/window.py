@@ -58,7 +58,7 @@ DROPPED = ("duplicate", "late", "small")
 SAID_ONCE = {  # events of which the first one of a run is logged
     "regions": "%s: frame %d has more regions than propose.most_regions (by %d); such regions are left out, and counted",
     "peaks": "%s: frame %d has more peaks than propose.most_peaks (by %d); such peaks are left out, and counted",
-    "targets": "%s: frame %d has regions with as many targets as most_targets allows (%d); such regions are counted",
+    "targets": "%s: frame %d: regions with as many targets as most_targets allows: %d; such regions are counted",
     "unserved": "%s: frame %d comes before all regions could be fitted (%d left out); such regions are counted",
     "blank": "%s: frame %d holds no measurement, no pixel being finite; such frames give no detections, and are counted",
     "unregistered": "%s: frame %d shows too little to measure the platform's motion; such frames have no pose,"

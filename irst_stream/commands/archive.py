@@ -32,11 +32,11 @@ from irst_stream.commands.console import (
     print_table,
     show_log,
 )
-from irst_stream.config import files_of, read_config
+from irst_stream.config import files_of
 from irst_stream.errors import LossError, OutputError, SourceError, UsageError
 from irst_stream.io.media.csist import KINDS
 from irst_stream.io.parquet_results import check_parquet
-from irst_stream.system.shipped import find_config
+from irst_stream.source_config import read_named_config
 
 __all__ = ["set_up"]
 
@@ -111,7 +111,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> Job:
-    config = read_config(find_config(args.config)) if args.config else None
+    config = read_named_config(args.config) if args.config else None
     files = {}
     for setting, name in files_of(config).items() if config else ():
         try:

@@ -11,6 +11,7 @@ from irst_stream.commands.console import pluralise, positive_int, print_line
 from irst_stream.commands.outputs import atomic_output, check_outputs
 from irst_stream.errors import UsageError
 from irst_stream.io.jsonl import JsonLines
+from irst_stream.io.suffixes import JSON_LINES
 from irst_stream.io.truth import open_truth
 from irst_stream.optics import PATCH, FineGrid
 from irst_stream.resolve.cells import THRESHOLD, read_cells
@@ -42,7 +43,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.division > MAX_DIVISION:
         raise UsageError(f"--division: expected 1 to {MAX_DIVISION}, got {args.division}")
-    check_outputs(args, out="")
+    check_outputs(args, out=JSON_LINES)
     truths = open_truth(args.truth).truths()
     grid = FineGrid(args.division, PATCH)
     frames = total = 0

@@ -98,11 +98,11 @@ def _run(args: argparse.Namespace) -> int:
     result = calibrate_footage(footage, known, single=args.single)
     origin = Origin(args.origin or str(args.path), footage.rate, footage.notes, receive, args.policy)
     save(result, args.output, origin)
-    for line in summary(result, origin):
+    for line in summary(result, origin, footage.sizes):
         print_line(line)
     print_line(f"settings    {args.output}")
     if args.report:
-        _write_report(args.report, result, origin)
+        _write_report(args.report, result, origin, footage.sizes)
         print_line(f"report      {args.report}")
     if footage.fault:
         raise footage.fault
@@ -159,11 +159,11 @@ def save(result: Calibration, output: Path, origin: Origin) -> None:
     write_bytes(output, write_settings(result, origin, tables, __version__).encode())
 
 
-def _write_report(path: Path, result: Calibration, origin: Origin) -> None:
+def _write_report(path: Path, result: Calibration, origin: Origin, sizes: str) -> None:
     """Draw what a calibration used and found, as HTML or as PNG by the file's suffix."""
     from irst_stream.calibrate.report import html_report, png_report
 
-    lines = summary(result, origin)
+    lines = summary(result, origin, sizes, len(result.graphics.found))
     draw = html_report if path.suffix.lower() == ".html" else png_report
     write_bytes(path, draw(result, f"Calibration on {origin.name}", lines))
 
@@ -175,10 +175,10 @@ def table_paths(output: Path) -> tuple[Path, Path, Path, Path]:
     return psf, clutter, mask, correction
 
 
-def summary(c: Calibration, origin: Origin) -> list[str]:
-    """The main figures, one a line."""
+def summary(c: Calibration, origin: Origin, sizes: str, graphics_shown: int = GRAPHICS_SHOWN) -> list[str]:
+    """The main figures, one a line; sizes: of the frames, in words; graphics_shown: masked places named, at most."""
     rate = "unknown" if origin.rate.hz is None else f"{origin.rate.hz:.4g} frames/s, by {origin.rate.origin}"
-    lines = [f"frames      {c.frames} of {c.shape[1]} x {c.shape[0]} px" + ("" if c.unrelated else f"; rate {rate}")]
+    lines = [f"frames      {c.frames} of {sizes}" + ("" if c.unrelated else f"; rate {rate}")]
     if c.conditioned.corrects:
         lines.append(f"corrected   {c.conditioned.summary(c.noise.fixed)}")
     if c.psf is not None:
@@ -194,9 +194,9 @@ def summary(c: Calibration, origin: Origin) -> list[str]:
     refused = ", ".join(f"{count} {reason}" for reason, count in c.spots.rejected.items() if count)
     lines.append(f"spots       {len(c.spots)} used; refused: {refused or 'none'}")
     lines.append(f"regions     {np.median(c.counts) if len(c.counts) else 0:g} in a frame; threshold {c.propose.min_snr:g}")
-    lines += [f"masked      {graphic}" for graphic in c.graphics.found[:GRAPHICS_SHOWN]]
-    if (more := len(c.graphics.found) - GRAPHICS_SHOWN) > 0:
-        lines.append(f"masked      {more} more; {c.graphics.share:.1%} of the frame in all")
+    lines += [f"masked      {graphic}" for graphic in c.graphics.found[:graphics_shown]]
+    if (more := len(c.graphics.found) - graphics_shown) > 0:
+        lines.append(f"masked      {more} more; {c.graphics.share:.1%} of the frame in all; calibrate --report names each")
     return [*lines, *(f"warning     {text}" for text in warnings_of(c, origin))]
 
 

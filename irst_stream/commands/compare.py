@@ -14,6 +14,7 @@ from irst_stream.commands.contenders import Scene, find_contender, known_contend
 from irst_stream.commands.outputs import check_outputs, write_bytes
 from irst_stream.errors import SourceError, UsageError
 from irst_stream.io.files import open_source
+from irst_stream.io.suffixes import JSON_DOCUMENT
 from irst_stream.score.report import plain_values
 from irst_stream.source_config import choose_config
 from irst_stream.types import Detections, Stamp
@@ -68,7 +69,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_outputs(args, png=".png", json="")
+    check_outputs(args, png=".png", json=JSON_DOCUMENT)
     contenders = [find_contender(name) for name in args.methods]
     scene = _scene(args)
     results: list[Result] = []

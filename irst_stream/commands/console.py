@@ -112,8 +112,8 @@ def pluralise(count: int, singular: str) -> str:
 def image_size(text: str) -> tuple[int, int]:
     """Parse WIDTHxHEIGHT into (width, height)."""
     width, _, height = text.lower().partition("x")
-    if not (_is_whole(width) and _is_whole(height)):
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x512, got {text!r}")
+    if not (_is_whole(width) and _is_whole(height)) or 0 in (int(width), int(height)):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in px such as 640x512, got {text!r}")
     return int(width), int(height)
 
 

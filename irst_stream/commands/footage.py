@@ -49,6 +49,13 @@ class Footage:
         return stack_of(self.frames)
 
     @property
+    def sizes(self) -> str:
+        """Width and height of the frames in words, of the smallest and the largest where they differ."""
+        shapes = sorted({frame.pixels.shape for frame in self.frames}, key=lambda shape: (shape[0] * shape[1], shape))
+        ends = dict.fromkeys((shapes[0], shapes[-1]))
+        return " to ".join(f"{columns} x {rows}" for rows, columns in ends) + " px"
+
+    @property
     def full_scale(self) -> float:
         """DN at which pixels saturate."""
         return self.frames[0].full_scale

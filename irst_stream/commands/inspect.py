@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from irst_stream.calibrate.frame_rate import rate_of_stamps
 from irst_stream.commands.calibrate import check_report
 from irst_stream.commands.console import pluralise, print_line, progress
 from irst_stream.commands.footage import MIN_SIDE
@@ -24,6 +25,7 @@ from irst_stream.io.media.medium import type_ceiling
 from irst_stream.io.recording.recorder import Recording
 from irst_stream.io.truth import open_truth
 from irst_stream.io.truth.pairing import align_truth
+from irst_stream.io.truth.truth_set import TruthSet
 from irst_stream.types import Detections, Frame, Stamp, Truth
 
 __all__ = ["set_up"]
@@ -65,16 +67,17 @@ def _run(args: argparse.Namespace) -> int:
     check_report(args.report)
     check_outputs(args, png=".png", report="")
     source = open_input(args)
+    truth = open_truth(args.truth) if args.truth else None
     print_line(f"{args.path}: {source.kind}")
     summary = _SourceSummary(source)
     faults = [
         _consume(source, source.frames, "inspect", summary.add),
         _consume(source.results(), None, "results", summary.add_result)
         if isinstance(source, Recording)
-        else _consume(source.truths() if args.truth is None else (), None, "truth", summary.add_truth),
+        else _consume(source.truths() if truth is None else (), None, "truth", summary.add_truth),
     ]
-    if args.truth:
-        summary.add_truth_file(args.truth)
+    if truth is not None:
+        summary.add_truth_set(truth)
     lines = list(summary.lines())
     sight = look(summary.sampled, single=args.single) if summary.sampled else None
     lines += sight.lines() if sight else []
@@ -169,9 +172,8 @@ class _SourceSummary:
             if (frame.stamp.sensor, frame.stamp.index) == (truth.stamp.sensor, truth.stamp.index):
                 self.truths[frame.stamp] = truth
 
-    def add_truth_file(self, path: Path) -> None:
+    def add_truth_set(self, truth: TruthSet) -> None:
         """Add the truth that a file or folder holds of the frames; call after all frames were added."""
-        truth = open_truth(path)
         truths, note = align_truth(self.stamps, truth)
         known = {(stamp.sensor, stamp.index) for stamp in self.stamps}
         for one in truths:
@@ -196,7 +198,7 @@ class _SourceSummary:
             yield f"not finite  {self.not_finite} of {self.pixels} pixels are NaN or infinite"
         pixels, frames = self.saturated / self.pixels, self.saturated_frames / self.frames
         yield f"saturated   {pixels:.3%} of pixels, in {frames:.1%} of frames (full scale {self._full_scale()})"
-        yield f"rate        {_describe_rate(source)}"
+        yield f"rate        {_describe_rate(source, self.stamps)}"
         if isinstance(source, Recording):
             results = ", ".join(f"{kind} of {pluralise(n, 'frame')}" for kind, n in self.results.items())
             yield f"results     {results or 'none'}"
@@ -230,13 +232,18 @@ class _SourceSummary:
         return (self.frames - 1) % step == 0 and len(self.shown) < SEQUENCES_SHOWN * FRAMES_SHOWN
 
 
-def _describe_rate(source: FileSource | Recording) -> str:
-    """The frame rate in words, with its origin."""
-    if source.rate_hz is None:
-        return "unknown"
-    origin = "recording" if isinstance(source, Recording) else source.rate_from
-    words = {"default": "not stated; set it with --rate", "stated": "from --rate"}.get(origin, f"from the {origin}")
-    return f"{source.rate_hz:g} frames/s ({words})"
+def _describe_rate(source: FileSource | Recording, stamps: Sequence[Stamp]) -> str:
+    """The frame rate in words, with its origin; of a recording, by the stamps of the sensor with the most frames."""
+    if isinstance(source, Recording):
+        runs: dict[tuple[str, int], list[Stamp]] = {}
+        for stamp in stamps:
+            runs.setdefault((stamp.sensor, stamp.epoch), []).append(stamp)
+        measured = rate_of_stamps(max(runs.values(), key=len))
+        if measured.hz is not None:
+            return f"{measured.hz:.4g} frames/s, by {measured.origin}"
+        return "unknown" if source.rate_hz is None else f"{source.rate_hz:.4g} frames/s, by their arrival"
+    words = {"default": "not stated; set it with --rate", "stated": "from --rate"}
+    return f"{source.rate_hz:g} frames/s ({words.get(source.rate_from, f'from the {source.rate_from}')})"
 
 
 def _middle_frames(shown: list[Frame]) -> list[Frame]:

@@ -12,17 +12,19 @@ from irst_stream.config import Config, files_of
 from irst_stream.errors import LossError, OutputError, UsageError
 from irst_stream.io.jsonl import JsonLines
 from irst_stream.io.media.sidecar import is_configuration, sidecar_path
+from irst_stream.io.suffixes import suffix_fault
 from irst_stream.types import Detections, Tracks
 
 __all__ = ["LinesOutput", "atomic_folder", "atomic_output", "check_outputs", "config_inputs", "write_bytes"]
 
 
-def check_outputs(args: argparse.Namespace, *more_inputs: Path, **suffixes: str) -> None:
+def check_outputs(args: argparse.Namespace, *more_inputs: Path, **suffixes: str | tuple[str, ...]) -> None:
     """Raise before any work if an output of a command cannot be written, lacks its suffix, or would change an input.
 
-    suffixes: the options that name outputs, each with the suffix it must have, "" for any. All other paths that the command
-    was given are inputs, with their sidecars and the configuration; more_inputs: those that it was not given by name. An
-    output of suffix .toml is a configuration, which may have the name of a sidecar that is none.
+    suffixes: the options that name outputs, each with the suffix it must have, "" for any; several: those of its format,
+    for any suffix that promises no other. All other paths that the command was given are inputs, with their sidecars and
+    the configuration; more_inputs: those that it was not given by name. An output of suffix .toml is a configuration, which
+    may have the name of a sidecar that is none.
     """
     given = [value for name, value in vars(args).items() if name not in suffixes]
     inputs = [*more_inputs, *(path for value in given for path in _paths(value))]
@@ -50,8 +52,8 @@ def _paths(value: object) -> list[Path]:
     return [path for path in value if isinstance(path, Path)] if isinstance(value, list | tuple) else []
 
 
-def _check_output(out: Path, inputs: Sequence[Path], suffix: str) -> None:
-    if suffix and out.suffix.lower() != suffix:
+def _check_output(out: Path, inputs: Sequence[Path], suffix: str | tuple[str, ...]) -> None:
+    if isinstance(suffix, str) and suffix and out.suffix.lower() != suffix:
         raise UsageError(f"{out}: expected a name that ends in {suffix}")
     if out.is_dir():
         raise OutputError(f"{out}: cannot be written: is a folder")
@@ -62,6 +64,8 @@ def _check_output(out: Path, inputs: Sequence[Path], suffix: str) -> None:
         within = given.is_dir() and given.resolve() in out.resolve().parents
         if same or (within and (suffix == ".png" or (out.exists() and suffix != ".html"))):  # no input is HTML
             raise OutputError(f"{out}: would change the input {given}; choose another place")
+    if isinstance(suffix, tuple) and (fault := suffix_fault(out.name, suffix)):
+        raise UsageError(f"{out}: {fault}")
     if not out.exists() or out.is_file():
         _check_writable(out)
 

@@ -20,15 +20,14 @@ from irst_stream.commands.outputs import atomic_output, check_outputs, write_byt
 from irst_stream.commands.report import add_report_option, check_report, write_own_report
 from irst_stream.commands.sources import add_image_options, single_frames
 from irst_stream.commands.view import latency_rows
-from irst_stream.config import Config, read_config
+from irst_stream.config import Config
 from irst_stream.errors import UsageError
 from irst_stream.io.files import open_source
 from irst_stream.io.media.raw import write_raw
 from irst_stream.live.load_test import LoadStep, feed_command, find_max_rate, measure_rate
 from irst_stream.settings import to_toml
-from irst_stream.source_config import choose_config
+from irst_stream.source_config import choose_config, read_named_config
 from irst_stream.system.machine import usable_cores
-from irst_stream.system.shipped import find_config
 from irst_stream.types import frames_after_centre
 from irst_stream.version import __version__
 
@@ -112,7 +111,7 @@ def _target(args: argparse.Namespace) -> tuple[Config, Path | None]:
     if path.suffix == ".toml" or not path.exists():
         if args.config:
             raise UsageError("--config: TARGET is a configuration already")
-        return read_config(find_config(args.target)), args.frames
+        return read_named_config(args.target), args.frames
     if args.frames:
         raise UsageError("--frames: TARGET is frames already")
     return choose_config(args.config, open_source(path, gray=args.gray, single=args.single)), path

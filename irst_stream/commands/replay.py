@@ -25,6 +25,7 @@ from irst_stream.config import Config, read_config
 from irst_stream.errors import IrstError, LossError, UsageError
 from irst_stream.io.files import FileSource
 from irst_stream.io.recording.recorder import Recording
+from irst_stream.io.suffixes import JSON_LINES
 from irst_stream.resolve.settings import Readout
 from irst_stream.source_config import choose_config
 from irst_stream.types import Detections, Frame, Tracks
@@ -84,7 +85,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     show_log()
     outputs = {kind: path for kind in (Detections, Tracks) if (path := getattr(args, kind.__name__.lower()))}
-    check_outputs(args, detections="", tracks="")
+    check_outputs(args, detections=JSON_LINES, tracks=JSON_LINES)
     if args.tracks and args.single:
         raise UsageError("--tracks: a single image has no tracks; leave out --single, or ask for --detections")
     source = open_input(args)
@@ -93,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
     config = single_frames(config) if args.single else config
     overrides = {name: value for name in ("readout", "engine") if (value := getattr(args, name))}
     config = replace(config, **overrides)
-    check_outputs(args, *config_inputs(config), detections="", tracks="")
+    check_outputs(args, *config_inputs(config), detections=JSON_LINES, tracks=JSON_LINES)
     pipeline = build_pipeline(config, tracks=args.tracks is not None)
     totals = _ReplayTotals()
     fault: IrstError | None = None
@@ -132,12 +133,12 @@ def _calibrated(args: argparse.Namespace, source: FileSource | Recording, output
         raise UsageError("--calibrate: needs --detections or --tracks, beside which the configuration is kept")
     path = args.calibrated = next(iter(outputs.values())).with_suffix(".calibrated.toml")
     args.psf, args.clutter, args.mask, _ = table_paths(path)
-    check_outputs(args, detections="", tracks="", calibrated="", psf="", clutter="", mask="")
+    check_outputs(args, detections=JSON_LINES, tracks=JSON_LINES, calibrated="", psf="", clutter="", mask="")
     footage = read_footage(source, MOST_FRAMES, single=args.single)
     result = calibrate_footage(footage, single=args.single)
     origin = Origin(str(args.path), footage.rate, footage.notes)
     save(result, path, origin)
-    for line in summary(result, origin):
+    for line in summary(result, origin, footage.sizes):
         print_line(line)
     print_line(f"settings    {path}")
     return read_config(path)

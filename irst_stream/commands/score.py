@@ -19,6 +19,7 @@ from irst_stream.errors import FormatError, SourceError, UsageError
 from irst_stream.io import jsonl
 from irst_stream.io.csv_results import csv_kind, read_csv
 from irst_stream.io.files import open_source
+from irst_stream.io.suffixes import JSON_DOCUMENT
 from irst_stream.io.truth import READERS, open_truth
 from irst_stream.io.truth.pairing import RULES, align_truth
 from irst_stream.io.truth.truth_set import TruthSet
@@ -59,7 +60,7 @@ TRUTH is one of the following; irst-stream docs truth describes them:
 
 --frames selects frames of each sequence like a Python slice: 2:-2 leaves out two at either end, which have no whole
 window of five, and is the default for a SeqCSIST folder; all is the default for everything else. A frame of TRUTH
-without a line in FOUND counts as a frame without detections."""
+without a line in FOUND counts as a frame without detections. Other frames than those selected need no truth."""
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot:
         from irst_stream import draw  # noqa: F401 - fails early if matplotlib is missing
     check_report(args.report, args.json)
-    check_outputs(args, json="", plot=".png", report=".html")
+    check_outputs(args, json=JSON_DOCUMENT, plot=".png", report=".html")
     of_tracks = _kind(args.found) is Tracks
     _check_options(args, of_tracks)
     truth = open_truth(args.truth)
@@ -179,8 +180,9 @@ def _pair_with_truth(args: argparse.Namespace, kind: type[Any], truth: TruthSet,
 
 
 def _with_file_name(args: argparse.Namespace, error: MismatchError) -> FormatError:
-    """The same error with the name of the file that caused it."""
-    return FormatError(f"{args.truth if error.in_truth else args.found}: {error}")
+    """The same error with the name of the file that caused it, and with the way out where truth covers a part."""
+    hint = f"; --frames {error.covered[0]}:{error.covered[1] + 1} scores that part" if error.covered else ""
+    return FormatError(f"{args.truth if error.in_truth else args.found}: {error}{hint}")
 
 
 def _report_header(args: argparse.Namespace, kind: str, frames: str) -> dict[str, Any]:

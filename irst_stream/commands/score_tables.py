@@ -26,18 +26,22 @@ def print_detection_scores(report: DetectionReport, scores: dict[str, Any], fram
     if report.boxes:
         print_line("note: TRUTH has boxes; CSO-mAP, GOSPA and errors within 0.25 px say nothing of them and are left out")
         _print_hits(report)
+        print_line(f"right number of targets: {_right_number(report)}")
         return
     names = [f"AP{round(float(t) * 100):02d}" for t in report.cso_map.thresholds]
     print_table(["CSO-mAP", *names], [[_percent(report.cso_map.map), *map(_percent, report.cso_map.ap)]])
     e, g = report.errors, report.gospa
     rows = [
-        ("GOSPA (c 1 px, p 2)", f"{_format(g.total, '.4f')} px"),
-        ("  localisation / missed / false", f"{_format(g.localisation, '.4f')} / {g.missed:.4f} / {g.false:.4f} px²"),
-        ("right number of targets", f"{_percent(e.count_accuracy)} % of images"),
-        ("recall / precision at 0.25 px", f"{_percent(e.recall)} / {_percent(e.precision)} %"),
-        ("position error, rms", f"{_format(e.position_rmse, '.4f')} px"),
-        ("  bias x / y", f"{_format(e.position_bias_x, '+.4f')} / {_format(e.position_bias_y, '+.4f')} px"),
-        ("amplitude error, rms / bias", f"{_format(e.amplitude_rmse, '.2f')} / {_format(e.amplitude_bias, '+.2f')} DN"),
+        ("GOSPA (c 1 px, p 2)", _figures(".4f", "px", g.total)),
+        ("  localisation / missed / false", _figures(".4f", "px²", g.localisation, g.missed, g.false)),
+        ("right number of targets", _right_number(report)),
+        ("recall / precision at 0.25 px", _shares(e.recall, e.precision)),
+        ("position error, rms", _figures(".4f", "px", e.position_rmse)),
+        ("  bias x / y", _figures("+.4f", "px", e.position_bias_x, e.position_bias_y)),
+        (
+            "amplitude error, rms / bias",
+            f"{_figures('.2f', '', e.amplitude_rmse)} / {_figures('+.2f', 'DN', e.amplitude_bias)}",
+        ),
     ]
     if "maps" in scores:
         rows.append(
@@ -51,19 +55,18 @@ def print_detection_scores(report: DetectionReport, scores: dict[str, Any], fram
 def _print_hits(report: DetectionReport) -> None:
     """Print the hits of each criterion, side by side."""
     rows: list[tuple[str, Callable[[Hits], str]]] = [
-        ("targets found (detection probability)", lambda h: f"{_percent(h.found)} %"),
-        ("false detections per frame", lambda h: _format(h.false_per_frame, ".4g")),
-        ("false detections per pixel", lambda h: _format(h.false_per_pixel, ".3g")),
-        ("detections on a found target, mean", lambda h: _format(h.per_target, ".3f")),
-        ("found targets with exactly one", lambda h: f"{_percent(h.exactly_one)} %"),
-        ("AUC: a hit has a higher score than a false one", lambda h: f"{_percent(h.roc_area)} %"),
-        ("position error, p50 / p90", lambda h: f"{_format(h.error_p50, '.3f')} / {_format(h.error_p90, '.3f')} px"),
+        ("targets found (detection probability)", lambda h: _shares(h.found)),
+        ("false detections per frame", lambda h: _figures(".4g", "", h.false_per_frame)),
+        ("false detections per pixel", lambda h: _figures(".3g", "", h.false_per_pixel)),
+        ("detections on a found target, mean", lambda h: _figures(".3f", "", h.per_target)),
+        ("found targets with exactly one", lambda h: _shares(h.exactly_one)),
+        ("AUC: a hit has a higher score than a false one", lambda h: _shares(h.roc_area)),
+        ("position error, p50 / p90", lambda h: _figures(".3f", "px", h.error_p50, h.error_p90)),
     ]
     print_table(
         [f"hits within {report.radius:g} px of the target's", *report.hits],
         [[name, *(words(value) for value in report.hits.values())] for name, words in rows],
     )
-    print_line(f"right number of targets: {_percent(report.errors.count_accuracy)} % of images")
 
 
 def print_track_scores(report: TrackReport, frames: str) -> None:
@@ -82,23 +85,20 @@ def print_track_scores(report: TrackReport, frames: str) -> None:
         [[_percent(share) for share in (h.hota, h.det_a, h.ass_a, h.loc_a, i.idf1, c.mota)]],
     )
     rows = [
-        (f"GOSPA (c {report.radius:g} px, p 2), mean over frames", f"{_format(g.total, '.4f')} px"),
-        (
-            "  localisation / missed / false",
-            " / ".join(_format(part, ".4f") for part in (g.localisation, g.missed, g.false)) + " px²",
-        ),
-        (f"OSPA(2) (c {report.radius:g} px, p 1)", f"{_format(report.ospa2, '.4f')} px"),
-        ("detection recall / precision (DetRe, DetPr)", f"{_percent(h.det_re)} / {_percent(h.det_pr)} %"),
-        ("association recall / precision (AssRe, AssPr)", f"{_percent(h.ass_re)} / {_percent(h.ass_pr)} %"),
-        ("identity precision / recall (IDP, IDR)", f"{_percent(i.idp)} / {_percent(i.idr)} %"),
+        (f"GOSPA (c {report.radius:g} px, p 2), mean over frames", _figures(".4f", "px", g.total)),
+        ("  localisation / missed / false", _figures(".4f", "px²", g.localisation, g.missed, g.false)),
+        (f"OSPA(2) (c {report.radius:g} px, p 1)", _figures(".4f", "px", report.ospa2)),
+        ("detection recall / precision (DetRe, DetPr)", _shares(h.det_re, h.det_pr)),
+        ("association recall / precision (AssRe, AssPr)", _shares(h.ass_re, h.ass_pr)),
+        ("identity precision / recall (IDP, IDR)", _shares(i.idp, i.idr)),
         ("identity switches / fragments", f"{c.switches} / {c.fragments}"),
         ("points matched / missed / false", f"{c.matched} / {c.missed} / {c.false}"),
-        ("matched distance, mean (MOTP)", f"{_format(c.motp, '.4f')} px"),
-        ("track purity", f"{_percent(f.purity)} %"),
-        ("time to confirm, mean", f"{_format(f.confirm_frames, '.2f')} frames, {_format(f.confirm_ms, '.1f')} ms"),
+        ("matched distance, mean (MOTP)", _figures(".4f", "px", c.motp)),
+        ("track purity", _shares(f.purity)),
+        ("time to confirm, mean", f"{_figures('.2f', 'frames', f.confirm_frames)}, {_figures('.1f', 'ms', f.confirm_ms)}"),
         ("targets never confirmed", f"{f.never} of {report.targets}"),
-        ("position error, rms", f"{_format(f.position_rmse, '.4f')} px"),
-        ("velocity error, rms", f"{_format(f.velocity_rmse, '.4f')} px/s"),
+        ("position error, rms", _figures(".4f", "px", f.position_rmse)),
+        ("velocity error, rms", _figures(".4f", "px/s", f.velocity_rmse)),
     ]
     print_table(["other scores", ""], rows)
     held = report.holding.values()
@@ -106,17 +106,29 @@ def print_track_scores(report: TrackReport, frames: str) -> None:
         print_table(
             [f"tracks within {report.radius:g} px of the target's", *report.holding],
             [
-                ["target frames with a confirmed track on the target", *(f"{_percent(h.tracked)} %" for h in held)],
-                ["target frames under the longest id", *(f"{_percent(h.one_id)} %" for h in held)],
-                ["false confirmed tracks per frame", *(_format(h.false_per_frame, ".4g") for h in held)],
+                ["target frames with a confirmed track on the target", *(_shares(h.tracked) for h in held)],
+                ["target frames under the longest id", *(_shares(h.one_id) for h in held)],
+                ["false confirmed tracks per frame", *(_figures(".4g", "", h.false_per_frame) for h in held)],
             ],
         )
 
 
+def _right_number(report: DetectionReport) -> str:
+    share = _shares(report.errors.count_accuracy)
+    return share if share == "-" else f"{share} of images"
+
+
+def _shares(*shares: float) -> str:
+    """Shares in per cent, as _figures writes them."""
+    return _figures(".2f", "%", *(100 * share for share in shares))
+
+
+def _figures(form: str, unit: str, *values: float) -> str:
+    """Numbers with " / " between them, then their unit; a dash for NaN, because there was nothing to measure."""
+    parts = ["-" if np.isnan(value) else format(value, form) for value in values]
+    return " / ".join(parts) + (f" {unit}" if unit and set(parts) != {"-"} else "")
+
+
 def _percent(share: float) -> str:
-    return _format(100 * share, ".2f")
-
-
-def _format(value: float, form: str) -> str:
-    """Format a number; a dash if it is NaN, because there was nothing to measure."""
-    return "-" if np.isnan(value) else format(value, form)
+    """A share in per cent, without the sign."""
+    return _figures(".2f", "", 100 * share)

@@ -34,6 +34,7 @@ __all__ = ["Sight", "is_sampled", "look"]
 
 MOST_FRAMES, MOST_BYTES = 200, 200_000_000  # looked at
 SEARCHED = 40  # of them, for spots
+MIN_CLIPPED = 1e-4  # share of pixels at an end of the range; fewer are the mere extremes of noise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +63,9 @@ class Sight:
         if n.pedestal == n.brightest:
             yield f"clipped     all pixels hold {n.pedestal:g} DN"
         else:
-            yield f"clipped     {n.clipped[0]:.2%} of pixels at {n.pedestal:g} DN, {n.clipped[1]:.2%} at {n.brightest:g} DN"
+            ends = zip(n.clipped, (n.pedestal, n.brightest), strict=True)
+            if clipped := [f"{share:.2%} of pixels at {value:g} DN" for share, value in ends if share > MIN_CLIPPED]:
+                yield f"clipped     {', '.join(clipped)}"
         refused = ", ".join(f"{count} {reason}" for reason, count in self.spots.rejected.items() if count) or "none"
         found = f"{np.median(self.regions):g} in a frame" if self.regions else "none searched"
         searched = pluralise(len(self.regions), "frame")

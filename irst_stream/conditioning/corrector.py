@@ -28,8 +28,9 @@ class Corrector:
     def __init__(self, settings: CorrectSettings, shape: tuple[int, int], table: CorrectionTable | None) -> None:
         """shape: rows, columns of the frames; table: None for none."""
         if table is not None and table.gain.shape != shape:
-            height, width = table.gain.shape
-            raise UsageError(f"correct.table: is for frames of {width} x {height} px, these have {shape[1]} x {shape[0]}")
+            (height, width), (rows, columns) = table.gain.shape, shape
+            named = ": ".join(filter(None, ("correct.table", settings.table)))
+            raise UsageError(f"{named}: is for frames of {width} x {height} px; the source's have {columns} x {rows} px")
         self._settings = settings
         self._gain = np.ones(shape, np.float32) if table is None else table.gain
         self._offset = np.zeros(shape, np.float32) if table is None else table.offset.copy()

@@ -48,11 +48,19 @@ def open_source(
     if path.suffix == ".mcap":
         from irst_stream.io.recording.recorder import open_recording
 
+        _check_variable(path, variable, named=False)
         return open_recording(path)
     with named_errors(str(path)):
         sidecar = read_sidecar(path)
-        choice = Choice(kind, variable, gray, single)
-        return FileSource(path, _reader(path, sidecar).open(path, sidecar, choice), sidecar, choice, rate_hz)
+        choice, reader = Choice(kind, variable, gray, single), _reader(path, sidecar)
+        _check_variable(path, variable, named=reader.has_names(path))
+        return FileSource(path, reader.open(path, sidecar, choice), sidecar, choice, rate_hz)
+
+
+def _check_variable(path: Path, variable: str | None, *, named: bool) -> None:
+    """Raise a UsageError where an array is asked for by name of what holds no named arrays."""
+    if variable is not None and not named:
+        raise UsageError(f"--variable: {path} holds no named arrays; expected a .npz, .mat or FITS file")
 
 
 def is_source(path: Path) -> bool:
@@ -75,9 +83,11 @@ def _reader(path: Path, sidecar: Sidecar) -> Reader:
     for reader in media.READERS:
         if reader.recognises(path, sidecar):
             return reader
-    *others, last = (reader.expects for reader in media.READERS)
-    what = "no images in this folder or in its folders" if path.is_dir() else "not a kind of file that holds frames"
-    raise SourceError(f"{path}: {what}. Expected {', '.join(others)} or {last}")
+    folder = path.is_dir()
+    what = "no images in this folder or in its folders" if folder else "not a kind of file that holds frames"
+    *others, last = (reader.expects for reader in media.READERS if reader.of_folders == folder and reader.expects)
+    kinds = others if folder else [".mcap", *others]
+    raise SourceError(f"{path}: {what}; expected {', '.join(kinds)} or {last}")
 
 
 class FileSource:

@@ -32,11 +32,15 @@ FrameKey = tuple[str, int, int]  # sequence, epoch, index
 
 
 class MismatchError(FormatError):
-    """Results and truth that do not fit together; in_truth: whether the fault is in the truth."""
+    """Results and truth that do not fit together.
 
-    def __init__(self, message: str, *, in_truth: bool = False) -> None:
+    in_truth: whether the fault is in the truth; covered: first and last index that the truth has of a sequence whose
+    results go beyond it, None for any other fault.
+    """
+
+    def __init__(self, message: str, *, in_truth: bool = False, covered: tuple[int, int] | None = None) -> None:
         super().__init__(message)
-        self.in_truth = in_truth
+        self.in_truth, self.covered = in_truth, covered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,10 +126,7 @@ def scored_truths(truths: Iterable[Truth], frames: slice) -> dict[FrameKey, Trut
         if key in by_key:
             raise MismatchError(f"two lines for {_describe(key)}", in_truth=True)
         by_key[key] = truth
-    length: dict[tuple[str, int], int] = {}
-    for sequence, epoch, index in by_key:
-        length[sequence, epoch] = max(length.get((sequence, epoch), 0), index + 1)
-    scored = {sequence: range(*frames.indices(n)) for sequence, n in length.items()}
+    scored = {sequence: range(*frames.indices(n)) for sequence, n in _lengths(by_key).items()}
     return {key: truth for key, truth in by_key.items() if key[2] in scored[key[:2]]}
 
 
@@ -134,20 +135,32 @@ def pair_frames(
 ) -> list[tuple[Result | None, Truth]]:
     """Pair the truth of each scored frame with its detections or tracks, None if it has none, in the order of the truths.
 
-    A result for a frame that is not in the truth, or two results for one frame, raise a MismatchError.
+    A result for one of the frames that is not in the truth, or two results for one frame, raise a MismatchError.
     """
     truths = list(truths)
     scored = scored_truths(truths, frames)
-    known = {_key(truth) for truth in truths}
+    known: set[FrameKey] = {_key(truth) for truth in truths}
     by_key: dict[FrameKey, Result] = {}
     for result in results:
         key = _key(result)
         if key in by_key:
             raise MismatchError(f"two lines for {_describe(key)}")
-        if key not in known:
-            raise MismatchError(f"{_describe(key)} is not in the truth, which {_describe_truth(known)}")
         by_key[key] = result
+    length = _lengths([*known, *by_key])
+    sequences = {key[:2] for key in known}
+    for key in by_key:
+        is_scored = key[:2] not in sequences or key[2] in range(*frames.indices(length[key[:2]]))
+        if key not in known and is_scored:
+            raise _without_truth(key, known)
     return [(by_key.get(key), truth) for key, truth in scored.items()]
+
+
+def _lengths(keys: Iterable[FrameKey]) -> dict[tuple[str, int], int]:
+    """How many frames each sequence has, by sequence and epoch: from 0 to its last index."""
+    length: dict[tuple[str, int], int] = {}
+    for sequence, epoch, index in keys:
+        length[sequence, epoch] = max(length.get((sequence, epoch), 0), index + 1)
+    return length
 
 
 def _rows(detections: Detections | None) -> Any:
@@ -163,8 +176,15 @@ def _describe(key: FrameKey) -> str:
     return f"sequence {key[0]!r} index {key[2]}" + (f" epoch {key[1]}" if key[1] else "")
 
 
-def _describe_truth(known: set[FrameKey]) -> str:
-    return f"starts at {_describe(min(known))}" if known else "is empty"
+def _without_truth(key: FrameKey, known: set[FrameKey]) -> MismatchError:
+    """Return the error of a frame without truth: it says what the truth has of its sequence, or where it starts."""
+    own = [index for sequence, epoch, index in known if (sequence, epoch) == key[:2]]
+    if own:
+        words, covered = f"has index {min(own)} to {max(own)} of that sequence", (min(own), max(own))
+    else:
+        words, covered = f"starts at {_describe(min(known))}" if known else "is empty", (0, -1)
+    beyond = bool(own) and not covered[0] <= key[2] <= covered[1]
+    return MismatchError(f"{_describe(key)} is not in the truth, which {words}", covered=covered if beyond else None)
 
 
 def plain_values(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import shutil
 from tempfile import gettempdir
 
@@ -12,6 +13,7 @@ from archived import PLAIN, archive, record_patches, replay, results, write_patc
 from irst_stream.archive import piece_file
 from irst_stream.archive.job import Job, Step
 from irst_stream.archive.recordings import folder_name
+from irst_stream.archive.worker import noted
 from irst_stream.archive.workers import LocalWorkers, OneWorker
 from irst_stream.cli import main
 from irst_stream.config import read_config
@@ -285,6 +287,14 @@ class TestWorkers:
         monkeypatch.setattr(piece_file, "write_whole", full)
         assert archive(here / "films", "--config", "plain.toml", "--out", "out", "--workers", 1) == 3
         assert "No space left on device" in capsys.readouterr().err
+
+    def test_a_warning_names_its_recording_once(self):
+        notes = []
+        with noted(notes, "films/a.npy"):
+            logging.getLogger("irst_stream.propose.clutter").warning("the first frame shows another scene")
+            logging.getLogger("irst_stream.source_config").warning("films/a.npy: no configuration")
+            logging.getLogger("irst_stream.chain.window").warning("a: frame 3 has more regions")
+        assert notes == ["films/a.npy: the first frame shows another scene", "films/a.npy: no configuration"]
 
     def test_one_worker_says_what_is_wrong_with_a_step(self, here):
         job = Job((here / "out").resolve(), read_config(here / "plain.toml"))

@@ -88,6 +88,16 @@ def test_each_rule_is_applied_and_counted(rule):
     assert windows.events == {("a", event): times for event, times in events.items()}
 
 
+def test_regions_as_full_as_most_targets_allows_are_told_by_their_number_once(caplog):
+    windows = WindowBuilder()
+    for index in (41, 42):
+        windows.count(frame(index).stamp, "targets", 1)
+    assert caplog.messages == [
+        "a: frame 41: regions with as many targets as most_targets allows: 1; such regions are counted"
+    ]
+    assert windows.events == {("a", "targets"): 2}
+
+
 def test_frames_that_are_too_small_are_dropped():
     windows = WindowBuilder(min_shape=(7, 7))
     assert indices(windows, (frame(i, size=5) for i in range(5))) == []

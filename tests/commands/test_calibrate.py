@@ -128,7 +128,6 @@ def test_inspect_says_what_it_sees_and_draws_it(run, refused):
         "spots       ",
         "PSF         0.",
         "burnt in    text of",
-        "clipped     ",
     ):
         assert words in out, words
     assert len(pictures(Path("i.html").read_text())) >= 5
@@ -139,6 +138,15 @@ def test_inspect_says_what_it_sees_and_draws_it(run, refused):
     assert "noise" not in run("inspect", "patches")[1]
     assert "--report: patches: no full frames" in refused("inspect", "patches", "--report", "p.png")
     assert "expected a name that ends in .html or .png" in refused("inspect", "cam.npy", "--report", "p.pdf")
+
+
+def test_the_mere_extremes_of_noise_are_not_clipped(run):
+    frames = np.random.default_rng(1).normal(2700, 9, (6, 70, 90)).astype(np.uint16)
+    np.save("free.npy", frames)
+    assert "clipped" not in run("inspect", "free.npy")[1]
+    np.save("low.npy", np.maximum(frames, 2690))
+    (line,) = [line for line in run("inspect", "low.npy")[1].splitlines() if "clipped" in line]
+    assert re.fullmatch(r"clipped     1\d\.\d\d% of pixels at 2690 DN", line)
 
 
 def test_pixels_without_a_measurement_are_left_out(run, refused, stack, caplog):
@@ -213,7 +221,7 @@ def test_masks_that_do_not_fit_are_refused_before_anything_is_read(refused):
     cv2.imwrite("m.png", np.full((50, 60), 255, np.uint8))
     cases = {
         'mask = "m.png"': "is a mask for frames of 60 x 50 px, these have 160 x 128 px",
-        'mask = "none.png"': "mask cannot be read",
+        'mask = "none.png"': "propose.mask: none.png: no such file",
         "exclude = [[[-9, -9], [999, -9], [999, 999], [-9, 999]]]": "leave nothing to search",
     }
     for text, told in cases.items():

@@ -103,7 +103,7 @@ def test_one_file_is_complete_and_replays(calibrate, files, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--correct {files}/S.npz", "correct.table: is for frames of 100 x 100 px, these have 160 x 128"),
+        ("--correct {files}/S.npz", "S.npz: is for frames of 100 x 100 px; the source's have 160 x 128 px"),
         ("--correct none.npz", "none.npz: no such file"),
         ("--correct none.toml", "none.toml: "),
         ("--correct cut.npz", "cut.npz: not a correction table that irst-stream correct wrote"),

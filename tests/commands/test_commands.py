@@ -210,7 +210,11 @@ def test_the_doctor_works_without_a_gpu(run):
         ("simulate scene data/test --frames 3", "data/test: holds a different set"),
         ("simulate csist100k data --images 3 --split val", "data/test: is a split of a different set"),
         ("simulate seqcsist out --trajectories 3 --seed -1", "seed: expected 0 or more"),
-        ("simulate scene out --frames 3 --size 640", "expected WIDTHxHEIGHT such as 640x512, got '640'"),
+        ("simulate scene out --frames 3 --size 640", "expected WIDTHxHEIGHT in px such as 640x512, got '640'"),
+        (
+            "score cells.jsonl data/test --frame-size 0x5",
+            "expected WIDTHxHEIGHT in px such as 640x512, got '0x5'",
+        ),
         ("simulate scene out --frames 3 --members 1.5:2", "expected whole numbers"),
         ("simulate scene out --frames 3 --bits 40", "bits: expected 8 to 16, got 40"),
         (

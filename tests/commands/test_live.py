@@ -20,6 +20,8 @@ from local_feeds import (
     wait_for_exit,
     write_recording,
 )
+from recordings import STEP_NS, record
+from recordings import frame as recorded_frame
 
 from irst_stream import Detections, Tracks
 from irst_stream.cli import main
@@ -231,12 +233,21 @@ def test_inspect_reads_recordings(here, capsys):
         "10 in 2 sequences",
         "11 x 11 px, uint16",
         "full scale 4095 DN",
-        "100 frames/s (from the recording)",
+        "100 frames/s, by stamps of 5 frames",
         "results     none",
         "truth       none",
     ):
         assert part in said
     assert (here / "two.png").stat().st_size > 1000
+
+
+def test_inspect_tells_a_recordings_rate_by_the_sensors_clock(here, capsys):
+    record(here / "late.mcap", map(recorded_frame, range(8)), step_ns=9 * STEP_NS)  # nine times too late
+    record(here / "few.mcap", map(recorded_frame, range(3)), step_ns=STEP_NS // 2)
+    assert main(["inspect", "late.mcap"]) == 0
+    assert "rate        10 frames/s, by stamps of 8 frames" in capsys.readouterr().out
+    assert main(["inspect", "few.mcap"]) == 0
+    assert "rate        20 frames/s, by their arrival" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("policy", ["live", "lossless"])

@@ -74,6 +74,37 @@ def test_two_outputs_of_one_name_are_refused(here, capsys):
     assert not (here / "a.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("replay film.npy --config my.toml --detections e.txt", "in .jsonl; .txt"),
+        ("replay film.npy --config my.toml --tracks t.csv", "in .jsonl; .csv"),
+        ("score found.jsonl truth.jsonl --json a.txt", "in .json; .txt"),
+        ("baseline truth.jsonl b.json.gz", "in .jsonl; .gz"),
+    ],
+)
+def test_a_suffix_that_promises_another_format_is_refused(command, expected, here, capsys):
+    out = command.split()[-1]
+    assert main(command.split()) == 2
+    said = f"irst-stream: {out}: expected a name that ends {expected} promises another format\n"
+    assert capsys.readouterr().err == said
+    assert not (here / out).exists()
+
+
+def test_a_suffix_that_promises_nothing_is_taken(here):
+    for name in ("lines", "lines.ndjson", "lines.2"):
+        assert main(["baseline", "truth.jsonl", name]) == 0
+        assert (here / name).is_file()
+
+
+def test_a_configuration_writes_what_its_suffixes_promise(here, capsys):
+    (here / "c.toml").write_text(f'{RUN}[[write]]\npath = "x.csv"\n[[record]]\npath = "r-{{start}}.jsonl"\n')
+    assert main(["config", "check", "c.toml"]) == 2
+    said = capsys.readouterr().err
+    assert "write[0].path: expected a name that ends in .jsonl; .csv promises another format" in said
+    assert "record[0].path: expected a name that ends in .mcap; .jsonl promises another format" in said
+
+
 RUN = 'readout = "fit"\n[[receive]]\nendpoint = "tcp://127.0.0.1:1"\n'
 
 

@@ -61,6 +61,17 @@ def test_replay_says_that_it_guesses_where_there_is_no_configuration(run, tmp_pa
     assert "6 frames, 0 answered, 0 detections\nevents: 6 small" in run("replay", "small", "--config", "seqcsist")[1]
 
 
+@pytest.mark.parametrize("setting", ["fit.psf_table", "propose.mask"])
+def test_a_configuration_without_a_file_that_it_names_says_which(setting, refused, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((6, 11, 11), np.uint8))
+    (tmp_path / "lone").mkdir()
+    section, name = setting.split(".")
+    (tmp_path / "lone" / "cam.toml").write_text(f'readout = "fit"\n[{section}]\n{name} = "cam.npz"\n')
+    said = f"lone/cam.toml: {setting}: lone/cam.npz: no such file; it goes wherever the configuration goes"
+    for command in (["replay", "a.npy", "--config"], ["archive", "a.npy", "--out", "o", "--config"], ["profile"]):
+        assert said in refused(*command, "lone/cam.toml")
+
+
 def test_replay_finds_the_groups_in_full_frames(run, tmp_path):
     scene = ("simulate", "scene", "scene", "--frames", 12, "--size", "160x120", "--groups", 2, "--singles", 0)
     assert run(*scene, "--seed", 1, "--workers", 1)[0] == 0

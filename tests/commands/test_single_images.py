@@ -1,13 +1,19 @@
 """Commands on unrelated images: each answered by itself, and reasons where there are no answers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from irst_stream.calibrate.frame_rate import FrameRate
+from irst_stream.calibrate.graphics import Graphic, Graphics
+from irst_stream.calibrate.images import calibrate_images
+from irst_stream.calibrate.settings_file import Origin
 from irst_stream.cli import main
+from irst_stream.commands.calibrate import summary
 from irst_stream.io.media.images import encode_png
 from irst_stream.live.load_test import feed_command
 from irst_stream.optics import psf
@@ -96,6 +102,27 @@ def test_frames_without_a_window_are_explained(capsys):
     out = capsys.readouterr().out
     assert "6 frames, 0 answered" in out
     assert "note: no 5 frames in a row make a window; the events above say" in out
+
+
+@pytest.mark.usefixtures("images")
+def test_calibrate_tells_the_smallest_and_the_largest_image(capsys):
+    assert main(["calibrate", "images", "--single", "--output", "C.toml"]) == 0
+    assert "frames      3 of 100 x 80 to 90 x 120 px" in capsys.readouterr().out
+
+
+def test_the_masked_places_that_a_summary_leaves_out_are_in_the_report():
+    places = tuple(Graphic("text", (10 * k, 0, 8, 8)) for k in range(5))
+    found = replace(
+        calibrate_images([pixels_of("a")], full_scale=np.inf), graphics=Graphics(np.zeros((80, 100), bool), places)
+    )
+    origin = Origin("a", FrameRate(None, float("nan"), "not stated"))
+    short, whole = (
+        [line for line in lines if line.startswith("masked")]
+        for lines in (summary(found, origin, "100 x 80 px"), summary(found, origin, "100 x 80 px", 5))
+    )
+    more = "masked      2 more; 0.0% of the frame in all; calibrate --report names each"
+    assert short[2:] == [f"masked      {places[2]}", more]
+    assert whole == [f"masked      {place}" for place in places]
 
 
 @pytest.mark.usefixtures("images")

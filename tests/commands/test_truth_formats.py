@@ -76,11 +76,35 @@ def test_boxes_set_the_radius_and_the_plot_is_the_roc(run, tmp_path):
     assert code == 0
     assert "paired: sequence 'cam' with truth 'flight'" in out
     assert "hits within 3 px of the target's" in out
+    assert "right number of targets: 33.33 % of images" in out
     assert imread(tmp_path / "roc.png").std() > 0.02
     points = truth_files.points(tmp_path, BOXES)
     assert "hits within" not in run(f"score found.jsonl {points}")[1]
     assert run(f"score found.jsonl {points} --radius 3 --plot both.png")[0] == 0
     assert imread(tmp_path / "both.png").shape[1] > 1.5 * imread(tmp_path / "roc.png").shape[1]
+
+
+def test_a_part_with_truth_is_scored(run, tmp_path):
+    truth = truth_files.box_lines(tmp_path, BOXES)
+    jsonl.write(tmp_path / "found.jsonl", detections(*FOUND, *FOUND))
+    code, _, err = run(f"score found.jsonl {truth}")
+    assert code == 2
+    assert err == (
+        "irst-stream: found.jsonl: sequence 'flight' index 3 is not in the truth, which has index 0 to 2 of that sequence; "
+        "--frames 0:3 scores that part\n"
+    )
+    code, out, _ = run(f"score found.jsonl {truth} --frames 0:3")
+    assert (code, out.splitlines()[0]) == (0, "3 images, 4 detections, 2 truths, frames 0:3, standard matching")
+
+
+def test_what_could_not_be_measured_is_a_dash_without_a_unit(run, tmp_path):
+    points = truth_files.points(tmp_path, BOXES)
+    jsonl.write(tmp_path / "found.jsonl", detections([(5.0, 7.0, 0.9)], [], []))
+    out = run(f"score found.jsonl {points} --radius 3")[1]
+    assert "- %" not in out
+    auc = next(line for line in out.splitlines() if "AUC" in line)
+    assert auc.split()[-1] == "-"
+    assert out.count("right number of targets") == 1
 
 
 def test_tracks_are_scored_on_their_target(run, tmp_path):
@@ -105,8 +129,7 @@ def test_inspect_counts_and_marks_truth_beside_the_frames(run, tmp_path):
     assert "truth       2 targets in 3 frames (binary masks; paired by the names of images: 3 of 3)" in out
     assert run("inspect frames --png b.png")[0] == 0
     assert "truth       none" in run("inspect frames")[1]
-    code, _, err = run("inspect frames --truth nowhere")
-    assert (code, err.splitlines()[-1]) == (2, "irst-stream: nowhere: no such file or folder")
+    assert run("inspect frames --truth nowhere") == (2, "", "irst-stream: nowhere: no such file or folder\n")
 
 
 class TestExport:

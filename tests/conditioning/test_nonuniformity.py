@@ -134,8 +134,10 @@ def test_levels_that_cannot_serve_are_refused_with_a_reason():
         one_point(array.level(1000.0, 1, "one.tiff"))
     with pytest.raises(UsageError, match=r"cold\.tiff: frames of 100 x 80 and 5 x 4 px"):
         cold.add(np.zeros((4, 5), np.uint16), FULL)
-    with pytest.raises(UsageError, match=r"correct\.table: is for frames of 100 x 80 px, these have 50 x 40"):
-        Corrector(CorrectSettings(), (40, 50), one_point(array.level(1000.0)))
+    with pytest.raises(
+        UsageError, match=r"correct\.table: T\.npz: is for frames of 100 x 80 px; the source's have 50 x 40"
+    ):
+        Corrector(CorrectSettings(table="T.npz"), (40, 50), one_point(array.level(1000.0)))
     with pytest.raises(UsageError, match=r"correct\.scene_frames: expected 0, or 20"):
         check_conditioning(CorrectSettings(scene_frames=3), RegisterSettings())
 

@@ -15,9 +15,10 @@ import tifffile
 from collect_errors import collect_until_error
 from media_files import make_frames
 
-from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, open_source
+from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, UsageError, open_source
 from irst_stream.io import jsonl
 from irst_stream.io.manifest import Manifest, write_manifest
+from irst_stream.io.media import fits, tiff, video
 from irst_stream.io.media.images import encode_png
 from irst_stream.io.media.raw import write_raw
 from irst_stream.io.media.video import check_depth
@@ -202,6 +203,14 @@ def test_an_array_must_be_chosen_if_there_are_several(tmp_path):
         np.testing.assert_array_equal(got[2].pixels, frames[2])
 
 
+@pytest.mark.parametrize("name", ["a.npy", "folder", "a.mcap"])
+def test_an_array_is_chosen_only_where_arrays_have_names(name, tmp_path):
+    np.save(tmp_path / "a.npy", make_frames(np.uint16))
+    media.png_folder(tmp_path / "folder", make_frames(np.uint16))
+    with pytest.raises(UsageError, match=rf"--variable: .*{name} holds no named arrays; expected"):
+        open_source(tmp_path / name, variable="day")
+
+
 def test_a_stack_is_memory_mapped_not_loaded(tmp_path):
     path = tmp_path / "large.npy"
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(3000, 512, 640))  # 2 GB, sparse
@@ -322,9 +331,22 @@ def test_flipped_bytes_give_frames_or_a_one_line_error(write, tmp_path):
 def test_paths_without_frames_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("hello")
-    for name, message in (("none", "no such file"), ("empty", "no images"), ("notes.txt", "not a kind of file")):
-        with pytest.raises(SourceError, match=message):
+    for name, message, kinds in (
+        ("none", "no such file", ()),
+        ("empty", "no images", ("TIFF", "raw files with a sidecar", "a generated scene")),
+        ("notes.txt", "not a kind of file", (*video.SUFFIXES, *tiff.SUFFIXES, *fits.SUFFIXES, ".mcap", ".raw", ".jpeg")),
+    ):
+        with pytest.raises(SourceError, match=message) as refused:
             open_source(tmp_path / name)
+        said = str(refused.value).removeprefix(str(tmp_path))
+        assert all(kind in said for kind in kinds)
+        assert len(said) < 260
+
+
+def test_a_tiff_of_one_page_is_called_so(tmp_path):
+    for pages, kind in ((1, "TIFF of one page"), (2, "multi-page TIFF")):
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((pages, 9, 9), np.uint16), metadata=None)
+        assert open_source(tmp_path / "a.tif").kind == kind
 
 
 def test_an_unreadable_image_is_a_source_error(tmp_path):

@@ -181,7 +181,8 @@ def test_a_missing_decoder_names_its_extra(tmp_path):
     command = [sys.executable, "-c", block, "score", str(tmp_path / "found.jsonl"), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "irst-stream: a MATLAB groundTruth file needs mcos-decoder: pip install 'irst-stream[matlab]'\n"
+    needs = "a MATLAB groundTruth object needs mcos-decoder: pip install 'irst-stream[matlab]'"
+    assert done.stderr == f"irst-stream: {path}: {needs}\n"
 
 
 class TestMasks:
@@ -343,10 +344,20 @@ class TestPairing:
         got, _ = align_truth(found, open_truth(tmp_path))
         assert {("a", 0, 1), ("b", 0, 2)} <= set(self.where(got))
 
+    @pytest.mark.parametrize(
+        ("write", "name"), [(truth_files.voc, "here"), (truth_files.yolo, "labels"), (truth_files.coco, "set.json")]
+    )
+    def test_images_in_no_folder_are_called_by_what_was_opened(self, write, name, tmp_path):
+        (tmp_path / "here").mkdir()
+        truth = open_truth(write(tmp_path / "here", BOXES))
+        _, note = align_truth(self.stamps(("clip", 0, "clip.mp4"), ("clip", 2, "clip.mp4")), truth)
+        assert note == f"paired: sequence 'clip' with truth {name!r}"
+
     def test_images_without_a_common_name_are_the_frames_of_the_only_sequence(self, tmp_path):
-        truth = open_truth(truth_files.masks(tmp_path, BOXES))
+        (tmp_path / "sky_masks").mkdir()
+        truth = open_truth(truth_files.masks(tmp_path / "sky_masks", BOXES))
         got, note = align_truth(self.stamps(("clip", 0, "clip.mp4"), ("clip", 2, "clip.mp4")), truth)
-        assert note == "paired: sequence 'clip' with truth '.'"
+        assert note == "paired: sequence 'clip' with truth 'sky_masks'"
         assert self.where(got) == [("clip", 0, 1), ("clip", 1, 0), ("clip", 2, 2)]
 
     def test_frames_beyond_a_sparse_table_hold_no_target(self, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from irst_stream import Detections, FormatError, Stamp, Truth, UsageError
 from irst_stream.optics import FineGrid
 from irst_stream.resolve.cells import read_cells
-from irst_stream.score import cso_map, frame_range, pair_frames, score_detections, scored_truths
+from irst_stream.score import MismatchError, cso_map, frame_range, pair_frames, score_detections, scored_truths
 from irst_stream.sim import SeqCsistRules, csist100k, seqcsist
 
 
@@ -53,6 +53,20 @@ def test_errors_name_unknown_and_duplicate_frames():
         pair_frames([detections(0), detections(0)], [truth(0)])
     with pytest.raises(FormatError, match="two lines"):
         pair_frames([], [truth(0), truth(0)])
+
+
+def test_results_beyond_the_truth_are_refused_unless_they_are_not_scored():
+    found, truths = [detections(i) for i in range(9)], [truth(i) for i in range(2, 6)]
+    for frames in ("all", "2:-2", "-7:-2", "1:6"):
+        with pytest.raises(MismatchError, match="is not in the truth, which has index 2 to 5 of that sequence") as refused:
+            pair_frames(found, truths, frame_range(frames))
+        assert refused.value.covered == (2, 5)
+    assert [d.stamp.index for d, _ in pair_frames(found, truths, frame_range("3:6"))] == [3, 4, 5]
+    with pytest.raises(MismatchError, match="'b' index 8 is not in the truth, which starts at sequence 'a' index 2"):
+        pair_frames([detections(8, "b")], truths, frame_range("2:6"))
+    with pytest.raises(MismatchError, match="index 4 is not in the truth") as refused:
+        pair_frames(found, [truth(3), truth(5)], frame_range("3:6"))
+    assert refused.value.covered is None
 
 
 def test_nan_becomes_none_in_the_plain_report():

@@ -218,5 +218,8 @@ def _open(path: Path, _: Sidecar, choice: Choice) -> Medium:
 
 
 READER = Reader(
-    "a .npy, .npz or .mat array", lambda path, _: path.is_file() and path.suffix.lower() in (".npy", ".npz", ".mat"), _open
+    ".npy, .npz, .mat",
+    lambda path, _: path.is_file() and path.suffix.lower() in (".npy", ".npz", ".mat"),
+    _open,
+    lambda path: path.suffix.lower() != ".npy",
 )

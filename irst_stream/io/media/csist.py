@@ -233,4 +233,4 @@ def _open(path: Path, _: Sidecar, choice: Choice) -> Medium:
     return open_csist(find_splits(path), choice.kind)
 
 
-READER = Reader("a SeqCSIST or CSIST-100K folder", _recognises, _open)
+READER = Reader("a SeqCSIST or CSIST-100K set", _recognises, _open, of_folders=True)

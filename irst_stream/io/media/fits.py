@@ -229,7 +229,8 @@ def _is_fits(path: Path) -> bool:
 
 
 READER = Reader(
-    "a FITS image",
+    ".fits, .fit, .fts",
     lambda path, sidecar: path.is_file() and _is_fits(path) and sidecar.width is None,
     lambda path, _, choice: open_fits(path, choice.variable),
+    lambda _: True,
 )

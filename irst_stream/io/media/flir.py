@@ -218,7 +218,7 @@ def _rate_hz(data: Bytes, frame: _Frame) -> float | None:
 
 
 READER = Reader(
-    "a FLIR .fff, .seq or .csq file",
+    ".fff, .seq, .csq",
     lambda path, sidecar: path.is_file() and path.suffix.lower() in SUFFIXES and sidecar.width is None,
     lambda path, _, __: open_sequence(path),
 )

@@ -116,14 +116,16 @@ def _open_image(path: Path, _: Sidecar, __: Choice) -> Medium:
     return Medium("single image", lambda: iter([Clip(path.stem, lambda: read_pages([path], [path.stem]))]), 1)
 
 
-READER = Reader("a PNG, BMP or JPEG image", lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES, _open_image)
+READER = Reader(".png, .bmp, .jpg, .jpeg", lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES, _open_image)
 FOLDER_READER = Reader(
-    "a folder of PNG, BMP, TIFF, JPEG, FITS or .fff images",
+    "PNG, BMP, JPEG, TIFF, FITS or .fff images",
     lambda path, _: path.is_dir() and bool(image_files(path)),
     lambda path, _, __: open_folder(path.resolve()),
+    of_folders=True,
 )
 FOLDERS_READER = Reader(
-    "a folder of such folders",
+    "",
     lambda path, _: path.is_dir() and bool(_folders(path)),
     lambda path, _, __: open_folders(path, _folders(path)),
+    of_folders=True,
 )

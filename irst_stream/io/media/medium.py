@@ -102,13 +102,17 @@ class Choice(NamedTuple):
 class Reader(NamedTuple):
     """Reader of one kind of file or folder with frames.
 
-    expects: the kind in words, for errors that list the readable kinds; recognises(path, sidecar): whether a path is of
-    this kind; open(path, sidecar, choice): open such a path.
+    expects: the kind of file or folder in words, for errors that list the readable kinds, "" for one that another tells;
+    recognises(path, sidecar): whether a path is of this kind; open(path, sidecar, choice): open such a path;
+    has_names(path): whether it may hold several arrays, of which Choice.variable names one; of_folders: whether it reads
+    folders.
     """
 
     expects: str
     recognises: Callable[[Path, Sidecar], bool]
     open: Callable[[Path, Sidecar, Choice], Medium]
+    has_names: Callable[[Path], bool] = lambda _: False
+    of_folders: bool = False
 
 
 def type_ceiling(dtype: np.dtype[Any]) -> float:

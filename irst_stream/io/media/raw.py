@@ -93,9 +93,10 @@ def _is_raw(path: Path, sidecar: Sidecar) -> bool:
     return path.is_file() and (path.suffix.lower() in SUFFIXES or sidecar.width is not None)
 
 
-READER = Reader("raw pixels (.raw, .bin, .dat) with a sidecar", _is_raw, lambda path, sidecar, _: open_raw(path, sidecar))
+READER = Reader(".raw, .bin, .dat with a sidecar", _is_raw, lambda path, sidecar, _: open_raw(path, sidecar))
 FOLDER_READER = Reader(
-    "a folder of raw files with a sidecar",
+    "raw files with a sidecar",
     lambda path, _: path.is_dir() and bool(raw_files(path)),
     lambda path, sidecar, _: open_raw(path, sidecar),
+    of_folders=True,
 )

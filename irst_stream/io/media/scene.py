@@ -58,4 +58,4 @@ def _open(path: Path, _: Sidecar, __: Choice) -> Medium:
     )
 
 
-READER = Reader("a generated scene", lambda path, _: _manifest(path) is not None, _open)
+READER = Reader("a generated scene", lambda path, _: _manifest(path) is not None, _open, of_folders=True)

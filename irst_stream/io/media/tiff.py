@@ -28,7 +28,7 @@ READ_ERRORS = (tifffile.TiffFileError, struct.error, zlib.error, ValueError, Ind
 
 
 def open_stack(path: Path) -> Medium:
-    """Open a multi-page TIFF as one sequence; ImageJ's frame interval, if present, gives the rate."""
+    """Open a TIFF of one or more pages as one sequence; ImageJ's frame interval, if present, gives the rate."""
     with _open_tiff(path) as tif, _tifffile_messages():
         try:
             imagej, stated = tif.imagej_metadata or {}, _stated_length(tif)
@@ -41,9 +41,8 @@ def open_stack(path: Path) -> Medium:
         return Medium(
             "TIFF of one directory", lambda: iter([Clip(path.stem, lambda: _contiguous_pages(path, images))]), images, rate
         )
-    return Medium(
-        "multi-page TIFF", lambda: iter([Clip(path.stem, partial(_pages, path), pages, partial(_pages, path))]), pages, rate
-    )
+    kind = "multi-page TIFF" if pages > 1 else "TIFF of one page"
+    return Medium(kind, lambda: iter([Clip(path.stem, partial(_pages, path), pages, partial(_pages, path))]), pages, rate)
 
 
 def read_single(path: Path) -> NDArray[Any]:
@@ -143,5 +142,5 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
 
 
 READER = Reader(
-    "a .tif file", lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES, lambda path, _, __: open_stack(path)
+    ".tif, .tiff", lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES, lambda path, _, __: open_stack(path)
 )

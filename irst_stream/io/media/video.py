@@ -71,7 +71,7 @@ def _pages(path: Path, gray: bool, stated: int | None) -> Iterator[Page]:
 
 
 READER = Reader(
-    "an .avi, .m4v, .mkv, .mov, .mp4 or .webm video",
+    ".avi, .m4v, .mkv, .mov, .mp4, .webm",
     lambda path, _: path.is_file() and path.suffix.lower() in SUFFIXES,
     lambda path, _, __: open_video(path),
 )

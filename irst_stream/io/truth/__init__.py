@@ -57,4 +57,4 @@ def open_truth(path: Path) -> TruthSet:
         with named_errors(str(path)):
             yield from opened.truths()
 
-    return opened._replace(truths=truths)
+    return opened._replace(truths=truths, name=path.resolve().name)

@@ -40,7 +40,7 @@ def _read(path: Path) -> list[Floats]:
     try:
         from mcos_decoder import MatStream
     except ImportError as error:
-        raise MissingPackageError("mcos-decoder", "matlab", "a MATLAB groundTruth file") from error
+        raise MissingPackageError("mcos-decoder", "matlab", f"{path}: a MATLAB groundTruth object") from error
     if path.stat().st_size > MAX_BYTES:
         raise FormatError(f"{path}: expected labels of at most {MAX_BYTES} bytes, got {path.stat().st_size}")
     tables: list[list[Floats]] = []

@@ -35,7 +35,7 @@ def align_truth(found: Sequence[Stamp], truth: TruthSet) -> tuple[list[Truth], s
         if truth.by_image:
             truths, note = _pair_images(found, truths)
         if not note:
-            truths, note = _pair_sequences(found, truths)
+            truths, note = _pair_sequences(found, truths, truth.name)
     if truth.sparse:
         truths += _empty_frames(found, truths)
     return _with_times(found, truths), note
@@ -100,15 +100,15 @@ def _unambiguous(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     return {name: min(known) for name, known in numbers.items() if len(known) == 1}
 
 
-def _pair_sequences(found: Sequence[Stamp], truths: list[Truth]) -> tuple[list[Truth], str]:
-    """Give the only sequence of truth the name of the only sequence found."""
+def _pair_sequences(found: Sequence[Stamp], truths: list[Truth], source: str) -> tuple[list[Truth], str]:
+    """Give the only sequence of truth the name of the only sequence found; source: the name of what holds the truth."""
     theirs = {(stamp.sensor, stamp.epoch) for stamp in found}
     ours = {(truth.stamp.sensor, truth.stamp.epoch) for truth in truths}
     if len(theirs) != 1 or len(ours) != 1 or theirs == ours:
         return truths, ""
     ((sensor, epoch),), ((name, _),) = theirs, ours
     renamed = [replace(truth, stamp=replace(truth.stamp, sensor=sensor, epoch=epoch)) for truth in truths]
-    return renamed, f"paired: sequence {sensor!r} with truth {name!r}"
+    return renamed, f"paired: sequence {sensor!r} with truth {(source if name == '.' else name)!r}"  # images in no folder
 
 
 def _with_times(found: Sequence[Stamp], truths: list[Truth]) -> list[Truth]:

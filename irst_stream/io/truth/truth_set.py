@@ -23,7 +23,7 @@ class TruthSet(NamedTuple):
 
     kind: the format in words; truths(): the truth of each frame; by_image: truth of single images, whose sequence is the
     image's name without suffix, with its folders, and whose index is 0; sparse: frames without an entry hold no targets;
-    frames: the default of --frames.
+    frames: the default of --frames; name: of the file or folder, set where it is opened.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class TruthSet(NamedTuple):
     by_image: bool = False
     sparse: bool = False
     frames: str = "all"
+    name: str = ""
 
 
 class TruthReader(NamedTuple):
