@@ -54,6 +54,7 @@ WHITENING_MARGIN = np.float32(1.5)  # of a pixel's deviation: what comes and goe
 SQUARE_LIMIT = np.float32(5)  # levels: a larger response counts for so much in its surroundings' noise
 # of the pixels about a place, as far as its noise is measured: the light of four targets, which take up 20 px each
 LOUD_PX, LOUD_STEP, MAX_LOUD_SHARE = 48, 2, np.float32(0.035)
+GUARD_PX = 24  # about a place, which do not count: the light of one target, of up to 20 px, is no noise about itself
 LEARNT_FRAMES = 60  # after which the clutter of a place is known
 FILTER_REACH = np.arange(-3, 4)  # px: what is farther does not change a filter's response
 HELD_RATE = 0.05  # of the learning rate, where a track holds its target
@@ -227,7 +228,7 @@ class Clutter:
         if around is not None:
             levels = np.maximum(levels, around / SD_PER_MEAN_ABS)
         clipped_squares(response, levels, SQUARE_LIMIT, np.float32(floor), out, LOUD_STEP, self._loud)
-        share = cv2.blur(self._loud, 2 * [LOUD_PX // LOUD_STEP], borderType=cv2.BORDER_REFLECT)
+        share = _share_around(self._loud)
         if share.max() > MAX_LOUD_SHARE:
             whole = np.clip(cv2.resize(share, response.shape[::-1]) / MAX_LOUD_SHARE - 1, 0, 1)
             out += whole * (response * response - out)
@@ -246,6 +247,14 @@ class Clutter:
         with _Held(self._held, level):
             learn_levels(response, LIMIT, np.float32(floor), noise, rows, self._rates, level)
         whiten_response(response, level, noise, rows, WHITENING_MARGIN, np.float32(not bursts))
+
+
+def _share_around(loud: Float32Image) -> Float32Image:
+    """Return the share of loud pixels about each place of loud (m, n), 1 or 0: see LOUD_PX and GUARD_PX."""
+    sides = LOUD_PX // LOUD_STEP, GUARD_PX // LOUD_STEP
+    whole, near = (cv2.blur(loud, [side, side], borderType=cv2.BORDER_REFLECT) for side in sides)
+    near_weight = (sides[1] / sides[0]) ** 2
+    return np.asarray((whole - np.float32(near_weight) * near) / np.float32(1 - near_weight), np.float32)
 
 
 def shows_scene(light: Float32Image, mean: Float32Image, deviation: Float32Image) -> bool:

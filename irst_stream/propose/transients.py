@@ -1,7 +1,8 @@
 """Lights that come and go, as sea glint, sparks and leaves do: how strong they are at each place of a sensor's frames.
 
 A target has a path: where it is now, it was on one side shortly before, and is as far on the other side shortly after, or
-at the same place, if only faintly. A peak without such a pair of others is transient. Of transient peaks, which no inverted
+at the same place, if only faintly. The path may be one in the scene, or, of a target that the platform follows, one in the
+frames. A peak without such a pair of others is transient. Of transient peaks, which no inverted
 frame shows, a coarse map counts how many there are and how strong, over the last frames; where there are many, the
 threshold rises until no more than the share of false alarms that is the place's own is left. Few lights about a place tell
 little: as many about a wider one do too, wherever the place itself has some.
@@ -17,7 +18,7 @@ import numpy as np
 
 from irst_stream.propose.coarse import Float32Image
 from irst_stream.propose.peaks import TAIL_MARGIN, is_near
-from irst_stream.types import Floats
+from irst_stream.types import Floats, Ints
 
 __all__ = ["COMPANION_SHARE", "TransientClutter", "TransientCounts"]
 
@@ -45,15 +46,15 @@ class TransientCounts(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """A frame's peaks: places (N, 2) px in the scene and in the frame, strength (N,), which are near no track (N,), and the
-    places (M, 2) px in the scene of these and weaker ones.
+    """A frame's peaks: places (N, 2) px in the frame, strength (N,), which are near no track (N,), and the places (M, 2) px
+    of these and weaker ones; place (2,) px: of the scene in the frame.
     """
 
-    scene_xy: Floats
     xy: Floats
     strength: Floats
     free: np.ndarray[tuple[int], np.dtype[np.bool_]]
     companions: Floats
+    place: Floats
 
 
 class TransientClutter:
@@ -90,29 +91,38 @@ class TransientClutter:
         """
         order = np.argsort(-strength, kind="stable")
         order = order[strength[order] > COMPANION_SHARE * self._threshold][:MOST_COMPANIONS]
-        companions, order = xy[order] - place, order[:MOST_PEAKS]
+        companions, order = xy[order], order[:MOST_PEAKS]
         strong = order[strength[order] > self._threshold]
         xy, strength = xy[strong], strength[strong]
-        self._seen.append(_Seen(xy - place, xy, strength, ~is_near(xy, tracked), companions))
+        self._seen.append(_Seen(xy, strength, ~is_near(xy, tracked), companions, np.array(place, np.float64)))
         if len(self._seen) < 2 * max(LAGS) + 1:
             return
         keep = np.float32(1 - 1 / MEMORY_FRAMES)
         self._frames = float(keep) * self._frames + 1
-        judged, before = self._seen[max(LAGS)], self._seen[max(LAGS) - 1]
-        transient = np.flatnonzero(judged.free)
-        for lag in LAGS:
-            transient = transient[
-                ~_has_path(judged.scene_xy[transient], self._at(-lag).companions, self._at(lag).companions, lag)
-            ]
+        judged, before = self._at(0), self._at(-1)
+        transient = self._without_path()
         self._counts *= keep
         if len(transient):
-            fresh = ~_near_any(judged.scene_xy[transient], before.scene_xy, SAME_PX)
+            fresh = ~_near_any(judged.xy[transient] - judged.place, before.xy - before.place, SAME_PX)
             cells = self._cells_of(judged.xy[transient])
             excess = judged.strength[transient] - self._threshold
             for counts, more in zip(self._counts, (fresh.astype(np.float64), np.ones(len(cells[0])), excess), strict=True):
                 np.add.at(counts, cells, more)
         if len(transient) or self._limits is not None:
             self._limits = self._risen()
+
+    def _without_path(self) -> Ints:
+        """Rows of the judged frame's peaks that are near no track and have no path, in the scene or in the frames."""
+        judged = self._at(0)
+        rows = np.flatnonzero(judged.free)
+        for lag in LAGS:
+            earlier, later, xy = self._at(-lag), self._at(lag), judged.xy[rows]
+            has_path = _has_path(xy, earlier.companions, later.companions, lag)
+            back, on = judged.place - earlier.place, judged.place - later.place
+            if back.any() or on.any():
+                has_path |= _has_path(xy, earlier.companions + back, later.companions + on, lag)
+            rows = rows[~has_path]
+        return rows
 
     def _at(self, lag: int) -> _Seen:
         """The frame so many after the one that is judged."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from real_data import real_file
@@ -103,6 +104,23 @@ def test_a_large_object_that_moves_does_not_draw_the_estimate():
     found = located(frames)
     assert np.isfinite(found).all()
     assert np.abs(found[:, :2] - path[:, :2]).max() < 0.15
+
+
+def test_the_sensors_own_pattern_in_an_empty_sky_does_not_outvote_the_ground():
+    """The ground pans by 6.8 px a frame in the lower third; above it is a faint pattern, always the same."""
+    rng = np.random.default_rng(7)
+    ground, pattern = (
+        a * cv2.GaussianBlur(rng.standard_normal(shape), (0, 0), 2.0) for a, shape in ((1500.0, (81, 800)), (200.0, SMALL))
+    )
+    path = np.outer(np.arange(40), [-6.8, 0.0])
+    frames = []
+    for x, _ in path:
+        view = 1000 + pattern + 3 * rng.standard_normal(SMALL)
+        view[175:] += cv2.warpAffine(ground, np.array([[1, 0, x], [0, 1, 0.0]]), (320, 81))
+        frames.append(view.astype(np.float32))
+    found = located(frames)
+    assert np.isfinite(found).all()
+    assert np.abs(found[:, :2] - path).max() < 0.2
 
 
 def test_gaps_and_a_spoilt_frame_cost_one_pose_each_and_a_cut_two():

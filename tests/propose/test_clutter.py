@@ -304,3 +304,15 @@ def test_structure_that_the_map_does_not_know_counts_as_noise_and_a_few_targets_
     squares = clutter.squares(response, 0, 0.1, None, out)[40:88, 56:104].mean()
     assert (squares > 0.9 * (response[40:88, 56:104] ** 2).mean()) == whole
     assert (squares < 2.5) == (not whole)
+
+
+@pytest.mark.parametrize(("length", "width"), [(20.0, 8.0), (12.0, 12.0)])
+def test_a_large_target_is_no_noise_about_itself(length, width):
+    rng, shape = np.random.default_rng(3), (128, 160)
+    known = replace(ClutterMap.empty(shape), frames=100)
+    known.levels[:] = 0.8
+    clutter, out = Clutter(200, shape, known), np.empty(shape, np.float32)
+    y, x = np.indices(shape)
+    light = 100.0 * (np.hypot((x - 80) / length, (y - 64) / width) < 0.5)
+    response = (light + rng.standard_normal(shape)).astype(np.float32)
+    assert clutter.squares(response, 0, 0.1, None, out).max() < 30, "of 10,000"

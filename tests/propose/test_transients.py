@@ -54,6 +54,15 @@ def test_targets_with_a_path_never_raise_it(speed):
     assert (learnt.thresholds(at) == THRESHOLD).all()
 
 
+def test_a_target_that_the_platform_follows_has_a_path():
+    """It rests in the frames, and races through the scene."""
+    learnt, rng = TransientClutter(SHAPE, THRESHOLD, ALLOWED), np.random.default_rng(4)
+    for k in range(300):
+        xy = np.array([[160.0, 100.0]]) + 0.3 * rng.standard_normal((1, 2))
+        learnt.learn(xy, np.array([30.0]), (-9 * k, 0), NOWHERE)
+    assert (learnt.thresholds(np.array([[160.0, 100.0]])) == THRESHOLD).all()
+
+
 def test_still_lights_of_a_scene_that_pans_have_a_path():
     learnt = TransientClutter(SHAPE, THRESHOLD, ALLOWED)
     for k in range(400):

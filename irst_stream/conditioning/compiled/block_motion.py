@@ -12,6 +12,10 @@ BLOCK_PX = 16
 RIM_PX = 4  # of the image: blurred by its mirrored border
 MAX_CHI_SQUARE = 9.0  # times the median: a block with more moves otherwise, see Tukey's biweight
 REWEIGHTS = 2
+MOVED_PX = 1.0  # a smaller motion is told from rest by no block
+CLEARLY = 0.7  # of the squares of the difference: what is less says that a block moves, or that it rests
+REST_PX = 0.25  # of what rests: the sensor's own pattern does not move at all
+LEAST_MOVING = 0.2  # of the blocks: fewer are an object in the scene
 CONVERGED_PX = 0.005
 FAINT, STRONG_QUANTILE = 0.05, 0.75  # share of a strong block's light below which a block tells little; which is strong
 SUMS = 8  # gxx, gxy, gyy; gx and gy times the difference; squares of the difference, the reference and the image
@@ -28,14 +32,22 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
     it, and the mean correlation of the blocks that hold a pattern, without those of a sky. The covariance is infinite where
     the images do not tell, or do not overlap.
 
-    Each block moves by its centre's motion. Noise in the gradients adds to the normal equations as light would; what the
-    residual says of it is taken off, so that a calm sky, or one edge, does not pass for a pattern.
+    Each block moves by its centre's motion. Blocks that are at rest while enough others move show the sensor's own pattern
+    rather than the scene, and count for nothing. Noise in the gradients adds to the normal equations as light would; what
+    the residual says of it is taken off, so that a calm sky, or one edge, does not pass for a pattern.
     """
     rows, columns = (reference.shape[0] - 2 * RIM_PX) // BLOCK_PX, (reference.shape[1] - 2 * RIM_PX) // BLOCK_PX
-    sums, places = np.zeros((rows * columns, SUMS)), np.empty((rows * columns, 2))
-    motion, weights = start.copy(), np.ones(rows * columns)
+    most = rows * columns
+    sums, places, numbers = np.zeros((most, SUMS)), np.empty((most, 2)), np.empty(most, np.int64)
+    blocks = _sum_blocks(reference, gx, gy, image, np.zeros(3), rows, columns, sums, places, numbers)
+    at_rest = np.zeros((most, SUMS))
+    at_rest[:, 5] = np.inf
+    at_rest[numbers[:blocks]] = sums[:blocks]
+    motion, weights = start.copy(), np.ones(most)
     for _ in range(iterations):
-        blocks = _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places)
+        blocks = _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places, numbers)
+        if np.hypot(motion[0], motion[1]) > MOVED_PX:
+            blocks = _without_resting(at_rest, sums, places, numbers, blocks)
         if blocks < 4:
             return motion, np.full((3, 3), np.inf), 0.0, 0.0, 0.0
         weights[:blocks] = ONE
@@ -57,8 +69,11 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
 
 
 @compiled
-def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places):  # type: ignore[no-untyped-def]
-    """Fill sums (N, SUMS) and places (N, 2), px from the centre, of the blocks inside both without NaN; return how many."""
+def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places, numbers):  # type: ignore[no-untyped-def]
+    """Fill sums (N, SUMS), places (N, 2), px from the centre, and numbers (N,) of the blocks inside both without NaN.
+
+    Returns how many these are.
+    """
     height, width = reference.shape
     cosine, sine, count = np.cos(motion[2]), np.sin(motion[2]), 0
     for j in range(rows):
@@ -71,9 +86,34 @@ def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places): 
             if inside:
                 u, v = np.float32(along - dx), np.float32(down - dy)
                 _sum_block(reference, gx, gy, image, left, top, dx, dy, u, v, sums[count])
-                places[count, 0], places[count, 1] = x, y
+                places[count, 0], places[count, 1], numbers[count] = x, y, j * columns + i
                 count += not np.isnan(sums[count].sum())
     return count
+
+
+@compiled
+def _without_resting(at_rest, sums, places, numbers, blocks):  # type: ignore[no-untyped-def]
+    """Take the blocks that are at rest out of sums, places and numbers if enough others move; return how many are left.
+
+    at_rest (B, SUMS): the sums of all blocks, by their numbers, where nothing has moved. Blocks whose own motion is small,
+    but not none, show the scene, in which an object moves.
+    """
+    moving, left, normal, right = 0, 0, np.zeros((2, 2)), np.zeros(2)
+    for k in range(blocks):
+        still = at_rest[numbers[k]]
+        moving += sums[k, 5] < CLEARLY * still[5]
+        if still[5] < CLEARLY * sums[k, 5]:
+            scale = 1 / max(still[5], 1e-12)
+            normal += scale * np.array([[still[0], still[1]], [still[1], still[2]]])
+            right += scale * np.array([still[3], still[4]])
+    determinant = normal[0, 0] * normal[1, 1] - normal[0, 1] * normal[1, 0]
+    if moving < LEAST_MOVING * blocks or determinant <= 0 or np.abs(np.linalg.solve(normal, right)).max() > REST_PX:
+        return blocks
+    for k in range(blocks):
+        if at_rest[numbers[k], 5] >= CLEARLY * sums[k, 5]:
+            sums[left], places[left], numbers[left] = sums[k], places[k], numbers[k]
+            left += 1
+    return left
 
 
 @compiled
