@@ -70,7 +70,7 @@ def _check_output(out: Path, inputs: Sequence[Path], suffix: str | tuple[str, ..
         _check_writable(out)
 
 
-def _check_sidecars(out: Path, sidecars: Mapping[Path, Path], suffix: str) -> None:
+def _check_sidecars(out: Path, sidecars: Mapping[Path, Path], suffix: str | tuple[str, ...]) -> None:
     """Raise if an output would change a sidecar, or be taken for one; sidecars: each with the input that it describes."""
     for sidecar, described in sidecars.items():
         if not any(_is_same(path, sidecar) for path in (out, _part_path(out), _partial_path(out))):
