@@ -86,7 +86,7 @@ def frame_panel(
     for x, y in np.rint(noise.bad * scale + middle).astype(int).tolist():
         cv2.drawMarker(shown, (x, y), BAD_COLOUR, cv2.MARKER_TILTED_CROSS, 4 * scale, 1)
     notes = [f"green: {len(spots)} spots of all frames; magenta: {len(noise.bad)} bad pixels; red: masked"]
-    return image_panel("A frame, and what is left out of it", np.asarray(shown, np.uint8), [*notes, *graphics[:4]])
+    return image_panel("A frame, and what is left out of it", np.asarray(shown, np.uint8), [*notes, *graphics])
 
 
 def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
@@ -104,7 +104,7 @@ def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
         [heat(patch, RESIDUAL_SHARE) for patch in (chosen.patches - model) / peaks],
     ]
     notes = [
-        f"from the strongest to the faintest of {len(spots)}; residual: full colour at {RESIDUAL_SHARE:.0%} of the peak",
+        f"from the most to the least that {len(spots)} stand out of what is about them; residual: full colour at {RESIDUAL_SHARE:.0%} of the peak",
         f"refused: {refused}",
     ]
     return [strip("Spots: light, fit, residual", rows, ("light", "fit", "residual"), notes), *_psf_panels(spots, psf)]

@@ -15,7 +15,7 @@ import tifffile
 from collect_errors import collect_until_error
 from media_files import make_frames
 
-from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, UsageError, open_source
+from irst_stream import FormatError, IrstError, Pose, SourceError, Stamp, open_source
 from irst_stream.io import jsonl
 from irst_stream.io.manifest import Manifest, write_manifest
 from irst_stream.io.media import fits, tiff, video
@@ -183,41 +183,6 @@ def test_a_folder_of_folders_gives_one_sequence_each_in_natural_order(tmp_path):
         media.png_folder(tmp_path / f"run{k}", frames[:k])
     got = [(f.stamp.sensor, f.stamp.index) for f in open_source(tmp_path)]
     assert got == [(f"run{k}", i) for k in (2, 9, 10) for i in range(k)]
-
-
-def test_an_array_must_be_chosen_if_there_are_several(tmp_path):
-    frames = make_frames(np.uint16)
-    np.savez(tmp_path / "a.npz", night=frames, day=frames[:3])
-    scipy.io.savemat(tmp_path / "a.mat", {"night": frames.transpose(1, 2, 0), "day": frames[:3].transpose(1, 2, 0)})
-    with h5py.File(tmp_path / "b.mat", "w") as file:
-        file["night"], file["day"] = frames.transpose(0, 2, 1), frames[:3].transpose(0, 2, 1)
-    for name in ("a.npz", "a.mat", "b.mat"):
-        with pytest.raises(
-            SourceError, match=r"several arrays; choose one with --variable. Arrays in the file: day .*, night "
-        ):
-            open_source(tmp_path / name)
-        with pytest.raises(SourceError, match="no array 'dawn'"):
-            open_source(tmp_path / name, variable="dawn")
-        got = list(open_source(tmp_path / name, variable="day"))
-        assert len(got) == 3
-        np.testing.assert_array_equal(got[2].pixels, frames[2])
-
-
-@pytest.mark.parametrize("name", ["a.npy", "folder", "a.mcap"])
-def test_an_array_is_chosen_only_where_arrays_have_names(name, tmp_path):
-    np.save(tmp_path / "a.npy", make_frames(np.uint16))
-    media.png_folder(tmp_path / "folder", make_frames(np.uint16))
-    with pytest.raises(UsageError, match=rf"--variable: .*{name} holds no named arrays; expected"):
-        open_source(tmp_path / name, variable="day")
-
-
-def test_a_stack_is_memory_mapped_not_loaded(tmp_path):
-    path = tmp_path / "large.npy"
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(3000, 512, 640))  # 2 GB, sparse
-    array[3] = 7
-    del array
-    first = list(itertools.islice(open_source(path), 4))
-    assert first[3].pixels.max() == 7
 
 
 def filled(folder, settings):
