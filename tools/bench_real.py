@@ -1,11 +1,11 @@
 """What irst-stream makes of sensors that nobody here made, calibrated on their own frames.
 
 Run it with .venv/bin/python tools/bench_real.py [FOLDER]. FOLDER (default: shared/real beside the checkout) holds, at any
-depth, clips NAME.mp4 with boxes NAME.boxes.csv, and star fields NAME.npy with truth NAME.truth.jsonl; stacks *_pairs.npy of
-small images are answered by the calibration of the field beside them. For each clip: irst-stream calibrate, irst-stream
-replay with what that wrote, irst-stream score; nothing is set by hand. Every 16th frame of all clips together is one
-folder of single images, answered with --single. Prints one row a clip, their mean, the single images and the fields; writes
-out/bench_real.json.
+depth, clips NAME.mp4 or NAME.avi with boxes NAME.boxes.csv, beside them or in tools/boxes, and star fields NAME.npy with
+truth NAME.truth.jsonl; stacks *_pairs.npy of small images are answered by the calibration of the field beside them. For each
+clip: irst-stream calibrate, irst-stream replay with what that wrote, irst-stream score; nothing is set by hand. Every 16th
+frame of the clips with boxes beside them is one folder of single images, answered with --single. Prints one row a clip,
+their mean, the single images and the fields; writes out/bench_real.json.
 
 --shake PX: clips are shaken first, each frame moved by as much along x and y, by parts of a pixel, and rolled by
 up to 0.2 degrees, by draws of --seed; what leaves the frame is cut off. --frames N and --clips WORD,... take less of them.
@@ -32,6 +32,7 @@ from irst_stream.io.files import open_source
 from irst_stream.score.cso_map import cso_map
 
 OUT = Path("out/bench_real.json")
+BOXES = Path(__file__).parent / "boxes"  # of clips that come without labels
 REAL = Path(__file__).parents[2] / "shared" / "real"
 RADIUS_PX = 3.0
 STILL_STRIDE = 16  # frames of a clip from one single image to the next
@@ -76,6 +77,12 @@ def shaken(clip: Path, truth: Path, folder: Path, shake_px: float, seed: int, mo
                 )
                 writer.writerow(row | {"x": f"{x:.2f}", "y": f"{y:.2f}"})
     return path, boxes
+
+
+def boxes_of(clip: Path) -> Path:
+    """Where a clip's labels are, beside it or in tools/boxes; a path that is not there if it has none."""
+    beside = clip.with_suffix(".boxes.csv")
+    return beside if beside.is_file() else BOXES / beside.name
 
 
 def calibrated(source: Path, folder: Path, *words: object) -> tuple[Path, float]:
@@ -193,20 +200,24 @@ def main() -> None:
     parser.add_argument("--clips", default="", metavar="WORD,...", help="only clips whose names hold one of these")
     args = parser.parse_args()
     folder = args.folder
-    clips = [clip for clip in sorted(folder.rglob("*.mp4")) if clip.with_suffix(".boxes.csv").is_file()]
+    films = sorted([*folder.rglob("*.mp4"), *folder.rglob("*.avi")], key=lambda path: path.name)
+    clips = [clip for clip in films if boxes_of(clip).is_file()]
     clips = [clip for clip in clips if any(word in clip.stem for word in args.clips.split(","))]
     fields = [] if args.shake or args.clips else list(fields_of(folder))
     if not clips and not fields:
-        raise SystemExit(f"{folder}: expected clips NAME.mp4 with NAME.boxes.csv, or fields NAME.npy with NAME.truth.jsonl")
+        raise SystemExit(
+            f"{folder}: expected clips NAME.mp4 or .avi with NAME.boxes.csv, or fields NAME.npy with NAME.truth.jsonl"
+        )
     with tempfile.TemporaryDirectory() as made:
         if args.shake:
             rows = {}
             for clip in clips:
-                seen = shaken(clip, clip.with_suffix(".boxes.csv"), Path(made), args.shake, args.seed, args.frames)
+                seen = shaken(clip, boxes_of(clip), Path(made), args.shake, args.seed, args.frames)
                 rows[clip.stem] = bench_clip(*seen, Path(made), "--rate", 30)
         else:
-            rows = {clip.stem: bench_clip(clip, clip.with_suffix(".boxes.csv"), Path(made)) for clip in clips}
-        stills = bench_stills(clips, Path(made)) if clips and not args.shake else {}
+            rows = {clip.stem: bench_clip(clip, boxes_of(clip), Path(made)) for clip in clips}
+        labelled = [clip for clip in clips if clip.with_suffix(".boxes.csv").is_file()]
+        stills = bench_stills(labelled, Path(made)) if labelled and not args.shake else {}
         stars = {field.stem: bench_field(field, Path(made)) for field in fields}
     if rows:
         print_clips(rows)

@@ -1,7 +1,8 @@
 """How exactly and how fast the platform's motion is measured; run it with .venv/bin/python tools/bench_registration.py.
 
 Clouds of a simulated camera that drifts by 0.5 px a frame and jitters by 1 px, with and without a roll of 2 mrad, or that
-pans by 3 px a frame; each method compares every frame with the first, registration with its key frames. With --real also
+pans by 3 px a frame; and ground that pans by 7 px a frame below an empty sky, in which nothing is seen but a faint pattern
+of the sensor's own. Each method compares every frame with the first, registration with its key frames. With --real also
 crops of real frames, moved by whole pixels, with new noise. Errors are those of a step from frame to frame over the square
 root of 2; time is that of one core. Prints a table and writes out/bench_registration.json.
 """
@@ -122,6 +123,21 @@ def clouds(name: str, shape: tuple[int, int], motion: tuple[float, float, float]
     return [detector.expose(sky.view(0.0, (x, y), turn), rng) for x, y, turn in path], path[:, :2]
 
 
+def ground(shape: tuple[int, int], frames: int) -> tuple[list, np.ndarray]:
+    """Ground in the lower third that pans by 6.8 px a frame; in the empty sky above, a pattern of the sensor's own."""
+    rng, (height, width) = np.random.default_rng(3), shape
+    path = np.outer(np.arange(frames), [-6.8, 0.0])
+    size = height - int(0.68 * height), width + math.ceil(7 * frames)
+    seen = 1500 * cv2.GaussianBlur(rng.standard_normal(size), (0, 0), 2.0)
+    pattern = 1000 + 200 * cv2.GaussianBlur(rng.standard_normal(shape), (0, 0), 2.0)
+    views = []
+    for x, _ in path:
+        view = pattern + 3 * rng.standard_normal(shape)
+        view[-size[0] :] += cv2.warpAffine(seen, np.array([[1, 0, x], [0, 1, 0.0]]), (width, size[0]))
+        views.append(view.astype(np.float32))
+    return views, path
+
+
 def crops(path: Path, frames: int) -> tuple[list, np.ndarray]:
     rng = np.random.default_rng(2)
     whole = next(iter(open_source(path))).pixels.astype(np.float32)
@@ -136,6 +152,7 @@ def scenes(real: Path | None, frames: int) -> Iterator[tuple[str, list, np.ndarr
         for name in ("cloud", "broken-cloud"):
             for label, motion in MOTIONS.items():
                 yield f"{name}, {label}, {shape[1]} x {shape[0]}", *clouds(name, shape, motion, frames)
+        yield f"ground under a sky, pan 7 px, {shape[1]} x {shape[0]}", *ground(shape, frames)
     for path in sorted(real.glob("*.mp4")) if real else ():
         yield path.stem, *crops(path, frames)
 
