@@ -2,10 +2,10 @@
 
 Run it with .venv/bin/python tools/bench_real.py [FOLDER]. FOLDER (default: shared/real beside the checkout) holds, at any
 depth, clips NAME.mp4 or NAME.avi with boxes NAME.boxes.csv, beside them or in tools/boxes, and star fields NAME.npy with
-truth NAME.truth.jsonl; stacks *_pairs.npy of small images are answered by the calibration of the field beside them. For each
-clip: irst-stream calibrate, irst-stream replay with what that wrote, irst-stream score; nothing is set by hand. Every 16th
-frame of the clips with boxes beside them is one folder of single images, answered with --single. Prints one row a clip,
-their mean, the single images and the fields; writes out/bench_real.json.
+truth NAME.truth.jsonl; stacks *_pairs.npy of small images are answered by the calibration of the field beside them. For
+each clip: irst-stream calibrate, irst-stream replay with what that wrote, irst-stream score; nothing is set by hand. Every
+16th frame of the clips with boxes beside them is one folder of single images, answered with --single. Prints one row a
+clip, their mean, the single images and the fields; writes out/bench_real.json.
 
 --shake PX: clips are shaken first, each frame moved by as much along x and y, by parts of a pixel, and rolled by
 up to 0.2 degrees, by draws of --seed; what leaves the frame is cut off. --frames N and --clips WORD,... take less of them.
