@@ -221,7 +221,7 @@ def main() -> None:
         stars = {field.stem: bench_field(field, Path(made)) for field in fields}
     if rows:
         print_clips(rows)
-    for name, row in {"single images": stills, **stars}.items():
+    for name, row in [*([("single images", stills)] if stills else []), *stars.items()]:
         print(name, ", ".join(f"{key} {'-' if value is None else f'{value:.3f}'}" for key, value in row.items()))
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(
