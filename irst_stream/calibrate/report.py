@@ -104,7 +104,7 @@ def spot_panels(spots: Spots, psf: PsfFigures | None) -> list[Panel]:
         [heat(patch, RESIDUAL_SHARE) for patch in (chosen.patches - model) / peaks],
     ]
     notes = [
-        f"from the most to the least that {len(spots)} stand out of what is about them; residual: full colour at {RESIDUAL_SHARE:.0%} of the peak",
+        f"of {len(spots)}, those first that stand out most; residual: full colour at {RESIDUAL_SHARE:.0%} of the peak",
         f"refused: {refused}",
     ]
     return [strip("Spots: light, fit, residual", rows, ("light", "fit", "residual"), notes), *_psf_panels(spots, psf)]

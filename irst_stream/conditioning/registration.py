@@ -55,6 +55,7 @@ MIN_CORRELATION = 0.1  # of a block, on average: noise alone seldom has 0.05 at 
 MIN_SHARE = 0.4  # of the blocks that must follow the estimate
 GOOD_CORRELATION = 0.75  # of its key's best: less is not accepted before the last motion was tried too
 CONTINUOUS_PX = 4.0  # of the working image: a start farther than that from the last motion is compared with it
+LEAST_PAN_PX = 1.0  # of the working image: a motion farther than that from the last one gone on with is compared with it
 RENEW_CORRELATION = 0.8  # of its key's best: with less, the scene has changed
 MAX_SHIFT, MAX_ROLL = 0.25, 0.1  # of the frame's shorter side, and rad: beyond, too little of the key frame is left
 MAX_FAILURES = 2
@@ -104,6 +105,7 @@ class Registration:
         self._fade = np.asarray(cv2.createHanningWindow(self._half, cv2.CV_32F), np.float32)
         self._key: _Key | None = None
         self._failures = 0
+        self._step = np.zeros(3)  # from the last frame but one with a pose to the last one
         self._roll_var = ROLL_SD**2  # of the platform, rad^2
 
     def locate(self, pixels: Pixels, stamp: Stamp) -> Pose | None:
@@ -121,9 +123,10 @@ class Registration:
         if match is None:
             self._fail(image, spectrum)
             return None
-        self._failures = 0
         key, motion = self._key, self._shrink_roll(match)
         pose = _compose(key.pose, motion)
+        self._step = (pose - _compose(key.pose, key.last)) / (1 + self._failures)
+        self._failures = 0
         key.last, key.best = motion, max(key.best, match.correlation)
         moved = float(np.abs(motion[:2]).max()) > MAX_SHIFT * min(self._size) or abs(motion[2]) > MAX_ROLL
         if moved or match.correlation < RENEW_CORRELATION * key.best:
@@ -156,13 +159,17 @@ class Registration:
         """Return how an image has moved from the key image; None where that is not sure.
 
         Windows of a facade correlate as well one period on, and in a smooth sky the steps between whole DN move as soon as
-        the gain does: a start far from the last motion has to fit the blocks that hold a pattern better than that motion.
+        the gain does: a start far from the last motion has to fit the blocks that hold a pattern better than that motion,
+        and than the last motion gone on with.
         """
         x, y = self._coarse(key, spectrum)
         match = self._refine(key, image, np.array([x, y, key.last[2]]))
+        onward = key.last + (1 + self._failures) * self._step
         weak = match is None or match.correlation < GOOD_CORRELATION * key.best
-        if weak or np.hypot(x - key.last[0], y - key.last[1]) > CONTINUOUS_PX:
-            near = self._refine(key, image, key.last)
+        starts = [key.last] if weak or np.hypot(x - key.last[0], y - key.last[1]) > CONTINUOUS_PX else []
+        if match is None or np.hypot(*(match.motion - onward)[:2]) > LEAST_PAN_PX:
+            starts.append(onward)
+        for near in (self._refine(key, image, start) for start in starts):
             if match is None or (near is not None and near.pattern > match.pattern):
                 match = near
         return match
