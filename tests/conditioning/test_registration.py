@@ -106,6 +106,17 @@ def test_a_large_object_that_moves_does_not_draw_the_estimate():
     assert np.abs(found[:, :2] - path[:, :2]).max() < 0.15
 
 
+def test_an_object_over_a_quarter_of_a_scene_at_rest_is_not_taken_for_it():
+    rng = np.random.default_rng(5)
+    still, moves = (1000 + 1500 * cv2.GaussianBlur(rng.standard_normal(s), (0, 0), 2.0) for s in (SMALL, (150, 150)))
+    frames = [(still + 3 * rng.standard_normal(SMALL)).astype(np.float32) for _ in range(20)]
+    for k, frame in enumerate(frames):
+        frame[60:210, 10 + 4 * k : 160 + 4 * k] = moves
+    found = located(frames)
+    assert np.isfinite(found).all()
+    assert np.abs(found[:, :2]).max() < 0.05
+
+
 def test_the_sensors_own_pattern_in_an_empty_sky_does_not_outvote_the_ground():
     """The ground pans by 6.8 px a frame in the lower third; above it is a faint pattern, always the same."""
     rng = np.random.default_rng(7)

@@ -16,6 +16,7 @@ MOVED_PX = 1.0  # a smaller motion is told from rest by no block
 CLEARLY = 0.7  # of the squares of the difference: what is less says that a block moves, or that it rests
 REST_PX = 0.25  # of what rests: the sensor's own pattern does not move at all
 LEAST_MOVING = 0.2  # of the blocks: fewer are an object in the scene
+FAINT_PATTERN = 0.2  # of the light of blocks that move: with more, those that rest show the scene
 CONVERGED_PX = 0.005
 FAINT, STRONG_QUANTILE = 0.05, 0.75  # share of a strong block's light below which a block tells little; which is strong
 SUMS = 8  # gxx, gxy, gyy; gx and gy times the difference; squares of the difference, the reference and the image
@@ -95,19 +96,23 @@ def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places, n
 def _without_resting(at_rest, sums, places, numbers, blocks):  # type: ignore[no-untyped-def]
     """Take the blocks that are at rest out of sums, places and numbers if enough others move; return how many are left.
 
-    at_rest (B, SUMS): the sums of all blocks, by their numbers, where nothing has moved. Blocks whose own motion is small,
-    but not none, show the scene, in which an object moves.
+    at_rest (B, SUMS): the sums of all blocks, by their numbers, where nothing has moved. Blocks as rich in contrast as
+    those that move, or whose own motion is small, but not none, show the scene, in which an object moves.
     """
-    moving, left, normal, right = 0, 0, np.zeros((2, 2)), np.zeros(2)
+    moving, moving_light, resting, resting_light = 0, 0.0, 0, 0.0
+    left, normal, right = 0, np.zeros((2, 2)), np.zeros(2)
     for k in range(blocks):
-        still = at_rest[numbers[k]]
-        moving += sums[k, 5] < CLEARLY * still[5]
+        still, light = at_rest[numbers[k]], sums[k, 6] + sums[k, 7]
+        if sums[k, 5] < CLEARLY * still[5]:
+            moving, moving_light = moving + 1, moving_light + light
         if still[5] < CLEARLY * sums[k, 5]:
-            scale = 1 / max(still[5], 1e-12)
+            resting, resting_light, scale = resting + 1, resting_light + light, 1 / max(still[5], 1e-12)
             normal += scale * np.array([[still[0], still[1]], [still[1], still[2]]])
             right += scale * np.array([still[3], still[4]])
+    if moving < LEAST_MOVING * blocks or resting_light * moving > FAINT_PATTERN * moving_light * resting:
+        return blocks
     determinant = normal[0, 0] * normal[1, 1] - normal[0, 1] * normal[1, 0]
-    if moving < LEAST_MOVING * blocks or determinant <= 0 or np.abs(np.linalg.solve(normal, right)).max() > REST_PX:
+    if determinant <= 0 or np.abs(np.linalg.solve(normal, right)).max() > REST_PX:
         return blocks
     for k in range(blocks):
         if at_rest[numbers[k], 5] >= CLEARLY * sums[k, 5]:
