@@ -199,9 +199,9 @@ def _photon_transfer(
         return np.zeros(0), np.zeros(0), float("nan")
     centres = np.array([level[which == k].mean() for k in rows])
     # the mean of the lower 90 % is hardly touched by what moves; a Gaussian's is 0.623 of its variance
-    share, of = (0.9, 0.623) if trimmed else (1.0, 1.0)
-    lower = [np.sort(square[which == k])[: int(share * (which == k).sum())].mean() / of for k in rows]
-    variances = np.array(lower)
+    share, mean_of_them = (0.9, 0.623) if trimmed else (1.0, 1.0)
+    means = [np.sort(square[which == k])[: int(share * (which == k).sum())].mean() for k in rows]
+    variances = np.array(means) / mean_of_them
     slope, base = np.polyfit(centres, variances, 1)
     scatter = np.std(variances - np.polyval((slope, base), centres)) / max(np.std(centres) * np.sqrt(len(rows)), 1e-12)
     return centres, variances, float(slope) if trimmed and slope > 3 * scatter else float("nan")

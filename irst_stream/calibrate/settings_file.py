@@ -171,7 +171,7 @@ def _sensor_lines(c: Calibration) -> Iterator[str]:
 
 
 def _noise_words(c: Calibration) -> str:
-    """What the figure of noise is, and the pattern beside it."""
+    """Say of which kind the noise is, over time or from pixel to pixel, and how strong the pattern is."""
     n = c.noise
     if not n.over_time:
         images = " in single images; they do not" if c.unrelated else "; too few frames in order to"

@@ -23,8 +23,8 @@ def check_outputs(args: argparse.Namespace, *more_inputs: Path, **suffixes: str 
 
     suffixes: the options that name outputs, each with the suffix it must have, "" for any; several: those of its format,
     for any suffix that promises no other. All other paths that the command was given are inputs, with their sidecars and
-    the configuration; more_inputs: those that it was not given by name. An output of suffix .toml is a configuration, which
-    may have the name of a sidecar that is none.
+    the configuration; more_inputs: inputs that are no arguments of the command. A configuration (.toml) may take the name
+    of an input's sidecar, as long as no sidecar is there.
     """
     given = [value for name, value in vars(args).items() if name not in suffixes]
     inputs = [*more_inputs, *(path for value in given for path in _paths(value))]

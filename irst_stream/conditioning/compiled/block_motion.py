@@ -16,7 +16,7 @@ MOVED_PX = 1.0  # a smaller motion is told from rest by no block
 CLEARLY = 0.7  # of the squares of the difference: what is less says that a block moves, or that it rests
 REST_PX = 0.25  # of what rests: the sensor's own pattern does not move at all
 LEAST_MOVING = 0.2  # of the blocks: fewer are an object in the scene
-FAINT_PATTERN = 0.2  # of the light of blocks that move: with more, those that rest show the scene
+FAINT_PATTERN = 0.2  # a block at rest has at most this share of the light of a moving one; with more it shows the scene
 CONVERGED_PX = 0.005
 FAINT, STRONG_QUANTILE = 0.05, 0.75  # share of a strong block's light below which a block tells little; which is strong
 SUMS = 8  # gxx, gxy, gyy; gx and gy times the difference; squares of the difference, the reference and the image
@@ -40,14 +40,17 @@ def align_blocks(reference, gx, gy, image, start, noise_slope, roll_sd, iteratio
     rows, columns = (reference.shape[0] - 2 * RIM_PX) // BLOCK_PX, (reference.shape[1] - 2 * RIM_PX) // BLOCK_PX
     most = rows * columns
     sums, places, numbers = np.zeros((most, SUMS)), np.empty((most, 2)), np.empty(most, np.int64)
-    blocks = _sum_blocks(reference, gx, gy, image, np.zeros(3), rows, columns, sums, places, numbers)
-    at_rest = np.zeros((most, SUMS))
-    at_rest[:, 5] = np.inf
-    at_rest[numbers[:blocks]] = sums[:blocks]
+    at_rest = np.zeros((0, SUMS))  # measured as soon as anything moves
     motion, weights = start.copy(), np.ones(most)
     for _ in range(iterations):
+        moved = np.hypot(motion[0], motion[1]) > MOVED_PX
+        if moved and not len(at_rest):
+            blocks = _sum_blocks(reference, gx, gy, image, np.zeros(3), rows, columns, sums, places, numbers)
+            at_rest = np.zeros((most, SUMS))
+            at_rest[:, 5] = np.inf
+            at_rest[numbers[:blocks]] = sums[:blocks]
         blocks = _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places, numbers)
-        if np.hypot(motion[0], motion[1]) > MOVED_PX:
+        if moved:
             blocks = _without_resting(at_rest, sums, places, numbers, blocks)
         if blocks < 4:
             return motion, np.full((3, 3), np.inf), 0.0, 0.0, 0.0
@@ -96,8 +99,9 @@ def _sum_blocks(reference, gx, gy, image, motion, rows, columns, sums, places, n
 def _without_resting(at_rest, sums, places, numbers, blocks):  # type: ignore[no-untyped-def]
     """Take the blocks that are at rest out of sums, places and numbers if enough others move; return how many are left.
 
-    at_rest (B, SUMS): the sums of all blocks, by their numbers, where nothing has moved. Blocks as rich in contrast as
-    those that move, or whose own motion is small, but not none, show the scene, in which an object moves.
+    at_rest (B, SUMS): the sums of all blocks, by their numbers, where nothing has moved. All blocks are kept where
+    those at rest are not much fainter than those that move, or move a little: they show the scene, and what moves is an
+    object in it.
     """
     moving, moving_light, resting, resting_light = 0, 0.0, 0, 0.0
     left, normal, right = 0, np.zeros((2, 2)), np.zeros(2)

@@ -104,8 +104,8 @@ class Reader(NamedTuple):
 
     expects: the kind of file or folder in words, for errors that list the readable kinds, "" for one that another tells;
     recognises(path, sidecar): whether a path is of this kind; open(path, sidecar, choice): open such a path;
-    has_names(path): whether it may hold several arrays, of which Choice.variable names one; of_folders: whether it reads
-    folders.
+    has_names(path): whether the arrays in it have names, so that Choice.variable can choose one; of_folders: True for a
+    reader of folders, False for one of files.
     """
 
     expects: str
